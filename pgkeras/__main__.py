@@ -1,0 +1,5 @@
+"""``python -m pgkeras`` is the ``pgkeras`` command."""
+
+from pgkeras.cli import main
+
+main()

@@ -1,0 +1,55 @@
+"""The ``pgkeras`` command. A command parses its arguments, calls the library and prints."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from pgkeras import __version__
+from pgkeras.errors import PgkerasError
+
+__all__ = ["main"]
+
+# One module per command, imported when it is needed, so that --help never waits for TensorFlow.
+_COMMANDS = {
+    "act": "Ask a policy server for an action.",
+    "info": "Describe an exported policy or a running server.",
+    "serve": "Serve exported policies over gRPC.",
+}
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a command's module only to run it or to show its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"pgkeras.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PgkerasError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", prog_name="pgkeras")
+def _pgkeras() -> None:
+    """Train policies with REINFORCE and serve them over gRPC to simulators in any language."""
+
+
+def main() -> None:
+    """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 130 when interrupted."""
+    sys.exit(_pgkeras(prog_name="pgkeras"))

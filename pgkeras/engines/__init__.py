@@ -1,0 +1,67 @@
+"""Engines: what computes a policy's act graph. LiteRT on a CPU; TensorFlow where LiteRT cannot go."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from pgkeras.bundle import Bundle
+from pgkeras.errors import EngineError, MissingExtraError
+
+__all__ = ["Engine", "EngineName", "load"]
+
+EngineName = Literal["auto", "litert", "tensorflow"]
+
+logger = logging.getLogger(__name__)
+
+
+class Engine(Protocol):
+    """Computes the act graph. Not safe for use by several threads at once."""
+
+    @property
+    def name(self) -> str:
+        """ "litert" or "tensorflow"."""
+
+    def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Evaluates the graph on a batch.
+
+        Args:
+            inputs: ``observation`` ``[B, ...]`` as :meth:`PolicySpec.to_graph` gives it, and ``noise``, float32
+                ``[B, spec.noise_size]``.
+
+        Returns:
+            ``action``, ``greedy_action``, ``log_prob`` ``[B]``, ``entropy`` ``[B]`` and the distribution's parameters.
+        """
+
+
+def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
+    """Loads a bundle's act graph.
+
+    Args:
+        bundle: The policy.
+        engine: "auto" takes LiteRT when the bundle has a flatbuffer and LiteRT is installed, TensorFlow otherwise.
+
+    Raises:
+        EngineError: The bundle has no flatbuffer for "litert", or the engine refuses the graph.
+        MissingExtraError: The engine is not installed.
+    """
+    if engine == "litert" and bundle.flatbuffer is None:
+        raise EngineError(f"{bundle.path}: has no LiteRT flatbuffer; use --engine tensorflow")
+    if engine == "litert" or (engine == "auto" and bundle.flatbuffer is not None):
+        try:
+            from pgkeras.engines.litert import LiteRTEngine
+
+            assert bundle.flatbuffer is not None
+            return LiteRTEngine(bundle.flatbuffer.read_bytes())
+        except MissingExtraError as error:
+            if engine == "litert":
+                raise
+            logger.warning("%s: falling back to the TensorFlow engine: %s", bundle.path, error)
+    elif engine == "auto":
+        logger.warning("%s: has no LiteRT flatbuffer: using the TensorFlow engine", bundle.path)
+    from pgkeras.engines.tensorflow import TensorFlowEngine
+
+    return TensorFlowEngine.from_saved_model(bundle.path)

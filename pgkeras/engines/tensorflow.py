@@ -1,0 +1,54 @@
+"""TensorFlow: for policies that LiteRT cannot convert, and for GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from pgkeras.errors import EngineError, MissingExtraError
+
+__all__ = ["TensorFlowEngine"]
+
+
+class TensorFlowEngine:
+    """Runs the act graph as a TensorFlow function.
+
+    Args:
+        function: Takes the graph's inputs as keyword arguments and gives a dictionary of tensors.
+    """
+
+    name = "tensorflow"
+
+    def __init__(self, function: Callable[..., Mapping[str, Any]]) -> None:
+        self._function = function
+
+    @classmethod
+    def from_saved_model(cls, path: Path) -> TensorFlowEngine:
+        """Loads the ``act`` signature of a SavedModel.
+
+        Raises:
+            EngineError: TensorFlow cannot load it, or it has no such signature.
+            MissingExtraError: TensorFlow is not installed.
+        """
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise MissingExtraError("tensorflow", "train", "run policies with the TensorFlow engine") from error
+        try:
+            model = tf.saved_model.load(str(path))
+            signature = model.signatures["act"]
+        except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+            raise EngineError(f"TensorFlow cannot load {path}: {error}") from error
+        engine = cls(signature)
+        engine._model = model  # the signature does not keep the model's variables alive
+        return engine
+
+    def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Evaluates the graph on a batch; see :class:`pgkeras.engines.Engine`."""
+        import tensorflow as tf
+
+        outputs = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in outputs.items()}

@@ -1,0 +1,177 @@
+"""Every exception that pgkeras raises on purpose.
+
+::
+
+    PgkerasError
+    ├── ConfigError                a setting, preset or option is wrong
+    ├── MissingExtraError          a package is not installed; the message has the pip command
+    ├── EnvironmentSetupError      an environment id is unknown or its environment cannot be made
+    ├── EnvironmentStepError       an environment crashed or returned nonsense while it was played
+    ├── UnsupportedSpaceError      an observation or action space that no policy here can handle
+    ├── TrainingError              training cannot go on: a loss or gradient is not finite
+    ├── RunError                   a run directory is missing, incomplete or unwritable
+    ├── BundleError                an exported policy on disk
+    │   ├── BundleNotFoundError    there is none at that path
+    │   ├── CorruptBundleError     files are missing, changed or unreadable
+    │   ├── NewerBundleError       written by a newer pgkeras, in a schema unknown to this one
+    │   └── ExportError            a policy could not be exported; nothing was published
+    ├── EngineError                an engine cannot load or run a policy
+    └── PolicyServiceError         a call to a policy server failed
+        ├── InvalidRequestError    the request is wrong: names the field, what was expected, what came
+        ├── PolicyNotFoundError    no such policy, version or label
+        ├── SpecMismatchError      the policy's spec is not the one the caller was written for
+        ├── ServerBusyError        the server is full; ``retry_after`` says how many seconds to wait
+        ├── DeadlineExceededError  no answer in time
+        ├── ServerUnavailableError nobody answers at that address, or the server is draining
+        └── ServerFailedError      a defect of the server, or a call that it does not offer
+
+The children of :class:`PolicyServiceError` are raised in the server, travel as gRPC status codes (the table is in
+:mod:`pgkeras.status`) and are raised again in the client.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BundleError",
+    "BundleNotFoundError",
+    "ConfigError",
+    "CorruptBundleError",
+    "DeadlineExceededError",
+    "EngineError",
+    "EnvironmentSetupError",
+    "EnvironmentStepError",
+    "ExportError",
+    "InvalidRequestError",
+    "MissingExtraError",
+    "NewerBundleError",
+    "PgkerasError",
+    "PolicyNotFoundError",
+    "PolicyServiceError",
+    "RunError",
+    "ServerBusyError",
+    "ServerFailedError",
+    "ServerUnavailableError",
+    "SpecMismatchError",
+    "TrainingError",
+    "UnsupportedSpaceError",
+]
+
+
+class PgkerasError(Exception):
+    """Base of every exception that pgkeras raises on purpose."""
+
+
+class ConfigError(PgkerasError, ValueError):
+    """A setting, preset or option is wrong; the message names it and what is allowed."""
+
+
+class MissingExtraError(PgkerasError, ImportError):
+    """A package that this feature needs is not installed.
+
+    Args:
+        package: The import name of the missing package.
+        extra: The pgkeras extra that installs it.
+        purpose: What it is needed for, to complete "... is needed to".
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f'{package} is needed to {purpose}; install it with: pip install "pgkeras[{extra}]"')
+        self.package = package
+        self.extra = extra
+
+
+class EnvironmentSetupError(PgkerasError):
+    """An environment id is unknown, or its environment cannot be made."""
+
+
+class EnvironmentStepError(PgkerasError):
+    """An environment crashed, or returned something outside its own spaces, while it was played."""
+
+
+class UnsupportedSpaceError(PgkerasError, TypeError):
+    """An observation or action space that no policy here can handle."""
+
+
+class TrainingError(PgkerasError, ArithmeticError):
+    """Training cannot go on: a loss or gradient is not finite."""
+
+
+class RunError(PgkerasError):
+    """A run directory is missing, incomplete or cannot be written."""
+
+
+class BundleError(PgkerasError):
+    """Base of the errors about an exported policy on disk."""
+
+
+class BundleNotFoundError(BundleError, FileNotFoundError):
+    """There is no bundle at that path."""
+
+
+class CorruptBundleError(BundleError):
+    """Files of a bundle are missing, changed or unreadable."""
+
+
+class NewerBundleError(BundleError):
+    """A bundle was written by a newer pgkeras, in a schema unknown to this one."""
+
+
+class ExportError(BundleError):
+    """A policy could not be exported; nothing was published."""
+
+
+class EngineError(PgkerasError):
+    """An engine cannot load or run a policy."""
+
+
+class PolicyServiceError(PgkerasError):
+    """A call to a policy server failed."""
+
+
+class InvalidRequestError(PolicyServiceError, ValueError):
+    """The request is wrong.
+
+    Args:
+        field: Path of the offending field in the request message, such as ``observation.tensor.shape``.
+        expected: What would have been right.
+        got: What came.
+    """
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(f"{field}: expected {expected}, got {got}")
+        self.field = field
+        self.expected = expected
+        self.got = got
+
+
+class PolicyNotFoundError(PolicyServiceError, LookupError):
+    """No such policy, version or label; the message lists what there is."""
+
+
+class SpecMismatchError(PolicyServiceError):
+    """The policy's spec is not the one that the caller was written for."""
+
+
+class ServerBusyError(PolicyServiceError):
+    """The server is full.
+
+    Args:
+        message: What is full.
+        retry_after: Seconds to wait before trying again.
+    """
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class DeadlineExceededError(PolicyServiceError, TimeoutError):
+    """No answer came within the deadline."""
+
+
+class ServerUnavailableError(PolicyServiceError, ConnectionError):
+    """Nobody answers at that address, or the server is draining."""
+
+
+class ServerFailedError(PolicyServiceError):
+    """A defect of the server, or a call that it does not offer; its log has the reason."""

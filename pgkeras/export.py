@@ -1,0 +1,164 @@
+"""Export: a policy to a bundle, a self-contained SavedModel with its LiteRT flatbuffer beside it.
+
+Three forms of the act graph leave here: the Keras model's, the SavedModel's and the flatbuffer's. They are compared on
+the same observations and noise before anything is published.
+"""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pgkeras import noise as noise_source
+from pgkeras.bundle import FLATBUFFER, Bundle, draft
+from pgkeras.engines.litert import LiteRTEngine
+from pgkeras.engines.tensorflow import TensorFlowEngine
+from pgkeras.errors import EngineError, ExportError
+from pgkeras.policy import Policy
+from pgkeras.spaces import Box
+from pgkeras.spec import DistributionKind
+
+__all__ = ["convert", "export_policy", "package_versions"]
+
+logger = logging.getLogger(__name__)
+
+_PARITY_ROWS = 256
+_PARITY_TOLERANCE = 1e-5
+
+
+def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str, Any]) -> Bundle:
+    """Publishes a policy as the next free version of ``name`` under ``root``.
+
+    The SavedModel's signatures are ``act`` (observation, noise), ``distribution`` (observation) and
+    ``serving_default`` (observation, seed), which draws the noise in the graph.
+
+    Args:
+        policy: The policy, with its current weights.
+        root: Directory of policies.
+        name: The policy's name.
+        provenance: Where it comes from; package versions are added.
+
+    Returns:
+        The published bundle.
+
+    Raises:
+        ConfigError: The name is not valid.
+        ExportError: The forms disagree, or nothing could be written. Nothing is published.
+    """
+    with draft(root, name, policy.spec) as work:
+        module, signatures = _module(policy)
+        tf.saved_model.save(module, str(work.path), signatures=signatures)
+        engines: dict[str, Any] = {"SavedModel": TensorFlowEngine.from_saved_model(work.path)}
+        try:
+            flatbuffer = convert(signatures["act"], module)
+            engines["LiteRT"] = LiteRTEngine(flatbuffer)
+            (work.path / FLATBUFFER).write_bytes(flatbuffer)
+        except EngineError as error:
+            logger.warning("%s: exported without a LiteRT flatbuffer: %s", name, error)
+        _check_parity(policy, engines)
+        work.provenance.update(provenance, packages=package_versions())
+    assert work.bundle is not None
+    return work.bundle
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that shape a policy."""
+    packages = ("pgkeras", "tensorflow", "keras", "ai-edge-litert", "gymnasium", "numpy")
+    found = {package: metadata.version(package) for package in packages if _installed(package)}
+    return {"python": platform.python_version(), **found}
+
+
+def convert(function: Any, owner: tf.Module) -> bytes:
+    """A concrete function as a LiteRT flatbuffer.
+
+    Args:
+        function: The concrete function; variables it captures become constants.
+        owner: Tracks those variables. Without it they would be lost, and the flatbuffer would answer NaN.
+
+    Raises:
+        EngineError: An operation has no LiteRT counterpart.
+    """
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    try:
+        return bytes(converter.convert())
+    except Exception as error:  # the converter raises a private class that derives from Exception alone
+        raise EngineError(f"LiteRT cannot convert this policy: {error}") from error
+
+
+def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
+    module = tf.Module(name="policy")
+    module.weights = [tf.Variable(v, trainable=False) for v in policy.variables]
+    inputs = policy.input_signature()
+    observation, noise = inputs["observation"], inputs["noise"]
+    continuous = policy.spec.distribution is not DistributionKind.CATEGORICAL
+
+    def serve(observation: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        draw = tf.random.stateless_normal if continuous else tf.random.stateless_uniform
+        rows = tf.shape(observation)[0]
+        return policy.act(observation, draw([rows, noise.shape[1]], tf.stack([seed, 0])), module.weights)
+
+    module.act = tf.function(
+        lambda observation, noise: policy.act(observation, noise, module.weights), input_signature=[observation, noise]
+    )
+    module.distribution = tf.function(
+        lambda observation: policy.distribution_of(observation, module.weights), input_signature=[observation]
+    )
+    module.serve = tf.function(serve, input_signature=[observation, tf.TensorSpec([], tf.int64, "seed")])
+    return module, {
+        "act": module.act.get_concrete_function(),
+        "distribution": module.distribution.get_concrete_function(),
+        "serving_default": module.serve.get_concrete_function(),
+    }
+
+
+def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
+    """Compares every engine with the Keras model on random observations."""
+    generator = noise_source.seeded(0)
+    observation = policy.spec.to_graph(_random_observations(policy, generator))
+    noise = noise_source.draw(generator, policy.spec, _PARITY_ROWS)
+    reference = {name: tensor.numpy() for name, tensor in policy.act(tf.constant(observation), tf.constant(noise)).items()}
+    if not all(np.isfinite(array).all() for array in reference.values()):
+        raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
+    for form, engine in engines.items():
+        answer = engine.act({"observation": observation, "noise": noise})
+        for name, array in reference.items():
+            _compare(form, name, answer[name], array)
+
+
+def _compare(form: str, name: str, got: NDArray[Any], expected: NDArray[Any]) -> None:
+    if expected.dtype.kind == "f":
+        scale = np.maximum(1.0, np.abs(expected))
+        bad = np.abs(got - expected) > _PARITY_TOLERANCE * scale
+    else:
+        bad = got != expected
+    # A discrete action may differ where its noise lies within rounding of a boundary, and log_prob with it.
+    allowed = _PARITY_ROWS // 100 if name in ("action", "greedy_action", "log_prob") else 0
+    if got.shape != expected.shape or np.isnan(got).any() or np.count_nonzero(bad) > allowed:
+        raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {np.count_nonzero(bad)} observations")
+
+
+def _random_observations(policy: Policy, generator: np.random.Generator) -> NDArray[Any]:
+    space = policy.spec.observation_space
+    if not isinstance(space, Box):
+        return generator.integers(space.start, space.start + space.n, _PARITY_ROWS).astype(space.dtype)
+    # Declared bounds are often huge or infinite, while real observations are of order 1.
+    wide = generator.standard_normal((_PARITY_ROWS, *space.shape)) * 3
+    if space.dtype.kind != "f":
+        wide = generator.integers(space.low, space.high, (_PARITY_ROWS, *space.shape), endpoint=True)
+    return np.clip(wide, space.low, space.high).astype(space.dtype)
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

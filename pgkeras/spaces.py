@@ -1,0 +1,168 @@
+"""Observation and action spaces: immutable descriptions that check arrays against themselves.
+
+They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them. Bounds are
+kept in float64, of the space's full shape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+__all__ = ["Box", "Discrete", "Space", "from_gymnasium"]
+
+_KINDS = "Box and Discrete"
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """Arrays ``x`` with ``low <= x <= high``, element by element.
+
+    Args:
+        low: float64 lower bounds, of the space's shape; may hold ``-inf``.
+        high: float64 upper bounds, of the space's shape; may hold ``inf``.
+        dtype: Element type of the arrays.
+    """
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    dtype: np.dtype[Any]
+
+    def __post_init__(self) -> None:
+        if self.low.shape != self.high.shape:
+            raise ValueError(f"Box: low has shape {self.low.shape} but high has {self.high.shape}")
+        if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
+            raise ValueError("Box: every low must be a number not above its high")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value, without the batch axis."""
+        return self.low.shape
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Box)
+            and self.dtype == other.dtype
+            and np.array_equal(self.low, other.low)
+            and np.array_equal(self.high, other.high)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.dtype, self.low.tobytes(), self.high.tobytes()))
+
+    def __str__(self) -> str:
+        return f"Box({_bound(self.low)}, {_bound(self.high)}, {self.shape}, {self.dtype})"
+
+    def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
+        """Checks one value or a batch, and gives it a batch axis.
+
+        Values beyond the bounds are let pass, since many simulators overstep what they declare; NaN and infinity
+        are not, since a network answers nonsense to them.
+
+        Args:
+            array: An array of this space's dtype and of shape ``shape`` or ``[B, *shape]``.
+            field: What to call the array in an error.
+
+        Returns:
+            The array as ``[B, *shape]``, and whether it came with the batch axis.
+
+        Raises:
+            InvalidRequestError: The dtype or shape differs, the batch is empty, or an element is not finite.
+        """
+        batch, has_batch_axis = _with_batch_axis(array, self.shape, self.dtype, field)
+        if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+            where = tuple(int(i) for i in np.argwhere(~np.isfinite(batch))[0])
+            index = list(where if has_batch_axis else where[1:])
+            raise InvalidRequestError(field, "finite numbers", f"{batch[where]} at index {index}")
+        return batch, has_batch_axis
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """The integers ``start, ..., start + n - 1``, as scalars.
+
+    Args:
+        n: How many values there are.
+        start: The smallest value.
+        dtype: Element type of arrays of values.
+    """
+
+    n: int
+    start: int = 0
+    dtype: np.dtype[Any] = np.dtype(np.int64)
+
+    def __post_init__(self) -> None:
+        if self.n < 1:
+            raise ValueError(f"Discrete: n must be at least 1, got {self.n}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value: a scalar's."""
+        return ()
+
+    def __str__(self) -> str:
+        return f"Discrete({self.n})" if self.start == 0 else f"Discrete({self.n}, start={self.start})"
+
+    def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
+        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+
+        Raises:
+            InvalidRequestError: The dtype or shape differs, the batch is empty, or a value is out of range.
+        """
+        batch, has_batch_axis = _with_batch_axis(array, self.shape, self.dtype, field)
+        outside = (batch < self.start) | (batch >= self.start + self.n)
+        if outside.any():
+            expected = f"integers from {self.start} to {self.start + self.n - 1}"
+            raise InvalidRequestError(field, expected, str(batch[outside][0]))
+        return batch, has_batch_axis
+
+
+Space = Box | Discrete
+
+
+def from_gymnasium(space: gymnasium.Space[Any], role: str) -> Space:
+    """Converts a gymnasium space.
+
+    Args:
+        space: The space to convert.
+        role: "observation" or "action", for the error message.
+
+    Raises:
+        UnsupportedSpaceError: The space is of a kind that pgkeras does not handle.
+    """
+    import gymnasium.spaces
+
+    if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None:
+        return Box(np.asarray(space.low, np.float64), np.asarray(space.high, np.float64), np.dtype(space.dtype))
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return Discrete(int(space.n), int(space.start), np.dtype(space.dtype))
+    raise UnsupportedSpaceError(
+        f"{role} space {space} is not supported: pgkeras handles {_KINDS}. "
+        "A gymnasium.wrappers.TransformObservation, FlattenObservation or TransformAction can turn it into one of these."
+    )
+
+
+def _with_batch_axis(
+    array: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any], field: str
+) -> tuple[NDArray[Any], bool]:
+    if array.dtype != dtype:
+        raise InvalidRequestError(field, f"dtype {dtype}", f"dtype {array.dtype}")
+    has_batch_axis = array.ndim == len(shape) + 1
+    if array.shape[int(has_batch_axis) :] != shape or array.ndim - int(has_batch_axis) != len(shape):
+        batch_shape = "[" + ", ".join(["batch", *map(str, shape)]) + "]"
+        raise InvalidRequestError(field, f"shape {list(shape)} or {batch_shape}", f"shape {list(array.shape)}")
+    if array.shape[:1] == (0,) and has_batch_axis:
+        raise InvalidRequestError(field, "at least one observation", "an empty batch")
+    return (array, True) if has_batch_axis else (array[np.newaxis], False)
+
+
+def _bound(bound: NDArray[np.float64]) -> str:
+    return f"{bound.flat[0]:g}" if bound.size and (bound == bound.flat[0]).all() else "[...]"

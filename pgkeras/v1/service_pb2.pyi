@@ -1,0 +1,152 @@
+from pgkeras.v1 import policy_pb2 as _policy_pb2
+from pgkeras.v1 import tensors_pb2 as _tensors_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class ActMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACT_MODE_UNSPECIFIED: _ClassVar[ActMode]
+    ACT_MODE_SAMPLE: _ClassVar[ActMode]
+    ACT_MODE_GREEDY: _ClassVar[ActMode]
+
+class ActOutput(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACT_OUTPUT_UNSPECIFIED: _ClassVar[ActOutput]
+    ACT_OUTPUT_ACTION: _ClassVar[ActOutput]
+    ACT_OUTPUT_LOG_PROB: _ClassVar[ActOutput]
+    ACT_OUTPUT_ENTROPY: _ClassVar[ActOutput]
+    ACT_OUTPUT_DISTRIBUTION: _ClassVar[ActOutput]
+    ACT_OUTPUT_GREEDY_ACTION: _ClassVar[ActOutput]
+ACT_MODE_UNSPECIFIED: ActMode
+ACT_MODE_SAMPLE: ActMode
+ACT_MODE_GREEDY: ActMode
+ACT_OUTPUT_UNSPECIFIED: ActOutput
+ACT_OUTPUT_ACTION: ActOutput
+ACT_OUTPUT_LOG_PROB: ActOutput
+ACT_OUTPUT_ENTROPY: ActOutput
+ACT_OUTPUT_DISTRIBUTION: ActOutput
+ACT_OUTPUT_GREEDY_ACTION: ActOutput
+
+class ActRequest(_message.Message):
+    __slots__ = ("policy", "spec_hash", "observation", "action_mask", "state", "mode", "seed", "outputs")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    ACTION_MASK_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    policy: _policy_pb2.PolicyRef
+    spec_hash: str
+    observation: _tensors_pb2.Value
+    action_mask: _tensors_pb2.Tensor
+    state: bytes
+    mode: ActMode
+    seed: int
+    outputs: _containers.RepeatedScalarFieldContainer[ActOutput]
+    def __init__(self, policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ..., spec_hash: _Optional[str] = ..., observation: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., action_mask: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., state: _Optional[bytes] = ..., mode: _Optional[_Union[ActMode, str]] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[ActOutput, str]]] = ...) -> None: ...
+
+class ActResponse(_message.Message):
+    __slots__ = ("action", "log_prob", "entropy", "greedy_action", "distribution", "state", "policy")
+    ACTION_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROB_FIELD_NUMBER: _ClassVar[int]
+    ENTROPY_FIELD_NUMBER: _ClassVar[int]
+    GREEDY_ACTION_FIELD_NUMBER: _ClassVar[int]
+    DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    action: _tensors_pb2.Tensor
+    log_prob: _tensors_pb2.Tensor
+    entropy: _tensors_pb2.Tensor
+    greedy_action: _tensors_pb2.Tensor
+    distribution: _policy_pb2.Distribution
+    state: bytes
+    policy: _policy_pb2.PolicyVersion
+    def __init__(self, action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., log_prob: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., entropy: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., greedy_action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., distribution: _Optional[_Union[_policy_pb2.Distribution, _Mapping]] = ..., state: _Optional[bytes] = ..., policy: _Optional[_Union[_policy_pb2.PolicyVersion, _Mapping]] = ...) -> None: ...
+
+class PlayRequest(_message.Message):
+    __slots__ = ("id", "policy", "spec_hash", "observation", "reward", "terminated", "truncated", "episode_start", "action_mask", "mode", "seed", "outputs")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
+    OBSERVATION_FIELD_NUMBER: _ClassVar[int]
+    REWARD_FIELD_NUMBER: _ClassVar[int]
+    TERMINATED_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    EPISODE_START_FIELD_NUMBER: _ClassVar[int]
+    ACTION_MASK_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    policy: _policy_pb2.PolicyRef
+    spec_hash: str
+    observation: _tensors_pb2.Value
+    reward: _tensors_pb2.Tensor
+    terminated: _tensors_pb2.Tensor
+    truncated: _tensors_pb2.Tensor
+    episode_start: _tensors_pb2.Tensor
+    action_mask: _tensors_pb2.Tensor
+    mode: ActMode
+    seed: int
+    outputs: _containers.RepeatedScalarFieldContainer[ActOutput]
+    def __init__(self, id: _Optional[int] = ..., policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ..., spec_hash: _Optional[str] = ..., observation: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., reward: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., terminated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., truncated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., episode_start: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., action_mask: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., mode: _Optional[_Union[ActMode, str]] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[ActOutput, str]]] = ...) -> None: ...
+
+class PlayResponse(_message.Message):
+    __slots__ = ("id", "act", "error")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ACT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    act: ActResponse
+    error: PlayError
+    def __init__(self, id: _Optional[int] = ..., act: _Optional[_Union[ActResponse, _Mapping]] = ..., error: _Optional[_Union[PlayError, _Mapping]] = ...) -> None: ...
+
+class PlayError(_message.Message):
+    __slots__ = ("code", "message")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    code: int
+    message: str
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class GetPolicyRequest(_message.Message):
+    __slots__ = ("policy",)
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    policy: _policy_pb2.PolicyRef
+    def __init__(self, policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ...) -> None: ...
+
+class GetPolicyResponse(_message.Message):
+    __slots__ = ("policy", "limits")
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    policy: _policy_pb2.Policy
+    limits: Limits
+    def __init__(self, policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("max_batch_size", "max_receive_message_bytes", "max_send_message_bytes")
+    MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_RECEIVE_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_SEND_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    max_batch_size: int
+    max_receive_message_bytes: int
+    max_send_message_bytes: int
+    def __init__(self, max_batch_size: _Optional[int] = ..., max_receive_message_bytes: _Optional[int] = ..., max_send_message_bytes: _Optional[int] = ...) -> None: ...
+
+class ListPoliciesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class ListPoliciesResponse(_message.Message):
+    __slots__ = ("policies",)
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    policies: _containers.RepeatedCompositeFieldContainer[_policy_pb2.Policy]
+    def __init__(self, policies: _Optional[_Iterable[_Union[_policy_pb2.Policy, _Mapping]]] = ...) -> None: ...

@@ -1,0 +1,210 @@
+"""The one codec between Python values and the protocol's messages (``protos/pgkeras/v1``)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Any
+
+import numpy as np
+from google.protobuf import json_format
+from numpy.typing import NDArray
+
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+from pgkeras.spaces import Box, Discrete, Space
+from pgkeras.spec import DistributionKind, PolicySpec
+from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
+
+__all__ = [
+    "decode_space",
+    "decode_spec",
+    "decode_tensor",
+    "encode_distribution",
+    "encode_space",
+    "encode_spec",
+    "encode_tensor",
+    "decode_distribution",
+    "spec_from_json",
+    "spec_hash",
+    "spec_to_json",
+]
+
+_DTYPES: dict[int, np.dtype[Any]] = {
+    tensors_pb2.DATA_TYPE_BOOL: np.dtype(np.bool_),
+    tensors_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8),
+    tensors_pb2.DATA_TYPE_INT8: np.dtype(np.int8),
+    tensors_pb2.DATA_TYPE_UINT16: np.dtype("<u2"),
+    tensors_pb2.DATA_TYPE_INT16: np.dtype("<i2"),
+    tensors_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
+    tensors_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
+    tensors_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
+    tensors_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
+    tensors_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+}
+_DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in _DTYPES.items()}
+
+_KINDS: dict[DistributionKind, Any] = {
+    DistributionKind.CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_CATEGORICAL,
+    DistributionKind.DIAGONAL_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN,
+}
+_KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
+
+
+def encode_tensor(array: NDArray[Any]) -> tensors_pb2.Tensor:
+    """An array as a Tensor message: little-endian, C order.
+
+    Raises:
+        TypeError: The array's dtype has no DataType.
+    """
+    number = _DATA_TYPES.get(array.dtype)
+    if number is None:
+        little_endian = array.dtype.newbyteorder("<")
+        if little_endian not in _DATA_TYPES:
+            raise TypeError(f"dtype {array.dtype} cannot be sent; it must be one of {sorted(map(str, _DATA_TYPES))}")
+        return encode_tensor(array.astype(little_endian))
+    return tensors_pb2.Tensor(dtype=number, shape=array.shape, data=array.tobytes())
+
+
+def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
+    """A Tensor message as a read-only array that shares its memory.
+
+    Args:
+        message: The message.
+        field: Its path in the request, for the error.
+
+    Raises:
+        InvalidRequestError: The dtype is unknown, the shape is not one, or the data's length does not fit them.
+    """
+    dtype = _DTYPES.get(message.dtype)
+    if dtype is None:
+        raise InvalidRequestError(f"{field}.dtype", "a DataType other than UNSPECIFIED", str(message.dtype))
+    shape = tuple(message.shape)
+    count = 1
+    for length in shape:
+        if length < 0:
+            raise InvalidRequestError(f"{field}.shape", "lengths of at least 0", str(list(shape)))
+        count *= length
+    if len(shape) > 32:
+        raise InvalidRequestError(f"{field}.shape", "at most 32 axes", f"{len(shape)} axes")
+    if count * dtype.itemsize != len(message.data):
+        expected = f"{count * dtype.itemsize} bytes for shape {list(shape)} of {dtype}"
+        raise InvalidRequestError(f"{field}.data", expected, f"{len(message.data)} bytes")
+    return np.frombuffer(message.data, dtype).reshape(shape)
+
+
+def encode_space(space: Space) -> spaces_pb2.Space:
+    """A space as a Space message."""
+    if isinstance(space, Box):
+        return spaces_pb2.Space(
+            box=spaces_pb2.BoxSpace(
+                dtype=_DATA_TYPES[space.dtype], shape=space.shape, low=_bounds(space.low), high=_bounds(space.high)
+            )
+        )
+    return spaces_pb2.Space(
+        discrete=spaces_pb2.DiscreteSpace(n=space.n, start=space.start, dtype=_DATA_TYPES[space.dtype])
+    )
+
+
+def decode_space(message: spaces_pb2.Space) -> Space:
+    """A Space message as a space.
+
+    Raises:
+        UnsupportedSpaceError: The message holds a kind of space, or an element type, unknown to this pgkeras.
+    """
+    kind = message.WhichOneof("kind")
+    if kind not in ("box", "discrete"):
+        raise UnsupportedSpaceError(f"this pgkeras does not handle spaces of kind {kind!r}; a newer one may")
+    inner = message.box if kind == "box" else message.discrete
+    if inner.dtype not in _DTYPES:
+        raise UnsupportedSpaceError(f"this pgkeras does not know DataType {inner.dtype}; a newer one may")
+    dtype = _DTYPES[inner.dtype]
+    if isinstance(inner, spaces_pb2.DiscreteSpace):
+        return Discrete(inner.n, inner.start, dtype)
+    shape = tuple(inner.shape)
+    return Box(_unbounds(inner.low, shape), _unbounds(inner.high, shape), dtype)
+
+
+def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
+    """A PolicySpec as its message."""
+    return policy_pb2.PolicySpec(
+        observation_space=encode_space(spec.observation_space),
+        action_space=encode_space(spec.action_space),
+        distribution=_KINDS[spec.distribution],
+        state_size=spec.state_size,
+    )
+
+
+def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
+    """A PolicySpec message as a PolicySpec.
+
+    Raises:
+        UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
+    """
+    if message.distribution not in _KINDS_BACK:
+        raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {message.distribution}")
+    return PolicySpec(
+        decode_space(message.observation_space),
+        decode_space(message.action_space),
+        _KINDS_BACK[message.distribution],
+        message.state_size,
+    )
+
+
+def spec_to_json(spec: PolicySpec) -> dict[str, Any]:
+    """A PolicySpec as the JSON form of its message, for ``policy.json``."""
+    return json_format.MessageToDict(encode_spec(spec))
+
+
+def spec_from_json(data: dict[str, Any]) -> PolicySpec:
+    """The inverse of :func:`spec_to_json`.
+
+    Raises:
+        ValueError: The JSON is not that of a PolicySpec.
+        UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
+    """
+    try:
+        return decode_spec(json_format.ParseDict(data, policy_pb2.PolicySpec()))
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
+
+
+def spec_hash(spec: PolicySpec) -> str:
+    """Hexadecimal SHA-256 of the spec's canonical JSON (sorted keys, no spaces)."""
+    canonical = json.dumps(spec_to_json(spec), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def encode_distribution(kind: DistributionKind, parameters: dict[str, NDArray[Any]]) -> policy_pb2.Distribution:
+    """Distribution parameters, by their names in ``kind.parameters``, as a Distribution message."""
+    tensors = {name: encode_tensor(parameters[name]) for name in kind.parameters}
+    if kind is DistributionKind.CATEGORICAL:
+        return policy_pb2.Distribution(categorical=policy_pb2.Categorical(**tensors))
+    return policy_pb2.Distribution(diagonal_gaussian=policy_pb2.DiagonalGaussian(**tensors))
+
+
+def decode_distribution(message: policy_pb2.Distribution) -> dict[str, NDArray[Any]]:
+    """A Distribution message as arrays by parameter name; empty when it is not set.
+
+    Raises:
+        InvalidRequestError: A tensor in it is malformed.
+    """
+    kind = message.WhichOneof("kind")
+    if kind is None:
+        return {}
+    inner = getattr(message, kind)
+    names = DistributionKind(kind).parameters
+    return {name: decode_tensor(getattr(inner, name), f"distribution.{kind}.{name}") for name in names}
+
+
+def _bounds(bound: NDArray[np.float64]) -> list[float]:
+    flat = bound.ravel()
+    return flat[:1].tolist() if flat.size and (flat == flat[0]).all() else flat.tolist()
+
+
+def _unbounds(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    bound = np.asarray(values, np.float64)
+    size = math.prod(shape)
+    if bound.size not in (1, size):
+        raise ValueError(f"Box: expected 1 or {size} bounds for shape {list(shape)}, got {bound.size}")
+    return np.full(shape, bound[0]) if bound.size == 1 else bound.reshape(shape)

@@ -1,0 +1,1 @@
+"""The policy server: exported policies, served over gRPC."""
