@@ -17,6 +17,7 @@ from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
 __all__ = [
+    "decode_distribution",
     "decode_space",
     "decode_spec",
     "decode_tensor",
@@ -24,7 +25,6 @@ __all__ = [
     "encode_space",
     "encode_spec",
     "encode_tensor",
-    "decode_distribution",
     "spec_from_json",
     "spec_hash",
     "spec_to_json",
