@@ -12,8 +12,8 @@ from pgkeras.client import PolicyClient
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments
-from pgkeras.spaces import from_gymnasium
 from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.spaces import from_gymnasium
 from pgkeras.spec import PolicySpec
 
 __all__ = ["EngineActor", "Evaluation", "Mode", "RemoteActor", "evaluate"]
