@@ -102,7 +102,9 @@ def versions(policy_dir: Path) -> list[int]:
     """Versions present under a policy's directory, ascending; empty when there is no such directory."""
     if not policy_dir.is_dir():
         return []
-    return sorted(int(entry.name) for entry in policy_dir.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir())
+    return sorted(
+        int(entry.name) for entry in policy_dir.iterdir() if _VERSION.fullmatch(entry.name) and entry.is_dir()
+    )
 
 
 def find(path: Path) -> Path:
@@ -119,7 +121,9 @@ def find(path: Path) -> Path:
     if len(names) == 1:
         return find(path / names[0])
     if names:
-        raise BundleNotFoundError(f"{path} holds several policies ({', '.join(names)}): name one, as in {path / names[0]}")
+        raise BundleNotFoundError(
+            f"{path} holds several policies ({', '.join(names)}): name one, as in {path / names[0]}"
+        )
     raise BundleNotFoundError(
         f"no exported policy at {path}: expected a directory with {MANIFEST}, "
         "or one of numbered versions; make one with: pgkeras train ENV"
@@ -157,7 +161,9 @@ def open_bundle(path: Path) -> Bundle:
         raise CorruptBundleError(f"{path / MANIFEST}: lists no saved_model.pb")
     for file, (size, digest) in digests.items():
         _verify_file(path, file, size, digest)
-    return Bundle(path, name, version, spec, stored_hash, provenance, {file: size for file, (size, _) in digests.items()})
+    return Bundle(
+        path, name, version, spec, stored_hash, provenance, {file: size for file, (size, _) in digests.items()}
+    )
 
 
 @dataclass
@@ -215,9 +221,7 @@ def _write_manifest(path: Path, name: str, version: int, spec: PolicySpec, prove
         "version": version,
         "spec": spec_to_json(spec),
         "spec_hash": spec_hash(spec),
-        "files": {
-            f.relative_to(path).as_posix(): {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files
-        },
+        "files": {f.relative_to(path).as_posix(): {"bytes": f.stat().st_size, "sha256": _sha256(f)} for f in files},
         "provenance": provenance,
     }
     (path / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")

@@ -140,7 +140,7 @@ class PolicyClient:
         self._info: PolicyInfo | None = None
         self._describing = threading.Lock()
         self._channel = grpc.insecure_channel(target, _OPTIONS)
-        self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)
+        self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def act(
         self,
@@ -280,7 +280,7 @@ def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
         spec=decode_spec(policy.spec),
         spec_hash=policy.spec_hash,
         engine=policy.engine,
-        load_time=policy.load_time.ToDatetime(datetime.timezone.utc),
+        load_time=policy.load_time.ToDatetime(datetime.UTC),
         provenance=decode_struct(policy.provenance),
         limits=limits,
     )

@@ -46,7 +46,7 @@ class Distribution(Protocol):
         """The sample ``[B, ...]`` of highest probability or density."""
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """ln P(sample), or its log-density: ``[B]``."""
+        """Ln P(sample), or its log-density: ``[B]``."""
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
         """Entropy ``[B]`` in nats."""
@@ -94,8 +94,8 @@ class Categorical:
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         """The inverse distribution function at uniform noise u: the number of indices i with F(i) <= u.
 
-        In float32 the last F(i) is near 1 but not 1. Scaling u below it, by one unit in the last place, keeps u = 1 - eps
-        from falling off the end and an action of probability 0 from being drawn.
+        In float32 the last F(i) is near 1 but not 1. Scaling u to stay below it, by one unit in the last place, keeps
+        u = 1 - eps from falling off the end and an action of probability 0 from being drawn.
         """
         parameters.shape.assert_has_rank(2)
         noise.shape.assert_has_rank(2)

@@ -124,7 +124,9 @@ def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     generator = noise_source.seeded(0)
     observation = policy.spec.to_graph(_random_observations(policy, generator))
     noise = noise_source.draw(generator, policy.spec, _PARITY_ROWS)
-    reference = {name: tensor.numpy() for name, tensor in policy.act(tf.constant(observation), tf.constant(noise)).items()}
+    reference = {
+        name: tensor.numpy() for name, tensor in policy.act(tf.constant(observation), tf.constant(noise)).items()
+    }
     if not all(np.isfinite(array).all() for array in reference.values()):
         raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
     for form, engine in engines.items():
@@ -150,9 +152,11 @@ def _random_observations(policy: Policy, generator: np.random.Generator) -> NDAr
     if not isinstance(space, Box):
         return generator.integers(space.start, space.start + space.n, _PARITY_ROWS).astype(space.dtype)
     # Declared bounds are often huge or infinite, while real observations are of order 1.
-    wide = generator.standard_normal((_PARITY_ROWS, *space.shape)) * 3
-    if space.dtype.kind != "f":
-        wide = generator.integers(space.low, space.high, (_PARITY_ROWS, *space.shape), endpoint=True)
+    shape = (_PARITY_ROWS, *space.shape)
+    if space.dtype.kind == "f":
+        wide = generator.standard_normal(shape) * 3
+    else:
+        wide = np.floor(generator.uniform(space.low, space.high + 1, shape))
     return np.clip(wide, space.low, space.high).astype(space.dtype)
 
 

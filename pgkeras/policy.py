@@ -125,9 +125,7 @@ class StateIndependent(keras.layers.Layer):
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         """Creates the numbers."""
-        self.numbers = self.add_weight(
-            (self.size,), keras.initializers.Constant(self.initial_value), name="numbers"
-        )
+        self.numbers = self.add_weight((self.size,), keras.initializers.Constant(self.initial_value), name="numbers")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Appends them."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Box", "Discrete", "Space", "from_gymnasium"]
 
 _KINDS = "Box and Discrete"
+_INT64: np.dtype[Any] = np.dtype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +98,7 @@ class Discrete:
 
     n: int
     start: int = 0
-    dtype: np.dtype[Any] = np.dtype(np.int64)
+    dtype: np.dtype[Any] = _INT64
 
     def __post_init__(self) -> None:
         if self.n < 1:
@@ -146,7 +147,7 @@ def from_gymnasium(space: gymnasium.Space[Any], role: str) -> Space:
         return Discrete(int(space.n), int(space.start), np.dtype(space.dtype))
     raise UnsupportedSpaceError(
         f"{role} space {space} is not supported: pgkeras handles {_KINDS}. "
-        "A gymnasium.wrappers.TransformObservation, FlattenObservation or TransformAction can turn it into one of these."
+        "A wrapper such as gymnasium.wrappers.FlattenObservation or TransformAction can turn it into one of these."
     )
 
 

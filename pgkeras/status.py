@@ -38,7 +38,9 @@ _CODES: dict[type[PolicyServiceError], int] = {
     ServerFailedError: code_pb2.INTERNAL,
 }
 # A stopping server cuts off what is left with CANCELLED. Whatever is missing here means ServerFailedError.
-_ERRORS = {code: error for error, code in _CODES.items()} | {code_pb2.CANCELLED: ServerUnavailableError}
+_ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _CODES.items()} | {
+    code_pb2.CANCELLED: ServerUnavailableError
+}
 
 _DOMAIN = "pgkeras"
 _DEFAULT_RETRY_SECONDS = 1.0
@@ -81,7 +83,7 @@ def decode_error(status: status_pb2.Status) -> PolicyServiceError:
 
 
 def read_status(code: int, message: str, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> status_pb2.Status:
-    """The Status of a finished call: from its trailing metadata if it is there and whole, else code and message only."""
+    """The Status of a finished call: that of its trailing metadata if it is whole, else just code and message."""
     for key, value in trailing_metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from pgkeras_serving.config import ServerConfig, settings
 
 from pgkeras.engines import EngineName
 from pgkeras.errors import ConfigError
-from pgkeras_serving.config import ServerConfig, settings
 
 __all__ = ["command"]
 

@@ -23,7 +23,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """ "litert" or "tensorflow"."""
+        """Which engine it is: "litert" or "tensorflow"."""
 
     def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch.

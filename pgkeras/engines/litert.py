@@ -43,7 +43,7 @@ class LiteRTEngine:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise MissingExtraError("ai-edge-litert", "serve", "run policies with LiteRT") from error
-        self._new_interpreter = lambda: Interpreter(model_content=flatbuffer, num_threads=threads)
+        self._new_interpreter: Any = lambda: Interpreter(model_content=flatbuffer, num_threads=threads)
         self._prepared: dict[int, _Prepared] = {}
         self._weights: Sequence[NDArray[Any]] = ()
         self._prepare(1)

@@ -18,12 +18,14 @@ class TensorFlowEngine:
 
     Args:
         function: Takes the graph's inputs as keyword arguments and gives a dictionary of tensors.
+        owner: Whatever holds the function's variables, which the function itself does not keep alive.
     """
 
     name = "tensorflow"
 
-    def __init__(self, function: Callable[..., Mapping[str, Any]]) -> None:
+    def __init__(self, function: Callable[..., Mapping[str, Any]], owner: object = None) -> None:
         self._function = function
+        self._owner = owner
 
     @classmethod
     def from_saved_model(cls, path: Path) -> TensorFlowEngine:
@@ -42,9 +44,7 @@ class TensorFlowEngine:
             signature = model.signatures["act"]
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
             raise EngineError(f"TensorFlow cannot load {path}: {error}") from error
-        engine = cls(signature)
-        engine._model = model  # the signature does not keep the model's variables alive
-        return engine
+        return cls(signature, model)
 
     def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch; see :class:`pgkeras.engines.Engine`."""

@@ -14,8 +14,8 @@ from pgkeras.wire import MAX_MESSAGE_BYTES
 __all__ = ["ServerConfig", "settings"]
 
 
-def _setting(default: Any, explanation: str, lowest: float | None = None, highest: float | None = None) -> Any:
-    return field(default=default, metadata={"help": explanation, "range": (lowest, highest)})
+def _about(explanation: str, lowest: float | None = None, highest: float | None = None) -> dict[str, Any]:
+    return {"help": explanation, "range": (lowest, highest)}
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,32 @@ class ServerConfig:
     """
 
     root: Path = field(metadata={"help": "Directory of policies, or one policy's or version's own directory."})
-    host: str = _setting("127.0.0.1", "Address to listen on; 0.0.0.0 or [::] lets other machines in, unencrypted.")
-    port: int = _setting(50051, "Port to listen on; 0 takes any free one.", 0, 65535)
-    port_file: Path | None = _setting(None, "Write the port number to this file once the server is ready.")
-    engine: EngineName = _setting("auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.")
-    max_batch_size: int = _setting(4096, "Most observations in one request, and in one batch computed at once.", 1)
-    max_queued: int = _setting(65536, "Most observations waiting per policy; beyond it, calls are told to retry.", 1)
-    max_message_bytes: int = _setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", 1024)
-    min_ping_seconds: float = _setting(10.0, "Shortest interval of clients' keepalive pings that is let pass.", 0.0)
-    drain_seconds: float = _setting(10.0, "How long calls in flight may take to finish after SIGTERM or Ctrl-C.", 0.0)
+    host: str = field(
+        default="127.0.0.1",
+        metadata=_about("Address to listen on; 0.0.0.0 or [::] lets other machines in, unencrypted."),
+    )
+    port: int = field(default=50051, metadata=_about("Port to listen on; 0 takes any free one.", 0, 65535))
+    port_file: Path | None = field(
+        default=None, metadata=_about("Write the port number to this file once the server is ready.")
+    )
+    engine: EngineName = field(
+        default="auto", metadata=_about("What computes policies; auto is LiteRT where it can, else TensorFlow.")
+    )
+    max_batch_size: int = field(
+        default=4096, metadata=_about("Most observations in one request, and in one batch computed at once.", 1)
+    )
+    max_queued: int = field(
+        default=65536, metadata=_about("Most observations waiting per policy; beyond it, calls are told to retry.", 1)
+    )
+    max_message_bytes: int = field(
+        default=MAX_MESSAGE_BYTES, metadata=_about("Largest message received or sent, in bytes.", 1024)
+    )
+    min_ping_seconds: float = field(
+        default=10.0, metadata=_about("Shortest interval of clients' keepalive pings that is let pass.", 0.0)
+    )
+    drain_seconds: float = field(
+        default=10.0, metadata=_about("How long calls in flight may take to finish after SIGTERM or Ctrl-C.", 0.0)
+    )
 
     def __post_init__(self) -> None:
         for setting in settings():

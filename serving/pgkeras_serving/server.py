@@ -23,7 +23,7 @@ from pgkeras_serving.store import Store
 
 try:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
-    from grpc_health.v1.health import aio as health
+    from grpc_health.v1.health import aio as health  # type: ignore[attr-defined]
     from grpc_reflection.v1alpha import reflection
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
@@ -60,7 +60,8 @@ class PolicyServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
             ]
         )
-        service_pb2_grpc.add_PolicyServiceServicer_to_server(PolicyServicer(self.store, config), self._server)
+        servicer = PolicyServicer(self.store, config)
+        service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)

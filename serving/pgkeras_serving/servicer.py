@@ -98,7 +98,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
     @_answers
     async def ListPolicies(  # noqa: N802
         self,
-        request: service_pb2.ListPoliciesRequest,  # noqa: ARG002
+        request: service_pb2.ListPoliciesRequest,
     ) -> service_pb2.ListPoliciesResponse:
         """Describes every policy and version that is ready."""
         return service_pb2.ListPoliciesResponse(policies=[policy.description for policy in self._store.policies()])

@@ -106,7 +106,7 @@ class Store:
             raise PolicyNotFoundError(f"no policy {ref.name!r}; there is: {self._inventory()}")
         select = ref.WhichOneof("select")
         if select is None:
-            return found[next(reversed(found))]
+            return found[max(found)]
         policy = found.get(ref.version) if select == "version" else None
         if policy is None:
             wanted = f"version {ref.version}" if select == "version" else f"label {ref.label!r}"

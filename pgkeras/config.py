@@ -1,0 +1,240 @@
+"""Config: every setting of training, with its default, its help and its allowed range, each written here once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from pgkeras.errors import ConfigError
+
+__all__ = ["Config", "assignments", "preset_for", "preset_names", "read_preset", "resolve"]
+
+_NONE = "none"  # how presets and the command line write an optional setting that is off
+
+
+def _setting(
+    default: Any,
+    help: str,  # noqa: A002 - the name that click and argparse use for it
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Settings of one training run.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    env_id: str
+    seed: int = _setting(0, "Seed of everything random in the run.", minimum=0, maximum=2**63 - 1)
+    steps: int = _setting(500_000, "Environment steps to train for at the most.", minimum=1)
+    time_limit: float | None = _setting(None, "Seconds to train for at the most.", above=0)
+    stop_return: float | None = _setting(
+        None, "Stop when the mean return of the last 100 episodes reaches this; by default the environment's own."
+    )
+    envs: int = _setting(16, "Environments played side by side.", minimum=1, maximum=65_536)
+    episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
+    vectorization: str = _setting(
+        "auto",
+        "How environments run: their own vector entry point, or plainly one after the other.",
+        choices=("auto", "vector", "plain"),
+    )
+    gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
+    baseline: str = _setting(
+        "time",
+        "What is subtracted from returns: nothing, the mean return at the same time step, or that of the others.",
+        choices=("none", "time", "leave-one-out"),
+    )
+    rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
+    optimizer: str = _setting("adam", "Keras optimizer, by name.")
+    learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
+    clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient.", above=0)
+    entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
+    hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
+    activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
+    initial_log_std: float = _setting(
+        0.0, "Initial log standard deviation of continuous actions.", minimum=-20, maximum=5
+    )
+    act_engine: str = _setting(
+        "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")
+    )
+    jit_compile: bool = _setting(False, "Compile the gradient step with XLA.")
+    checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(Config)
+        for setting in dataclasses.fields(self):
+            value = _typed(setting.name, getattr(self, setting.name), hints[setting.name])
+            object.__setattr__(self, setting.name, value)
+            for element in value if isinstance(value, tuple) else (value,):
+                _check_range(setting, element)
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as JSON values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Config:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            ConfigError: A key is unknown or missing, or a value is wrong.
+        """
+        _check_keys(data)
+        if "env_id" not in data:
+            raise ConfigError("env_id: missing")
+        return cls(**data)
+
+
+def settings() -> list[dataclasses.Field[Any]]:
+    """All settings but ``env_id``; their metadata holds help and range."""
+    return [setting for setting in dataclasses.fields(Config) if setting.name != "env_id"]
+
+
+def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any] | None = None) -> Config:
+    """Settings for an environment: its preset (or the named one) over the defaults, and ``overrides`` over both.
+
+    Raises:
+        ConfigError: No such preset, an unknown key, or a wrong value.
+    """
+    values = read_preset(preset or preset_for(env_id))
+    _check_keys(overrides or {})
+    return Config(**{**values, **(overrides or {}), "env_id": env_id})
+
+
+def preset_names() -> list[str]:
+    """Names of all presets, sorted."""
+    files = resources.files("pgkeras.presets").iterdir()
+    return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
+
+
+def preset_for(env_id: str) -> str:
+    """Name of the preset that an environment is trained with unless another is named."""
+    name = env_id.rpartition(":")[2].rpartition("/")[2].lower()
+    return name if name in preset_names() else "default"
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """A preset's settings, beside the defaults.
+
+    Raises:
+        ConfigError: There is none of that name.
+    """
+    if name not in preset_names():
+        raise ConfigError(f"preset {name!r}: there is none; {_nearest(name, preset_names())}")
+    text = resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
+
+
+def assignments(pairs: Iterable[str]) -> dict[str, Any]:
+    """Parses ``key=value`` pairs by each setting's own type.
+
+    A value "none" clears an optional setting; a list of numbers is written with commas.
+
+    Raises:
+        ConfigError: A pair has no "=", its key is unknown, or its value is not of the setting's type.
+    """
+    hints = typing.get_type_hints(Config)
+    parsed = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair!r}: expected key=value, such as gamma=0.95")
+        _check_keys([key])
+        parsed[key] = _parse(key, text.strip(), hints[key])
+    return parsed
+
+
+def _parse(name: str, text: str, hint: Any) -> Any:
+    if isinstance(hint, types.UnionType):
+        if text.lower() == _NONE:
+            return None
+        hint = typing.get_args(hint)[0]
+    try:
+        if hint is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if hint is int:
+            return int(text.replace("_", ""))
+        if hint is float:
+            return float(text)
+        if typing.get_origin(hint) is tuple:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
+    return text
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """The value as the hinted type, where that loses nothing."""
+    if isinstance(hint, types.UnionType):
+        if value is None or value == _NONE:
+            return None
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(name, element, int) for element in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wrong_bool = isinstance(value, bool) and hint is not bool
+    if wrong_bool or not isinstance(value, typing.get_origin(hint) or hint):
+        raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}")
+    return value
+
+
+def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
+    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    if choices and value not in choices:
+        raise ConfigError(f"{setting.name}: expected one of {', '.join(choices)}; got {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    wrong = math.isnan(value) or math.isinf(value)
+    wrong |= minimum is not None and value < minimum
+    wrong |= maximum is not None and value > maximum
+    wrong |= above is not None and value <= above
+    if wrong:
+        raise ConfigError(f"{setting.name}: expected a number {range_of(setting)}, got {value!r}")
+
+
+def range_of(setting: dataclasses.Field[Any]) -> str:
+    """A setting's allowed range in words; empty when everything of its type is allowed."""
+    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    if choices:
+        return "one of " + ", ".join(choices)
+    if minimum is not None and maximum is not None:
+        return f"from {minimum:,} to {maximum:,}"
+    if minimum is not None:
+        return f"of at least {minimum:,}"
+    return f"above {above:,}" if above is not None else ""
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "whole numbers with commas between them"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
+
+
+def _check_keys(keys: Iterable[str]) -> None:
+    known = [setting.name for setting in dataclasses.fields(Config)]
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"{key}: there is no such setting; {_nearest(key, known)}")
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"

@@ -1,0 +1,129 @@
+"""Evaluation: play episodes with an exported policy, in this process or through a server, without TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.client import PolicyClient
+from pgkeras.collect import Actor, Collector
+from pgkeras.engines import Engine
+from pgkeras.environments import Environments
+from pgkeras.spaces import from_gymnasium
+from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.spec import PolicySpec
+
+__all__ = ["EngineActor", "Evaluation", "Mode", "RemoteActor", "evaluate"]
+
+Mode = Literal["sample", "greedy"]
+Answer = dict[str, NDArray[Any]]
+
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of some episodes.
+
+    Args:
+        returns: ``[episodes]``, undiscounted.
+        lengths: ``[episodes]``, in steps.
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (of a sample: divided by n - 1); 0 for a single episode."""
+        return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean return: the percentile bootstrap (Efron 1979), resampling episodes."""
+        generator = np.random.default_rng(0)
+        picks = generator.integers(len(self.returns), size=(_RESAMPLES, len(self.returns)))
+        low, high = np.percentile(self.returns[picks].mean(axis=1), [2.5, 97.5])
+        return float(low), float(high)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures and every episode's return."""
+        return {
+            "episodes": len(self.returns),
+            "mean": self.mean,
+            "std": self.std,
+            "interval95": list(self.interval),
+            "min": float(self.returns.min()),
+            "max": float(self.returns.max()),
+            "mean_length": float(self.lengths.mean()),
+            "returns": self.returns.tolist(),
+        }
+
+
+class EngineActor:
+    """An exported policy, computed in this process.
+
+    Args:
+        spec: What it observes and does.
+        engine: What computes it.
+        mode: "greedy" for the most probable action, "sample" to draw one.
+    """
+
+    def __init__(self, spec: PolicySpec, engine: Engine, mode: Mode) -> None:
+        self.spec = spec
+        self._engine = engine
+        self._output = "greedy_action" if mode == "greedy" else "action"
+        self.answer: Answer = {}
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+        self.answer = self._engine.act({"observation": observation, "noise": noise})
+        action = self.answer[self._output]
+        return action, action
+
+
+class RemoteActor:
+    """A policy behind a server. The server draws its own noise.
+
+    Args:
+        client: A connected client.
+        mode: "greedy" for the most probable action, "sample" to draw one.
+    """
+
+    def __init__(self, client: PolicyClient, mode: Mode) -> None:
+        self.spec = client.describe().spec
+        self._client = client
+        self._mode: Mode = mode
+        self.answer: Answer = {}
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+        seed = int.from_bytes(noise[0].tobytes()[:4], "little")
+        answer = self._client.act(observation, mode=self._mode, seed=seed)
+        self.answer = {"action": answer.action, **answer.distribution}
+        return answer.action, answer.action
+
+
+def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int) -> Evaluation:
+    """Plays ``episodes`` episodes, the same ones for the same seed.
+
+    Raises:
+        UnsupportedSpaceError: The policy was made for another environment: its spaces differ.
+        EnvironmentStepError: The environment failed.
+    """
+    for role, wanted, space in (
+        ("observation", actor.spec.observation_space, environments.observation_space),
+        ("action", actor.spec.action_space, environments.action_space),
+    ):
+        if (given := from_gymnasium(space, role)) != wanted:
+            raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
+    trajectory = Collector(environments, actor).collect(episodes, np.random.SeedSequence(seed))
+    return Evaluation(trajectory.episode_returns, trajectory.lengths)

@@ -1,0 +1,143 @@
+"""REINFORCE, phase two: from whole episodes to one gradient step.
+
+The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the order in which it runs:
+
+1. With the policy frozen, play whole episodes by sampling: :mod:`pgkeras.collect`.
+2. Compute the discounted return ``R_t`` of every step: :func:`pgkeras.returns.discounted_returns`.
+3. Subtract a baseline ``b_t`` that does not depend on the action, if one is wanted: the advantage.
+4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
+5. One gradient step: :class:`TrainStep`. Then forget the episodes and begin again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from pgkeras import returns as returns_
+from pgkeras.policy import Policy
+from pgkeras.trajectory import Trajectory
+
+__all__ = ["Advantages", "StepMetrics", "TrainStep", "advantages", "reinforce_loss"]
+
+
+class Advantages(NamedTuple):
+    """What each step's log-probability is weighted with, and how good the baseline was."""
+
+    values: NDArray[np.float64]  # [T, B]
+    explained_variance: float  # NaN without a baseline
+
+
+def advantages(trajectory: Trajectory, gamma: float, baseline: str = "none", rescale: bool = False) -> Advantages:
+    """Steps 2 and 3: ``R_t - b_t`` for every step.
+
+    Args:
+        trajectory: Whole episodes.
+        gamma: Discount in [0, 1].
+        baseline: A key of :data:`pgkeras.returns.BASELINES`.
+        rescale: Whether to divide by the root mean square over the batch's real steps.
+    """
+    mask = trajectory.mask
+    returns = returns_.discounted_returns(trajectory.rewards, gamma)
+    b = returns_.BASELINES[baseline](returns, mask)
+    values = returns_.rescale(returns - b, mask) if rescale else returns - b
+    explained = float("nan") if baseline == "none" else returns_.explained_variance(returns, b, mask)
+    return Advantages(values, explained)
+
+
+def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
+    """Step 4: ``-sum_t log P(a_t | s_t) * A_t / episodes``: the sum over an episode's steps, averaged over episodes.
+
+    Its gradient is an estimate of minus the gradient of the expected return. Advantages are constants to it.
+
+    Args:
+        log_prob: ``[N]``, for all steps of all episodes.
+        advantage: ``[N]``, zero where a step is padding.
+        episodes: Scalar, the number of episodes.
+    """
+    log_prob.shape.assert_has_rank(1)
+    advantage.shape.assert_has_rank(1)
+    return -tf.reduce_sum(log_prob * tf.stop_gradient(advantage)) / episodes
+
+
+class StepMetrics(NamedTuple):
+    """What one gradient step reports."""
+
+    loss: float
+    entropy: float  # mean over real steps, nats
+    gradient_norm: float  # before clipping
+
+
+class TrainStep:
+    """Step 5: one gradient step on one batch of episodes.
+
+    Args:
+        policy: The policy whose network is trained.
+        optimizer: Any Keras optimizer.
+        clip_norm: Gradients of a larger global norm are scaled down to it; None leaves them alone.
+        entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
+        jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        optimizer: keras.optimizers.Optimizer,
+        *,
+        clip_norm: float | None = None,
+        entropy_bonus: float = 0.0,
+        jit_compile: bool = False,
+    ) -> None:
+        self._policy = policy
+        self.optimizer = optimizer
+        self._clip_norm = clip_norm
+        self._entropy_bonus = entropy_bonus
+        self._pad = jit_compile
+        self.traces = 0
+        optimizer.build(policy.model.trainable_variables)
+        inputs = policy.input_signature()
+        sample = policy.distribution.sample(
+            tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
+        )
+        signature = [
+            inputs["observation"],
+            tf.TensorSpec([None, *sample.shape[1:]], sample.dtype, "sample"),
+            tf.TensorSpec([None], tf.float32, "advantage"),
+            tf.TensorSpec([None], tf.float32, "real"),
+            tf.TensorSpec([], tf.float32, "episodes"),
+        ]
+        self._step = tf.function(self._gradient_step, signature, jit_compile=jit_compile or None)
+
+    def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
+        """Takes the step; ``advantage`` is ``[T, B]`` as :func:`advantages` gives it."""
+        mask = trajectory.mask
+        real = np.ones(trajectory.steps, np.float32)
+        batch = [trajectory.observations[mask], trajectory.samples[mask], advantage[mask].astype(np.float32), real]
+        if self._pad:
+            size = 1 << (len(real) - 1).bit_length()
+            batch = [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in batch]
+        metrics = self._step(*batch, np.float32(len(trajectory.lengths)))
+        return StepMetrics(*metrics.numpy().tolist())
+
+    def _gradient_step(
+        self, observation: tf.Tensor, sample: tf.Tensor, advantage: tf.Tensor, real: tf.Tensor, episodes: tf.Tensor
+    ) -> tf.Tensor:
+        self.traces += 1
+        variables = self._policy.model.trainable_variables
+        distribution = self._policy.distribution
+        with tf.GradientTape() as tape:
+            parameters = self._policy.parameters(observation, training=True)
+            entropy = tf.reduce_sum(distribution.entropy(parameters) * real)
+            loss = reinforce_loss(distribution.log_prob(parameters, sample), advantage, episodes)
+            if self._entropy_bonus:
+                loss -= self._entropy_bonus * entropy / episodes
+        gradients = tape.gradient(loss, variables)
+        norm = tf.linalg.global_norm(gradients)
+        if self._clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        self.optimizer.apply(gradients, variables)
+        return tf.stack([loss, entropy / tf.reduce_sum(real), norm])

@@ -1,0 +1,98 @@
+"""Returns and baselines: pure functions of rewards ``[T, B]`` and of the mask ``[T, B]`` of real steps.
+
+Sources: Williams 1992, "Simple statistical gradient-following algorithms for connectionist reinforcement learning";
+Sutton & Barto 2018, "Reinforcement learning: an introduction", 2nd ed., sections 3.3 and 13.3-13.4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "BASELINES",
+    "discounted_returns",
+    "explained_variance",
+    "leave_one_out_baseline",
+    "rescale",
+    "time_baseline",
+]
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+def discounted_returns(rewards: Floats, gamma: float) -> Floats:
+    """Return of every step: ``R_t = r_t + gamma * R_{t+1}``, with ``R_T = 0`` (Sutton & Barto, equation 3.9).
+
+    Args:
+        rewards: ``[T, B]``, zero in padding, so that an episode's returns end with it.
+        gamma: Discount in [0, 1].
+
+    Returns:
+        ``[T, B]``.
+    """
+    if rewards.ndim != 2:
+        raise ValueError(f"discounted_returns: rewards must be [T, B], got shape {rewards.shape}")
+    returns = np.empty_like(rewards)
+    following = np.zeros(rewards.shape[1])
+    for t in reversed(range(len(rewards))):
+        following = rewards[t] + gamma * following
+        returns[t] = following
+    return returns
+
+
+def no_baseline(returns: Floats, mask: Mask) -> Floats:  # noqa: ARG001 - every baseline is called alike
+    """Zero: the plain algorithm."""
+    return np.zeros_like(returns)
+
+
+def time_baseline(returns: Floats, mask: Mask) -> Floats:
+    """Mean return of all episodes that reach step t: ``b_t = sum_i m_ti R_ti / sum_i m_ti``.
+
+    It holds each episode's own return, so with ``n`` episodes the gradient is that of :func:`leave_one_out_baseline`
+    times ``(n - 1) / n``: a bias that fades with the batch, and a step of zero where one episode is alone.
+    """
+    count = mask.sum(axis=1, keepdims=True)
+    mean = np.sum(returns, axis=1, keepdims=True, where=mask) / np.maximum(count, 1)
+    return np.where(mask, mean, 0.0)
+
+
+def leave_one_out_baseline(returns: Floats, mask: Mask) -> Floats:
+    """Mean return of the *other* episodes that reach step t: ``b_ti = sum_{j != i} m_tj R_tj / sum_{j != i} m_tj``.
+
+    It does not depend on episode i, so it leaves the gradient unbiased (Kool et al. 2019, "Buy 4 REINFORCE samples,
+    get a baseline for free!"). Where no other episode lives on, the last step at which one did serves; alone from the
+    start, it is zero.
+    """
+    count = mask.sum(axis=1, keepdims=True) - mask
+    total = np.sum(returns, axis=1, keepdims=True, where=mask) - np.where(mask, returns, 0.0)
+    has_others = count > 0
+    last = np.maximum.accumulate(np.where(has_others, np.arange(len(mask))[:, np.newaxis], -1), axis=0)
+    mean = total / np.maximum(count, 1)
+    carried = np.where(last >= 0, np.take_along_axis(mean, np.maximum(last, 0), axis=0), 0.0)
+    return np.where(mask, carried, 0.0)
+
+
+BASELINES: dict[str, Callable[[Floats, Mask], Floats]] = {
+    "none": no_baseline,
+    "time": time_baseline,
+    "leave-one-out": leave_one_out_baseline,
+}
+
+
+def rescale(advantages: Floats, mask: Mask) -> Floats:
+    """Divides by the root mean square over real steps, so that the step size does not depend on the scale of rewards.
+
+    A batch of zeros stays as it is.
+    """
+    rms = float(np.sqrt(np.mean(np.square(advantages), where=mask)))
+    return advantages / rms if rms > 0 else advantages
+
+
+def explained_variance(returns: Floats, baseline: Floats, mask: Mask) -> float:
+    """``1 - Var(R - b) / Var(R)`` over real steps: 1 for a perfect baseline, 0 for a constant; NaN if R is constant."""
+    variance = float(np.var(returns, where=mask))
+    return 1.0 - float(np.var(returns - baseline, where=mask)) / variance if variance > 0 else float("nan")
