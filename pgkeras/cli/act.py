@@ -1,0 +1,40 @@
+"""``pgkeras act``."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import click
+
+from pgkeras.cli import text
+from pgkeras.client import Mode, PolicyClient
+from pgkeras.errors import ConfigError
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
+@click.option("--observation", metavar="JSON", required=True, help="One observation, or a list of them, as JSON.")
+@click.option("--policy", default="", help="Which policy; may be left out when the server has only one.")
+@click.option("--policy-version", type=int, help="Which version; the newest by default.")
+@click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
+@click.option("--seed", type=int, help="Makes sampling reproducible.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    target: str, observation: str, policy: str, policy_version: int | None, mode: Mode, seed: int | None, as_json: bool
+) -> None:
+    """Ask a policy server for an action.
+
+    Prints the distribution over actions and the action chosen, as in:
+    pgkeras act --target 127.0.0.1:50051 --observation '[0.0, 0.1, 0.0, -0.1]'
+    """
+    try:
+        observations = json.loads(observation)
+    except ValueError as error:
+        raise ConfigError(f"--observation: expected JSON such as '[0.0, 0.1]', got {observation!r}: {error}") from error
+    with PolicyClient(target, policy, policy_version) as client:
+        actions = client.act(observations, mode, seed)
+        space = client.describe().spec.action_space
+    click.echo(json.dumps(text.actions_json(actions)) if as_json else text.actions(actions, space))

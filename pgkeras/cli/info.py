@@ -1,0 +1,34 @@
+"""``pgkeras info``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+
+from pgkeras import bundle
+from pgkeras.cli import text
+from pgkeras.client import PolicyClient
+
+__all__ = ["command"]
+
+_TARGET = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
+
+
+@click.command()
+@click.argument("what", metavar="PATH|HOST:PORT")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(what: str, as_json: bool) -> None:
+    """Describe an exported policy or a running server.
+
+    PATH is a version's directory, a policy's (its newest version is meant) or that of a single policy's root; every
+    file is checked against its digest.
+    """
+    if _TARGET.fullmatch(what) and not Path(what).exists():
+        with PolicyClient(what) as client:
+            found = [text.server_policy(policy) for policy in client.policies()]
+    else:
+        found = [text.bundle(bundle.open_bundle(bundle.find(Path(what))))]
+    click.echo(json.dumps(found, indent=2) if as_json else "\n\n".join(map(text.table, found)))

@@ -1,0 +1,137 @@
+"""How commands show things: plain text, made by pure functions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.bundle import Bundle
+from pgkeras.client import Actions, PolicyInfo
+from pgkeras.spaces import Discrete, Space
+from pgkeras.spec import PolicySpec
+
+__all__ = ["actions", "actions_json", "bundle", "server_policy", "table"]
+
+_BAR_WIDTH = 40
+_MOST_BARS = 16
+
+
+def actions(answer: Actions, space: Space) -> str:
+    """The distribution of every observation as a chart, with the action chosen from it.
+
+    Args:
+        answer: For one observation or a batch, with log-probability, entropy and distribution.
+        space: The action space.
+    """
+    assert answer.log_prob is not None
+    assert answer.entropy is not None
+    lines = [f"{answer.policy} version {answer.version}"]
+    is_batch = answer.log_prob.ndim == 1
+    for row in range(len(answer.log_prob) if is_batch else 1):
+        index = row if is_batch else ...
+        parameters = {name: array[index] for name, array in answer.distribution.items()}
+        action = answer.action[index]
+        if is_batch:
+            lines.append(f"\nobservation {row}")
+        if isinstance(space, Discrete):
+            lines += bars(parameters["probabilities"], space.start, int(action))
+        else:
+            lines += components(parameters["mean"], parameters["stddev"], action)
+        lines.append(
+            f"  action {action.tolist()}   log-probability {answer.log_prob[index]:.3f}   "
+            f"entropy {answer.entropy[index]:.3f} nats"
+        )
+    return "\n".join(lines)
+
+
+def bars(probabilities: NDArray[Any], start: int, chosen: int) -> list[str]:
+    """One bar per action, the chosen one marked; of many actions only the most probable, and the chosen."""
+    order = np.argsort(-probabilities, kind="stable")[:_MOST_BARS]
+    shown = sorted({*order.tolist(), chosen - start})
+    width = len(str(start + shown[-1]))
+    lines = []
+    for index in shown:
+        probability = float(probabilities[index])
+        bar = _block() * round(probability * _BAR_WIDTH)
+        mark = "  <- chosen" if start + index == chosen else ""
+        lines.append(f"  {start + index:>{width}}  {bar:<{_BAR_WIDTH}}  {probability:6.1%}{mark}")
+    if hidden := len(probabilities) - len(shown):
+        lines.append(f"  ... and {hidden} less probable actions")
+    return lines
+
+
+def components(mean: NDArray[Any], stddev: NDArray[Any], action: NDArray[Any]) -> list[str]:
+    """One line per component of a continuous action."""
+    rows = zip(mean.ravel().tolist(), stddev.ravel().tolist(), action.ravel().tolist(), strict=True)
+    return [f"  {i:>3}  {m:+.4f} +- {s:.4f}   chosen {a:+.4f}" for i, (m, s, a) in enumerate(rows)]
+
+
+def actions_json(answer: Actions) -> dict[str, Any]:
+    """An answer as JSON values."""
+    arrays = {"action": answer.action, "log_prob": answer.log_prob, "entropy": answer.entropy}
+    return {
+        **{name: array.tolist() for name, array in arrays.items() if array is not None},
+        "distribution": {name: array.tolist() for name, array in answer.distribution.items()},
+        "policy": answer.policy,
+        "version": answer.version,
+    }
+
+
+def bundle(found: Bundle) -> dict[str, Any]:
+    """What there is to say about a bundle, as JSON values."""
+    return {
+        "name": found.name,
+        "version": found.version,
+        "path": str(found.path),
+        **_spec(found.spec),
+        "spec_hash": found.spec_hash,
+        "engines": "litert, tensorflow" if found.flatbuffer else "tensorflow",
+        "bytes": sum(found.files.values()),
+        "provenance": found.provenance,
+    }
+
+
+def server_policy(info: PolicyInfo) -> dict[str, Any]:
+    """What there is to say about a policy on a server, as JSON values."""
+    return {
+        "name": info.name,
+        "version": info.version,
+        **_spec(info.spec),
+        "spec_hash": info.spec_hash,
+        "engine": info.engine,
+        "load_time": info.load_time.isoformat(timespec="seconds"),
+        "provenance": info.provenance,
+    }
+
+
+def table(values: Mapping[str, Any], indent: str = "") -> str:
+    """Names and values in two columns; nested ones are indented."""
+    width = max((len(name) for name in values), default=0)
+    lines = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            lines.append(f"{indent}{name}")
+            lines.append(table(value, indent + "  "))
+        else:
+            lines.append(f"{indent}{name:<{width}}  {value}")
+    return "\n".join(line for line in lines if line)
+
+
+def _spec(spec: PolicySpec) -> dict[str, Any]:
+    return {
+        "observation": str(spec.observation_space),
+        "action": str(spec.action_space),
+        "distribution": spec.distribution.value,
+    }
+
+
+def _block() -> str:
+    try:
+        "█".encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return "#"
+    return "█"

@@ -1,0 +1,286 @@
+"""PolicyClient: asks a policy server for actions. Light: NumPy, gRPC and nothing that trains."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, Self, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pgkeras.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    PolicyServiceError,
+    ServerUnavailableError,
+)
+from pgkeras.spec import PolicySpec
+from pgkeras.status import DETAILS_KEY, decode_error, read_status
+from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
+from pgkeras.wire import MAX_MESSAGE_BYTES, decode_distribution, decode_spec, decode_struct, decode_tensor, write_tensor
+
+__all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo"]
+
+Mode = Literal["sample", "greedy"]
+Output = Literal["log_prob", "entropy", "distribution", "greedy_action"]
+
+_MODES = {"sample": service_pb2.ACT_MODE_SAMPLE, "greedy": service_pb2.ACT_MODE_GREEDY}
+_OUTPUTS = {
+    "log_prob": service_pb2.ACT_OUTPUT_LOG_PROB,
+    "entropy": service_pb2.ACT_OUTPUT_ENTROPY,
+    "distribution": service_pb2.ACT_OUTPUT_DISTRIBUTION,
+    "greedy_action": service_pb2.ACT_OUTPUT_GREEDY_ACTION,
+}
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The answer for one observation or a batch; arrays have a batch axis if the observations had one.
+
+    Args:
+        action: Actions, of the action space's dtype and ``[B, *action_space.shape]``.
+        log_prob: float32 ``[B]``: ln P(action | observation); for a clipped continuous action, of the sample before
+            clipping. None if not asked for, like the others below.
+        entropy: float32 ``[B]``, in nats.
+        greedy_action: What mode "greedy" would have done; like ``action``.
+        distribution: Its parameters: ``probabilities`` ``[B, n]``, or ``mean`` and ``stddev``; empty if not asked for.
+        policy: Name of the policy that answered.
+        version: Its version.
+    """
+
+    action: NDArray[Any]
+    log_prob: NDArray[np.float32] | None
+    entropy: NDArray[np.float32] | None
+    greedy_action: NDArray[Any] | None
+    distribution: dict[str, NDArray[np.float32]]
+    policy: str
+    version: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server accepts.
+
+    Args:
+        max_batch_size: Most observations in one request.
+        max_receive_message_bytes: Largest message that it receives.
+        max_send_message_bytes: Largest message that it sends.
+    """
+
+    max_batch_size: int
+    max_receive_message_bytes: int
+    max_send_message_bytes: int
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """A policy as a server offers it.
+
+    Args:
+        name: Its name.
+        version: Its version.
+        spec: What it consumes and produces.
+        spec_hash: Identifies the spec.
+        engine: What computes it.
+        load_time: When it became ready.
+        provenance: Where it comes from.
+        limits: What the server accepts; None in a list of policies.
+    """
+
+    name: str
+    version: int
+    spec: PolicySpec
+    spec_hash: str
+    engine: str
+    load_time: datetime.datetime
+    provenance: dict[str, Any]
+    limits: Limits | None = None
+
+
+class PolicyClient:
+    """A connection to a policy server, and one policy on it. Safe for use by several threads.
+
+    Example::
+
+        with PolicyClient("127.0.0.1:50051") as client:
+            action = client.act([0.0, 0.1, 0.0, -0.1]).action
+
+    Args:
+        target: HOST:PORT.
+        policy: Which policy; may be empty when the server has only one.
+        version: Which version; the newest when None.
+        timeout: Seconds that any call may take, connecting included, unless it is given its own.
+
+    Every method raises:
+        ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
+        DeadlineExceededError: No answer came in time.
+        PolicyNotFoundError: No such policy or version; the message lists what there is.
+        PolicyServiceError: Any of its other children.
+    """
+
+    def __init__(self, target: str, policy: str = "", version: int | None = None, timeout: float = 10.0) -> None:
+        self.target = target
+        self.timeout = timeout
+        self._ref = policy_pb2.PolicyRef(name=policy, version=version)
+        self._info: PolicyInfo | None = None
+        self._describing = threading.Lock()
+        self._channel = grpc.insecure_channel(target, _OPTIONS)
+        self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def act(
+        self,
+        observations: ArrayLike,
+        mode: Mode = "sample",
+        seed: int | None = None,
+        *,
+        outputs: Iterable[Output] = ("log_prob", "entropy", "distribution"),
+        timeout: float | None = None,
+    ) -> Actions:
+        """Asks for the action for one observation, or for each of a batch.
+
+        Args:
+            observations: Of the observation space's shape, or with a leading batch axis. Lists, and arrays of another
+                dtype of the same kind (such as float64 for float32), are cast.
+            mode: "sample" draws from the distribution, "greedy" takes its mode.
+            seed: Makes the draw reproducible: an integer in [0, 2**64).
+            outputs: What to answer besides the action.
+            timeout: Seconds this call may take.
+
+        Raises:
+            InvalidRequestError: The observations, the mode, the seed or an output is wrong.
+            SpecMismatchError: The server has meanwhile another version of the policy, with another spec.
+            ServerBusyError: The server is full; ``retry_after`` says for how long.
+        """
+        info = self._info or self._describe_once(timeout)
+        request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
+        write_tensor(request.observation.tensor, _cast(observations, info.spec))
+        request.mode = _number(_MODES, mode, "mode")
+        request.outputs.append(service_pb2.ACT_OUTPUT_ACTION)
+        request.outputs.extend([_number(_OUTPUTS, output, "outputs") for output in outputs])
+        if seed is not None:
+            if not 0 <= seed < 2**64:
+                raise InvalidRequestError("seed", "an integer from 0 to 2**64 - 1", str(seed))
+            request.seed = seed
+        return _actions(self._call(self._stub.Act, request, timeout))
+
+    def describe(self, timeout: float | None = None) -> PolicyInfo:
+        """Describes the policy and the server's limits."""
+        request = service_pb2.GetPolicyRequest(policy=self._ref)
+        response = self._call(self._stub.GetPolicy, request, timeout)
+        limits = response.limits
+        self._info = _info(
+            response.policy,
+            Limits(limits.max_batch_size, limits.max_receive_message_bytes, limits.max_send_message_bytes),
+        )
+        return self._info
+
+    def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
+        """Describes every policy and version that the server has ready, by name, then by version."""
+        response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), timeout)
+        return [_info(policy, None) for policy in response.policies]
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight fail."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _describe_once(self, timeout: float | None) -> PolicyInfo:
+        with self._describing:
+            return self._info or self.describe(timeout)
+
+    def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
+        seconds = self.timeout if timeout is None else timeout
+        try:
+            return method(request, timeout=seconds)
+        except grpc.RpcError as error:
+            raise _translate(error, self.target, seconds) from error
+        except ValueError as error:
+            raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+
+
+def _translate(error: Any, target: str, seconds: float) -> PolicyServiceError:
+    trailing = error.trailing_metadata() or ()
+    failure = decode_error(read_status(error.code().value[0], error.details() or "", trailing))
+    if any(key == DETAILS_KEY for key, _ in trailing):
+        return failure  # the server's own words
+    if isinstance(failure, DeadlineExceededError):
+        return DeadlineExceededError(
+            f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
+            "give the call a longer timeout"
+        )
+    if isinstance(failure, ServerUnavailableError):
+        return ServerUnavailableError(
+            f"no policy server answers at {target}; start one with: pgkeras serve, or check the address ({failure})"
+        )
+    return failure
+
+
+def _cast(observations: ArrayLike, spec: PolicySpec) -> NDArray[Any]:
+    dtype = spec.observation_space.dtype
+    try:
+        array = np.asarray(observations)
+    except ValueError as error:
+        raise InvalidRequestError("observation", f"an array of {spec.observation_space}", str(error)) from error
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        fits = array.size == 0 or limits.min <= array.min() <= array.max() <= limits.max
+    else:
+        fits = np.can_cast(array.dtype, dtype, "same_kind")
+    if not fits:
+        raise InvalidRequestError("observation", f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
+    return array.astype(dtype)
+
+
+def _number(table: dict[str, Any], name: str, field: str) -> Any:
+    if name not in table:
+        raise InvalidRequestError(field, f"one of {', '.join(table)}", repr(name))
+    return table[name]
+
+
+def _actions(response: service_pb2.ActResponse) -> Actions:
+    return Actions(
+        action=decode_tensor(response.action, "action"),
+        log_prob=decode_tensor(response.log_prob, "log_prob") if response.HasField("log_prob") else None,
+        entropy=decode_tensor(response.entropy, "entropy") if response.HasField("entropy") else None,
+        greedy_action=decode_tensor(response.greedy_action, "greedy_action")
+        if response.HasField("greedy_action")
+        else None,
+        distribution=decode_distribution(response.distribution),
+        policy=response.policy.name,
+        version=response.policy.version,
+    )
+
+
+def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
+    return PolicyInfo(
+        name=policy.name,
+        version=policy.version,
+        spec=decode_spec(policy.spec),
+        spec_hash=policy.spec_hash,
+        engine=policy.engine,
+        load_time=policy.load_time.ToDatetime(datetime.UTC),
+        provenance=decode_struct(policy.provenance),
+        limits=limits,
+    )

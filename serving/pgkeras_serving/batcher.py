@@ -1,0 +1,171 @@
+"""Batcher: many requests, one run of the engine.
+
+Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch. There
+is no timer to tune; an idle server answers at once, and a busy one batches as much as it must.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras import noise
+from pgkeras.engines import Engine
+from pgkeras.errors import ServerBusyError
+from pgkeras.spec import PolicySpec, graph_dtype
+
+__all__ = ["Batcher", "warm_up"]
+
+Arrays = Mapping[str, NDArray[Any]]
+
+# A run this short may hold up the event loop: handing it to a thread and back would take about as long.
+_INLINE_SECONDS = 250e-6
+_WARM_UP_RUNS = 3
+_RETRY_SECONDS = 0.1
+
+
+def warm_up(engine: Engine, spec: PolicySpec, max_rows: int) -> int:
+    """Runs batches of 1, 2, 4, ... rows until one is slow, so that no request meets a cold engine.
+
+    Returns:
+        The largest number of rows whose batch is short enough to run on the event loop; 0 for a slow engine.
+    """
+    generator = noise.seeded(0)
+    shape, dtype = spec.observation_space.shape, graph_dtype(spec.observation_space.dtype)
+    rows, inline_rows = 1, 0
+    while rows <= max_rows:
+        inputs = {"observation": np.zeros((rows, *shape), dtype), "noise": noise.draw(generator, spec, rows)}
+        engine.act(inputs)  # allocates
+        if min(_seconds(engine, inputs) for _ in range(_WARM_UP_RUNS)) > _INLINE_SECONDS:
+            break
+        inline_rows, rows = rows, rows * 2
+    return inline_rows
+
+
+class Batcher:
+    """Runs one policy's engine for everybody, one batch at a time.
+
+    Args:
+        engine: The engine; nobody else may use it.
+        inline_rows: Batches of up to so many rows run on the event loop, larger ones in a thread of their own.
+        max_rows: Most rows in a batch.
+        max_queued: Most rows waiting.
+    """
+
+    def __init__(self, engine: Engine, inline_rows: int, max_rows: int, max_queued: int) -> None:
+        self._engine = engine
+        self._inline_rows = inline_rows
+        self._max_rows = max_rows
+        self._max_queued = max_queued
+        self._queue: dict[asyncio.Future[Arrays], Arrays] = {}
+        self._queued_rows = 0
+        self._running = False
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
+
+    async def submit(self, inputs: Arrays) -> Arrays:
+        """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
+
+        A request that is cancelled leaves the queue.
+
+        Args:
+            inputs: As :meth:`pgkeras.engines.Engine.act` takes them, of at least 1 and at most ``max_rows`` rows.
+
+        Returns:
+            What the engine answers for these rows.
+
+        Raises:
+            ServerBusyError: The queue is full.
+        """
+        rows = len(inputs["noise"])
+        if self._queue and self._queued_rows + rows > self._max_queued:
+            raise ServerBusyError(
+                f"{self._queued_rows} observations are waiting for this policy and at most {self._max_queued} may",
+                _RETRY_SECONDS,
+            )
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Arrays] = loop.create_future()
+        self._queue[answer] = inputs
+        self._queued_rows += rows
+        if not self._running:
+            self._running = True
+            loop.call_soon(self._run)  # not at once: requests that are ready in this turn of the loop join the batch
+        try:
+            return await answer
+        finally:
+            if answer in self._queue:
+                del self._queue[answer]
+                self._queued_rows -= rows
+
+    def close(self) -> None:
+        """Lets go of the thread; call it when nothing is queued or running."""
+        self._thread.shutdown(wait=False)
+
+    def _run(self) -> None:
+        batch = self._take()
+        if not batch:
+            self._running = False
+            return
+        inputs = _join(batch)
+        if len(inputs["noise"]) > self._inline_rows:
+            loop = asyncio.get_running_loop()
+            running = loop.run_in_executor(self._thread, self._engine.act, inputs)
+            running.add_done_callback(partial(self._finish, batch))
+            return
+        finished: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+        try:
+            finished.set_result(self._engine.act(inputs))
+        except Exception as error:  # whatever the engine raises is the callers' to report
+            finished.set_exception(error)
+        self._finish(batch, finished)
+
+    def _take(self) -> dict[asyncio.Future[Arrays], Arrays]:
+        batch: dict[asyncio.Future[Arrays], Arrays] = {}
+        total = 0
+        for answer, inputs in self._queue.items():
+            rows = len(inputs["noise"])
+            if total + rows > self._max_rows:
+                break
+            batch[answer] = inputs
+            total += rows
+        for answer in batch:
+            del self._queue[answer]
+        self._queued_rows -= total
+        return batch
+
+    def _finish(self, batch: dict[asyncio.Future[Arrays], Arrays], finished: asyncio.Future[Arrays]) -> None:
+        error = finished.exception()
+        start = 0
+        for answer, inputs in batch.items():
+            stop = start + len(inputs["noise"])
+            if answer.done():
+                pass
+            elif error is not None:
+                answer.set_exception(error)
+            elif len(batch) == 1:
+                answer.set_result(finished.result())
+            else:
+                answer.set_result({name: array[start:stop] for name, array in finished.result().items()})
+            start = stop
+        self._running = bool(self._queue)
+        if self._running:
+            asyncio.get_running_loop().call_soon(self._run)
+
+
+def _join(batch: dict[asyncio.Future[Arrays], Arrays]) -> Arrays:
+    parts = list(batch.values())
+    if len(parts) == 1:
+        return parts[0]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _seconds(engine: Engine, inputs: Arrays) -> float:
+    start = time.perf_counter()
+    engine.act(inputs)
+    return time.perf_counter() - start

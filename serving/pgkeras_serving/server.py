@@ -1,0 +1,198 @@
+"""The server: binds, loads, answers, drains."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from pgkeras.errors import ConfigError, MissingExtraError
+from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.servicer import PolicyServicer
+from pgkeras_serving.store import Store
+
+try:
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+    from grpc_health.v1.health import aio as health  # type: ignore[attr-defined]
+    from grpc_reflection.v1alpha import reflection
+except ImportError as error:
+    raise MissingExtraError(str(error.name), "serve", "serve policies") from error
+
+__all__ = ["PolicyServer", "run", "serving"]
+
+logger = logging.getLogger(__name__)
+
+_SERVICE = service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
+# How long a Watch call has to send NOT_SERVING before it is ended.
+_LAST_WORD_SECONDS = 0.05
+
+
+class PolicyServer:
+    """A running server; :func:`serving` starts and stops one.
+
+    Args:
+        config: Its settings.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.store = Store(config)
+        self._config = config
+        self._health = _Health()
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
+                ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.max_send_message_length", config.max_message_bytes),
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
+            ]
+        )
+        servicer = PolicyServicer(self.store, config)
+        service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.port = _bind(self._server, config.host, config.port)
+
+    @property
+    def target(self) -> str:
+        """The address that it listens on, HOST:PORT."""
+        return _address(self._config.host, self.port)
+
+    async def start(self) -> None:
+        """Answers health checks at once, and everything else when the policies are loaded and warmed.
+
+        Raises:
+            BundleError: There is no policy that can be served.
+        """
+        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._server.start()
+        await asyncio.to_thread(self.store.load)
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+
+    async def drain(self) -> None:
+        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops."""
+        await self._health.enter_graceful_shutdown()
+        self._health.end_watches()
+        await self._server.stop(self._config.drain_seconds)
+        self.store.close()
+
+    async def _report(self, status: Any) -> None:
+        for service in ("", _SERVICE):
+            await self._health.set(service, status)
+
+
+class _Health(health.HealthServicer):
+    """The standard servicer, except that its endless Watch calls can be ended: draining would wait for them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._watches: set[asyncio.Task[Any]] = set()
+
+    async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
+        """Streams every change of a service's status."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._watches.add(task)
+        try:
+            await super().Watch(request, context)
+        finally:
+            self._watches.discard(task)
+
+    def end_watches(self) -> None:
+        """Cancels them, once they have sent what they have."""
+        for task in self._watches:
+            asyncio.get_running_loop().call_later(_LAST_WORD_SECONDS, task.cancel)
+
+
+@contextlib.asynccontextmanager
+async def serving(config: ServerConfig) -> AsyncIterator[PolicyServer]:
+    """Starts a server, and drains it when the body is done.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+        BundleError: There is no policy that can be served.
+    """
+    server = PolicyServer(config)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.drain()
+
+
+def run(config: ServerConfig) -> None:
+    """Serves until SIGTERM or SIGINT, then drains.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+        BundleError: There is no policy that can be served.
+    """
+    asyncio.run(_run(config))
+
+
+async def _run(config: ServerConfig) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    async with serving(config) as server:
+        if config.port_file is not None:
+            _write_whole(config.port_file, f"{server.port}\n")
+        print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)
+        await stop.wait()
+        logger.info("draining: no new calls are taken")
+
+
+def _inventory(store: Store) -> str:
+    descriptions = [policy.description for policy in store.policies()]
+    return ", ".join(f"{d.name} (version {d.version}, {d.engine})" for d in descriptions)
+
+
+def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+    try:
+        _probe(host, port)
+        return server.add_insecure_port(_address(host, port))
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(
+            f"cannot listen on {_address(host, port)}: {reason}; choose another --port (0 takes any free one) or --host"
+        ) from error
+
+
+def _probe(host: str, port: int) -> None:
+    """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as gRPC does, or closed connections would be in the way
+        probe.bind(address)
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def _write_whole(file: Path, text: str) -> None:
+    """Writes a file so that a reader sees all of it or none."""
+    try:
+        descriptor, scratch = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        Path(scratch).replace(file)
+    except OSError as error:
+        raise ConfigError(f"port_file: cannot write {file}: {error.strerror}") from error

@@ -1,0 +1,148 @@
+"""Store: the policies under a directory, loaded, warmed and found by name and version."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pgkeras import bundle as bundles
+from pgkeras import engines
+from pgkeras.errors import (
+    BundleError,
+    BundleNotFoundError,
+    EngineError,
+    MissingExtraError,
+    PolicyNotFoundError,
+    ServerUnavailableError,
+)
+from pgkeras.spec import PolicySpec
+from pgkeras.v1 import policy_pb2
+from pgkeras.wire import encode_spec
+from pgkeras_serving.batcher import Batcher, warm_up
+from pgkeras_serving.config import ServerConfig
+
+__all__ = ["LoadedPolicy", "Store"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A version that is ready.
+
+    Args:
+        spec: What it consumes and produces.
+        batcher: What computes it.
+        version: Its name, version and spec hash, as answers carry them.
+        description: The whole of it, as GetPolicy answers it.
+    """
+
+    spec: PolicySpec
+    batcher: Batcher
+    version: policy_pb2.PolicyVersion
+    description: policy_pb2.Policy
+
+
+class Store:
+    """Finds, verifies and loads policies, and resolves references to them.
+
+    A policy's name and version are those of its directories, so that copying or renaming a directory is enough to
+    publish a policy under another name.
+
+    Args:
+        config: Where the policies are and how to run them.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        # By name, then by version, both ascending. Replaced as a whole, never changed, so that a reader needs no lock.
+        self._policies: Mapping[str, Mapping[int, LoadedPolicy]] | None = None
+
+    def load(self) -> None:
+        """Loads every version under the root; blocks. One that is broken is reported in the log and left out.
+
+        Raises:
+            BundleNotFoundError: There is none.
+            BundleError: None could be loaded.
+        """
+        policies: dict[str, dict[int, LoadedPolicy]] = {}
+        failures = []
+        for path in _version_directories(self._config.root):
+            try:
+                policies.setdefault(path.parent.name, {})[int(path.name)] = self._load_version(path)
+            except (BundleError, EngineError, MissingExtraError) as error:
+                failures.append(str(error))
+                logger.error("not serving %s: %s", path, error)
+        loaded = {name: found for name, found in policies.items() if found}
+        if not loaded:
+            reasons = "; ".join(failures)
+            raise BundleError(f"no policy under {self._config.root} can be served: {reasons}")
+        self._policies = loaded
+
+    def close(self) -> None:
+        """Lets go of every policy's thread."""
+        for policy in self.policies():
+            policy.batcher.close()
+
+    def policies(self) -> list[LoadedPolicy]:
+        """Everything that is ready, by name, then by version."""
+        return [policy for found in (self._policies or {}).values() for policy in found.values()]
+
+    def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
+        """The policy that a reference means: its newest version unless it names one; the only policy if it names none.
+
+        Raises:
+            PolicyNotFoundError: There is none such; the message lists what there is.
+            ServerUnavailableError: Nothing is loaded yet.
+        """
+        if self._policies is None:
+            raise ServerUnavailableError("the server is still loading its policies; try again in a moment")
+        if not ref.name and len(self._policies) > 1:
+            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {self._inventory()}")
+        found = self._policies.get(ref.name) if ref.name else next(iter(self._policies.values()))
+        if found is None:
+            raise PolicyNotFoundError(f"no policy {ref.name!r}; there is: {self._inventory()}")
+        select = ref.WhichOneof("select")
+        if select is None:
+            return found[max(found)]
+        policy = found.get(ref.version) if select == "version" else None
+        if policy is None:
+            wanted = f"version {ref.version}" if select == "version" else f"label {ref.label!r}"
+            name = ref.name or next(iter(self._policies))
+            raise PolicyNotFoundError(f"policy {name!r} has no {wanted}; there is: {self._inventory()}")
+        return policy
+
+    def _inventory(self) -> str:
+        policies = self._policies or {}
+        return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in policies.items())
+
+    def _load_version(self, path: Path) -> LoadedPolicy:
+        bundle = bundles.open_bundle(path)
+        engine = engines.load(bundle, self._config.engine)
+        inline_rows = warm_up(engine, bundle.spec, self._config.max_batch_size)
+        batcher = Batcher(engine, inline_rows, self._config.max_batch_size, self._config.max_queued)
+        name, version = path.parent.name, int(path.name)
+        description = policy_pb2.Policy(
+            name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
+        )
+        description.load_time.GetCurrentTime()
+        description.provenance.update(bundle.provenance)
+        identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
+        return LoadedPolicy(bundle.spec, batcher, identity, description)
+
+
+def _version_directories(root: Path) -> list[Path]:
+    """Version directories under a directory of policies, under one policy's, or the one that it is itself."""
+    root = root.resolve()
+    if names := bundles.policy_names(root):
+        return [root / name / str(version) for name in names for version in bundles.versions(root / name)]
+    if versions := bundles.versions(root):
+        return [root / str(version) for version in versions]
+    if root.name in map(str, bundles.versions(root.parent)):
+        return [root]
+    raise BundleNotFoundError(
+        f"no exported policy under {root}: expected <policy name>/<version> directories; make one with: "
+        "pgkeras train ENV"
+    )
