@@ -57,8 +57,9 @@ class Config:
     )
     gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
     baseline: str = _setting(
-        "time",
-        "What is subtracted from returns: nothing, the mean return at the same time step, or that of the others.",
+        "leave-one-out",
+        "What is subtracted from returns: nothing, the mean return of all episodes at the same time step, or of all "
+        "the others.",
         choices=("none", "time", "leave-one-out"),
     )
     rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
