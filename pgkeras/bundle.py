@@ -232,6 +232,8 @@ def _write_manifest(path: Path, name: str, version: int, spec: PolicySpec, prove
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
+        if file.exists() and not file.is_file():
+            raise CorruptBundleError(f"{file}: not a plain file")
         if file.stat().st_size > _MAX_MANIFEST_BYTES:
             raise CorruptBundleError(f"{file}: larger than {_MAX_MANIFEST_BYTES} bytes")
         data = json.loads(file.read_text(encoding="utf-8"))
