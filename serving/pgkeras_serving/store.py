@@ -136,18 +136,14 @@ def _version_directories(root: Path) -> list[Path]:
     """Version directories under a directory of policies, under one policy's, or the one that it is itself."""
     root = root.resolve()
     try:
-        return _search(root)
+        if names := bundles.policy_names(root):
+            return [root / name / str(version) for name in names for version in bundles.versions(root / name)]
+        if versions := bundles.versions(root):
+            return [root / str(version) for version in versions]
+        if root.name in map(str, bundles.versions(root.parent)):
+            return [root]
     except OSError as error:
         raise BundleError(f"cannot read {root}: {error.strerror}") from error
-
-
-def _search(root: Path) -> list[Path]:
-    if names := bundles.policy_names(root):
-        return [root / name / str(version) for name in names for version in bundles.versions(root / name)]
-    if versions := bundles.versions(root):
-        return [root / str(version) for version in versions]
-    if root.name in map(str, bundles.versions(root.parent)):
-        return [root]
     raise BundleNotFoundError(
         f"no exported policy under {root}: expected <policy name>/<version> directories; make one with: "
         "pgkeras train ENV"

@@ -8,7 +8,6 @@ import threading
 import numpy as np
 import pytest
 
-from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
@@ -204,11 +203,10 @@ def test_warm_up_keeps_a_slow_engine_off_the_loop():
     assert slow.sizes == {1}, "a slow engine is not made to run large batches at start"
 
 
-def test_warm_up_visits_every_batch_size_of_a_fast_engine(policies):
-    flatbuffer = next(policies.glob("discrete/1/assets.extra/pgkeras/policy.tflite")).read_bytes()
-    wide = Box(np.full(4, -1.0), np.full(4, 1.0), np.dtype(np.float32))
-    engine = LiteRTEngine(flatbuffer)
-    assert warm_up(engine, PolicySpec(wide, Discrete(3), DistributionKind.CATEGORICAL), 20) == 16
+def test_warm_up_visits_every_batch_size_of_a_fast_engine():
+    fast = TimedEngine(0.0)
+    assert warm_up(fast, SPEC, 20) == 16
+    assert fast.sizes == {1, 2, 4, 8, 16}
 
 
 def test_warm_up_refuses_an_engine_that_is_not_the_specs():
