@@ -52,7 +52,7 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that takes a good part of a second for a batch of 4096."""
     root = tmp_path_factory.mktemp("slow")
-    export(root, "slow", DISCRETE_ACTIONS, hidden=(1024, 1024))
+    export(root, "slow", DISCRETE_ACTIONS, hidden=(2048, 2048))
     return root
 
 

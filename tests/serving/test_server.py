@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -38,16 +38,11 @@ def test_the_ready_line_and_the_port_file(server):
 
 
 def test_it_listens_on_loopback_alone(server):
-    addresses = {line.split()[1].split(":")[0] for line in open("/proc/net/tcp").read().splitlines()[1:]}  # noqa: SIM115,PTH123
     port = int(server.target.split(":")[1])
-    listening = [
-        line.split()[1]
-        for name in ("tcp", "tcp6")
-        for line in open(f"/proc/net/{name}").read().splitlines()[1:]  # noqa: SIM115,PTH123
-        if line.split()[3] == "0A" and int(line.split()[1].split(":")[1], 16) == port
-    ]
-    assert addresses
-    assert [address.split(":")[0] for address in listening] in (["0100007F"], ["0000000000000000FFFF00000100007F"])
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = [row[1].split(":") for row in rows if row[3] == "0A"]  # 0A: the state LISTEN
+    addresses = [address for address, number in listening if int(number, 16) == port]
+    assert addresses in (["0100007F"], ["0000000000000000FFFF00000100007F"])  # 127.0.0.1, plain or mapped to IPv6
 
 
 @pytest.mark.parametrize("service", ["", "pgkeras.v1.PolicyService"])
@@ -85,8 +80,7 @@ def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
         calls = [threading.Thread(target=_act, args=(client, answers, failures)) for _ in range(6)]
         for call in calls:
             call.start()
-        wait_until(lambda: answers or failures)  # one is done, so the others, each as long, are in flight
-        assert len(answers) == 1
+        wait_until(lambda: bool(answers or failures))  # one is done, so the others, each as long, are in flight
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: statuses == [SERVING, NOT_SERVING])
         assert len(answers) < 6, "NOT_SERVING is told before the last call is done"
@@ -231,15 +225,6 @@ def test_imports_are_light(module, forbidden):
     code = f"import sys, {module}\nprint([name for name in {forbidden!r} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
     assert out.strip() == "[]"
-
-
-def test_a_black_hole_is_a_deadline(tmp_path):
-    with socket.socket() as hole:
-        hole.bind(("127.0.0.1", 0))
-        hole.listen()
-        target = f"127.0.0.1:{hole.getsockname()[1]}"
-        with PolicyClient(target, timeout=0.3) as client, pytest.raises(DeadlineExceededError, match=target):
-            client.act(ONE)
 
 
 def _collect(watch, statuses):
