@@ -110,7 +110,9 @@ def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
     data = message.data  # protobuf copies it at every access
     size = math.prod(shape) * dtype.itemsize
     if size != len(data):
-        raise InvalidRequestError(f"{field}.data", f"{size} bytes for shape {list(shape)} of {dtype}", f"{len(data)} bytes")
+        raise InvalidRequestError(
+            f"{field}.data", f"{size} bytes for shape {list(shape)} of {dtype}", f"{len(data)} bytes"
+        )
     array = np.frombuffer(data, dtype)
     if dtype == np.bool_ and size and array.view(np.uint8).max() > 1:
         raise InvalidRequestError(f"{field}.data", "bytes of 0 or 1 for a bool", f"{array.view(np.uint8).max()}")

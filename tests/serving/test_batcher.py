@@ -7,11 +7,11 @@ import threading
 
 import numpy as np
 import pytest
+from pgkeras_serving.batcher import Batcher, warm_up
 
 from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
-from pgkeras_serving.batcher import Batcher, warm_up
 
 SPEC = PolicySpec(
     Box(np.full(1, -1.0), np.full(1, 1.0), np.dtype(np.float32)), Discrete(2), DistributionKind.CATEGORICAL
@@ -111,7 +111,7 @@ def test_a_full_queue_is_busy_and_empties():
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
         await settle()
-        with pytest.raises(ServerBusyError, match="3 observations are waiting.*at most 4") as caught:
+        with pytest.raises(ServerBusyError, match=r"3 observations are waiting.*at most 4") as caught:
             await batcher.submit(rows(4, 5))
         assert caught.value.retry_after > 0
         engine.go.release(3)
@@ -214,5 +214,5 @@ def test_warm_up_refuses_an_engine_that_is_not_the_specs():
         warm_up(HeldEngine(held=False), SPEC, 4)
     broken = HeldEngine(held=False)
     broken.failure = ValueError("cannot set tensor")
-    with pytest.raises(EngineError, match="held engine cannot run this policy.*cannot set tensor"):
+    with pytest.raises(EngineError, match=r"held engine cannot run this policy.*cannot set tensor"):
         warm_up(broken, SPEC, 4)

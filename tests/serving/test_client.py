@@ -22,7 +22,14 @@ ROW = [0.5, -1.0, 0.25, 2.0]
 
 @pytest.mark.parametrize(
     "same",
-    [ROW, tuple(ROW), np.array(ROW, np.float64), np.array(ROW, np.float32), np.array(ROW, np.float16), np.array(ROW, ">f4")],
+    [
+        ROW,
+        tuple(ROW),
+        np.array(ROW, np.float64),
+        np.array(ROW, np.float32),
+        np.array(ROW, np.float16),
+        np.array(ROW, ">f4"),
+    ],
 )
 def test_anything_of_the_same_kind_is_cast(connect, same):
     expected = connect().act(np.array(ROW, np.float32), seed=1)
@@ -72,7 +79,7 @@ def test_wrong_arguments_name_what_is_allowed(connect):
     client = connect()
     with pytest.raises(InvalidRequestError, match="mode: expected one of sample, greedy, got 'best'"):
         client.act(ROW, "best")
-    with pytest.raises(InvalidRequestError, match="outputs: expected one of .*greedy_action, got 'value'"):
+    with pytest.raises(InvalidRequestError, match=r"outputs: expected one of .*greedy_action, got 'value'"):
         client.act(ROW, outputs=["value"])
     for seed in (-1, 2**64):
         with pytest.raises(InvalidRequestError, match=r"seed: expected an integer from 0 to 2\*\*64 - 1"):
@@ -102,7 +109,9 @@ def test_nobody_at_the_address_is_said_at_once_with_what_to_do():
         target = f"127.0.0.1:{free.getsockname()[1]}"  # bound but not listening: connections are refused
         with PolicyClient(target, timeout=20) as client:
             for call in (client.describe, client.policies, lambda: client.act(ROW)):
-                with pytest.raises(ServerUnavailableError, match=f"no policy server answers at {target}.*pgkeras serve"):
+                with pytest.raises(
+                    ServerUnavailableError, match=f"no policy server answers at {target}.*pgkeras serve"
+                ):
                     call()
 
 

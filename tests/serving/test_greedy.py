@@ -7,9 +7,9 @@ import math
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from pgkeras_serving.greedy import greedy_log_prob
 
 from pgkeras.spec import DistributionKind
-from pgkeras_serving.greedy import greedy_log_prob
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6), st.integers(0, 5))

@@ -17,10 +17,10 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pgkeras_serving.config import ServerConfig
 
 from pgkeras.client import PolicyClient
 from pgkeras.errors import ConfigError, DeadlineExceededError, InvalidRequestError, ServerUnavailableError
-from pgkeras_serving.config import ServerConfig
 from tests.serving.conftest import run_cli, running, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -230,7 +230,7 @@ def test_imports_are_light(module, forbidden):
 def _collect(watch, statuses):
     try:
         for message in watch:
-            statuses.append(message.status)  # noqa: PERF401
+            statuses.append(message.status)
     except grpc.RpcError:
         return
 

@@ -6,11 +6,10 @@ import json
 
 import numpy as np
 import pytest
+from pgkeras_serving.config import ServerConfig, settings
 
 from pgkeras.cli import text
-from pgkeras_serving.config import ServerConfig, settings
 from tests.serving.conftest import run_cli
-
 
 ROW = "[0.5, -1.0, 0.25, 2.0]"
 
@@ -76,7 +75,11 @@ def test_act_without_a_server_says_where_and_what_to_do():
 
 def test_info_describes_a_server(server):
     found = json.loads(run_cli("info", server.target, "--json").stdout)
-    assert [(policy["name"], policy["version"]) for policy in found] == [("discrete", 1), ("discrete", 2), ("gaussian", 1)]
+    assert [(policy["name"], policy["version"]) for policy in found] == [
+        ("discrete", 1),
+        ("discrete", 2),
+        ("gaussian", 1),
+    ]
     assert found[2]["distribution"] == "diagonal_gaussian"
     printed = run_cli("info", server.target).stdout
     assert "Discrete(3, start=5)" in printed

@@ -6,11 +6,11 @@ import logging
 import shutil
 
 import pytest
+from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.store import Store
 
 from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2
-from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.store import Store
 from tests.serving.conftest import run_cli, running
 
 
