@@ -42,9 +42,9 @@ class Config:
     """
 
     env_id: str
-    seed: int = _setting(0, "Seed of everything random in the run.", minimum=0, maximum=2**63 - 1)
+    seed: int = _setting(0, "Seed of everything random in the run.", minimum=0)
     steps: int = _setting(500_000, "Environment steps to train for at the most.", minimum=1)
-    time_limit: float | None = _setting(None, "Seconds to train for at the most.", above=0)
+    time_limit: float | None = _setting(None, "Seconds to train for at the most; no limit by default.", above=0)
     stop_return: float | None = _setting(
         None, "Stop when the mean return of the last 100 episodes reaches this; by default the environment's own."
     )
@@ -57,14 +57,15 @@ class Config:
     )
     gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
     baseline: str = _setting(
-        "time",
-        "What is subtracted from returns: nothing, the mean return at the same time step, or that of the others.",
+        "leave-one-out",
+        "What is subtracted from returns: nothing, the mean return of all episodes at the same time step, or of all "
+        "the others.",
         choices=("none", "time", "leave-one-out"),
     )
     rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
-    clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient.", above=0)
+    clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.client import PolicyClient
+from pgkeras.client import Mode, PolicyClient
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments
-from pgkeras.spaces import from_gymnasium
 from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.spaces import from_gymnasium
 from pgkeras.spec import PolicySpec
 
-__all__ = ["EngineActor", "Evaluation", "Mode", "RemoteActor", "evaluate"]
+__all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
-Mode = Literal["sample", "greedy"]
 Answer = dict[str, NDArray[Any]]
 
 _RESAMPLES = 10_000
@@ -68,6 +67,10 @@ class Evaluation:
         }
 
 
+class _AnsweringActor(Actor, Protocol):
+    answer: Answer
+
+
 class EngineActor:
     """An exported policy, computed in this process.
 
@@ -110,6 +113,29 @@ class RemoteActor:
         answer = self._client.act(observation, mode=self._mode, seed=seed)
         self.answer = {"action": answer.action, **answer.distribution}
         return answer.action, answer.action
+
+
+class FirstSteps:
+    """An actor that passes everything on to another and keeps what it did in the first steps of the first slot.
+
+    Args:
+        actor: The one that acts.
+        count: How many steps to keep.
+    """
+
+    def __init__(self, actor: _AnsweringActor, count: int) -> None:
+        self.spec = actor.spec
+        self._actor = actor
+        self._count = count
+        self.steps: list[dict[str, Any]] = []
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.collect.Actor.sample`."""
+        samples, actions = self._actor.sample(observation, noise)
+        if len(self.steps) < self._count:
+            parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.distribution.parameters}
+            self.steps.append({"observation": observation[0].tolist(), **parameters, "action": actions[0].tolist()})
+        return samples, actions
 
 
 def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int) -> Evaluation:

@@ -20,7 +20,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,9 @@ class RunDirectory:
             raise RunError(f"{path} holds no run: {CONFIG} is missing")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._metrics = (path / METRICS).open("a", encoding="utf-8")
         except OSError as error:
-            raise RunError(f"cannot write run directory {path}: {error}; give another --out") from error
+            raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
+        self._metrics: IO[str] | None = None
         self._events: Any = None
 
     def write_config(self, config: Mapping[str, Any]) -> None:
@@ -77,6 +77,8 @@ class RunDirectory:
         """Appends one epoch's metrics, by name; ``env_steps`` is TensorBoard's step."""
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
         try:
+            if self._metrics is None:
+                self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
             self._metrics.write(json.dumps(finite) + "\n")
             self._metrics.flush()
         except OSError as error:
@@ -85,10 +87,9 @@ class RunDirectory:
 
     def keep_epochs(self, epochs: int) -> None:
         """Drops the metrics after the first ``epochs`` epochs, which a resumed run plays again."""
-        lines = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
-        self._metrics.close()
-        write_whole(self.path / METRICS, "".join(lines[:epochs]))
-        self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
+        file = self.path / METRICS
+        if file.exists():
+            write_whole(file, "".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:epochs]))
 
     def write_checkpoint(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replaces the checkpoint."""
@@ -113,7 +114,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Flushes everything."""
-        self._metrics.close()
+        if self._metrics is not None:
+            self._metrics.close()
         if self._events is not None:
             self._events.close()
 

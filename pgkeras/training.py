@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from pgkeras import bundle, environments, reinforce, runs
+from pgkeras import bundle, environments, plotting, reinforce, runs
 from pgkeras.acting import FrozenPolicy
 from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
@@ -74,7 +74,7 @@ class Training:
         network: keras.Model | None = None,
         resume: bool = False,
     ) -> None:
-        began = time.perf_counter()
+        self._began = time.perf_counter()
         self.config = config
         self._environments = environments.make(config.env_id, config.envs, config.vectorization)
         self.stop_return = _stop_return(config, self._environments)
@@ -94,11 +94,12 @@ class Training:
         self.solved_at: tuple[float, int] | None = None  # seconds and environment steps
         self.directory = runs.RunDirectory(directory, resume=resume) if directory is not None else None
         self._checkpoint_due = config.checkpoint_seconds
+        self._bundle: bundle.Bundle | None = None
         if resume:
             self._restore()
         elif self.directory is not None:
             self.directory.write_config(self.provenance())
-        self.setup_seconds = time.perf_counter() - began
+        self.setup_seconds = time.perf_counter() - self._began
 
     @property
     def device(self) -> str:
@@ -132,6 +133,8 @@ class Training:
             EnvironmentStepError: The environment failed.
             TrainingError: The loss or the gradient is not finite. The last checkpoint is intact.
         """
+        if self.directory is not None:
+            self.directory.keep_epochs(self.epoch)
         while not self.finished:
             yield self._play_and_learn()
 
@@ -201,11 +204,16 @@ class Training:
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
 
     def finish(self) -> None:
-        """Writes the last checkpoint and frees the environments."""
+        """Writes the last checkpoint, the summary and the learning curve, and frees the environments."""
         self._environments.close()
         if self.directory is not None:
             self.checkpoint()
             self.directory.close()
+            self.directory.write_summary(self.summary())
+            if self.epoch:
+                path, title = self.directory.path, f"{self.config.env_id}, seed {self.config.seed}"
+                curves = {path.name: runs.read_metrics(path)}
+                plotting.plot_learning_curves(path / runs.CURVE, curves, title, self.stop_return)
 
     def summary(self) -> dict[str, Any]:
         """What came of the run, for ``summary.json``."""
@@ -223,9 +231,11 @@ class Training:
             "mean_return_100": self.mean_return_100 if self._recent else None,
             "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
             "setup_seconds": self.setup_seconds,
-            "wall_seconds": self.seconds,
+            "train_seconds": self.seconds,
+            "wall_seconds": time.perf_counter() - self._began,
             "device": self.device,
             "act_engine": self.act_engine,
+            "bundle": str(self._bundle.path) if self._bundle is not None else None,
         }
 
     def provenance(self) -> dict[str, Any]:
@@ -240,9 +250,12 @@ class Training:
 
     def export(self, root: Path | str, name: str | None = None) -> bundle.Bundle:
         """Publishes the policy as it is now; see :func:`pgkeras.export.export_policy`."""
-        results = {k: v for k, v in self.summary().items() if k not in ("env_id", "seed", "device")}
+        results = {k: v for k, v in self.summary().items() if k not in ("env_id", "seed", "device", "bundle")}
         provenance = {**self.provenance(), "results": results}
-        return export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
+        self._bundle = export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
+        if self.directory is not None:
+            self.directory.write_summary(self.summary())
+        return self._bundle
 
     def _restore(self) -> None:
         assert self.directory is not None
@@ -263,7 +276,6 @@ class Training:
             raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
         self._checkpoint_due += self.seconds
         self._frozen.freeze()
-        self.directory.keep_epochs(self.epoch)
 
 
 def train(

@@ -15,9 +15,16 @@ __all__ = ["main"]
 
 # One module per command, imported when it is needed, so that --help never waits for TensorFlow.
 _COMMANDS = {
+    "quickstart": "Train, export, serve and play CartPole: the whole line in one command.",
+    "train": "Train a policy on an environment and export it.",
+    "evaluate": "Play episodes with an exported policy or through a server.",
+    "export": "Export the policy of a run's last checkpoint.",
+    "serve": "Serve exported policies over gRPC.",
     "act": "Ask a policy server for an action.",
     "info": "Describe an exported policy or a running server.",
-    "serve": "Serve exported policies over gRPC.",
+    "plot": "Draw the learning curves of one or several runs.",
+    "presets": "List the tuned settings, or show what a preset sets.",
+    "doctor": "Show versions and devices, and what is missing.",
 }
 
 
@@ -52,4 +59,11 @@ def _pgkeras() -> None:
 
 def main() -> None:
     """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 130 when interrupted."""
-    sys.exit(_pgkeras(prog_name="pgkeras"))
+    try:
+        sys.exit(_pgkeras.main(prog_name="pgkeras", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import click
 
 from pgkeras import bundle
 from pgkeras.cli import text
+from pgkeras.cli.targets import is_address
 from pgkeras.client import PolicyClient
 
 __all__ = ["command"]
-
-_TARGET = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 
 
 @click.command()
@@ -26,7 +24,7 @@ def command(what: str, as_json: bool) -> None:
     PATH is a version's directory, a policy's (its newest version is meant) or that of a single policy's root; every
     file is checked against its digest.
     """
-    if _TARGET.fullmatch(what) and not Path(what).exists():
+    if is_address(what):
         with PolicyClient(what) as client:
             found = [text.server_policy(policy) for policy in client.policies()]
     else:

@@ -1,0 +1,42 @@
+"""``pgkeras export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgkeras.errors import MissingExtraError
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "root",
+    type=click.Path(path_type=Path),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Directory of policies to publish under.",
+)
+@click.option("--name", help="Name to publish it by. [default: the environment's, in lower case]")
+def command(run: Path, root: Path, name: str | None) -> None:
+    """Export the policy of the last checkpoint in the run directory RUN.
+
+    The policy becomes the next free version of its name, whole or not at all.
+    """
+    from pgkeras import runs
+    from pgkeras.cli.quiet import quiet
+    from pgkeras.config import Config
+
+    config = Config.from_json(runs.read_config(run)["config"])
+    try:
+        with quiet():
+            from pgkeras.training import Training
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "a package", "train", "export policies") from error
+    with quiet():
+        bundle = Training(config, run, resume=True).export(root, name)
+    click.echo(f"Exported: {bundle.path}")

@@ -1,0 +1,28 @@
+"""``pgkeras presets``."""
+
+from __future__ import annotations
+
+import click
+
+from pgkeras.config import preset_names, read_preset, settings
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """List the presets, or show every setting under the preset NAME.
+
+    `pgkeras train ENV` uses the preset named after the environment, or "default" where there is none.
+    """
+    if name is None:
+        for preset in preset_names():
+            changes = ", ".join(f"{key}={value}" for key, value in read_preset(preset).items())
+            click.echo(f"{preset:<16} {changes or 'the defaults'}")
+        return
+    values = read_preset(name)
+    for setting in settings():
+        mark = "*" if setting.name in values else " "
+        click.echo(f"{mark} {setting.name} = {values.get(setting.name, setting.default)}")
+    click.echo("\n* set by this preset; the others are defaults.")

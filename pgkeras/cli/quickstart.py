@@ -1,0 +1,125 @@
+"""``pgkeras quickstart``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from pgkeras import config, runs
+from pgkeras.cli import text, train
+from pgkeras.errors import PgkerasError
+
+__all__ = ["command"]
+
+_ENV_ID = "CartPole-v1"
+_EPISODES = 20
+_STEPS_SHOWN = 3
+_PATIENCE = 60.0  # seconds for the server to start, and to stop
+
+
+@click.command()
+@click.option(
+    "--export-to",
+    type=click.Path(path_type=Path),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Directory of policies to publish under and to serve.",
+)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training.")
+def command(export_to: Path, seed: int) -> None:
+    """Train CartPole-v1, export the policy, serve it, and play it from another process.
+
+    Takes some ten seconds. Exits with 1 if any stage fails.
+    """
+    from pgkeras.cli.quiet import quiet
+
+    _stage(1, f"Train a policy on {_ENV_ID} with REINFORCE")
+    directory = runs.default_directory(_ENV_ID, seed)
+    training, interrupted_by = train.run(config.resolve(_ENV_ID, overrides={"seed": seed}), directory)
+    if interrupted_by is not None:
+        raise SystemExit(128 + interrupted_by)
+    click.echo(
+        f"Learnt to balance for {training.mean_return_100:.0f} of 500 steps on average over the last 100 episodes, "
+        f"from {training.episodes:,} episodes ({training.env_steps:,} steps) in {training.seconds:.1f} s."
+    )
+    if not training.summary()["solved"]:
+        raise PgkerasError(f"{_ENV_ID} was not solved with seed {seed}: expected {training.stop_return} on average")
+
+    _stage(2, "Export it as a SavedModel")
+    with quiet():
+        bundle = training.export(export_to)
+    click.echo(f"{bundle.path}: {sum(bundle.files.values()) / 1024:.0f} KiB, SavedModel and LiteRT agree.")
+
+    _stage(3, "Serve it over gRPC")
+    with _server(export_to) as (address, ready_line):
+        click.echo(ready_line)
+        _stage(4, f"Play {_EPISODES} episodes from another process, which has only the light client")
+        played = _play(address, bundle.name)
+    low, high = played["interval95"]
+    click.echo(f"Mean return {played['mean']:.1f} (95 % interval {low:.1f} to {high:.1f}), acting greedily.")
+    click.echo("The first steps of the first episode, with the probability of each action:")
+    for i, step in enumerate(played["first_steps"]):
+        click.echo(f"step {i}, observation [{', '.join(f'{x:+.3f}' for x in step['observation'])}]")
+        click.echo("\n".join(text.bars(np.array(step["probabilities"]), 0, step["action"])))
+
+    click.echo(f"\nLearning curve: {directory / runs.CURVE}")
+    click.echo("\nTry next:")
+    click.echo(f"  pgkeras serve {export_to}")
+    click.echo("  pgkeras act --target 127.0.0.1:50051 --observation '[0.0, 0.1, 0.0, -0.1]'")
+    click.echo("  pgkeras train Acrobot-v1")
+
+
+def _stage(number: int, what: str) -> None:
+    click.secho(f"\n{number}/4  {what}", bold=True)
+
+
+@contextlib.contextmanager
+def _server(root: Path) -> Iterator[tuple[str, str]]:
+    """Runs a server in a process of its own; gives its address and its ready line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        port_file, log = Path(scratch, "port"), Path(scratch, "log")
+        arguments = [sys.executable, "-m", "pgkeras", "serve", str(root), "--port", "0", "--port-file", str(port_file)]
+        with log.open("wb") as stderr:
+            server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=stderr, text=True)
+        try:
+            deadline = time.monotonic() + _PATIENCE
+            while not port_file.exists():
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise PgkerasError(f"the server did not start:\n{log.read_text()}")
+                time.sleep(0.02)
+            assert server.stdout is not None
+            yield f"127.0.0.1:{port_file.read_text().strip()}", server.stdout.readline().strip()
+            server.send_signal(signal.SIGTERM)
+            if (code := server.wait(_PATIENCE)) != 0:
+                raise PgkerasError(f"the server exited with {code} when it was stopped:\n{log.read_text()}")
+        finally:
+            if server.poll() is None:
+                server.kill()
+            server.wait()
+
+
+def _play(address: str, policy: str) -> dict[str, Any]:
+    arguments = ["evaluate", address, "--policy", policy, "--episodes", str(_EPISODES), "--json"]
+    process = subprocess.run(
+        [sys.executable, "-m", "pgkeras", *arguments, "--show-steps", str(_STEPS_SHOWN)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if process.returncode:
+        raise PgkerasError(f"the client failed:\n{process.stderr}")
+    played: dict[str, Any] = json.loads(process.stdout)
+    if played["tensorflow_loaded"]:
+        raise PgkerasError("the client loaded TensorFlow, which it must not need")
+    return played

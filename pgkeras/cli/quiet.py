@@ -1,0 +1,36 @@
+"""Quiet: keeps the native chatter of TensorFlow and LiteRT away from a person's terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+__all__ = ["quiet"]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hides what native code writes to standard error; Python's own writes still get there.
+
+    When the body raises, what was hidden is shown, since it may hold the reason.
+    """
+    sys.stderr.flush()
+    visible = os.dup(2)
+    python_stderr = sys.stderr
+    with tempfile.TemporaryFile() as hidden:
+        os.dup2(hidden.fileno(), 2)
+        sys.stderr = os.fdopen(os.dup(visible), "w", buffering=1)
+        try:
+            yield
+        except Exception:
+            hidden.seek(0)
+            os.write(visible, hidden.read())
+            raise
+        finally:
+            sys.stderr.close()
+            sys.stderr = python_stderr
+            os.dup2(visible, 2)
+            os.close(visible)

@@ -1,0 +1,126 @@
+"""``pgkeras train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgkeras import config as config_
+from pgkeras.cli.settings import setting_options, settings_table
+from pgkeras.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from pgkeras.config import Config
+    from pgkeras.training import Training
+
+__all__ = ["command", "run"]
+
+
+@click.command(epilog=settings_table())
+@click.argument("env_id", required=False)
+@click.option("--preset", help="Tuned settings to start from. [default: the environment's own; see pgkeras presets]")
+@setting_options
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; may be repeated.")
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/ENV-seedN-TIME]")
+@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
+@click.option(
+    "--export-to",
+    type=click.Path(path_type=Path),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Directory of policies that the trained one is published under.",
+)
+@click.option("--name", help="Name to publish it by. [default: the environment's, in lower case]")
+@click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
+def command(
+    env_id: str | None,
+    preset: str | None,
+    pairs: tuple[str, ...],
+    out: Path | None,
+    resume: Path | None,
+    export_to: Path,
+    name: str | None,
+    export: bool,
+    **options: Any,
+) -> None:
+    """Train a policy on the gymnasium environment ENV_ID and export it.
+
+    ENV_ID is any registered id, or module:id to import the module that registers it first. Training stops when the
+    mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit. Ctrl-C ends the epoch
+    under way, exports what there is and exits with 130.
+
+    \b
+    Examples:
+      pgkeras train CartPole-v1
+      pgkeras train CartPole-v1 --preset textbook --seed 3
+      pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000
+      pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
+    """
+    from pgkeras import runs
+
+    given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
+    if resume is not None:
+        if env_id is not None or out is not None or preset is not None:
+            raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
+        config = config_.Config.from_json({**runs.read_config(resume)["config"], **given})
+    elif env_id is not None:
+        config = config_.resolve(env_id, preset, given)
+    else:
+        raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
+    directory = resume or out or runs.default_directory(config.env_id, config.seed)
+    training, interrupted_by = run(config, directory, resume=resume is not None)
+    _report(training, directory)
+    if export and training.epoch:
+        _export(training, export_to, name)
+    if interrupted_by is not None:
+        click.echo(f"Interrupted. Go on with: pgkeras train --resume {directory}", err=True)
+        raise SystemExit(128 + interrupted_by)
+
+
+def run(config: Config, directory: Path, *, resume: bool = False) -> tuple[Training, int | None]:
+    """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
+    from pgkeras.cli.quiet import quiet
+
+    try:
+        with quiet():
+            from pgkeras.cli import progress
+            from pgkeras.training import Training
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(error.name or "a package", "train", "train policies") from error
+    with quiet():
+        training = Training(config, directory, resume=resume)
+    click.echo(
+        f"Training {config.env_id} (seed {config.seed}): gradient step on {training.device}, "
+        f"acting through {training.act_engine}.",
+        err=True,
+    )
+    with progress.interruptible() as interruption:
+        try:
+            for _ in progress.show(training):
+                if interruption.signal is not None:
+                    break
+        finally:
+            training.finish()
+    return training, interruption.signal
+
+
+def _report(training: Training, directory: Path) -> None:
+    summary = training.summary()
+    if summary["solved"]:
+        what = f"Solved: the last 100 episodes returned {summary['mean_return_100']:.1f} on average"
+    else:
+        last = summary["mean_return_100"]
+        what = f"The last 100 episodes returned {last:.1f} on average" if last is not None else "No epoch was finished"
+    click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
+    click.echo(f"Run directory: {directory}")
+
+
+def _export(training: Training, root: Path, name: str | None) -> None:
+    from pgkeras.cli.quiet import quiet
+
+    with quiet():
+        bundle = training.export(root, name)
+    click.echo(f"Exported: {bundle.path}")
+    click.echo(f"Serve it: pgkeras serve {root}")
