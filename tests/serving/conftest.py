@@ -20,6 +20,7 @@ from pgkeras.client import PolicyClient
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.v1 import service_pb2_grpc
 
+ROOT = Path(__file__).parents[2]
 OBSERVATIONS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
 DISCRETE_ACTIONS = Discrete(3, start=5)
 # Wide enough that no sample of these tests is clipped.

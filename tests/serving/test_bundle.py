@@ -28,6 +28,7 @@ from pgkeras.errors import (
 )
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
+from tests.serving.conftest import ROOT
 
 SPEC = PolicySpec(
     Box(np.full(4, -1.0), np.full(4, 1.0), np.dtype(np.float32)), Discrete(2), DistributionKind.CATEGORICAL
@@ -115,7 +116,7 @@ with bundle.draft(Path(sys.argv[1]), "p", SPEC) as work:
 
 def test_a_killed_export_leaves_nothing_visible(tmp_path):
     command = [sys.executable, "-c", CRASH, str(tmp_path)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
         assert process.stdout.readline() == "writing\n"
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
@@ -165,7 +166,7 @@ except ExportError as error:
 @pytest.mark.parametrize("limit", [1500, 0])
 def test_a_write_that_fails_leaves_no_half_bundle(tmp_path, limit):
     command = [sys.executable, "-c", LIMITED, str(tmp_path), str(limit)]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, cwd=ROOT).stdout
     assert "cannot write policy p" in out
     assert out.endswith("nothing was published {}\n")
     assert visible(tmp_path) == {}
@@ -316,7 +317,7 @@ except Exception as error:
 
 def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path):
     command = [sys.executable, "-c", FULL_EXPORT, str(tmp_path)]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    out = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, cwd=ROOT).stdout
     assert "failed:" in out
     assert "File too large" in out
     assert visible(tmp_path) == {}
