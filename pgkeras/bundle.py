@@ -141,7 +141,7 @@ def open_bundle(path: Path) -> Bundle:
     manifest = _read_manifest(path)
     try:
         schema = int(manifest["schema_version"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CorruptBundleError(f"{path / MANIFEST}: no integer schema_version") from error
     if schema > SCHEMA_VERSION:
         raise NewerBundleError(
@@ -153,7 +153,7 @@ def open_bundle(path: Path) -> Bundle:
         spec = spec_from_json(manifest["spec"])
         digests = {str(file): (int(entry["bytes"]), str(entry["sha256"])) for file, entry in manifest["files"].items()}
         stored_hash, provenance = str(manifest["spec_hash"]), dict(manifest["provenance"])
-    except (KeyError, TypeError, ValueError, AttributeError, UnsupportedSpaceError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, UnsupportedSpaceError) as error:
         raise CorruptBundleError(f"{path / MANIFEST}: malformed: {type(error).__name__}: {error}") from error
     if stored_hash != spec_hash(spec):
         raise CorruptBundleError(f"{path / MANIFEST}: spec_hash does not match the spec")
@@ -232,12 +232,14 @@ def _write_manifest(path: Path, name: str, version: int, spec: PolicySpec, prove
 def _read_manifest(path: Path) -> dict[str, Any]:
     file = path / MANIFEST
     try:
+        if file.exists() and not file.is_file():
+            raise CorruptBundleError(f"{file}: not a plain file")
         if file.stat().st_size > _MAX_MANIFEST_BYTES:
             raise CorruptBundleError(f"{file}: larger than {_MAX_MANIFEST_BYTES} bytes")
         data = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BundleNotFoundError(f"no exported policy at {path}: {MANIFEST} is missing") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CorruptBundleError(f"{file}: unreadable: {error}") from error
     if not isinstance(data, dict):
         raise CorruptBundleError(f"{file}: expected a JSON object")

@@ -7,10 +7,12 @@ this table.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
 from google.protobuf import duration_pb2
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from pgkeras.errors import (
@@ -88,7 +90,7 @@ def read_status(code: int, message: str, trailing_metadata: Iterable[tuple[str, 
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 status = status_pb2.Status.FromString(value)
-            except ValueError:  # DecodeError: something on the way mangled it
+            except DecodeError:  # something on the way mangled it
                 break
             if status.code == code:
                 return status
@@ -109,8 +111,9 @@ def _invalid_request(status: status_pb2.Status) -> InvalidRequestError:
 def _detail(status: status_pb2.Status, kind: type[Any]) -> Any | None:
     for packed in status.details:
         message = kind()
-        if packed.Unpack(message):
-            return message
+        with contextlib.suppress(DecodeError):  # a mangled detail is as good as none
+            if packed.Unpack(message):
+                return message
     return None
 
 

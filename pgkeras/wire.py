@@ -37,6 +37,10 @@ __all__ = [
 MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest message that either end receives by default; gRPC's own 4 MB is too small for batches of images."""
 
+_MAX_AXES = 32
+# A few bytes of a message must not claim all memory.
+_MAX_SPACE_SIZE = 2**26
+
 _DTYPES: dict[int, np.dtype[Any]] = {
     tensors_pb2.DATA_TYPE_BOOL: np.dtype(np.bool_),
     tensors_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8),
@@ -99,17 +103,23 @@ def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
     if dtype is None:
         raise InvalidRequestError(f"{field}.dtype", "a DataType other than UNSPECIFIED", str(message.dtype))
     shape = tuple(message.shape)
-    count = 1
-    for length in shape:
-        if length < 0:
-            raise InvalidRequestError(f"{field}.shape", "lengths of at least 0", str(list(shape)))
-        count *= length
-    if len(shape) > 32:
-        raise InvalidRequestError(f"{field}.shape", "at most 32 axes", f"{len(shape)} axes")
-    if count * dtype.itemsize != len(message.data):
-        expected = f"{count * dtype.itemsize} bytes for shape {list(shape)} of {dtype}"
-        raise InvalidRequestError(f"{field}.data", expected, f"{len(message.data)} bytes")
-    return np.frombuffer(message.data, dtype).reshape(shape)
+    if len(shape) > _MAX_AXES:
+        raise InvalidRequestError(f"{field}.shape", f"at most {_MAX_AXES} axes", f"{len(shape)} axes")
+    if shape and min(shape) < 0:
+        raise InvalidRequestError(f"{field}.shape", "lengths of at least 0", str(list(shape)))
+    data = message.data  # protobuf copies it at every access
+    size = math.prod(shape) * dtype.itemsize
+    if size != len(data):
+        raise InvalidRequestError(
+            f"{field}.data", f"{size} bytes for shape {list(shape)} of {dtype}", f"{len(data)} bytes"
+        )
+    array = np.frombuffer(data, dtype)
+    if dtype == np.bool_ and size and array.view(np.uint8).max() > 1:
+        raise InvalidRequestError(f"{field}.data", "bytes of 0 or 1 for a bool", f"{array.view(np.uint8).max()}")
+    try:
+        return array.reshape(shape)
+    except ValueError as error:  # no elements, but axes beyond what NumPy can index
+        raise InvalidRequestError(f"{field}.shape", "lengths that fit memory", str(list(shape))) from error
 
 
 def encode_space(space: Space) -> spaces_pb2.Space:
@@ -241,6 +251,8 @@ def _bounds(bound: NDArray[np.float64]) -> list[float]:
 def _unbounds(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     bound = np.asarray(values, np.float64)
     size = math.prod(shape)
+    if size > _MAX_SPACE_SIZE:
+        raise ValueError(f"Box: shape {list(shape)} has more than {_MAX_SPACE_SIZE} elements")
     if bound.size not in (1, size):
         raise ValueError(f"Box: expected 1 or {size} bounds for shape {list(shape)}, got {bound.size}")
     return np.full(shape, bound[0]) if bound.size == 1 else bound.reshape(shape)

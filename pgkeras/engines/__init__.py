@@ -50,18 +50,22 @@ def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
     """
     if engine == "litert" and bundle.flatbuffer is None:
         raise EngineError(f"{bundle.path}: has no LiteRT flatbuffer; use --engine tensorflow")
-    if engine == "litert" or (engine == "auto" and bundle.flatbuffer is not None):
+    without_litert: MissingExtraError | None = None
+    if engine != "tensorflow" and bundle.flatbuffer is not None:
         try:
             from pgkeras.engines.litert import LiteRTEngine
 
-            assert bundle.flatbuffer is not None
             return LiteRTEngine(bundle.flatbuffer.read_bytes())
         except MissingExtraError as error:
             if engine == "litert":
                 raise
+            without_litert = error
             logger.warning("%s: falling back to the TensorFlow engine: %s", bundle.path, error)
     elif engine == "auto":
         logger.warning("%s: has no LiteRT flatbuffer: using the TensorFlow engine", bundle.path)
     from pgkeras.engines.tensorflow import TensorFlowEngine
 
-    return TensorFlowEngine.from_saved_model(bundle.path)
+    try:
+        return TensorFlowEngine.from_saved_model(bundle.path)
+    except MissingExtraError as error:
+        raise without_litert or error from None  # LiteRT is the smaller thing to install

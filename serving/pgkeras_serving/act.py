@@ -81,7 +81,7 @@ def decode(
     else:
         generator = noise.seeded(request.seed) if request.HasField("seed") else randomness
         drawn = noise.draw(generator, spec, rows)
-    return Query({"observation": spec.to_graph(observation), "noise": drawn}, has_batch_axis, greedy, outputs)
+    return Query({"observation": observation, "noise": drawn}, has_batch_axis, greedy, outputs)
 
 
 def encode(
@@ -112,4 +112,9 @@ def _observation(value: Any, spec: PolicySpec) -> tuple[NDArray[Any], bool]:
     kind = value.WhichOneof("kind")
     if kind != "tensor":
         raise InvalidRequestError("observation", "a tensor", kind or "nothing")
-    return spec.observation_space.batched(decode_tensor(value.tensor, "observation.tensor"))
+    batch, has_batch_axis = spec.observation_space.batched(decode_tensor(value.tensor, "observation.tensor"))
+    with np.errstate(over="ignore"):
+        graph = spec.to_graph(batch)
+    if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
+        raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", f"{np.abs(batch).max()}")
+    return graph, has_batch_axis

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pgkeras import noise
 from pgkeras.engines import Engine
-from pgkeras.errors import ServerBusyError
+from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spec import PolicySpec, graph_dtype
 
 __all__ = ["Batcher", "warm_up"]
@@ -36,13 +36,27 @@ def warm_up(engine: Engine, spec: PolicySpec, max_rows: int) -> int:
 
     Returns:
         The largest number of rows whose batch is short enough to run on the event loop; 0 for a slow engine.
+
+    Raises:
+        EngineError: The engine fails, or does not give what the spec promises.
     """
+    try:
+        return _measure(engine, spec, max_rows)
+    except EngineError:
+        raise
+    except Exception as error:  # a graph that does not fit its spec fails in whatever way the engine has
+        raise EngineError(f"the {engine.name} engine cannot run this policy: {error!r}") from error
+
+
+def _measure(engine: Engine, spec: PolicySpec, max_rows: int) -> int:
     generator = noise.seeded(0)
     shape, dtype = spec.observation_space.shape, graph_dtype(spec.observation_space.dtype)
     rows, inline_rows = 1, 0
     while rows <= max_rows:
         inputs = {"observation": np.zeros((rows, *shape), dtype), "noise": noise.draw(generator, spec, rows)}
-        engine.act(inputs)  # allocates
+        answer = engine.act(inputs)  # allocates, too
+        if missing := {"action", "greedy_action", "log_prob", "entropy", *spec.distribution.parameters} - set(answer):
+            raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")
         if min(_seconds(engine, inputs) for _ in range(_WARM_UP_RUNS)) > _INLINE_SECONDS:
             break
         inline_rows, rows = rows, rows * 2

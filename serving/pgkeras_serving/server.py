@@ -33,7 +33,7 @@ __all__ = ["PolicyServer", "run", "serving"]
 logger = logging.getLogger(__name__)
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
-# How long a Watch call has to send NOT_SERVING before it is ended.
+# How long Watch calls have to send NOT_SERVING before they are ended.
 _LAST_WORD_SECONDS = 0.05
 
 
@@ -85,9 +85,10 @@ class PolicyServer:
 
     async def drain(self) -> None:
         """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops."""
-        await self._health.enter_graceful_shutdown()
-        self._health.end_watches()
-        await self._server.stop(self._config.drain_seconds)
+        stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
+        await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
+        await self._health.end()
+        await stopping
         self.store.close()
 
     async def _report(self, status: Any) -> None:
@@ -100,22 +101,29 @@ class _Health(health.HealthServicer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._watches: set[asyncio.Task[Any]] = set()
+        self._watches: set[asyncio.Future[None]] = set()
+        self._ended = False
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """Streams every change of a service's status."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._watches.add(task)
+        watch = asyncio.ensure_future(super().Watch(request, context))
+        self._watches.add(watch)
         try:
-            await super().Watch(request, context)
+            await watch
+        except asyncio.CancelledError:
+            if not self._ended:  # it is the caller who left
+                raise
         finally:
-            self._watches.discard(task)
+            self._watches.discard(watch)
 
-    def end_watches(self) -> None:
-        """Cancels them, once they have sent what they have."""
-        for task in self._watches:
-            asyncio.get_running_loop().call_later(_LAST_WORD_SECONDS, task.cancel)
+    async def end(self) -> None:
+        """Tells NOT_SERVING to everybody who watches, and ends their calls."""
+        await self.enter_graceful_shutdown()
+        self._ended = True
+        if self._watches:
+            await asyncio.wait(self._watches, timeout=_LAST_WORD_SECONDS)
+        for watch in self._watches:
+            watch.cancel()
 
 
 @contextlib.asynccontextmanager

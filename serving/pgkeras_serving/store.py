@@ -12,8 +12,7 @@ from pgkeras import engines
 from pgkeras.errors import (
     BundleError,
     BundleNotFoundError,
-    EngineError,
-    MissingExtraError,
+    PgkerasError,
     PolicyNotFoundError,
     ServerUnavailableError,
 )
@@ -71,15 +70,15 @@ class Store:
         failures = []
         for path in _version_directories(self._config.root):
             try:
-                policies.setdefault(path.parent.name, {})[int(path.name)] = self._load_version(path)
-            except (BundleError, EngineError, MissingExtraError) as error:
+                policy = self._load_version(path)
+            except PgkerasError as error:
                 failures.append(str(error))
                 logger.error("not serving %s: %s", path, error)
-        loaded = {name: found for name, found in policies.items() if found}
-        if not loaded:
-            reasons = "; ".join(failures)
-            raise BundleError(f"no policy under {self._config.root} can be served: {reasons}")
-        self._policies = loaded
+            else:
+                policies.setdefault(path.parent.name, {})[int(path.name)] = policy
+        if not policies:
+            raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(failures)}")
+        self._policies = policies
 
     def close(self) -> None:
         """Lets go of every policy's thread."""
@@ -136,12 +135,15 @@ class Store:
 def _version_directories(root: Path) -> list[Path]:
     """Version directories under a directory of policies, under one policy's, or the one that it is itself."""
     root = root.resolve()
-    if names := bundles.policy_names(root):
-        return [root / name / str(version) for name in names for version in bundles.versions(root / name)]
-    if versions := bundles.versions(root):
-        return [root / str(version) for version in versions]
-    if root.name in map(str, bundles.versions(root.parent)):
-        return [root]
+    try:
+        if names := bundles.policy_names(root):
+            return [root / name / str(version) for name in names for version in bundles.versions(root / name)]
+        if versions := bundles.versions(root):
+            return [root / str(version) for version in versions]
+        if root.name in map(str, bundles.versions(root.parent)):
+            return [root]
+    except OSError as error:
+        raise BundleError(f"cannot read {root}: {error.strerror}") from error
     raise BundleNotFoundError(
         f"no exported policy under {root}: expected <policy name>/<version> directories; make one with: "
         "pgkeras train ENV"

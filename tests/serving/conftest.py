@@ -1,0 +1,135 @@
+"""Two tiny policies, exported once, and a real server process that serves them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from pgkeras.client import PolicyClient
+from pgkeras.spaces import Box, Discrete, Space
+from pgkeras.v1 import service_pb2_grpc
+
+ROOT = Path(__file__).parents[2]
+OBSERVATIONS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
+DISCRETE_ACTIONS = Discrete(3, start=5)
+# Wide enough that no sample of these tests is clipped.
+CONTINUOUS_ACTIONS = Box(np.full((2, 1), -100.0), np.full((2, 1), 100.0), np.dtype(np.float32))
+
+
+def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] = (8,), seed: int = 0) -> Path:
+    """Exports a policy whose weights are large enough that its answers differ from observation to observation."""
+    from pgkeras.export import export_policy
+    from pgkeras.policy import Policy
+
+    policy = Policy(OBSERVATIONS, action_space, hidden=hidden, seed=seed, initial_log_std=-0.5)
+    generator = np.random.default_rng(seed)
+    for variable in policy.variables:
+        variable.assign(generator.normal(0.0, 1.0 / np.sqrt(max(hidden)), variable.shape).astype(np.float32) * 2)
+    return export_policy(policy, root, name, {"env_id": "Test-v0", "seed": seed, "mean_return": 12.5}).path
+
+
+@pytest.fixture(scope="session")
+def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Versions 1 and 2 of ``discrete``, version 1 of ``gaussian``. Read only."""
+    root = tmp_path_factory.mktemp("policies")
+    export(root, "discrete", DISCRETE_ACTIONS, seed=1)
+    export(root, "discrete", DISCRETE_ACTIONS, seed=2)
+    export(root, "gaussian", CONTINUOUS_ACTIONS, seed=3)
+    return root
+
+
+@pytest.fixture(scope="session")
+def slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that takes a good part of a second for a batch of 4096."""
+    root = tmp_path_factory.mktemp("slow")
+    export(root, "slow", DISCRETE_ACTIONS, hidden=(2048, 2048))
+    return root
+
+
+@dataclass
+class Server:
+    """A server process."""
+
+    process: subprocess.Popen[str]
+    target: str
+    ready: str
+    log: Path = field(repr=False)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextlib.contextmanager
+def running(root: Path, scratch: Path, *options: str, prelude: str = "") -> Iterator[Server]:
+    """``python -m pgkeras serve`` as a process; ``prelude`` is Python that runs first."""
+    port_file, log = scratch / "port", scratch / "log"
+    port_file.unlink(missing_ok=True)
+    code = f"{prelude}\nfrom pgkeras.cli import main\nmain()"
+    start = ["-c", code] if prelude else ["-m", "pgkeras"]
+    command = [sys.executable, *start, "serve", str(root), "--port", "0", "--port-file", str(port_file), *options]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
+    try:
+        assert process.stdout is not None
+        ready = process.stdout.readline()
+        assert ready, f"the server did not start: {log.read_text()}"
+        yield Server(process, f"127.0.0.1:{int(port_file.read_text())}", ready.strip(), log)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def server(policies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of ``policies``, which no test may stop."""
+    with running(policies, tmp_path_factory.mktemp("server")) as started:
+        yield started
+
+
+@pytest.fixture
+def connect(server: Server) -> Iterator[Callable[..., PolicyClient]]:
+    """Makes clients of the shared server."""
+    with contextlib.ExitStack() as stack:
+        yield lambda policy="discrete", **options: stack.enter_context(PolicyClient(server.target, policy, **options))
+
+
+@pytest.fixture
+def channel(server: Server) -> Iterator[grpc.Channel]:
+    """A bare connection to the shared server."""
+    with grpc.insecure_channel(server.target) as connection:
+        yield connection
+
+
+@pytest.fixture
+def stub(channel: grpc.Channel) -> service_pb2_grpc.PolicyServiceStub:
+    """The generated stub on it, to send what PolicyClient would not."""
+    return service_pb2_grpc.PolicyServiceStub(channel)
+
+
+def run_cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """``python -m pgkeras`` to its end."""
+    command = [sys.executable, "-m", "pgkeras", *arguments]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment, check=False)
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Polls; fails when the condition does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)

@@ -1,0 +1,218 @@
+"""The batcher, with an engine whose every run is held until the test lets it go."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import numpy as np
+import pytest
+from pgkeras_serving.batcher import Batcher, warm_up
+
+from pgkeras.errors import EngineError, ServerBusyError
+from pgkeras.spaces import Box, Discrete
+from pgkeras.spec import DistributionKind, PolicySpec
+
+SPEC = PolicySpec(
+    Box(np.full(1, -1.0), np.full(1, 1.0), np.dtype(np.float32)), Discrete(2), DistributionKind.CATEGORICAL
+)
+
+
+class HeldEngine:
+    """Answers each row with itself. In a thread it waits for :attr:`go`; it notes the size of every batch."""
+
+    name = "held"
+
+    def __init__(self, held=True):
+        self.go = threading.Semaphore(0) if held else threading.Semaphore(10**6)
+        self.batches = []
+        self.threads = set()
+        self.failure = None
+
+    def act(self, inputs):
+        self.batches.append(len(inputs["noise"]))
+        self.threads.add(threading.current_thread())
+        assert self.go.acquire(timeout=20)
+        if self.failure:
+            raise self.failure
+        return {"action": inputs["observation"][:, 0] * 10}
+
+
+def rows(*values):
+    observation = np.array(values, np.float32)[:, None]
+    return {"observation": observation, "noise": np.zeros((len(values), 1), np.float32)}
+
+
+async def settle():
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def until(condition):
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def test_what_queues_during_a_run_is_the_next_batch():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100)
+        first = asyncio.create_task(batcher.submit(rows(0)))
+        await until(lambda: engine.batches == [1])
+        rest = [asyncio.create_task(batcher.submit(rows(i, -i))) for i in range(1, 6)]
+        await settle()
+        engine.go.release(2)
+        answers = [await task for task in (first, *rest)]
+        batcher.close()
+        return engine, answers
+
+    engine, answers = asyncio.run(main())
+    assert engine.batches == [1, 10]
+    assert [answer["action"].tolist() for answer in answers] == [[0]] + [[10 * i, -10 * i] for i in range(1, 6)]
+    assert threading.main_thread() not in engine.threads
+    assert len(engine.threads) == 1
+
+
+def test_a_fast_engine_runs_on_the_loop_and_batches_what_came_in_one_turn():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100)
+        await asyncio.gather(*(batcher.submit(rows(i)) for i in range(8)))
+        on_loop = set(engine.threads)
+        await batcher.submit(rows(*range(9)))
+        batcher.close()
+        return engine, on_loop
+
+    engine, on_loop = asyncio.run(main())
+    assert engine.batches == [8, 9]
+    assert on_loop == {threading.main_thread()}
+    assert len(engine.threads) == 2, "a batch of more than inline_rows goes to the thread"
+
+
+def test_a_batch_has_at_most_max_rows_and_order_is_kept():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = Batcher(engine, inline_rows=100, max_rows=5, max_queued=100)
+        answers = await asyncio.gather(*(batcher.submit(rows(i, i)) for i in range(6)))
+        batcher.close()
+        return engine.batches, [answer["action"][0] for answer in answers]
+
+    batches, answers = asyncio.run(main())
+    assert batches == [4, 4, 4]
+    assert answers == [0, 10, 20, 30, 40, 50]
+
+
+def test_a_full_queue_is_busy_and_empties():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
+        running = asyncio.create_task(batcher.submit(rows(0)))
+        await until(lambda: engine.batches == [1])
+        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        await settle()
+        with pytest.raises(ServerBusyError, match=r"3 observations are waiting.*at most 4") as caught:
+            await batcher.submit(rows(4, 5))
+        assert caught.value.retry_after > 0
+        engine.go.release(3)
+        await asyncio.gather(running, waiting)
+        await batcher.submit(rows(4, 5))
+        batcher.close()
+        return engine.batches
+
+    assert asyncio.run(main()) == [1, 3, 2]
+
+
+def test_a_cancelled_request_leaves_the_queue():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
+        running = asyncio.create_task(batcher.submit(rows(0)))
+        await until(lambda: engine.batches == [1])
+        leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        await settle()
+        leaving.cancel()
+        await asyncio.gather(leaving, return_exceptions=True)
+        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # would not fit beside it
+        await settle()
+        engine.go.release(2)
+        await running
+        answer = (await staying)["action"].tolist()
+        batcher.close()
+        return engine.batches, answer
+
+    assert asyncio.run(main()) == ([1, 3], [70, 80, 90])
+
+
+def test_a_request_cancelled_while_it_runs_harms_nobody():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10)
+        tasks = [asyncio.create_task(batcher.submit(rows(i))) for i in range(2)]
+        await until(lambda: engine.batches == [2])
+        tasks[0].cancel()
+        await settle()
+        engine.go.release()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        batcher.close()
+        return answers
+
+    cancelled, answer = asyncio.run(main())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert answer["action"].tolist() == [10]
+
+
+@pytest.mark.parametrize("inline_rows", [0, 10])
+def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = Batcher(engine, inline_rows=inline_rows, max_rows=10, max_queued=10)
+        engine.failure = ZeroDivisionError("broken")
+        failed = await asyncio.gather(*(batcher.submit(rows(i)) for i in range(3)), return_exceptions=True)
+        engine.failure = None
+        answer = await batcher.submit(rows(4))
+        batcher.close()
+        return failed, answer["action"].tolist()
+
+    failed, answer = asyncio.run(main())
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 3
+    assert answer == [40]
+
+
+class TimedEngine:
+    """Takes ``seconds`` a row and puts out everything a categorical policy must."""
+
+    name = "timed"
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+        self.sizes = set()
+
+    def act(self, inputs):
+        size = len(inputs["noise"])
+        self.sizes.add(size)
+        threading.Event().wait(self.seconds * size)
+        zeros = np.zeros(size, np.float32)
+        names = ("action", "greedy_action", "log_prob", "entropy", "probabilities")
+        return dict.fromkeys(names, zeros)
+
+
+def test_warm_up_keeps_a_slow_engine_off_the_loop():
+    slow = TimedEngine(0.02)
+    assert warm_up(slow, SPEC, 4096) == 0
+    assert slow.sizes == {1}, "a slow engine is not made to run large batches at start"
+
+
+def test_warm_up_visits_every_batch_size_of_a_fast_engine():
+    fast = TimedEngine(0.0)
+    assert warm_up(fast, SPEC, 20) == 16
+    assert fast.sizes == {1, 2, 4, 8, 16}
+
+
+def test_warm_up_refuses_an_engine_that_is_not_the_specs():
+    with pytest.raises(EngineError, match="does not put out entropy, greedy_action, log_prob, probabilities"):
+        warm_up(HeldEngine(held=False), SPEC, 4)
+    broken = HeldEngine(held=False)
+    broken.failure = ValueError("cannot set tensor")
+    with pytest.raises(EngineError, match=r"held engine cannot run this policy.*cannot set tensor"):
+        warm_up(broken, SPEC, 4)

@@ -1,0 +1,174 @@
+"""PolicyClient: what it takes, what it refuses by itself, and what it says when nobody answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import subprocess
+import time
+
+import numpy as np
+import pytest
+
+import pgkeras
+from pgkeras.client import PolicyClient
+from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.spaces import Box, Discrete
+from pgkeras.spec import DistributionKind, PolicySpec
+from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
+
+ROW = [0.5, -1.0, 0.25, 2.0]
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ROW,
+        tuple(ROW),
+        np.array(ROW, np.float64),
+        np.array(ROW, np.float32),
+        np.array(ROW, np.float16),
+        np.array(ROW, ">f4"),
+    ],
+)
+def test_anything_of_the_same_kind_is_cast(connect, same):
+    expected = connect().act(np.array(ROW, np.float32), seed=1)
+    answer = connect().act(same, seed=1)
+    np.testing.assert_array_equal(answer.distribution["probabilities"], expected.distribution["probabilities"])
+
+
+def test_whole_numbers_and_strided_arrays_are_cast(connect):
+    client = connect()
+    whole = client.act([[1, 2, 3, 4]], "greedy")
+    strided = client.act(np.arange(1, 5, dtype=np.float64)[::-1][None, ::-1], "greedy")
+    assert whole.log_prob == strided.log_prob
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        (["a", "b", "c", "d"], "observation"),
+        ([[1.0, 2.0], [3.0]], "observation"),
+        (None, "observation"),
+        (np.zeros(4, np.complex64), "observation"),
+        ([1e39, 0, 0, 0], "observation"),
+        ([], "observation"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_what_cannot_be_cast_is_refused(connect, bad, field):
+    with pytest.raises(InvalidRequestError) as caught:
+        connect().act(bad)
+    assert caught.value.field == field
+
+
+def test_integers_are_cast_only_when_they_fit():
+    from pgkeras.client import _cast
+
+    pixels = PolicySpec(
+        Box(np.zeros(2), np.full(2, 255.0), np.dtype(np.uint8)), Discrete(2), DistributionKind.CATEGORICAL
+    )
+    np.testing.assert_array_equal(_cast([0, 255], pixels), np.array([0, 255], np.uint8))
+    assert _cast([0, 255], pixels).dtype == np.uint8
+    for bad in ([0, 256], [-1, 0], [0.5, 1.0]):
+        with pytest.raises(InvalidRequestError, match="fit dtype uint8"):
+            _cast(bad, pixels)
+
+
+def test_wrong_arguments_name_what_is_allowed(connect):
+    client = connect()
+    with pytest.raises(InvalidRequestError, match="mode: expected one of sample, greedy, got 'best'"):
+        client.act(ROW, "best")
+    with pytest.raises(InvalidRequestError, match=r"outputs: expected one of .*greedy_action, got 'value'"):
+        client.act(ROW, outputs=["value"])
+    for seed in (-1, 2**64):
+        with pytest.raises(InvalidRequestError, match=r"seed: expected an integer from 0 to 2\*\*64 - 1"):
+            client.act(ROW, seed=seed)
+    assert client.act(ROW, seed=2**64 - 1).action.shape == ()
+
+
+def test_describe_gives_the_spec_and_the_limits(connect):
+    info = connect().describe()
+    assert info.spec == PolicySpec(OBSERVATIONS, DISCRETE_ACTIONS, DistributionKind.CATEGORICAL)
+    assert info.provenance["env_id"] == "Test-v0"
+    assert info.load_time.tzinfo is not None
+    assert abs(info.load_time.timestamp() - time.time()) < 3600
+
+
+def test_answers_cannot_be_changed_by_accident(connect):
+    answer = connect().act(ROW)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        answer.version = 5
+    with pytest.raises(ValueError, match="read-only"):
+        answer.log_prob[...] = 0
+
+
+def test_nobody_at_the_address_is_said_at_once_with_what_to_do():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        target = f"127.0.0.1:{free.getsockname()[1]}"  # bound but not listening: connections are refused
+        with PolicyClient(target, timeout=20) as client:
+            for call in (client.describe, client.policies, lambda: client.act(ROW)):
+                with pytest.raises(
+                    ServerUnavailableError, match=f"no policy server answers at {target}.*pgkeras serve"
+                ):
+                    call()
+
+
+def test_a_silent_address_is_a_deadline():
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()  # the kernel accepts, nobody answers
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        with PolicyClient(target, timeout=0.3) as client, pytest.raises(DeadlineExceededError, match=target):
+            client.act(ROW)
+        with PolicyClient(target) as client, pytest.raises(DeadlineExceededError, match=r"within 0\.2 s"):
+            client.describe(timeout=0.2)
+
+
+def test_a_name_that_does_not_resolve_is_unavailable():
+    with PolicyClient("no-such-host.invalid:1", timeout=20) as client, pytest.raises(ServerUnavailableError):
+        client.describe()
+
+
+def test_a_closed_client_says_so(connect):
+    client = connect()
+    client.describe()
+    client.close()
+    with pytest.raises(ServerUnavailableError, match="has been closed"):
+        client.act(ROW)
+
+
+def test_a_server_that_comes_back_is_found_again(policies, tmp_path):
+    with running(policies, tmp_path) as first:
+        port = first.target.split(":")[1]
+        with PolicyClient(first.target, "discrete") as client:
+            before = client.act(ROW, seed=1)
+            assert first.stop() == 0
+            with pytest.raises(ServerUnavailableError):
+                client.act(ROW)
+            again = tmp_path / "again"
+            again.mkdir()
+            with running(policies, again, "--port", port):
+                deadline = time.monotonic() + 20
+                while True:
+                    try:
+                        after = client.act(ROW, seed=1)
+                        break
+                    except ServerUnavailableError:
+                        assert time.monotonic() < deadline
+                        time.sleep(0.05)
+            assert after.action == before.action
+
+
+def test_every_error_is_a_pgkeras_error():
+    assert issubclass(PolicyServiceError, pgkeras.PgkerasError)
+    assert pgkeras.PolicyClient is PolicyClient
+
+
+def test_the_client_says_nothing_on_its_own(server, tmp_path):
+    code = f"from pgkeras import PolicyClient\nwith PolicyClient({server.target!r}, 'discrete') as c: c.act({ROW!r})"
+    import sys
+
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert (finished.stdout, finished.stderr) == ("", "")

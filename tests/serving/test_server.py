@@ -1,0 +1,242 @@
+"""The life of a server process: ready, healthy, draining, gone."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pgkeras_serving.config import ServerConfig
+
+from pgkeras.client import PolicyClient
+from pgkeras.errors import ConfigError, DeadlineExceededError, InvalidRequestError, ServerUnavailableError
+from tests.serving.conftest import run_cli, running, wait_until
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+ONE = np.zeros(4, np.float32)
+BATCH = np.zeros((4096, 4), np.float32)
+
+
+def test_the_ready_line_and_the_port_file(server):
+    assert server.ready == (
+        "pgkeras: serving discrete (version 1, litert), discrete (version 2, litert), "
+        f"gaussian (version 1, litert) on {server.target}"
+    )
+    assert [path.name for path in server.log.parent.iterdir() if "port" in path.name] == ["port"]
+
+
+def test_it_listens_on_loopback_alone(server):
+    port = int(server.target.split(":")[1])
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    listening = [row[1].split(":") for row in rows if row[3] == "0A"]  # 0A: the state LISTEN
+    addresses = [address for address, number in listening if int(number, 16) == port]
+    assert addresses in (["0100007F"], ["0000000000000000FFFF00000100007F"])  # 127.0.0.1, plain or mapped to IPv6
+
+
+@pytest.mark.parametrize("service", ["", "pgkeras.v1.PolicyService"])
+def test_health_is_serving_once_ready(channel, service):
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+    assert answer.status == SERVING
+
+
+def test_health_knows_no_other_service(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="other"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_describes_the_service(channel):
+    request = reflection_pb2.ServerReflectionRequest
+    questions = [request(list_services=""), request(file_containing_symbol="pgkeras.v1.PolicyService")]
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    services, file = list(stub.ServerReflectionInfo(iter(questions), timeout=10))
+    names = {service.name for service in services.list_services_response.service}
+    assert {"pgkeras.v1.PolicyService", "grpc.health.v1.Health"} <= names
+    descriptor = descriptor_pb2.FileDescriptorProto.FromString(file.file_descriptor_response.file_descriptor_proto[0])
+    methods = [method.name for method in descriptor.service[0].method]
+    assert methods == ["Act", "Play", "GetPolicy", "ListPolicies"]
+
+
+def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
+    with running(slow_policy, tmp_path, "--drain-seconds", "60") as server, PolicyClient(server.target) as client:
+        client.describe()
+        statuses = []
+        watch = health_pb2_grpc.HealthStub(client._channel).Watch(health_pb2.HealthCheckRequest())
+        watching = threading.Thread(target=lambda: _collect(watch, statuses))
+        watching.start()
+        answers, failures = [], []
+        calls = [threading.Thread(target=_act, args=(client, answers, failures)) for _ in range(6)]
+        for call in calls:
+            call.start()
+        wait_until(lambda: bool(answers or failures))  # one is done, so the others, each as long, are in flight
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: statuses == [SERVING, NOT_SERVING])
+        assert len(answers) < 6, "NOT_SERVING is told before the last call is done"
+        with pytest.raises(ServerUnavailableError):
+            PolicyClient(server.target).act(ONE)
+        for call in calls:
+            call.join(60)
+        watching.join(20)
+        assert not failures
+        assert len(answers) == 6
+        assert server.process.wait(20) == 0
+
+
+def test_drain_is_bounded(slow_policy, tmp_path):
+    with running(slow_policy, tmp_path, "--drain-seconds", "0") as server, PolicyClient(server.target) as client:
+        answers, failures = [], []
+        calls = [threading.Thread(target=_act, args=(client, answers, failures)) for _ in range(6)]
+        for call in calls:
+            call.start()
+        wait_until(lambda: bool(answers or failures))
+        assert server.stop() == 0
+        for call in calls:
+            call.join(30)
+        assert failures
+        assert {type(failure) for failure in failures} == {ServerUnavailableError}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_server_stops_at_once_even_when_watched(policies, tmp_path, number):
+    with running(policies, tmp_path) as server, grpc.insecure_channel(server.target) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
+        server.process.send_signal(number)
+        assert next(watch).status == NOT_SERVING
+        assert server.process.wait(20) == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_a_port_in_use_is_a_clear_error(server, policies):
+    port = server.target.split(":")[1]
+    finished = run_cli("serve", str(policies), "--port", port)
+    assert finished.returncode == 1
+    assert f"Error: cannot listen on 127.0.0.1:{port}: Address already in use; choose another --port" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_an_unknown_host_is_a_clear_error(policies):
+    finished = run_cli("serve", str(policies), "--host", "256.0.0.1", "--port", "0")
+    assert finished.returncode == 1
+    assert "Error: cannot listen on 256.0.0.1:0:" in finished.stderr
+
+
+def test_an_unwritable_port_file_is_a_clear_error(policies, tmp_path):
+    finished = run_cli("serve", str(policies), "--port", "0", "--port-file", str(tmp_path / "no" / "port"))
+    assert finished.returncode == 1
+    assert "Error: port_file: cannot write" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("port", 65536), ("port", -1), ("max_batch_size", 0), ("drain_seconds", float("nan"))]
+)
+def test_a_setting_out_of_range_is_named(policies, name, value):
+    with pytest.raises(ConfigError, match=f"{name}: expected a number .*, got {value}"):
+        ServerConfig(policies, **{name: value})
+
+
+def test_a_message_beyond_the_limit_is_refused_and_the_limit_is_published(policies, tmp_path):
+    options = ("--max-message-bytes", "20000", "--max-batch-size", "100000")
+    with running(policies / "discrete", tmp_path, *options) as server, PolicyClient(server.target) as client:
+        assert client.describe().limits.max_receive_message_bytes == 20000
+        with pytest.raises(InvalidRequestError, match="larger than max"):
+            client.act(np.zeros((2000, 4), np.float32))
+        assert client.act(ONE).action.shape == ()
+
+
+def test_frequent_keepalive_pings_are_let_pass(policies, tmp_path):
+    options = [("grpc.keepalive_time_ms", 100), ("grpc.keepalive_permit_without_calls", 1)]
+    options += [("grpc.http2.max_pings_without_data", 0)]
+    with running(policies, tmp_path, "--min-ping-seconds", "0.05") as server:
+        with grpc.insecure_channel(server.target, options) as channel:
+            states = []
+            channel.subscribe(states.append)
+            check = health_pb2_grpc.HealthStub(channel).Check
+            check(health_pb2.HealthCheckRequest(), timeout=10)
+            time.sleep(1.5)  # fifteen pings; more than two too many would end the connection
+            assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
+        assert grpc.ChannelConnectivity.TRANSIENT_FAILURE not in states
+        assert states.count(grpc.ChannelConnectivity.READY) == 1
+
+
+def test_an_expired_request_leaves_the_queue(slow_policy, tmp_path):
+    with running(slow_policy, tmp_path, "--max-queued", "4096") as server, PolicyClient(server.target) as client:
+        answers, failures = [], []
+        running_call = threading.Thread(target=_act, args=(client, answers, failures))
+        running_call.start()
+        for _ in range(50):  # were they not to leave, all but the first would be told that the queue is full
+            with pytest.raises(DeadlineExceededError):
+                client.act(BATCH, timeout=0.005)
+        running_call.join(60)
+        assert not failures
+        assert client.act(BATCH, timeout=60).action.shape == (4096,)
+
+
+BLOCK = "import sys\nfor name in ('tensorflow', 'keras', 'gymnasium', 'matplotlib', 'rich'): sys.modules[name] = None"
+
+
+def test_serving_and_acting_need_no_tensorflow(policies, tmp_path):
+    with running(policies, tmp_path, prelude=BLOCK) as server:
+        client = (
+            f"{BLOCK}\nimport json\nfrom pgkeras.client import PolicyClient\n"
+            f"with PolicyClient({server.target!r}, 'discrete') as client:\n"
+            "    print(json.dumps(client.act([0.0, 0.1, 0.2, 0.3], seed=1).distribution['probabilities'].tolist()))"
+        )
+        command = [sys.executable, "-c", client]
+        out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+        assert sum(json.loads(out)) == pytest.approx(1.0, abs=1e-5)
+        assert server.stop() == 0
+
+
+def test_without_the_serve_extra_the_pip_command_is_named(policies, tmp_path):
+    for missing in ("grpc_health", "ai_edge_litert"):
+        prelude = f"import sys\nfor name in ('tensorflow', {missing!r}): sys.modules[name] = None"
+        code = f"{prelude}\nimport sys\nsys.argv = ['pgkeras', 'serve', {str(policies)!r}, '--port', '0']\n"
+        command = [sys.executable, "-c", f"{code}from pgkeras.cli import main\nmain()"]
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert finished.returncode == 1
+        assert 'pip install "pgkeras[serve]"' in finished.stderr
+        assert re.search("^Error: ", finished.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("module", "forbidden"),
+    [
+        ("pgkeras.client", ["tensorflow", "keras", "gymnasium", "ai_edge_litert", "pgkeras.bundle", "pgkeras.engines"]),
+        ("pgkeras_serving.server", ["tensorflow", "keras", "gymnasium", "pgkeras.policy", "pgkeras.training"]),
+        ("pgkeras.cli.act", ["tensorflow", "ai_edge_litert", "grpc_health.v1"]),
+        ("pgkeras.cli.serve", ["tensorflow", "ai_edge_litert", "grpc"]),
+    ],
+)
+def test_imports_are_light(module, forbidden):
+    code = f"import sys, {module}\nprint([name for name in {forbidden!r} if name in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True).stdout
+    assert out.strip() == "[]"
+
+
+def _collect(watch, statuses):
+    try:
+        for message in watch:
+            statuses.append(message.status)
+    except grpc.RpcError:
+        return
+
+
+def _act(client, answers, failures):
+    try:
+        answers.append(client.act(BATCH, timeout=120))
+    except Exception as error:
+        failures.append(error)
