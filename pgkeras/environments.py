@@ -76,12 +76,15 @@ class PlainEnvironments:
         self._rewards = np.zeros(self.slots)
         self._terminated = np.zeros(self.slots, np.bool_)
         self._truncated = np.zeros(self.slots, np.bool_)
+        self._shape = self.observation_space.shape
         self._observations: NDArray[Any] = np.empty(0)
 
     def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
         """See :meth:`Environments.reset`."""
         firsts = [env.reset(seed=seed)[0] for env, seed in zip(self._environments, seeds, strict=True)]
-        self._observations = np.stack([np.asarray(first) for first in firsts])
+        observations = np.stack([np.asarray(first) for first in firsts])
+        # An environment may begin with integers and go on with floats; not the other way round, which would lose them.
+        self._observations = observations.astype(self.observation_space.dtype, casting="same_kind")
         self._terminated[:] = self._truncated[:] = False
         return self._observations
 
@@ -93,7 +96,10 @@ class PlainEnvironments:
             if live[i]:
                 observation, reward, terminated, truncated, _ = env.step(choices[i])
                 self._rewards[i], self._terminated[i], self._truncated[i] = reward, terminated, truncated
-                self._observations[i] = env.reset()[0] if terminated or truncated else observation
+                following = env.reset()[0] if terminated or truncated else observation
+                if np.shape(following) != self._shape:  # NumPy would stretch it to fit
+                    raise ValueError(f"expected an observation of shape {self._shape}, got {np.shape(following)}")
+                self._observations[i] = following
         return Transition(self._observations, self._rewards, self._terminated, self._truncated, live)
 
     def close(self) -> None:
