@@ -8,6 +8,7 @@ worker processes for all but heavy simulators.
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -176,22 +177,30 @@ def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, 
 
 
 def _put(observations: NDArray[Any], t: int, slot: int | slice, observation: Any) -> None:
-    """Writes one observation, or all of a step; refuses a wrong shape, which would be broadcast."""
-    if np.shape(observation) != observations[t, slot].shape:
-        raise ValueError(f"expected an observation of shape {observations[t, slot].shape}, got {np.shape(observation)}")
-    observations[t, slot] = observation
+    """Writes one observation, or all of a step; refuses what would be broadcast to fit, or lose its fractions."""
+    row = observations[t, slot, ...]
+    if np.shape(observation) != row.shape:
+        raise ValueError(f"expected an observation of shape {row.shape}, got {np.shape(observation)}")
+    np.copyto(row, observation, casting="same_kind")
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    # gymnasium.make takes module:id, but gymnasium.spec does not.
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module may raise anything
+            raise EnvironmentSetupError(
+                f"{env_id}: cannot import module {module!r}, which should register it: {type(error).__name__}: {error}"
+            ) from error
     try:
-        return gymnasium.spec(env_id)
-    except ModuleNotFoundError as error:
-        raise EnvironmentSetupError(
-            f"{env_id}: cannot import module {error.name!r}, which should register it"
-        ) from error
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.6)
         advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
+        if name.startswith("ALE/"):
+            advice = f'install Atari games with: pip install "gymnasium[atari]", and name it ale_py:{name}'
         raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
 
 

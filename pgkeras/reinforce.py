@@ -44,7 +44,7 @@ def advantages(trajectory: Trajectory, gamma: float, baseline: str = "none", res
     mask = trajectory.mask
     returns = returns_.discounted_returns(trajectory.rewards, gamma)
     b = returns_.BASELINES[baseline](returns, mask)
-    values = returns_.rescale(returns - b, mask) if rescale else returns - b
+    values = returns_.rescale(returns - b, returns, mask) if rescale else returns - b
     explained = float("nan") if baseline == "none" else returns_.explained_variance(returns, b, mask)
     return Advantages(values, explained)
 
