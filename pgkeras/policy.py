@@ -33,6 +33,7 @@ class Policy:
         hidden: Width of each layer of the default network.
         activation: Activation of the default network.
         initial_log_std: Initial log standard deviation of continuous actions.
+        normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
 
     Raises:
@@ -49,12 +50,18 @@ class Policy:
         hidden: Sequence[int] = (64, 64),
         activation: str = "tanh",
         initial_log_std: float = 0.0,
+        normalize: bool = False,
         seed: int = 0,
     ) -> None:
         self.distribution = distributions.for_action_space(action_space)
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind)
         body = network or networks.for_observation_space(observation_space, hidden, activation, seed)
-        self.model = _with_head(body, observation_space, self.distribution, initial_log_std, seed + 1000)
+        _check_fit(body, observation_space)
+        self.normalization = networks.ObservationNormalization(name="normalization") if normalize else None
+        observation = keras.Input(observation_space.shape, dtype=graph_dtype(observation_space.dtype).name)
+        features = body(observation if self.normalization is None else self.normalization(observation))
+        parameters = _head(features, self.distribution, initial_log_std, seed + 1000)
+        self.model = keras.Model(observation, parameters, name="policy")
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The act graph's inputs by name: a batch of observations and their noise."""
@@ -136,20 +143,19 @@ class StateIndependent(keras.layers.Layer):
         return {**super().get_config(), "size": self.size, "initial_value": self.initial_value}
 
 
-def _with_head(
-    network: keras.Model, space: Space, distribution: distributions.Distribution, initial_log_std: float, seed: int
-) -> keras.Model:
+def _check_fit(network: keras.Model, space: Space) -> None:
     if network.input_shape != (None, *space.shape) or len(network.output_shape) != 2:
         raise UnsupportedSpaceError(
             f"network {network.name!r} takes {network.input_shape} and gives {network.output_shape}; "
             f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
         )
+
+
+def _head(features: Any, distribution: distributions.Distribution, initial_log_std: float, seed: int) -> Any:
     free = distribution.state_independent_size
     parameters = keras.layers.Dense(
         distribution.parameter_size - free,
         kernel_initializer=networks.orthogonal(_HEAD_GAIN, seed),
         name="head",
-    )(network.output)
-    if free:
-        parameters = StateIndependent(free, initial_log_std, name="log_std")(parameters)
-    return keras.Model(network.input, parameters, name="policy")
+    )(features)
+    return StateIndependent(free, initial_log_std, name="log_std")(parameters) if free else parameters
