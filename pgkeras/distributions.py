@@ -66,9 +66,11 @@ def for_action_space(space: Space) -> Distribution:
     """
     if isinstance(space, Discrete):
         return Categorical(space.n, space.start)
-    if space.dtype.kind == "f":
+    if space.dtype.kind == "f" and space.low.size:
         return DiagonalGaussian(space)
-    raise UnsupportedSpaceError(f"action space {space} is not supported: a Box of actions must have a float dtype")
+    raise UnsupportedSpaceError(
+        f"action space {space} is not supported: a Box of actions must have a float dtype and at least one element"
+    )
 
 
 @dataclass(frozen=True)
