@@ -38,7 +38,6 @@ class Policy:
     Raises:
         UnsupportedSpaceError: No network or distribution handles one of the spaces, or the given network does not
             fit the observation space.
-        ValueError: Keras knows no such activation.
     """
 
     def __init__(
