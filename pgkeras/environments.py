@@ -173,7 +173,7 @@ def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, 
     """Makes one environment; see :func:`make`."""
     _find_spec(env_id)
     # An environment that cannot render need not take a render_mode.
-    options = {} if render_mode is None else {"render_mode": render_mode}
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
     return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, **options))
 
 

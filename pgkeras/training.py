@@ -337,7 +337,9 @@ def _policy(config: Config, envs: environments.Environments, network: keras.Mode
     try:
         keras.activations.get(config.activation)
     except ValueError as error:
-        raise ConfigError(f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu") from error
+        raise ConfigError(
+            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+        ) from error
     return Policy(
         from_gymnasium(envs.observation_space, "observation"),
         from_gymnasium(envs.action_space, "action"),
