@@ -59,12 +59,21 @@ class Config:
     baseline: str = _setting(
         "leave-one-out",
         "What is subtracted from returns: nothing, the mean return of all episodes at the same time step, or of all "
-        "the others.",
-        choices=("none", "time", "leave-one-out"),
+        "the others, or a value network's prediction.",
+        choices=("none", "time", "leave-one-out", "value"),
     )
     rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
+    learning_rate_schedule: str = _setting(
+        "constant", "How the step size goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+    )
+    value_learning_rate: float = _setting(0.001, "Step size of the value network's optimizer.", above=0)
+    value_passes: int = _setting(5, "How often the value network goes over each batch.", minimum=1, maximum=1_000)
+    value_batch_size: int = _setting(256, "Steps per gradient step of the value network.", minimum=1)
+    normalize_observations: bool = _setting(
+        False, "Normalise observations by their running mean and variance, inside the policy's graph."
+    )
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
@@ -97,7 +106,7 @@ class Config:
         Raises:
             ConfigError: A key is unknown or missing, or a value is wrong.
         """
-        _check_keys(data)
+        _check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
         if "env_id" not in data:
             raise ConfigError("env_id: missing")
         return cls(**data)
@@ -115,7 +124,7 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
         ConfigError: No such preset, an unknown key, or a wrong value.
     """
     values = read_preset(preset or preset_for(env_id))
-    _check_keys(overrides or {})
+    _check_keys(overrides or {}, [setting.name for setting in settings()])
     return Config(**{**values, **(overrides or {}), "env_id": env_id})
 
 
@@ -157,7 +166,7 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair!r}: expected key=value, such as gamma=0.95")
-        _check_keys([key])
+        _check_keys([key], [setting.name for setting in settings()])
         parsed[key] = _parse(key, text.strip(), hints[key])
     return parsed
 
@@ -208,7 +217,7 @@ def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
     wrong |= maximum is not None and value > maximum
     wrong |= above is not None and value <= above
     if wrong:
-        raise ConfigError(f"{setting.name}: expected a number {range_of(setting)}, got {value!r}")
+        raise ConfigError(f"{setting.name}: expected a finite number {range_of(setting)}".rstrip() + f", got {value!r}")
 
 
 def range_of(setting: dataclasses.Field[Any]) -> str:
@@ -229,8 +238,7 @@ def _describe(hint: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
-def _check_keys(keys: Iterable[str]) -> None:
-    known = [setting.name for setting in dataclasses.fields(Config)]
+def _check_keys(keys: Iterable[str], known: list[str]) -> None:
     for key in keys:
         if key not in known:
             raise ConfigError(f"{key}: there is no such setting; {_nearest(key, known)}")

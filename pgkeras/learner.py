@@ -51,19 +51,17 @@ class Learner:
     ) -> None:
         self._config = config
         seed = config.seed % 2**31
-        try:
-            self.policy = Policy(
-                observation_space,
-                action_space,
-                network,
-                hidden=config.hidden,
-                activation=config.activation,
-                initial_log_std=config.initial_log_std,
-                normalize=config.normalize_observations,
-                seed=seed,
-            )
-        except ValueError as error:
-            raise ConfigError(f"activation {config.activation!r}: Keras knows none of that name: {error}") from error
+        _check_activation(config)
+        self.policy = Policy(
+            observation_space,
+            action_space,
+            network,
+            hidden=config.hidden,
+            activation=config.activation,
+            initial_log_std=config.initial_log_std,
+            normalize=config.normalize_observations,
+            seed=seed,
+        )
         self._step = reinforce.TrainStep(
             self.policy,
             _optimizer(config),
@@ -144,7 +142,9 @@ class Learner:
         for name, array in current.items():
             if name not in state or np.shape(state[name]) != np.shape(array):
                 got = np.shape(state[name]) if name in state else "nothing"
-                raise RunError(f"the checkpoint does not fit the settings: {name} should be {np.shape(array)}, got {got}")
+                raise RunError(
+                    f"the checkpoint does not fit the settings: {name} should be {np.shape(array)}, got {got}"
+                )
         variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
         moments = [self._observations]
         if self._value is not None:
@@ -157,6 +157,15 @@ class Learner:
 
     def _is_finite(self) -> bool:
         return all(np.isfinite(weight).all() for weight in self.policy.weights())
+
+
+def _check_activation(config: Config) -> None:
+    try:
+        keras.activations.get(config.activation)
+    except ValueError as error:
+        raise ConfigError(
+            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+        ) from error
 
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:

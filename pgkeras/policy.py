@@ -56,10 +56,12 @@ class Policy:
         self.distribution = distributions.for_action_space(action_space)
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind)
         body = network or networks.for_observation_space(observation_space, hidden, activation, seed)
-        _check_fit(body, observation_space)
         self.normalization = networks.ObservationNormalization(name="normalization") if normalize else None
-        observation = keras.Input(observation_space.shape, dtype=graph_dtype(observation_space.dtype).name)
-        features = body(observation if self.normalization is None else self.normalization(observation))
+        observation = keras.Input(
+            observation_space.shape, dtype=graph_dtype(observation_space.dtype).name, name="observation"
+        )
+        seen = observation if self.normalization is None else self.normalization(observation)
+        features = _features(body, seen, observation_space)
         parameters = _head(features, self.distribution, initial_log_std, seed + 1000)
         self.model = keras.Model(observation, parameters, name="policy")
 
@@ -143,12 +145,21 @@ class StateIndependent(keras.layers.Layer):
         return {**super().get_config(), "size": self.size, "initial_value": self.initial_value}
 
 
-def _check_fit(network: keras.Model, space: Space) -> None:
-    if network.input_shape != (None, *space.shape) or len(network.output_shape) != 2:
+def _features(network: keras.Model, observation: Any, space: Space) -> Any:
+    """The network's features for a symbolic observation, which may have been normalised."""
+    wanted = f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
+    takes = getattr(network, "input_shape", (None, *space.shape)) if network.built else (None, *space.shape)
+    if takes != (None, *space.shape):
+        raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
+    try:
+        features = network(observation)
+    except Exception as error:  # a network's layers may raise anything
         raise UnsupportedSpaceError(
-            f"network {network.name!r} takes {network.input_shape} and gives {network.output_shape}; "
-            f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
-        )
+            f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
+        ) from error
+    if len(getattr(features, "shape", ())) != 2:
+        raise UnsupportedSpaceError(f"network {network.name!r} gives {features}; {wanted}")
+    return features
 
 
 def _head(features: Any, distribution: distributions.Distribution, initial_log_std: float, seed: int) -> Any:

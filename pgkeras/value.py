@@ -56,7 +56,9 @@ class ValueFunction:
         observation = keras.Input(space.shape, dtype=graph_dtype(space.dtype).name)
         x = normalization(observation) if normalization is not None else observation
         features = networks.for_observation_space(space, hidden, activation, seed)(x)
-        self._model = keras.Model(observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features))
+        self._model = keras.Model(
+            observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
+        )
         # The policy's normalisation is not trained here, nor anywhere.
         self.optimizer = keras.optimizers.Adam(learning_rate)
         self.optimizer.build(self._model.trainable_variables)
@@ -89,9 +91,7 @@ class ValueFunction:
         targets = ((returns - self.returns.mean) / self.returns.std).astype(np.float32)
         generator = np.random.default_rng([self._seed, epoch])
         rows = max(1, len(targets) // self._batch_size)
-        order = [
-            np.resize(generator.permutation(len(targets)), (rows, self._batch_size)) for _ in range(self._passes)
-        ]
+        order = [np.resize(generator.permutation(len(targets)), (rows, self._batch_size)) for _ in range(self._passes)]
         losses = self._fit(observations, targets, np.concatenate(order).astype(np.int32)).numpy()
         return float(losses[-rows:].mean())
 
