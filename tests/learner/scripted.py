@@ -101,6 +101,28 @@ class Faulty(gymnasium.Env[Any, Any]):
         return observation, reward, self._t == 4, False, {}
 
 
+class Aim(gymnasium.Env[Any, Any]):
+    """Ten shots an episode: the reward is minus the squared distance from a target that the observation tells."""
+
+    observation_space = Box(-1, 1, (2,), np.float64)
+    action_space = Box(-3, 3, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._left = 10
+        return self._look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self.action_space.contains(action)
+        target = np.array([self._seen[0] - self._seen[1], 0.5])
+        self._left -= 1
+        return self._look(), -float(((action - target) ** 2).sum()), False, self._left == 0, {}
+
+    def _look(self) -> Any:
+        self._seen = self.np_random.uniform(-1, 1, 2)
+        return self._seen
+
+
 class NeedsMore(gymnasium.Env[Any, Any]):
     """What a gymnasium environment does whose extra is missing."""
 
@@ -112,4 +134,5 @@ class NeedsMore(gymnasium.Env[Any, Any]):
 
 gymnasium.register("Scripted-v0", Scripted)
 gymnasium.register("Faulty-v0", Faulty)
+gymnasium.register("Aim-v0", Aim)
 gymnasium.register("NeedsMore-v0", NeedsMore)
