@@ -48,7 +48,7 @@ def test_help_of_train_is_light(tmp_path: Path) -> None:
     [
         ("tensorflow", ["train", "CartPole-v1"], "train"),
         ("gymnasium", ["train", "CartPole-v1"], "train"),
-        ("rich", ["train", "CartPole-v1"], None),  # no terminal, no progress bar
+        ("rich", ["train", "CartPole-v1"], "train"),
         ("tensorflow", ["export", "RUN"], "train"),
         ("matplotlib", ["plot", "RUN"], "train"),
         ("gymnasium", ["evaluate", "MODELS"], "train"),
@@ -56,19 +56,16 @@ def test_help_of_train_is_light(tmp_path: Path) -> None:
     ],
 )
 def test_a_missing_package_is_named_with_the_command_that_installs_it(
-    finished: Finished, tmp_path: Path, module: str, arguments: list[str], extra: str | None
+    finished: Finished, tmp_path: Path, module: str, arguments: list[str], extra: str
 ) -> None:
     places = {"RUN": str(finished.run), "MODELS": str(finished.models)}
     steps = ["--steps", "1", "--set", "hidden=4"] if arguments[0] == "train" else []
     given = [places.get(argument, argument) for argument in arguments] + steps
     result = python(*blocking(module, *given), cwd=tmp_path)
     assert "Traceback" not in result.stderr
-    if extra is None:
-        assert result.returncode == 0
-    else:
-        assert result.returncode == 1
-        assert f'pip install "pgkeras[{extra}]"' in result.stderr
-        assert re.search(rf"Error: {module.replace('_', '.')} is needed to", result.stderr)
+    assert result.returncode == 1
+    assert f'pip install "pgkeras[{extra}]"' in result.stderr
+    assert re.search(rf"Error: {module.replace('_', '.')} is needed to", result.stderr)
 
 
 def test_evaluate_needs_no_tensorflow(finished: Finished, tmp_path: Path) -> None:

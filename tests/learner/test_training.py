@@ -273,7 +273,7 @@ def test_a_run_that_fails_at_once_has_a_checkpoint_too(tmp_path: Path) -> None:
         )
     checkpoint = read_checkpoint(tmp_path / "run")
     assert checkpoint["counters"].tolist() == [0, 0, 0]
-    assert all(np.isfinite(array).all() for array in checkpoint.values())
+    assert all(np.isfinite(array).all() for name, array in checkpoint.items() if name.startswith("weight"))
 
 
 def test_the_textbook_preset_takes_the_plain_step() -> None:
