@@ -173,7 +173,9 @@ def make(env_id: str, slots: int, vectorization: str = "auto") -> Environments:
 def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
     """Makes one environment; see :func:`make`."""
     _find_spec(env_id)
-    return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode))
+    # An environment that cannot render need not take a render_mode.
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, **options))
 
 
 def _put(observations: NDArray[Any], t: int, slot: int | slice, observation: Any) -> None:

@@ -335,17 +335,20 @@ def policy_name(env_id: str) -> str:
 
 def _policy(config: Config, envs: environments.Environments, network: keras.Model | None) -> Policy:
     try:
-        return Policy(
-            from_gymnasium(envs.observation_space, "observation"),
-            from_gymnasium(envs.action_space, "action"),
-            network,
-            hidden=config.hidden,
-            activation=config.activation,
-            initial_log_std=config.initial_log_std,
-            seed=config.seed % 2**31,
-        )
+        keras.activations.get(config.activation)
     except ValueError as error:
-        raise ConfigError(f"activation {config.activation!r}: Keras knows none of that name: {error}") from error
+        raise ConfigError(
+            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+        ) from error
+    return Policy(
+        from_gymnasium(envs.observation_space, "observation"),
+        from_gymnasium(envs.action_space, "action"),
+        network,
+        hidden=config.hidden,
+        activation=config.activation,
+        initial_log_std=config.initial_log_std,
+        seed=config.seed % 2**31,
+    )
 
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:
