@@ -16,9 +16,9 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
-from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2
 from pgkeras.wire import encode_spec
+from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
 
@@ -32,13 +32,13 @@ class LoadedPolicy:
     """A version that is ready.
 
     Args:
-        spec: What it consumes and produces.
+        edge: What decodes its requests and encodes its answers.
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
     """
 
-    spec: PolicySpec
+    edge: Edge
     batcher: Batcher
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
@@ -129,7 +129,8 @@ class Store:
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        return LoadedPolicy(bundle.spec, batcher, identity, description)
+        edge = Edge(bundle.spec, identity, self._config.max_batch_size)
+        return LoadedPolicy(edge, batcher, identity, description)
 
 
 def _version_directories(root: Path) -> list[Path]:
