@@ -150,7 +150,7 @@ def in_process(root: Path) -> dict[str, float]:
     payload = act_request(None)
 
     def whole() -> bytes:
-        query = edge.decode(service_pb2.ActRequest.FromString(payload), generator)
+        query = edge.decode(service_pb2.ActRequest.FromString(payload))
         return edge.encode(query, engine.act(query.inputs)).SerializeToString()
 
     best = {
@@ -198,7 +198,9 @@ def _cpus() -> set[str]:
 
 
 def report(result: dict[str, Any]) -> str:
-    lines = ["in flight  rows   ours calls/s   echo calls/s   ratio (quartiles)     CPU us/call ours, echo   p50 ms ours"]
+    lines = [
+        "in flight  rows   ours calls/s   echo calls/s   ratio (quartiles)     CPU us/call ours, echo   p50 ms ours"
+    ]
     for case in [*result["unary"], result["batch_64"]]:
         low, high = case["ratio_quartiles"]
         lines.append(

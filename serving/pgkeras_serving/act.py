@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pgkeras.errors import InvalidRequestError
 from pgkeras.spaces import Box
 from pgkeras.spec import PolicySpec, graph_dtype
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
-from pgkeras.wire import decode_tensor, write_distribution, write_tensor
+from pgkeras.wire import decode_tensor, write_tensor
 from pgkeras_serving.greedy import greedy_log_prob
 
 __all__ = ["Edge", "Query"]
@@ -32,6 +32,7 @@ _DEFAULT_OUTPUTS = frozenset({_LOG_PROB, _ENTROPY, _DISTRIBUTION})
 
 # How many layouts (dtype and shape) of observations that have proved right are remembered per policy.
 _MOST_LAYOUTS = 256
+_NOISE_AHEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class Edge:
 
     def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion, max_batch_size: int) -> None:
         self._spec = spec
+        self._version = version
         self._max_batch_size = max_batch_size
         dtype = spec.observation_space.dtype
         self._dtype = dtype
@@ -74,14 +76,12 @@ class Edge:
         # By (DataType, shape) of layouts that are right: whether there is a batch axis, and the length in bytes.
         self._layouts: dict[tuple[int, tuple[int, ...]], tuple[bool, int]] = {}
         self._shape = (-1, *spec.observation_space.shape)
-        self._blank = service_pb2.ActResponse(policy=version).SerializeToString()
+        # By (rows, or None for a single observation, and outputs).
+        self._templates: dict[tuple[int | None, frozenset[int]], bytes] = {}
+        self._noise = _FreshNoise(spec)
 
-    def decode(self, request: service_pb2.ActRequest, randomness: np.random.Generator) -> Query:
-        """Checks a request against the spec.
-
-        Args:
-            request: The request.
-            randomness: Where the noise of requests without a seed comes from.
+    def decode(self, request: service_pb2.ActRequest) -> Query:
+        """Checks a request against the spec, and draws its noise.
 
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
@@ -89,7 +89,9 @@ class Edge:
         if request.HasField("action_mask"):
             raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
         if request.state:
-            raise InvalidRequestError("state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes")
+            raise InvalidRequestError(
+                "state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes"
+            )
         mode = request.mode
         if mode not in _MODES:
             raise InvalidRequestError("mode", "a known ActMode", str(mode))
@@ -98,35 +100,55 @@ class Edge:
             unknown = sorted(outputs - _OUTPUTS)
             raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
         observation, has_batch_axis = self._observation(request.observation)
-        greedy = mode == _GREEDY
-        if greedy:
-            drawn = np.zeros((len(observation), self._spec.noise_size), np.float32)
+        if request.HasField("seed"):
+            drawn = noise.draw(noise.seeded(request.seed), self._spec, len(observation))
         else:
-            generator = noise.seeded(request.seed) if request.HasField("seed") else randomness
-            drawn = noise.draw(generator, self._spec, len(observation))
-        return Query({"observation": observation, "noise": drawn}, has_batch_axis, greedy, outputs)
+            drawn = self._noise.take(len(observation))
+        return Query({"observation": observation, "noise": drawn}, has_batch_axis, mode == _GREEDY, outputs)
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> service_pb2.ActResponse:
         """The engine's answer as the response to a request."""
-        spec, outputs = self._spec, query.outputs
         arrays = dict(answer)
         if query.greedy:
             arrays["action"] = arrays["greedy_action"]
-            if _LOG_PROB in outputs:
-                arrays["log_prob"] = greedy_log_prob(spec.distribution, arrays)
-        if not query.has_batch_axis:
-            arrays = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
-        response = service_pb2.ActResponse.FromString(self._blank)
-        write_tensor(response.action, spec.from_graph(arrays["action"]))
-        if _LOG_PROB in outputs:
-            write_tensor(response.log_prob, arrays["log_prob"])
-        if _ENTROPY in outputs:
-            write_tensor(response.entropy, arrays["entropy"])
-        if _GREEDY_ACTION in outputs:
-            write_tensor(response.greedy_action, spec.from_graph(arrays["greedy_action"]))
-        if _DISTRIBUTION in outputs:
-            write_distribution(response.distribution, spec.distribution, arrays)
+            if _LOG_PROB in query.outputs:
+                arrays["log_prob"] = greedy_log_prob(self._spec.distribution, arrays)
+        for name in ("action", "greedy_action"):
+            arrays[name] = self._spec.from_graph(arrays[name])
+        key = (len(arrays["action"]) if query.has_batch_axis else None, query.outputs)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._new_template(query, arrays)
+            if len(self._templates) < _MOST_LAYOUTS:
+                self._templates[key] = template
+        response = service_pb2.ActResponse.FromString(template)
+        for name, tensor in self._tensors(response, query.outputs):
+            tensor.data = arrays[name].tobytes()
         return response
+
+    def _new_template(self, query: Query, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+        """A response with everything but the tensors' data, which is all that changes from call to call."""
+        response = service_pb2.ActResponse(policy=self._version)
+        for name, tensor in self._tensors(response, query.outputs):
+            array = arrays[name]
+            write_tensor(tensor, array if query.has_batch_axis else array.reshape(array.shape[1:]))
+            tensor.ClearField("data")
+        return response.SerializeToString()
+
+    def _tensors(
+        self, response: service_pb2.ActResponse, outputs: frozenset[int]
+    ) -> Iterator[tuple[str, tensors_pb2.Tensor]]:
+        yield "action", response.action
+        if _LOG_PROB in outputs:
+            yield "log_prob", response.log_prob
+        if _ENTROPY in outputs:
+            yield "entropy", response.entropy
+        if _GREEDY_ACTION in outputs:
+            yield "greedy_action", response.greedy_action
+        if _DISTRIBUTION in outputs:
+            parameters = getattr(response.distribution, self._spec.distribution.value)
+            for name in self._spec.distribution.parameters:
+                yield name, getattr(parameters, name)
 
     def _observation(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
         tensor = value.tensor
@@ -156,3 +178,22 @@ class Edge:
         if self._takes_bytes and len(self._layouts) < _MOST_LAYOUTS:
             self._layouts[value.tensor.dtype, tuple(value.tensor.shape)] = (has_batch_axis, array.nbytes)
         return graph, has_batch_axis
+
+
+class _FreshNoise:
+    """Noise for requests without a seed, drawn ahead: many rows at once take hardly longer than one."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self._spec = spec
+        self._generator = noise.seeded(None)
+        self._rows = noise.draw(self._generator, spec, 0)
+        self._used = 0
+
+    def take(self, rows: int) -> NDArray[np.float32]:
+        """The next ``rows`` rows."""
+        start = self._used
+        if start + rows > len(self._rows):
+            self._rows = noise.draw(self._generator, self._spec, max(rows, _NOISE_AHEAD))
+            start = 0
+        self._used = start + rows
+        return self._rows[start : self._used]

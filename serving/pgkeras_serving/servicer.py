@@ -12,7 +12,6 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from pgkeras import noise
 from pgkeras.errors import PolicyServiceError, ServerFailedError, SpecMismatchError
 from pgkeras.status import DETAILS_KEY, encode_error
 from pgkeras.v1 import service_pb2, service_pb2_grpc
@@ -72,7 +71,6 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
             max_receive_message_bytes=config.max_message_bytes,
             max_send_message_bytes=config.max_message_bytes,
         )
-        self._randomness = noise.seeded(None)
 
     @_answers
     async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
@@ -83,7 +81,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
                 f"policy {policy.version.name!r} version {policy.version.version} has spec {policy.version.spec_hash}, "
                 f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
             )
-        query = policy.edge.decode(request, self._randomness)
+        query = policy.edge.decode(request)
         return policy.edge.encode(query, await policy.batcher.submit(query.inputs))
 
     @_answers
