@@ -13,7 +13,7 @@ from pgkeras.v1 import service_pb2, service_pb2_grpc
 
 async def _serve(response: service_pb2.ActResponse) -> None:
     class Echo(service_pb2_grpc.PolicyServiceServicer):
-        async def Act(self, request: service_pb2.ActRequest, context: Any) -> service_pb2.ActResponse:  # noqa: ARG002,N802
+        async def Act(self, request: service_pb2.ActRequest, context: Any) -> service_pb2.ActResponse:  # noqa: N802
             return response
 
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])

@@ -26,13 +26,13 @@ from typing import Any
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.act import Edge
+from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.store import Store
 
 from pgkeras import bundle, engines, noise
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import encode_tensor
-from pgkeras_serving.act import Edge
-from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.store import Store
 
 _EXPORT = """
 import sys
@@ -58,10 +58,12 @@ class Process:
         )
 
     def line(self) -> str:
+        """The next line that it prints."""
         assert self.popen.stdout is not None
         return self.popen.stdout.readline().strip()
 
     def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Sends an order and waits for its result."""
         assert self.popen.stdin is not None
         self.popen.stdin.write(json.dumps(order) + "\n")
         self.popen.stdin.flush()
@@ -69,10 +71,12 @@ class Process:
         return answer
 
     def cpu_seconds(self) -> float:
+        """User and system time so far, of all its threads."""
         fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
     def rss_mb(self) -> float:
+        """Resident memory, in MiB."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
@@ -210,15 +214,13 @@ def report(result: dict[str, Any]) -> str:
             f"   {case['pgkeras_p50_ms']:>16.2f}"
         )
     act = result["in_process_us"]
-    lines += [
-        f"batch 64 at 8 in flight: {result['batch_64']['observations_per_second']:,.0f} observations/s "
-        f"(target {_TARGETS['observations/s']:,})",
-        f"ready in {result['ready_seconds']:.2f} s (target {_TARGETS['ready s']}), "
-        f"{result['rss_mb_idle']:.0f} MB idle, {result['rss_mb_loaded']:.0f} MB after load (target {_TARGETS['RSS MB']})",
-        f"in process, one observation: engine {act['engine']:.1f} us, decode + act + encode "
-        f"{act['decode_act_encode']:.1f} us (target {_TARGETS['act us']})",
-        f"unary ratio target {_TARGETS['ratio']}; load average {' '.join(result['load_average'])}; {result['machine']}",
-    ]
+    batch, limit = result["batch_64"]["observations_per_second"], _TARGETS
+    memory = f"{result['rss_mb_idle']:.0f} MB idle, {result['rss_mb_loaded']:.0f} MB after load"
+    times = f"engine {act['engine']:.1f} us, decode + act + encode {act['decode_act_encode']:.1f} us"
+    lines.append(f"batch 64 at 8 in flight: {batch:,.0f} observations/s (target {limit['observations/s']:,})")
+    lines.append(f"ready in {result['ready_seconds']:.2f} s (target {limit['ready s']}), {memory} ({limit['RSS MB']})")
+    lines.append(f"in process, one observation: {times} (target {limit['act us']})")
+    lines.append(f"ratio target {limit['ratio']}; load average {' '.join(result['load_average'])}; {result['machine']}")
     return "\n".join(lines)
 
 

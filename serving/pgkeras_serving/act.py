@@ -108,13 +108,14 @@ class Edge:
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> service_pb2.ActResponse:
         """The engine's answer as the response to a request."""
-        arrays = dict(answer)
+        arrays = answer
         if query.greedy:
-            arrays["action"] = arrays["greedy_action"]
+            arrays = {**arrays, "action": arrays["greedy_action"]}
             if _LOG_PROB in query.outputs:
                 arrays["log_prob"] = greedy_log_prob(self._spec.distribution, arrays)
-        for name in ("action", "greedy_action"):
-            arrays[name] = self._spec.from_graph(arrays[name])
+        if arrays["action"].dtype != self._spec.action_space.dtype:
+            actions = {name: self._spec.from_graph(arrays[name]) for name in ("action", "greedy_action")}
+            arrays = {**arrays, **actions}
         key = (len(arrays["action"]) if query.has_batch_axis else None, query.outputs)
         template = self._templates.get(key)
         if template is None:

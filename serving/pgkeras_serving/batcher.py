@@ -86,6 +86,16 @@ class Batcher:
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
 
+    def run_now(self, inputs: Arrays) -> Arrays | None:
+        """The answer, if the request is small enough and the engine free; None if it must be submitted.
+
+        Args:
+            inputs: As for :meth:`submit`.
+        """
+        if self._running or len(inputs["noise"]) > self._inline_rows:
+            return None
+        return self._engine.act(inputs)
+
     async def submit(self, inputs: Arrays) -> Arrays:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
 
@@ -101,8 +111,6 @@ class Batcher:
             ServerBusyError: The queue is full.
         """
         rows = len(inputs["noise"])
-        if rows <= self._inline_rows and not self._running:
-            return self._engine.act(inputs)
         if self._queue and self._queued_rows + rows > self._max_queued:
             raise ServerBusyError(
                 f"{self._queued_rows} observations are waiting for this policy and at most {self._max_queued} may",

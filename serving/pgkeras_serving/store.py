@@ -54,7 +54,7 @@ class _Table:
         self.policies = policies
         self.newest = {name: found[max(found)] for name, found in policies.items()}
         if len(policies) == 1:
-            self.newest |= {"": policy for policy in self.newest.values()}
+            (self.newest[""],) = self.newest.values()
 
     def __str__(self) -> str:
         return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in self.policies.items())
