@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -158,6 +159,7 @@ async def _run(config: ServerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     async with serving(config) as server:
+        gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:
             _write_whole(config.port_file, f"{server.port}\n")
         print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)
