@@ -15,7 +15,6 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError
 from pgkeras.export import convert
 from pgkeras.policy import Policy
-from pgkeras.spec import graph_dtype
 
 __all__ = ["FrozenPolicy"]
 
@@ -47,7 +46,6 @@ class FrozenPolicy:
                 raise
             logger.warning("acting through TensorFlow, since %s", error)
             self._engine = self._tensorflow()
-        self._casts = policy.spec.action_space.dtype != graph_dtype(policy.spec.action_space.dtype)
         self._bound: dict[int, Any] = {}  # by batch size
         self.freeze()
 
@@ -65,7 +63,7 @@ class FrozenPolicy:
         """See :meth:`pgkeras.collect.Actor.sample`."""
         call = self._bound.get(len(noise)) or self._bind(len(noise))
         sample, action = call(observation, noise)
-        return sample, self.spec.from_graph(action) if self._casts else action
+        return sample, action
 
     def _bind(self, rows: int) -> Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]]:
         names = ("sample", "action")

@@ -35,8 +35,7 @@ class Actor(Protocol):
             noise: ``[B, spec.noise_size]``, to sample with.
 
         Returns:
-            Samples, which log-probabilities are taken of, and actions, which are played, in the action space's dtype;
-            each ``[B, ...]``.
+            Samples, which log-probabilities are taken of, and actions, which are played; each ``[B, ...]``.
         """
 
 
@@ -69,6 +68,7 @@ class Collector:
         generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
         live = quota > 0
+        casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
         tape.clear()
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
@@ -83,6 +83,8 @@ class Collector:
                     tape.grow()
                 samples, actions = actor.sample(tape.observations[t], row)
                 tape.put_samples(t, samples)
+                if casts:
+                    actions = actor.spec.from_graph(actions)
                 try:
                     any_ended = environments.step(t, actions, live, tape)
                 except Exception as error:  # an environment may raise anything
