@@ -60,7 +60,7 @@ def _pgkeras() -> None:
 
 def main() -> None:
     """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 130 when interrupted."""
-    # So that module:EnvId finds a module in the current directory, as python -m would; last, so that it shadows nothing.
+    # So that module:EnvId finds a module in the current directory, as python -m does; last, to shadow nothing.
     sys.path.append(str(Path.cwd()))
     try:
         sys.exit(_pgkeras.main(prog_name="pgkeras", standalone_mode=False))
