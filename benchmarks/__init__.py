@@ -1,1 +1,1 @@
-"""Benchmarks: ``python -m benchmarks.NAME``."""
+"""Benchmarks: each a module to run, and each a ratio taken in one run beside a peer or a bound."""

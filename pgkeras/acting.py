@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError
 from pgkeras.export import convert
 from pgkeras.policy import Policy
+from pgkeras.spec import graph_dtype
 
 __all__ = ["FrozenPolicy"]
 
@@ -45,6 +47,8 @@ class FrozenPolicy:
                 raise
             logger.warning("acting through TensorFlow, since %s", error)
             self._engine = self._tensorflow()
+        self._casts = policy.spec.action_space.dtype != graph_dtype(policy.spec.action_space.dtype)
+        self._bound: dict[int, Any] = {}  # by batch size
         self.freeze()
 
     @property
@@ -59,8 +63,21 @@ class FrozenPolicy:
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
-        outputs = self._engine.act({"observation": observation, "noise": noise})
-        return outputs["sample"], outputs["action"]
+        call = self._bound.get(len(noise)) or self._bind(len(noise))
+        sample, action = call(observation, noise)
+        return sample, self.spec.from_graph(action) if self._casts else action
+
+    def _bind(self, rows: int) -> Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]]:
+        names = ("sample", "action")
+        engine = self._engine
+        if isinstance(engine, LiteRTEngine):
+            self._bound[rows] = engine.bind(rows, names)
+        else:
+            self._bound[rows] = lambda observation, noise: [
+                engine.act({"observation": observation, "noise": noise})[name] for name in names
+            ]
+        bound: Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]] = self._bound[rows]
+        return bound
 
     def _litert(self) -> LiteRTEngine:
         policy = self._policy

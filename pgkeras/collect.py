@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras import noise as noise_source
-from pgkeras.environments import Environments, Transition
+from pgkeras.environments import Environments
 from pgkeras.errors import EnvironmentStepError
-from pgkeras.spec import PolicySpec
-from pgkeras.trajectory import Trajectory
+from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.trajectory import Tape, Trajectory
 
 __all__ = ["Actor", "Collector"]
 
@@ -35,7 +35,8 @@ class Actor(Protocol):
             noise: ``[B, spec.noise_size]``, to sample with.
 
         Returns:
-            Samples, which log-probabilities are taken of, and actions, which are played; each ``[B, ...]``.
+            Samples, which log-probabilities are taken of, and actions, which are played, in the action space's dtype;
+            each ``[B, ...]``.
         """
 
 
@@ -50,7 +51,8 @@ class Collector:
     def __init__(self, environments: Environments, actor: Actor) -> None:
         self._environments = environments
         self._actor = actor
-        self._tape = _Tape(environments.slots, 1024)
+        space = actor.spec.observation_space
+        self._tape = Tape(environments.slots, space.shape, graph_dtype(space.dtype))
         self.idle_steps = 0
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
@@ -61,107 +63,45 @@ class Collector:
         Raises:
             EnvironmentStepError: The environment raised, or gave an observation or reward that is not finite.
         """
-        slots, spec = self._environments.slots, self._actor.spec
+        environments, actor, tape = self._environments, self._actor, self._tape
+        slots = environments.slots
         words = seed.generate_state(slots + 4, np.uint32)
-        generator = noise_source.seeded(int.from_bytes(words[:2].tobytes(), "little"))
-        left = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
-        live = left > 0
-        observations = self._reset([int(word) >> 1 for word in words[4:]])
-        noise = noise_source.draw(generator, spec, 0)
-        tape = self._tape
-        t = 0
-        while live.any():
-            if t % _NOISE_STEPS == 0:
-                noise = noise_source.draw(generator, spec, _NOISE_STEPS * slots)
-            row = noise[(t % _NOISE_STEPS) * slots :][:slots]
-            seen = spec.to_graph(observations)
-            samples, actions = self._actor.sample(seen, row)
-            tape.before(t, seen, samples)
-            try:
-                step = self._environments.step(spec.from_graph(actions), live)
-            except Exception as error:  # an environment may raise anything
-                raise self._failure(f"step {t}", error) from error
-            ended = (step.terminated | step.truncated) & step.real
-            tape.after(t, step, ended)
-            observations = step.observations
-            t += 1
-            if ended.any():
-                left = left - ended
-                live = left > 0
-        trajectory = tape.cut(t, episodes)
-        self.idle_steps = t * slots - trajectory.steps
-        _check_finite(_name(self._environments), trajectory)
-        return trajectory
-
-    def _reset(self, seeds: list[int]) -> NDArray[Any]:
+        generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
+        quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
+        live = quota > 0
+        tape.clear()
         try:
-            observations = self._environments.reset(seeds)
+            environments.reset([int(word) >> 1 for word in words[4:]], tape)
         except Exception as error:  # an environment may raise anything
-            raise self._failure("reset", error) from error
-        expected = (self._environments.slots, *self._actor.spec.observation_space.shape)
-        if observations.shape != expected:
-            message = (
-                f"{_name(self._environments)}: expected observations of shape {expected}, got {observations.shape}"
-            )
-            raise EnvironmentStepError(message)
-        return observations
-
-    def _failure(self, where: str, error: Exception) -> EnvironmentStepError:
-        return EnvironmentStepError(f"{_name(self._environments)} failed at {where}: {type(error).__name__}: {error}")
+            raise _failure(environments, "reset", error) from error
+        t = -1
+        while live.any():
+            noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
+            for row in noise:
+                t += 1
+                if t == tape.size:
+                    tape.grow()
+                samples, actions = actor.sample(tape.observations[t], row)
+                tape.put_samples(t, samples)
+                try:
+                    any_ended = environments.step(t, actions, live, tape)
+                except Exception as error:  # an environment may raise anything
+                    raise _failure(environments, f"step {t}", error) from error
+                if any_ended:
+                    live = tape.ended[: t + 1].sum(axis=0) < quota
+                    if not live.any():
+                        break
+        trajectory = tape.cut(quota, environments.gap)
+        self.idle_steps = (t + 1) * slots - trajectory.steps
+        _check_finite(_name(environments), trajectory)
+        return trajectory
 
 
 _NOISE_STEPS = 256  # how many steps' noise is drawn at once
 
 
-class _Tape:
-    """What happened in each slot at each step, in memory that is used again; ``cut`` makes episodes of it."""
-
-    def __init__(self, slots: int, steps: int) -> None:
-        self._slots = slots
-        self._size = steps
-        self._arrays: dict[str, NDArray[Any]] = {
-            "rewards": np.zeros((steps, slots)),
-            "terminated": np.zeros((steps, slots), np.bool_),
-            "ended": np.zeros((steps, slots), np.bool_),
-            "real": np.zeros((steps, slots), np.bool_),
-        }
-
-    def before(self, t: int, observations: NDArray[Any], samples: NDArray[Any]) -> None:
-        """Notes what was seen and drawn at step t."""
-        if t == self._size:
-            self._arrays = {k: np.concatenate([v, np.zeros_like(v)]) for k, v in self._arrays.items()}
-            self._size *= 2
-        if "samples" not in self._arrays:
-            for name, array in (("observations", observations), ("samples", samples)):
-                self._arrays[name] = np.zeros((self._size, *array.shape), array.dtype)
-        self._arrays["observations"][t] = observations
-        self._arrays["samples"][t] = samples
-
-    def after(self, t: int, step: Transition, ended: NDArray[np.bool_]) -> None:
-        """Notes what came of it."""
-        arrays = self._arrays
-        arrays["rewards"][t], arrays["terminated"][t] = step.rewards, step.terminated
-        arrays["ended"][t], arrays["real"][t] = ended, step.real
-
-    def cut(self, steps: int, episodes: int) -> Trajectory:
-        """The episodes on the first ``steps`` steps, in the order of their slots."""
-        tape = {name: array[:steps] for name, array in self._arrays.items()}
-        # Slot-major lists of real steps: episode after episode, and slot after slot.
-        slot, time = np.nonzero(tape["real"].T)
-        last = np.flatnonzero(tape["ended"][time, slot])
-        lengths = np.diff(last, prepend=-1)
-        assert len(lengths) == episodes, "every slot plays its quota to the end"
-        longest = int(lengths.max())
-        index = np.minimum((last - lengths + 1) + np.arange(longest)[:, np.newaxis], len(time) - 1)
-        rows, columns = time[index], slot[index]
-        mask = np.arange(longest)[:, np.newaxis] < lengths
-        return Trajectory(
-            observations=tape["observations"][rows, columns],
-            samples=tape["samples"][rows, columns],
-            rewards=np.where(mask, tape["rewards"][rows, columns], 0.0),
-            lengths=lengths.astype(np.int64),
-            terminated=tape["terminated"][time[last], slot[last]],
-        )
+def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
+    return EnvironmentStepError(f"{_name(environments)} failed at {where}: {type(error).__name__}: {error}")
 
 
 def _check_finite(name: str, trajectory: Trajectory) -> None:

@@ -97,7 +97,7 @@ class Config:
         Raises:
             ConfigError: A key is unknown or missing, or a value is wrong.
         """
-        _check_keys(data)
+        _check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
         if "env_id" not in data:
             raise ConfigError("env_id: missing")
         return cls(**data)
@@ -115,7 +115,7 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
         ConfigError: No such preset, an unknown key, or a wrong value.
     """
     values = read_preset(preset or preset_for(env_id))
-    _check_keys(overrides or {})
+    _check_keys(overrides or {}, [setting.name for setting in settings()])
     return Config(**{**values, **(overrides or {}), "env_id": env_id})
 
 
@@ -157,7 +157,7 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair!r}: expected key=value, such as gamma=0.95")
-        _check_keys([key])
+        _check_keys([key], [setting.name for setting in settings()])
         parsed[key] = _parse(key, text.strip(), hints[key])
     return parsed
 
@@ -208,7 +208,7 @@ def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
     wrong |= maximum is not None and value > maximum
     wrong |= above is not None and value <= above
     if wrong:
-        raise ConfigError(f"{setting.name}: expected a number {range_of(setting)}, got {value!r}")
+        raise ConfigError(f"{setting.name}: expected a finite number {range_of(setting)}".rstrip() + f", got {value!r}")
 
 
 def range_of(setting: dataclasses.Field[Any]) -> str:
@@ -229,8 +229,7 @@ def _describe(hint: Any) -> str:
     return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
 
 
-def _check_keys(keys: Iterable[str]) -> None:
-    known = [setting.name for setting in dataclasses.fields(Config)]
+def _check_keys(keys: Iterable[str], known: list[str]) -> None:
     for key in keys:
         if key not in known:
             raise ConfigError(f"{key}: there is no such setting; {_nearest(key, known)}")

@@ -66,9 +66,11 @@ def for_action_space(space: Space) -> Distribution:
     """
     if isinstance(space, Discrete):
         return Categorical(space.n, space.start)
-    if space.dtype.kind == "f":
+    if space.dtype.kind == "f" and space.low.size:
         return DiagonalGaussian(space)
-    raise UnsupportedSpaceError(f"action space {space} is not supported: a Box of actions must have a float dtype")
+    raise UnsupportedSpaceError(
+        f"action space {space} is not supported: a Box of actions must have a float dtype and at least one element"
+    )
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,11 @@ class DiagonalGaussian:
         shaped = tf.reshape(sample, [-1, *self.space.shape])
         if np.isinf(self.space.low).all() and np.isinf(self.space.high).all():
             return shaped
-        return tf.clip_by_value(shaped, self.space.low.astype(np.float32), self.space.high.astype(np.float32))
+        # Rounded inwards, since a float32 may lie outside a bound given in float64.
+        low, high = (bound.astype(np.float32) for bound in (self.space.low, self.space.high))
+        low = np.where(low < self.space.low, np.nextafter(low, np.float32(np.inf)), low)
+        high = np.where(high > self.space.high, np.nextafter(high, np.float32(-np.inf)), high)
+        return tf.clip_by_value(shaped, tf.cast(low, shaped.dtype), tf.cast(high, shaped.dtype))
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
         """``mean`` and ``stddev``, each ``[B, *space.shape]``."""

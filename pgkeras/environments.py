@@ -8,9 +8,10 @@ worker processes for all but heavy simulators.
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
@@ -18,20 +19,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from pgkeras.errors import EnvironmentSetupError
+from pgkeras.trajectory import Tape
 
-__all__ = ["Environments", "PlainEnvironments", "Transition", "VectorEnvironments", "make", "make_one"]
+__all__ = ["Environments", "PlainEnvironments", "VectorEnvironments", "make", "make_one"]
 
 _T = TypeVar("_T")
-
-
-class Transition(NamedTuple):
-    """What one step of every slot gave. Rows of slots that were not stepped hold their last values."""
-
-    observations: NDArray[Any]  # [slots, ...] what to act on next; a new episode's first after an episode's end
-    rewards: NDArray[np.float64]  # [slots]
-    terminated: NDArray[np.bool_]  # [slots] the episode ended in a terminal state
-    truncated: NDArray[np.bool_]  # [slots] the episode was cut off
-    real: NDArray[np.bool_]  # [slots] false where this was no step of an episode, but a reset or an idle slot
 
 
 class Environments(Protocol):
@@ -53,11 +45,22 @@ class Environments(Protocol):
     def spec(self) -> gymnasium.envs.registration.EnvSpec | None:
         """The registered specification, or None for an environment that was never registered."""
 
-    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
-        """Starts a new episode in every slot from that slot's seed; gives the observations ``[slots, ...]``."""
+    @property
+    def gap(self) -> int:
+        """How many steps of a slot lie between an episode's last and the next one's first: 1 if a reset takes one."""
 
-    def step(self, actions: NDArray[Any], live: NDArray[np.bool_]) -> Transition:
-        """Steps the live slots. The others may be stepped too, but what comes of it is not real."""
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+        """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """Steps the live slots; the others may be stepped too, which nobody reads.
+
+        What came of it is written to row ``t`` of the tape, and what to act on next to row ``t + 1`` of its
+        observations: after an episode's end, the first observation of the next (once the gap has passed).
+
+        Returns:
+            Whether an episode ended in any slot.
+        """
 
     def close(self) -> None:
         """Frees what the environments hold."""
@@ -66,34 +69,34 @@ class Environments(Protocol):
 class PlainEnvironments:
     """Environments stepped one after the other; one whose episode ended is reset at once, within the same step."""
 
+    gap = 0
+
     def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]]) -> None:
         self._environments = list(environments)
         first = self._environments[0]
         self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
         self.slots = len(self._environments)
         self._discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
-        self._rewards = np.zeros(self.slots)
-        self._terminated = np.zeros(self.slots, np.bool_)
-        self._truncated = np.zeros(self.slots, np.bool_)
-        self._observations: NDArray[Any] = np.empty(0)
 
-    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
         """See :meth:`Environments.reset`."""
-        firsts = [env.reset(seed=seed)[0] for env, seed in zip(self._environments, seeds, strict=True)]
-        self._observations = np.stack([np.asarray(first) for first in firsts])
-        self._terminated[:] = self._truncated[:] = False
-        return self._observations
+        for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
+            _put(tape.observations, 0, i, env.reset(seed=seed)[0])
 
-    def step(self, actions: NDArray[Any], live: NDArray[np.bool_]) -> Transition:
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         # Native integers, which environments handle faster than NumPy's.
         choices = actions.tolist() if self._discrete else actions
+        any_ended = False
         for i, env in enumerate(self._environments):
             if live[i]:
-                observation, reward, terminated, truncated, _ = env.step(choices[i])
-                self._rewards[i], self._terminated[i], self._truncated[i] = reward, terminated, truncated
-                self._observations[i] = env.reset()[0] if terminated or truncated else observation
-        return Transition(self._observations, self._rewards, self._terminated, self._truncated, live)
+                observation, tape.rewards[t, i], terminated, truncated, _ = env.step(choices[i])
+                if terminated or truncated:
+                    any_ended = tape.ended[t, i] = True
+                    tape.terminated[t, i] = terminated
+                    observation = env.reset()[0]
+                _put(tape.observations, t + 1, i, observation)
+        return any_ended
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""
@@ -113,28 +116,33 @@ class VectorEnvironments:
         self.spec = environment.spec
         self.slots = environment.num_envs
         self._mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.gap = int(self._mode is AutoresetMode.NEXT_STEP)
         self._ended = np.zeros(self.slots, np.bool_)
         # Some vector environments have one generator for all slots and take one seed.
         self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
 
-    def reset(self, seeds: Sequence[int]) -> NDArray[Any]:
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
         """See :meth:`Environments.reset`."""
         self._ended[:] = False
         # gymnasium types the seed as an integer, and takes one per copy where each has a generator of its own.
         seed: Any = seeds[0] if self._one_seed else list(seeds)
-        return np.asarray(self._environment.reset(seed=seed)[0])
+        _put(tape.observations, 0, slice(None), self._environment.reset(seed=seed)[0])
 
-    def step(self, actions: NDArray[Any], live: NDArray[np.bool_]) -> Transition:
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        observations, rewards, terminated, truncated, _ = self._environment.step(actions)
-        real = live
-        if self._mode is AutoresetMode.NEXT_STEP:
+        observations, tape.rewards[t], tape.terminated[t], truncated, _ = self._environment.step(actions)
+        ended = tape.terminated[t] | truncated
+        if self.gap:
             # The step after an episode's end ignores the action and gives the next episode's first observation.
-            real = live & ~self._ended
-            self._ended = (terminated | truncated) & real
-        elif self._mode is AutoresetMode.DISABLED and (terminated | truncated).any():
-            observations, _ = self._environment.reset(options={"reset_mask": terminated | truncated})
-        return Transition(observations, rewards, terminated, truncated, real)
+            ended &= ~self._ended
+            self._ended = ended
+        any_ended = bool(ended.any())
+        if any_ended:
+            tape.ended[t] = ended
+            if self._mode is AutoresetMode.DISABLED:
+                observations, _ = self._environment.reset(options={"reset_mask": ended})
+        _put(tape.observations, t + 1, slice(None), observations)
+        return any_ended
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""
@@ -165,19 +173,36 @@ def make(env_id: str, slots: int, vectorization: str = "auto") -> Environments:
 def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
     """Makes one environment; see :func:`make`."""
     _find_spec(env_id)
-    return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode))
+    # An environment that cannot render need not take a render_mode.
+    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
+    return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, **options))
+
+
+def _put(observations: NDArray[Any], t: int, slot: int | slice, observation: Any) -> None:
+    """Writes one observation, or all of a step; refuses what would be broadcast to fit, or lose its fractions."""
+    row = observations[t, slot, ...]
+    if np.shape(observation) != row.shape:
+        raise ValueError(f"expected an observation of shape {row.shape}, got {np.shape(observation)}")
+    np.copyto(row, observation, casting="same_kind")
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    # gymnasium.make takes module:id, but gymnasium.spec does not.
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module may raise anything
+            raise EnvironmentSetupError(
+                f"{env_id}: cannot import module {module!r}, which should register it: {type(error).__name__}: {error}"
+            ) from error
     try:
-        return gymnasium.spec(env_id)
-    except ModuleNotFoundError as error:
-        raise EnvironmentSetupError(
-            f"{env_id}: cannot import module {error.name!r}, which should register it"
-        ) from error
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        near = difflib.get_close_matches(env_id, gymnasium.registry, n=3, cutoff=0.6)
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.6)
         advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
+        if name.startswith("ALE/"):
+            advice = f'install Atari games with: pip install "gymnasium[atari]", and name it ale_py:{name}'
         raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
 
 

@@ -55,7 +55,12 @@ def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str
     """
     with draft(root, name, policy.spec) as work:
         module, signatures = _module(policy)
-        tf.saved_model.save(module, str(work.path), signatures=signatures)
+        try:
+            tf.saved_model.save(module, str(work.path), signatures=signatures)
+        except tf.errors.OpError as error:  # as TensorFlow reports a full disk
+            raise ExportError(
+                f"cannot write policy {name} under {root}: {error.message}; nothing was published"
+            ) from error
         engines: dict[str, Any] = {"SavedModel": TensorFlowEngine.from_saved_model(work.path)}
         try:
             flatbuffer = convert(signatures["act"], module)

@@ -139,17 +139,25 @@ class StateIndependent(keras.layers.Layer):
 def _with_head(
     network: keras.Model, space: Space, distribution: distributions.Distribution, initial_log_std: float, seed: int
 ) -> keras.Model:
-    if network.input_shape != (None, *space.shape) or len(network.output_shape) != 2:
+    observation = keras.Input(space.shape, dtype=graph_dtype(space.dtype).name, name="observation")
+    wanted = f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
+    takes = getattr(network, "input_shape", (None, *space.shape)) if network.built else (None, *space.shape)
+    if takes != (None, *space.shape):
+        raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
+    try:
+        features = network(observation)
+    except Exception as error:  # a network's layers may raise anything
         raise UnsupportedSpaceError(
-            f"network {network.name!r} takes {network.input_shape} and gives {network.output_shape}; "
-            f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
-        )
+            f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
+        ) from error
+    if len(getattr(features, "shape", ())) != 2:
+        raise UnsupportedSpaceError(f"network {network.name!r} gives {features}; {wanted}")
     free = distribution.state_independent_size
     parameters = keras.layers.Dense(
         distribution.parameter_size - free,
         kernel_initializer=networks.orthogonal(_HEAD_GAIN, seed),
         name="head",
-    )(network.output)
+    )(features)
     if free:
         parameters = StateIndependent(free, initial_log_std, name="log_std")(parameters)
-    return keras.Model(network.input, parameters, name="policy")
+    return keras.Model(observation, parameters, name="policy")

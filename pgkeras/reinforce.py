@@ -44,7 +44,7 @@ def advantages(trajectory: Trajectory, gamma: float, baseline: str = "none", res
     mask = trajectory.mask
     returns = returns_.discounted_returns(trajectory.rewards, gamma)
     b = returns_.BASELINES[baseline](returns, mask)
-    values = returns_.rescale(returns - b, mask) if rescale else returns - b
+    values = returns_.rescale(returns - b, returns, mask) if rescale else returns - b
     explained = float("nan") if baseline == "none" else returns_.explained_variance(returns, b, mask)
     return Advantages(values, explained)
 
@@ -111,6 +111,7 @@ class TrainStep:
             tf.TensorSpec([], tf.float32, "episodes"),
         ]
         self._step = tf.function(self._gradient_step, signature, jit_compile=jit_compile or None)
+        self._step.get_concrete_function()  # the one trace, so that the first step takes no longer than the others
 
     def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`advantages` gives it."""

@@ -36,11 +36,15 @@ def discounted_returns(rewards: Floats, gamma: float) -> Floats:
     """
     if rewards.ndim != 2:
         raise ValueError(f"discounted_returns: rewards must be [T, B], got shape {rewards.shape}")
-    returns = np.empty_like(rewards)
-    following = np.zeros(rewards.shape[1])
-    for t in reversed(range(len(rewards))):
-        following = rewards[t] + gamma * following
-        returns[t] = following
+    # By doubling: when R_t sums the next n rewards, R_t + gamma^n * R_{t+n} sums the next 2n. That takes log2(T) passes
+    # over whole arrays, where the recursion takes T steps of Python.
+    returns = rewards
+    n = 1
+    while n < len(rewards):
+        longer = returns.copy()
+        longer[:-n] += gamma**n * returns[n:]
+        returns = longer
+        n *= 2
     return returns
 
 
@@ -83,16 +87,24 @@ BASELINES: dict[str, Callable[[Floats, Mask], Floats]] = {
 }
 
 
-def rescale(advantages: Floats, mask: Mask) -> Floats:
+def rescale(advantages: Floats, returns: Floats, mask: Mask) -> Floats:
     """Divides by the root mean square over real steps, so that the step size does not depend on the scale of rewards.
 
-    A batch of zeros stays as it is.
+    Where returns equal their baseline but for rounding there is nothing to learn, and the advantages become zeros:
+    divided by their own size, rounding errors would be as loud as a signal.
     """
     rms = float(np.sqrt(np.mean(np.square(advantages), where=mask)))
-    return advantages / rms if rms > 0 else advantages
+    return advantages / rms if rms > _rounding(returns) else np.zeros_like(advantages)
 
 
 def explained_variance(returns: Floats, baseline: Floats, mask: Mask) -> float:
     """``1 - Var(R - b) / Var(R)`` over real steps: 1 for a perfect baseline, 0 for a constant; NaN if R is constant."""
     variance = float(np.var(returns, where=mask))
-    return 1.0 - float(np.var(returns - baseline, where=mask)) / variance if variance > 0 else float("nan")
+    if variance <= _rounding(returns) ** 2:
+        return float("nan")
+    return 1.0 - float(np.var(returns - baseline, where=mask)) / variance
+
+
+def _rounding(returns: Floats) -> float:
+    """A bound on the rounding errors of a mean of returns, far below any difference between returns that matters."""
+    return 1e-10 * float(np.max(np.abs(returns)))

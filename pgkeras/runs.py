@@ -3,7 +3,7 @@
 ::
 
     <run>/
-      config.json           settings, package versions, device, argv
+      config.json           settings, package versions, device
       metrics.jsonl         one line per epoch
       events.out.tfevents.* the same as TensorBoard scalars
       checkpoint.npz        weights, optimizer state and counters, to resume from
@@ -18,6 +18,8 @@ import math
 import os
 import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -69,6 +71,10 @@ class RunDirectory:
         self._metrics: IO[str] | None = None
         self._events: Any = None
 
+    def config(self) -> dict[str, Any] | None:
+        """The settings that are written here, or None before there are any."""
+        return read_config(self.path)["config"] if (self.path / CONFIG).exists() else None
+
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the settings and what they run on."""
         write_whole(self.path / CONFIG, _json(config))
@@ -105,12 +111,17 @@ class RunDirectory:
         try:
             with np.load(self.path / CHECKPOINT, allow_pickle=False) as data:
                 return dict(data)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"cannot read {self.path / CHECKPOINT}: {error}") from error
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes what came of the run."""
         write_whole(self.path / SUMMARY, _json(summary))
+
+    def note_bundle(self, bundle: Path) -> None:
+        """Notes in the summary, once there is one, where the policy was exported to."""
+        if (self.path / SUMMARY).exists():
+            self.write_summary({**read_summary(self.path), "bundle": str(bundle)})
 
     def close(self) -> None:
         """Flushes everything."""
@@ -140,7 +151,10 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises:
         RunError: There is no run at that path, or its file is malformed.
     """
-    return _read_object(run / CONFIG, f"{run} is no run directory")
+    data = _read_object(run / CONFIG, f"{run} is no run directory")
+    if not isinstance(data.get("config"), dict):
+        raise RunError(f"{run / CONFIG}: malformed: it holds no settings under 'config'")
+    return data
 
 
 def read_summary(run: Path) -> dict[str, Any]:

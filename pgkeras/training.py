@@ -94,11 +94,14 @@ class Training:
         self.solved_at: tuple[float, int] | None = None  # seconds and environment steps
         self.directory = runs.RunDirectory(directory, resume=resume) if directory is not None else None
         self._checkpoint_due = config.checkpoint_seconds
+        self._between_epochs = True  # when weights and counters belong together
         self._bundle: bundle.Bundle | None = None
         if resume:
             self._restore()
-        elif self.directory is not None:
-            self.directory.write_config(self.provenance())
+        if self.directory is not None and self.directory.config() != config.to_json():
+            self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
+        if self.directory is not None and not resume:
+            self.checkpoint()  # so that there is always one to go on from
         self.setup_seconds = time.perf_counter() - self._began
 
     @property
@@ -145,8 +148,9 @@ class Training:
         trajectory = self._collector.collect(config.episodes, seed)
         collected = time.perf_counter()
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale)
+        self._between_epochs = False
         step = self._step(trajectory, advantages.values)
-        if not np.isfinite([step.loss, step.gradient_norm]).all():
+        if not (np.isfinite([step.loss, step.gradient_norm]).all() and self._weights_are_finite()):
             raise TrainingError(
                 f"epoch {self.epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
                 "intact. A smaller learning_rate or clip_norm may help"
@@ -160,6 +164,7 @@ class Training:
         self.seconds += learnt - began
         returns = trajectory.episode_returns
         self._recent.extend(returns.tolist())
+        self._between_epochs = True
         full = len(self._recent) == WINDOW
         if self.stop_return is not None and full and self.mean_return_100 >= self.stop_return:
             self.solved_at = (self.seconds, self.env_steps)
@@ -186,6 +191,9 @@ class Training:
                 self.checkpoint()
         return metrics
 
+    def _weights_are_finite(self) -> bool:
+        return all(np.isfinite(weight).all() for weight in self.policy.weights())
+
     def checkpoint(self) -> None:
         """Writes all that the run needs to go on, bit for bit, from here."""
         assert self.directory is not None
@@ -204,10 +212,14 @@ class Training:
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
 
     def finish(self) -> None:
-        """Writes the last checkpoint, the summary and the learning curve, and frees the environments."""
+        """Writes the last checkpoint, the summary and the learning curve, and frees the environments.
+
+        After an epoch that was broken off, the checkpoint stays the one before it.
+        """
         self._environments.close()
         if self.directory is not None:
-            self.checkpoint()
+            if self._between_epochs:
+                self.checkpoint()
             self.directory.close()
             self.directory.write_summary(self.summary())
             if self.epoch:
@@ -254,7 +266,7 @@ class Training:
         provenance = {**self.provenance(), "results": results}
         self._bundle = export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
         if self.directory is not None:
-            self.directory.write_summary(self.summary())
+            self.directory.note_bundle(self._bundle.path)
         return self._bundle
 
     def _restore(self) -> None:
@@ -272,8 +284,11 @@ class Training:
             self._recent.extend(arrays["recent"].tolist())
             if arrays["solved_at"].size:
                 self.solved_at = (float(arrays["solved_at"][0]), int(arrays["solved_at"][1]))
+            if self.stop_return is None or not self.mean_return_100 >= self.stop_return:
+                self.solved_at = None  # by an easier standard than this one
         except (KeyError, ValueError) as error:
             raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
+        self._step.optimizer.learning_rate = self.config.learning_rate  # which may have been given anew
         self._checkpoint_due += self.seconds
         self._frozen.freeze()
 
@@ -320,17 +335,20 @@ def policy_name(env_id: str) -> str:
 
 def _policy(config: Config, envs: environments.Environments, network: keras.Model | None) -> Policy:
     try:
-        return Policy(
-            from_gymnasium(envs.observation_space, "observation"),
-            from_gymnasium(envs.action_space, "action"),
-            network,
-            hidden=config.hidden,
-            activation=config.activation,
-            initial_log_std=config.initial_log_std,
-            seed=config.seed % 2**31,
-        )
+        keras.activations.get(config.activation)
     except ValueError as error:
-        raise ConfigError(f"activation {config.activation!r}: Keras knows none of that name: {error}") from error
+        raise ConfigError(
+            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+        ) from error
+    return Policy(
+        from_gymnasium(envs.observation_space, "observation"),
+        from_gymnasium(envs.action_space, "action"),
+        network,
+        hidden=config.hidden,
+        activation=config.activation,
+        initial_log_std=config.initial_log_std,
+        seed=config.seed % 2**31,
+    )
 
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:

@@ -1,4 +1,4 @@
-"""Trajectory: whole episodes as they were played."""
+"""Trajectory: whole episodes as they were played, and Tape: what they are cut from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Trajectory"]
+__all__ = ["Tape", "Trajectory"]
 
 
 class Trajectory(NamedTuple):
@@ -33,3 +33,74 @@ class Trajectory(NamedTuple):
     def episode_returns(self) -> NDArray[np.float64]:
         """``[B]``: the sum of each episode's rewards, undiscounted."""
         return np.asarray(self.rewards.sum(axis=0))
+
+
+class Tape:
+    """What happened in every slot at every step. The memory grows as needed and is used again.
+
+    Row t of ``observations`` is what the policy sees at step t; the other arrays hold what it did then and what came
+    of it.
+
+    Args:
+        slots: How many environments run side by side.
+        shape: Shape of an observation.
+        dtype: Its dtype, as the act graph takes it.
+    """
+
+    def __init__(self, slots: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.slots = slots
+        self.size = 512
+        self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *shape), dtype)
+        self.samples: NDArray[Any] | None = None  # made when the first sample tells its shape
+        self.rewards = np.zeros((self.size, slots))
+        self.terminated = np.zeros((self.size, slots), np.bool_)
+        self.ended = np.zeros((self.size, slots), np.bool_)  # terminated or truncated
+
+    def clear(self) -> None:
+        """Forgets which steps ended an episode; the rest is overwritten before it is read."""
+        self.terminated[:] = self.ended[:] = False
+
+    def grow(self) -> None:
+        """Doubles the number of steps there is room for."""
+        for name in ("observations", "samples", "rewards", "terminated", "ended"):
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros((self.size, *array.shape[1:]), array.dtype)]))
+        self.size *= 2
+
+    def put_samples(self, t: int, samples: NDArray[Any]) -> None:
+        """Notes what was drawn at step t."""
+        if self.samples is None:
+            self.samples = np.zeros((self.size, *samples.shape), samples.dtype)
+        self.samples[t] = samples
+
+    def cut(self, quota: NDArray[np.int64], gap: int) -> Trajectory:
+        """The first ``quota[i]`` episodes of every slot i, in the order of their slots.
+
+        Args:
+            quota: ``[slots]``.
+            gap: How many rows lie between an episode's last step and the next one's first.
+        """
+        assert self.samples is not None
+        slot, end = np.nonzero(self.ended.T)
+        first = np.flatnonzero(np.diff(slot, prepend=-1))
+        rank = np.arange(len(slot)) - np.repeat(first, np.diff(first, append=len(slot)))
+        start = np.where(rank == 0, 0, np.roll(end, 1) + 1 + gap)
+        wanted = rank < quota[slot]
+        slot, start, end = slot[wanted], start[wanted], end[wanted]
+        lengths = end - start + 1
+        longest = int(lengths.max())
+        columns: Any
+        if len(slot) == self.slots and not start.any():
+            rows: Any = slice(longest)  # the usual case: one episode a slot, each from the first row on
+            columns = slice(None)
+        else:
+            rows = np.minimum(start + np.arange(longest)[:, np.newaxis], end)
+            columns = slot
+        mask = np.arange(longest)[:, np.newaxis] < lengths
+        return Trajectory(
+            observations=self.observations[rows, columns].copy(),
+            samples=self.samples[rows, columns].copy(),
+            rewards=np.where(mask, self.rewards[rows, columns], 0.0),
+            lengths=lengths.astype(np.int64),
+            terminated=self.terminated[end, slot],
+        )

@@ -29,8 +29,10 @@ def command(run_directories: tuple[Path, ...], out: Path, title: str | None) -> 
     from pgkeras import plotting, runs
 
     configs = [runs.read_config(run) for run in run_directories]
-    metrics = {run.name: runs.read_metrics(run) for run in run_directories}
-    title = title or ", ".join(dict.fromkeys(config["env_id"] for config in configs))
-    thresholds = {config["stop_return"] for config in configs}
+    names = [run.resolve().name for run in run_directories]
+    labels = names if len(set(names)) == len(names) else map(str, run_directories)
+    metrics = {label: runs.read_metrics(run) for label, run in zip(labels, run_directories, strict=True)}
+    title = title or ", ".join(dict.fromkeys(config["config"]["env_id"] for config in configs))
+    thresholds = {config.get("stop_return") for config in configs}
     plotting.plot_learning_curves(out, metrics, title, thresholds.pop() if len(thresholds) == 1 else None)
     click.echo(f"Wrote {out}")

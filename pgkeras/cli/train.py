@@ -59,7 +59,10 @@ def command(
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
     """
     from pgkeras import runs
+    from pgkeras.bundle import check_name
 
+    if name is not None:
+        check_name(name)  # rather than after hours of training
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
     if resume is not None:
         if env_id is not None or out is not None or preset is not None:
@@ -88,7 +91,7 @@ def run(config: Config, directory: Path, *, resume: bool = False) -> tuple[Train
             from pgkeras.cli import progress
             from pgkeras.training import Training
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "a package", "train", "train policies") from error
+        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "train policies") from error
     with quiet():
         training = Training(config, directory, resume=resume)
     click.echo(

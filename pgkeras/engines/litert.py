@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,26 @@ class LiteRTEngine:
         if rows == size:
             return {name: interpreter.get_tensor(index) for name, index in prepared.outputs}
         return {name: interpreter.get_tensor(index)[:rows] for name, index in prepared.outputs}
+
+    def bind(self, rows: int, outputs: Sequence[str]) -> Callable[[NDArray[Any], NDArray[Any]], list[NDArray[Any]]]:
+        """A function of (observation, noise) for one batch size, which does nothing but to compute these outputs.
+
+        For those who call it a million times: it saves the two or three microseconds that :meth:`act` takes beside
+        the graph itself.
+        """
+        prepared = self._prepared.get(rows) or self._prepare(rows)
+        set_tensor, get_tensor = prepared.interpreter.set_tensor, prepared.interpreter.get_tensor
+        invoke = prepared.interpreter.invoke
+        observation_index, noise_index = prepared.inputs["observation"], prepared.inputs["noise"]
+        indices = [dict(prepared.outputs)[name] for name in outputs]
+
+        def call(observation: NDArray[Any], noise: NDArray[Any]) -> list[NDArray[Any]]:
+            set_tensor(observation_index, observation)
+            set_tensor(noise_index, noise)
+            invoke()
+            return [get_tensor(index) for index in indices]
+
+        return call
 
     def _prepare(self, size: int) -> _Prepared:
         try:

@@ -1,0 +1,68 @@
+# Everything is installed into .venv by the targets that need it: a machine needs only python3 (3.11 to 3.13) and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STUBS := $(patsubst protos/%.proto,%,$(wildcard protos/pgkeras/v1/*.proto))
+
+.PHONY: help quickstart test test-slow lint format protos clean
+
+help: ## Show this help.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole line in one command.
+	$(BIN)/pgkeras quickstart
+
+test: $(VENV)/.dev ## Run the tests.
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.dev ## Run the long proofs as well.
+	$(BIN)/python -m pytest -m "slow or not slow"
+
+lint: $(VENV)/.dev $(VENV)-protos/.installed ## Check style, types, imports, the protocol and the committed stubs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint protos
+	rm -rf build/protos && mkdir -p build/protos
+	$(call generate,build/protos)
+	for stub in build/protos/pgkeras/v1/*; do cmp "$$stub" "pgkeras/v1/$$(basename "$$stub")" || \
+	  { echo "The committed stubs are out of date: run make protos."; exit 1; }; done
+
+format: $(VENV)/.dev ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(VENV)-protos/.installed ## Generate the stubs in pgkeras/v1 from protos/.
+	$(call generate,.)
+
+clean: ## Remove the virtual environments and whatever was built.
+	rm -rf $(VENV) $(VENV)-protos build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The generator is older than the runtime on purpose: its code loads on protobuf 6.31.1 and on 7.
+define generate
+	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(STUBS:%=%.proto)
+	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) pgkeras/v1/service.proto
+endef
+
+$(VENV)/.made:
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
+	  "pgkeras needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade pip -c constraints.txt
+	touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP) install --quiet -e ".[serve,train]" -c constraints.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PIP) install --quiet -e ".[all]" --group test --group lint -c constraints.txt
+	touch $@
+
+$(VENV)-protos/.installed: Makefile
+	$(PYTHON) -m venv $(VENV)-protos
+	$(VENV)-protos/bin/python -m pip --disable-pip-version-check install --quiet grpcio-tools==1.76.0 setuptools==80.9.0
+	touch $@

@@ -1,0 +1,49 @@
+"""What every benchmark prints: the machine, a table, and JSON for whoever wants it."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["machine", "spread", "table", "write_json"]
+
+
+def machine() -> dict[str, Any]:
+    """The machine in a few words, without anything that identifies it."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
+        model = names[0] if names else model
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+    }
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median, and lowest to highest."""
+    return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as a Markdown table, with the first row's keys as its head."""
+    rows = list(rows)
+    head = list(rows[0])
+    lines = [[str(row.get(key, "")) for key in head] for row in rows]
+    widths = [max(len(key), *(len(line[i]) for line in lines)) for i, key in enumerate(head)]
+    full = [head, ["-" * width for width in widths], *lines]
+    return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in full)
+
+
+def write_json(path: Path | None, command: str, results: Any) -> None:
+    """Writes results with the machine and the command, when a path is given."""
+    if path is not None:
+        path.write_text(json.dumps({"command": command, "machine": machine(), "results": results}, indent=2) + "\n")

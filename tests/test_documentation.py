@@ -1,0 +1,87 @@
+"""The README's commands, run as they stand, in order, in an empty directory; and the examples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+_BLOCK = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
+
+
+def test_readme_commands(tmp_path: Path) -> None:
+    blocks = _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(blocks) >= 5
+    script = ["set -euo pipefail", "trap 'kill $(jobs -p)' EXIT"]
+    for i, (language, code) in enumerate(blocks):
+        script.append(f'echo "== block {i}"')
+        if language == "python":
+            (tmp_path / f"block{i}.py").write_text(code, encoding="utf-8")
+            script.append(f"python block{i}.py")
+            continue
+        script.append(code)
+        if "pgkeras serve" in code:  # a person would wait for its ready line
+            channel = 'grpc.insecure_channel("127.0.0.1:50051")'
+            script.append(f"python -c 'import grpc; grpc.channel_ready_future({channel}).result(60)'")
+    result = _run(["bash", "-c", "\n".join(script)], tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    outputs = result.stdout.split("== block ")[1:]
+    assert "Solved" in outputs[0]
+    assert "mean return" in outputs[0]
+    assert "chosen" in outputs[2]
+    assert '"probabilities"' in outputs[2]
+    assert sorted(p.name for p in (tmp_path / "saved_models" / "cartpole-v1").iterdir()) == ["1", "2"]
+
+
+def test_every_other_command_of_the_readme_is_a_make_target_or_an_install() -> None:
+    text = _BLOCK.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
+    rest = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+    assert rest == ["make quickstart"]  # run by a test of its own, tests/cli
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    links = [(d, link) for d in documents for link in re.findall(r"\]\(([^)#:]+)\)", d.read_text(encoding="utf-8"))]
+    assert len(links) > 10
+    assert [f"{d.name}: {link}" for d, link in links if not (d.parent / link).exists()] == []
+
+
+def test_own_environment(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "examples" / "corridor.py", tmp_path)
+    result = _run(["pgkeras", "train", "corridor:Corridor-v0", "--seed", "0"], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "Solved" in result.stdout
+
+
+@pytest.mark.parametrize("example", ["own_network.py"])
+def test_examples(example: str, tmp_path: Path) -> None:
+    result = _run([sys.executable, str(ROOT / "examples" / example)], tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert float(result.stdout.rpartition(":")[2]) >= 475
+
+
+def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "serving")])}
+    process = subprocess.Popen(
+        command,
+        cwd=directory,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
