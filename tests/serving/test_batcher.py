@@ -144,19 +144,19 @@ def test_a_cancelled_request_leaves_the_queue():
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
+        waiting = asyncio.create_task(batcher.submit(rows(6)))
         leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
         await settle()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # would not fit beside it
+        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
-        await running
-        answer = (await staying)["action"].tolist()
+        answers = [(await task)["action"].tolist() for task in (running, waiting, staying)]
         batcher.close()
-        return engine.batches, answer
+        return engine.batches, answers
 
-    assert asyncio.run(main()) == ([1, 3], [70, 80, 90])
+    assert asyncio.run(main()) == ([1, 4], [[0], [60], [70, 80, 90]])
 
 
 def test_a_request_cancelled_while_it_runs_harms_nobody():
