@@ -54,10 +54,10 @@ class FrozenPolicy:
         """Name of the engine."""
         return self._engine.name
 
-    def freeze(self) -> None:
-        """Takes over the policy's current weights."""
+    def freeze(self, weights: Sequence[NDArray[Any]] | None = None) -> None:
+        """Takes over the policy's current weights; whoever has them at hand can give them."""
         if isinstance(self._engine, LiteRTEngine):
-            self._engine.set_weights(self._policy.weights())
+            self._engine.set_weights(self._policy.weights() if weights is None else weights)
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""

@@ -150,12 +150,13 @@ class Training:
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale)
         self._between_epochs = False
         step = self._step(trajectory, advantages.values)
-        if not (np.isfinite([step.loss, step.gradient_norm]).all() and self._weights_are_finite()):
+        weights = self.policy.weights()
+        if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
             raise TrainingError(
                 f"epoch {self.epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
                 "intact. A smaller learning_rate or clip_norm may help"
             )
-        self._frozen.freeze()
+        self._frozen.freeze(weights)
         learnt = time.perf_counter()
 
         self.epoch += 1
@@ -190,9 +191,6 @@ class Training:
             if self.seconds >= self._checkpoint_due:
                 self.checkpoint()
         return metrics
-
-    def _weights_are_finite(self) -> bool:
-        return all(np.isfinite(weight).all() for weight in self.policy.weights())
 
     def checkpoint(self) -> None:
         """Writes all that the run needs to go on, bit for bit, from here."""
