@@ -62,11 +62,11 @@ class FrozenPolicy:
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
         call = self._bound.get(len(noise)) or self._bind(len(noise))
-        sample, action = call(observation, noise)
-        return sample, action
+        outputs = call(observation, noise)
+        return outputs[0], outputs[-1]
 
     def _bind(self, rows: int) -> Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]]:
-        names = ("sample", "action")
+        names = ("sample", "action") if self._policy.distribution.transforms else ("sample",)
         engine = self._engine
         if isinstance(engine, LiteRTEngine):
             self._bound[rows] = engine.bind(rows, names)

@@ -181,9 +181,13 @@ def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, 
 def _put(observations: NDArray[Any], t: int, slot: int | slice, observation: Any) -> None:
     """Writes one observation, or all of a step; refuses what would be broadcast to fit, or lose its fractions."""
     row = observations[t, slot, ...]
-    if np.shape(observation) != row.shape:
-        raise ValueError(f"expected an observation of shape {row.shape}, got {np.shape(observation)}")
-    np.copyto(row, observation, casting="same_kind")
+    array = observation if isinstance(observation, np.ndarray) else np.asarray(observation)
+    if array.shape != row.shape:
+        raise ValueError(f"expected an observation of shape {row.shape}, got {array.shape}")
+    if array.dtype == row.dtype:
+        row[...] = array
+    else:
+        np.copyto(row, array, casting="same_kind")
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:

@@ -11,7 +11,7 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -98,6 +98,7 @@ class TrainStep:
         self._entropy_bonus = entropy_bonus
         self._pad = jit_compile
         self.traces = 0
+        self.weights: list[NDArray[Any]] = policy.weights()  # after the last step, without reading each variable anew
         optimizer.build(policy.model.trainable_variables)
         inputs = policy.input_signature()
         sample = policy.distribution.sample(
@@ -125,12 +126,13 @@ class TrainStep:
             size = 1 << (len(real) - 1).bit_length()
             batch = [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in batch]
         episodes = np.float32(len(trajectory.lengths))
-        metrics = self._step(*[tf.constant(array) for array in (*batch, episodes)])
+        metrics, *weights = self._step(*[tf.constant(array) for array in (*batch, episodes)])
+        self.weights = [weight.numpy() for weight in weights]
         return StepMetrics(*metrics.numpy().tolist())
 
     def _gradient_step(
         self, observation: tf.Tensor, sample: tf.Tensor, advantage: tf.Tensor, real: tf.Tensor, episodes: tf.Tensor
-    ) -> tf.Tensor:
+    ) -> tuple[tf.Tensor, ...]:
         self.traces += 1
         variables = self._policy.model.trainable_variables
         distribution = self._policy.distribution
@@ -145,4 +147,5 @@ class TrainStep:
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         self.optimizer.apply(gradients, variables)
-        return tf.stack([loss, entropy / tf.reduce_sum(real), norm])
+        metrics = tf.stack([loss, entropy / tf.reduce_sum(real), norm])
+        return metrics, *(tf.identity(variable) for variable in self._policy.variables)

@@ -150,7 +150,7 @@ class Training:
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale)
         self._between_epochs = False
         step = self._step(trajectory, advantages.values)
-        weights = self.policy.weights()
+        weights = self._step.weights
         if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
             raise TrainingError(
                 f"epoch {self.epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
