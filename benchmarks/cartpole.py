@@ -99,6 +99,7 @@ def _rows(runs: list[dict[str, Any]]) -> list[dict[str, str]]:
     rows = []
     for peer, of_peer in by_peer.items():
         seconds = [run["seconds"] for run in of_peer]
+        at_least = "" if all(run["solved"] for run in of_peer) else "> "
         rows.append(
             {
                 "": peer,
@@ -107,7 +108,7 @@ def _rows(runs: list[dict[str, Any]]) -> list[dict[str, str]]:
                 "steps, median (range)": spread([run["steps"] for run in of_peer], 0),
                 "imports, s": spread([r["import_seconds"] for r in of_peer], 1),
                 "setup, s": spread([r["setup_seconds"] for r in of_peer], 1),
-                "times pgkeras": f"{'' if all(r['solved'] for r in of_peer) else '> '}{statistics.median(seconds) / ours:.0f}",
+                "times pgkeras": f"{at_least}{statistics.median(seconds) / ours:.0f}",
             }
         )
     return rows

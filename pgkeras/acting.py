@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from pgkeras.backend import tf
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
-from pgkeras.errors import EngineError
+from pgkeras.errors import EngineError, MissingExtraError
 from pgkeras.export import convert
 from pgkeras.policy import Policy
 
@@ -41,7 +41,7 @@ class FrozenPolicy:
         self._engine: LiteRTEngine | TensorFlowEngine
         try:
             self._engine = self._tensorflow() if engine == "tensorflow" else self._litert()
-        except EngineError as error:
+        except (EngineError, MissingExtraError) as error:
             if engine == "litert":
                 raise
             logger.warning("acting through TensorFlow, since %s", error)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
+from pgkeras.backend import tf
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.spec import DistributionKind

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import keras
-
+from pgkeras.backend import keras
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import Box, Space
 from pgkeras.spec import graph_dtype

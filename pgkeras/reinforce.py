@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from pgkeras import returns as returns_
+from pgkeras.backend import keras, tf
 from pgkeras.policy import Policy
 from pgkeras.trajectory import Trajectory
 

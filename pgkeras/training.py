@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from pgkeras import bundle, environments, plotting, reinforce, runs
 from pgkeras.acting import FrozenPolicy
+from pgkeras.backend import keras, tf
 from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
 from pgkeras.errors import ConfigError, RunError, TrainingError
@@ -76,7 +75,9 @@ class Training:
     ) -> None:
         self._began = time.perf_counter()
         self.config = config
-        self._environments = environments.make(config.env_id, config.envs, config.vectorization)
+        self._environments = environments.make(
+            config.env_id, config.envs, config.vectorization, config.max_episode_steps
+        )
         self.stop_return = _stop_return(config, self._environments)
         self.policy = _policy(config, self._environments, network)
         self._step = reinforce.TrainStep(

@@ -172,3 +172,18 @@ def test_quickstart(tmp_path: Path) -> None:
     tries = text.partition("Try next:")[2].split("\n  pgkeras ")[1:]
     assert len(tries) == 3
     assert {line.split()[0] for line in tries} == {"serve", "act", "train"}
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_another_keras_backend_is_overruled_or_named(imported: bool, tmp_path: Path) -> None:
+    other = """
+import sys, types
+sys.modules["keras"] = keras = types.ModuleType("keras")
+keras.backend = types.SimpleNamespace(backend=lambda: "jax")
+"""
+    code = f"{other if imported else ''}\nfrom pgkeras import backend; print(backend.keras.backend.backend())"
+    result = python("-c", code, cwd=tmp_path, KERAS_BACKEND="jax")
+    if imported:
+        assert "Keras runs on jax in this process" in result.stderr
+    else:
+        assert result.stdout.split() == ["tensorflow"], result.stderr

@@ -333,3 +333,28 @@ def test_no_vector_entry_point_is_said() -> None:
     assert isinstance(environments.make("Pendulum-v1", 2), PlainEnvironments)
     assert isinstance(environments.make("CartPole-v1", 2), VectorEnvironments)
     assert isinstance(environments.make("CartPole-v1", 1), PlainEnvironments)
+
+
+def test_episodes_that_never_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless(gymnasium.Env[np.ndarray, Any]):
+        observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        action_space = gymnasium.spaces.Discrete(2)
+
+        def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+            return np.zeros(1, np.float32), {}
+
+        def step(self, _action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+            return np.zeros(1, np.float32), 0.0, False, False, {}
+
+    monkeypatch.setattr("pgkeras.collect._LONGEST_EPISODE", 1000)
+    envs = PlainEnvironments([Endless()])
+    with pytest.raises(EnvironmentStepError, match=r"no episode ended within 1,000 steps.*max_episode_steps"):
+        Collector(envs, ScriptedActor(envs)).collect(1, np.random.SeedSequence(0))
+
+
+@pytest.mark.parametrize("vectorization", ["vector", "plain"])
+def test_episodes_are_truncated_where_the_settings_say(vectorization: str) -> None:
+    envs = environments.make("CartPole-v1", 4, vectorization, max_episode_steps=5)
+    trajectory = Collector(envs, ScriptedActor(envs)).collect(4, np.random.SeedSequence(0))
+    assert trajectory.lengths.max() == 5
+    assert not trajectory.terminated[trajectory.lengths == 5].any()
