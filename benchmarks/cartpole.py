@@ -43,7 +43,7 @@ def main() -> None:
         print(_line(runs[-1]), flush=True)
         if python is not None and seed < options.peer_seeds:
             for peer in peers.PEERS:
-                # One thread, which the peers' small networks are fastest on.
+                # One thread: with more, torch's wait for each other on networks as small as these.
                 runs.append(peers.run(python, peer, seed, options.time_limit, max_steps=1_000_000, threads=1))
                 print(_line(runs[-1]), flush=True)
     rows = _rows(runs)
