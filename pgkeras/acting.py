@@ -7,15 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
+from pgkeras.backend import tf
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
-from pgkeras.errors import EngineError
+from pgkeras.errors import EngineError, MissingExtraError
 from pgkeras.export import convert
 from pgkeras.policy import Policy
-from pgkeras.spec import graph_dtype
 
 __all__ = ["FrozenPolicy"]
 
@@ -42,12 +41,11 @@ class FrozenPolicy:
         self._engine: LiteRTEngine | TensorFlowEngine
         try:
             self._engine = self._tensorflow() if engine == "tensorflow" else self._litert()
-        except EngineError as error:
+        except (EngineError, MissingExtraError) as error:
             if engine == "litert":
                 raise
             logger.warning("acting through TensorFlow, since %s", error)
             self._engine = self._tensorflow()
-        self._casts = policy.spec.action_space.dtype != graph_dtype(policy.spec.action_space.dtype)
         self._bound: dict[int, Any] = {}  # by batch size
         self.freeze()
 
@@ -56,19 +54,19 @@ class FrozenPolicy:
         """Name of the engine."""
         return self._engine.name
 
-    def freeze(self) -> None:
-        """Takes over the policy's current weights."""
+    def freeze(self, weights: Sequence[NDArray[Any]] | None = None) -> None:
+        """Takes over the policy's current weights; whoever has them at hand can give them."""
         if isinstance(self._engine, LiteRTEngine):
-            self._engine.set_weights(self._policy.weights())
+            self._engine.set_weights(self._policy.weights() if weights is None else weights)
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
         call = self._bound.get(len(noise)) or self._bind(len(noise))
-        sample, action = call(observation, noise)
-        return sample, self.spec.from_graph(action) if self._casts else action
+        outputs = call(observation, noise)
+        return outputs[0], outputs[-1]
 
     def _bind(self, rows: int) -> Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]]:
-        names = ("sample", "action")
+        names = ("sample", "action") if self._policy.distribution.transforms else ("sample",)
         engine = self._engine
         if isinstance(engine, LiteRTEngine):
             self._bound[rows] = engine.bind(rows, names)

@@ -35,8 +35,7 @@ class Actor(Protocol):
             noise: ``[B, spec.noise_size]``, to sample with.
 
         Returns:
-            Samples, which log-probabilities are taken of, and actions, which are played, in the action space's dtype;
-            each ``[B, ...]``.
+            Samples, which log-probabilities are taken of, and actions, which are played; each ``[B, ...]``.
         """
 
 
@@ -69,12 +68,13 @@ class Collector:
         generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
         live = quota > 0
+        casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
         tape.clear()
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
         except Exception as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
-        t = -1
+        t = last_end = -1
         while live.any():
             noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
             for row in noise:
@@ -83,14 +83,22 @@ class Collector:
                     tape.grow()
                 samples, actions = actor.sample(tape.observations[t], row)
                 tape.put_samples(t, samples)
+                if casts:
+                    actions = actor.spec.from_graph(actions)
                 try:
                     any_ended = environments.step(t, actions, live, tape)
                 except Exception as error:  # an environment may raise anything
                     raise _failure(environments, f"step {t}", error) from error
                 if any_ended:
+                    last_end = t
                     live = tape.ended[: t + 1].sum(axis=0) < quota
                     if not live.any():
                         break
+                elif t - last_end >= _LONGEST_EPISODE:
+                    raise EnvironmentStepError(
+                        f"{_name(environments)}: no episode ended within {_LONGEST_EPISODE:,} steps; "
+                        "REINFORCE learns from whole episodes: end them with --set max_episode_steps=N"
+                    )
         trajectory = tape.cut(quota, environments.gap)
         self.idle_steps = (t + 1) * slots - trajectory.steps
         _check_finite(_name(environments), trajectory)
@@ -98,6 +106,7 @@ class Collector:
 
 
 _NOISE_STEPS = 256  # how many steps' noise is drawn at once
+_LONGEST_EPISODE = 1_000_000
 
 
 def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:

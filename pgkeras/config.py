@@ -50,6 +50,9 @@ class Config:
     )
     envs: int = _setting(16, "Environments played side by side.", minimum=1, maximum=65_536)
     episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
+    max_episode_steps: int | None = _setting(
+        None, "Steps after which an episode is truncated; by default the environment's own limit.", minimum=1
+    )
     vectorization: str = _setting(
         "auto",
         "How environments run: their own vector entry point, or plainly one after the other.",

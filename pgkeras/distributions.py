@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import tensorflow as tf
 
+from pgkeras.backend import tf
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.spec import DistributionKind
@@ -38,6 +38,10 @@ class Distribution(Protocol):
     @property
     def state_independent_size(self) -> int:
         """How many of them, the last ones, are variables of their own that do not depend on the observation."""
+
+    @property
+    def transforms(self) -> bool:
+        """Whether actions differ from samples."""
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         """Samples ``[B, ...]`` from parameters ``[B, parameter_size]`` and noise ``[B, noise_size]``."""
@@ -93,6 +97,11 @@ class Categorical:
         """One logit per action."""
         return self.n
 
+    @property
+    def transforms(self) -> bool:
+        """Whether the actions begin elsewhere than at 0."""
+        return self.start != 0
+
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
         """The inverse distribution function at uniform noise u: the number of indices i with F(i) <= u.
 
@@ -142,6 +151,7 @@ class DiagonalGaussian:
     space: Box
 
     kind = DistributionKind.DIAGONAL_GAUSSIAN
+    transforms = True
 
     @property
     def parameter_size(self) -> int:

@@ -153,7 +153,7 @@ class VectorEnvironments:
         self._environment.close()
 
 
-def make(env_id: str, slots: int, vectorization: str = "auto") -> Environments:
+def make(env_id: str, slots: int, vectorization: str = "auto", max_episode_steps: int | None = None) -> Environments:
     """Makes ``slots`` copies of an environment.
 
     Args:
@@ -161,6 +161,7 @@ def make(env_id: str, slots: int, vectorization: str = "auto") -> Environments:
         slots: How many copies.
         vectorization: "vector" for the environment's vector entry point, "plain" for plain copies, "auto" for the
             former where there is one and ``slots`` is more than 1.
+        max_episode_steps: When episodes are truncated; None for the environment's own limit.
 
     Raises:
         EnvironmentSetupError: The id is unknown, it has no vector entry point, or its environment cannot be made.
@@ -170,24 +171,29 @@ def make(env_id: str, slots: int, vectorization: str = "auto") -> Environments:
         raise EnvironmentSetupError(f"{env_id} has no vector entry point; use vectorization=plain")
     if vectorization == "vector" or (vectorization == "auto" and has_entry_point and slots > 1):
         mode = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT
-        return VectorEnvironments(_made(env_id, lambda: gymnasium.make_vec(env_id, slots, vectorization_mode=mode)))
-    return PlainEnvironments([make_one(env_id) for _ in range(slots)])
+        options: dict[str, Any] = {} if max_episode_steps is None else {"max_episode_steps": max_episode_steps}
+        return VectorEnvironments(
+            _made(env_id, lambda: gymnasium.make_vec(env_id, slots, vectorization_mode=mode, **options))
+        )
+    return PlainEnvironments([make_one(env_id, max_episode_steps) for _ in range(slots)])
 
 
-def make_one(env_id: str, render_mode: str | None = None) -> gymnasium.Env[Any, Any]:
+def make_one(env_id: str, max_episode_steps: int | None = None) -> gymnasium.Env[Any, Any]:
     """Makes one environment; see :func:`make`."""
     _find_spec(env_id)
-    # An environment that cannot render need not take a render_mode.
-    options: dict[str, Any] = {} if render_mode is None else {"render_mode": render_mode}
-    return _made(env_id, lambda: gymnasium.make(env_id, disable_env_checker=True, **options))
+    return _made(env_id, lambda: gymnasium.make(env_id, max_episode_steps=max_episode_steps, disable_env_checker=True))
 
 
 def _put(observations: NDArray[Any], t: int, slot: int | slice, observation: Any) -> None:
     """Writes one observation, or all of a step; refuses what would be broadcast to fit, or lose its fractions."""
     row = observations[t, slot, ...]
-    if np.shape(observation) != row.shape:
-        raise ValueError(f"expected an observation of shape {row.shape}, got {np.shape(observation)}")
-    np.copyto(row, observation, casting="same_kind")
+    array = observation if isinstance(observation, np.ndarray) else np.asarray(observation)
+    if array.shape != row.shape:
+        raise ValueError(f"expected an observation of shape {row.shape}, got {array.shape}")
+    if array.dtype == row.dtype:
+        row[...] = array
+    else:
+        np.copyto(row, array, casting="same_kind")
 
 
 def _find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:

@@ -89,7 +89,7 @@ class EngineActor:
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`; the whole answer is kept in ``answer``."""
         self.answer = self._engine.act({"observation": observation, "noise": noise})
-        action = self.spec.from_graph(self.answer[self._output])
+        action = self.answer[self._output]
         return action, action
 
 

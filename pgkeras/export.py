@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from pgkeras import noise as noise_source
+from pgkeras.backend import tf
 from pgkeras.bundle import FLATBUFFER, Bundle, draft
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
@@ -134,20 +134,21 @@ def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     }
     if not all(np.isfinite(array).all() for array in reference.values()):
         raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
+    discrete = policy.spec.distribution is DistributionKind.CATEGORICAL
     for form, engine in engines.items():
         answer = engine.act({"observation": observation, "noise": noise})
         for name, array in reference.items():
-            _compare(form, name, answer[name], array)
+            _compare(form, name, discrete, answer[name], array)
 
 
-def _compare(form: str, name: str, got: NDArray[Any], expected: NDArray[Any]) -> None:
+def _compare(form: str, name: str, discrete: bool, got: NDArray[Any], expected: NDArray[Any]) -> None:
     if expected.dtype.kind == "f":
         scale = np.maximum(1.0, np.abs(expected))
         bad = np.abs(got - expected) > _PARITY_TOLERANCE * scale
     else:
         bad = got != expected
     # A discrete action may differ where its noise lies within rounding of a boundary, and log_prob with it.
-    allowed = _PARITY_ROWS // 100 if name in ("action", "greedy_action", "log_prob") else 0
+    allowed = _PARITY_ROWS // 100 if discrete and name in ("action", "greedy_action", "log_prob") else 0
     if got.shape != expected.shape or np.isnan(got).any() or np.count_nonzero(bad) > allowed:
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {np.count_nonzero(bad)} observations")
 

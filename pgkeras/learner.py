@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras import reinforce
+from pgkeras.backend import keras
 from pgkeras.config import Config
 from pgkeras.errors import ConfigError, RunError, TrainingError
 from pgkeras.moments import Moments
@@ -83,6 +83,12 @@ class Learner:
                 seed=seed,
             )
 
+    @property
+    def weights(self) -> list[NDArray[Any]]:
+        """The policy's weights after the last lesson."""
+        # The step gives back its weights without reading each variable anew, but the statistics change after it.
+        return self._step.weights if self.policy.normalization is None else self.policy.weights()
+
     def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> Lesson:
         """Takes one gradient step on a batch of whole episodes, then updates baseline and statistics.
 
@@ -105,7 +111,8 @@ class Learner:
         value = self._value.predict if self._value is not None else None
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale, value)
         step = self._step(trajectory, advantages.values)
-        if not (np.isfinite([step.loss, step.gradient_norm]).all() and self._is_finite()):
+        weights = self._step.weights
+        if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
             raise TrainingError(
                 f"epoch {epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
                 "intact. A smaller learning_rate or clip_norm may help"
@@ -154,9 +161,6 @@ class Learner:
             variable.assign(state[f"variable_{i}"])
         for i, m in enumerate(moments):
             m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
-
-    def _is_finite(self) -> bool:
-        return all(np.isfinite(weight).all() for weight in self.policy.weights())
 
 
 def _check_activation(config: Config) -> None:

@@ -6,8 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
+from pgkeras.backend import keras
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.moments import Moments
 from pgkeras.spaces import Box, Space

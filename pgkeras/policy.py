@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from pgkeras import distributions, networks
+from pgkeras.backend import keras, tf
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import Space
 from pgkeras.spec import PolicySpec, graph_dtype

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from pgkeras import bundle, environments, plotting, runs
 from pgkeras.acting import FrozenPolicy
+from pgkeras.backend import keras, tf
 from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
 from pgkeras.errors import RunError
@@ -78,7 +77,9 @@ class Training:
     ) -> None:
         self._began = time.perf_counter()
         self.config = config
-        self._environments = environments.make(config.env_id, config.envs, config.vectorization)
+        self._environments = environments.make(
+            config.env_id, config.envs, config.vectorization, config.max_episode_steps
+        )
         self.stop_return = _stop_return(config, self._environments)
         self._learner = Learner(
             config,
@@ -150,7 +151,7 @@ class Training:
         collected = time.perf_counter()
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
-        self._frozen.freeze()
+        self._frozen.freeze(self._learner.weights)
         learnt = time.perf_counter()
 
         self.epoch += 1

@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from pgkeras import networks
+from pgkeras.backend import keras, tf
 from pgkeras.moments import Moments
 from pgkeras.networks import ObservationNormalization
 from pgkeras.spaces import Space

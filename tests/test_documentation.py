@@ -43,7 +43,13 @@ def test_readme_commands(tmp_path: Path) -> None:
 def test_every_other_command_of_the_readme_is_a_make_target_or_an_install() -> None:
     text = _BLOCK.sub("", (ROOT / "README.md").read_text(encoding="utf-8"))
     rest = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
-    assert rest == ["make quickstart"]  # run by a test of its own, tests/cli
+    assert rest == ["make quickstart"]
+
+
+def test_make_quickstart_is_the_command_that_tests_run() -> None:
+    # What it installs is installed here already; that the command itself works, tests/cli/test_processes.py shows.
+    dry = _run(["make", "--dry-run", "--silent", "quickstart"], ROOT)
+    assert dry.stdout.splitlines()[-1] == ".venv/bin/pgkeras quickstart", dry.stderr
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

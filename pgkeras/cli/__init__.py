@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -59,6 +60,8 @@ def _pgkeras() -> None:
 
 def main() -> None:
     """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 130 when interrupted."""
+    # So that module:EnvId finds a module in the current directory, as python -m does; last, to shadow nothing.
+    sys.path.append(str(Path.cwd()))
     try:
         sys.exit(_pgkeras.main(prog_name="pgkeras", standalone_mode=False))
     except click.ClickException as error:

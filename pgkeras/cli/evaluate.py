@@ -65,7 +65,7 @@ def command(
     try:
         from pgkeras import environments, evaluation
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "a package", "train", "play episodes") from error
+        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "play episodes") from error
     actor, provenance = (
         _remote(target, policy, policy_version, mode) if is_address(target) else _local(target, engine, mode)
     )

@@ -36,7 +36,7 @@ def command(run: Path, root: Path, name: str | None) -> None:
         with quiet():
             from pgkeras.training import Training
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "a package", "train", "export policies") from error
+        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "export policies") from error
     with quiet():
         bundle = Training(config, run, resume=True).export(root, name)
     click.echo(f"Exported: {bundle.path}")

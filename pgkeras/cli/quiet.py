@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pgkeras.errors import PgkerasError
+
 __all__ = ["quiet"]
 
 
@@ -15,7 +17,8 @@ __all__ = ["quiet"]
 def quiet() -> Iterator[None]:
     """Hides what native code writes to standard error; Python's own writes still get there.
 
-    When the body raises, what was hidden is shown, since it may hold the reason.
+    When the body raises, what was hidden is shown, since it may hold the reason; but our own errors, and a missing
+    package's, say it themselves.
     """
     sys.stderr.flush()
     visible = os.dup(2)
@@ -25,6 +28,8 @@ def quiet() -> Iterator[None]:
         sys.stderr = os.fdopen(os.dup(visible), "w", buffering=1)
         try:
             yield
+        except (PgkerasError, ModuleNotFoundError):
+            raise
         except Exception:
             hidden.seek(0)
             os.write(visible, hidden.read())

@@ -91,7 +91,7 @@ def run(config: Config, directory: Path, *, resume: bool = False) -> tuple[Train
             from pgkeras.cli import progress
             from pgkeras.training import Training
     except ModuleNotFoundError as error:
-        raise MissingExtraError(error.name or "a package", "train", "train policies") from error
+        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "train policies") from error
     with quiet():
         training = Training(config, directory, resume=resume)
     click.echo(

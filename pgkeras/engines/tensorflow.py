@@ -36,7 +36,7 @@ class TensorFlowEngine:
             MissingExtraError: TensorFlow is not installed.
         """
         try:
-            import tensorflow as tf
+            from pgkeras.backend import tf
         except ImportError as error:
             raise MissingExtraError("tensorflow", "train", "run policies with the TensorFlow engine") from error
         try:
@@ -48,7 +48,7 @@ class TensorFlowEngine:
 
     def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch; see :class:`pgkeras.engines.Engine`."""
-        import tensorflow as tf
+        from pgkeras.backend import tf
 
         outputs = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in outputs.items()}

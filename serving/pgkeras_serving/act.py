@@ -1,8 +1,9 @@
-"""The edge of Act: requests to arrays and arrays to responses, checked. Pure functions; no transport in them."""
+"""The edge of Act: requests to arrays and arrays to responses, checked. No transport in it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,13 @@ from numpy.typing import NDArray
 
 from pgkeras import noise
 from pgkeras.errors import InvalidRequestError
-from pgkeras.spec import PolicySpec
-from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras.wire import decode_tensor, write_distribution, write_tensor
+from pgkeras.spaces import Box
+from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
+from pgkeras.wire import decode_tensor, write_tensor
 from pgkeras_serving.greedy import greedy_log_prob
 
-__all__ = ["Query", "decode", "encode"]
+__all__ = ["Edge", "Query"]
 
 _GREEDY = service_pb2.ACT_MODE_GREEDY
 _LOG_PROB = service_pb2.ACT_OUTPUT_LOG_PROB
@@ -27,6 +29,10 @@ _GREEDY_ACTION = service_pb2.ACT_OUTPUT_GREEDY_ACTION
 _MODES = frozenset(service_pb2.ActMode.values())
 _OUTPUTS = frozenset(service_pb2.ActOutput.values()) - {service_pb2.ACT_OUTPUT_UNSPECIFIED}
 _DEFAULT_OUTPUTS = frozenset({_LOG_PROB, _ENTROPY, _DISTRIBUTION})
+
+# How many layouts (dtype and shape) of observations that have proved right are remembered per policy.
+_MOST_LAYOUTS = 256
+_NOISE_AHEAD = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,75 +52,149 @@ class Query:
     outputs: frozenset[int]
 
 
-def decode(
-    request: service_pb2.ActRequest, spec: PolicySpec, max_batch_size: int, randomness: np.random.Generator
-) -> Query:
-    """Checks a request against a policy's spec.
+class Edge:
+    """Decodes the requests for one policy and encodes its answers.
+
+    Nearly all requests of a simulator have one layout, so what has been found out about it is remembered: checking it
+    afresh, with NumPy's cold code between two calls, would take longer than the policy itself.
 
     Args:
-        request: The request.
-        spec: What the policy consumes.
-        max_batch_size: Most observations.
-        randomness: Where the noise of requests without a seed comes from.
-
-    Raises:
-        InvalidRequestError: Something about it is wrong; the error names the field.
+        spec: What the policy consumes and produces.
+        version: What every answer carries.
+        max_batch_size: Most observations in a request.
     """
-    if request.HasField("action_mask"):
-        raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
-    if request.state:
-        expected = "no bytes, since this policy has no memory"
-        raise InvalidRequestError("state", expected, f"{len(request.state)} bytes")
-    mode = request.mode
-    if mode not in _MODES:
-        raise InvalidRequestError("mode", "a known ActMode", str(mode))
-    outputs = frozenset(request.outputs) or _DEFAULT_OUTPUTS
-    if not outputs <= _OUTPUTS:
-        raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(sorted(outputs - _OUTPUTS)))
-    observation, has_batch_axis = _observation(request.observation, spec)
-    rows = len(observation)
-    if rows > max_batch_size:
-        raise InvalidRequestError("observation", f"at most {max_batch_size} observations", f"{rows}")
-    greedy = mode == _GREEDY
-    if greedy:
-        drawn = np.zeros((rows, spec.noise_size), np.float32)
-    else:
-        generator = noise.seeded(request.seed) if request.HasField("seed") else randomness
-        drawn = noise.draw(generator, spec, rows)
-    return Query({"observation": observation, "noise": drawn}, has_batch_axis, greedy, outputs)
+
+    def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion, max_batch_size: int) -> None:
+        self._spec = spec
+        self._version = version
+        self._max_batch_size = max_batch_size
+        dtype = spec.observation_space.dtype
+        self._dtype = dtype
+        self._is_float = dtype.kind == "f"
+        # Where the graph takes the bytes as they come, and the only check on values is that they are finite.
+        self._takes_bytes = isinstance(spec.observation_space, Box) and graph_dtype(dtype) == dtype
+        # By (DataType, shape) of layouts that are right: whether there is a batch axis, and the length in bytes.
+        self._layouts: dict[tuple[int, tuple[int, ...]], tuple[bool, int]] = {}
+        self._shape = (-1, *spec.observation_space.shape)
+        # By (rows, or None for a single observation, and outputs).
+        self._templates: dict[tuple[int | None, frozenset[int]], bytes] = {}
+        self._noise = _FreshNoise(spec)
+
+    def decode(self, request: service_pb2.ActRequest) -> Query:
+        """Checks a request against the spec, and draws its noise.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
+        """
+        if request.HasField("action_mask"):
+            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
+        if request.state:
+            raise InvalidRequestError(
+                "state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes"
+            )
+        mode = request.mode
+        if mode not in _MODES:
+            raise InvalidRequestError("mode", "a known ActMode", str(mode))
+        outputs = frozenset(request.outputs) or _DEFAULT_OUTPUTS
+        if not outputs <= _OUTPUTS:
+            unknown = sorted(outputs - _OUTPUTS)
+            raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
+        observation, has_batch_axis = self._observation(request.observation)
+        if request.HasField("seed"):
+            drawn = noise.draw(noise.seeded(request.seed), self._spec, len(observation))
+        else:
+            drawn = self._noise.take(len(observation))
+        return Query({"observation": observation, "noise": drawn}, has_batch_axis, mode == _GREEDY, outputs)
+
+    def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> service_pb2.ActResponse:
+        """The engine's answer as the response to a request."""
+        arrays = answer
+        if query.greedy:
+            arrays = {**arrays, "action": arrays["greedy_action"]}
+            if _LOG_PROB in query.outputs:
+                arrays["log_prob"] = greedy_log_prob(self._spec.distribution, arrays)
+        if arrays["action"].dtype != self._spec.action_space.dtype:
+            actions = {name: self._spec.from_graph(arrays[name]) for name in ("action", "greedy_action")}
+            arrays = {**arrays, **actions}
+        key = (len(arrays["action"]) if query.has_batch_axis else None, query.outputs)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._new_template(query, arrays)
+            if len(self._templates) < _MOST_LAYOUTS:
+                self._templates[key] = template
+        response = service_pb2.ActResponse.FromString(template)
+        for name, tensor in self._tensors(response, query.outputs):
+            tensor.data = arrays[name].tobytes()
+        return response
+
+    def _new_template(self, query: Query, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+        """A response with everything but the tensors' data, which is all that changes from call to call."""
+        response = service_pb2.ActResponse(policy=self._version)
+        for name, tensor in self._tensors(response, query.outputs):
+            array = arrays[name]
+            write_tensor(tensor, array if query.has_batch_axis else array.reshape(array.shape[1:]))
+            tensor.ClearField("data")
+        return response.SerializeToString()
+
+    def _tensors(
+        self, response: service_pb2.ActResponse, outputs: frozenset[int]
+    ) -> Iterator[tuple[str, tensors_pb2.Tensor]]:
+        yield "action", response.action
+        if _LOG_PROB in outputs:
+            yield "log_prob", response.log_prob
+        if _ENTROPY in outputs:
+            yield "entropy", response.entropy
+        if _GREEDY_ACTION in outputs:
+            yield "greedy_action", response.greedy_action
+        if _DISTRIBUTION in outputs:
+            parameters = getattr(response.distribution, self._spec.distribution.value)
+            for name in self._spec.distribution.parameters:
+                yield name, getattr(parameters, name)
+
+    def _observation(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
+        tensor = value.tensor
+        has_batch_axis, size = self._layouts.get((tensor.dtype, tuple(tensor.shape)), (False, -1))
+        data = tensor.data
+        if len(data) != size:
+            return self._check(value)
+        array = np.frombuffer(data, self._dtype)
+        # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
+        if self._is_float and not math.isfinite(array.dot(array)):
+            return self._check(value)
+        return array.reshape(self._shape), has_batch_axis
+
+    def _check(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
+        kind = value.WhichOneof("kind")
+        if kind != "tensor":
+            raise InvalidRequestError("observation", "a tensor", kind or "nothing")
+        array = decode_tensor(value.tensor, "observation.tensor")
+        batch, has_batch_axis = self._spec.observation_space.batched(array)
+        if len(batch) > self._max_batch_size:
+            raise InvalidRequestError("observation", f"at most {self._max_batch_size} observations", f"{len(batch)}")
+        with np.errstate(over="ignore"):
+            graph = self._spec.to_graph(batch)
+        if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
+            expected = f"numbers within the range of {graph.dtype}"
+            raise InvalidRequestError("observation", expected, f"{np.abs(batch).max()}")
+        if self._takes_bytes and len(self._layouts) < _MOST_LAYOUTS:
+            self._layouts[value.tensor.dtype, tuple(value.tensor.shape)] = (has_batch_axis, array.nbytes)
+        return graph, has_batch_axis
 
 
-def encode(
-    query: Query, answer: Mapping[str, NDArray[Any]], spec: PolicySpec, version: policy_pb2.PolicyVersion
-) -> service_pb2.ActResponse:
-    """The engine's answer as the response to a request."""
-    arrays = dict(answer)
-    if query.greedy:
-        arrays["action"] = arrays["greedy_action"]
-        if _LOG_PROB in query.outputs:
-            arrays["log_prob"] = greedy_log_prob(spec.distribution, arrays)
-    if not query.has_batch_axis:
-        arrays = {name: array.reshape(array.shape[1:]) for name, array in arrays.items()}
-    response = service_pb2.ActResponse(policy=version)
-    write_tensor(response.action, spec.from_graph(arrays["action"]))
-    if _LOG_PROB in query.outputs:
-        write_tensor(response.log_prob, arrays["log_prob"])
-    if _ENTROPY in query.outputs:
-        write_tensor(response.entropy, arrays["entropy"])
-    if _GREEDY_ACTION in query.outputs:
-        write_tensor(response.greedy_action, spec.from_graph(arrays["greedy_action"]))
-    if _DISTRIBUTION in query.outputs:
-        write_distribution(response.distribution, spec.distribution, arrays)
-    return response
+class _FreshNoise:
+    """Noise for requests without a seed, drawn ahead: many rows at once take hardly longer than one."""
 
+    def __init__(self, spec: PolicySpec) -> None:
+        self._spec = spec
+        self._generator = noise.seeded(None)
+        self._rows = noise.draw(self._generator, spec, 0)
+        self._used = 0
 
-def _observation(value: Any, spec: PolicySpec) -> tuple[NDArray[Any], bool]:
-    kind = value.WhichOneof("kind")
-    if kind != "tensor":
-        raise InvalidRequestError("observation", "a tensor", kind or "nothing")
-    batch, has_batch_axis = spec.observation_space.batched(decode_tensor(value.tensor, "observation.tensor"))
-    with np.errstate(over="ignore"):
-        graph = spec.to_graph(batch)
-    if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
-        raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", f"{np.abs(batch).max()}")
-    return graph, has_batch_axis
+    def take(self, rows: int) -> NDArray[np.float32]:
+        """The next ``rows`` rows."""
+        start = self._used
+        if start + rows > len(self._rows):
+            self._rows = noise.draw(self._generator, self._spec, max(rows, _NOISE_AHEAD))
+            start = 0
+        self._used = start + rows
+        return self._rows[start : self._used]

@@ -2,6 +2,9 @@
 
 Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch. There
 is no timer to tune; an idle server answers at once, and a busy one batches as much as it must.
+
+An engine that answers in less time than a hand-over to a thread takes has no use for a queue: nothing can arrive while
+it holds the event loop. It runs there, request by request.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ __all__ = ["Batcher", "warm_up"]
 Arrays = Mapping[str, NDArray[Any]]
 
 # A run this short may hold up the event loop: handing it to a thread and back would take about as long.
-_INLINE_SECONDS = 250e-6
+_INLINE_SECONDS = 100e-6
 _WARM_UP_RUNS = 3
 _RETRY_SECONDS = 0.1
 
@@ -68,7 +71,7 @@ class Batcher:
 
     Args:
         engine: The engine; nobody else may use it.
-        inline_rows: Batches of up to so many rows run on the event loop, larger ones in a thread of their own.
+        inline_rows: Requests of up to so many rows run at once on the event loop, larger ones in a thread of their own.
         max_rows: Most rows in a batch.
         max_queued: Most rows waiting.
     """
@@ -82,6 +85,16 @@ class Batcher:
         self._queued_rows = 0
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
+
+    def run_now(self, inputs: Arrays) -> Arrays | None:
+        """The answer, if the request is small enough and the engine free; None if it must be submitted.
+
+        Args:
+            inputs: As for :meth:`submit`.
+        """
+        if self._running or len(inputs["noise"]) > self._inline_rows:
+            return None
+        return self._engine.act(inputs)
 
     async def submit(self, inputs: Arrays) -> Arrays:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
@@ -126,18 +139,8 @@ class Batcher:
         if not batch:
             self._running = False
             return
-        inputs = _join(batch)
-        if len(inputs["noise"]) > self._inline_rows:
-            loop = asyncio.get_running_loop()
-            running = loop.run_in_executor(self._thread, self._engine.act, inputs)
-            running.add_done_callback(partial(self._finish, batch))
-            return
-        finished: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
-        try:
-            finished.set_result(self._engine.act(inputs))
-        except Exception as error:  # whatever the engine raises is the callers' to report
-            finished.set_exception(error)
-        self._finish(batch, finished)
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.act, _join(batch))
+        running.add_done_callback(partial(self._finish, batch))
 
     def _take(self) -> dict[asyncio.Future[Arrays], Arrays]:
         batch: dict[asyncio.Future[Arrays], Arrays] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
@@ -157,7 +159,9 @@ async def _run(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    np.seterr(over="ignore")  # requests are checked for what overflows; a warning in the log would tell nobody
     async with serving(config) as server:
+        gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:
             _write_whole(config.port_file, f"{server.port}\n")
         print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)

@@ -12,11 +12,9 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from pgkeras import noise
 from pgkeras.errors import PolicyServiceError, ServerFailedError, SpecMismatchError
 from pgkeras.status import DETAILS_KEY, encode_error
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras_serving import act
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.store import Store
 
@@ -68,13 +66,11 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
 
     def __init__(self, store: Store, config: ServerConfig) -> None:
         self._store = store
-        self._max_batch_size = config.max_batch_size
         self._limits = service_pb2.Limits(
             max_batch_size=config.max_batch_size,
             max_receive_message_bytes=config.max_message_bytes,
             max_send_message_bytes=config.max_message_bytes,
         )
-        self._randomness = noise.seeded(None)
 
     @_answers
     async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
@@ -85,9 +81,9 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
                 f"policy {policy.version.name!r} version {policy.version.version} has spec {policy.version.spec_hash}, "
                 f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
             )
-        query = act.decode(request, policy.spec, self._max_batch_size, self._randomness)
-        answer = await policy.batcher.submit(query.inputs)
-        return act.encode(query, answer, policy.spec, policy.version)
+        query = policy.edge.decode(request)
+        answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs)
+        return policy.edge.encode(query, answer)
 
     @_answers
     async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802

@@ -16,9 +16,9 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
-from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2
 from pgkeras.wire import encode_spec
+from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
 
@@ -32,16 +32,32 @@ class LoadedPolicy:
     """A version that is ready.
 
     Args:
-        spec: What it consumes and produces.
+        edge: What decodes its requests and encodes its answers.
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
     """
 
-    spec: PolicySpec
+    edge: Edge
     batcher: Batcher
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
+
+
+class _Table:
+    """Everything that is ready, by name, then by version, both ascending; and the newest version of each name.
+
+    The empty name stands for the only policy, if there is only one.
+    """
+
+    def __init__(self, policies: Mapping[str, Mapping[int, LoadedPolicy]]) -> None:
+        self.policies = policies
+        self.newest = {name: found[max(found)] for name, found in policies.items()}
+        if len(policies) == 1:
+            (self.newest[""],) = self.newest.values()
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in self.policies.items())
 
 
 class Store:
@@ -56,8 +72,7 @@ class Store:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        # By name, then by version, both ascending. Replaced as a whole, never changed, so that a reader needs no lock.
-        self._policies: Mapping[str, Mapping[int, LoadedPolicy]] | None = None
+        self._table = _Table({})  # replaced as a whole, never changed, so that a reader needs no lock
 
     def load(self) -> None:
         """Loads every version under the root; blocks. One that is broken is reported in the log and left out.
@@ -78,7 +93,7 @@ class Store:
                 policies.setdefault(path.parent.name, {})[int(path.name)] = policy
         if not policies:
             raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(failures)}")
-        self._policies = policies
+        self._table = _Table(policies)
 
     def close(self) -> None:
         """Lets go of every policy's thread."""
@@ -87,7 +102,7 @@ class Store:
 
     def policies(self) -> list[LoadedPolicy]:
         """Everything that is ready, by name, then by version."""
-        return [policy for found in (self._policies or {}).values() for policy in found.values()]
+        return [policy for found in self._table.policies.values() for policy in found.values()]
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
         """The policy that a reference means: its newest version unless it names one; the only policy if it names none.
@@ -96,26 +111,24 @@ class Store:
             PolicyNotFoundError: There is none such; the message lists what there is.
             ServerUnavailableError: Nothing is loaded yet.
         """
-        if self._policies is None:
-            raise ServerUnavailableError("the server is still loading its policies; try again in a moment")
-        if not ref.name and len(self._policies) > 1:
-            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {self._inventory()}")
-        found = self._policies.get(ref.name) if ref.name else next(iter(self._policies.values()))
-        if found is None:
-            raise PolicyNotFoundError(f"no policy {ref.name!r}; there is: {self._inventory()}")
+        table, name = self._table, ref.name
         select = ref.WhichOneof("select")
-        if select is None:
-            return found[max(found)]
-        policy = found.get(ref.version) if select == "version" else None
+        newest = table.newest.get(name)
+        if newest is not None and select is None:
+            return newest
+        if not table.policies:
+            raise ServerUnavailableError("the server is still loading its policies; try again in a moment")
+        if newest is None and not name:
+            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {table}")
+        if newest is None:
+            raise PolicyNotFoundError(f"no policy {name!r}; there is: {table}")
+        name = newest.version.name
+        if select == "label":
+            raise PolicyNotFoundError(f"policy {name!r} has no label {ref.label!r}; there is: {table}")
+        policy = table.policies[name].get(ref.version)
         if policy is None:
-            wanted = f"version {ref.version}" if select == "version" else f"label {ref.label!r}"
-            name = ref.name or next(iter(self._policies))
-            raise PolicyNotFoundError(f"policy {name!r} has no {wanted}; there is: {self._inventory()}")
+            raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {table}")
         return policy
-
-    def _inventory(self) -> str:
-        policies = self._policies or {}
-        return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in policies.items())
 
     def _load_version(self, path: Path) -> LoadedPolicy:
         bundle = bundles.open_bundle(path)
@@ -129,7 +142,8 @@ class Store:
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        return LoadedPolicy(bundle.spec, batcher, identity, description)
+        edge = Edge(bundle.spec, identity, self._config.max_batch_size)
+        return LoadedPolicy(edge, batcher, identity, description)
 
 
 def _version_directories(root: Path) -> list[Path]:

@@ -87,7 +87,8 @@ def test_categorical_is_the_inverse_distribution_function() -> None:
 @pytest.mark.parametrize("spread", [0.0, 1.0, 20.0])
 def test_no_noise_falls_off_either_end(n: int, spread: float) -> None:
     logits = np.random.default_rng(n).normal(0, spread, (200, n)).astype(np.float32)
-    for u in (0.0, float(LAST_UNIFORM)):
+    # 1 is no noise of ours, but may be a caller's who rounds otherwise.
+    for u in (0.0, float(LAST_UNIFORM), 1.0):
         index = Categorical(n).sample(tf.constant(logits), tf.fill([200, 1], np.float32(u))).numpy()
         assert index.min() >= 0
         assert index.max() < n
@@ -98,7 +99,7 @@ def test_no_noise_falls_off_either_end(n: int, spread: float) -> None:
 def test_an_action_of_probability_zero_is_never_drawn(impossible: list[int]) -> None:
     logits = np.zeros(4)
     logits[impossible] = -1e9
-    u = np.concatenate([[0.0, 2.0**-24, LAST_UNIFORM, 1 - 2.0**-23], np.linspace(0, LAST_UNIFORM, 5000)])
+    u = np.concatenate([[0.0, 2.0**-24, LAST_UNIFORM, 1 - 2.0**-23, 1.0], np.linspace(0, LAST_UNIFORM, 5000)])
     assert not set(draw_categorical(logits, u).tolist()) & set(impossible)
 
 

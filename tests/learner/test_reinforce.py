@@ -251,7 +251,7 @@ def play_tree(policy: Policy, generator: np.random.Generator, episodes: int) -> 
 @pytest.mark.parametrize("entropy_bonus", [0.0, 0.3])
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bonus: float, jit_compile: bool) -> None:
-    policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 9], Discrete(3))
+    policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 11], Discrete(3))
     values = advantages(trajectory, 0.9, "leave-one-out").values
     expected = gradients_by_loops(policy, trajectory, values, entropy_bonus)
     before = policy.weights()
@@ -264,12 +264,12 @@ def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bon
 
 
 def test_metrics_are_of_real_steps() -> None:
-    policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 9], Discrete(3))
+    policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 11], Discrete(3))
     values = advantages(trajectory, 0.9).values
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
     e = np.exp(trajectory.observations[trajectory.mask] @ kernel + bias)
     p = e / e.sum(axis=1, keepdims=True)
-    log_p = np.log(p[np.arange(16), trajectory.samples[trajectory.mask]])
+    log_p = np.log(p[np.arange(18), trajectory.samples[trajectory.mask]])
     for jit_compile in (False, True):
         step = TrainStep(policy, keras.optimizers.SGD(0.0), jit_compile=jit_compile)
         metrics = step(trajectory, values)
@@ -281,7 +281,7 @@ def test_metrics_are_of_real_steps() -> None:
 def test_padding_contributes_nothing(action_space: Space) -> None:
     weights = []
     for garbage in (0.0, 1e30, np.nan):
-        policy, trajectory = policy_of(action_space), batch([5, 2, 9], action_space, garbage=garbage)
+        policy, trajectory = policy_of(action_space), batch([5, 2, 11], action_space, garbage=garbage)
         values = advantages(trajectory, 0.9, "time", rescale=True).values
         TrainStep(policy, keras.optimizers.SGD(0.1))(trajectory, values)
         weights.append(policy.weights())
@@ -292,7 +292,7 @@ def test_padding_contributes_nothing(action_space: Space) -> None:
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
 def test_a_step_on_a_batch_is_the_mean_of_its_episodes_steps(action_space: Space) -> None:
-    trajectory = batch([5, 2, 9, 1], action_space)
+    trajectory = batch([5, 2, 11, 1], action_space)
     values = advantages(trajectory, 0.9).values
 
     def moved(some: Trajectory, advantage: np.ndarray) -> np.ndarray:
@@ -325,7 +325,7 @@ def test_a_gaussian_step_by_hand() -> None:
 
 
 def test_clipping_keeps_the_direction_and_limits_the_norm() -> None:
-    trajectory = batch([5, 2, 9], Discrete(3))
+    trajectory = batch([5, 2, 11], Discrete(3))
     values = advantages(trajectory, 0.9).values
     exact = gradients_by_loops(policy_of(Discrete(3)), trajectory, values)
     norm = np.sqrt(sum((g**2).sum() for g in exact))
@@ -355,7 +355,7 @@ def test_xla_takes_the_same_steps(action_space: Space) -> None:
         step = TrainStep(
             policy, keras.optimizers.Adam(0.01), clip_norm=0.5, entropy_bonus=0.01, jit_compile=jit_compile
         )
-        for seed, lengths in enumerate([[5, 2, 9], [1], [8, 8], [3, 30]]):
+        for seed, lengths in enumerate([[5, 2, 11], [1], [8, 8], [3, 30]]):
             trajectory = batch(lengths, action_space, seed)
             step(trajectory, advantages(trajectory, 0.9, "leave-one-out").values)
         weights.append(policy.weights())

@@ -74,26 +74,41 @@ def test_what_queues_during_a_run_is_the_next_batch():
     assert len(engine.threads) == 1
 
 
-def test_a_fast_engine_runs_on_the_loop_and_batches_what_came_in_one_turn():
+def test_a_fast_engine_answers_small_requests_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
         batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100)
-        await asyncio.gather(*(batcher.submit(rows(i)) for i in range(8)))
-        on_loop = set(engine.threads)
-        await batcher.submit(rows(*range(9)))
-        batcher.close()
-        return engine, on_loop
+        answer = batcher.run_now(rows(*range(8)))
+        assert batcher.run_now(rows(*range(9))) is None
+        return engine, answer
 
-    engine, on_loop = asyncio.run(main())
-    assert engine.batches == [8, 9]
-    assert on_loop == {threading.main_thread()}
-    assert len(engine.threads) == 2, "a batch of more than inline_rows goes to the thread"
+    engine, answer = asyncio.run(main())
+    assert answer["action"].tolist() == [10 * i for i in range(8)]
+    assert engine.batches == [8]
+    assert engine.threads == {threading.main_thread()}
+
+
+def test_a_small_request_waits_for_a_large_one_that_runs():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100)
+        large = asyncio.create_task(batcher.submit(rows(1, 2)))
+        await until(lambda: engine.batches == [2])
+        assert batcher.run_now(rows(3)) is None, "an engine serves one batch at a time"
+        small = asyncio.create_task(batcher.submit(rows(3)))
+        await settle()
+        assert engine.batches == [2]
+        engine.go.release(3)
+        answers = [(await task)["action"].tolist() for task in (large, small)]
+        return [*answers, batcher.run_now(rows(4))["action"].tolist()]
+
+    assert asyncio.run(main()) == [[10, 20], [30], [40]]
 
 
 def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=100, max_rows=5, max_queued=100)
+        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100)
         answers = await asyncio.gather(*(batcher.submit(rows(i, i)) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
@@ -129,19 +144,19 @@ def test_a_cancelled_request_leaves_the_queue():
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
+        waiting = asyncio.create_task(batcher.submit(rows(6)))
         leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
         await settle()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # would not fit beside it
+        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
-        await running
-        answer = (await staying)["action"].tolist()
+        answers = [(await task)["action"].tolist() for task in (running, waiting, staying)]
         batcher.close()
-        return engine.batches, answer
+        return engine.batches, answers
 
-    assert asyncio.run(main()) == ([1, 3], [70, 80, 90])
+    assert asyncio.run(main()) == ([1, 4], [[0], [60], [70, 80, 90]])
 
 
 def test_a_request_cancelled_while_it_runs_harms_nobody():

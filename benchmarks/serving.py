@@ -1,0 +1,240 @@
+"""Serving, against the ceiling: a bare ``grpc.aio`` echo server in the same run.
+
+The two servers take turns, many short rounds each, so that a drift of the machine cancels; a ratio is the median over
+rounds of (ours / echo). The client is gRPC's C core in a process of its own, sending ready bytes.
+
+    python -m benchmarks.serving [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import timeit
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.act import Edge
+from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.store import Store
+
+from pgkeras import bundle, engines, noise
+from pgkeras.v1 import service_pb2, tensors_pb2
+from pgkeras.wire import encode_tensor
+
+_EXPORT = """
+import sys
+from pathlib import Path
+import numpy as np
+from pgkeras.export import export_policy
+from pgkeras.policy import Policy
+from pgkeras.spaces import Box, Discrete
+observations = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
+export_policy(Policy(observations, Discrete(2), hidden=(64, 64)), Path(sys.argv[1]), "mlp", {})
+"""
+
+_TARGETS = {"ratio": 0.8, "observations/s": 120_000, "ready s": 1.0, "RSS MB": 120, "act us": 25}
+
+
+class Process:
+    """A server under load, and what it costs."""
+
+    def __init__(self, *command: str) -> None:
+        arguments = [sys.executable, "-m", *command]
+        self.popen = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def line(self) -> str:
+        """The next line that it prints."""
+        assert self.popen.stdout is not None
+        return self.popen.stdout.readline().strip()
+
+    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Sends an order and waits for its result."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(json.dumps(order) + "\n")
+        self.popen.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.line())
+        return answer
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far, of all its threads."""
+        fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def rss_mb(self) -> float:
+        """Resident memory, in MiB."""
+        status = Path(f"/proc/{self.popen.pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+@contextlib.contextmanager
+def started(*command: str) -> Iterator[Process]:
+    process = Process(*command)
+    try:
+        yield process
+    finally:
+        process.popen.kill()
+        process.popen.communicate()
+
+
+def act_request(rows: int | None) -> bytes:
+    shape = (4,) if rows is None else (rows, 4)
+    observation = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return service_pb2.ActRequest(observation=tensors_pb2.Value(tensor=encode_tensor(observation))).SerializeToString()
+
+
+def seconds_until_ready(root: Path) -> float:
+    """From spawning the process until health says SERVING."""
+    with tempfile.TemporaryDirectory() as scratch:
+        port_file = Path(scratch) / "port"
+        start = time.perf_counter()
+        with started("pgkeras", "serve", str(root), "--port", "0", "--port-file", str(port_file)):
+            while not port_file.exists():
+                time.sleep(0.002)
+            with grpc.insecure_channel(f"127.0.0.1:{int(port_file.read_text())}") as channel:
+                check = health_pb2_grpc.HealthStub(channel).Check
+                while check(health_pb2.HealthCheckRequest()).status != health_pb2.HealthCheckResponse.SERVING:
+                    time.sleep(0.002)
+            return time.perf_counter() - start
+
+
+def compare(load: Process, servers: dict[str, tuple[Process, str]], rows: int | None, in_flight: int,
+            rounds: int, seconds: float) -> dict[str, Any]:  # fmt: skip
+    """Calls a second of both servers, in turns."""
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    calls = dict.fromkeys(servers, 0)
+    cpu = dict.fromkeys(servers, 0.0)
+    p50: dict[str, list[float]] = {name: [] for name in servers}
+    for turn in range(rounds):
+        for name in sorted(servers, reverse=bool(turn % 2)):
+            server, target = servers[name]
+            before = server.cpu_seconds()
+            order = {"target": target, "payload": act_request(rows).hex(), "in_flight": in_flight, "seconds": seconds}
+            answer = load.ask(order)
+            cpu[name] += server.cpu_seconds() - before
+            calls[name] += answer["calls"]
+            rates[name].append(answer["calls"] / answer["seconds"])
+            p50[name].append(answer["p50"])
+    ratios = [ours / echo for ours, echo in zip(rates["pgkeras"], rates["echo"], strict=True)]
+    return {
+        "in_flight": in_flight,
+        "rows": rows or 1,
+        "ratio": statistics.median(ratios),
+        "ratio_quartiles": statistics.quantiles(ratios, n=4)[::2],
+        **{f"{name}_calls_per_second": statistics.median(rates[name]) for name in servers},
+        **{f"{name}_best_calls_per_second": max(rates[name]) for name in servers},
+        **{f"{name}_cpu_us_per_call": cpu[name] / calls[name] * 1e6 for name in servers},
+        **{f"{name}_p50_ms": statistics.median(p50[name]) * 1e3 for name in servers},
+    }
+
+
+def in_process(root: Path) -> dict[str, float]:
+    """Microseconds for one observation: the engine alone, and from request bytes to response bytes."""
+    found = bundle.open_bundle(bundle.find(root))
+    engine = engines.load(found)
+    generator = noise.seeded(0)
+    inputs = {"observation": np.zeros((1, 4), np.float32), "noise": noise.draw(generator, found.spec, 1)}
+    store = Store(ServerConfig(root))
+    store.load()
+    edge = Edge(found.spec, store.policies()[0].version, 4096)
+    payload = act_request(None)
+
+    def whole() -> bytes:
+        query = edge.decode(service_pb2.ActRequest.FromString(payload))
+        return edge.encode(query, engine.act(query.inputs)).SerializeToString()
+
+    best = {
+        "engine": min(timeit.repeat(lambda: engine.act(inputs), number=1000, repeat=20)) * 1e3,
+        "decode_act_encode": min(timeit.repeat(whole, number=1000, repeat=20)) * 1e3,
+    }
+    store.close()
+    return best
+
+
+def measure(rounds: int, seconds: float) -> dict[str, Any]:
+    with contextlib.ExitStack() as stack:
+        root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        subprocess.run([sys.executable, "-c", _EXPORT, str(root)], check=True, stderr=subprocess.DEVNULL)
+        ready = [seconds_until_ready(root) for _ in range(5)]
+        ours = stack.enter_context(started("pgkeras", "serve", str(root), "--port", "0"))
+        target = ours.line().rsplit(" ", 1)[1]
+        rss_idle = ours.rss_mb()
+        servers = {}
+        for rows in (None, 64):
+            with grpc.insecure_channel(target) as channel:
+                response = channel.unary_unary("/pgkeras.v1.PolicyService/Act")(act_request(rows))
+            echo = stack.enter_context(started("benchmarks.echo", response.hex()))
+            servers[rows] = {"pgkeras": (ours, target), "echo": (echo, f"127.0.0.1:{echo.line()}")}
+        load = stack.enter_context(started("benchmarks.load"))
+        cases = [(None, 1), (None, 8), (None, 64), (64, 8)]
+        unary = [compare(load, servers[rows], rows, n, rounds, seconds) for rows, n in cases]
+        return {
+            "unary": unary[:3],
+            "batch_64": unary[3] | {"observations_per_second": unary[3]["pgkeras_calls_per_second"] * 64},
+            "ready_seconds": statistics.median(ready),
+            "rss_mb_idle": rss_idle,
+            "rss_mb_loaded": ours.rss_mb(),
+            "in_process_us": in_process(root),
+            "load_average": Path("/proc/loadavg").read_text().split()[:3],
+            "machine": f"{platform.machine()}, {len(_cpus())} CPUs",
+            "versions": {"python": platform.python_version()}
+            | {name: metadata.version(name) for name in ("pgkeras", "grpcio", "protobuf", "numpy", "ai-edge-litert")},
+        }
+
+
+def _cpus() -> set[str]:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return {line for line in lines if line.startswith("processor")}
+
+
+def report(result: dict[str, Any]) -> str:
+    lines = [
+        "in flight  rows   ours calls/s   echo calls/s   ratio (quartiles)     CPU us/call ours, echo   p50 ms ours"
+    ]
+    for case in [*result["unary"], result["batch_64"]]:
+        low, high = case["ratio_quartiles"]
+        lines.append(
+            f"{case['in_flight']:>9}  {case['rows']:>4}  {case['pgkeras_calls_per_second']:>13,.0f}  "
+            f"{case['echo_calls_per_second']:>13,.0f}   {case['ratio']:.2f} ({low:.2f} to {high:.2f})   "
+            f"{case['pgkeras_cpu_us_per_call']:>12.0f}, {case['echo_cpu_us_per_call']:.0f}"
+            f"   {case['pgkeras_p50_ms']:>16.2f}"
+        )
+    act = result["in_process_us"]
+    batch, limit = result["batch_64"]["observations_per_second"], _TARGETS
+    memory = f"{result['rss_mb_idle']:.0f} MB idle, {result['rss_mb_loaded']:.0f} MB after load"
+    times = f"engine {act['engine']:.1f} us, decode + act + encode {act['decode_act_encode']:.1f} us"
+    lines.append(f"batch 64 at 8 in flight: {batch:,.0f} observations/s (target {limit['observations/s']:,})")
+    lines.append(f"ready in {result['ready_seconds']:.2f} s (target {limit['ready s']}), {memory} ({limit['RSS MB']})")
+    lines.append(f"in process, one observation: {times} (target {limit['act us']})")
+    lines.append(f"ratio target {limit['ratio']}; load average {' '.join(result['load_average'])}; {result['machine']}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each server (default 20)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
+    options = parser.parse_args()
+    result = measure(options.rounds, options.seconds)
+    print(report(result))
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

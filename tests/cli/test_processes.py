@@ -1,0 +1,189 @@
+"""What only real processes show: what is imported, signals, missing packages, completion, the quickstart."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgkeras import bundle, runs
+from tests.cli.conftest import Finished, blocking, environment, python
+
+_HEAVY = ("tensorflow", "keras", "grpc", "gymnasium", "matplotlib", "ai_edge_litert", "rich")
+
+
+def test_help_is_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['pgkeras', '--help']\n"
+        "from pgkeras.cli import main\n"
+        "try: main()\n"
+        f"finally: print('loaded:', [m for m in {_HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    result = python("-c", code, cwd=tmp_path)
+    assert result.returncode == 0
+    assert result.stdout.startswith("Usage: pgkeras ")
+    assert "loaded: []" in result.stderr
+
+
+def test_help_of_train_is_light(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['pgkeras', 'train', '--help']\n"
+        "from pgkeras.cli import main\n"
+        "try: main()\n"
+        f"finally: print('loaded:', [m for m in {_HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    result = python("-c", code, cwd=tmp_path)
+    assert (result.returncode, "loaded: []" in result.stderr) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "extra"),
+    [
+        ("tensorflow", ["train", "CartPole-v1"], "train"),
+        ("gymnasium", ["train", "CartPole-v1"], "train"),
+        ("rich", ["train", "CartPole-v1"], "train"),
+        ("tensorflow", ["export", "RUN"], "train"),
+        ("matplotlib", ["plot", "RUN"], "train"),
+        ("gymnasium", ["evaluate", "MODELS"], "train"),
+        ("ai_edge_litert", ["evaluate", "MODELS", "--engine", "litert"], "serve"),
+    ],
+)
+def test_a_missing_package_is_named_with_the_command_that_installs_it(
+    finished: Finished, tmp_path: Path, module: str, arguments: list[str], extra: str
+) -> None:
+    places = {"RUN": str(finished.run), "MODELS": str(finished.models)}
+    steps = ["--steps", "1", "--set", "hidden=4"] if arguments[0] == "train" else []
+    given = [places.get(argument, argument) for argument in arguments] + steps
+    result = python(*blocking(module, *given), cwd=tmp_path)
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+    assert f'pip install "pgkeras[{extra}]"' in result.stderr
+    assert re.search(rf"Error: {module.replace('_', '.')} is needed to", result.stderr)
+
+
+def test_evaluate_needs_no_tensorflow(finished: Finished, tmp_path: Path) -> None:
+    result = python(*blocking("tensorflow", "evaluate", finished.models, "--json", "--episodes", 2), cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["episodes"], report["env_id"]) == (2, "CartPole-v1")
+
+
+def interrupted(number: int, tmp_path: Path) -> tuple[int, str, str]:
+    """Starts a training, sends the signal once it is under way; gives the exit code and the output."""
+    arguments = ["train", "CartPole-v1", "--steps", "1000000000", "--stop-return", "1000000", "--out", "run"]
+    arguments += ["--set", "hidden=8", "--set", "envs=2", "--set", "episodes=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pgkeras", *arguments],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        metrics = tmp_path / "run" / runs.METRICS
+        while process.poll() is None and not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.01)
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    return process.returncode, stdout, stderr
+
+
+def test_ctrl_c_ends_the_epoch_exports_and_says_how_to_go_on(tmp_path: Path) -> None:
+    code, stdout, stderr = interrupted(signal.SIGINT, tmp_path)
+    assert code == 130, stderr
+    assert "Traceback" not in stderr
+    assert "Exported: saved_models/cartpole-v1/1" in stdout
+    found = bundle.open_bundle(bundle.find(tmp_path / "saved_models"))
+    metrics = runs.read_metrics(tmp_path / "run")
+    summary = runs.read_summary(tmp_path / "run")
+    assert summary["epochs"] == len(metrics) == found.provenance["results"]["epochs"]
+    with np.load(tmp_path / "run" / runs.CHECKPOINT) as checkpoint:
+        assert checkpoint["counters"][0] == len(metrics)
+    advice = re.search(r"Go on with: pgkeras (train --resume .*)", stderr)
+    assert advice
+    resumed = python("-m", "pgkeras", *advice[1].split(), "--steps", summary["env_steps"] + 1, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    after = runs.read_metrics(tmp_path / "run")
+    assert after[: len(metrics)] == metrics
+    assert len(after) == len(metrics) + 1
+    assert "Exported: saved_models/cartpole-v1/2" in resumed.stdout
+
+
+def test_sigterm_ends_the_epoch_too(tmp_path: Path) -> None:
+    code, stdout, stderr = interrupted(signal.SIGTERM, tmp_path)
+    assert code == 128 + signal.SIGTERM, stderr
+    assert "Exported: " in stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(tmp_path: Path, shell: str) -> None:
+    result = python("-m", "pgkeras", cwd=tmp_path, _PGKERAS_COMPLETE=f"{shell}_source")
+    assert result.returncode == 0
+    assert "_PGKERAS_COMPLETE" in result.stdout
+    assert "pgkeras" in result.stdout
+
+
+def test_completion_of_commands_and_options(tmp_path: Path) -> None:
+    def complete(words: str, index: int) -> list[str]:
+        extra = {"_PGKERAS_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(index)}
+        result = python("-m", "pgkeras", cwd=tmp_path, **extra)
+        return [line.partition(",")[2] for line in result.stdout.splitlines()]
+
+    assert complete("pgkeras tr", 1) == ["train"]
+    assert complete("pgkeras train --time", 2) == ["--time-limit"]
+    assert complete("pgkeras train --baseline le", 3) == ["leave-one-out"]
+    assert set(complete("pgkeras ", 1)) >= {"train", "evaluate", "serve", "quickstart"}
+
+
+def test_no_such_command_and_no_command(tmp_path: Path) -> None:
+    result = python("-m", "pgkeras", "tarin", cwd=tmp_path)
+    assert (result.returncode, "No such command 'tarin'" in result.stderr) == (2, True)
+    result = python("-m", "pgkeras", cwd=tmp_path)
+    assert result.returncode == 2
+    assert "Commands:" in result.stdout + result.stderr
+
+
+def test_quickstart(tmp_path: Path) -> None:
+    result = python("-m", "pgkeras", "quickstart", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout
+    assert [line for line in text.splitlines() if re.match(r"\d/4  ", line)] != []
+    learnt = re.search(r"Learnt to balance for (\d+) of 500 steps", text)
+    assert learnt
+    assert int(learnt[1]) >= 475
+    played = re.search(r"Mean return (\d+\.\d) \(95 % interval", text)
+    assert played
+    assert float(played[1]) >= 400
+    assert bundle.open_bundle(bundle.find(tmp_path / "saved_models")).name == "cartpole-v1"
+    (picture,) = tmp_path.glob("runs/*/learning_curve.png")
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    # It ends with commands to try, and every one of them exists.
+    tries = text.partition("Try next:")[2].split("\n  pgkeras ")[1:]
+    assert len(tries) == 3
+    assert {line.split()[0] for line in tries} == {"serve", "act", "train"}
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_another_keras_backend_is_overruled_or_named(imported: bool, tmp_path: Path) -> None:
+    other = """
+import sys, types
+sys.modules["keras"] = keras = types.ModuleType("keras")
+keras.backend = types.SimpleNamespace(backend=lambda: "jax")
+"""
+    code = f"{other if imported else ''}\nfrom pgkeras import backend; print(backend.keras.backend.backend())"
+    result = python("-c", code, cwd=tmp_path, KERAS_BACKEND="jax")
+    if imported:
+        assert "Keras runs on jax in this process" in result.stderr
+    else:
+        assert result.stdout.split() == ["tensorflow"], result.stderr

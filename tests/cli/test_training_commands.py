@@ -1,0 +1,287 @@
+"""train, evaluate, export, plot, presets and doctor, in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import struct
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgkeras import bundle, runs
+from pgkeras.cli import _COMMANDS
+from pgkeras.config import preset_names, settings
+from tests.cli.conftest import Finished, Invoke
+
+
+@pytest.mark.parametrize("command", ["", *_COMMANDS])
+def test_help(invoke: Invoke, command: str) -> None:
+    result = invoke(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert result.output.startswith(f"Usage: pgkeras {command}".rstrip())
+    assert "Options:" in result.output
+    if not command:
+        for name, summary in _COMMANDS.items():
+            assert re.search(rf"^  {name} +{re.escape(summary[:30])}", result.output, re.M)
+
+
+def test_help_of_train_lists_every_setting_with_its_default(invoke: Invoke) -> None:
+    text = " ".join(invoke("train", "--help").output.split())
+    for setting in settings():
+        assert f" {setting.name} " in text
+        assert " ".join(setting.metadata["help"].split()) in text
+    assert "[default: 0.99; from 0 to 1]" in text
+
+
+def test_train_reports_what_it_did(finished: Finished) -> None:
+    out, err = finished.result.stdout, finished.result.stderr
+    assert re.search(r"^The last 100 episodes returned \d+\.\d on average, after \d+ steps", out, re.M)
+    assert f"Run directory: {finished.run}" in out
+    assert f"Exported: {finished.models / 'cartpole-v1' / '1'}" in out
+    assert "seed 3" in err
+    assert "gradient step on" in err
+    assert "acting through litert" in err
+    assert re.search(r"^epoch 1 ", err, re.M)
+    found = bundle.open_bundle(bundle.find(finished.models))
+    assert found.provenance["seed"] == 3
+    assert found.provenance["config"]["hidden"] == [8]
+    assert runs.read_summary(finished.run)["bundle"] == str(found.path)
+    # A preset stands under what was given.
+    assert runs.read_config(finished.run)["config"]["gamma"] == 0.995
+    assert runs.read_config(finished.run)["stop_return"] == 450
+
+
+def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
+    result = invoke("train", "tests.learner.scripted:Aim-v0", "--steps", 50, "--set", "hidden=4", "--out", "r")
+    assert result.exit_code == 0
+    assert (tmp_path / "saved_models" / "aim-v0" / "1" / bundle.MANIFEST).exists()
+    # It can be played by what it remembers of its environment.
+    played = invoke("evaluate", "saved_models", "--episodes", 3, "--json")
+    assert json.loads(played.output)["env_id"] == "tests.learner.scripted:Aim-v0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["CartPoel-v1"], 1, "did you mean CartPole-v1"),
+        (["tests.learner.scripted:NeedsMore-v0"], 1, 'pip install "gymnasium[robots-and-more]"'),
+        (["ALE/Pong-v5"], 1, 'pip install "gymnasium[atari]"'),
+        (["no.such.module:Foo-v0"], 1, "cannot import module 'no.such.module'"),
+        (["Blackjack-v1"], 1, "observation space Tuple(Discrete(32), Discrete(11), Discrete(2)) is not supported"),
+        (["FrozenLake-v1"], 1, "observation space Discrete(16) is not supported"),
+        (["CartPole-v1", "--steps", "-5"], 1, "steps: expected a finite number of at least 1, got -5"),
+        (["CartPole-v1", "--steps", "many"], 2, "'--steps': 'many' is not a valid integer"),
+        (["CartPole-v1", "--time-limit", "0"], 1, "time_limit: expected a finite number above 0, got 0.0"),
+        (["CartPole-v1", "--stop-return", "nan"], 1, "stop_return: expected a finite number, got nan"),
+        (["CartPole-v1", "--seed", "-1"], 1, "seed: expected"),
+        (["CartPole-v1", "--baseline", "mean"], 2, "'leave-one-out'"),
+        (["CartPole-v1", "--set", "gamma"], 1, "--set 'gamma': expected key=value"),
+        (["CartPole-v1", "--set", "gama=1"], 1, "did you mean gamma"),
+        (["CartPole-v1", "--set", "gamma=2"], 1, "gamma: expected a finite number from 0 to 1, got 2.0"),
+        (["CartPole-v1", "--set", "env_id=Acrobot-v1"], 1, "env_id: there is no such setting"),
+        (["CartPole-v1", "--preset", "textbok"], 1, "did you mean textbook"),
+        (["CartPole-v1", "--name", "../up"], 1, "policy name '../up'"),
+        (["CartPole-v1", "--set", "optimizer=adamm"], 1, "optimizer 'adamm'"),
+        (["CartPole-v1", "--set", "activation=tanhh"], 1, "activation 'tanhh'"),
+        (["Pendulum-v1", "--set", "vectorization=vector"], 1, "Pendulum-v1 has no vector entry point"),
+        ([], 2, "pgkeras train CartPole-v1"),
+        (["--resume", "nothing"], 1, "nothing is no run directory: config.json is missing"),
+        (["CartPole-v1", "--resume", "nothing"], 2, "--resume goes on with"),
+        (["--resume", "nothing", "--preset", "default"], 2, "--resume goes on with"),
+    ],
+)
+def test_bad_input_to_train(invoke: Invoke, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
+    result = invoke("train", *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.output
+    assert not list(tmp_path.iterdir())  # and nothing was left behind
+
+
+def test_an_occupied_run_directory(invoke: Invoke, finished: Finished) -> None:
+    before = (finished.run / runs.METRICS).read_text()
+    result = invoke("train", "CartPole-v1", "--out", finished.run)
+    assert result.exit_code == 1
+    assert f"{finished.run} holds a run already" in result.stderr
+    assert f"--resume {finished.run}" in result.stderr
+    assert (finished.run / runs.METRICS).read_text() == before
+
+
+def test_an_unwritable_run_directory(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("train", "CartPole-v1", "--out", "file/run")
+    assert result.exit_code == 1
+    assert "cannot make run directory file/run" in result.stderr
+
+
+def test_an_unwritable_export_keeps_the_run(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = invoke("train", "CartPole-v1", "--steps", 1, "--set", "hidden=4", "--out", "r", "--export-to", "file")
+    assert result.exit_code == 1
+    assert "nothing was published" in result.stderr
+    # The training was not in vain.
+    assert invoke("export", "r").exit_code == 0
+    assert (tmp_path / "saved_models" / "cartpole-v1" / "1").is_dir()
+
+
+def test_resume_goes_on_with_the_runs_settings(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    shutil.copytree(finished.run, "r")
+    before = runs.read_metrics(Path("r"))
+    result = invoke("train", "--resume", "r", "--steps", 800, "--no-export")
+    assert result.exit_code == 0
+    after = runs.read_metrics(Path("r"))
+    assert after[: len(before)] == before
+    assert after[-1]["env_steps"] >= 800
+    # The new limit holds from now on.
+    assert runs.read_config(Path("r"))["config"]["steps"] == 800
+    assert "Exported" not in result.stdout
+    assert not (tmp_path / "saved_models").exists()
+
+
+def test_export_from_a_checkpoint_is_the_policy_that_was_trained(
+    invoke: Invoke, tmp_path: Path, finished: Finished
+) -> None:
+    shutil.copytree(finished.run, "r")
+    summary = runs.read_summary(Path("r"))
+    result = invoke("export", "r", "--to", "elsewhere", "--name", "mine")
+    assert result.exit_code == 0
+    assert "Exported: elsewhere/mine/1" in result.stdout
+    assert runs.read_summary(Path("r")) == {**summary, "bundle": "elsewhere/mine/1"}
+    from pgkeras.engines import load
+
+    inputs = {"observation": np.ones((4, 4), np.float32), "noise": np.full((4, 1), 0.3, np.float32)}
+    answers = [load(bundle.open_bundle(bundle.find(p))).act(inputs) for p in (finished.models, Path("elsewhere"))]
+    for name, array in answers[0].items():
+        np.testing.assert_array_equal(array, answers[1][name])
+
+
+def test_bad_input_to_export(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    result = invoke("export", "nothing")
+    assert (result.exit_code, "no run directory" in result.stderr) == (1, True)
+    result = invoke("export", finished.run, "--name", "a/b")
+    assert (result.exit_code, "policy name 'a/b'" in result.stderr) == (1, True)
+    for name, text, message in (
+        ("broken", "{", "config.json: unreadable"),
+        ("empty", "{}", "malformed"),
+        ("list", "[]", "expected a JSON object"),
+        ("wrong", '{"config": {"env_id": "CartPole-v1", "gamma": 7}}', "gamma: expected"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / runs.CONFIG).write_text(text)
+        result = invoke("export", name)
+        assert (result.exit_code, message in result.stderr) == (1, True), result.stderr
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    data = png.read_bytes()
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    assert data[-8:-4] == b"IEND"
+    return struct.unpack(">II", data[16:24])
+
+
+def test_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    result = invoke("plot", finished.run)
+    assert (result.exit_code, result.stdout) == (0, "Wrote learning_curves.png\n")
+    assert size_of(tmp_path / "learning_curves.png") == (960, 540)
+    assert size_of(finished.run / "learning_curve.png") == (960, 540)
+    # Two runs of one name in two places are two curves.
+    shutil.copytree(finished.run, tmp_path / "other" / "run")
+    result = invoke("plot", finished.run, "other/run", "--out", "both.png", "--title", "Both")
+    assert result.exit_code == 0
+    assert size_of(tmp_path / "both.png") == (960, 540)
+    assert (tmp_path / "both.png").read_bytes() != (tmp_path / "learning_curves.png").read_bytes()
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["both.png", "learning_curves.png", "other"]
+
+
+def test_a_plot_has_a_curve_for_each_run(
+    invoke: Invoke, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    drawn: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.write_bytes(b"")))
+    shutil.copytree(finished.run, tmp_path / "other" / "run")
+    invoke("plot", finished.run, "other/run")
+    curve = [m["mean_return_100"] for m in runs.read_metrics(finished.run)]
+    lines = [list(line.get_ydata()) for line in drawn[0].axes[0].lines]
+    assert lines == [curve, curve, [450, 450]]
+
+
+def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    assert invoke("plot").exit_code == 2
+    result = invoke("plot", "nothing")
+    assert (result.exit_code, "nothing is no run directory" in result.stderr) == (1, True)
+    result = invoke("plot", finished.run, "--out", "no/such/place.png")
+    assert (result.exit_code, "cannot write no/such/place.png" in result.stderr) == (1, True)
+    shutil.copytree(finished.run, "cut")
+    (tmp_path / "cut" / runs.METRICS).write_text('{"epoch": 1, "env_')
+    result = invoke("plot", "cut")
+    assert (result.exit_code, "metrics.jsonl: malformed" in result.stderr) == (1, True)
+    (tmp_path / "cut" / runs.METRICS).write_text("")
+    result = invoke("plot", "cut")
+    assert (result.exit_code, "no finished epoch" in result.stderr) == (1, True)
+
+
+def test_evaluate_in_json(invoke: Invoke, finished: Finished) -> None:
+    arguments = ["evaluate", finished.models, "--episodes", 6, "--mode", "sample", "--json", "--show-steps", 2]
+    report = json.loads(invoke(*arguments).output)
+    returns = np.array(report["returns"])
+    assert len(returns) == report["episodes"] == 6
+    assert report["mean"] == pytest.approx(returns.mean())
+    assert report["std"] == pytest.approx(returns.std(ddof=1))
+    assert (report["min"], report["max"]) == (returns.min(), returns.max())
+    low, high = report["interval95"]
+    assert returns.min() <= low <= report["mean"] <= high <= returns.max()
+    assert report["mean_length"] == pytest.approx(returns.mean())  # CartPole pays 1 a step
+    assert len(report["first_steps"]) == 2
+    assert sum(report["first_steps"][0]["probabilities"]) == pytest.approx(1)
+    assert json.loads(invoke(*arguments).output) == report  # by the same seed
+    other = json.loads(invoke(*arguments, "--seed", 1).output)
+    assert other["returns"] != report["returns"]
+    tensorflow = json.loads(invoke(*arguments, "--engine", "tensorflow").output)
+    assert tensorflow["returns"] == report["returns"]
+
+
+def test_evaluate_in_words(invoke: Invoke, finished: Finished) -> None:
+    result = invoke("evaluate", finished.models / "cartpole-v1" / "1", "--episodes", 3, "--show-steps", 1)
+    assert re.search(r"^CartPole-v1, 3 episodes, greedy: mean return \d+\.\d, standard deviation", result.output)
+    assert "95 % interval of the mean: " in result.output
+    assert re.search(r"^step 0: observation \[.*\]  probabilities \[.*\]  action [01]$", result.output, re.M)
+
+
+def test_bad_input_to_evaluate(invoke: Invoke, finished: Finished) -> None:
+    for arguments, code, message in (
+        (["nothing"], 1, "no exported policy at nothing"),
+        ([finished.models, "--episodes", 0], 2, "--episodes"),
+        ([finished.models, "--env", "Pendulum-v1"], 1, "observation space is Box([...], [...], (4,), float32)"),
+        ([finished.models, "--env", "CartPoel-v1"], 1, "did you mean CartPole-v1"),
+    ):
+        result = invoke("evaluate", *arguments)
+        assert (result.exit_code, message in result.stderr) == (code, True), result.stderr
+
+
+def test_presets(invoke: Invoke) -> None:
+    listed = invoke("presets").output
+    for name in preset_names():
+        assert re.search(rf"^{name} ", listed, re.M)
+    shown = invoke("presets", "textbook").output
+    assert "* episodes = 1\n" in shown
+    assert "  gamma = 0.99\n" in shown
+    result = invoke("presets", "textbok")
+    assert (result.exit_code, "did you mean textbook" in result.stderr) == (1, True)
+
+
+def test_doctor(invoke: Invoke) -> None:
+    result = invoke("doctor")
+    assert result.exit_code == 0
+    for package in ("tensorflow", "gymnasium", "grpcio", "ai-edge-litert"):
+        assert re.search(rf"^  {package} +{re.escape(metadata.version(package))}$", result.output, re.M)
+    assert "devices:\n  CPU" in result.output
+    missing = re.findall(r"^  ([\w-]+) +missing", result.output, re.M)
+    assert ("Nothing is missing." in result.output) == (not missing)
+    assert bool(re.search(r'pip install "pgkeras\[\w+\]"', result.output)) == bool(missing) or "gpu" in result.output
+    assert "CartPole-v1\n" in invoke("doctor", "--environments").output

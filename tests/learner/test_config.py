@@ -1,0 +1,224 @@
+"""Settings, presets and their errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+import typing
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgkeras import config
+from pgkeras.config import Config, assignments, resolve, settings
+from pgkeras.errors import ConfigError
+
+ALL = {setting.name: setting for setting in settings()}
+HINTS = typing.get_type_hints(Config)
+
+
+def hint_of(name: str) -> Any:
+    """The setting's type, without None, and of a tuple its elements' type."""
+    hint = HINTS[name]
+    arguments = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+    return arguments[0] if arguments else hint
+
+
+def in_place(name: str, value: Any) -> Any:
+    return (64, value) if typing.get_origin(HINTS[name]) is tuple else value
+
+
+def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
+    """Just outside the range, and of wrong types."""
+    kind, limits = hint_of(setting.name), setting.metadata
+    bad: list[Any] = [[], {}, b"x"]
+    if kind is str:
+        bad += [3, None, True]
+    if kind is bool:
+        bad += ["maybe", 1, None]
+    if kind in (int, float):
+        bad += ["many", True, float("nan"), float("inf"), float("-inf")]
+    if kind is int:
+        bad += [1.5]
+    if limits["choices"]:
+        bad += ["nonsense", ""]
+    smallest = 1 if kind is int else 1e-9
+    if limits["minimum"] is not None:
+        bad += [limits["minimum"] - smallest]
+    if limits["maximum"] is not None:
+        bad += [limits["maximum"] + (1 if kind is int else 1e-9)]
+    if limits["above"] is not None:
+        bad += [limits["above"], limits["above"] - smallest]
+    return bad
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, s in ALL.items() for v in bad_values(s)])
+def test_a_value_outside_its_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}: expected .+, got|^{name}: expected .+; got") as caught:
+        Config(env_id="E", **{name: in_place(name, value)})
+    allowed = config.range_of(ALL[name])
+    if isinstance(value, hint_of(name)) and not isinstance(value, bool):
+        assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_edges_of_a_range_are_allowed(name: str) -> None:
+    limits = ALL[name].metadata
+    edges = [limits[k] for k in ("minimum", "maximum") if limits[k] is not None] + list(limits["choices"] or ())
+    for edge in [*edges, *([None] if type(None) in typing.get_args(HINTS[name]) else [])]:
+        value = in_place(name, edge)
+        if value is not None:
+            assert getattr(Config(env_id="E", **{name: value}), name) == value
+        else:
+            assert getattr(Config(env_id="E", **{name: value}), name) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_setting_has_help_and_its_default_is_allowed(name: str) -> None:
+    assert ALL[name].metadata["help"].endswith(".")
+    assert Config(env_id="E", **{name: ALL[name].default}) == Config(env_id="E")
+
+
+@pytest.mark.parametrize("steps", [0, -1, -500_000])
+def test_negative_steps(steps: int) -> None:
+    with pytest.raises(ConfigError, match=rf"steps: expected .*at least 1, got {steps}"):
+        resolve("CartPole-v1", overrides={"steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("gamma=0.5", {"gamma": 0.5}),
+        ("gamma=1", {"gamma": 1.0}),
+        ("steps=1_000", {"steps": 1000}),
+        ("hidden=32,16", {"hidden": (32, 16)}),
+        ("hidden=32", {"hidden": (32,)}),
+        ("hidden=", {"hidden": ()}),
+        ("rescale=no", {"rescale": False}),
+        ("rescale=True", {"rescale": True}),
+        ("clip_norm=none", {"clip_norm": None}),
+        ("clip_norm=2", {"clip_norm": 2.0}),
+        ("activation = relu", None),
+        ("activation=relu", {"activation": "relu"}),
+        ("baseline=leave-one-out", {"baseline": "leave-one-out"}),
+    ],
+)
+def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, Any] | None) -> None:
+    if expected is None:
+        with pytest.raises(ConfigError, match="no such setting"):
+            assignments([pair])
+    else:
+        assert assignments([pair]) == expected
+        Config(env_id="E", **expected)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("gamma", "'gamma': expected key=value"),
+        ("", "expected key=value"),
+        ("=3", "there is no such setting"),
+        ("gamma=high", "gamma: expected a number, got 'high'"),
+        ("steps=1.5", "steps: expected a whole number, got '1.5'"),
+        ("rescale=perhaps", "rescale: expected true or false, got 'perhaps'"),
+        ("hidden=a,b", "hidden: expected whole numbers with commas"),
+        ("gama=0.9", "gama: .* did you mean gamma"),
+        ("learning-rate=0.9", "did you mean learning_rate"),
+        ("env_id=Acrobot-v1", "env_id: there is no such setting"),
+        ("zzz=1", "expected one of .*gamma.*learning_rate"),
+    ],
+)
+def test_malformed_pairs_are_named(pair: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assignments([pair])
+
+
+def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> None:
+    preset = config.read_preset("cartpole-v1")
+    assert preset
+    resolved = resolve("CartPole-v1", overrides={"gamma": 0.25})
+    for name, setting in ALL.items():
+        expected = 0.25 if name == "gamma" else preset.get(name, setting.default)
+        assert getattr(resolved, name) == expected
+    with pytest.raises(ConfigError, match="did you mean gamma"):
+        resolve("CartPole-v1", overrides={"gamm": 1})
+    with pytest.raises(ConfigError, match="env_id"):
+        resolve("CartPole-v1", overrides={"env_id": "Acrobot-v1"})
+
+
+@pytest.mark.parametrize("name", config.preset_names())
+def test_presets_load(name: str) -> None:
+    values = tomllib.loads(resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    resolved = resolve("Any-v0", name)
+    for key, value in values.items():
+        is_off = value == "none" and type(None) in typing.get_args(HINTS[key])
+        assert getattr(resolved, key) == (None if is_off else value)
+
+
+def test_presets_are_found_by_environment() -> None:
+    assert {"cartpole-v1", "default", "textbook"} <= set(config.preset_names())
+    assert config.preset_for("CartPole-v1") == "cartpole-v1"
+    assert config.preset_for("some.module:CartPole-v1") == "cartpole-v1"
+    assert config.preset_for("Unheard-v0") == "default"
+    assert resolve("Unheard-v0") == Config(env_id="Unheard-v0")
+    with pytest.raises(ConfigError, match=r"'textbok': .*did you mean textbook"):
+        resolve("CartPole-v1", "textbok")
+    with pytest.raises(ConfigError, match=r"'\.\./secret'"):
+        resolve("CartPole-v1", "../secret")
+
+
+def test_textbook_is_the_plain_algorithm() -> None:
+    plain = resolve("CartPole-v1", "textbook", {"gamma": 0.7})
+    assert (plain.envs, plain.episodes, plain.baseline, plain.rescale) == (1, 1, "none", False)
+    assert (plain.clip_norm, plain.entropy_bonus, plain.gamma) == (None, 0.0, 0.7)
+
+
+def values_of(setting: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
+    kind, limits = hint_of(setting.name), setting.metadata
+    if limits["choices"]:
+        one = st.sampled_from(limits["choices"])
+    elif kind is bool:
+        one = st.booleans()
+    elif kind is str:
+        one = st.text(min_size=1).filter(lambda s: s != "none")
+    elif kind is int:
+        one = st.integers(int(limits["minimum"]), int(limits["maximum"] or 2**63))
+    else:
+        low = limits["minimum"] if limits["minimum"] is not None else limits["above"]
+        one = st.floats(low, limits["maximum"], exclude_min=limits["above"] is not None, allow_infinity=False)
+        one = one if low is not None else st.floats(allow_nan=False, allow_infinity=False)
+    if typing.get_origin(HINTS[setting.name]) is tuple:
+        return st.lists(one, max_size=3).map(tuple)
+    return st.none() | one if type(None) in typing.get_args(HINTS[setting.name]) else one
+
+
+@given(st.fixed_dictionaries({}, optional={name: values_of(setting) for name, setting in ALL.items()}))
+def test_json_round_trip(values: dict[str, Any]) -> None:
+    import json
+
+    original = Config(env_id="E-v0", **values)
+    assert Config.from_json(json.loads(json.dumps(original.to_json()))) == original
+
+
+@given(st.fixed_dictionaries({}, optional={name: values_of(setting) for name, setting in ALL.items()}))
+def test_pairs_round_trip(values: dict[str, Any]) -> None:
+    def text(value: Any) -> str:
+        return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    values = {k: v for k, v in values.items() if not isinstance(v, str) or v == v.strip()}
+    assert assignments(f"{name}={text(value)}" for name, value in values.items()) == values
+
+
+def test_json_with_a_wrong_key_or_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="env_id: missing"):
+        Config.from_json({"gamma": 0.9})
+    with pytest.raises(ConfigError, match="speed"):
+        Config.from_json({"env_id": "E", "speed": 1})
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config(env_id="E").gamma = 0.5  # type: ignore[misc]
