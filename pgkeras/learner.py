@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras import reinforce
-from pgkeras.backend import keras
+from pgkeras.backend import keras, tf
 from pgkeras.config import Config
-from pgkeras.errors import ConfigError, RunError, TrainingError
+from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.moments import Moments
 from pgkeras.policy import Policy
 from pgkeras.spaces import Space
@@ -129,11 +129,7 @@ class Learner:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that changes, by name."""
-        variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
-        moments = [self._observations]
-        if self._value is not None:
-            variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
-            moments.append(self._value.returns)
+        variables, moments = self._parts()
         state = {f"variable_{i}": v.numpy() for i, v in enumerate(variables)}
         for i, m in enumerate(moments):
             state |= {f"mean_{i}": m.mean, f"squares_{i}": m.squares, f"count_{i}": np.array(m.count)}
@@ -143,24 +139,24 @@ class Learner:
         """Goes back to a :meth:`state`.
 
         Raises:
-            RunError: It is not that of a learner with these settings.
+            ValueError: It is not that of a learner with these settings.
         """
-        current = self.state()
-        for name, array in current.items():
+        for name, array in self.state().items():
             if name not in state or np.shape(state[name]) != np.shape(array):
                 got = np.shape(state[name]) if name in state else "nothing"
-                raise RunError(
-                    f"the checkpoint does not fit the settings: {name} should be {np.shape(array)}, got {got}"
-                )
-        variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
-        moments = [self._observations]
-        if self._value is not None:
-            variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
-            moments.append(self._value.returns)
+                raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
+        variables, moments = self._parts()
         for i, variable in enumerate(variables):
             variable.assign(state[f"variable_{i}"])
         for i, m in enumerate(moments):
             m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
+
+    def _parts(self) -> tuple[list[tf.Variable], list[Moments]]:
+        variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
+        if self._value is None:
+            return variables, [self._observations]
+        variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
+        return variables, [self._observations, self._value.returns]
 
 
 def _check_activation(config: Config) -> None:
