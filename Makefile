@@ -48,21 +48,23 @@ define generate
 endef
 
 $(VENV)/.made:
-	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
 	  "pgkeras needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --upgrade pip -c constraints.txt
-	touch $@
+	@echo "Making $(VENV) and installing into it; that takes a minute or two."
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --upgrade pip -c constraints.txt
+	@touch $@
 
 $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
-	$(PIP) install --quiet -e ".[serve,train]" -c constraints.txt
-	touch $@
+	@$(PIP) install --quiet -e ".[serve,train]" -c constraints.txt
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PIP) install --quiet -e ".[all]" --group test --group lint -c constraints.txt
-	touch $@
+	@echo "Installing what the tests and checks need into $(VENV)."
+	@$(PIP) install --quiet -e ".[all]" --group test --group lint -c constraints.txt
+	@touch $@
 
 $(VENV)-protos/.installed: Makefile
-	$(PYTHON) -m venv $(VENV)-protos
-	$(VENV)-protos/bin/python -m pip --disable-pip-version-check install --quiet grpcio-tools==1.76.0 setuptools==80.9.0
-	touch $@
+	@$(PYTHON) -m venv $(VENV)-protos
+	@$(VENV)-protos/bin/python -m pip --disable-pip-version-check install --quiet grpcio-tools==1.76.0 setuptools==80.9.0
+	@touch $@

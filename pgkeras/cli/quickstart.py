@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,9 +77,18 @@ def command(export_to: Path, seed: int) -> None:
 
     click.echo(f"\nLearning curve: {directory / runs.CURVE}")
     click.echo("\nTry next:")
-    click.echo(f"  pgkeras serve {export_to}")
-    click.echo("  pgkeras act --target 127.0.0.1:50051 --observation '[0.0, 0.1, 0.0, -0.1]'")
-    click.echo("  pgkeras train Acrobot-v1")
+    program = _program()
+    click.echo(f"  {program} serve {export_to}")
+    click.echo(f"  {program} act --target 127.0.0.1:50051 --policy {bundle.name} --observation '[0.0, 0.1, 0.0, -0.1]'")
+    click.echo(f"  {program} train Acrobot-v1")
+
+
+def _program() -> str:
+    """What a person types to run this program."""
+    if shutil.which("pgkeras"):
+        return "pgkeras"
+    started = Path(sys.argv[0])
+    return "python -m pgkeras" if started.name == "__main__.py" else os.path.relpath(started)
 
 
 def _stage(number: int, what: str) -> None:

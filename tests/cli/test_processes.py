@@ -164,14 +164,13 @@ def test_quickstart(tmp_path: Path) -> None:
     assert int(learnt[1]) >= 475
     played = re.search(r"Mean return (\d+\.\d) \(95 % interval", text)
     assert played
-    assert float(played[1]) >= 400
+    assert float(played[1]) >= 475
     assert bundle.open_bundle(bundle.find(tmp_path / "saved_models")).name == "cartpole-v1"
     (picture,) = tmp_path.glob("runs/*/learning_curve.png")
     assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     # It ends with commands to try, and every one of them exists.
-    tries = text.partition("Try next:")[2].split("\n  pgkeras ")[1:]
-    assert len(tries) == 3
-    assert {line.split()[0] for line in tries} == {"serve", "act", "train"}
+    tries = re.findall(r"^  (?:python -m )?pgkeras (\w+)", text.partition("Try next:")[2], re.MULTILINE)
+    assert tries == ["serve", "act", "train"]
 
 
 @pytest.mark.parametrize("imported", [False, True])
