@@ -62,12 +62,21 @@ class Config:
     baseline: str = _setting(
         "leave-one-out",
         "What is subtracted from returns: nothing, the mean return of all episodes at the same time step, or of all "
-        "the others.",
-        choices=("none", "time", "leave-one-out"),
+        "the others, or a value network's prediction.",
+        choices=("none", "time", "leave-one-out", "value"),
     )
     rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
+    learning_rate_schedule: str = _setting(
+        "constant", "How the step size goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+    )
+    value_learning_rate: float = _setting(0.001, "Step size of the value network's optimizer.", above=0)
+    value_passes: int = _setting(5, "How often the value network goes over each batch.", minimum=1, maximum=1_000)
+    value_batch_size: int = _setting(256, "Steps per gradient step of the value network.", minimum=1)
+    normalize_observations: bool = _setting(
+        False, "Normalise observations by their running mean and variance, inside the policy's graph."
+    )
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)

@@ -94,6 +94,7 @@ class PlainEnvironments:
                 if terminated or truncated:
                     any_ended = tape.ended[t, i] = True
                     tape.terminated[t, i] = terminated
+                    tape.final_observations[t, i] = np.asarray(observation)
                     observation = env.reset()[0]
                 _put(tape.observations, t + 1, i, observation)
         return any_ended
@@ -130,7 +131,7 @@ class VectorEnvironments:
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        observations, tape.rewards[t], tape.terminated[t], truncated, _ = self._environment.step(actions)
+        observations, tape.rewards[t], tape.terminated[t], truncated, info = self._environment.step(actions)
         ended = tape.terminated[t] | truncated
         if self.gap:
             # The step after an episode's end ignores the action and gives the next episode's first observation.
@@ -139,6 +140,9 @@ class VectorEnvironments:
         any_ended = bool(ended.any())
         if any_ended:
             tape.ended[t] = ended
+            finals = info["final_obs"] if self._mode is AutoresetMode.SAME_STEP else observations
+            for i in np.flatnonzero(ended).tolist():
+                tape.final_observations[t, i] = np.array(finals[i])
             if self._mode is AutoresetMode.DISABLED:
                 observations, _ = self._environment.reset(options={"reset_mask": ended})
         _put(tape.observations, t + 1, slice(None), observations)

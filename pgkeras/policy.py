@@ -32,6 +32,7 @@ class Policy:
         hidden: Width of each layer of the default network.
         activation: Activation of the default network.
         initial_log_std: Initial log standard deviation of continuous actions.
+        normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
 
     Raises:
@@ -48,12 +49,20 @@ class Policy:
         hidden: Sequence[int] = (64, 64),
         activation: str = "tanh",
         initial_log_std: float = 0.0,
+        normalize: bool = False,
         seed: int = 0,
     ) -> None:
         self.distribution = distributions.for_action_space(action_space)
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind)
         body = network or networks.for_observation_space(observation_space, hidden, activation, seed)
-        self.model = _with_head(body, observation_space, self.distribution, initial_log_std, seed + 1000)
+        self.normalization = networks.ObservationNormalization(name="normalization") if normalize else None
+        observation = keras.Input(
+            observation_space.shape, dtype=graph_dtype(observation_space.dtype).name, name="observation"
+        )
+        seen = observation if self.normalization is None else self.normalization(observation)
+        features = _features(body, seen, observation_space)
+        parameters = _head(features, self.distribution, initial_log_std, seed + 1000)
+        self.model = keras.Model(observation, parameters, name="policy")
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The act graph's inputs by name: a batch of observations and their noise."""
@@ -135,10 +144,8 @@ class StateIndependent(keras.layers.Layer):
         return {**super().get_config(), "size": self.size, "initial_value": self.initial_value}
 
 
-def _with_head(
-    network: keras.Model, space: Space, distribution: distributions.Distribution, initial_log_std: float, seed: int
-) -> keras.Model:
-    observation = keras.Input(space.shape, dtype=graph_dtype(space.dtype).name, name="observation")
+def _features(network: keras.Model, observation: Any, space: Space) -> Any:
+    """The network's features for a symbolic observation, which may have been normalised."""
     wanted = f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
     takes = getattr(network, "input_shape", (None, *space.shape)) if network.built else (None, *space.shape)
     if takes != (None, *space.shape):
@@ -151,12 +158,14 @@ def _with_head(
         ) from error
     if len(getattr(features, "shape", ())) != 2:
         raise UnsupportedSpaceError(f"network {network.name!r} gives {features}; {wanted}")
+    return features
+
+
+def _head(features: Any, distribution: distributions.Distribution, initial_log_std: float, seed: int) -> Any:
     free = distribution.state_independent_size
     parameters = keras.layers.Dense(
         distribution.parameter_size - free,
         kernel_initializer=networks.orthogonal(_HEAD_GAIN, seed),
         name="head",
     )(features)
-    if free:
-        parameters = StateIndependent(free, initial_log_std, name="log_std")(parameters)
-    return keras.Model(observation, parameters, name="policy")
+    return StateIndependent(free, initial_log_std, name="log_std")(parameters) if free else parameters

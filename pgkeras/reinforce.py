@@ -11,6 +11,7 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,24 +29,43 @@ class Advantages(NamedTuple):
     """What each step's log-probability is weighted with, and how good the baseline was."""
 
     values: NDArray[np.float64]  # [T, B]
+    returns: NDArray[np.float64]  # [T, B] what the baseline was subtracted from
     explained_variance: float  # NaN without a baseline
 
 
-def advantages(trajectory: Trajectory, gamma: float, baseline: str = "none", rescale: bool = False) -> Advantages:
+def advantages(
+    trajectory: Trajectory,
+    gamma: float,
+    baseline: str = "none",
+    rescale: bool = False,
+    value: Callable[[NDArray[Any]], NDArray[np.float64]] | None = None,
+) -> Advantages:
     """Steps 2 and 3: ``R_t - b_t`` for every step.
 
     Args:
         trajectory: Whole episodes.
         gamma: Discount in [0, 1].
-        baseline: A key of :data:`pgkeras.returns.BASELINES`.
+        baseline: A key of :data:`pgkeras.returns.BASELINES`, or "value" for what ``value`` predicts.
         rescale: Whether to divide by the root mean square over the batch's real steps.
+        value: Expected returns ``[N]`` of observations ``[N, ...]``. When given, a truncated episode's return goes on
+            with that of its last observation; otherwise it ends there, as if the episode had.
     """
     mask = trajectory.mask
-    returns = returns_.discounted_returns(trajectory.rewards, gamma)
-    b = returns_.BASELINES[baseline](returns, mask)
+    rewards = trajectory.rewards
+    if value is not None:
+        rewards = returns_.bootstrapped(
+            rewards, trajectory.lengths, ~trajectory.terminated, gamma, value(trajectory.final_observations)
+        )
+    returns = returns_.discounted_returns(rewards, gamma)
+    if baseline == "value":
+        assert value is not None
+        b = np.zeros_like(returns)
+        b[mask] = value(trajectory.observations[mask])
+    else:
+        b = returns_.BASELINES[baseline](returns, mask)
     values = returns_.rescale(returns - b, returns, mask) if rescale else returns - b
     explained = float("nan") if baseline == "none" else returns_.explained_variance(returns, b, mask)
-    return Advantages(values, explained)
+    return Advantages(values, returns, explained)
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:

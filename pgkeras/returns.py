@@ -48,6 +48,26 @@ def discounted_returns(rewards: Floats, gamma: float) -> Floats:
     return returns
 
 
+def bootstrapped(
+    rewards: Floats, lengths: NDArray[np.int64], truncated: NDArray[np.bool_], gamma: float, final_values: Floats
+) -> Floats:
+    """Rewards whose returns go on beyond a truncation: the last reward of a truncated episode plus ``gamma V(s_T)``.
+
+    An episode that ended in a terminal state has no future, even if it was truncated at the same step (Pardo et al.
+    2018, "Time limits in reinforcement learning").
+
+    Args:
+        rewards: ``[T, B]``.
+        lengths: ``[B]``.
+        truncated: ``[B]``, cut off and not terminal.
+        gamma: Discount in [0, 1].
+        final_values: ``[B]``, V of each episode's final observation.
+    """
+    longer = rewards.copy()
+    longer[lengths - 1, np.arange(len(lengths))] += np.where(truncated, gamma * final_values, 0.0)
+    return longer
+
+
 def no_baseline(returns: Floats, mask: Mask) -> Floats:  # noqa: ARG001 - every baseline is called alike
     """Zero: the plain algorithm."""
     return np.zeros_like(returns)

@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pgkeras import bundle, environments, plotting, reinforce, runs
+from pgkeras import bundle, environments, plotting, runs
 from pgkeras.acting import FrozenPolicy
 from pgkeras.backend import keras, tf
 from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
-from pgkeras.errors import ConfigError, RunError, TrainingError
+from pgkeras.errors import RunError
 from pgkeras.export import export_policy, package_versions
-from pgkeras.policy import Policy
+from pgkeras.learner import Learner
 from pgkeras.spaces import from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "policy_name", "train"]
@@ -43,6 +43,8 @@ class EpochMetrics:
     entropy: float  # mean per step, nats
     gradient_norm: float  # before clipping
     explained_variance: float  # of returns by the baseline; NaN without one
+    value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
+    learning_rate: float
     idle_steps: int  # stepped by vector environments, but of no episode that was asked for
     collect_seconds: float  # phase one
     learn_seconds: float  # phase two
@@ -79,14 +81,13 @@ class Training:
             config.env_id, config.envs, config.vectorization, config.max_episode_steps
         )
         self.stop_return = _stop_return(config, self._environments)
-        self.policy = _policy(config, self._environments, network)
-        self._step = reinforce.TrainStep(
-            self.policy,
-            _optimizer(config),
-            clip_norm=config.clip_norm,
-            entropy_bonus=config.entropy_bonus,
-            jit_compile=config.jit_compile,
+        self._learner = Learner(
+            config,
+            from_gymnasium(self._environments.observation_space, "observation"),
+            from_gymnasium(self._environments.action_space, "action"),
+            network,
         )
+        self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._collector = Collector(self._environments, self._frozen)
         self._recent: deque[float] = deque(maxlen=WINDOW)
@@ -148,16 +149,9 @@ class Training:
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
         trajectory = self._collector.collect(config.episodes, seed)
         collected = time.perf_counter()
-        advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale)
         self._between_epochs = False
-        step = self._step(trajectory, advantages.values)
-        weights = self._step.weights
-        if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
-            raise TrainingError(
-                f"epoch {self.epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
-                "intact. A smaller learning_rate or clip_norm may help"
-            )
-        self._frozen.freeze(weights)
+        lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
+        self._frozen.freeze(self._learner.weights)
         learnt = time.perf_counter()
 
         self.epoch += 1
@@ -180,12 +174,11 @@ class Training:
             return_max=float(returns.max()),
             mean_return_100=self.mean_return_100,
             episode_length=trajectory.steps / config.episodes,
-            explained_variance=advantages.explained_variance,
             idle_steps=self._collector.idle_steps,
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
             steps_per_second=trajectory.steps / (learnt - began),
-            **step._asdict(),
+            **lesson._asdict(),
         )
         if self.directory is not None:
             self.directory.write_epoch(asdict(metrics))
@@ -196,12 +189,10 @@ class Training:
     def checkpoint(self) -> None:
         """Writes all that the run needs to go on, bit for bit, from here."""
         assert self.directory is not None
-        arrays = {f"weight_{i}": weight for i, weight in enumerate(self.policy.weights())}
-        arrays |= {f"optimizer_{i}": v.numpy() for i, v in enumerate(self._step.optimizer.variables)}
         counters = (self.epoch, self.env_steps, self.episodes)
         self.directory.write_checkpoint(
             {
-                **arrays,
+                **self._learner.state(),
                 "counters": np.array(counters),
                 "seconds": np.array(self.seconds),
                 "recent": np.array(self._recent),
@@ -272,12 +263,7 @@ class Training:
         assert self.directory is not None
         arrays = self.directory.read_checkpoint()
         try:
-            for prefix, variables in (
-                ("weight", self.policy.variables),
-                ("optimizer", self._step.optimizer.variables),
-            ):
-                for i, variable in enumerate(variables):
-                    variable.assign(arrays[f"{prefix}_{i}"])
+            self._learner.restore(arrays)
             self.epoch, self.env_steps, self.episodes = (int(n) for n in arrays["counters"])
             self.seconds = float(arrays["seconds"])
             self._recent.extend(arrays["recent"].tolist())
@@ -287,7 +273,6 @@ class Training:
                 self.solved_at = None  # by an easier standard than this one
         except (KeyError, ValueError) as error:
             raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
-        self._step.optimizer.learning_rate = self.config.learning_rate  # which may have been given anew
         self._checkpoint_due += self.seconds
         self._frozen.freeze()
 
@@ -330,33 +315,6 @@ def train(
 def policy_name(env_id: str) -> str:
     """The name under which an environment's policy is exported unless another is given: "cartpole-v1"."""
     return env_id.rpartition(":")[2].replace("/", "-").lower()
-
-
-def _policy(config: Config, envs: environments.Environments, network: keras.Model | None) -> Policy:
-    try:
-        keras.activations.get(config.activation)
-    except ValueError as error:
-        raise ConfigError(
-            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
-        ) from error
-    return Policy(
-        from_gymnasium(envs.observation_space, "observation"),
-        from_gymnasium(envs.action_space, "action"),
-        network,
-        hidden=config.hidden,
-        activation=config.activation,
-        initial_log_std=config.initial_log_std,
-        seed=config.seed % 2**31,
-    )
-
-
-def _optimizer(config: Config) -> keras.optimizers.Optimizer:
-    try:
-        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {}})
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam or sgd") from error
-    optimizer.learning_rate = config.learning_rate
-    return optimizer
 
 
 def _stop_return(config: Config, envs: environments.Environments) -> float | None:

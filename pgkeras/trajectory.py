@@ -18,6 +18,7 @@ class Trajectory(NamedTuple):
     rewards: NDArray[np.float64]  # [T, B] what followed the action; 0 in padding
     lengths: NDArray[np.int64]  # [B] steps in each episode, at least 1
     terminated: NDArray[np.bool_]  # [B] ended in a terminal state; otherwise it was truncated
+    final_observations: NDArray[Any]  # [B, ...] what the last action led to, which no action was taken on
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -53,12 +54,14 @@ class Tape:
         self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *shape), dtype)
         self.samples: NDArray[Any] | None = None  # made when the first sample tells its shape
         self.rewards = np.zeros((self.size, slots))
+        self.final_observations: dict[tuple[int, int], NDArray[Any]] = {}  # by step and slot that ended an episode
         self.terminated = np.zeros((self.size, slots), np.bool_)
         self.ended = np.zeros((self.size, slots), np.bool_)  # terminated or truncated
 
     def clear(self) -> None:
         """Forgets which steps ended an episode; the rest is overwritten before it is read."""
         self.terminated[:] = self.ended[:] = False
+        self.final_observations.clear()
 
     def grow(self) -> None:
         """Doubles the number of steps there is room for."""
@@ -103,4 +106,8 @@ class Tape:
             rewards=np.where(mask, self.rewards[rows, columns], 0.0),
             lengths=lengths.astype(np.int64),
             terminated=self.terminated[end, slot],
+            final_observations=np.array(
+                [self.final_observations[key] for key in zip(end.tolist(), slot.tolist(), strict=True)],
+                self.observations.dtype,
+            ),
         )

@@ -33,7 +33,12 @@ def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float
         samples = generator.normal(size=(*shape, 2)).astype(np.float32)
     observations[~mask] = garbage
     return Trajectory(
-        observations, samples, np.where(mask, generator.normal(size=shape), 0.0), counts, np.ones(len(counts), np.bool_)
+        observations,
+        samples,
+        np.where(mask, generator.normal(size=shape), 0.0),
+        counts,
+        np.ones(len(counts), np.bool_),
+        observations[-1],
     )
 
 
@@ -142,6 +147,7 @@ def bandit_batch(arms: np.ndarray) -> Trajectory:
         BANDIT_REWARDS[arms][np.newaxis],
         np.ones(episodes, np.int64),
         np.ones(episodes, np.bool_),
+        np.zeros((episodes, 3), np.float32),
     )
 
 
@@ -245,6 +251,7 @@ def play_tree(policy: Policy, generator: np.random.Generator, episodes: int) -> 
         np.stack([TREE_FIRST[first], TREE_REWARDS[first, second]]),
         np.full(episodes, 2),
         np.ones(episodes, np.bool_),
+        x1,
     )
 
 

@@ -192,6 +192,7 @@ def episodes_of(reward: float, episodes: int, steps: int) -> Trajectory:
         rewards=np.full((steps, episodes), reward),
         lengths=np.full(episodes, steps),
         terminated=np.ones(episodes, np.bool_),
+        final_observations=np.zeros((episodes, 1), np.float32),
     )
 
 

@@ -1,0 +1,177 @@
+"""Learner: everything that changes when a policy learns, and the order in which it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras import reinforce
+from pgkeras.backend import keras, tf
+from pgkeras.config import Config
+from pgkeras.errors import ConfigError, TrainingError
+from pgkeras.moments import Moments
+from pgkeras.policy import Policy
+from pgkeras.spaces import Space
+from pgkeras.trajectory import Trajectory
+from pgkeras.value import ValueFunction
+
+__all__ = ["Learner", "Lesson"]
+
+
+class Lesson(NamedTuple):
+    """What one batch of episodes taught."""
+
+    loss: float
+    entropy: float  # mean per step, nats
+    gradient_norm: float  # before clipping
+    explained_variance: float  # of returns by the baseline; NaN without one
+    value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
+    learning_rate: float
+
+
+class Learner:
+    """A policy with its optimizer, its baseline and its statistics of observations.
+
+    Args:
+        config: Settings.
+        observation_space: What the policy observes.
+        action_space: What it does.
+        network: A Keras model from observations to features, in place of the configured one.
+
+    Raises:
+        ConfigError: Keras knows no such optimizer or activation.
+        UnsupportedSpaceError: A space is not supported.
+    """
+
+    def __init__(
+        self, config: Config, observation_space: Space, action_space: Space, network: keras.Model | None = None
+    ) -> None:
+        self._config = config
+        seed = config.seed % 2**31
+        _check_activation(config)
+        self.policy = Policy(
+            observation_space,
+            action_space,
+            network,
+            hidden=config.hidden,
+            activation=config.activation,
+            initial_log_std=config.initial_log_std,
+            normalize=config.normalize_observations,
+            seed=seed,
+        )
+        self._step = reinforce.TrainStep(
+            self.policy,
+            _optimizer(config),
+            clip_norm=config.clip_norm,
+            entropy_bonus=config.entropy_bonus,
+            jit_compile=config.jit_compile,
+        )
+        self._observations = Moments.zeros(observation_space.shape)
+        self._value: ValueFunction | None = None
+        if config.baseline == "value":
+            self._value = ValueFunction(
+                observation_space,
+                config.hidden,
+                config.activation,
+                self.policy.normalization,
+                learning_rate=config.value_learning_rate,
+                passes=config.value_passes,
+                batch_size=config.value_batch_size,
+                seed=seed,
+            )
+
+    @property
+    def weights(self) -> list[NDArray[Any]]:
+        """The policy's weights after the last lesson."""
+        # The step gives back its weights without reading each variable anew, but the statistics change after it.
+        return self._step.weights if self.policy.normalization is None else self.policy.weights()
+
+    def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> Lesson:
+        """Takes one gradient step on a batch of whole episodes, then updates baseline and statistics.
+
+        The statistics of observations stay as they are until the step is done, so that the policy is trained on the
+        observations as it saw them.
+
+        Args:
+            trajectory: The episodes.
+            epoch: Number of the epoch, which the shuffling for the value function derives from.
+            progress: How far training is, from 0 to 1; what the schedules go by.
+
+        Raises:
+            TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
+        """
+        config, mask = self._config, trajectory.mask
+        learning_rate = config.learning_rate
+        if config.learning_rate_schedule == "linear":
+            learning_rate *= 1.0 - progress
+        self._step.optimizer.learning_rate = learning_rate
+        value = self._value.predict if self._value is not None else None
+        advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale, value)
+        step = self._step(trajectory, advantages.values)
+        weights = self._step.weights
+        if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
+            raise TrainingError(
+                f"epoch {epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
+                "intact. A smaller learning_rate or clip_norm may help"
+            )
+        value_loss = float("nan")
+        if self._value is not None:
+            value_loss = self._value.fit(trajectory.observations[mask], advantages.returns[mask], epoch)
+        if self.policy.normalization is not None:
+            self._observations.update(trajectory.observations[mask])
+            self.policy.normalization.freeze(self._observations)
+        return Lesson(
+            step.loss, step.entropy, step.gradient_norm, advantages.explained_variance, value_loss, learning_rate
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that changes, by name."""
+        variables, moments = self._parts()
+        state = {f"variable_{i}": v.numpy() for i, v in enumerate(variables)}
+        for i, m in enumerate(moments):
+            state |= {f"mean_{i}": m.mean, f"squares_{i}": m.squares, f"count_{i}": np.array(m.count)}
+        return state
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Goes back to a :meth:`state`.
+
+        Raises:
+            ValueError: It is not that of a learner with these settings.
+        """
+        for name, array in self.state().items():
+            if name not in state or np.shape(state[name]) != np.shape(array):
+                got = np.shape(state[name]) if name in state else "nothing"
+                raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
+        variables, moments = self._parts()
+        for i, variable in enumerate(variables):
+            variable.assign(state[f"variable_{i}"])
+        for i, m in enumerate(moments):
+            m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
+
+    def _parts(self) -> tuple[list[tf.Variable], list[Moments]]:
+        variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
+        if self._value is None:
+            return variables, [self._observations]
+        variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
+        return variables, [self._observations, self._value.returns]
+
+
+def _check_activation(config: Config) -> None:
+    try:
+        keras.activations.get(config.activation)
+    except ValueError as error:
+        raise ConfigError(
+            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+        ) from error
+
+
+def _optimizer(config: Config) -> keras.optimizers.Optimizer:
+    try:
+        optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {}})
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam or sgd") from error
+    optimizer.learning_rate = config.learning_rate
+    return optimizer

@@ -1,0 +1,51 @@
+"""Running mean and variance, in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Moments"]
+
+
+@dataclass
+class Moments:
+    """Mean and variance of all rows seen so far.
+
+    Combines batches as Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
+    variances", which does not lose precision as the count grows.
+
+    Args:
+        mean: float64 ``[...]``.
+        squares: float64 ``[...]``, the sum of squared deviations from the mean.
+        count: How many rows have been seen.
+    """
+
+    mean: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    count: float = 0.0
+
+    @classmethod
+    def zeros(cls, shape: tuple[int, ...]) -> Moments:
+        """Moments of nothing yet."""
+        return cls(np.zeros(shape), np.zeros(shape))
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Standard deviation, 1 where nothing has varied yet."""
+        variance = self.squares / max(self.count, 1.0)
+        return np.where(variance > 0, np.sqrt(variance), 1.0)
+
+    def update(self, rows: NDArray[Any]) -> None:
+        """Takes in a batch of rows ``[N, ...]``."""
+        rows = rows.astype(np.float64)
+        mean = rows.mean(axis=0)
+        count = self.count + len(rows)
+        delta = mean - self.mean
+        self.mean = self.mean + delta * (len(rows) / count)
+        self.squares = self.squares + np.square(rows - mean).sum(axis=0)
+        self.squares = self.squares + np.square(delta) * (self.count * len(rows) / count)
+        self.count = count
