@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,8 @@ from pgkeras.value import ValueFunction
 __all__ = ["Learner", "Lesson"]
 
 
-class Lesson(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class Lesson:
     """What one batch of episodes taught."""
 
     loss: float
@@ -124,7 +126,10 @@ class Learner:
             self._observations.update(trajectory.observations[mask])
             self.policy.normalization.freeze(self._observations)
         return Lesson(
-            step.loss, step.entropy, step.gradient_norm, advantages.explained_variance, value_loss, learning_rate
+            **step._asdict(),
+            explained_variance=advantages.explained_variance,
+            value_loss=value_loss,
+            learning_rate=learning_rate,
         )
 
     def state(self) -> dict[str, NDArray[Any]]:

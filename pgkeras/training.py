@@ -18,7 +18,7 @@ from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
 from pgkeras.errors import RunError
 from pgkeras.export import export_policy, package_versions
-from pgkeras.learner import Learner
+from pgkeras.learner import Learner, Lesson
 from pgkeras.spaces import from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "policy_name", "train"]
@@ -26,9 +26,9 @@ __all__ = ["EpochMetrics", "Training", "policy_name", "train"]
 WINDOW = 100  # episodes whose mean return says whether an environment is solved
 
 
-@dataclass(frozen=True)
-class EpochMetrics:
-    """What one epoch reports, by the names in ``metrics.jsonl``."""
+@dataclass(frozen=True, kw_only=True)
+class EpochMetrics(Lesson):
+    """What one epoch reports, by the names in ``metrics.jsonl``: what was learnt, and from what."""
 
     epoch: int
     env_steps: int  # since the run began, as are episodes and seconds
@@ -39,12 +39,6 @@ class EpochMetrics:
     return_max: float
     mean_return_100: float  # of the last hundred episodes, or of all so far
     episode_length: float  # mean, in steps
-    loss: float
-    entropy: float  # mean per step, nats
-    gradient_norm: float  # before clipping
-    explained_variance: float  # of returns by the baseline; NaN without one
-    value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
-    learning_rate: float
     idle_steps: int  # stepped by vector environments, but of no episode that was asked for
     collect_seconds: float  # phase one
     learn_seconds: float  # phase two
@@ -178,7 +172,7 @@ class Training:
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
             steps_per_second=trajectory.steps / (learnt - began),
-            **lesson._asdict(),
+            **asdict(lesson),
         )
         if self.directory is not None:
             self.directory.write_epoch(asdict(metrics))

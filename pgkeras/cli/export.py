@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import MissingExtraError
 
 __all__ = ["command"]
@@ -13,15 +14,8 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option(
-    "--to",
-    "root",
-    type=click.Path(path_type=Path),
-    default=Path("saved_models"),
-    show_default=True,
-    help="Directory of policies to publish under.",
-)
-@click.option("--name", help="Name to publish it by. [default: the environment's, in lower case]")
+@root_option("--to")
+@name_option
 def command(run: Path, root: Path, name: str | None) -> None:
     """Export the policy of the last checkpoint in the run directory RUN.
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from pgkeras import config, runs
 from pgkeras.cli import text, train
+from pgkeras.cli.targets import root_option
 from pgkeras.errors import PgkerasError
 
 __all__ = ["command"]
@@ -31,15 +32,9 @@ _PATIENCE = 60.0  # seconds for the server to start, and to stop
 
 
 @click.command()
-@click.option(
-    "--export-to",
-    type=click.Path(path_type=Path),
-    default=Path("saved_models"),
-    show_default=True,
-    help="Directory of policies to publish under and to serve.",
-)
+@root_option("--export-to")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training.")
-def command(export_to: Path, seed: int) -> None:
+def command(root: Path, seed: int) -> None:
     """Train CartPole-v1, export the policy, serve it, and play it from another process.
 
     Takes some ten seconds. Exits with 1 if any stage fails.
@@ -60,11 +55,11 @@ def command(export_to: Path, seed: int) -> None:
 
     _stage(2, "Export it as a SavedModel")
     with quiet():
-        bundle = training.export(export_to)
+        bundle = training.export(root)
     click.echo(f"{bundle.path}: {sum(bundle.files.values()) / 1024:.0f} KiB, SavedModel and LiteRT agree.")
 
     _stage(3, "Serve it over gRPC")
-    with _server(export_to) as (address, ready_line):
+    with _server(root) as (address, ready_line):
         click.echo(ready_line)
         _stage(4, f"Play {_EPISODES} episodes from another process, which has only the light client")
         played = _play(address, bundle.name)
@@ -78,7 +73,7 @@ def command(export_to: Path, seed: int) -> None:
     click.echo(f"\nLearning curve: {directory / runs.CURVE}")
     click.echo("\nTry next:")
     program = _program()
-    click.echo(f"  {program} serve {export_to}")
+    click.echo(f"  {program} serve {root}")
     click.echo(f"  {program} act --target 127.0.0.1:50051 --policy {bundle.name} --observation '[0.0, 0.1, 0.0, -0.1]'")
     click.echo(f"  {program} train Acrobot-v1")
 

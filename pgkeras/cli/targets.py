@@ -1,11 +1,17 @@
-"""Where a policy is: on disk, or behind a server."""
+"""Where a policy is: on disk, or behind a server; and where policies are published."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["is_address"]
+import click
+
+__all__ = ["DEFAULT_ROOT", "is_address", "name_option", "root_option"]
+
+DEFAULT_ROOT = Path("saved_models")
 
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 
@@ -13,3 +19,20 @@ _ADDRESS = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 def is_address(target: str) -> bool:
     """Whether ``target`` is HOST:PORT rather than a path."""
     return _ADDRESS.fullmatch(target) is not None and not Path(target).exists()
+
+
+def root_option(flag: str) -> Callable[[Any], Any]:
+    """Adds the option ``root``: the directory of policies to publish under."""
+    return click.option(
+        flag,
+        "root",
+        type=click.Path(path_type=Path),
+        default=DEFAULT_ROOT,
+        show_default=True,
+        help="Directory of policies to publish under.",
+    )
+
+
+def name_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the option ``name``: what to publish a policy as."""
+    return click.option("--name", help="Name to publish it by. [default: the environment's, in lower case]")(command)

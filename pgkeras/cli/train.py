@@ -9,6 +9,7 @@ import click
 
 from pgkeras import config as config_
 from pgkeras.cli.settings import setting_options, settings_table
+from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -25,14 +26,8 @@ __all__ = ["command", "run"]
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/ENV-seedN-TIME]")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
-@click.option(
-    "--export-to",
-    type=click.Path(path_type=Path),
-    default=Path("saved_models"),
-    show_default=True,
-    help="Directory of policies that the trained one is published under.",
-)
-@click.option("--name", help="Name to publish it by. [default: the environment's, in lower case]")
+@root_option("--export-to")
+@name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
     env_id: str | None,
@@ -40,7 +35,7 @@ def command(
     pairs: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
-    export_to: Path,
+    root: Path,
     name: str | None,
     export: bool,
     **options: Any,
@@ -76,7 +71,7 @@ def command(
     training, interrupted_by = run(config, directory, resume=resume is not None)
     _report(training, directory)
     if export and training.epoch:
-        _export(training, export_to, name)
+        _export(training, root, name)
     if interrupted_by is not None:
         click.echo(f"Interrupted. Go on with: pgkeras train --resume {directory}", err=True)
         raise SystemExit(128 + interrupted_by)
