@@ -20,7 +20,9 @@ import numpy as np
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.servicer import PolicyServicer
+from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
 
 try:
@@ -51,6 +53,7 @@ class PolicyServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.store = Store(config)
+        self.episodes = EpisodeLog()
         self._config = config
         self._health = _Health()
         self._server = grpc.aio.server(
@@ -62,7 +65,8 @@ class PolicyServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
             ]
         )
-        servicer = PolicyServicer(self.store, config)
+        self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
+        servicer = PolicyServicer(self.store, config, self._sessions, self.episodes)
         service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -86,10 +90,14 @@ class PolicyServer:
         await self._report(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops."""
+        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops.
+
+        A session ends when it has answered the message that it is at, and its client is told to connect again.
+        """
         stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
         await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
         await self._health.end()
+        self._sessions.end()
         await stopping
         self.store.close()
 

@@ -16,6 +16,7 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
+from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2
 from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
@@ -32,12 +33,14 @@ class LoadedPolicy:
     """A version that is ready.
 
     Args:
+        spec: What it consumes and produces.
         edge: What decodes its requests and encodes its answers.
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
     """
 
+    spec: PolicySpec
     edge: Edge
     batcher: Batcher
     version: policy_pb2.PolicyVersion
@@ -143,7 +146,7 @@ class Store:
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
         edge = Edge(bundle.spec, identity, self._config.max_batch_size)
-        return LoadedPolicy(edge, batcher, identity, description)
+        return LoadedPolicy(bundle.spec, edge, batcher, identity, description)
 
 
 def _version_directories(root: Path) -> list[Path]:
