@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
-from pgkeras.errors import ServerUnavailableError
+from pgkeras.errors import InvalidRequestError, ServerUnavailableError
 from pgkeras.exchange import (
     Actions,
     Mode,
@@ -95,18 +95,32 @@ class PolicyClient:
         policy: Which policy; may be empty when the server has only one.
         version: Which version; the newest when None.
         timeout: Seconds that any call may take, connecting included, unless it is given its own.
+        label: The version that has this label, instead of ``version``.
+
+    Raises:
+        InvalidRequestError: Both a version and a label are given.
 
     Every method raises:
         ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
         DeadlineExceededError: No answer came in time.
-        PolicyNotFoundError: No such policy or version; the message lists what there is.
+        PolicyNotFoundError: No such policy, version or label; the message lists what there is.
         PolicyServiceError: Any of its other children.
     """
 
-    def __init__(self, target: str, policy: str = "", version: int | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        policy: str = "",
+        version: int | None = None,
+        timeout: float = 10.0,
+        *,
+        label: str | None = None,
+    ) -> None:
+        if version is not None and label is not None:
+            raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
         self.target = target
         self.timeout = timeout
-        self._ref = policy_pb2.PolicyRef(name=policy, version=version)
+        self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None
         self._describing = threading.Lock()
         self._channel = grpc.insecure_channel(target, _OPTIONS)

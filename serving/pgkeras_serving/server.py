@@ -27,7 +27,7 @@ from pgkeras_serving.store import Store
 
 try:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
-    from grpc_health.v1.health import aio as health  # type: ignore[attr-defined]
+    from grpc_health.v1.health import aio as health
     from grpc_reflection.v1alpha import reflection
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error

@@ -16,6 +16,7 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
+from pgkeras.labels import read_labels
 from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2
 from pgkeras.wire import encode_spec
@@ -48,13 +49,16 @@ class LoadedPolicy:
 
 
 class _Table:
-    """Everything that is ready, by name, then by version, both ascending; and the newest version of each name.
+    """Everything that is ready, by name, then by version, both ascending; the newest version of each name; the labels.
 
     The empty name stands for the only policy, if there is only one.
     """
 
-    def __init__(self, policies: Mapping[str, Mapping[int, LoadedPolicy]]) -> None:
+    def __init__(
+        self, policies: Mapping[str, Mapping[int, LoadedPolicy]], labels: Mapping[str, Mapping[str, int]]
+    ) -> None:
         self.policies = policies
+        self.labels = labels
         self.newest = {name: found[max(found)] for name, found in policies.items()}
         if len(policies) == 1:
             (self.newest[""],) = self.newest.values()
@@ -75,7 +79,7 @@ class Store:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._table = _Table({})  # replaced as a whole, never changed, so that a reader needs no lock
+        self._table = _Table({}, {})  # replaced as a whole, never changed, so that a reader needs no lock
 
     def load(self) -> None:
         """Loads every version under the root; blocks. One that is broken is reported in the log and left out.
@@ -85,6 +89,7 @@ class Store:
             BundleError: None could be loaded.
         """
         policies: dict[str, dict[int, LoadedPolicy]] = {}
+        directories: dict[str, Path] = {}
         failures = []
         for path in _version_directories(self._config.root):
             try:
@@ -93,10 +98,12 @@ class Store:
                 failures.append(str(error))
                 logger.error("not serving %s: %s", path, error)
             else:
+                directories[path.parent.name] = path.parent
                 policies.setdefault(path.parent.name, {})[int(path.name)] = policy
         if not policies:
             raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(failures)}")
-        self._table = _Table(policies)
+        labels = {name: _ready_labels(directories[name], found) for name, found in policies.items()}
+        self._table = _Table(policies, labels)
 
     def close(self) -> None:
         """Lets go of every policy's thread."""
@@ -108,10 +115,10 @@ class Store:
         return [policy for found in self._table.policies.values() for policy in found.values()]
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
-        """The policy that a reference means: its newest version unless it names one; the only policy if it names none.
+        """The policy that a reference means: the newest version unless it names one; the only policy if it names none.
 
         Raises:
-            PolicyNotFoundError: There is none such; the message lists what there is.
+            PolicyNotFoundError: There is no such policy, version or label; the message lists what there is.
             ServerUnavailableError: Nothing is loaded yet.
         """
         table, name = self._table, ref.name
@@ -127,7 +134,7 @@ class Store:
             raise PolicyNotFoundError(f"no policy {name!r}; there is: {table}")
         name = newest.version.name
         if select == "label":
-            raise PolicyNotFoundError(f"policy {name!r} has no label {ref.label!r}; there is: {table}")
+            return table.policies[name][_labelled(table, name, ref.label)]
         policy = table.policies[name].get(ref.version)
         if policy is None:
             raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {table}")
@@ -147,6 +154,26 @@ class Store:
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
         edge = Edge(bundle.spec, identity, self._config.max_batch_size)
         return LoadedPolicy(bundle.spec, edge, batcher, identity, description)
+
+
+def _labelled(table: _Table, name: str, label: str) -> int:
+    labels = table.labels[name]
+    if label not in labels:
+        there = ", ".join(f"{label} (version {version})" for label, version in labels.items()) or "none"
+        raise PolicyNotFoundError(f"policy {name!r} has no label {label!r}; its labels: {there}")
+    return labels[label]
+
+
+def _ready_labels(policy_dir: Path, found: Mapping[int, LoadedPolicy]) -> dict[str, int]:
+    try:
+        labels = read_labels(policy_dir)
+    except BundleError as error:
+        logger.error("labels are left out: %s", error)
+        return {}
+    for label, version in labels.items():
+        if version not in found:
+            logger.error("label %s of %s is left out: its version %d is not served", label, policy_dir, version)
+    return {label: version for label, version in labels.items() if version in found}
 
 
 def _version_directories(root: Path) -> list[Path]:

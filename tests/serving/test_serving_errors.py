@@ -92,7 +92,7 @@ def test_an_unknown_version_label_or_missing_name_is_refused_with_what_there_is(
     with pytest.raises(grpc.RpcError) as caught:
         stub.Act(request(policy=policy_pb2.PolicyRef(name="discrete", label="stable")))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert "has no label 'stable'" in caught.value.details()
+    assert caught.value.details() == "policy 'discrete' has no label 'stable'; its labels: none"
 
 
 def test_a_method_that_is_not_offered_is_said_to_be(channel):
