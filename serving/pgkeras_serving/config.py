@@ -38,6 +38,9 @@ class ServerConfig:
     engine: EngineName = field(
         default="auto", metadata=_about("What computes policies; auto is LiteRT where it can, else TensorFlow.")
     )
+    poll_seconds: float = field(
+        default=1.0, metadata=_about("How often the directory is looked at for new versions and labels.", 0.01)
+    )
     max_batch_size: int = field(
         default=4096, metadata=_about("Most observations in one request, and in one batch computed at once.", 1)
     )

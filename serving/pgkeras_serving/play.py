@@ -14,8 +14,8 @@ from pgkeras.spec import PolicySpec
 from pgkeras.status import encode_error
 from pgkeras.v1 import service_pb2
 from pgkeras.wire import decode_tensor
+from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import Episodes, Record, Transition
-from pgkeras_serving.store import LoadedPolicy
 
 __all__ = ["Session"]
 

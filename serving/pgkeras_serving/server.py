@@ -56,6 +56,7 @@ class PolicyServer:
         self.episodes = EpisodeLog()
         self._config = config
         self._health = _Health()
+        self._following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
@@ -87,6 +88,7 @@ class PolicyServer:
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await asyncio.to_thread(self.store.load)
+        self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
@@ -94,12 +96,22 @@ class PolicyServer:
 
         A session ends when it has answered the message that it is at, and its client is told to connect again.
         """
+        if self._following is not None:
+            self._following.cancel()
         stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
         await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
         await self._health.end()
         self._sessions.end()
         await stopping
         self.store.close()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.poll_seconds)
+            try:
+                await asyncio.to_thread(self.store.refresh)
+            except Exception:  # of any kind: the next look may fare better, and what is served stays
+                logger.exception("looking for new versions failed")
 
     async def _report(self, status: Any) -> None:
         for service in ("", _SERVICE):

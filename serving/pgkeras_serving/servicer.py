@@ -16,11 +16,12 @@ import grpc
 from pgkeras.errors import PolicyServiceError, ServerFailedError, SpecMismatchError
 from pgkeras.status import DETAILS_KEY, encode_error
 from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.play import Session
 from pgkeras_serving.sessions import Sessions
-from pgkeras_serving.store import LoadedPolicy, Store
+from pgkeras_serving.store import Store
 
 __all__ = ["PolicyServicer"]
 

@@ -141,5 +141,5 @@ def test_labels_that_cannot_be_used_are_logged_and_left_out(root, caplog):
     for name, label in (("discrete", "canary"), ("gaussian", "stable")):
         with pytest.raises(PolicyNotFoundError):
             store.resolve(policy_pb2.PolicyRef(name=name, label=label))
-    assert "its version 2 is not served" in caplog.text
+    assert "does not move to version 2, which is not ready" in caplog.text
     assert "expected an object of labels and versions" in caplog.text
