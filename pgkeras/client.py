@@ -6,35 +6,30 @@ import datetime
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from pgkeras.errors import (
-    DeadlineExceededError,
-    InvalidRequestError,
-    PolicyServiceError,
-    ServerUnavailableError,
+from pgkeras.errors import InvalidRequestError, ServerUnavailableError
+from pgkeras.exchange import (
+    Actions,
+    Mode,
+    Output,
+    cast,
+    check_seed,
+    mode_number,
+    output_numbers,
+    read_actions,
+    translate,
 )
+from pgkeras.session import PlaySession
 from pgkeras.spec import PolicySpec
-from pgkeras.status import DETAILS_KEY, decode_error, read_status
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
-from pgkeras.wire import MAX_MESSAGE_BYTES, decode_distribution, decode_spec, decode_struct, decode_tensor, write_tensor
+from pgkeras.wire import MAX_MESSAGE_BYTES, decode_spec, decode_struct, write_tensor
 
 __all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo"]
 
-Mode = Literal["sample", "greedy"]
-Output = Literal["log_prob", "entropy", "distribution", "greedy_action"]
-
-_MODES = {"sample": service_pb2.ACT_MODE_SAMPLE, "greedy": service_pb2.ACT_MODE_GREEDY}
-_OUTPUTS = {
-    "log_prob": service_pb2.ACT_OUTPUT_LOG_PROB,
-    "entropy": service_pb2.ACT_OUTPUT_ENTROPY,
-    "distribution": service_pb2.ACT_OUTPUT_DISTRIBUTION,
-    "greedy_action": service_pb2.ACT_OUTPUT_GREEDY_ACTION,
-}
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -45,30 +40,6 @@ _OPTIONS = (
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
-
-
-@dataclass(frozen=True)
-class Actions:
-    """The answer for one observation or a batch; arrays have a batch axis if the observations had one.
-
-    Args:
-        action: Actions, of the action space's dtype and ``[B, *action_space.shape]``.
-        log_prob: float32 ``[B]``: ln P(action | observation); for a clipped continuous action, of the sample before
-            clipping. None if not asked for, like the others below.
-        entropy: float32 ``[B]``, in nats.
-        greedy_action: What mode "greedy" would have done; like ``action``.
-        distribution: Its parameters: ``probabilities`` ``[B, n]``, or ``mean`` and ``stddev``; empty if not asked for.
-        policy: Name of the policy that answered.
-        version: Its version.
-    """
-
-    action: NDArray[Any]
-    log_prob: NDArray[np.float32] | None
-    entropy: NDArray[np.float32] | None
-    greedy_action: NDArray[Any] | None
-    distribution: dict[str, NDArray[np.float32]]
-    policy: str
-    version: int
 
 
 @dataclass(frozen=True)
@@ -124,18 +95,32 @@ class PolicyClient:
         policy: Which policy; may be empty when the server has only one.
         version: Which version; the newest when None.
         timeout: Seconds that any call may take, connecting included, unless it is given its own.
+        label: The version that has this label, instead of ``version``.
+
+    Raises:
+        InvalidRequestError: Both a version and a label are given.
 
     Every method raises:
         ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
         DeadlineExceededError: No answer came in time.
-        PolicyNotFoundError: No such policy or version; the message lists what there is.
+        PolicyNotFoundError: No such policy, version or label; the message lists what there is.
         PolicyServiceError: Any of its other children.
     """
 
-    def __init__(self, target: str, policy: str = "", version: int | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self,
+        target: str,
+        policy: str = "",
+        version: int | None = None,
+        timeout: float = 10.0,
+        *,
+        label: str | None = None,
+    ) -> None:
+        if version is not None and label is not None:
+            raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
         self.target = target
         self.timeout = timeout
-        self._ref = policy_pb2.PolicyRef(name=policy, version=version)
+        self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None
         self._describing = threading.Lock()
         self._channel = grpc.insecure_channel(target, _OPTIONS)
@@ -167,15 +152,47 @@ class PolicyClient:
         """
         info = self._info or self._describe_once(timeout)
         request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
-        write_tensor(request.observation.tensor, _cast(observations, info.spec))
-        request.mode = _number(_MODES, mode, "mode")
-        request.outputs.append(service_pb2.ACT_OUTPUT_ACTION)
-        request.outputs.extend([_number(_OUTPUTS, output, "outputs") for output in outputs])
+        write_tensor(request.observation.tensor, cast(observations, info.spec))
+        request.mode = mode_number(mode)
+        request.outputs.extend(output_numbers(outputs))
         if seed is not None:
-            if not 0 <= seed < 2**64:
-                raise InvalidRequestError("seed", "an integer from 0 to 2**64 - 1", str(seed))
-            request.seed = seed
-        return _actions(self._call(self._stub.Act, request, timeout))
+            request.seed = check_seed(seed)
+        return read_actions(self._call(self._stub.Act, request, timeout))
+
+    def play(
+        self,
+        mode: Mode = "sample",
+        seed: int | None = None,
+        *,
+        outputs: Iterable[Output] = (),
+        timeout: float | None = None,
+    ) -> PlaySession:
+        """Opens a session for one simulator, of one or many environments; the version stays the same throughout it.
+
+        Example::
+
+            with client.play(seed=1) as session:
+                action = session.step(observation)
+                while playing:
+                    observation, reward, terminated, truncated, _ = environment.step(action)
+                    action = session.step(observation, reward, terminated, truncated)
+
+        Args:
+            mode: "sample" draws from the distribution, "greedy" takes its mode.
+            seed: Makes the whole session reproducible: an integer in [0, 2**64).
+            outputs: What to answer besides the action; it is in the session's ``answer``.
+            timeout: Seconds that a step may take; the client's own when None.
+
+        Raises:
+            InvalidRequestError: The mode, the seed or an output is wrong.
+        """
+        info = self._info or self._describe_once(timeout)
+        first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
+        first.outputs.extend(output_numbers(outputs))
+        if seed is not None:
+            first.seed = check_seed(seed)
+        seconds = self.timeout if timeout is None else timeout
+        return PlaySession(self._stub.Play, first, info.spec, self.target, seconds)
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
@@ -212,64 +229,9 @@ class PolicyClient:
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
-            raise _translate(error, self.target, seconds) from error
+            raise translate(error, self.target, seconds) from error
         except ValueError as error:
             raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
-
-
-def _translate(error: Any, target: str, seconds: float) -> PolicyServiceError:
-    trailing = error.trailing_metadata() or ()
-    failure = decode_error(read_status(error.code().value[0], error.details() or "", trailing))
-    if any(key == DETAILS_KEY for key, _ in trailing):
-        return failure  # the server's own words
-    if isinstance(failure, DeadlineExceededError):
-        return DeadlineExceededError(
-            f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
-            "give the call a longer timeout"
-        )
-    if isinstance(failure, ServerUnavailableError):
-        return ServerUnavailableError(
-            f"no policy server answers at {target}; start one with: pgkeras serve, or check the address ({failure})"
-        )
-    return failure
-
-
-def _cast(observations: ArrayLike, spec: PolicySpec) -> NDArray[Any]:
-    dtype = spec.observation_space.dtype
-    try:
-        array = np.asarray(observations)
-    except ValueError as error:
-        raise InvalidRequestError("observation", f"an array of {spec.observation_space}", str(error)) from error
-    if array.dtype == dtype:
-        return array
-    if array.dtype.kind in "iu" and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        fits = array.size == 0 or limits.min <= array.min() <= array.max() <= limits.max
-    else:
-        fits = np.can_cast(array.dtype, dtype, "same_kind")
-    if not fits:
-        raise InvalidRequestError("observation", f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
-    return array.astype(dtype)
-
-
-def _number(table: dict[str, Any], name: str, field: str) -> Any:
-    if name not in table:
-        raise InvalidRequestError(field, f"one of {', '.join(table)}", repr(name))
-    return table[name]
-
-
-def _actions(response: service_pb2.ActResponse) -> Actions:
-    return Actions(
-        action=decode_tensor(response.action, "action"),
-        log_prob=decode_tensor(response.log_prob, "log_prob") if response.HasField("log_prob") else None,
-        entropy=decode_tensor(response.entropy, "entropy") if response.HasField("entropy") else None,
-        greedy_action=decode_tensor(response.greedy_action, "greedy_action")
-        if response.HasField("greedy_action")
-        else None,
-        distribution=decode_distribution(response.distribution),
-        policy=response.policy.name,
-        version=response.policy.version,
-    )
 
 
 def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "evaluate": "Play episodes with an exported policy or through a server.",
     "export": "Export the policy of a run's last checkpoint.",
     "serve": "Serve exported policies over gRPC.",
+    "label": "Put labels such as stable on versions of a policy.",
     "act": "Ask a policy server for an action.",
     "info": "Describe an exported policy or a running server.",
     "plot": "Draw the learning curves of one or several runs.",

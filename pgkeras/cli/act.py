@@ -19,11 +19,19 @@ __all__ = ["command"]
 @click.option("--observation", metavar="JSON", required=True, help="One observation, or a list of them, as JSON.")
 @click.option("--policy", default="", help="Which policy; may be left out when the server has only one.")
 @click.option("--policy-version", type=int, help="Which version; the newest by default.")
+@click.option("--label", help="The version that has this label.")
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
 @click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
-    target: str, observation: str, policy: str, policy_version: int | None, mode: Mode, seed: int | None, as_json: bool
+    target: str,
+    observation: str,
+    policy: str,
+    policy_version: int | None,
+    label: str | None,
+    mode: Mode,
+    seed: int | None,
+    as_json: bool,
 ) -> None:
     """Ask a policy server for an action.
 
@@ -34,7 +42,7 @@ def command(
         observations = json.loads(observation)
     except ValueError as error:
         raise ConfigError(f"--observation: expected JSON such as '[0.0, 0.1]', got {observation!r}: {error}") from error
-    with PolicyClient(target, policy, policy_version) as client:
+    with PolicyClient(target, policy, policy_version, label=label) as client:
         actions = client.act(observations, mode, seed)
         space = client.describe().spec.action_space
     click.echo(json.dumps(text.actions_json(actions)) if as_json else text.actions(actions, space))

@@ -1,3 +1,4 @@
+from google.protobuf import any_pb2 as _any_pb2
 from pgkeras.v1 import policy_pb2 as _policy_pb2
 from pgkeras.v1 import tensors_pb2 as _tensors_pb2
 from google.protobuf.internal import containers as _containers
@@ -110,12 +111,14 @@ class PlayResponse(_message.Message):
     def __init__(self, id: _Optional[int] = ..., act: _Optional[_Union[ActResponse, _Mapping]] = ..., error: _Optional[_Union[PlayError, _Mapping]] = ...) -> None: ...
 
 class PlayError(_message.Message):
-    __slots__ = ("code", "message")
+    __slots__ = ("code", "message", "details")
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    DETAILS_FIELD_NUMBER: _ClassVar[int]
     code: int
     message: str
-    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    details: _containers.RepeatedCompositeFieldContainer[_any_pb2.Any]
+    def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., details: _Optional[_Iterable[_Union[_any_pb2.Any, _Mapping]]] = ...) -> None: ...
 
 class GetPolicyRequest(_message.Message):
     __slots__ = ("policy",)

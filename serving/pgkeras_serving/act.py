@@ -1,4 +1,4 @@
-"""The edge of Act: requests to arrays and arrays to responses, checked. No transport in it."""
+"""The edge of a policy: requests to arrays and arrays to responses, checked. No transport in it."""
 
 from __future__ import annotations
 
@@ -86,28 +86,39 @@ class Edge:
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
-        if request.HasField("action_mask"):
-            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
         if request.state:
             raise InvalidRequestError(
                 "state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes"
             )
-        mode = request.mode
-        if mode not in _MODES:
-            raise InvalidRequestError("mode", "a known ActMode", str(mode))
-        outputs = frozenset(request.outputs) or _DEFAULT_OUTPUTS
-        if not outputs <= _OUTPUTS:
-            unknown = sorted(outputs - _OUTPUTS)
-            raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
+        outputs = self._check_choices(request) or _DEFAULT_OUTPUTS
         observation, has_batch_axis = self._observation(request.observation)
         if request.HasField("seed"):
             drawn = noise.draw(noise.seeded(request.seed), self._spec, len(observation))
         else:
             drawn = self._noise.take(len(observation))
-        return Query({"observation": observation, "noise": drawn}, has_batch_axis, mode == _GREEDY, outputs)
+        return Query({"observation": observation, "noise": drawn}, has_batch_axis, request.mode == _GREEDY, outputs)
+
+    def decode_step(self, request: service_pb2.PlayRequest) -> Query:
+        """Checks what a session's message has in common with a call; the noise is the session's to put in.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
+        """
+        outputs = self._check_choices(request)
+        observation, has_batch_axis = self._observation(request.observation)
+        if not has_batch_axis:
+            shape = ", ".join(map(str, self._shape[1:]))
+            raise InvalidRequestError("observation", f"a batch, of shape [batch, {shape}]", f"shape [{shape}]")
+        return Query({"observation": observation}, True, request.mode == _GREEDY, outputs)
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> service_pb2.ActResponse:
         """The engine's answer as the response to a request."""
+        response = service_pb2.ActResponse()
+        self.write(response, query, answer)
+        return response
+
+    def write(self, response: service_pb2.ActResponse, query: Query, answer: Mapping[str, NDArray[Any]]) -> None:
+        """Writes the engine's answer into an empty response."""
         arrays = answer
         if query.greedy:
             arrays = {**arrays, "action": arrays["greedy_action"]}
@@ -122,10 +133,9 @@ class Edge:
             template = self._new_template(query, arrays)
             if len(self._templates) < _MOST_LAYOUTS:
                 self._templates[key] = template
-        response = service_pb2.ActResponse.FromString(template)
+        response.MergeFromString(template)
         for name, tensor in self._tensors(response, query.outputs):
             tensor.data = arrays[name].tobytes()
-        return response
 
     def _new_template(self, query: Query, arrays: Mapping[str, NDArray[Any]]) -> bytes:
         """A response with everything but the tensors' data, which is all that changes from call to call."""
@@ -150,6 +160,18 @@ class Edge:
             parameters = getattr(response.distribution, self._spec.distribution.value)
             for name in self._spec.distribution.parameters:
                 yield name, getattr(parameters, name)
+
+    @staticmethod
+    def _check_choices(request: service_pb2.ActRequest | service_pb2.PlayRequest) -> frozenset[int]:
+        if request.HasField("action_mask"):
+            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
+        if request.mode not in _MODES:
+            raise InvalidRequestError("mode", "a known ActMode", str(request.mode))
+        outputs = frozenset(request.outputs)
+        if not outputs <= _OUTPUTS:
+            unknown = sorted(outputs - _OUTPUTS)
+            raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
+        return outputs
 
     def _observation(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
         tensor = value.tensor

@@ -38,6 +38,9 @@ class ServerConfig:
     engine: EngineName = field(
         default="auto", metadata=_about("What computes policies; auto is LiteRT where it can, else TensorFlow.")
     )
+    poll_seconds: float = field(
+        default=1.0, metadata=_about("How often the directory is looked at for new versions and labels.", 0.01)
+    )
     max_batch_size: int = field(
         default=4096, metadata=_about("Most observations in one request, and in one batch computed at once.", 1)
     )
@@ -46,6 +49,12 @@ class ServerConfig:
     )
     max_message_bytes: int = field(
         default=MAX_MESSAGE_BYTES, metadata=_about("Largest message received or sent, in bytes.", 1024)
+    )
+    max_sessions: int = field(
+        default=4096, metadata=_about("Most sessions of Play at once; beyond it, new ones are told to retry.", 1)
+    )
+    session_idle_seconds: float = field(
+        default=300.0, metadata=_about("A session that moves nothing for so long is ended.", 0.001)
     )
     min_ping_seconds: float = field(
         default=10.0, metadata=_about("Shortest interval of clients' keepalive pings that is let pass.", 0.0)

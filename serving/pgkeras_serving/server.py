@@ -20,7 +20,9 @@ import numpy as np
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.servicer import PolicyServicer
+from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
 
 try:
@@ -51,8 +53,10 @@ class PolicyServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.store = Store(config)
+        self.episodes = EpisodeLog()
         self._config = config
         self._health = _Health()
+        self._following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
@@ -62,7 +66,8 @@ class PolicyServer:
                 ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
             ]
         )
-        servicer = PolicyServicer(self.store, config)
+        self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
+        servicer = PolicyServicer(self.store, config, self._sessions, self.episodes)
         service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -83,15 +88,30 @@ class PolicyServer:
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
         await self._server.start()
         await asyncio.to_thread(self.store.load)
+        self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
 
     async def drain(self) -> None:
-        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops."""
+        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops.
+
+        A session ends when it has answered the message that it is at, and its client is told to connect again.
+        """
+        if self._following is not None:
+            self._following.cancel()
         stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
         await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
         await self._health.end()
+        self._sessions.end()
         await stopping
         self.store.close()
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.poll_seconds)
+            try:
+                await asyncio.to_thread(self.store.refresh)
+            except Exception:  # of any kind: the next look may fare better, and what is served stays
+                logger.exception("looking for new versions failed")
 
     async def _report(self, status: Any) -> None:
         for service in ("", _SERVICE):

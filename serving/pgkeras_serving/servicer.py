@@ -1,21 +1,26 @@
 """The servicer: translates between the protocol and the policies. It decides nothing.
 
-Of the transport it uses nothing but ``context.abort``, so that any front which offers that can stand before it.
+Of the transport it uses nothing but an iterator of requests and ``context.abort`` and ``context.write``, so that any
+front which offers these can stand before it.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 
 from pgkeras.errors import PolicyServiceError, ServerFailedError, SpecMismatchError
 from pgkeras.status import DETAILS_KEY, encode_error
 from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.episodes import EpisodeLog
+from pgkeras_serving.play import Session
+from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
 
 __all__ = ["PolicyServicer"]
@@ -30,6 +35,8 @@ class _Context(Protocol):
         self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...]
     ) -> None: ...
 
+    async def write(self, message: Any) -> None: ...
+
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -38,22 +45,26 @@ _Response = TypeVar("_Response")
 def _answers(
     method: Callable[[Any, _Request], Awaitable[_Response]],
 ) -> Callable[[Any, _Request, _Context], Awaitable[_Response]]:
-    """The one place where exceptions become status."""
+    """A call of one request and one answer, whose exceptions become status."""
 
     @functools.wraps(method)
     async def handler(self: Any, request: _Request, context: _Context) -> _Response:
         try:
             return await method(self, request)
-        except PolicyServiceError as error:
-            failure = error
-        except Exception:
-            logger.exception("%s failed", method.__name__)
-            failure = ServerFailedError(f"{method.__name__} failed; the server's log has the reason")
-        status = encode_error(failure)
-        await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
-        raise AssertionError("abort raises")
+        except Exception as error:
+            return await _abort(context, method.__name__, error)
 
     return handler
+
+
+async def _abort(context: _Context, method: str, error: Exception) -> NoReturn:
+    """The one place where exceptions become status."""
+    if not isinstance(error, PolicyServiceError):
+        logger.error("%s failed", method, exc_info=error)
+        error = ServerFailedError(f"{method} failed; the server's log has the reason")
+    status = encode_error(error)
+    await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
+    raise AssertionError("abort raises")
 
 
 class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
@@ -62,10 +73,14 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
     Args:
         store: The policies; calls are answered with UNAVAILABLE until it has loaded them.
         config: The limits.
+        sessions: The sessions that are open.
+        episodes: Is told the episodes that are played in sessions.
     """
 
-    def __init__(self, store: Store, config: ServerConfig) -> None:
+    def __init__(self, store: Store, config: ServerConfig, sessions: Sessions, episodes: EpisodeLog) -> None:
         self._store = store
+        self._sessions = sessions
+        self._episodes = episodes
         self._limits = service_pb2.Limits(
             max_batch_size=config.max_batch_size,
             max_receive_message_bytes=config.max_message_bytes,
@@ -75,15 +90,23 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
     @_answers
     async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
         """Answers one observation, or one batch of them."""
-        policy = self._store.resolve(request.policy)
-        if request.spec_hash and request.spec_hash != policy.version.spec_hash:
-            raise SpecMismatchError(
-                f"policy {policy.version.name!r} version {policy.version.version} has spec {policy.version.spec_hash}, "
-                f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
-            )
+        policy = self._find(request)
         query = policy.edge.decode(request)
         answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs)
         return policy.edge.encode(query, answer)
+
+    async def Play(  # noqa: N802
+        self, requests: AsyncIterator[service_pb2.PlayRequest], context: _Context
+    ) -> None:
+        """Holds one simulator's session."""
+        try:
+            with self._sessions.seat() as seat:
+                session = None
+                while (request := await seat.receive(requests)) is not None:
+                    session = session or self._open(request)
+                    await seat.send(context.write(await session.answer(request)))
+        except Exception as error:
+            await _abort(context, "Play", error)
 
     @_answers
     async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802
@@ -98,3 +121,17 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
     ) -> service_pb2.ListPoliciesResponse:
         """Describes every policy and version that is ready."""
         return service_pb2.ListPoliciesResponse(policies=[policy.description for policy in self._store.policies()])
+
+    def _find(self, request: service_pb2.ActRequest | service_pb2.PlayRequest) -> LoadedPolicy:
+        policy = self._store.resolve(request.policy)
+        if request.spec_hash and request.spec_hash != policy.version.spec_hash:
+            raise SpecMismatchError(
+                f"policy {policy.version.name!r} version {policy.version.version} has spec {policy.version.spec_hash}, "
+                f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
+            )
+        return policy
+
+    def _open(self, request: service_pb2.PlayRequest) -> Session:
+        policy = self._find(request)
+        record = self._episodes.recorder(policy.version.name, policy.version.version)
+        return Session(policy, request.seed if request.HasField("seed") else None, record)

@@ -13,6 +13,7 @@ import pytest
 import pgkeras
 from pgkeras.client import PolicyClient
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.exchange import cast
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
@@ -31,13 +32,13 @@ ROW = [0.5, -1.0, 0.25, 2.0]
         np.array(ROW, ">f4"),
     ],
 )
-def test_anything_of_the_same_kind_is_cast(connect, same):
+def test_anything_of_the_same_kind_iscast(connect, same):
     expected = connect().act(np.array(ROW, np.float32), seed=1)
     answer = connect().act(same, seed=1)
     np.testing.assert_array_equal(answer.distribution["probabilities"], expected.distribution["probabilities"])
 
 
-def test_whole_numbers_and_strided_arrays_are_cast(connect):
+def test_whole_numbers_and_strided_arrays_arecast(connect):
     client = connect()
     whole = client.act([[1, 2, 3, 4]], "greedy")
     strided = client.act(np.arange(1, 5, dtype=np.float64)[::-1][None, ::-1], "greedy")
@@ -63,16 +64,14 @@ def test_what_cannot_be_cast_is_refused(connect, bad, field):
 
 
 def test_integers_are_cast_only_when_they_fit():
-    from pgkeras.client import _cast
-
     pixels = PolicySpec(
         Box(np.zeros(2), np.full(2, 255.0), np.dtype(np.uint8)), Discrete(2), DistributionKind.CATEGORICAL
     )
-    np.testing.assert_array_equal(_cast([0, 255], pixels), np.array([0, 255], np.uint8))
-    assert _cast([0, 255], pixels).dtype == np.uint8
+    np.testing.assert_array_equal(cast([0, 255], pixels), np.array([0, 255], np.uint8))
+    assert cast([0, 255], pixels).dtype == np.uint8
     for bad in ([0, 256], [-1, 0], [0.5, 1.0]):
         with pytest.raises(InvalidRequestError, match="fit dtype uint8"):
-            _cast(bad, pixels)
+            cast(bad, pixels)
 
 
 def test_wrong_arguments_name_what_is_allowed(connect):

@@ -1,0 +1,50 @@
+"""``pgkeras label``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pgkeras.bundle import check_name, versions
+from pgkeras.errors import BundleNotFoundError, ConfigError
+from pgkeras.labels import delete_labels, read_labels, set_labels
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("policy")
+@click.argument("assignments", metavar="[LABEL=VERSION]...", nargs=-1)
+@click.option("--delete", "deleted", metavar="LABEL", multiple=True, help="Take this label away.")
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path),
+    default=Path("saved_models"),
+    show_default=True,
+    help="Directory of policies.",
+)
+def command(policy: str, assignments: tuple[str, ...], deleted: tuple[str, ...], root: Path) -> None:
+    """Put labels on versions of a policy, which calls can name instead of a version.
+
+    Prints the policy's labels. The version must be there and whole. A server that serves the directory follows within
+    a moment, so that `pgkeras label cartpole-v1 stable=3` deploys, and `stable=2` rolls back.
+    """
+    policy_dir = root / check_name(policy)
+    if not versions(policy_dir):
+        raise BundleNotFoundError(f"no policy at {policy_dir}: name another, or another --root")
+    labels = read_labels(policy_dir)
+    if assignments:
+        labels = set_labels(policy_dir, dict(_parse(assignment) for assignment in assignments))
+    if deleted:
+        labels = delete_labels(policy_dir, list(deleted))
+    for label, version in labels.items():
+        click.echo(f"{label}={version}")
+
+
+def _parse(assignment: str) -> tuple[str, int]:
+    label, _, version = assignment.partition("=")
+    try:
+        return label, int(version)
+    except ValueError as error:
+        raise ConfigError(f"{assignment!r}: expected LABEL=VERSION, such as stable=3") from error

@@ -1,0 +1,117 @@
+"""Episodes as a session sees them: which rewards belong to which, and what they came to, by policy version."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EpisodeLog", "EpisodeSummary", "Episodes", "Record", "Transition"]
+
+Record = Callable[[float, int], None]
+"""Takes the undiscounted return and the length, in actions, of an episode that has ended."""
+
+_REMEMBERED = 100
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What the previous actions of a session's environments led to.
+
+    Args:
+        reward: float32 ``[B]``.
+        ended: bool ``[B]``: whether the episode ended, be it terminated or truncated.
+    """
+
+    reward: NDArray[np.float32]
+    ended: NDArray[np.bool_]
+
+
+class Episodes:
+    """Adds up the rewards of a session's environments, episode by episode.
+
+    Args:
+        rows: The number of environments, B.
+        record: Is told every episode that ends; one that is started over is not told.
+    """
+
+    def __init__(self, rows: int, record: Record) -> None:
+        self._record = record
+        self._returns = np.zeros(rows, np.float64)
+        self._lengths = np.zeros(rows, np.int64)
+        self.over = np.ones(rows, np.bool_)
+        """bool ``[B]``: the last observation was the last of its episode, or there was none."""
+
+    def advance(self, transition: Transition | None, start: NDArray[np.bool_] | None) -> None:
+        """Takes in one message.
+
+        Args:
+            transition: What the previous actions led to; None where there were none.
+            start: bool ``[B]``: the new observation is the first of an episode. None: it is where the last was the
+                last of one.
+        """
+        over = self.over
+        ended = np.zeros_like(over)
+        if transition is not None:
+            acted = ~over
+            self._returns += np.where(acted, transition.reward, 0.0)
+            self._lengths += acted
+            ended = transition.ended & acted
+            for row in np.flatnonzero(ended):
+                self._record(float(self._returns[row]), int(self._lengths[row]))
+        fresh = over | ended
+        if start is not None:
+            fresh |= start
+            ended = (over | ended) & ~start
+        if fresh.any():
+            self._returns[fresh] = 0.0
+            self._lengths[fresh] = 0
+        self.over = ended
+
+
+@dataclass(frozen=True)
+class EpisodeSummary:
+    """How the episodes went that were played with one version.
+
+    Args:
+        count: All of them since the server started.
+        mean_return: Mean undiscounted return of the last 100; NaN when there are none.
+        mean_length: Their mean length, in actions.
+    """
+
+    count: int
+    mean_return: float
+    mean_length: float
+
+
+class EpisodeLog:
+    """Remembers the returns and lengths of the last 100 episodes of every policy version.
+
+    A session knows of it nothing but the :data:`Record` that :meth:`recorder` gives out, so that another kind of
+    metric is a matter of giving out another one.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, int], deque[tuple[float, int]]] = {}
+        self._counts: dict[tuple[str, int], int] = {}
+
+    def recorder(self, name: str, version: int) -> Record:
+        """What records the episodes of one version."""
+        key = (name, version)
+
+        def record(episode_return: float, length: int) -> None:
+            self._last.setdefault(key, deque(maxlen=_REMEMBERED)).append((episode_return, length))
+            self._counts[key] = self._counts.get(key, 0) + 1
+
+        return record
+
+    def summary(self, name: str, version: int) -> EpisodeSummary:
+        """How the episodes of one version went."""
+        last = self._last.get((name, version))
+        if not last:
+            return EpisodeSummary(0, float("nan"), float("nan"))
+        mean_return, mean_length = np.mean(last, axis=0)
+        return EpisodeSummary(self._counts[name, version], float(mean_return), float(mean_length))
