@@ -190,8 +190,8 @@ def test_an_expired_request_leaves_the_queue(slow_policy, tmp_path):
             refused += raised.type is ServerBusyError
         running_call.join(60)
         assert not failures
-        # Were they not to leave, nearly all would be told that the queue is full. One may overtake the news that the one
-        # before it has expired.
+        # Were they not to leave, nearly all would be told that the queue is full. A call may overtake the news that the
+        # one before it has expired.
         assert refused < 10
         assert client.act(BATCH, timeout=60).action.shape == (4096,)
 
