@@ -1,4 +1,4 @@
-"""A client that keeps a number of calls in flight and counts them; it takes orders as JSON lines on stdin.
+"""A client that keeps a number of calls or sessions going and counts; it takes orders as JSON lines on stdin.
 
 It sends ready bytes and decodes nothing, so that it can keep a server busy. gRPC's C core does the work.
 """
@@ -14,31 +14,46 @@ from typing import Any
 import grpc
 
 
-async def _drive(call: Any, payload: bytes, in_flight: int, seconds: float) -> dict[str, Any]:
+async def _act(call: Any, order: dict[str, Any], end: float, latencies: list[float]) -> None:
+    payload = bytes.fromhex(order["payload"])
+    while (begin := time.perf_counter()) < end:
+        await call(payload, timeout=30)
+        latencies.append(time.perf_counter() - begin)
+
+
+async def _play(call: Any, order: dict[str, Any], end: float, latencies: list[float]) -> None:
+    stream, payload = call(), bytes.fromhex(order["payload"])
+    await stream.write(bytes.fromhex(order["first"]))
+    await stream.read()
+    while (begin := time.perf_counter()) < end:
+        await stream.write(payload)
+        await stream.read()
+        latencies.append(time.perf_counter() - begin)
+    await stream.done_writing()
+    await stream.read()
+
+
+async def _drive(call: Any, order: dict[str, Any]) -> dict[str, Any]:
     latencies: list[float] = []
+    one = _play if "first" in order else _act
     start = time.perf_counter()
-    end = start + seconds
-
-    async def one() -> None:
-        while (begin := time.perf_counter()) < end:
-            await call(payload, timeout=30)
-            latencies.append(time.perf_counter() - begin)
-
-    await asyncio.gather(*(one() for _ in range(in_flight)))
+    end = start + order["seconds"]
+    await asyncio.gather(*(one(call, order, end, latencies) for _ in range(order["in_flight"])))
     elapsed = time.perf_counter() - start
     return {"calls": len(latencies), "seconds": elapsed, "p50": sorted(latencies)[len(latencies) // 2]}
 
 
 async def _main() -> None:
-    calls: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
     for line in sys.stdin:
         order = json.loads(line)
         target = order["target"]
-        if target not in calls:
+        if target not in channels:
             options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-            calls[target] = grpc.aio.insecure_channel(target, options).unary_unary("/pgkeras.v1.PolicyService/Act")
-        result = await _drive(calls[target], bytes.fromhex(order["payload"]), order["in_flight"], order["seconds"])
-        print(json.dumps(result), flush=True)
+            channels[target] = grpc.aio.insecure_channel(target, options)
+        kind = channels[target].stream_stream if "first" in order else channels[target].unary_unary
+        call = kind(f"/pgkeras.v1.PolicyService/{'Play' if 'first' in order else 'Act'}")
+        print(json.dumps(await _drive(call, order)), flush=True)
 
 
 if __name__ == "__main__":

@@ -97,6 +97,21 @@ def act_request(rows: int | None) -> bytes:
     return service_pb2.ActRequest(observation=tensors_pb2.Value(tensor=encode_tensor(observation))).SerializeToString()
 
 
+def play_requests() -> dict[str, str]:
+    """The first message of a session of one environment, and the one that it then repeats."""
+    observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros((1, 4), np.float32)))
+    going_on = encode_tensor(np.zeros(1, np.bool_))
+    first = service_pb2.PlayRequest(id=1, observation=observation)
+    later = service_pb2.PlayRequest(
+        id=1,
+        observation=observation,
+        reward=encode_tensor(np.ones(1, np.float32)),
+        terminated=going_on,
+        truncated=going_on,
+    )
+    return {"first": first.SerializeToString().hex(), "payload": later.SerializeToString().hex()}
+
+
 def seconds_until_ready(root: Path) -> float:
     """From spawning the process until health says SERVING."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -112,7 +127,7 @@ def seconds_until_ready(root: Path) -> float:
             return time.perf_counter() - start
 
 
-def compare(load: Process, servers: dict[str, tuple[Process, str]], rows: int | None, in_flight: int,
+def compare(load: Process, servers: dict[str, tuple[Process, str]], messages: dict[str, str], in_flight: int,
             rounds: int, seconds: float) -> dict[str, Any]:  # fmt: skip
     """Calls a second of both servers, in turns."""
     rates: dict[str, list[float]] = {name: [] for name in servers}
@@ -123,8 +138,7 @@ def compare(load: Process, servers: dict[str, tuple[Process, str]], rows: int | 
         for name in sorted(servers, reverse=bool(turn % 2)):
             server, target = servers[name]
             before = server.cpu_seconds()
-            order = {"target": target, "payload": act_request(rows).hex(), "in_flight": in_flight, "seconds": seconds}
-            answer = load.ask(order)
+            answer = load.ask({"target": target, "in_flight": in_flight, "seconds": seconds} | messages)
             cpu[name] += server.cpu_seconds() - before
             calls[name] += answer["calls"]
             rates[name].append(answer["calls"] / answer["seconds"])
@@ -132,7 +146,6 @@ def compare(load: Process, servers: dict[str, tuple[Process, str]], rows: int | 
     ratios = [ours / echo for ours, echo in zip(rates["pgkeras"], rates["echo"], strict=True)]
     return {
         "in_flight": in_flight,
-        "rows": rows or 1,
         "ratio": statistics.median(ratios),
         "ratio_quartiles": statistics.quantiles(ratios, n=4)[::2],
         **{f"{name}_calls_per_second": statistics.median(rates[name]) for name in servers},
@@ -181,9 +194,14 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
             servers[rows] = {"pgkeras": (ours, target), "echo": (echo, f"127.0.0.1:{echo.line()}")}
         load = stack.enter_context(started("benchmarks.load"))
         cases = [(None, 1), (None, 8), (None, 64), (64, 8)]
-        unary = [compare(load, servers[rows], rows, n, rounds, seconds) for rows, n in cases]
+        unary = [
+            {"rows": rows or 1} | compare(load, servers[rows], {"payload": act_request(rows).hex()}, n, rounds, seconds)
+            for rows, n in cases
+        ]
+        one_action = {"pgkeras": (ours, target), "echo": _play_echo(stack, target)}
         return {
             "unary": unary[:3],
+            "play": [{"rows": 1} | compare(load, one_action, play_requests(), n, rounds, seconds) for n in (1, 8, 64)],
             "batch_64": unary[3] | {"observations_per_second": unary[3]["pgkeras_calls_per_second"] * 64},
             "ready_seconds": statistics.median(ready),
             "rss_mb_idle": rss_idle,
@@ -196,6 +214,15 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
         }
 
 
+def _play_echo(stack: contextlib.ExitStack, target: str) -> tuple[Process, str]:
+    with grpc.insecure_channel(target) as channel:
+        play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
+        (answer,) = play(iter([bytes.fromhex(play_requests()["first"])]))
+    response = service_pb2.PlayResponse.FromString(answer).act.SerializeToString()
+    echo = stack.enter_context(started("benchmarks.echo", response.hex()))
+    return echo, f"127.0.0.1:{echo.line()}"
+
+
 def _cpus() -> set[str]:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     return {line for line in lines if line.startswith("processor")}
@@ -203,14 +230,15 @@ def _cpus() -> set[str]:
 
 def report(result: dict[str, Any]) -> str:
     lines = [
-        "in flight  rows   ours calls/s   echo calls/s   ratio (quartiles)     CPU us/call ours, echo   p50 ms ours"
+        "method  in flight  rows   ours calls/s   echo calls/s   ratio (quartiles)     CPU us ours, echo   p50 ms ours"
     ]
-    for case in [*result["unary"], result["batch_64"]]:
+    cases = [("Act", case) for case in [*result["unary"], result["batch_64"]]]
+    for method, case in cases + [("Play", case) for case in result["play"]]:
         low, high = case["ratio_quartiles"]
         lines.append(
-            f"{case['in_flight']:>9}  {case['rows']:>4}  {case['pgkeras_calls_per_second']:>13,.0f}  "
+            f"{method:6}  {case['in_flight']:>9}  {case['rows']:>4}  {case['pgkeras_calls_per_second']:>13,.0f}  "
             f"{case['echo_calls_per_second']:>13,.0f}   {case['ratio']:.2f} ({low:.2f} to {high:.2f})   "
-            f"{case['pgkeras_cpu_us_per_call']:>12.0f}, {case['echo_cpu_us_per_call']:.0f}"
+            f"{case['pgkeras_cpu_us_per_call']:>7.0f}, {case['echo_cpu_us_per_call']:.0f}"
             f"   {case['pgkeras_p50_ms']:>16.2f}"
         )
     act = result["in_process_us"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from pgkeras import noise
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
 from pgkeras.spec import PolicySpec
 from pgkeras.status import encode_error
-from pgkeras.v1 import service_pb2
+from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import decode_tensor
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import Episodes, Record, Transition
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 _OUTCOME = ("reward", "terminated", "truncated")
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _BOOL: np.dtype[Any] = np.dtype(np.bool_)
+_NUMBERS = {_FLOAT32: tensors_pb2.DATA_TYPE_FLOAT32, _BOOL: tensors_pb2.DATA_TYPE_BOOL}
 
 
 class Session:
@@ -117,7 +119,19 @@ class _Noise:
 
 
 def _vector(request: service_pb2.PlayRequest, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
-    array = decode_tensor(getattr(request, name), name)
+    tensor: tensors_pb2.Tensor = getattr(request, name)
+    data = tensor.data
+    # Nearly every message is right, and is found to be so in a tenth of the time that a full check takes.
+    if tensor.dtype == _NUMBERS[dtype] and len(data) == rows * dtype.itemsize and tensor.shape == [rows]:
+        array = np.frombuffer(data, dtype)
+        # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
+        if not data.strip(b"\0\1") if dtype is _BOOL else math.isfinite(array.dot(array)):
+            return array
+    return _check_vector(tensor, name, dtype, rows)
+
+
+def _check_vector(tensor: tensors_pb2.Tensor, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
+    array = decode_tensor(tensor, name)
     if array.dtype != dtype:
         raise InvalidRequestError(name, f"dtype {dtype}", f"dtype {array.dtype}")
     if array.shape != (rows,):

@@ -38,8 +38,9 @@ def test_an_episode_that_is_started_over_is_not_counted():
     assert play([None, ([5], [0], None), ([6], [0], [1]), ([1], [1], None)], 1) == [(1, 1)]
 
 
-def test_a_simulator_may_wait_before_it_starts_again():
-    waiting = ([9], [0], [0])
+@pytest.mark.parametrize("still_over", [0, 1])
+def test_a_simulator_may_wait_before_it_starts_again(still_over):
+    waiting = ([9], [still_over], [0])
     assert play([None, ([1], [1], [0]), waiting, waiting, ([9], [0], [1]), ([2], [1], [0])], 1) == [(1, 1), (2, 1)]
 
 

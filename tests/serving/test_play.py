@@ -128,6 +128,13 @@ BAD = {
         "what the previous actions led to",
     ),
     "nan reward": (1, message(1, reward=ZEROS + np.float32(np.nan)), "reward", "finite numbers"),
+    "infinite reward": (1, message(1, reward=ZEROS - np.float32(np.inf)), "reward", "finite numbers"),
+    "no bool": (
+        1,
+        message(1, terminated=np.array([0, 2, 0], np.uint8).view(np.bool_)),
+        "terminated.data",
+        "bytes of 0 or 1 for a bool",
+    ),
     "reward dtype": (1, message(1, reward=np.zeros(3)), "reward", "dtype float32"),
     "reward shape": (1, message(1, reward=np.zeros((3, 1), np.float32)), "reward", "shape [3]"),
     "terminated dtype": (1, message(1, terminated=np.zeros(3, np.int64)), "terminated", "dtype bool"),
@@ -179,6 +186,11 @@ def test_errors_are_typed_and_the_session_goes_on(connect):
                 assert caught.value.field == field
             actions.append(session.step(row, ZEROS, FALSE, FALSE))
     np.testing.assert_array_equal(actions, expected)
+
+
+def test_huge_rewards_are_rewards(stub):
+    requests = [message(0, previous=False), message(1, reward=ZEROS + np.float32(3e38))]  # whose squares overflow
+    assert [answer.WhichOneof("result") for answer in stub.Play(iter(requests), timeout=20)] == ["act", "act"]
 
 
 def test_what_the_session_cannot_be_opened_with_ends_it(connect):

@@ -137,6 +137,11 @@ def test_a_directory_that_vanishes_is_a_mishap(store, root, caplog):
     store.refresh()
     assert find(store) is before
     assert caplog.text.count("serving on with what was there before") == 1
+    (root / "p" / "7").mkdir()
+    for _ in range(3):
+        store.refresh()
+        assert find(store) is before
+    assert caplog.text.count("serving on with what was there before") == 2
     shutil.rmtree(root)
     aside.rename(root)
     store.refresh()
