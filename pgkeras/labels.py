@@ -6,7 +6,6 @@ sees the labels before a change or after it.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -102,6 +101,8 @@ def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
 @contextmanager
 def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
     """The labels, to be changed in place and written when the body is done; others who change them wait."""
+    import fcntl  # not on Windows, where a server can read labels but none can be changed
+
     scratch: Path | None = None
     try:
         directory = os.open(policy_dir, os.O_RDONLY)
