@@ -71,6 +71,7 @@ class Learner:
             entropy_bonus=config.entropy_bonus,
             jit_compile=config.jit_compile,
         )
+        self._learning_rate: float | None = None  # what the optimizer has, if that is known
         self._observations = Moments.zeros(observation_space.shape)
         self._value: ValueFunction | None = None
         if config.baseline == "value":
@@ -109,7 +110,8 @@ class Learner:
         learning_rate = config.learning_rate
         if config.learning_rate_schedule == "linear":
             learning_rate *= 1.0 - progress
-        self._step.optimizer.learning_rate = learning_rate
+        if learning_rate != self._learning_rate:  # assigning it is an operation of its own
+            self._step.optimizer.learning_rate = self._learning_rate = learning_rate
         value = self._value.predict if self._value is not None else None
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale, value)
         step = self._step(trajectory, advantages.values)
@@ -150,6 +152,7 @@ class Learner:
             if name not in state or np.shape(state[name]) != np.shape(array):
                 got = np.shape(state[name]) if name in state else "nothing"
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
+        self._learning_rate = None  # the optimizer's variables hold the one of that time
         variables, moments = self._parts()
         for i, variable in enumerate(variables):
             variable.assign(state[f"variable_{i}"])

@@ -172,7 +172,7 @@ class Training:
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
             steps_per_second=trajectory.steps / (learnt - began),
-            **asdict(lesson),
+            **vars(lesson),
         )
         if self.directory is not None:
             self.directory.write_epoch(asdict(metrics))
