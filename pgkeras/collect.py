@@ -100,7 +100,7 @@ class Collector:
                         "REINFORCE learns from whole episodes: end them with --set max_episode_steps=N"
                     )
         trajectory = tape.cut(quota, environments.gap)
-        self.idle_steps = (t + 1) * slots - trajectory.steps
+        self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
         _check_finite(_name(environments), trajectory)
         return trajectory
 

@@ -49,6 +49,10 @@ class Environments(Protocol):
     def gap(self) -> int:
         """How many steps of a slot lie between an episode's last and the next one's first: 1 if a reset takes one."""
 
+    @property
+    def lockstep(self) -> bool:
+        """Whether slots are stepped all together, live or not."""
+
     def reset(self, seeds: Sequence[int], tape: Tape) -> None:
         """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
 
@@ -70,6 +74,7 @@ class PlainEnvironments:
     """Environments stepped one after the other; one whose episode ended is reset at once, within the same step."""
 
     gap = 0
+    lockstep = False
 
     def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]]) -> None:
         self._environments = list(environments)
@@ -94,7 +99,7 @@ class PlainEnvironments:
                 if terminated or truncated:
                     any_ended = tape.ended[t, i] = True
                     tape.terminated[t, i] = terminated
-                    tape.final_observations[t, i] = np.asarray(observation)
+                    tape.final_observations[t, i] = np.array(observation)  # which a reset may write over
                     observation = env.reset()[0]
                 _put(tape.observations, t + 1, i, observation)
         return any_ended
@@ -107,6 +112,8 @@ class PlainEnvironments:
 
 class VectorEnvironments:
     """A gymnasium vector environment, in any of its autoreset modes."""
+
+    lockstep = True
 
     def __init__(self, environment: VectorEnv[Any, Any, Any]) -> None:
         self._environment = environment
@@ -224,6 +231,11 @@ def _made(env_id: str, build: Callable[[], _T]) -> _T:
         command = f'pip install "gymnasium[{extra[1]}]"' if extra else str(error)
         raise EnvironmentSetupError(
             f"{env_id} needs packages that are not installed; install them with: {command}"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise EnvironmentSetupError(
+            f"{env_id} needs the module {error.name!r}, which is not installed; install it, or the gymnasium extra "
+            'that the environment belongs to, such as: pip install "gymnasium[mujoco]"'
         ) from error
     except Exception as error:  # an environment's constructor may raise anything
         raise EnvironmentSetupError(

@@ -121,11 +121,12 @@ class Learner:
                 f"epoch {epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
                 "intact. A smaller learning_rate or clip_norm may help"
             )
+        observations = trajectory.observations[mask]
         value_loss = float("nan")
         if self._value is not None:
-            value_loss = self._value.fit(trajectory.observations[mask], advantages.returns[mask], epoch)
+            value_loss = self._value.fit(observations, advantages.returns[mask], epoch)
         if self.policy.normalization is not None:
-            self._observations.update(trajectory.observations[mask])
+            self._observations.update(observations)
             self.policy.normalization.freeze(self._observations)
         return Lesson(
             **step._asdict(),

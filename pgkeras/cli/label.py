@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pgkeras.bundle import check_name, versions
+from pgkeras.cli.targets import DEFAULT_ROOT
 from pgkeras.errors import BundleNotFoundError, ConfigError
 from pgkeras.labels import delete_labels, read_labels, set_labels
 
@@ -20,7 +21,7 @@ __all__ = ["command"]
 @click.option(
     "--root",
     type=click.Path(path_type=Path),
-    default=Path("saved_models"),
+    default=DEFAULT_ROOT,
     show_default=True,
     help="Directory of policies.",
 )

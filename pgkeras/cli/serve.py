@@ -11,12 +11,11 @@ from typing import Any, get_args
 import click
 from pgkeras_serving.config import ServerConfig, settings
 
+from pgkeras.cli.targets import DEFAULT_ROOT
 from pgkeras.engines import EngineName
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
-
-_DEFAULT_ROOT = Path("saved_models")
 
 
 def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
@@ -42,13 +41,13 @@ def command(root: Path | None, **options: Any) -> None:
     ROOT is a directory of policies, or one policy's or version's own directory; by default saved_models in the current
     directory. Prints one line when ready. SIGTERM or Ctrl-C lets the calls in flight finish and stops.
     """
-    if root is None and not _DEFAULT_ROOT.is_dir():
+    if root is None and not DEFAULT_ROOT.is_dir():
         raise ConfigError(
-            f"there is no {_DEFAULT_ROOT} directory here: name the directory of policies to serve, "
+            f"there is no {DEFAULT_ROOT} directory here: name the directory of policies to serve, "
             "or make one with: pgkeras train ENV"
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = ServerConfig(root or _DEFAULT_ROOT, **options)
+    config = ServerConfig(root or DEFAULT_ROOT, **options)
     from pgkeras_serving.server import run
 
     run(config)

@@ -236,7 +236,7 @@ def test_noise_is_fresh_for_every_step_slot_and_epoch() -> None:
 
 
 def test_steps_of_idle_slots_are_counted_apart() -> None:
-    envs = plain()
+    envs = synchronous(AutoresetMode.SAME_STEP)()
     collector = Collector(envs, ScriptedActor(envs))
     trajectory = collector.collect(10, np.random.SeedSequence(0))
     # Slot 3 plays 307 steps; the tape has 4 slots times that.
@@ -358,3 +358,51 @@ def test_episodes_are_truncated_where_the_settings_say(vectorization: str) -> No
     trajectory = Collector(envs, ScriptedActor(envs)).collect(4, np.random.SeedSequence(0))
     assert trajectory.lengths.max() == 5
     assert not trajectory.terminated[trajectory.lengths == 5].any()
+
+
+class Buffered(gymnasium.Env[np.ndarray, Any]):
+    """Three steps long; observes into one array, again and again."""
+
+    observation_space = gymnasium.spaces.Box(-10.0, 10.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, length: int = 3) -> None:
+        self.length = length
+        self.buffer = np.zeros(1, np.float32)
+
+    def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self.buffer[0] = 0
+        return self.buffer, {}
+
+    def step(self, _action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.buffer[0] += 1
+        return self.buffer, 0.0, self.buffer[0] == self.length, False, {}
+
+
+def test_final_observations_are_not_written_over_by_a_reset() -> None:
+    envs = PlainEnvironments([Buffered()])
+    trajectory = Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
+    assert trajectory.final_observations.tolist() == [[3.0], [3.0]]
+
+
+def test_idle_steps_are_those_that_were_taken_for_nobody() -> None:
+    plain = PlainEnvironments([Buffered(2), Buffered(9)])
+    collector = Collector(plain, ScriptedActor(plain))
+    assert collector.collect(2, np.random.SeedSequence(0)).lengths.tolist() == [2, 9]
+    assert collector.idle_steps == 0  # the first slot rested while the second went on
+    vector = environments.make("CartPole-v1", 4, "vector")
+    collector = Collector(vector, ScriptedActor(vector))
+    lengths = collector.collect(4, np.random.SeedSequence(0)).lengths
+    assert collector.idle_steps == 4 * lengths.max() - lengths.sum() > 0
+
+
+def test_an_environments_missing_module_is_named() -> None:
+    def needy() -> None:
+        import no_such_simulator  # noqa: F401
+
+    gymnasium.register("Needy-v0", entry_point=needy)
+    try:
+        with pytest.raises(EnvironmentSetupError, match=r"Needy-v0 needs the module 'no_such_simulator'.*pip install"):
+            environments.make("Needy-v0", 1)
+    finally:
+        del gymnasium.registry["Needy-v0"]
