@@ -17,21 +17,31 @@ class DistributionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DISTRIBUTION_KIND_UNSPECIFIED: _ClassVar[DistributionKind]
     DISTRIBUTION_KIND_CATEGORICAL: _ClassVar[DistributionKind]
     DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN: _ClassVar[DistributionKind]
+    DISTRIBUTION_KIND_MULTI_CATEGORICAL: _ClassVar[DistributionKind]
+    DISTRIBUTION_KIND_MULTI_BERNOULLI: _ClassVar[DistributionKind]
+    DISTRIBUTION_KIND_SQUASHED_GAUSSIAN: _ClassVar[DistributionKind]
+    DISTRIBUTION_KIND_KUMARASWAMY: _ClassVar[DistributionKind]
 DISTRIBUTION_KIND_UNSPECIFIED: DistributionKind
 DISTRIBUTION_KIND_CATEGORICAL: DistributionKind
 DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN: DistributionKind
+DISTRIBUTION_KIND_MULTI_CATEGORICAL: DistributionKind
+DISTRIBUTION_KIND_MULTI_BERNOULLI: DistributionKind
+DISTRIBUTION_KIND_SQUASHED_GAUSSIAN: DistributionKind
+DISTRIBUTION_KIND_KUMARASWAMY: DistributionKind
 
 class PolicySpec(_message.Message):
-    __slots__ = ("observation_space", "action_space", "distribution", "state_size")
+    __slots__ = ("observation_space", "action_space", "distribution", "state_size", "mask_size")
     OBSERVATION_SPACE_FIELD_NUMBER: _ClassVar[int]
     ACTION_SPACE_FIELD_NUMBER: _ClassVar[int]
     DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     STATE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MASK_SIZE_FIELD_NUMBER: _ClassVar[int]
     observation_space: _spaces_pb2.Space
     action_space: _spaces_pb2.Space
     distribution: DistributionKind
     state_size: int
-    def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., distribution: _Optional[_Union[DistributionKind, str]] = ..., state_size: _Optional[int] = ...) -> None: ...
+    mask_size: int
+    def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., distribution: _Optional[_Union[DistributionKind, str]] = ..., state_size: _Optional[int] = ..., mask_size: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("name", "version", "spec", "spec_hash", "engine", "load_time", "provenance")
@@ -72,12 +82,20 @@ class PolicyVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec_hash: _Optional[str] = ...) -> None: ...
 
 class Distribution(_message.Message):
-    __slots__ = ("categorical", "diagonal_gaussian")
+    __slots__ = ("categorical", "diagonal_gaussian", "multi_categorical", "multi_bernoulli", "squashed_gaussian", "kumaraswamy")
     CATEGORICAL_FIELD_NUMBER: _ClassVar[int]
     DIAGONAL_GAUSSIAN_FIELD_NUMBER: _ClassVar[int]
+    MULTI_CATEGORICAL_FIELD_NUMBER: _ClassVar[int]
+    MULTI_BERNOULLI_FIELD_NUMBER: _ClassVar[int]
+    SQUASHED_GAUSSIAN_FIELD_NUMBER: _ClassVar[int]
+    KUMARASWAMY_FIELD_NUMBER: _ClassVar[int]
     categorical: Categorical
     diagonal_gaussian: DiagonalGaussian
-    def __init__(self, categorical: _Optional[_Union[Categorical, _Mapping]] = ..., diagonal_gaussian: _Optional[_Union[DiagonalGaussian, _Mapping]] = ...) -> None: ...
+    multi_categorical: MultiCategorical
+    multi_bernoulli: MultiBernoulli
+    squashed_gaussian: SquashedGaussian
+    kumaraswamy: Kumaraswamy
+    def __init__(self, categorical: _Optional[_Union[Categorical, _Mapping]] = ..., diagonal_gaussian: _Optional[_Union[DiagonalGaussian, _Mapping]] = ..., multi_categorical: _Optional[_Union[MultiCategorical, _Mapping]] = ..., multi_bernoulli: _Optional[_Union[MultiBernoulli, _Mapping]] = ..., squashed_gaussian: _Optional[_Union[SquashedGaussian, _Mapping]] = ..., kumaraswamy: _Optional[_Union[Kumaraswamy, _Mapping]] = ...) -> None: ...
 
 class Categorical(_message.Message):
     __slots__ = ("probabilities",)
@@ -92,3 +110,31 @@ class DiagonalGaussian(_message.Message):
     mean: _tensors_pb2.Tensor
     stddev: _tensors_pb2.Tensor
     def __init__(self, mean: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., stddev: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class MultiCategorical(_message.Message):
+    __slots__ = ("probabilities",)
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    probabilities: _tensors_pb2.Tensor
+    def __init__(self, probabilities: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class MultiBernoulli(_message.Message):
+    __slots__ = ("probabilities",)
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    probabilities: _tensors_pb2.Tensor
+    def __init__(self, probabilities: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class SquashedGaussian(_message.Message):
+    __slots__ = ("mean", "stddev")
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STDDEV_FIELD_NUMBER: _ClassVar[int]
+    mean: _tensors_pb2.Tensor
+    stddev: _tensors_pb2.Tensor
+    def __init__(self, mean: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., stddev: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class Kumaraswamy(_message.Message):
+    __slots__ = ("a", "b")
+    A_FIELD_NUMBER: _ClassVar[int]
+    B_FIELD_NUMBER: _ClassVar[int]
+    a: _tensors_pb2.Tensor
+    b: _tensors_pb2.Tensor
+    def __init__(self, a: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., b: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...

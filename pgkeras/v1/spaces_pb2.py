@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from pgkeras.v1 import tensors_pb2 as pgkeras_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgkeras/v1/spaces.proto\x12\npgkeras.v1\x1a\x18pgkeras/v1/tensors.proto\"\xca\x02\n\x05Space\x12#\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x14.pgkeras.v1.BoxSpaceH\x00\x12-\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x19.pgkeras.v1.DiscreteSpaceH\x00\x12\x38\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1e.pgkeras.v1.MultiDiscreteSpaceH\x00\x12\x34\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1c.pgkeras.v1.MultiBinarySpaceH\x00\x12%\n\x04text\x18\x05 \x01(\x0b\x32\x15.pgkeras.v1.TextSpaceH\x00\x12%\n\x04\x64ict\x18\x06 \x01(\x0b\x32\x15.pgkeras.v1.DictSpaceH\x00\x12\'\n\x05tuple\x18\x07 \x01(\x0b\x32\x16.pgkeras.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"Y\n\x08\x42oxSpace\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.pgkeras.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\"N\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x03\x12\r\n\x05start\x18\x02 \x01(\x03\x12#\n\x05\x64type\x18\x03 \x01(\x0e\x32\x14.pgkeras.v1.DataType\"e\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x03\x12\r\n\x05start\x18\x02 \x03(\x03\x12\r\n\x05shape\x18\x03 \x03(\x03\x12#\n\x05\x64type\x18\x04 \x01(\x0e\x32\x14.pgkeras.v1.DataType\"!\n\x10MultiBinarySpace\x12\r\n\x05shape\x18\x01 \x03(\x03\"D\n\tTextSpace\x12\x12\n\nmin_length\x18\x01 \x01(\x03\x12\x12\n\nmax_length\x18\x02 \x01(\x03\x12\x0f\n\x07\x63harset\x18\x03 \x01(\t\"3\n\tDictSpace\x12&\n\x06spaces\x18\x01 \x03(\x0b\x32\x16.pgkeras.v1.NamedSpace\";\n\nNamedSpace\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\"/\n\nTupleSpace\x12!\n\x06spaces\x18\x01 \x03(\x0b\x32\x11.pgkeras.v1.SpaceB\x88\x01\n\rio.pgkeras.v1B\x0bSpacesProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgkeras/v1/spaces.proto\x12\npgkeras.v1\x1a\x18pgkeras/v1/tensors.proto\"\xca\x02\n\x05Space\x12#\n\x03\x62ox\x18\x01 \x01(\x0b\x32\x14.pgkeras.v1.BoxSpaceH\x00\x12-\n\x08\x64iscrete\x18\x02 \x01(\x0b\x32\x19.pgkeras.v1.DiscreteSpaceH\x00\x12\x38\n\x0emulti_discrete\x18\x03 \x01(\x0b\x32\x1e.pgkeras.v1.MultiDiscreteSpaceH\x00\x12\x34\n\x0cmulti_binary\x18\x04 \x01(\x0b\x32\x1c.pgkeras.v1.MultiBinarySpaceH\x00\x12%\n\x04text\x18\x05 \x01(\x0b\x32\x15.pgkeras.v1.TextSpaceH\x00\x12%\n\x04\x64ict\x18\x06 \x01(\x0b\x32\x15.pgkeras.v1.DictSpaceH\x00\x12\'\n\x05tuple\x18\x07 \x01(\x0b\x32\x16.pgkeras.v1.TupleSpaceH\x00\x42\x06\n\x04kind\"Y\n\x08\x42oxSpace\x12#\n\x05\x64type\x18\x01 \x01(\x0e\x32\x14.pgkeras.v1.DataType\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0b\n\x03low\x18\x03 \x03(\x01\x12\x0c\n\x04high\x18\x04 \x03(\x01\"N\n\rDiscreteSpace\x12\t\n\x01n\x18\x01 \x01(\x03\x12\r\n\x05start\x18\x02 \x01(\x03\x12#\n\x05\x64type\x18\x03 \x01(\x0e\x32\x14.pgkeras.v1.DataType\"e\n\x12MultiDiscreteSpace\x12\x0c\n\x04nvec\x18\x01 \x03(\x03\x12\r\n\x05start\x18\x02 \x03(\x03\x12\r\n\x05shape\x18\x03 \x03(\x03\x12#\n\x05\x64type\x18\x04 \x01(\x0e\x32\x14.pgkeras.v1.DataType\"!\n\x10MultiBinarySpace\x12\r\n\x05shape\x18\x01 \x03(\x03\"l\n\tTextSpace\x12\x12\n\nmin_length\x18\x01 \x01(\x03\x12\x12\n\nmax_length\x18\x02 \x01(\x03\x12\x0f\n\x07\x63harset\x18\x03 \x01(\t\x12\x12\n\nvocabulary\x18\x04 \x03(\t\x12\x12\n\nmax_tokens\x18\x05 \x01(\x03\"3\n\tDictSpace\x12&\n\x06spaces\x18\x01 \x03(\x0b\x32\x16.pgkeras.v1.NamedSpace\";\n\nNamedSpace\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\"/\n\nTupleSpace\x12!\n\x06spaces\x18\x01 \x03(\x0b\x32\x11.pgkeras.v1.SpaceB\x88\x01\n\rio.pgkeras.v1B\x0bSpacesProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,11 +44,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MULTIBINARYSPACE']._serialized_start=672
   _globals['_MULTIBINARYSPACE']._serialized_end=705
   _globals['_TEXTSPACE']._serialized_start=707
-  _globals['_TEXTSPACE']._serialized_end=775
-  _globals['_DICTSPACE']._serialized_start=777
-  _globals['_DICTSPACE']._serialized_end=828
-  _globals['_NAMEDSPACE']._serialized_start=830
-  _globals['_NAMEDSPACE']._serialized_end=889
-  _globals['_TUPLESPACE']._serialized_start=891
-  _globals['_TUPLESPACE']._serialized_end=938
+  _globals['_TEXTSPACE']._serialized_end=815
+  _globals['_DICTSPACE']._serialized_start=817
+  _globals['_DICTSPACE']._serialized_end=868
+  _globals['_NAMEDSPACE']._serialized_start=870
+  _globals['_NAMEDSPACE']._serialized_end=929
+  _globals['_TUPLESPACE']._serialized_start=931
+  _globals['_TUPLESPACE']._serialized_end=978
 # @@protoc_insertion_point(module_scope)

@@ -66,14 +66,18 @@ class MultiBinarySpace(_message.Message):
     def __init__(self, shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TextSpace(_message.Message):
-    __slots__ = ("min_length", "max_length", "charset")
+    __slots__ = ("min_length", "max_length", "charset", "vocabulary", "max_tokens")
     MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     CHARSET_FIELD_NUMBER: _ClassVar[int]
+    VOCABULARY_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     min_length: int
     max_length: int
     charset: str
-    def __init__(self, min_length: _Optional[int] = ..., max_length: _Optional[int] = ..., charset: _Optional[str] = ...) -> None: ...
+    vocabulary: _containers.RepeatedScalarFieldContainer[str]
+    max_tokens: int
+    def __init__(self, min_length: _Optional[int] = ..., max_length: _Optional[int] = ..., charset: _Optional[str] = ..., vocabulary: _Optional[_Iterable[str]] = ..., max_tokens: _Optional[int] = ...) -> None: ...
 
 class DictSpace(_message.Message):
     __slots__ = ("spaces",)
