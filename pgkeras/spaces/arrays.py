@@ -1,8 +1,4 @@
-"""Observation and action spaces: immutable descriptions that check arrays against themselves.
-
-They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them. Bounds are
-kept in float64, of the space's full shape.
-"""
+"""Spaces whose values are arrays. Bounds are kept in float64, of the space's full shape."""
 
 from __future__ import annotations
 
