@@ -1,0 +1,55 @@
+"""Environments stepped one after the other in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.environments.rows import put
+from pgkeras.trajectory import Tape
+
+__all__ = ["PlainEnvironments"]
+
+
+class PlainEnvironments:
+    """Environments stepped one after the other; one whose episode ended is reset at once, within the same step."""
+
+    gap = 0
+    lockstep = False
+
+    def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]]) -> None:
+        self._environments = list(environments)
+        first = self._environments[0]
+        self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
+        self.slots = len(self._environments)
+        self._discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
+
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+        """See :meth:`Environments.reset`."""
+        for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
+            put(tape.observations, 0, i, env.reset(seed=seed)[0])
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """See :meth:`Environments.step`."""
+        # Native integers, which environments handle faster than NumPy's.
+        choices = actions.tolist() if self._discrete else actions
+        any_ended = False
+        for i, env in enumerate(self._environments):
+            if live[i]:
+                observation, tape.rewards[t, i], terminated, truncated, _ = env.step(choices[i])
+                if terminated or truncated:
+                    any_ended = tape.ended[t, i] = True
+                    tape.terminated[t, i] = terminated
+                    tape.final_observations[t, i] = np.array(observation)  # which a reset may write over
+                    observation = env.reset()[0]
+                put(tape.observations, t + 1, i, observation)
+        return any_ended
+
+    def close(self) -> None:
+        """See :meth:`Environments.close`."""
+        for env in self._environments:
+            env.close()

@@ -1,0 +1,58 @@
+"""What the collector asks of environments that are stepped side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.trajectory import Tape
+
+__all__ = ["Environments"]
+
+
+class Environments(Protocol):
+    """Copies of one environment, each in a slot of its own."""
+
+    @property
+    def slots(self) -> int:
+        """How many there are."""
+
+    @property
+    def observation_space(self) -> gymnasium.Space[Any]:
+        """The observation space of one copy."""
+
+    @property
+    def action_space(self) -> gymnasium.Space[Any]:
+        """The action space of one copy."""
+
+    @property
+    def spec(self) -> gymnasium.envs.registration.EnvSpec | None:
+        """The registered specification, or None for an environment that was never registered."""
+
+    @property
+    def gap(self) -> int:
+        """How many steps of a slot lie between an episode's last and the next one's first: 1 if a reset takes one."""
+
+    @property
+    def lockstep(self) -> bool:
+        """Whether slots are stepped all together, live or not."""
+
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+        """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """Steps the live slots; the others may be stepped too, which nobody reads.
+
+        What came of it is written to row ``t`` of the tape, and what to act on next to row ``t + 1`` of its
+        observations: after an episode's end, the first observation of the next (once the gap has passed).
+
+        Returns:
+            Whether an episode ended in any slot.
+        """
+
+    def close(self) -> None:
+        """Frees what the environments hold."""

@@ -1,0 +1,65 @@
+"""Environments stepped all together by a gymnasium vector environment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium.vector import AutoresetMode, VectorEnv
+from numpy.typing import NDArray
+
+from pgkeras.environments.rows import put
+from pgkeras.trajectory import Tape
+
+__all__ = ["VectorEnvironments"]
+
+
+class VectorEnvironments:
+    """A gymnasium vector environment, in any of its autoreset modes."""
+
+    lockstep = True
+
+    def __init__(self, environment: VectorEnv[Any, Any, Any]) -> None:
+        self._environment = environment
+        self.observation_space, self.action_space = (
+            environment.single_observation_space,
+            environment.single_action_space,
+        )
+        self.spec = environment.spec
+        self.slots = environment.num_envs
+        self._mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.gap = int(self._mode is AutoresetMode.NEXT_STEP)
+        self._ended = np.zeros(self.slots, np.bool_)
+        # Some vector environments have one generator for all slots and take one seed.
+        self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
+
+    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+        """See :meth:`Environments.reset`."""
+        self._ended[:] = False
+        # gymnasium types the seed as an integer, and takes one per copy where each has a generator of its own.
+        seed: Any = seeds[0] if self._one_seed else list(seeds)
+        put(tape.observations, 0, slice(None), self._environment.reset(seed=seed)[0])
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """See :meth:`Environments.step`."""
+        observations, tape.rewards[t], tape.terminated[t], truncated, info = self._environment.step(actions)
+        ended = tape.terminated[t] | truncated
+        if self.gap:
+            # The step after an episode's end ignores the action and gives the next episode's first observation.
+            ended &= ~self._ended
+            self._ended = ended
+        any_ended = bool(ended.any())
+        if any_ended:
+            tape.ended[t] = ended
+            finals = info["final_obs"] if self._mode is AutoresetMode.SAME_STEP else observations
+            for i in np.flatnonzero(ended).tolist():
+                tape.final_observations[t, i] = np.array(finals[i])
+            if self._mode is AutoresetMode.DISABLED:
+                observations, _ = self._environment.reset(options={"reset_mask": ended})
+        put(tape.observations, t + 1, slice(None), observations)
+        return any_ended
+
+    def close(self) -> None:
+        """See :meth:`Environments.close`."""
+        self._environment.close()
