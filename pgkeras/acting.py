@@ -15,6 +15,7 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, MissingExtraError
 from pgkeras.export import convert
 from pgkeras.policy import Policy
+from pgkeras.state import start_over
 
 __all__ = ["FrozenPolicy"]
 
@@ -47,6 +48,7 @@ class FrozenPolicy:
             logger.warning("acting through TensorFlow, since %s", error)
             self._engine = self._tensorflow()
         self._bound: dict[int, Any] = {}  # by batch size
+        self._state: NDArray[np.float32] | None = None  # of every slot, for a policy with memory
         self.freeze()
 
     @property
@@ -59,30 +61,43 @@ class FrozenPolicy:
         if isinstance(self._engine, LiteRTEngine):
             self._engine.set_weights(self._policy.weights() if weights is None else weights)
 
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.collect.Actor.begin`."""
+        if self.spec.state_size:
+            self._state = start_over(self._state, starts, self.spec.state_size)
+
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
         call = self._bound.get(len(noise)) or self._bind(len(noise))
-        outputs = call(observation, noise)
+        if self._state is None:
+            outputs = call(observation, noise)
+            return outputs[0], outputs[-1]
+        *outputs, self._state = call(observation, noise, self._state)
         return outputs[0], outputs[-1]
 
-    def _bind(self, rows: int) -> Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]]:
-        names = ("sample", "action") if self._policy.distribution.transforms else ("sample",)
+    def _bind(self, rows: int) -> Callable[..., Sequence[NDArray[Any]]]:
+        inputs = tuple(self._policy.input_signature())
+        outputs = ("sample", "action") if self._policy.distribution.transforms else ("sample",)
+        outputs = (*outputs, "next_state") if self.spec.state_size else outputs
         engine = self._engine
         if isinstance(engine, LiteRTEngine):
-            self._bound[rows] = engine.bind(rows, names)
+            bound: Callable[..., Sequence[NDArray[Any]]] = engine.bind(rows, inputs, outputs)
         else:
-            self._bound[rows] = lambda observation, noise: [
-                engine.act({"observation": observation, "noise": noise})[name] for name in names
-            ]
-        bound: Callable[[NDArray[Any], NDArray[Any]], Sequence[NDArray[Any]]] = self._bound[rows]
+
+            def bound(*arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:
+                answer = engine.act(dict(zip(inputs, arrays, strict=True)))
+                return [answer[name] for name in outputs]
+
+        self._bound[rows] = bound
         return bound
 
     def _litert(self) -> LiteRTEngine:
         policy = self._policy
         specs = [tf.TensorSpec(v.shape, v.dtype, f"w{i}") for i, v in enumerate(policy.variables)]
 
-        def sample(observation: tf.Tensor, noise: tf.Tensor, **weights: tf.Tensor) -> dict[str, tf.Tensor]:
-            return policy.sample(observation, noise, [weights[spec.name] for spec in specs])
+        def sample(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            weights = [inputs.pop(spec.name) for spec in specs]
+            return policy.sample(**inputs, weights=weights)
 
         function = tf.function(sample, autograph=False).get_concrete_function(
             **policy.input_signature(), **{spec.name: spec for spec in specs}

@@ -16,7 +16,6 @@ from pgkeras.exchange import (
     Actions,
     Mode,
     Output,
-    cast,
     check_seed,
     mode_number,
     output_numbers,
@@ -26,6 +25,7 @@ from pgkeras.exchange import (
 from pgkeras.session import PlaySession
 from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
+from pgkeras.values import cast, cast_mask, write_value
 from pgkeras.wire import MAX_MESSAGE_BYTES, decode_spec, decode_struct, write_tensor
 
 __all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo"]
@@ -128,21 +128,27 @@ class PolicyClient:
 
     def act(
         self,
-        observations: ArrayLike,
+        observations: Any,
         mode: Mode = "sample",
         seed: int | None = None,
         *,
         outputs: Iterable[Output] = ("log_prob", "entropy", "distribution"),
+        action_mask: ArrayLike | None = None,
+        state: bytes = b"",
         timeout: float | None = None,
     ) -> Actions:
         """Asks for the action for one observation, or for each of a batch.
 
         Args:
-            observations: Of the observation space's shape, or with a leading batch axis. Lists, and arrays of another
-                dtype of the same kind (such as float64 for float32), are cast.
+            observations: Of the observation space's shape, or with a leading batch axis; a mapping or sequence of parts
+                for a Dict or Tuple space, strings for a Text. Lists, and arrays of another dtype of the same kind
+                (such as float64 for float32), are cast.
             mode: "sample" draws from the distribution, "greedy" takes its mode.
             seed: Makes the draw reproducible: an integer in [0, 2**64).
             outputs: What to answer besides the action.
+            action_mask: Which actions are allowed, ``[mask_size]`` or ``[B, mask_size]`` of bools, or of zeros and
+                ones; all when None.
+            state: For a policy with memory, the ``state`` of the answer before; empty at the start of an episode.
             timeout: Seconds this call may take.
 
         Raises:
@@ -152,7 +158,10 @@ class PolicyClient:
         """
         info = self._info or self._describe_once(timeout)
         request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
-        write_tensor(request.observation.tensor, cast(observations, info.spec))
+        write_value(request.observation, cast(observations, info.spec.observation_space))
+        if action_mask is not None:
+            write_tensor(request.action_mask, cast_mask(action_mask))
+        request.state = state
         request.mode = mode_number(mode)
         request.outputs.extend(output_numbers(outputs))
         if seed is not None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pgkeras import noise as noise_source
 from pgkeras.environments import Environments
 from pgkeras.errors import EnvironmentStepError
-from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.layout import graph_dtype
+from pgkeras.spec import PolicySpec
 from pgkeras.trajectory import Tape, Trajectory
 
 __all__ = ["Actor", "Collector"]
@@ -26,6 +27,9 @@ class Actor(Protocol):
     @property
     def spec(self) -> PolicySpec:
         """What it observes and does."""
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode."""
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Chooses for a batch.
@@ -50,8 +54,7 @@ class Collector:
     def __init__(self, environments: Environments, actor: Actor) -> None:
         self._environments = environments
         self._actor = actor
-        space = actor.spec.observation_space
-        self._tape = Tape(environments.slots, space.shape, graph_dtype(space.dtype))
+        self._tape = Tape(environments.slots, actor.spec.layout)
         self.idle_steps = 0
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
@@ -69,7 +72,10 @@ class Collector:
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
         live = quota > 0
         casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
+        # How many steps ago an episode ended whose slot now begins another; without memory nobody asks.
+        since_end = environments.gap + 1 if actor.spec.state_size else 0
         tape.clear()
+        actor.begin(np.ones(slots, np.bool_))
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
         except Exception as error:  # an environment may raise anything
@@ -81,6 +87,8 @@ class Collector:
                 t += 1
                 if t == tape.size:
                     tape.grow()
+                if since_end and t >= since_end and tape.ended[t - since_end].any():
+                    actor.begin(tape.ended[t - since_end])
                 samples, actions = actor.sample(tape.observations[t], row)
                 tape.put_samples(t, samples)
                 if casts:

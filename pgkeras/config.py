@@ -80,6 +80,17 @@ class Config:
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
+    network: str = _setting(
+        "auto",
+        "What reads images: chosen by their size, dense layers alone, a small CNN or the Nature CNN. Other parts of an "
+        "observation are read by what fits them.",
+        choices=("auto", "mlp", "small_cnn", "nature_cnn"),
+    )
+    memory: str = _setting(
+        "none", "What the policy remembers an episode by, if at all.", choices=("none", "gru", "lstm")
+    )
+    memory_units: int = _setting(64, "How many numbers it remembers.", minimum=1, maximum=65_536)
+    action_masks: bool = _setting(True, "Keep to the action masks of environments that give them.")
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
     initial_log_std: float = _setting(
         0.0, "Initial log standard deviation of continuous actions.", minimum=-20, maximum=5

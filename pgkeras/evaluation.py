@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from pgkeras.client import Mode, PolicyClient
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
-from pgkeras.environments import Environments
+from pgkeras.environments import Environments, without_mask
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import from_gymnasium
 from pgkeras.spec import PolicySpec
+from pgkeras.state import start_over
 
 __all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
@@ -84,11 +85,19 @@ class EngineActor:
         self.spec = spec
         self._engine = engine
         self._output = "greedy_action" if mode == "greedy" else "action"
+        self._state: NDArray[np.float32] | None = None  # for a policy with memory
         self.answer: Answer = {}
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.collect.Actor.begin`."""
+        if self.spec.state_size:
+            self._state = start_over(self._state, starts, self.spec.state_size)
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`; the whole answer is kept in ``answer``."""
-        self.answer = self._engine.act({"observation": observation, "noise": noise})
+        inputs = {"observation": observation, "noise": noise}
+        self.answer = self._engine.act(inputs if self._state is None else {**inputs, "state": self._state})
+        self._state = self.answer.get("next_state")
         action = self.answer[self._output]
         return action, action
 
@@ -105,12 +114,21 @@ class RemoteActor:
         self.spec = client.describe().spec
         self._client = client
         self._mode: Mode = mode
+        self._state = b""
         self.answer: Answer = {}
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.collect.Actor.begin`."""
+        if self._state:
+            pieces = np.frombuffer(self._state, np.uint8).reshape(len(starts), -1)
+            self._state = np.where(starts[:, np.newaxis], np.uint8(0), pieces).tobytes()
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`; the whole answer is kept in ``answer``."""
         seed = int.from_bytes(noise[0].tobytes()[:4], "little")
-        answer = self._client.act(observation, mode=self._mode, seed=seed)
+        values, mask = self.spec.layout.unpack(observation)
+        answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=self._state)
+        self._state = answer.state
         self.answer = {"action": answer.action, **answer.distribution}
         return answer.action, answer.action
 
@@ -128,6 +146,10 @@ class FirstSteps:
         self._actor = actor
         self._count = count
         self.steps: list[dict[str, Any]] = []
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.collect.Actor.begin`."""
+        self._actor.begin(starts)
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
@@ -149,7 +171,7 @@ def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int)
         ("observation", actor.spec.observation_space, environments.observation_space),
         ("action", actor.spec.action_space, environments.action_space),
     ):
-        if (given := from_gymnasium(space, role)) != wanted:
+        if (given := without_mask(from_gymnasium(space, role))) != wanted:
             raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
     trajectory = Collector(environments, actor).collect(episodes, np.random.SeedSequence(seed))
     return Evaluation(trajectory.episode_returns, trajectory.lengths)

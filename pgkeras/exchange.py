@@ -19,7 +19,6 @@ __all__ = [
     "Actions",
     "Mode",
     "Output",
-    "cast",
     "check_seed",
     "mode_number",
     "output_numbers",
@@ -50,6 +49,8 @@ class Actions:
         entropy: float32 ``[B]``, in nats.
         greedy_action: What mode "greedy" would have done; like ``action``.
         distribution: Its parameters: ``probabilities`` ``[B, n]``, or ``mean`` and ``stddev``; empty if not asked for.
+        state: For a policy with memory, what to send with the next observations: opaque, but row i of a batch is the
+            i-th of equally long pieces, and a piece of zero bytes starts an episode. Empty otherwise, and in sessions.
         policy: Name of the policy that answered.
         version: Its version.
     """
@@ -59,6 +60,7 @@ class Actions:
     entropy: NDArray[np.float32] | None
     greedy_action: NDArray[Any] | None
     distribution: dict[str, NDArray[np.float32]]
+    state: bytes
     policy: str
     version: int
 
@@ -92,29 +94,6 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def cast(observations: ArrayLike, spec: PolicySpec) -> NDArray[Any]:
-    """Observations as an array of the observation space's dtype; the shape is the server's to check.
-
-    Raises:
-        InvalidRequestError: They are no array, or their numbers do not fit the dtype.
-    """
-    dtype = spec.observation_space.dtype
-    try:
-        array = np.asarray(observations)
-    except ValueError as error:
-        raise InvalidRequestError("observation", f"an array of {spec.observation_space}", str(error)) from error
-    if array.dtype == dtype:
-        return array
-    if array.dtype.kind in "iu" and dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        fits = array.size == 0 or limits.min <= array.min() <= array.max() <= limits.max
-    else:
-        fits = np.can_cast(array.dtype, dtype, "same_kind")
-    if not fits:
-        raise InvalidRequestError("observation", f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
-    return array.astype(dtype)
-
-
 def read_actions(response: service_pb2.ActResponse) -> Actions:
     """An answer as arrays."""
     return Actions(
@@ -125,6 +104,7 @@ def read_actions(response: service_pb2.ActResponse) -> Actions:
         if response.HasField("greedy_action")
         else None,
         distribution=decode_distribution(response.distribution),
+        state=response.state,
         policy=response.policy.name,
         version=response.policy.version,
     )

@@ -22,9 +22,11 @@ from pgkeras.bundle import FLATBUFFER, Bundle, draft
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
+from pgkeras.layout import Layout, Leaf
 from pgkeras.policy import Policy
-from pgkeras.spaces import Box
+from pgkeras.spaces import Box, Text
 from pgkeras.spec import DistributionKind
+from pgkeras.tokens import FIRST
 
 __all__ = ["convert", "export_policy", "package_versions"]
 
@@ -102,41 +104,48 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
     module = tf.Module(name="policy")
     module.weights = [tf.Variable(v, trainable=False) for v in policy.variables]
     inputs = policy.input_signature()
-    observation, noise = inputs["observation"], inputs["noise"]
     continuous = policy.spec.distribution is not DistributionKind.CATEGORICAL
 
-    def serve(observation: tf.Tensor, seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        draw = tf.random.stateless_normal if continuous else tf.random.stateless_uniform
-        rows = tf.shape(observation)[0]
-        return policy.act(observation, draw([rows, noise.shape[1]], tf.stack([seed, 0])), module.weights)
+    def act(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return policy.act(**inputs, weights=module.weights)
 
-    module.act = tf.function(
-        lambda observation, noise: policy.act(observation, noise, module.weights), input_signature=[observation, noise]
+    def distribution(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        return policy.distribution_of(**inputs, weights=module.weights)
+
+    def serve(seed: tf.Tensor, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        draw = tf.random.stateless_normal if continuous else tf.random.stateless_uniform
+        rows = tf.shape(inputs["observation"])[0]
+        return act(**inputs, noise=draw([rows, policy.spec.noise_size], tf.stack([seed, 0])))
+
+    module.act, module.distribution, module.serve = (
+        tf.function(f, autograph=False) for f in (act, distribution, serve)
     )
-    module.distribution = tf.function(
-        lambda observation: policy.distribution_of(observation, module.weights), input_signature=[observation]
-    )
-    module.serve = tf.function(serve, input_signature=[observation, tf.TensorSpec([], tf.int64, "seed")])
+    without_noise = {name: spec for name, spec in inputs.items() if name != "noise"}
     return module, {
-        "act": module.act.get_concrete_function(),
-        "distribution": module.distribution.get_concrete_function(),
-        "serving_default": module.serve.get_concrete_function(),
+        "act": module.act.get_concrete_function(**inputs),
+        "distribution": module.distribution.get_concrete_function(**without_noise),
+        "serving_default": module.serve.get_concrete_function(
+            seed=tf.TensorSpec([], tf.int64, "seed"), **without_noise
+        ),
     }
 
 
 def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     """Compares every engine with the Keras model on random observations."""
     generator = noise_source.seeded(0)
-    observation = policy.spec.to_graph(_random_observations(policy, generator))
-    noise = noise_source.draw(generator, policy.spec, _PARITY_ROWS)
-    reference = {
-        name: tensor.numpy() for name, tensor in policy.act(tf.constant(observation), tf.constant(noise)).items()
+    inputs = {
+        "observation": _random_observations(policy.spec.layout, generator),
+        "noise": noise_source.draw(generator, policy.spec, _PARITY_ROWS),
     }
+    if policy.spec.state_size:
+        inputs["state"] = generator.uniform(-1, 1, (_PARITY_ROWS, policy.spec.state_size)).astype(np.float32)
+    outputs = policy.act(**{name: tf.constant(array) for name, array in inputs.items()})
+    reference = {name: tensor.numpy() for name, tensor in outputs.items()}
     if not all(np.isfinite(array).all() for array in reference.values()):
         raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
     discrete = policy.spec.distribution is DistributionKind.CATEGORICAL
     for form, engine in engines.items():
-        answer = engine.act({"observation": observation, "noise": noise})
+        answer = engine.act(inputs)
         for name, array in reference.items():
             _compare(form, name, discrete, answer[name], array)
 
@@ -153,12 +162,22 @@ def _compare(form: str, name: str, discrete: bool, got: NDArray[Any], expected: 
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {np.count_nonzero(bad)} observations")
 
 
-def _random_observations(policy: Policy, generator: np.random.Generator) -> NDArray[Any]:
-    space = policy.spec.observation_space
+def _random_observations(layout: Layout, generator: np.random.Generator) -> NDArray[Any]:
+    parts = [_random_values(leaf, generator).astype(layout.dtype) for leaf in layout.leaves]
+    if not layout.packed:
+        return parts[0]
+    mask = (generator.random((_PARITY_ROWS, layout.mask_size)) < 0.5).astype(layout.dtype)
+    mask[:, 0:1] = 1
+    return np.concatenate([*(part.reshape(_PARITY_ROWS, -1) for part in parts), mask], axis=1)
+
+
+def _random_values(leaf: Leaf, generator: np.random.Generator) -> NDArray[Any]:
+    space, shape = leaf.space, (_PARITY_ROWS, *leaf.shape)
+    if isinstance(space, Text):
+        return generator.integers(len(space.vocabulary) + FIRST, size=shape)
     if not isinstance(space, Box):
-        return generator.integers(space.start, space.start + space.n, _PARITY_ROWS).astype(space.dtype)
+        return space.start + generator.integers(space.n, size=shape)
     # Declared bounds are often huge or infinite, while real observations are of order 1.
-    shape = (_PARITY_ROWS, *space.shape)
     if space.dtype.kind == "f":
         wide = generator.standard_normal(shape) * 3
     else:

@@ -15,7 +15,7 @@ from pgkeras.config import Config
 from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.moments import Moments
 from pgkeras.policy import Policy
-from pgkeras.spaces import Space
+from pgkeras.spaces import ArraySpace, Space
 from pgkeras.trajectory import Trajectory
 from pgkeras.value import ValueFunction
 
@@ -42,6 +42,7 @@ class Learner:
         observation_space: What the policy observes.
         action_space: What it does.
         network: A Keras model from observations to features, in place of the configured one.
+        mask_size: Length of the environment's action masks, 0 for none.
 
     Raises:
         ConfigError: Keras knows no such optimizer or activation.
@@ -49,7 +50,12 @@ class Learner:
     """
 
     def __init__(
-        self, config: Config, observation_space: Space, action_space: Space, network: keras.Model | None = None
+        self,
+        config: Config,
+        observation_space: Space,
+        action_space: ArraySpace,
+        network: keras.Model | None = None,
+        mask_size: int = 0,
     ) -> None:
         self._config = config
         seed = config.seed % 2**31
@@ -60,6 +66,10 @@ class Learner:
             network,
             hidden=config.hidden,
             activation=config.activation,
+            images=config.network,
+            memory=config.memory,
+            memory_units=config.memory_units,
+            mask_size=mask_size,
             initial_log_std=config.initial_log_std,
             normalize=config.normalize_observations,
             seed=seed,
@@ -72,13 +82,14 @@ class Learner:
             jit_compile=config.jit_compile,
         )
         self._learning_rate: float | None = None  # what the optimizer has, if that is known
-        self._observations = Moments.zeros(observation_space.shape)
+        self._observations = Moments.zeros(self.policy.spec.layout.shape)
         self._value: ValueFunction | None = None
         if config.baseline == "value":
             self._value = ValueFunction(
-                observation_space,
+                self.policy.spec.layout,
                 config.hidden,
                 config.activation,
+                config.network,
                 self.policy.normalization,
                 learning_rate=config.value_learning_rate,
                 passes=config.value_passes,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pgkeras import distributions, networks
 from pgkeras.backend import keras, tf
-from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import Space
-from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.memory import Memory
+from pgkeras.spaces import ArraySpace, Space
+from pgkeras.spec import PolicySpec
 
 __all__ = ["Policy"]
 
@@ -22,15 +22,21 @@ _HEAD_GAIN = 0.01
 class Policy:
     """P(action | observation): a network that puts out the parameters of a distribution over actions.
 
-    Every method is a pure function of its arguments and the network's weights, which can be arguments too.
+    Every method is a pure function of its arguments and the network's weights, which can be arguments too. Observations
+    are rows as ``spec.layout`` lays them out, with the action mask in them where there is one. A policy with memory
+    takes a state ``[B, spec.state_size]`` beside them, zeros at the start of an episode, and gives the next.
 
     Args:
         observation_space: What the policy observes.
         action_space: What it does.
-        network: From observations ``[B, *observation_space.shape]`` to features ``[B, F]``; a layer from those to the
-            distribution's parameters is added. By default an MLP of ``hidden`` layers.
-        hidden: Width of each layer of the default network.
-        activation: Activation of the default network.
+        network: From observations to features ``[B, F]``; a layer from those to the distribution's parameters is added.
+            See :func:`pgkeras.networks.body`, by default made for the space.
+        hidden: Width of each dense layer of the default network.
+        activation: Their activation.
+        images: What reads images; see :func:`pgkeras.networks.body`.
+        memory: "gru" or "lstm" for a policy that remembers what it saw in an episode, or "none".
+        memory_units: How much of it.
+        mask_size: Length of the action masks that it takes, 0 for none.
         initial_log_std: Initial log standard deviation of continuous actions.
         normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
@@ -43,76 +49,147 @@ class Policy:
     def __init__(
         self,
         observation_space: Space,
-        action_space: Space,
+        action_space: ArraySpace,
         network: keras.Model | None = None,
         *,
         hidden: Sequence[int] = (64, 64),
         activation: str = "tanh",
+        images: str = "auto",
+        memory: str = "none",
+        memory_units: int = 64,
+        mask_size: int = 0,
         initial_log_std: float = 0.0,
         normalize: bool = False,
         seed: int = 0,
     ) -> None:
         self.distribution = distributions.for_action_space(action_space)
-        self.spec = PolicySpec(observation_space, action_space, self.distribution.kind)
-        body = network or networks.for_observation_space(observation_space, hidden, activation, seed)
-        self.normalization = networks.ObservationNormalization(name="normalization") if normalize else None
-        observation = keras.Input(
-            observation_space.shape, dtype=graph_dtype(observation_space.dtype).name, name="observation"
+        self.memory = Memory(memory, memory_units, seed + 500) if memory != "none" else None
+        state_size = self.memory.state_size if self.memory is not None else 0
+        self.spec = PolicySpec(observation_space, action_space, self.distribution.kind, state_size, mask_size)
+        layout = self.spec.layout
+        self.normalization = (
+            networks.ObservationNormalization(networks.selected(layout), name="normalization") if normalize else None
         )
-        seen = observation if self.normalization is None else self.normalization(observation)
-        features = _features(body, seen, observation_space)
-        parameters = _head(features, self.distribution, initial_log_std, seed + 1000)
-        self.model = keras.Model(observation, parameters, name="policy")
+        self._body = networks.body(
+            layout,
+            hidden=hidden,
+            activation=activation,
+            normalization=self.normalization,
+            seed=seed,
+            images=images,
+            network=network,
+        )
+        features = keras.Input(self._body.output_shape[1:])
+        remembered = features if self.memory is None else keras.Input([memory_units])
+        self._head = keras.Model(remembered, _head(remembered, self.distribution, initial_log_std, seed + 1000))
+        observation = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
+        if self.memory is None:
+            self.model = keras.Model(observation, self._head(self._body(observation)), name="policy")
+        else:
+            state = keras.Input([state_size], name="state")
+            recalled, after = self.memory.step(self._body(observation), state)
+            self.model = keras.Model([observation, state], [self._head(recalled), after], name="policy")
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
-        """The act graph's inputs by name: a batch of observations and their noise."""
-        space = self.spec.observation_space
-        return {
-            "observation": tf.TensorSpec([None, *space.shape], graph_dtype(space.dtype), "observation"),
+        """The act graph's inputs by name: a batch of observations, their noise and, with memory, their state."""
+        layout = self.spec.layout
+        signature = {
+            "observation": tf.TensorSpec([None, *layout.shape], layout.dtype, "observation"),
             "noise": tf.TensorSpec([None, self.spec.noise_size], tf.float32, "noise"),
         }
+        if self.spec.state_size:
+            signature["state"] = tf.TensorSpec([None, self.spec.state_size], tf.float32, "state")
+        return signature
 
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights: the trainable ones, then the others; the order of ``weights`` arguments."""
-        return [v.value for v in (*self.model.trainable_variables, *self.model.non_trainable_variables)]
+        return [v.value for v in (*self.model.trainable_variables, *self._statistics)]
+
+    @property
+    def _statistics(self) -> list[keras.Variable]:
+        # Recurrent layers own the state of a random generator, for dropout, which is no weight.
+        return [v for v in self.model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
 
     def weights(self) -> list[NDArray[Any]]:
         """The values of :attr:`variables`."""
         return [v.numpy() for v in self.variables]
 
     def parameters(
-        self, observation: tf.Tensor, weights: Sequence[tf.Tensor] | None = None, training: bool = False
-    ) -> tf.Tensor:
-        """The distribution's parameters ``[B, P]`` for observations ``[B, ...]``, with these weights or the current."""
+        self,
+        observation: tf.Tensor,
+        state: tf.Tensor | None = None,
+        weights: Sequence[tf.Tensor] | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """The distribution's parameters ``[B, P]`` for one step, and the state after it.
+
+        Args:
+            observation: ``[B, ...]``.
+            state: ``[B, state_size]`` for a policy with memory.
+            weights: Weights to compute with; None for the current ones.
+        """
+        inputs = observation if self.memory is None else [observation, state]
         if weights is None:
-            return self.model(observation, training=training)
-        count = len(self.model.trainable_variables)
-        return self.model.stateless_call(weights[:count], weights[count:], observation, training=training)[0]
+            outputs = self.model(inputs)
+        else:
+            count = len(self.model.trainable_variables)
+            given = dict(zip([v.path for v in self._statistics], weights[count:], strict=True))
+            others = [given.get(v.path, v.value) for v in self.model.non_trainable_variables]
+            outputs = self.model.stateless_call(weights[:count], others, inputs)[0]
+        parameters, after = (outputs, None) if self.memory is None else outputs
+        return self._masked(parameters, observation), after
+
+    def parameters_of_steps(self, observation: tf.Tensor) -> tf.Tensor:
+        """For training: the parameters ``[N, P]`` of all steps ``[N, ...]``, for a policy without memory."""
+        return self._masked(self.model(observation, training=True), observation)
+
+    def parameters_of_episodes(self, observation: tf.Tensor) -> tf.Tensor:
+        """For training: the parameters ``[T, B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
+
+        What a step remembers does not depend on later ones, so that padding after an episode's end changes nothing.
+        """
+        assert self.memory is not None
+        steps, episodes = tf.shape(observation)[0], tf.shape(observation)[1]
+        flat = tf.reshape(observation, [-1, *self.spec.layout.shape])
+        features = self._body(flat, training=True)
+        recalled = self.memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
+        parameters = self._head(tf.reshape(recalled, [-1, recalled.shape[-1]]), training=True)
+        return tf.reshape(self._masked(parameters, flat), [steps, episodes, self.distribution.parameter_size])
 
     def sample(
-        self, observation: tf.Tensor, noise: tf.Tensor, weights: Sequence[tf.Tensor] | None = None
+        self,
+        observation: tf.Tensor,
+        noise: tf.Tensor,
+        state: tf.Tensor | None = None,
+        weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """What collecting an episode needs: ``sample``, which is stored, and ``action``, which is played."""
-        sample = self.distribution.sample(self.parameters(observation, weights), noise)
-        return {"sample": sample, "action": self.distribution.action(sample)}
+        """What collecting needs: ``sample``, which is stored, ``action``, which is played, and ``next_state``."""
+        parameters, after = self.parameters(observation, state, weights)
+        sample = self.distribution.sample(parameters, noise)
+        return {"sample": sample, "action": self.distribution.action(sample), **_next(after)}
 
     def distribution_of(
-        self, observation: tf.Tensor, weights: Sequence[tf.Tensor] | None = None
+        self, observation: tf.Tensor, state: tf.Tensor | None = None, weights: Sequence[tf.Tensor] | None = None
     ) -> dict[str, tf.Tensor]:
         """The distribution: its ``entropy`` ``[B]``, its mode as ``greedy_action``, and its parameters by name."""
-        return self._describe(self.parameters(observation, weights))
+        parameters, after = self.parameters(observation, state, weights)
+        return {**self._describe(parameters), **_next(after)}
 
     def act(
-        self, observation: tf.Tensor, noise: tf.Tensor, weights: Sequence[tf.Tensor] | None = None
+        self,
+        observation: tf.Tensor,
+        noise: tf.Tensor,
+        state: tf.Tensor | None = None,
+        weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
         """The act graph: ``action``, its ``log_prob`` ``[B]``, and all that :meth:`distribution_of` gives."""
-        parameters = self.parameters(observation, weights)
+        parameters, after = self.parameters(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {
             "action": self.distribution.action(sample),
             "log_prob": self.distribution.log_prob(parameters, sample),
             **self._describe(parameters),
+            **_next(after),
         }
 
     def _describe(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -122,43 +199,13 @@ class Policy:
             **self.distribution.named_parameters(parameters),
         }
 
-
-@keras.saving.register_keras_serializable("pgkeras")
-class StateIndependent(keras.layers.Layer):
-    """Appends ``size`` trainable numbers, the same for every row, to ``[B, n]``: ``[B, n + size]``."""
-
-    def __init__(self, size: int, initial_value: float = 0.0, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.size, self.initial_value = size, initial_value
-
-    def build(self, input_shape: Sequence[int | None]) -> None:
-        """Creates the numbers."""
-        self.numbers = self.add_weight((self.size,), keras.initializers.Constant(self.initial_value), name="numbers")
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Appends them."""
-        return keras.ops.concatenate([inputs, keras.ops.zeros_like(inputs[:, : self.size]) + self.numbers], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras serialisation."""
-        return {**super().get_config(), "size": self.size, "initial_value": self.initial_value}
+    def _masked(self, parameters: tf.Tensor, observation: tf.Tensor) -> tf.Tensor:
+        size = self.spec.mask_size
+        return self.distribution.masked(parameters, observation[:, -size:]) if size else parameters
 
 
-def _features(network: keras.Model, observation: Any, space: Space) -> Any:
-    """The network's features for a symbolic observation, which may have been normalised."""
-    wanted = f"expected {(None, *space.shape)} for observation space {space}, and features (None, F)"
-    takes = getattr(network, "input_shape", (None, *space.shape)) if network.built else (None, *space.shape)
-    if takes != (None, *space.shape):
-        raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
-    try:
-        features = network(observation)
-    except Exception as error:  # a network's layers may raise anything
-        raise UnsupportedSpaceError(
-            f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
-        ) from error
-    if len(getattr(features, "shape", ())) != 2:
-        raise UnsupportedSpaceError(f"network {network.name!r} gives {features}; {wanted}")
-    return features
+def _next(state: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    return {} if state is None else {"next_state": state}
 
 
 def _head(features: Any, distribution: distributions.Distribution, initial_log_std: float, seed: int) -> Any:
@@ -168,4 +215,4 @@ def _head(features: Any, distribution: distributions.Distribution, initial_log_s
         kernel_initializer=networks.orthogonal(_HEAD_GAIN, seed),
         name="head",
     )(features)
-    return StateIndependent(free, initial_log_std, name="log_std")(parameters) if free else parameters
+    return networks.StateIndependent(free, initial_log_std, name="log_std")(parameters) if free else parameters

@@ -100,6 +100,9 @@ class TrainStep:
         clip_norm: Gradients of a larger global norm are scaled down to it; None leaves them alone.
         entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
+
+    A policy without memory takes all real steps of a batch, flat, ``[N, ...]``; one with memory takes the episodes as
+    they are, ``[T, B, ...]``, with their padding.
     """
 
     def __init__(
@@ -123,11 +126,12 @@ class TrainStep:
         sample = policy.distribution.sample(
             tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
         )
+        rows = [None] if policy.memory is None else [None, None]
         signature = [
-            inputs["observation"],
-            tf.TensorSpec([None, *sample.shape[1:]], sample.dtype, "sample"),
-            tf.TensorSpec([None], tf.float32, "advantage"),
-            tf.TensorSpec([None], tf.float32, "real"),
+            tf.TensorSpec([*rows, *policy.spec.layout.shape], inputs["observation"].dtype, "observation"),
+            tf.TensorSpec([*rows, *sample.shape[1:]], sample.dtype, "sample"),
+            tf.TensorSpec(rows, tf.float32, "advantage"),
+            tf.TensorSpec(rows, tf.float32, "real"),
             tf.TensorSpec([], tf.float32, "episodes"),
         ]
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
@@ -139,10 +143,13 @@ class TrainStep:
     def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`advantages` gives it."""
         mask = trajectory.mask
-        real = np.ones(trajectory.steps, np.float32)
-        batch = [trajectory.observations[mask], trajectory.samples[mask], advantage[mask].astype(np.float32), real]
+        batch = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
+        if self._policy.memory is None:
+            batch = [array[mask] for array in batch]
+        else:
+            batch[2] = np.where(mask, batch[2], np.float32(0))
         if self._pad:
-            size = 1 << (len(real) - 1).bit_length()
+            size = 1 << (len(batch[0]) - 1).bit_length()
             batch = [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in batch]
         episodes = np.float32(len(trajectory.lengths))
         metrics, *weights = self._step(*[tf.constant(array) for array in (*batch, episodes)])
@@ -156,7 +163,13 @@ class TrainStep:
         variables = self._policy.model.trainable_variables
         distribution = self._policy.distribution
         with tf.GradientTape() as tape:
-            parameters = self._policy.parameters(observation, training=True)
+            if self._policy.memory is None:
+                parameters = self._policy.parameters_of_steps(observation)
+            else:
+                parameters, sample, advantage, real = (
+                    tf.reshape(x, [-1, *x.shape[2:]])
+                    for x in (self._policy.parameters_of_episodes(observation), sample, advantage, real)
+                )
             entropy = tf.reduce_sum(distribution.entropy(parameters) * real)
             loss = reinforce_loss(distribution.log_prob(parameters, sample), advantage, episodes)
             if self._entropy_bonus:

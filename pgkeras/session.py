@@ -15,10 +15,11 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
-from pgkeras.exchange import Actions, cast, read_actions, translate
+from pgkeras.exchange import Actions, read_actions, translate
 from pgkeras.spec import PolicySpec
 from pgkeras.status import decode_error
 from pgkeras.v1 import service_pb2
+from pgkeras.values import cast, cast_mask, is_single, with_batch_axis, write_value
 from pgkeras.wire import write_tensor
 
 __all__ = ["PlaySession"]
@@ -69,12 +70,13 @@ class PlaySession:
 
     def step(
         self,
-        observation: ArrayLike,
+        observation: Any,
         reward: ArrayLike | None = None,
         terminated: ArrayLike | None = None,
         truncated: ArrayLike | None = None,
         *,
         episode_start: ArrayLike | None = None,
+        action_mask: ArrayLike | None = None,
         timeout: float | None = None,
     ) -> NDArray[Any]:
         """Reports what the last action led to, and asks for the next.
@@ -88,6 +90,7 @@ class PlaySession:
             truncated: Whether the episode was cut off after it, a bool or ``[B]``.
             episode_start: Whether the observation is the first of an episode, a bool or ``[B]``. Left out, it is after
                 a step that said ``terminated`` or ``truncated``, as with Gymnasium's next-step autoreset.
+            action_mask: As in :meth:`pgkeras.client.PolicyClient.act`.
             timeout: Seconds that this step may take.
 
         Returns:
@@ -103,11 +106,14 @@ class PlaySession:
         """
         if self._failure is not None:
             raise self._failure
-        array = cast(observation, self._spec)
-        single = array.ndim == len(self._spec.observation_space.shape)
+        value = cast(observation, self._spec.observation_space)
+        single = is_single(value, self._spec.observation_space)
         request = service_pb2.PlayRequest()
         request.CopyFrom(self._next)
-        write_tensor(request.observation.tensor, array[np.newaxis] if single else array)
+        write_value(request.observation, with_batch_axis(value) if single else value)
+        if action_mask is not None:
+            mask = cast_mask(action_mask)
+            write_tensor(request.action_mask, mask[np.newaxis] if single else mask)
         for field, value, dtype in (
             ("reward", reward, np.float32),
             ("terminated", terminated, np.bool_),

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.spaces import Box, Space
+from pgkeras.layout import Layout
+from pgkeras.spaces import ArraySpace, Box, Space
 
-__all__ = ["DistributionKind", "PolicySpec", "graph_dtype"]
+__all__ = ["DistributionKind", "PolicySpec"]
 
 
 class DistributionKind(Enum):
@@ -35,12 +36,19 @@ class PolicySpec:
         action_space: What the policy does.
         distribution: The family of its action distribution.
         state_size: Length of the recurrent state, in float32 elements; 0 for a policy without memory.
+        mask_size: Length of an action mask; 0 for a policy that takes none.
     """
 
     observation_space: Space
-    action_space: Space
+    action_space: ArraySpace
     distribution: DistributionKind
     state_size: int = 0
+    mask_size: int = 0
+
+    @cached_property
+    def layout(self) -> Layout:
+        """How observations, with their masks, are laid out for the act graph."""
+        return Layout.of(self.observation_space, self.mask_size)
 
     @property
     def noise_size(self) -> int:
@@ -50,17 +58,6 @@ class PolicySpec:
         assert isinstance(self.action_space, Box)
         return int(self.action_space.low.size)
 
-    def to_graph(self, observation: NDArray[Any]) -> NDArray[Any]:
-        """Observations of the observation space's dtype as the act graph takes them; no copy where none is needed."""
-        return observation.astype(graph_dtype(observation.dtype), copy=False)
-
     def from_graph(self, action: NDArray[Any]) -> NDArray[Any]:
         """Actions as the act graph gives them in the action space's dtype; no copy where none is needed."""
         return action.astype(self.action_space.dtype, copy=False)
-
-
-def graph_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which the act graph holds a space's values: uint8, int64 or float32."""
-    if dtype == np.uint8:
-        return dtype
-    return np.dtype(np.float32 if dtype.kind == "f" else np.int64)

@@ -75,12 +75,9 @@ class Training:
             config.env_id, config.envs, config.vectorization, config.max_episode_steps
         )
         self.stop_return = _stop_return(config, self._environments)
-        self._learner = Learner(
-            config,
-            from_gymnasium(self._environments.observation_space, "observation"),
-            from_gymnasium(self._environments.action_space, "action"),
-            network,
-        )
+        look = environments.look(self._environments, config.seed, config.action_masks)
+        action_space = from_gymnasium(self._environments.action_space, "action")
+        self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
         self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._collector = Collector(self._environments, self._frozen)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pgkeras.layout import ACTION_MASK, Layout
 
 __all__ = ["Tape", "Trajectory"]
 
@@ -44,14 +47,14 @@ class Tape:
 
     Args:
         slots: How many environments run side by side.
-        shape: Shape of an observation.
-        dtype: Its dtype, as the act graph takes it.
+        layout: How observations are laid out.
     """
 
-    def __init__(self, slots: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, slots: int, layout: Layout) -> None:
         self.slots = slots
         self.size = 512
-        self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *shape), dtype)
+        self._layout = layout
+        self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *layout.shape), layout.dtype)
         self.samples: NDArray[Any] | None = None  # made when the first sample tells its shape
         self.rewards = np.zeros((self.size, slots))
         self.final_observations: dict[tuple[int, int], NDArray[Any]] = {}  # by step and slot that ended an episode
@@ -69,6 +72,27 @@ class Tape:
             array = getattr(self, name)
             setattr(self, name, np.concatenate([array, np.zeros((self.size, *array.shape[1:]), array.dtype)]))
         self.size *= 2
+
+    def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
+        """Writes what an environment shows at step t, or all of them for ``slice(None)``, with its action mask.
+
+        Raises:
+            ValueError: It is not of the shape or type that the environment declares.
+        """
+        self._layout.write(self.observations[t, slot, ...], observation, self._mask(observation, info))
+
+    def put_final(self, t: int, slot: int, observation: Any, info: Mapping[str, Any]) -> None:
+        """Notes what the step t that ended an episode led to; see :meth:`put`."""
+        row = np.zeros(self._layout.shape, self._layout.dtype)
+        self._layout.write(row, observation, self._mask(observation, info))
+        self.final_observations[t, slot] = row
+
+    def _mask(self, observation: Any, info: Mapping[str, Any]) -> Any:
+        if not self._layout.mask_size:
+            return None
+        if isinstance(observation, Mapping) and ACTION_MASK in observation:
+            return observation[ACTION_MASK]
+        return info.get(ACTION_MASK)
 
     def put_samples(self, t: int, samples: NDArray[Any]) -> None:
         """Notes what was drawn at step t."""

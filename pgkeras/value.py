@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from pgkeras import networks
 from pgkeras.backend import keras, tf
+from pgkeras.layout import Layout
 from pgkeras.moments import Moments
 from pgkeras.networks import ObservationNormalization
-from pgkeras.spaces import Space
-from pgkeras.spec import graph_dtype
 
 __all__ = ["ValueFunction"]
 
@@ -30,9 +29,10 @@ class ValueFunction:
     size does not depend on the scale of rewards.
 
     Args:
-        space: The observation space.
+        layout: How observations are laid out.
         hidden: Width of each hidden layer.
         activation: Their activation.
+        images: What reads images; see :func:`pgkeras.networks.body`.
         normalization: The policy's normalisation of observations, which is shared; None for none.
         learning_rate: Step size of its own Adam optimizer.
         passes: How often it goes over each batch of episodes.
@@ -42,9 +42,10 @@ class ValueFunction:
 
     def __init__(
         self,
-        space: Space,
+        layout: Layout,
         hidden: Sequence[int],
         activation: str,
+        images: str,
         normalization: ObservationNormalization | None,
         *,
         learning_rate: float,
@@ -52,9 +53,11 @@ class ValueFunction:
         batch_size: int,
         seed: int,
     ) -> None:
-        observation = keras.Input(space.shape, dtype=graph_dtype(space.dtype).name)
-        x = normalization(observation) if normalization is not None else observation
-        features = networks.for_observation_space(space, hidden, activation, seed)(x)
+        observation = keras.Input(layout.shape, dtype=layout.dtype.name)
+        body = networks.body(
+            layout, hidden=hidden, activation=activation, images=images, normalization=normalization, seed=seed
+        )
+        features = body(observation)
         self._model = keras.Model(
             observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
         )
@@ -63,7 +66,7 @@ class ValueFunction:
         self.optimizer.build(self._model.trainable_variables)
         self.returns = Moments.zeros(())
         self._passes, self._batch_size, self._seed = passes, batch_size, seed
-        spec = tf.TensorSpec([None, *space.shape], graph_dtype(space.dtype))
+        spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
         self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
         self._fit = tf.function(
             self._gradient_steps, [spec, tf.TensorSpec([None]), tf.TensorSpec([None, batch_size], tf.int32)]

@@ -13,7 +13,7 @@ from google.protobuf import json_format, struct_pb2
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import Box, Discrete, Space
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, Space, Text, Tuple
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -130,6 +130,21 @@ def encode_space(space: Space) -> spaces_pb2.Space:
                 dtype=_DATA_TYPES[space.dtype], shape=space.shape, low=_bounds(space.low), high=_bounds(space.high)
             )
         )
+    if isinstance(space, Text):
+        return spaces_pb2.Space(
+            text=spaces_pb2.TextSpace(
+                min_length=space.min_length,
+                max_length=space.max_length,
+                charset=space.charset,
+                vocabulary=space.vocabulary,
+                max_tokens=space.max_tokens,
+            )
+        )
+    if isinstance(space, Dict):
+        parts = [spaces_pb2.NamedSpace(key=key, space=encode_space(part)) for key, part in space.spaces.items()]
+        return spaces_pb2.Space(dict=spaces_pb2.DictSpace(spaces=parts))
+    if isinstance(space, Tuple):
+        return spaces_pb2.Space(tuple=spaces_pb2.TupleSpace(spaces=[encode_space(part) for part in space.spaces]))
     return spaces_pb2.Space(
         discrete=spaces_pb2.DiscreteSpace(n=space.n, start=space.start, dtype=_DATA_TYPES[space.dtype])
     )
@@ -142,6 +157,13 @@ def decode_space(message: spaces_pb2.Space) -> Space:
         UnsupportedSpaceError: The message holds a kind of space, or an element type, unknown to this pgkeras.
     """
     kind = message.WhichOneof("kind")
+    if kind == "text":
+        text = message.text
+        return Text(text.min_length, text.max_length, text.charset, tuple(text.vocabulary), text.max_tokens)
+    if kind == "dict":
+        return Dict({part.key: decode_space(part.space) for part in message.dict.spaces})
+    if kind == "tuple":
+        return Tuple(tuple(decode_space(part) for part in message.tuple.spaces))
     if kind not in ("box", "discrete"):
         raise UnsupportedSpaceError(f"this pgkeras does not handle spaces of kind {kind!r}; a newer one may")
     inner = message.box if kind == "box" else message.discrete
@@ -161,6 +183,7 @@ def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
         action_space=encode_space(spec.action_space),
         distribution=_KINDS[spec.distribution],
         state_size=spec.state_size,
+        mask_size=spec.mask_size,
     )
 
 
@@ -172,11 +195,15 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
     """
     if message.distribution not in _KINDS_BACK:
         raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {message.distribution}")
+    action_space = decode_space(message.action_space)
+    if not isinstance(action_space, ArraySpace):
+        raise UnsupportedSpaceError(f"this pgkeras does not handle actions of {action_space}; a newer one may")
     return PolicySpec(
         decode_space(message.observation_space),
-        decode_space(message.action_space),
+        action_space,
         _KINDS_BACK[message.distribution],
         message.state_size,
+        message.mask_size,
     )
 
 

@@ -29,11 +29,12 @@ class Engine(Protocol):
         """Evaluates the graph on a batch.
 
         Args:
-            inputs: ``observation`` ``[B, ...]`` as :meth:`PolicySpec.to_graph` gives it, and ``noise``, float32
-                ``[B, spec.noise_size]``.
+            inputs: ``observation``, rows as ``spec.layout`` lays them out; ``noise``, float32
+                ``[B, spec.noise_size]``; and for a policy with memory ``state``, float32 ``[B, spec.state_size]``.
 
         Returns:
-            ``action``, ``greedy_action``, ``log_prob`` ``[B]``, ``entropy`` ``[B]`` and the distribution's parameters.
+            ``action``, ``greedy_action``, ``log_prob`` ``[B]``, ``entropy`` ``[B]``, the distribution's parameters and,
+            for a policy with memory, ``next_state``.
         """
 
 

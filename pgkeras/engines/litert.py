@@ -27,8 +27,8 @@ class LiteRTEngine:
     """Runs a flatbuffer with one interpreter per batch size, each a power of two; odd batches are padded.
 
     Args:
-        flatbuffer: The serialised graph. Inputs beside ``observation`` and ``noise`` are weights, named ``w0`` to
-            ``wn``: they keep their value between calls and are set by :meth:`set_weights`.
+        flatbuffer: The serialised graph. Inputs beside ``observation``, ``noise`` and ``state`` are weights, named
+            ``w0`` to ``wn``: they keep their value between calls and are set by :meth:`set_weights`.
         threads: Threads a call may use.
 
     Raises:
@@ -67,8 +67,8 @@ class LiteRTEngine:
             return {name: interpreter.get_tensor(index) for name, index in prepared.outputs}
         return {name: interpreter.get_tensor(index)[:rows] for name, index in prepared.outputs}
 
-    def bind(self, rows: int, outputs: Sequence[str]) -> Callable[[NDArray[Any], NDArray[Any]], list[NDArray[Any]]]:
-        """A function of (observation, noise) for one batch size, which does nothing but to compute these outputs.
+    def bind(self, rows: int, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[NDArray[Any]]]:
+        """A function of these inputs for one batch size, which does nothing but to compute these outputs.
 
         For those who call it a million times: it saves the two or three microseconds that :meth:`act` takes beside
         the graph itself.
@@ -76,12 +76,12 @@ class LiteRTEngine:
         prepared = self._prepared.get(rows) or self._prepare(rows)
         set_tensor, get_tensor = prepared.interpreter.set_tensor, prepared.interpreter.get_tensor
         invoke = prepared.interpreter.invoke
-        observation_index, noise_index = prepared.inputs["observation"], prepared.inputs["noise"]
+        places = [prepared.inputs[name] for name in inputs]
         indices = [dict(prepared.outputs)[name] for name in outputs]
 
-        def call(observation: NDArray[Any], noise: NDArray[Any]) -> list[NDArray[Any]]:
-            set_tensor(observation_index, observation)
-            set_tensor(noise_index, noise)
+        def call(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+            for place, array in zip(places, arrays, strict=True):
+                set_tensor(place, array)
             invoke()
             return [get_tensor(index) for index in indices]
 
@@ -96,7 +96,7 @@ class LiteRTEngine:
             outputs = tuple((name, int(d["index"])) for name, d in runner.get_output_details().items())
             del runner  # it would count as a live reference to the interpreter's memory
             for name, detail in details.items():
-                if name in ("observation", "noise"):
+                if name in _ROWS:
                     interpreter.resize_tensor_input(inputs[name], [size, *detail["shape"][1:]])
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
@@ -104,6 +104,9 @@ class LiteRTEngine:
         self._prepared[size] = prepared = _Prepared(interpreter, inputs, outputs)
         _set_weights(prepared, self._weights)
         return prepared
+
+
+_ROWS = ("observation", "noise", "state")
 
 
 def _set_weights(prepared: _Prepared, weights: Sequence[NDArray[Any]]) -> None:

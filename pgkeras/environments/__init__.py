@@ -5,9 +5,19 @@ a million steps a second), and otherwise plain environments stepped one after th
 worker processes for all but heavy simulators.
 """
 
+from pgkeras.environments.looking import Look, look, without_mask
 from pgkeras.environments.making import make, make_one
 from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.protocol import Environments
 from pgkeras.environments.vector import VectorEnvironments
 
-__all__ = ["Environments", "PlainEnvironments", "VectorEnvironments", "make", "make_one"]
+__all__ = [
+    "Environments",
+    "Look",
+    "PlainEnvironments",
+    "VectorEnvironments",
+    "look",
+    "make",
+    "make_one",
+    "without_mask",
+]

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.environments.rows import put
+from pgkeras.environments.protocol import Rows
 from pgkeras.trajectory import Tape
 
 __all__ = ["PlainEnvironments"]
@@ -28,10 +28,10 @@ class PlainEnvironments:
         self.slots = len(self._environments)
         self._discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
 
-    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
-            put(tape.observations, 0, i, env.reset(seed=seed)[0])
+            tape.put(0, i, *env.reset(seed=seed))
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
@@ -40,13 +40,13 @@ class PlainEnvironments:
         any_ended = False
         for i, env in enumerate(self._environments):
             if live[i]:
-                observation, tape.rewards[t, i], terminated, truncated, _ = env.step(choices[i])
+                observation, tape.rewards[t, i], terminated, truncated, info = env.step(choices[i])
                 if terminated or truncated:
                     any_ended = tape.ended[t, i] = True
                     tape.terminated[t, i] = terminated
-                    tape.final_observations[t, i] = np.array(observation)  # which a reset may write over
-                    observation = env.reset()[0]
-                put(tape.observations, t + 1, i, observation)
+                    tape.put_final(t, i, observation, info)
+                    observation, info = env.reset()
+                tape.put(t + 1, i, observation, info)
         return any_ended
 
     def close(self) -> None:

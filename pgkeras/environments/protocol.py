@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gymnasium
@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 
 from pgkeras.trajectory import Tape
 
-__all__ = ["Environments"]
+__all__ = ["Environments", "Rows"]
+
+
+class Rows(Protocol):
+    """Where observations are written: a tape, or what looks at them."""
+
+    def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
+        """Takes what a slot, or all of them, show at step t."""
 
 
 class Environments(Protocol):
@@ -41,7 +48,7 @@ class Environments(Protocol):
     def lockstep(self) -> bool:
         """Whether slots are stepped all together, live or not."""
 
-    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:

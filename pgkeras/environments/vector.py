@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from pgkeras.environments.rows import put
+from pgkeras.environments.protocol import Rows
 from pgkeras.trajectory import Tape
 
 __all__ = ["VectorEnvironments"]
@@ -34,12 +34,12 @@ class VectorEnvironments:
         # Some vector environments have one generator for all slots and take one seed.
         self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
 
-    def reset(self, seeds: Sequence[int], tape: Tape) -> None:
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         self._ended[:] = False
         # gymnasium types the seed as an integer, and takes one per copy where each has a generator of its own.
         seed: Any = seeds[0] if self._one_seed else list(seeds)
-        put(tape.observations, 0, slice(None), self._environment.reset(seed=seed)[0])
+        tape.put(0, slice(None), *self._environment.reset(seed=seed))
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
@@ -52,14 +52,24 @@ class VectorEnvironments:
         any_ended = bool(ended.any())
         if any_ended:
             tape.ended[t] = ended
-            finals = info["final_obs"] if self._mode is AutoresetMode.SAME_STEP else observations
+            same_step = self._mode is AutoresetMode.SAME_STEP
+            finals, final_info = (info["final_obs"], info.get("final_info", {})) if same_step else (observations, info)
             for i in np.flatnonzero(ended).tolist():
-                tape.final_observations[t, i] = np.array(finals[i])
+                tape.put_final(t, i, _row(finals, i), {key: _row(value, i) for key, value in final_info.items()})
             if self._mode is AutoresetMode.DISABLED:
-                observations, _ = self._environment.reset(options={"reset_mask": ended})
-        put(tape.observations, t + 1, slice(None), observations)
+                observations, info = self._environment.reset(options={"reset_mask": ended})
+        tape.put(t + 1, slice(None), observations, info)
         return any_ended
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""
         self._environment.close()
+
+
+def _row(batch: Any, i: int) -> Any:
+    """What slot i has in a batch of structured observations."""
+    if isinstance(batch, Mapping):
+        return {key: _row(part, i) for key, part in batch.items()}
+    if isinstance(batch, tuple) and not all(isinstance(part, str) for part in batch):
+        return tuple(_row(part, i) for part in batch)
+    return batch[i]

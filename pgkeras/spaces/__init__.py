@@ -1,8 +1,9 @@
-"""Observation and action spaces: immutable descriptions that check arrays against themselves.
+"""Observation and action spaces: immutable descriptions that check values against themselves.
 
 They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them.
 """
 
-from pgkeras.spaces.arrays import Box, Discrete, Space, from_gymnasium
+from pgkeras.spaces.arrays import ArraySpace, Box, Discrete
+from pgkeras.spaces.structures import Dict, Space, Text, Tuple, count, from_gymnasium, map_texts
 
-__all__ = ["Box", "Discrete", "Space", "from_gymnasium"]
+__all__ = ["count", "ArraySpace", "Box", "Dict", "Discrete", "Space", "Text", "Tuple", "from_gymnasium", "map_texts"]

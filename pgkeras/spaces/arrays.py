@@ -13,7 +13,7 @@ from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 if TYPE_CHECKING:
     import gymnasium
 
-__all__ = ["Box", "Discrete", "Space", "from_gymnasium"]
+__all__ = ["ArraySpace", "Box", "Discrete", "from_gymnasium"]
 
 _KINDS = "Box and Discrete"
 _INT64: np.dtype[Any] = np.dtype(np.int64)
@@ -122,10 +122,10 @@ class Discrete:
         return batch, has_batch_axis
 
 
-Space = Box | Discrete
+ArraySpace = Box | Discrete
 
 
-def from_gymnasium(space: gymnasium.Space[Any], role: str) -> Space:
+def from_gymnasium(space: gymnasium.Space[Any], role: str) -> ArraySpace:
     """Converts a gymnasium space.
 
     Args:

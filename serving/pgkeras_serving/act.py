@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from pgkeras import noise
 from pgkeras.errors import InvalidRequestError
-from pgkeras.spaces import Box
-from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.spaces import Box, count
+from pgkeras.spec import PolicySpec, check_mask
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
+from pgkeras.values import decode_value
 from pgkeras.wire import decode_tensor, write_tensor
 from pgkeras_serving.greedy import greedy_log_prob
+from pgkeras_serving.states import StateSeal
 
 __all__ = ["Edge", "Query"]
 
@@ -25,6 +27,8 @@ _LOG_PROB = service_pb2.ACT_OUTPUT_LOG_PROB
 _ENTROPY = service_pb2.ACT_OUTPUT_ENTROPY
 _DISTRIBUTION = service_pb2.ACT_OUTPUT_DISTRIBUTION
 _GREEDY_ACTION = service_pb2.ACT_OUTPUT_GREEDY_ACTION
+
+_Request = service_pb2.ActRequest | service_pb2.PlayRequest
 
 _MODES = frozenset(service_pb2.ActMode.values())
 _OUTPUTS = frozenset(service_pb2.ActOutput.values()) - {service_pb2.ACT_OUTPUT_UNSPECIFIED}
@@ -40,7 +44,8 @@ class Query:
     """A request that has been checked.
 
     Args:
-        inputs: What the engine takes: observation ``[B, ...]`` and noise ``[B, noise_size]``.
+        inputs: What the engine takes: observation ``[B, ...]``, noise ``[B, noise_size]`` and, for a policy with
+            memory, state ``[B, state_size]``.
         has_batch_axis: Whether the request was a batch, so that the answer is one too.
         greedy: Whether the action is the distribution's mode.
         outputs: ActOutput numbers wanted besides the action.
@@ -62,20 +67,25 @@ class Edge:
         spec: What the policy consumes and produces.
         version: What every answer carries.
         max_batch_size: Most observations in a request.
+        state_key: What states are sealed with; see :class:`StateSeal`.
     """
 
-    def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion, max_batch_size: int) -> None:
+    def __init__(
+        self, spec: PolicySpec, version: policy_pb2.PolicyVersion, max_batch_size: int, state_key: bytes = b""
+    ) -> None:
         self._spec = spec
         self._version = version
         self._max_batch_size = max_batch_size
-        dtype = spec.observation_space.dtype
-        self._dtype = dtype
-        self._is_float = dtype.kind == "f"
+        self._layout = spec.layout
+        self._seal = StateSeal(state_key, spec.state_size) if spec.state_size else None
+        space = spec.observation_space
+        self._dtype = self._layout.dtype
+        self._is_float = self._dtype.kind == "f"
         # Where the graph takes the bytes as they come, and the only check on values is that they are finite.
-        self._takes_bytes = isinstance(spec.observation_space, Box) and graph_dtype(dtype) == dtype
+        self._takes_bytes = isinstance(space, Box) and not self._layout.packed and space.dtype == self._dtype
         # By (DataType, shape) of layouts that are right: whether there is a batch axis, and the length in bytes.
         self._layouts: dict[tuple[int, tuple[int, ...]], tuple[bool, int]] = {}
-        self._shape = (-1, *spec.observation_space.shape)
+        self._shape = (-1, *self._layout.shape)
         # By (rows, or None for a single observation, and outputs).
         self._templates: dict[tuple[int | None, frozenset[int]], bytes] = {}
         self._noise = _FreshNoise(spec)
@@ -86,17 +96,20 @@ class Edge:
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
-        if request.state:
-            raise InvalidRequestError(
-                "state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes"
-            )
         outputs = self._check_choices(request) or _DEFAULT_OUTPUTS
-        observation, has_batch_axis = self._observation(request.observation)
+        observation, has_batch_axis = self._observation(request)
         if request.HasField("seed"):
             drawn = noise.draw(noise.seeded(request.seed), self._spec, len(observation))
         else:
             drawn = self._noise.take(len(observation))
-        return Query({"observation": observation, "noise": drawn}, has_batch_axis, request.mode == _GREEDY, outputs)
+        inputs = {"observation": observation, "noise": drawn}
+        if self._seal is not None:
+            inputs["state"] = self._seal.open(request.state, len(observation))
+        elif request.state:
+            raise InvalidRequestError(
+                "state", "no bytes, since this policy has no memory", f"{len(request.state)} bytes"
+            )
+        return Query(inputs, has_batch_axis, request.mode == _GREEDY, outputs)
 
     def decode_step(self, request: service_pb2.PlayRequest) -> Query:
         """Checks what a session's message has in common with a call; the noise is the session's to put in.
@@ -105,16 +118,19 @@ class Edge:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
         outputs = self._check_choices(request)
-        observation, has_batch_axis = self._observation(request.observation)
+        observation, has_batch_axis = self._observation(request)
         if not has_batch_axis:
-            shape = ", ".join(map(str, self._shape[1:]))
-            raise InvalidRequestError("observation", f"a batch, of shape [batch, {shape}]", f"shape [{shape}]")
+            raise InvalidRequestError(
+                "observation", "a batch, with a leading axis for the session's environments", "a single observation"
+            )
         return Query({"observation": observation}, True, request.mode == _GREEDY, outputs)
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> service_pb2.ActResponse:
         """The engine's answer as the response to a request."""
         response = service_pb2.ActResponse()
         self.write(response, query, answer)
+        if self._seal is not None:
+            response.state = self._seal.seal(answer["next_state"])
         return response
 
     def write(self, response: service_pb2.ActResponse, query: Query, answer: Mapping[str, NDArray[Any]]) -> None:
@@ -162,9 +178,7 @@ class Edge:
                 yield name, getattr(parameters, name)
 
     @staticmethod
-    def _check_choices(request: service_pb2.ActRequest | service_pb2.PlayRequest) -> frozenset[int]:
-        if request.HasField("action_mask"):
-            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
+    def _check_choices(request: _Request) -> frozenset[int]:
         if request.mode not in _MODES:
             raise InvalidRequestError("mode", "a known ActMode", str(request.mode))
         outputs = frozenset(request.outputs)
@@ -173,34 +187,50 @@ class Edge:
             raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
         return outputs
 
-    def _observation(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
-        tensor = value.tensor
+    def _observation(self, request: _Request) -> tuple[NDArray[Any], bool]:
+        if request.HasField("action_mask"):
+            return self._check(request)
+        tensor = request.observation.tensor
         has_batch_axis, size = self._layouts.get((tensor.dtype, tuple(tensor.shape)), (False, -1))
         data = tensor.data
         if len(data) != size:
-            return self._check(value)
+            return self._check(request)
         array = np.frombuffer(data, self._dtype)
         # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
         if self._is_float and not math.isfinite(array.dot(array)):
-            return self._check(value)
+            return self._check(request)
         return array.reshape(self._shape), has_batch_axis
 
-    def _check(self, value: tensors_pb2.Value) -> tuple[NDArray[Any], bool]:
-        kind = value.WhichOneof("kind")
-        if kind != "tensor":
-            raise InvalidRequestError("observation", "a tensor", kind or "nothing")
-        array = decode_tensor(value.tensor, "observation.tensor")
-        batch, has_batch_axis = self._spec.observation_space.batched(array)
-        if len(batch) > self._max_batch_size:
-            raise InvalidRequestError("observation", f"at most {self._max_batch_size} observations", f"{len(batch)}")
+    def _check(self, request: _Request) -> tuple[NDArray[Any], bool]:
+        value, space = request.observation, self._spec.observation_space
+        array = decode_value(value, space)
+        batch, has_batch_axis = space.batched(array)
+        rows = count(batch)
+        if rows > self._max_batch_size:
+            raise InvalidRequestError("observation", f"at most {self._max_batch_size} observations", f"{rows}")
         with np.errstate(over="ignore"):
-            graph = self._spec.to_graph(batch)
+            graph = self._layout.pack(batch, self._mask(request, rows, has_batch_axis))
         if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
-            expected = f"numbers within the range of {graph.dtype}"
-            raise InvalidRequestError("observation", expected, f"{np.abs(batch).max()}")
+            raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", "larger ones")
         if self._takes_bytes and len(self._layouts) < _MOST_LAYOUTS:
             self._layouts[value.tensor.dtype, tuple(value.tensor.shape)] = (has_batch_axis, array.nbytes)
         return graph, has_batch_axis
+
+    def _mask(self, request: _Request, rows: int, has_batch_axis: bool) -> NDArray[Any] | None:
+        if not request.HasField("action_mask"):
+            return None
+        size = self._spec.mask_size
+        if not size:
+            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
+        mask = decode_tensor(request.action_mask, "action_mask")
+        if mask.dtype != np.bool_:
+            raise InvalidRequestError("action_mask", "dtype bool", f"dtype {mask.dtype}")
+        shape = [rows, size] if has_batch_axis else [size]
+        if list(mask.shape) != shape:
+            raise InvalidRequestError("action_mask", f"shape {shape}", f"shape {list(mask.shape)}")
+        mask = mask.reshape(rows, size)
+        check_mask(mask, self._spec.action_space)
+        return mask
 
 
 class _FreshNoise:

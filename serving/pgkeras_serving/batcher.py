@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pgkeras import noise
 from pgkeras.engines import Engine
 from pgkeras.errors import EngineError, ServerBusyError
-from pgkeras.spec import PolicySpec, graph_dtype
+from pgkeras.spec import PolicySpec
 
 __all__ = ["Batcher", "warm_up"]
 
@@ -53,12 +53,20 @@ def warm_up(engine: Engine, spec: PolicySpec, max_rows: int) -> int:
 
 def _measure(engine: Engine, spec: PolicySpec, max_rows: int) -> int:
     generator = noise.seeded(0)
-    shape, dtype = spec.observation_space.shape, graph_dtype(spec.observation_space.dtype)
+    layout = spec.layout
+    promised = {"action", "greedy_action", "log_prob", "entropy", *spec.distribution.parameters}
+    if spec.state_size:
+        promised.add("next_state")
     rows, inline_rows = 1, 0
     while rows <= max_rows:
-        inputs = {"observation": np.zeros((rows, *shape), dtype), "noise": noise.draw(generator, spec, rows)}
+        inputs: Arrays = {
+            "observation": np.zeros((rows, *layout.shape), layout.dtype),
+            "noise": noise.draw(generator, spec, rows),
+        }
+        if spec.state_size:
+            inputs = {**inputs, "state": np.zeros((rows, spec.state_size), np.float32)}
         answer = engine.act(inputs)  # allocates, too
-        if missing := {"action", "greedy_action", "log_prob", "entropy", *spec.distribution.parameters} - set(answer):
+        if missing := promised - set(answer):
             raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")
         if min(_seconds(engine, inputs) for _ in range(_WARM_UP_RUNS)) > _INLINE_SECONDS:
             break

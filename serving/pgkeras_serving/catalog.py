@@ -147,7 +147,7 @@ class Catalog:
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        edge = Edge(bundle.spec, identity, self._config.max_batch_size)
+        edge = Edge(bundle.spec, identity, self._config.max_batch_size, bundle.digest)
         return LoadedPolicy(bundle.spec, edge, batcher, identity, description)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:

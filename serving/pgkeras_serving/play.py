@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pgkeras import noise
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
 from pgkeras.spec import PolicySpec
+from pgkeras.state import start_over
 from pgkeras.status import encode_error
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import decode_tensor
@@ -46,6 +47,7 @@ class Session:
         self._record = record
         self._noise = _Noise(policy.spec, seed)
         self._episodes: Episodes | None = None
+        self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
 
     async def answer(self, request: service_pb2.PlayRequest) -> service_pb2.PlayResponse:
         """Answers one message, with actions or with the error that concerns it."""
@@ -75,10 +77,13 @@ class Session:
         transition = self._transition(request, rows, start)
         self._episodes = self._episodes or Episodes(rows, self._record)
         query.inputs["noise"] = self._noise.peek(rows)
+        if size := self._policy.spec.state_size:
+            query.inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
         answer = batcher.run_now(query.inputs) or await batcher.submit(query.inputs)
         edge.write(response, query, answer)
         self._episodes.advance(transition, start)
         self._noise.consume()
+        self._state = answer.get("next_state")
 
     def _transition(self, request: service_pb2.PlayRequest, rows: int, start: NDArray[Any] | None) -> Transition | None:
         given = [name for name in _OUTCOME if request.HasField(name)]

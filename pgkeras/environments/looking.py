@@ -1,0 +1,102 @@
+"""What only a look at an environment tells: the words that its texts are made of, and whether it masks actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import gymnasium
+import numpy as np
+
+from pgkeras.environments.protocol import Environments
+from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
+from pgkeras.layout import ACTION_MASK
+from pgkeras.spaces import Dict, Space, Text, from_gymnasium, map_texts
+from pgkeras.tokens import with_vocabulary
+
+__all__ = ["Look", "look", "without_mask"]
+
+_EXAMPLES = 256
+
+
+class Look(NamedTuple):
+    """What a policy for an environment has to know."""
+
+    observation_space: Space  # without the mask, and with vocabularies for its texts
+    mask_size: int  # 0 for an environment without masks
+
+
+def look(environments: Environments, seed: int, masks: bool = True) -> Look:
+    """Resets the environments, and looks at what they show.
+
+    Args:
+        environments: They are left in the middle of an episode.
+        seed: Seed of the resets.
+        masks: Whether masks are wanted where there are any.
+
+    Raises:
+        EnvironmentSetupError: A reset failed.
+        UnsupportedSpaceError: A space is not supported, or there are masks for actions that cannot be masked.
+    """
+    given = from_gymnasium(environments.observation_space, "observation")
+    space = without_mask(given)
+    notes = _Notes()
+    generator = np.random.default_rng(seed)
+    has_texts = _has_texts(space)
+    while not notes.rows or (has_texts and len(notes.rows) < _EXAMPLES):
+        try:
+            environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
+        except Exception as error:  # an environment may raise anything
+            raise EnvironmentSetupError(f"the environment failed at reset: {type(error).__name__}: {error}") from error
+    if has_texts:
+        space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
+    masked = space != given or ACTION_MASK in notes.rows[0][1]
+    return Look(space, _mask_size(environments.action_space) if masks and masked else 0)
+
+
+def without_mask(space: Space) -> Space:
+    """A Dict without its part ``action_mask``, any other space as it is."""
+    if not isinstance(space, Dict) or ACTION_MASK not in space.spaces:
+        return space
+    return Dict({key: part for key, part in space.spaces.items() if key != ACTION_MASK})
+
+
+class _Notes:
+    """In a tape's place: keeps what the environments show."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[Any, Mapping[str, Any]]] = []
+
+    def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
+        self.rows.append((observation, info))
+
+
+def _mask_size(space: gymnasium.Space[Any]) -> int:
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return int(space.n)
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        return int(space.nvec.sum())
+    raise UnsupportedSpaceError(
+        f"the environment gives action masks, but actions of {space} cannot be masked; only those of Discrete and "
+        "MultiDiscrete can. Leave the masks out with --set action_masks=false"
+    )
+
+
+def _has_texts(space: Space) -> bool:
+    found: list[Text] = []
+    map_texts(space, lambda text, _: found.append(text) or text)  # type: ignore[func-returns-value]
+    return bool(found)
+
+
+def _texts(notes: _Notes, environments: Environments, path: Sequence[str]) -> list[str]:
+    """Examples for one text of the space: from resets, and from the space itself if it knows what it is made of."""
+    found: list[str] = []
+    for observation, _ in notes.rows:
+        value, space = observation, environments.observation_space
+        for key in path:
+            value = value[key] if isinstance(value, Mapping) else value[int(key)]
+            space = space[key] if isinstance(space, gymnasium.spaces.Dict) else space[int(key)]  # type: ignore[index]
+        found.extend([value] if isinstance(value, str) else list(value))
+    if not isinstance(space, gymnasium.spaces.Text):  # whose samples are random letters
+        found.extend(str(space.sample()) for _ in range(_EXAMPLES))
+    return found

@@ -1,0 +1,185 @@
+"""Spaces whose values are texts, or are made of parts: Text, Dict and Tuple."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+from pgkeras.spaces import arrays
+from pgkeras.spaces.arrays import ArraySpace
+
+if TYPE_CHECKING:
+    import gymnasium
+
+__all__ = ["Dict", "Space", "Text", "Tuple", "count", "from_gymnasium", "map_texts"]
+
+_NO_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Text:
+    """Strings.
+
+    Two text spaces are equal if they hold the same strings; the vocabulary is the policy's way of reading them.
+
+    Args:
+        min_length: Fewest characters.
+        max_length: Most characters.
+        charset: The characters allowed, sorted; empty when any is.
+        vocabulary: The tokens that a policy tells apart; see :mod:`pgkeras.tokens`.
+        max_tokens: How many tokens it reads; the rest of a text is ignored.
+    """
+
+    min_length: int = 0
+    max_length: int = _NO_LIMIT
+    charset: str = ""
+    vocabulary: tuple[str, ...] = field(default=(), compare=False)
+    max_tokens: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return "Text()" if self.max_length == _NO_LIMIT else f"Text({self.min_length}, {self.max_length})"
+
+    def batched(self, value: Any, field: str = "observation") -> tuple[list[str], bool]:
+        """Checks one string or a batch of them.
+
+        Returns:
+            The strings, and whether they came as a batch.
+
+        Raises:
+            InvalidRequestError: There is no string, something is not one, or one has the wrong length or characters.
+        """
+        single = isinstance(value, str)
+        texts = [value] if single else list(value) if isinstance(value, Iterable) else [value]
+        if not texts:
+            raise InvalidRequestError(field, "at least one text", "an empty batch")
+        for text in texts:
+            if not isinstance(text, str):
+                raise InvalidRequestError(field, "a text, or a batch of texts", type(text).__name__)
+            if not self.min_length <= len(text) <= self.max_length:
+                expected = f"texts of {self.min_length} to {self.max_length} characters"
+                raise InvalidRequestError(field, expected, f"{len(text)} characters")
+            if self.charset and (strange := set(text) - set(self.charset)):
+                raise InvalidRequestError(field, f"only the characters {self.charset!r}", repr(min(strange)))
+        return texts, not single
+
+
+@dataclass(frozen=True)
+class Dict:
+    """Mappings from keys to values, each of a space of its own.
+
+    Args:
+        spaces: The parts by key, in the order in which they are encoded.
+    """
+
+    spaces: Mapping[str, Space]
+
+    def __str__(self) -> str:
+        return "Dict(" + ", ".join(f"{key}: {space}" for key, space in self.spaces.items()) + ")"
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.spaces.items()))
+
+    def batched(self, value: Any, field: str = "observation") -> tuple[dict[str, Any], bool]:
+        """Checks one value or a batch, whose every leaf has a leading axis, and gives it a batch axis.
+
+        Raises:
+            InvalidRequestError: A part is missing, unknown or wrong; the error names it.
+        """
+        if not isinstance(value, Mapping):
+            raise InvalidRequestError(field, f"parts named {', '.join(self.spaces)}", type(value).__name__)
+        return _batched_parts(self.spaces, value, field)
+
+
+@dataclass(frozen=True)
+class Tuple:
+    """A fixed number of values, each of a space of its own.
+
+    Args:
+        spaces: The parts in order.
+    """
+
+    spaces: tuple[Space, ...]
+
+    def __str__(self) -> str:
+        return "Tuple(" + ", ".join(map(str, self.spaces)) + ")"
+
+    def batched(self, value: Any, field: str = "observation") -> tuple[dict[str, Any], bool]:
+        """Checks one value or a batch, as a sequence or by the parts' numbers; see :meth:`Dict.batched`."""
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            value = {str(i): part for i, part in enumerate(value)}
+        if not isinstance(value, Mapping):
+            raise InvalidRequestError(field, f"{len(self.spaces)} parts", type(value).__name__)
+        return _batched_parts({str(i): space for i, space in enumerate(self.spaces)}, value, field)
+
+
+Space = ArraySpace | Text | Dict | Tuple
+
+
+def from_gymnasium(space: gymnasium.Space[Any], role: str) -> Space:
+    """Converts a gymnasium space; see :func:`pgkeras.spaces.arrays.from_gymnasium`.
+
+    Raises:
+        UnsupportedSpaceError: The space, or a part of it, is of a kind that pgkeras does not handle.
+    """
+    from gymnasium import spaces
+
+    if role == "observation":
+        if isinstance(space, spaces.Dict):
+            if any("." in key for key in space.spaces):
+                raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of a Dict must have no '.'")
+            return Dict({key: from_gymnasium(part, role) for key, part in space.spaces.items()})
+        if isinstance(space, spaces.Tuple):
+            return Tuple(tuple(from_gymnasium(part, role) for part in space.spaces))
+        if isinstance(space, spaces.Text):
+            return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
+        if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
+            return Text()
+    return arrays.from_gymnasium(space, role)
+
+
+def map_texts(
+    space: Space, function: Callable[[Text, tuple[str, ...]], Text], path: tuple[str, ...] = ()
+) -> Any:  # the same kind of space, which the type system cannot say
+    """The space with every Text in it replaced by ``function(text, path)``."""
+    if isinstance(space, Text):
+        return function(space, path)
+    if isinstance(space, Dict):
+        return Dict({key: map_texts(part, function, (*path, key)) for key, part in space.spaces.items()})
+    if isinstance(space, Tuple):
+        parts = (map_texts(part, function, (*path, str(i))) for i, part in enumerate(space.spaces))
+        return replace(space, spaces=tuple(parts))
+    return space
+
+
+def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field: str) -> tuple[dict[str, Any], bool]:
+    if unknown := sorted(set(value) - set(spaces)):
+        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
+    parts: dict[str, Any] = {}
+    batch: tuple[str, bool, int] | None = None  # the first part's name, whether it is a batch, and its length
+    # Arrays first, since a list of one text may be either one text or a batch of one.
+    for key, space in sorted(spaces.items(), key=lambda item: isinstance(item[1], Text)):
+        if key not in value:
+            raise InvalidRequestError(f"{field}.{key}", str(space), "nothing")
+        part, has_batch_axis = space.batched(value[key], f"{field}.{key}")
+        rows = count(part)
+        if isinstance(space, Text) and rows == 1 and batch is not None:
+            has_batch_axis = batch[1]
+        batch = batch or (key, has_batch_axis, rows)
+        if (has_batch_axis, rows) != batch[1:]:
+            expected = f"a batch of {batch[2]}, like {batch[0]}" if batch[1] else f"a single value, like {batch[0]}"
+            raise InvalidRequestError(f"{field}.{key}", expected, f"a batch of {rows}" if has_batch_axis else "one")
+        parts[key] = part
+    if batch is None:
+        raise InvalidRequestError(field, "at least one part", "none")
+    return parts, batch[1]
+
+
+def count(batch: Any) -> int:
+    """How many values a batch holds, as ``batched`` gives it."""
+    while isinstance(batch, Mapping):
+        batch = next(iter(batch.values()))
+    return len(batch)
