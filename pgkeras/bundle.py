@@ -72,6 +72,11 @@ class Bundle:
     files: dict[str, int]
 
     @property
+    def digest(self) -> bytes:
+        """SHA-256 of the manifest, and so of all that the bundle is made of."""
+        return hashlib.sha256((self.path / MANIFEST).read_bytes()).digest()
+
+    @property
     def flatbuffer(self) -> Path | None:
         """The LiteRT flatbuffer, or None when the policy did not convert."""
         return self.path / FLATBUFFER if FLATBUFFER.as_posix() in self.files else None

@@ -29,7 +29,10 @@ class Actor(Protocol):
         """What it observes and does."""
 
     def begin(self, starts: NDArray[np.bool_]) -> None:
-        """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode."""
+        """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode.
+
+        Only an actor with a state is told.
+        """
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """Chooses for a batch.
@@ -75,7 +78,8 @@ class Collector:
         # How many steps ago an episode ended whose slot now begins another; without memory nobody asks.
         since_end = environments.gap + 1 if actor.spec.state_size else 0
         tape.clear()
-        actor.begin(np.ones(slots, np.bool_))
+        if since_end:
+            actor.begin(np.ones(slots, np.bool_))
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
         except Exception as error:  # an environment may raise anything

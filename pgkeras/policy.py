@@ -201,7 +201,7 @@ class Policy:
 
     def _masked(self, parameters: tf.Tensor, observation: tf.Tensor) -> tf.Tensor:
         size = self.spec.mask_size
-        return self.distribution.masked(parameters, observation[:, -size:]) if size else parameters
+        return distributions.masked(parameters, observation[:, -size:]) if size else parameters
 
 
 def _next(state: tf.Tensor | None) -> dict[str, tf.Tensor]:

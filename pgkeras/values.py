@@ -68,9 +68,10 @@ def cast(value: Any, space: Space, field: str = "observation") -> Any:
     if isinstance(space, Text):
         if isinstance(value, str):
             return value
-        if isinstance(value, Iterable) and all(isinstance(text, str) for text in (texts := list(value))):
-            return texts
-        raise InvalidRequestError(field, "a text, or a batch of texts", type(value).__name__)
+        texts = list(value) if isinstance(value, Iterable) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise InvalidRequestError(field, "a text, or a batch of texts", type(value).__name__)
+        return texts
     if not isinstance(space, Dict | Tuple):
         return _cast_array(value, space, field)
     if isinstance(space, Tuple) and isinstance(value, Sequence):

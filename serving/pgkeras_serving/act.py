@@ -228,9 +228,7 @@ class Edge:
         shape = [rows, size] if has_batch_axis else [size]
         if list(mask.shape) != shape:
             raise InvalidRequestError("action_mask", f"shape {shape}", f"shape {list(mask.shape)}")
-        mask = mask.reshape(rows, size)
-        check_mask(mask, self._spec.action_space)
-        return mask
+        return check_mask(mask, self._spec)
 
 
 class _FreshNoise:
