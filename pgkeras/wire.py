@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from google.protobuf import json_format, struct_pb2
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import Box, Discrete, Space
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -58,6 +58,10 @@ _DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in _DTY
 _KINDS: dict[DistributionKind, Any] = {
     DistributionKind.CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_CATEGORICAL,
     DistributionKind.DIAGONAL_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN,
+    DistributionKind.MULTI_CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_MULTI_CATEGORICAL,
+    DistributionKind.MULTI_BERNOULLI: policy_pb2.DISTRIBUTION_KIND_MULTI_BERNOULLI,
+    DistributionKind.SQUASHED_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_SQUASHED_GAUSSIAN,
+    DistributionKind.KUMARASWAMY: policy_pb2.DISTRIBUTION_KIND_KUMARASWAMY,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
@@ -130,6 +134,14 @@ def encode_space(space: Space) -> spaces_pb2.Space:
                 dtype=_DATA_TYPES[space.dtype], shape=space.shape, low=_bounds(space.low), high=_bounds(space.high)
             )
         )
+    if isinstance(space, MultiDiscrete):
+        return spaces_pb2.Space(
+            multi_discrete=spaces_pb2.MultiDiscreteSpace(
+                nvec=space.nvec.ravel(), start=space.start.ravel(), shape=space.shape, dtype=_DATA_TYPES[space.dtype]
+            )
+        )
+    if isinstance(space, MultiBinary):
+        return spaces_pb2.Space(multi_binary=spaces_pb2.MultiBinarySpace(shape=space.shape))
     return spaces_pb2.Space(
         discrete=spaces_pb2.DiscreteSpace(n=space.n, start=space.start, dtype=_DATA_TYPES[space.dtype])
     )
@@ -140,18 +152,29 @@ def decode_space(message: spaces_pb2.Space) -> Space:
 
     Raises:
         UnsupportedSpaceError: The message holds a kind of space, or an element type, unknown to this pgkeras.
+        ValueError: Its numbers are not those of a space.
     """
     kind = message.WhichOneof("kind")
-    if kind not in ("box", "discrete"):
+    if kind == "multi_binary":
+        return MultiBinary(_shape(message.multi_binary.shape, "MultiBinary"))
+    if kind not in ("box", "discrete", "multi_discrete"):
         raise UnsupportedSpaceError(f"this pgkeras does not handle spaces of kind {kind!r}; a newer one may")
-    inner = message.box if kind == "box" else message.discrete
+    inner = getattr(message, kind)
     if inner.dtype not in _DTYPES:
         raise UnsupportedSpaceError(f"this pgkeras does not know DataType {inner.dtype}; a newer one may")
     dtype = _DTYPES[inner.dtype]
-    if isinstance(inner, spaces_pb2.DiscreteSpace):
+    if kind == "discrete":
         return Discrete(inner.n, inner.start, dtype)
-    shape = tuple(inner.shape)
-    return Box(_unbounds(inner.low, shape), _unbounds(inner.high, shape), dtype)
+    shape = _shape(inner.shape, "Box" if kind == "box" else "MultiDiscrete")
+    if kind == "box":
+        return Box(_unbounds(inner.low, shape), _unbounds(inner.high, shape), dtype)
+    if not len(inner.nvec) == len(inner.start) == math.prod(shape):
+        raise ValueError(
+            f"MultiDiscrete: expected {math.prod(shape)} nvec and start for shape {list(shape)}, "
+            f"got {len(inner.nvec)} and {len(inner.start)}"
+        )
+    nvec, start = np.array(inner.nvec, np.int64), np.array(inner.start, np.int64)
+    return MultiDiscrete(nvec.reshape(shape), start.reshape(shape), dtype)
 
 
 def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
@@ -161,6 +184,7 @@ def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
         action_space=encode_space(spec.action_space),
         distribution=_KINDS[spec.distribution],
         state_size=spec.state_size,
+        mask_size=spec.mask_size,
     )
 
 
@@ -169,6 +193,7 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
 
     Raises:
         UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
+        ValueError: Its numbers are not those of a spec.
     """
     if message.distribution not in _KINDS_BACK:
         raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {message.distribution}")
@@ -177,6 +202,7 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
         decode_space(message.action_space),
         _KINDS_BACK[message.distribution],
         message.state_size,
+        message.mask_size,
     )
 
 
@@ -248,11 +274,18 @@ def _bounds(bound: NDArray[np.float64]) -> list[float]:
     return flat[:1].tolist() if flat.size and (flat == flat[0]).all() else flat.tolist()
 
 
+def _shape(lengths: Iterable[int], kind: str) -> tuple[int, ...]:
+    shape = tuple(lengths)
+    if len(shape) > _MAX_AXES or min(shape, default=0) < 0 or math.prod(shape) > _MAX_SPACE_SIZE:
+        raise ValueError(
+            f"{kind}: expected a shape of at most {_MAX_AXES} axes and {_MAX_SPACE_SIZE} elements, got {list(shape)}"
+        )
+    return shape
+
+
 def _unbounds(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     bound = np.asarray(values, np.float64)
     size = math.prod(shape)
-    if size > _MAX_SPACE_SIZE:
-        raise ValueError(f"Box: shape {list(shape)} has more than {_MAX_SPACE_SIZE} elements")
     if bound.size not in (1, size):
         raise ValueError(f"Box: expected 1 or {size} bounds for shape {list(shape)}, got {bound.size}")
     return np.full(shape, bound[0]) if bound.size == 1 else bound.reshape(shape)

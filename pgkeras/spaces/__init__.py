@@ -3,6 +3,6 @@
 They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them.
 """
 
-from pgkeras.spaces.arrays import Box, Discrete, Space, from_gymnasium
+from pgkeras.spaces.arrays import Box, Discrete, MultiBinary, MultiDiscrete, Space, from_gymnasium
 
-__all__ = ["Box", "Discrete", "Space", "from_gymnasium"]
+__all__ = ["Box", "Discrete", "MultiBinary", "MultiDiscrete", "Space", "from_gymnasium"]

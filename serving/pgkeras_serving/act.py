@@ -123,7 +123,7 @@ class Edge:
         if query.greedy:
             arrays = {**arrays, "action": arrays["greedy_action"]}
             if _LOG_PROB in query.outputs:
-                arrays["log_prob"] = greedy_log_prob(self._spec.distribution, arrays)
+                arrays["log_prob"] = greedy_log_prob(self._spec, arrays)
         if arrays["action"].dtype != self._spec.action_space.dtype:
             actions = {name: self._spec.from_graph(arrays[name]) for name in ("action", "greedy_action")}
             arrays = {**arrays, **actions}
