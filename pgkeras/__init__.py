@@ -18,18 +18,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pgkeras.client import PolicyClient
     from pgkeras.config import Config
+    from pgkeras.connection import Tls
     from pgkeras.errors import PgkerasError
     from pgkeras.training import Training, train
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "PgkerasError", "PolicyClient", "Training", "__version__", "train"]
+__all__ = ["Config", "PgkerasError", "PolicyClient", "Tls", "Training", "__version__", "train"]
 
 # Imported when first used, so that the light client never waits for TensorFlow.
 _HOMES = {
     "Config": "pgkeras.config",
     "PgkerasError": "pgkeras.errors",
     "PolicyClient": "pgkeras.client",
+    "Tls": "pgkeras.connection",
     "Training": "pgkeras.training",
     "train": "pgkeras.training",
 }

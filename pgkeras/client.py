@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import ArrayLike
 
+from pgkeras.connection import Endpoint, Tls
 from pgkeras.errors import InvalidRequestError, ServerUnavailableError
 from pgkeras.exchange import (
     Actions,
@@ -26,17 +28,9 @@ from pgkeras.session import PlaySession
 from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 from pgkeras.values import cast, cast_mask, write_value
-from pgkeras.wire import MAX_MESSAGE_BYTES, decode_spec, decode_struct, write_tensor
+from pgkeras.wire import decode_spec, decode_struct, write_tensor
 
-__all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo"]
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A server that comes back is found within a second; gRPC's own patience grows to two minutes.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
+__all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -91,17 +85,22 @@ class PolicyClient:
             action = client.act([0.0, 0.1, 0.0, -0.1]).action
 
     Args:
-        target: HOST:PORT.
+        target: HOST:PORT, or unix:PATH.
         policy: Which policy; may be empty when the server has only one.
         version: Which version; the newest when None.
         timeout: Seconds that any call may take, connecting included, unless it is given its own.
         label: The version that has this label, instead of ``version``.
+        tls: Whether, or how, the connection is secured; True trusts the authorities that come with gRPC.
+        token: What authenticates every call, for servers that demand it.
 
     Raises:
         InvalidRequestError: Both a version and a label are given.
+        ConfigError: ``tls`` or ``token`` is of no use as it is.
 
     Every method raises:
         ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
+        TlsError: The connection could not be secured.
+        UnauthenticatedError: The server demands a token, or does not know this one.
         DeadlineExceededError: No answer came in time.
         PolicyNotFoundError: No such policy, version or label; the message lists what there is.
         PolicyServiceError: Any of its other children.
@@ -115,15 +114,18 @@ class PolicyClient:
         timeout: float = 10.0,
         *,
         label: str | None = None,
+        tls: Tls | bool = False,
+        token: str | None = None,
     ) -> None:
         if version is not None and label is not None:
             raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
         self.target = target
+        self._endpoint = Endpoint(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
         self.timeout = timeout
         self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None
         self._describing = threading.Lock()
-        self._channel = grpc.insecure_channel(target, _OPTIONS)
+        self._channel = self._endpoint.connect()
         self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
 
     def act(
@@ -201,7 +203,8 @@ class PolicyClient:
         if seed is not None:
             first.seed = check_seed(seed)
         seconds = self.timeout if timeout is None else timeout
-        return PlaySession(self._stub.Play, first, info.spec, self.target, seconds)
+        method = functools.partial(self._stub.Play, metadata=self._endpoint.metadata)
+        return PlaySession(method, first, info.spec, self._endpoint, seconds)
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
@@ -236,9 +239,9 @@ class PolicyClient:
     def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
         seconds = self.timeout if timeout is None else timeout
         try:
-            return method(request, timeout=seconds)
+            return method(request, timeout=seconds, metadata=self._endpoint.metadata)
         except grpc.RpcError as error:
-            raise translate(error, self.target, seconds) from error
+            raise translate(error, self._endpoint, seconds) from error
         except ValueError as error:
             raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
 

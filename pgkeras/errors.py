@@ -23,10 +23,12 @@
         ├── ServerBusyError        the server is full; ``retry_after`` says how many seconds to wait
         ├── DeadlineExceededError  no answer in time
         ├── ServerUnavailableError nobody answers at that address, or the server is draining
+        │   └── TlsError           the connection could not be secured; the message says what to do
+        ├── UnauthenticatedError   the call's token is missing or unknown
         └── ServerFailedError      a defect of the server, or a call that it does not offer
 
 The children of :class:`PolicyServiceError` are raised in the server, travel as gRPC status codes (the table is in
-:mod:`pgkeras.status`) and are raised again in the client.
+:mod:`pgkeras.status`) and are raised again in the client; but for :class:`TlsError`, which a client raises alone.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ __all__ = [
     "ServerFailedError",
     "ServerUnavailableError",
     "SpecMismatchError",
+    "TlsError",
     "TrainingError",
+    "UnauthenticatedError",
     "UnsupportedSpaceError",
 ]
 
@@ -171,6 +175,14 @@ class DeadlineExceededError(PolicyServiceError, TimeoutError):
 
 class ServerUnavailableError(PolicyServiceError, ConnectionError):
     """Nobody answers at that address, or the server is draining."""
+
+
+class TlsError(ServerUnavailableError):
+    """The connection could not be secured: a certificate is wrong, or only one side speaks TLS."""
+
+
+class UnauthenticatedError(PolicyServiceError, PermissionError):
+    """The call's token is missing, or not one that the server knows."""
 
 
 class ServerFailedError(PolicyServiceError):

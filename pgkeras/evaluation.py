@@ -13,7 +13,7 @@ from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments, without_mask
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import from_gymnasium
+from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spec import PolicySpec
 from pgkeras.state import start_over
 
@@ -167,11 +167,12 @@ def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int)
         UnsupportedSpaceError: The policy was made for another environment: its spaces differ.
         EnvironmentStepError: The environment failed.
     """
-    for role, wanted, space in (
-        ("observation", actor.spec.observation_space, environments.observation_space),
-        ("action", actor.spec.action_space, environments.action_space),
+    observation_space = without_mask(observations_from_gymnasium(environments.observation_space))
+    for role, wanted, given in (
+        ("observation", actor.spec.observation_space, observation_space),
+        ("action", actor.spec.action_space, actions_from_gymnasium(environments.action_space)),
     ):
-        if (given := without_mask(from_gymnasium(space, role))) != wanted:
+        if given != wanted:
             raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
     trajectory = Collector(environments, actor).collect(episodes, np.random.SeedSequence(seed))
     return Evaluation(trajectory.episode_returns, trajectory.lengths)

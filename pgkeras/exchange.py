@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from pgkeras.connection import Endpoint, explain_refusal
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
-from pgkeras.spec import PolicySpec
 from pgkeras.status import DETAILS_KEY, decode_error, read_status
 from pgkeras.v1 import service_pb2
 from pgkeras.wire import decode_distribution, decode_tensor
@@ -110,7 +110,7 @@ def read_actions(response: service_pb2.ActResponse) -> Actions:
     )
 
 
-def translate(error: Any, target: str, seconds: float) -> PolicyServiceError:
+def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceError:
     """The exception that the failure of a call means.
 
     Args:
@@ -128,6 +128,8 @@ def translate(error: Any, target: str, seconds: float) -> PolicyServiceError:
             "give the call a longer timeout"
         )
     if isinstance(failure, ServerUnavailableError):
+        if refusal := explain_refusal(target, str(failure)):
+            return refusal
         return ServerUnavailableError(
             f"no policy server answers at {target}; start one with: pgkeras serve, or check the address ({failure})"
         )

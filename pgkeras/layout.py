@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pgkeras import tokens
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Space, Text, Tuple
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple
 
 __all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype"]
 
@@ -215,10 +215,11 @@ def _check_exact(leaf: Leaf) -> None:
     space = leaf.space
     if isinstance(space, Text):
         largest = float(len(space.vocabulary))
-    elif isinstance(space, Box):
+    elif isinstance(space, Box | MultiBinary):
         return
     else:
-        largest = float(np.abs(np.asarray([space.start, space.start + np.asarray(getattr(space, "n", 1))])).max())
+        start, count = np.asarray(space.start), np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
+        largest = float(np.maximum(np.abs(start), np.abs(start + count)).max())
     if largest > _MOST_EXACT:
         raise UnsupportedSpaceError(
             f"observation space {space} of {leaf.name} is not supported beside others: its integers exceed "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.spec import DistributionKind, PolicySpec
+from pgkeras.spec import PolicySpec
 
 __all__ = ["draw", "seeded"]
 
@@ -26,9 +26,9 @@ def draw(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray
     """Draws the noise for ``rows`` actions.
 
     Returns:
-        float32 ``[rows, spec.noise_size]``: uniform on [0, 1) for a categorical policy, else standard normal.
+        float32 ``[rows, spec.noise_size]``: uniform on [0, 1) or standard normal, as ``spec.distribution.noise`` says.
     """
     shape = (rows, spec.noise_size)
-    if spec.distribution is DistributionKind.CATEGORICAL:
+    if spec.distribution.noise == "uniform":
         return generator.random(shape, np.float32)
     return generator.standard_normal(shape, np.float32)

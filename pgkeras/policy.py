@@ -115,7 +115,7 @@ class Policy:
         """The values of :attr:`variables`."""
         return [v.numpy() for v in self.variables]
 
-    def parameters(
+    def step(
         self,
         observation: tf.Tensor,
         state: tf.Tensor | None = None,
@@ -139,9 +139,10 @@ class Policy:
         parameters, after = (outputs, None) if self.memory is None else outputs
         return self._masked(parameters, observation), after
 
-    def parameters_of_steps(self, observation: tf.Tensor) -> tf.Tensor:
-        """For training: the parameters ``[N, P]`` of all steps ``[N, ...]``, for a policy without memory."""
-        return self._masked(self.model(observation, training=True), observation)
+    def parameters(self, observation: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The distribution's parameters ``[N, P]`` for observations ``[N, ...]``, of a policy without memory."""
+        assert self.memory is None
+        return self._masked(self.model(observation, training=training), observation)
 
     def parameters_of_episodes(self, observation: tf.Tensor) -> tf.Tensor:
         """For training: the parameters ``[T, B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
@@ -164,7 +165,7 @@ class Policy:
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
         """What collecting needs: ``sample``, which is stored, ``action``, which is played, and ``next_state``."""
-        parameters, after = self.parameters(observation, state, weights)
+        parameters, after = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {"sample": sample, "action": self.distribution.action(sample), **_next(after)}
 
@@ -172,7 +173,7 @@ class Policy:
         self, observation: tf.Tensor, state: tf.Tensor | None = None, weights: Sequence[tf.Tensor] | None = None
     ) -> dict[str, tf.Tensor]:
         """The distribution: its ``entropy`` ``[B]``, its mode as ``greedy_action``, and its parameters by name."""
-        parameters, after = self.parameters(observation, state, weights)
+        parameters, after = self.step(observation, state, weights)
         return {**self._describe(parameters), **_next(after)}
 
     def act(
@@ -183,7 +184,7 @@ class Policy:
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
         """The act graph: ``action``, its ``log_prob`` ``[B]``, and all that :meth:`distribution_of` gives."""
-        parameters, after = self.parameters(observation, state, weights)
+        parameters, after = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {
             "action": self.distribution.action(sample),

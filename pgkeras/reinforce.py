@@ -164,7 +164,7 @@ class TrainStep:
         distribution = self._policy.distribution
         with tf.GradientTape() as tape:
             if self._policy.memory is None:
-                parameters = self._policy.parameters_of_steps(observation)
+                parameters = self._policy.parameters(observation, training=True)
             else:
                 parameters, sample, advantage, real = (
                     tf.reshape(x, [-1, *x.shape[2:]])

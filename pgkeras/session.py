@@ -14,6 +14,7 @@ import numpy as np
 from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
+from pgkeras.connection import Endpoint
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.exchange import Actions, read_actions, translate
 from pgkeras.spec import PolicySpec
@@ -47,7 +48,7 @@ class PlaySession:
         method: Callable[[Iterator[service_pb2.PlayRequest]], Any],
         first: service_pb2.PlayRequest,
         spec: PolicySpec,
-        target: str,
+        target: Endpoint,
         timeout: float,
     ) -> None:
         self.answer: Actions | None = None
@@ -164,7 +165,7 @@ class PlaySession:
                 return received
 
 
-def _read(call: Any, inbox: _Inbox, outbox: _Outbox, target: str, timeout: float) -> None:
+def _read(call: Any, inbox: _Inbox, outbox: _Outbox, target: Endpoint, timeout: float) -> None:
     try:
         for response in call:
             inbox.put(response)

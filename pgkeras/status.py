@@ -24,6 +24,7 @@ from pgkeras.errors import (
     ServerFailedError,
     ServerUnavailableError,
     SpecMismatchError,
+    UnauthenticatedError,
 )
 
 __all__ = ["DETAILS_KEY", "decode_error", "encode_error", "read_status"]
@@ -37,6 +38,7 @@ _CODES: dict[type[PolicyServiceError], int] = {
     ServerBusyError: code_pb2.RESOURCE_EXHAUSTED,
     DeadlineExceededError: code_pb2.DEADLINE_EXCEEDED,
     ServerUnavailableError: code_pb2.UNAVAILABLE,
+    UnauthenticatedError: code_pb2.UNAUTHENTICATED,
     ServerFailedError: code_pb2.INTERNAL,
 }
 # A stopping server cuts off what is left with CANCELLED. Whatever is missing here means ServerFailedError.

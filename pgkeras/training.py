@@ -19,7 +19,7 @@ from pgkeras.config import Config, resolve
 from pgkeras.errors import RunError
 from pgkeras.export import export_policy, package_versions
 from pgkeras.learner import Learner, Lesson
-from pgkeras.spaces import from_gymnasium
+from pgkeras.spaces import actions_from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "policy_name", "train"]
 
@@ -76,7 +76,7 @@ class Training:
         )
         self.stop_return = _stop_return(config, self._environments)
         look = environments.look(self._environments, config.seed, config.action_masks)
-        action_space = from_gymnasium(self._environments.action_space, "action")
+        action_space = actions_from_gymnasium(self._environments.action_space)
         self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
         self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)

@@ -39,9 +39,7 @@ def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observa
     fields = message.fields.fields
     if unknown := sorted(set(fields) - set(parts)):
         raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(parts)}", "another one")
-    return {
-        key: decode_value(fields[key], part, f"{field}.{key}") for key, part in parts.items() if key in fields
-    }
+    return {key: decode_value(fields[key], part, f"{field}.{key}") for key, part in parts.items() if key in fields}
 
 
 def write_value(message: tensors_pb2.Value, value: Any) -> None:

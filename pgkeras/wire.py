@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from google.protobuf import json_format, struct_pb2
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, Space, Text, Tuple
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -58,6 +58,10 @@ _DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in _DTY
 _KINDS: dict[DistributionKind, Any] = {
     DistributionKind.CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_CATEGORICAL,
     DistributionKind.DIAGONAL_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN,
+    DistributionKind.MULTI_CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_MULTI_CATEGORICAL,
+    DistributionKind.MULTI_BERNOULLI: policy_pb2.DISTRIBUTION_KIND_MULTI_BERNOULLI,
+    DistributionKind.SQUASHED_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_SQUASHED_GAUSSIAN,
+    DistributionKind.KUMARASWAMY: policy_pb2.DISTRIBUTION_KIND_KUMARASWAMY,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
@@ -124,6 +128,15 @@ def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
 
 def encode_space(space: Space) -> spaces_pb2.Space:
     """A space as a Space message."""
+    if isinstance(space, Dict):
+        parts = [spaces_pb2.NamedSpace(key=key, space=encode_space(part)) for key, part in space.spaces.items()]
+        return spaces_pb2.Space(dict=spaces_pb2.DictSpace(spaces=parts))
+    if isinstance(space, Tuple):
+        return spaces_pb2.Space(tuple=spaces_pb2.TupleSpace(spaces=[encode_space(part) for part in space.spaces]))
+    return _encode_leaf(space)
+
+
+def _encode_leaf(space: ArraySpace | Text) -> spaces_pb2.Space:
     if isinstance(space, Box):
         return spaces_pb2.Space(
             box=spaces_pb2.BoxSpace(
@@ -140,11 +153,14 @@ def encode_space(space: Space) -> spaces_pb2.Space:
                 max_tokens=space.max_tokens,
             )
         )
-    if isinstance(space, Dict):
-        parts = [spaces_pb2.NamedSpace(key=key, space=encode_space(part)) for key, part in space.spaces.items()]
-        return spaces_pb2.Space(dict=spaces_pb2.DictSpace(spaces=parts))
-    if isinstance(space, Tuple):
-        return spaces_pb2.Space(tuple=spaces_pb2.TupleSpace(spaces=[encode_space(part) for part in space.spaces]))
+    if isinstance(space, MultiDiscrete):
+        return spaces_pb2.Space(
+            multi_discrete=spaces_pb2.MultiDiscreteSpace(
+                nvec=space.nvec.ravel(), start=space.start.ravel(), shape=space.shape, dtype=_DATA_TYPES[space.dtype]
+            )
+        )
+    if isinstance(space, MultiBinary):
+        return spaces_pb2.Space(multi_binary=spaces_pb2.MultiBinarySpace(shape=space.shape))
     return spaces_pb2.Space(
         discrete=spaces_pb2.DiscreteSpace(n=space.n, start=space.start, dtype=_DATA_TYPES[space.dtype])
     )
@@ -155,25 +171,40 @@ def decode_space(message: spaces_pb2.Space) -> Space:
 
     Raises:
         UnsupportedSpaceError: The message holds a kind of space, or an element type, unknown to this pgkeras.
+        ValueError: Its numbers are not those of a space.
     """
     kind = message.WhichOneof("kind")
-    if kind == "text":
-        text = message.text
-        return Text(text.min_length, text.max_length, text.charset, tuple(text.vocabulary), text.max_tokens)
     if kind == "dict":
         return Dict({part.key: decode_space(part.space) for part in message.dict.spaces})
     if kind == "tuple":
         return Tuple(tuple(decode_space(part) for part in message.tuple.spaces))
-    if kind not in ("box", "discrete"):
+    return _decode_leaf(message, kind)
+
+
+def _decode_leaf(message: spaces_pb2.Space, kind: str | None) -> ArraySpace | Text:
+    if kind == "text":
+        text = message.text
+        return Text(text.min_length, text.max_length, text.charset, tuple(text.vocabulary), text.max_tokens)
+    if kind == "multi_binary":
+        return MultiBinary(_shape(message.multi_binary.shape, "MultiBinary"))
+    if kind not in ("box", "discrete", "multi_discrete"):
         raise UnsupportedSpaceError(f"this pgkeras does not handle spaces of kind {kind!r}; a newer one may")
-    inner = message.box if kind == "box" else message.discrete
+    inner = getattr(message, kind)
     if inner.dtype not in _DTYPES:
         raise UnsupportedSpaceError(f"this pgkeras does not know DataType {inner.dtype}; a newer one may")
     dtype = _DTYPES[inner.dtype]
-    if isinstance(inner, spaces_pb2.DiscreteSpace):
+    if kind == "discrete":
         return Discrete(inner.n, inner.start, dtype)
-    shape = tuple(inner.shape)
-    return Box(_unbounds(inner.low, shape), _unbounds(inner.high, shape), dtype)
+    shape = _shape(inner.shape, "Box" if kind == "box" else "MultiDiscrete")
+    if kind == "box":
+        return Box(_unbounds(inner.low, shape), _unbounds(inner.high, shape), dtype)
+    if not len(inner.nvec) == len(inner.start) == math.prod(shape):
+        raise ValueError(
+            f"MultiDiscrete: expected {math.prod(shape)} nvec and start for shape {list(shape)}, "
+            f"got {len(inner.nvec)} and {len(inner.start)}"
+        )
+    nvec, start = np.array(inner.nvec, np.int64), np.array(inner.start, np.int64)
+    return MultiDiscrete(nvec.reshape(shape), start.reshape(shape), dtype)
 
 
 def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
@@ -192,6 +223,7 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
 
     Raises:
         UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
+        ValueError: Its numbers are not those of a spec.
     """
     if message.distribution not in _KINDS_BACK:
         raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {message.distribution}")
@@ -275,11 +307,18 @@ def _bounds(bound: NDArray[np.float64]) -> list[float]:
     return flat[:1].tolist() if flat.size and (flat == flat[0]).all() else flat.tolist()
 
 
+def _shape(lengths: Iterable[int], kind: str) -> tuple[int, ...]:
+    shape = tuple(lengths)
+    if len(shape) > _MAX_AXES or min(shape, default=0) < 0 or math.prod(shape) > _MAX_SPACE_SIZE:
+        raise ValueError(
+            f"{kind}: expected a shape of at most {_MAX_AXES} axes and {_MAX_SPACE_SIZE} elements, got {list(shape)}"
+        )
+    return shape
+
+
 def _unbounds(values: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
     bound = np.asarray(values, np.float64)
     size = math.prod(shape)
-    if size > _MAX_SPACE_SIZE:
-        raise ValueError(f"Box: shape {list(shape)} has more than {_MAX_SPACE_SIZE} elements")
     if bound.size not in (1, size):
         raise ValueError(f"Box: expected 1 or {size} bounds for shape {list(shape)}, got {bound.size}")
     return np.full(shape, bound[0]) if bound.size == 1 else bound.reshape(shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ _COMMANDS = {
     "export": "Export the policy of a run's last checkpoint.",
     "serve": "Serve exported policies over gRPC.",
     "label": "Put labels such as stable on versions of a policy.",
+    "token": "Make a token that lets a simulator call a server.",
     "act": "Ask a policy server for an action.",
     "info": "Describe an exported policy or a running server.",
     "plot": "Draw the learning curves of one or several runs.",
@@ -39,6 +41,8 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
+        if cmd_name != "serve":  # or gRPC would report failed handshakes, too, which our own errors explain
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         command: click.Command = importlib.import_module(f"pgkeras.cli.{cmd_name}").command
         return command
 

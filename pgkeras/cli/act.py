@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
 from pgkeras.cli import text
+from pgkeras.cli.connection import connection_options
 from pgkeras.client import Mode, PolicyClient
 from pgkeras.errors import ConfigError
 
@@ -23,6 +24,7 @@ __all__ = ["command"]
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
 @click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection_options
 def command(
     target: str,
     observation: str,
@@ -32,6 +34,7 @@ def command(
     mode: Mode,
     seed: int | None,
     as_json: bool,
+    connection: dict[str, Any],
 ) -> None:
     """Ask a policy server for an action.
 
@@ -42,7 +45,7 @@ def command(
         observations = json.loads(observation)
     except ValueError as error:
         raise ConfigError(f"--observation: expected JSON such as '[0.0, 0.1]', got {observation!r}: {error}") from error
-    with PolicyClient(target, policy, policy_version, label=label) as client:
+    with PolicyClient(target, policy, policy_version, label=label, **connection) as client:
         actions = client.act(observations, mode, seed)
         space = client.describe().spec.action_space
     click.echo(json.dumps(text.actions_json(actions)) if as_json else text.actions(actions, space))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 
 from pgkeras import bundle
+from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import is_address
 from pgkeras.client import Mode, PolicyClient
 from pgkeras.engines import EngineName, load
@@ -40,6 +41,7 @@ _MOST_SLOTS = 32  # more episodes than this are played one after the other
 )
 @click.option("--show-steps", type=click.IntRange(0), default=0, help="Also show this many steps' distributions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@connection_options
 def command(
     target: str,
     env_id: str | None,
@@ -51,6 +53,7 @@ def command(
     engine: EngineName,
     show_steps: int,
     as_json: bool,
+    connection: dict[str, Any],
 ) -> None:
     """Play episodes with an exported policy, or with one behind a server, and report their returns.
 
@@ -67,7 +70,9 @@ def command(
     except ModuleNotFoundError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "play episodes") from error
     actor, provenance = (
-        _remote(target, policy, policy_version, mode) if is_address(target) else _local(target, engine, mode)
+        _remote(PolicyClient(target, policy, policy_version, **connection), mode)
+        if is_address(target)
+        else _local(target, engine, mode)
     )
     env_id = env_id or provenance.get("env_id")
     if env_id is None:
@@ -89,10 +94,9 @@ def command(
         click.echo(f"step {i}: " + "  ".join(f"{name} {_rounded(value)}" for name, value in step.items()))
 
 
-def _remote(target: str, policy: str, version: int | None, mode: Mode) -> tuple[RemoteActor, dict[str, Any]]:
+def _remote(client: PolicyClient, mode: Mode) -> tuple[RemoteActor, dict[str, Any]]:
     from pgkeras.evaluation import RemoteActor
 
-    client = PolicyClient(target, policy, version)
     return RemoteActor(client, mode), client.describe().provenance
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
 from pgkeras import bundle
 from pgkeras.cli import text
+from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import is_address
 from pgkeras.client import PolicyClient
 
@@ -18,14 +20,15 @@ __all__ = ["command"]
 @click.command()
 @click.argument("what", metavar="PATH|HOST:PORT")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def command(what: str, as_json: bool) -> None:
+@connection_options
+def command(what: str, as_json: bool, connection: dict[str, Any]) -> None:
     """Describe an exported policy or a running server.
 
     PATH is a version's directory, a policy's (its newest version is meant) or that of a single policy's root; every
     file is checked against its digest.
     """
     if is_address(what):
-        with PolicyClient(what) as client:
+        with PolicyClient(what, **connection) as client:
             found = [text.server_policy(policy) for policy in client.policies()]
     else:
         found = [text.bundle(bundle.open_bundle(bundle.find(Path(what))))]

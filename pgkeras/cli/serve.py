@@ -24,8 +24,11 @@ def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
         kind = click.Choice(get_args(EngineName))
     elif setting.default is None:
         kind = click.Path(path_type=Path, dir_okay=False)
+    flag = "--" + setting.name.replace("_", "-")
+    if kind is bool:
+        return click.option(flag, is_flag=True, help=setting.metadata["help"])
     return click.option(
-        "--" + setting.name.replace("_", "-"),
+        flag,
         type=kind,
         default=setting.default,
         show_default=setting.default is not None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgkeras.bundle import Bundle
 from pgkeras.client import Actions, PolicyInfo
-from pgkeras.spaces import Discrete, Space
+from pgkeras.spaces import Discrete, MultiDiscrete, Space
 from pgkeras.spec import PolicySpec
 
 __all__ = ["actions", "actions_json", "bundle", "server_policy", "table"]
@@ -37,15 +37,23 @@ def actions(answer: Actions, space: Space) -> str:
         action = answer.action[index]
         if is_batch:
             lines.append(f"\nobservation {row}")
-        if isinstance(space, Discrete):
-            lines += bars(parameters["probabilities"], space.start, int(action))
-        else:
-            lines += components(parameters["mean"], parameters["stddev"], action)
+        lines += _chart(space, parameters, action)
         lines.append(
             f"  action {action.tolist()}   log-probability {answer.log_prob[index]:.3f}   "
             f"entropy {answer.entropy[index]:.3f} nats"
         )
     return "\n".join(lines)
+
+
+def _chart(space: Space, parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]) -> list[str]:
+    if isinstance(space, Discrete):
+        return bars(parameters["probabilities"], space.start, int(action))
+    if isinstance(space, MultiDiscrete):
+        parts = np.split(parameters["probabilities"], np.cumsum(space.nvec.ravel())[:-1])
+        columns = zip(parts, space.start.ravel().tolist(), action.ravel().tolist(), strict=True)
+        charts = [[f" component {i}", *bars(*column)] for i, column in enumerate(columns)]
+        return [line for chart in charts for line in chart]
+    return components(parameters, action)
 
 
 def bars(probabilities: NDArray[Any], start: int, chosen: int) -> list[str]:
@@ -64,10 +72,14 @@ def bars(probabilities: NDArray[Any], start: int, chosen: int) -> list[str]:
     return lines
 
 
-def components(mean: NDArray[Any], stddev: NDArray[Any], action: NDArray[Any]) -> list[str]:
-    """One line per component of a continuous action."""
-    rows = zip(mean.ravel().tolist(), stddev.ravel().tolist(), action.ravel().tolist(), strict=True)
-    return [f"  {i:>3}  {m:+.4f} +- {s:.4f}   chosen {a:+.4f}" for i, (m, s, a) in enumerate(rows)]
+def components(parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]) -> list[str]:
+    """One line per component of an action, with its own parameters."""
+    rows = zip(*(array.ravel().tolist() for array in (*parameters.values(), action)), strict=True)
+    if "stddev" in parameters:
+        return [f"  {i:>3}  {m:+.4f} +- {s:.4f}   chosen {a:+.4f}" for i, (m, s, a) in enumerate(rows)]
+    names = [*parameters, "chosen"]
+    lines = ["   ".join(f"{name} {value:g}" for name, value in zip(names, row, strict=True)) for row in rows]
+    return [f"  {i:>3}  {line}" for i, line in enumerate(lines)]
 
 
 def actions_json(answer: Actions) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import numpy as np
 from pgkeras.environments.protocol import Environments
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.layout import ACTION_MASK
-from pgkeras.spaces import Dict, Space, Text, from_gymnasium, map_texts
+from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, map_texts, observations_from_gymnasium
+from pgkeras.spec import mask_size_of
 from pgkeras.tokens import with_vocabulary
 
 __all__ = ["Look", "look", "without_mask"]
@@ -38,7 +39,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         EnvironmentSetupError: A reset failed.
         UnsupportedSpaceError: A space is not supported, or there are masks for actions that cannot be masked.
     """
-    given = from_gymnasium(environments.observation_space, "observation")
+    given = observations_from_gymnasium(environments.observation_space)
     space = without_mask(given)
     notes = _Notes()
     generator = np.random.default_rng(seed)
@@ -72,10 +73,8 @@ class _Notes:
 
 
 def _mask_size(space: gymnasium.Space[Any]) -> int:
-    if isinstance(space, gymnasium.spaces.Discrete):
-        return int(space.n)
-    if isinstance(space, gymnasium.spaces.MultiDiscrete):
-        return int(space.nvec.sum())
+    if size := mask_size_of(actions_from_gymnasium(space)):
+        return size
     raise UnsupportedSpaceError(
         f"the environment gives action masks, but actions of {space} cannot be masked; only those of Discrete and "
         "MultiDiscrete can. Leave the masks out with --set action_masks=false"

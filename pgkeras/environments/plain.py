@@ -27,6 +27,7 @@ class PlainEnvironments:
         self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
         self.slots = len(self._environments)
         self._discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
+        self._scalar = self.action_space.shape == ()
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
@@ -36,7 +37,9 @@ class PlainEnvironments:
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         # Native integers, which environments handle faster than NumPy's.
-        choices = actions.tolist() if self._discrete else actions
+        choices: Any = actions.tolist() if self._discrete else actions
+        if self._scalar and not self._discrete:
+            choices = [actions[i, ...] for i in range(self.slots)]  # arrays without axes, where an index gives scalars
         any_ended = False
         for i, env in enumerate(self._environments):
             if live[i]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgkeras.backend import keras
 from pgkeras.layout import Leaf
 from pgkeras.networks.layers import TextReader, orthogonal
-from pgkeras.spaces import Box, Text
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.tokens import FIRST
 
 __all__ = ["IMAGE_NETWORKS", "describe", "encode", "is_image"]
@@ -36,7 +37,7 @@ _NATURE = _Convolutions("Nature CNN", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
 _SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
 
 
-def is_image(space: Any) -> bool:
+def is_image(space: Any) -> TypeGuard[Box]:
     """Whether a space holds images: three axes, of which the first or the last are channels, or two; at least 3x3."""
     if not isinstance(space, Box) or len(space.shape) not in (2, 3):
         return False
@@ -51,7 +52,7 @@ def describe(leaf: Leaf, images: str) -> str:
         return f"embedding of {len(space.vocabulary)} tokens and GRU"
     if images != "mlp" and is_image(space):
         return _convolutions(space, images).name
-    if isinstance(space, Box) or not hasattr(space, "start"):
+    if isinstance(space, Box | MultiBinary):
         return "numbers as they are"
     return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
 
@@ -75,14 +76,14 @@ def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool) -> Any:
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if images != "mlp" and is_image(space):
         return _image(space, x, name, seed, _convolutions(space, images), normalised)
-    if isinstance(space, Box) or not hasattr(space, "start"):
+    if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
         return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
     return _integers(space, x, name, seed)
 
 
-def _integers(space: Any, x: Any, name: str, seed: int) -> Any:
-    values = np.asarray(getattr(space, "nvec", getattr(space, "n", None))).reshape(-1)
+def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> Any:
+    values = _counts(space)
     start = np.broadcast_to(np.asarray(space.start), space.shape).reshape(-1)
     numbers = keras.ops.cast(keras.ops.reshape(x, (-1, len(values))), "int32") - start.astype(np.int32)
     if _most_values(space) > _MOST_ONE_HOT:
@@ -99,8 +100,12 @@ def _integers(space: Any, x: Any, name: str, seed: int) -> Any:
     return columns[0] if len(columns) == 1 else keras.ops.concatenate(columns, axis=-1)
 
 
-def _most_values(space: Any) -> int:
-    return int(np.max(getattr(space, "nvec", getattr(space, "n", 0))))
+def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
+    return np.array([space.n]) if isinstance(space, Discrete) else space.nvec.ravel()
+
+
+def _most_values(space: Discrete | MultiDiscrete) -> int:
+    return int(_counts(space).max())
 
 
 def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool) -> Any:

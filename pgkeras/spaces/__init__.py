@@ -3,7 +3,30 @@
 They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them.
 """
 
-from pgkeras.spaces.arrays import ArraySpace, Box, Discrete
-from pgkeras.spaces.structures import Dict, Space, Text, Tuple, count, from_gymnasium, map_texts
+from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces.structures import (
+    Dict,
+    Space,
+    Text,
+    Tuple,
+    actions_from_gymnasium,
+    count,
+    map_texts,
+    observations_from_gymnasium,
+)
 
-__all__ = ["count", "ArraySpace", "Box", "Dict", "Discrete", "Space", "Text", "Tuple", "from_gymnasium", "map_texts"]
+__all__ = [
+    "ArraySpace",
+    "Box",
+    "Dict",
+    "Discrete",
+    "MultiBinary",
+    "MultiDiscrete",
+    "Space",
+    "Text",
+    "Tuple",
+    "actions_from_gymnasium",
+    "count",
+    "map_texts",
+    "observations_from_gymnasium",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 if TYPE_CHECKING:
     import gymnasium
 
-__all__ = ["ArraySpace", "Box", "Discrete", "from_gymnasium"]
+__all__ = ["ArraySpace", "Box", "Discrete", "MultiBinary", "MultiDiscrete", "from_gymnasium"]
 
-_KINDS = "Box and Discrete"
+_KINDS = "Box, Discrete, MultiDiscrete and MultiBinary"
 _INT64: np.dtype[Any] = np.dtype(np.int64)
+_INT8: np.dtype[Any] = np.dtype(np.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +124,103 @@ class Discrete:
         return batch, has_batch_axis
 
 
-ArraySpace = Box | Discrete
+@dataclass(frozen=True, eq=False)
+class MultiDiscrete:
+    """Arrays of integers: element i lies in ``start[i], ..., start[i] + nvec[i] - 1``.
+
+    Args:
+        nvec: int64, how many values each element has; of the space's shape.
+        start: int64, the smallest value of each; of the same shape.
+        dtype: Element type of the arrays.
+    """
+
+    nvec: NDArray[np.int64]
+    start: NDArray[np.int64]
+    dtype: np.dtype[Any] = _INT64
+
+    def __post_init__(self) -> None:
+        if self.nvec.shape != self.start.shape:
+            raise ValueError(f"MultiDiscrete: nvec has shape {self.nvec.shape} but start has {self.start.shape}")
+        if (self.nvec < 1).any():
+            raise ValueError(f"MultiDiscrete: every nvec must be at least 1, got {self.nvec.min()}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one value, without the batch axis."""
+        return self.nvec.shape
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, MultiDiscrete)
+            and self.dtype == other.dtype
+            and np.array_equal(self.nvec, other.nvec)
+            and np.array_equal(self.start, other.start)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.dtype, self.shape, self.nvec.tobytes(), self.start.tobytes()))
+
+    def __str__(self) -> str:
+        start = f", start={self.start.tolist()}" if self.start.any() else ""
+        return f"MultiDiscrete({self.nvec.tolist()}{start})"
+
+    def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
+        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+
+        Raises:
+            InvalidRequestError: The dtype or shape differs, the batch is empty, or a value is out of range.
+        """
+        batch, has_batch_axis = _with_batch_axis(array, self.shape, self.dtype, field)
+        outside = (batch < self.start) | (batch >= self.start + self.nvec)
+        if outside.any():
+            where = tuple(int(i) for i in np.argwhere(outside)[0])
+            start, n = int(self.start[where[1:]]), int(self.nvec[where[1:]])
+            index = list(where if has_batch_axis else where[1:])
+            expected = f"integers from {start} to {start + n - 1} at index {index}"
+            raise InvalidRequestError(field, expected, str(batch[where]))
+        return batch, has_batch_axis
+
+
+@dataclass(frozen=True)
+class MultiBinary:
+    """Arrays of zeros and ones, of type int8.
+
+    Args:
+        shape: Shape of one value, without the batch axis.
+    """
+
+    shape: tuple[int, ...]
+
+    dtype = _INT8
+
+    def __post_init__(self) -> None:
+        if any(length < 0 for length in self.shape):
+            raise ValueError(f"MultiBinary: every length must be at least 0, got {list(self.shape)}")
+
+    @property
+    def size(self) -> int:
+        """How many elements a value has."""
+        return math.prod(self.shape)
+
+    def __str__(self) -> str:
+        return f"MultiBinary({self.shape[0] if len(self.shape) == 1 else list(self.shape)})"
+
+    def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
+        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+
+        Raises:
+            InvalidRequestError: The dtype or shape differs, the batch is empty, or an element is neither 0 nor 1.
+        """
+        batch, has_batch_axis = _with_batch_axis(array, self.shape, self.dtype, field)
+        outside = (batch != 0) & (batch != 1)
+        if outside.any():
+            where = tuple(int(i) for i in np.argwhere(outside)[0])
+            index = list(where if has_batch_axis else where[1:])
+            raise InvalidRequestError(field, "zeros and ones", f"{batch[where]} at index {index}")
+        return batch, has_batch_axis
+
+
+ArraySpace = Box | Discrete | MultiDiscrete | MultiBinary
 
 
 def from_gymnasium(space: gymnasium.Space[Any], role: str) -> ArraySpace:
@@ -141,6 +239,11 @@ def from_gymnasium(space: gymnasium.Space[Any], role: str) -> ArraySpace:
         return Box(np.asarray(space.low, np.float64), np.asarray(space.high, np.float64), np.dtype(space.dtype))
     if isinstance(space, gymnasium.spaces.Discrete):
         return Discrete(int(space.n), int(space.start), np.dtype(space.dtype))
+    if isinstance(space, gymnasium.spaces.MultiDiscrete):
+        nvec, start = np.asarray(space.nvec, np.int64), np.asarray(space.start, np.int64)
+        return MultiDiscrete(nvec, start, np.dtype(space.dtype))
+    if isinstance(space, gymnasium.spaces.MultiBinary):
+        return MultiBinary(tuple(int(length) for length in space.shape))
     raise UnsupportedSpaceError(
         f"{role} space {space} is not supported: pgkeras handles {_KINDS}. "
         "A wrapper such as gymnasium.wrappers.FlattenObservation or TransformAction can turn it into one of these."

@@ -15,7 +15,16 @@ from pgkeras.spaces.arrays import ArraySpace
 if TYPE_CHECKING:
     import gymnasium
 
-__all__ = ["Dict", "Space", "Text", "Tuple", "count", "from_gymnasium", "map_texts"]
+__all__ = [
+    "Dict",
+    "Space",
+    "Text",
+    "Tuple",
+    "actions_from_gymnasium",
+    "count",
+    "map_texts",
+    "observations_from_gymnasium",
+]
 
 _NO_LIMIT = 2**31 - 1
 
@@ -119,26 +128,34 @@ class Tuple:
 Space = ArraySpace | Text | Dict | Tuple
 
 
-def from_gymnasium(space: gymnasium.Space[Any], role: str) -> Space:
-    """Converts a gymnasium space; see :func:`pgkeras.spaces.arrays.from_gymnasium`.
+def observations_from_gymnasium(space: gymnasium.Space[Any]) -> Space:
+    """Converts the space of an environment's observations.
 
     Raises:
         UnsupportedSpaceError: The space, or a part of it, is of a kind that pgkeras does not handle.
     """
     from gymnasium import spaces
 
-    if role == "observation":
-        if isinstance(space, spaces.Dict):
-            if any("." in key for key in space.spaces):
-                raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of a Dict must have no '.'")
-            return Dict({key: from_gymnasium(part, role) for key, part in space.spaces.items()})
-        if isinstance(space, spaces.Tuple):
-            return Tuple(tuple(from_gymnasium(part, role) for part in space.spaces))
-        if isinstance(space, spaces.Text):
-            return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
-        if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
-            return Text()
-    return arrays.from_gymnasium(space, role)
+    if isinstance(space, spaces.Dict):
+        if any("." in key for key in space.spaces):
+            raise UnsupportedSpaceError(f"observation space {space} is not supported: a key of it has a '.'")
+        return Dict({key: observations_from_gymnasium(part) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Tuple):
+        return Tuple(tuple(observations_from_gymnasium(part) for part in space.spaces))
+    if isinstance(space, spaces.Text):
+        return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
+    if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
+        return Text()
+    return arrays.from_gymnasium(space, "observation")
+
+
+def actions_from_gymnasium(space: gymnasium.Space[Any]) -> ArraySpace:
+    """Converts the space of an environment's actions.
+
+    Raises:
+        UnsupportedSpaceError: It is of a kind that pgkeras does not handle.
+    """
+    return arrays.from_gymnasium(space, "action")
 
 
 def map_texts(

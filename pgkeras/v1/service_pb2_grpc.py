@@ -36,6 +36,7 @@ class PolicyServiceStub(object):
     - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
+    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 
@@ -78,6 +79,7 @@ class PolicyServiceServicer(object):
     - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
+    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 
@@ -153,6 +155,7 @@ class PolicyService(object):
     - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
+    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 

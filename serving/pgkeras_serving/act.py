@@ -139,7 +139,7 @@ class Edge:
         if query.greedy:
             arrays = {**arrays, "action": arrays["greedy_action"]}
             if _LOG_PROB in query.outputs:
-                arrays["log_prob"] = greedy_log_prob(self._spec.distribution, arrays)
+                arrays["log_prob"] = greedy_log_prob(self._spec, arrays)
         if arrays["action"].dtype != self._spec.action_space.dtype:
             actions = {name: self._spec.from_graph(arrays[name]) for name in ("action", "greedy_action")}
             arrays = {**arrays, **actions}
@@ -211,7 +211,8 @@ class Edge:
         with np.errstate(over="ignore"):
             graph = self._layout.pack(batch, self._mask(request, rows, has_batch_axis))
         if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
-            raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", "larger ones")
+            largest = max(float(np.abs(leaf).max()) for leaf in _arrays(batch))
+            raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", f"{largest}")
         if self._takes_bytes and len(self._layouts) < _MOST_LAYOUTS:
             self._layouts[value.tensor.dtype, tuple(value.tensor.shape)] = (has_batch_axis, array.nbytes)
         return graph, has_batch_axis
@@ -229,6 +230,15 @@ class Edge:
         if list(mask.shape) != shape:
             raise InvalidRequestError("action_mask", f"shape {shape}", f"shape {list(mask.shape)}")
         return check_mask(mask, self._spec)
+
+
+def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
+    """The arrays of numbers in a batch of structured observations."""
+    if isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from _arrays(part)
+    elif isinstance(batch, np.ndarray):
+        yield batch
 
 
 class _FreshNoise:

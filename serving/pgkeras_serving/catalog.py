@@ -17,6 +17,7 @@ from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.files import stamp
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
@@ -116,15 +117,15 @@ class Catalog:
         return self._contents
 
     def _follow(self, path: Path, first: bool) -> None:
-        stamp = _stamp(path)
-        if path in self._versions and self._versions[path][0] in (stamp, None):
+        found = _stamp(path)
+        if path in self._versions and self._versions[path][0] in (found, None):
             return
         files, failure = _files(path), self._failures.get(path)
         if failure is not None and failure.files == files:
             self._tell(path, f"not serving {path}: {failure.reason}")
             return
         try:
-            self._versions[path] = (stamp, self._load(path))
+            self._versions[path] = (found, self._load(path))
         except Exception as error:  # whatever is wrong with one version, the others are served
             reason = str(error) if isinstance(error, PgkerasError) else repr(error)
             self._failures[path] = _Failure(files, reason)
@@ -212,11 +213,7 @@ def _version_directories(config: ServerConfig) -> list[Path]:
 
 def _stamp(path: Path) -> Hashable | None:
     """What changes when a version is replaced by another; None when it is gone."""
-    try:
-        found = (path / bundles.MANIFEST).stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    return stamp(path / bundles.MANIFEST)
 
 
 def _files(path: Path) -> Hashable:

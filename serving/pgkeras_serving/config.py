@@ -23,17 +23,29 @@ class ServerConfig:
     """Settings of the policy server; ``pgkeras serve --help`` is made from this class.
 
     Raises:
-        ConfigError: A number lies outside its range.
+        ConfigError: A number lies outside its range, or settings do not go together.
     """
 
     root: Path = field(metadata={"help": "Directory of policies, or one policy's or version's own directory."})
     host: str = field(
         default="127.0.0.1",
-        metadata=_about("Address to listen on; 0.0.0.0 or [::] lets other machines in, unencrypted."),
+        metadata=_about("Address to listen on; 0.0.0.0 or [::] lets other machines in, for which TLS is needed."),
     )
     port: int = field(default=50051, metadata=_about("Port to listen on; 0 takes any free one.", 0, 65535))
     port_file: Path | None = field(
         default=None, metadata=_about("Write the port number to this file once the server is ready.")
+    )
+    tls_cert: Path | None = field(default=None, metadata=_about("PEM file of the certificate chain; turns TLS on."))
+    tls_key: Path | None = field(default=None, metadata=_about("PEM file of that certificate's private key."))
+    tls_client_ca: Path | None = field(
+        default=None, metadata=_about("PEM file of authorities; only clients with a certificate of theirs are let in.")
+    )
+    token_file: Path | None = field(
+        default=None,
+        metadata=_about("File of hashed tokens, see pgkeras token; calls without one are refused."),
+    )
+    insecure: bool = field(
+        default=False, metadata=_about("Listen beyond this machine without TLS, because something else protects it.")
     )
     engine: EngineName = field(
         default="auto", metadata=_about("What computes policies; auto is LiteRT where it can, else TensorFlow.")
@@ -64,6 +76,10 @@ class ServerConfig:
     )
 
     def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ConfigError("tls_cert and tls_key belong together: give both or none")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
         for setting in settings():
             lowest, highest = setting.metadata["range"]
             value = getattr(self, setting.name)

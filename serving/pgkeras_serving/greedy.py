@@ -9,22 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.spec import DistributionKind
+from pgkeras.spaces import MultiDiscrete
+from pgkeras.spec import DistributionKind, PolicySpec
 
 __all__ = ["greedy_log_prob"]
 
 
-def greedy_log_prob(kind: DistributionKind, answer: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+def greedy_log_prob(spec: PolicySpec, answer: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """The log-probability of a distribution's mode, from its parameters: float32 ``[B]``.
 
-    Categorical: ``ln max_i p_i``. Diagonal Gaussian, of D components, at its mean:
-    ``-sum_d ln std_d - D/2 ln(2 pi)``.
+    Categorical: ``ln max_i p_i``, and the sum of that over the components of a MultiCategorical. MultiBernoulli:
+    ``sum_d ln max(p_d, 1 - p_d)``. Diagonal Gaussian, of D components, at its mean: ``-sum_d ln std_d - D/2 ln(2 pi)``.
 
     Args:
-        kind: The distribution's family.
-        answer: Holds the parameters by the names in ``kind.parameters``, each ``[B, ...]``.
+        spec: The policy's, with its distribution and action space.
+        answer: Holds the parameters by the names in ``spec.distribution.parameters``, each ``[B, ...]``.
     """
+    kind, space = spec.distribution, spec.action_space
+    first = answer[kind.parameters[0]]
+    rows = len(first)
     if kind is DistributionKind.CATEGORICAL:
-        return np.asarray(np.log(answer["probabilities"].max(axis=-1)), np.float32)
-    stddev = answer["stddev"].reshape(len(answer["stddev"]), -1)
-    return np.asarray(-np.log(stddev).sum(axis=-1) - stddev.shape[1] / 2 * math.log(2 * math.pi), np.float32)
+        result = np.log(first.max(axis=-1))
+    elif kind is DistributionKind.MULTI_CATEGORICAL:
+        assert isinstance(space, MultiDiscrete)
+        nvec = space.nvec.ravel()
+        result = np.log(np.maximum.reduceat(first, np.cumsum(nvec) - nvec, axis=1)).sum(axis=-1)
+    elif kind is DistributionKind.MULTI_BERNOULLI:
+        flat = first.reshape(rows, -1)
+        result = np.log(np.maximum(flat, 1 - flat)).sum(axis=-1)
+    else:
+        stddev = answer["stddev"].reshape(rows, -1)
+        result = -np.log(stddev).sum(axis=-1) - stddev.shape[1] / 2 * math.log(2 * math.pi)
+    return np.asarray(result, np.float32)

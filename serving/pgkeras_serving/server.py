@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
-import socket
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,15 @@ import numpy as np
 
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
+from pgkeras_serving.files import write_whole
+from pgkeras_serving.listening import address, bind
 from pgkeras_serving.servicer import PolicyServicer
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
+from pgkeras_serving.tokens import Tokens
 
 try:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -48,7 +49,7 @@ class PolicyServer:
         config: Its settings.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -58,13 +59,14 @@ class PolicyServer:
         self._health = _Health()
         self._following: asyncio.Task[None] | None = None
         self._server = grpc.aio.server(
+            interceptors=[] if config.token_file is None else [TokenInterceptor(Tokens(config.token_file))],
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.max_send_message_length", config.max_message_bytes),
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
-            ]
+            ],
         )
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         servicer = PolicyServicer(self.store, config, self._sessions, self.episodes)
@@ -72,12 +74,12 @@ class PolicyServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.port = _bind(self._server, config.host, config.port)
+        self.port = bind(self._server, config)
 
     @property
     def target(self) -> str:
         """The address that it listens on, HOST:PORT."""
-        return _address(self._config.host, self.port)
+        return address(self._config.host, self.port)
 
     async def start(self) -> None:
         """Answers health checks at once, and everything else when the policies are loaded and warmed.
@@ -153,7 +155,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[PolicyServer]:
     """Starts a server, and drains it when the body is done.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
         BundleError: There is no policy that can be served.
     """
     server = PolicyServer(config)
@@ -168,7 +170,7 @@ def run(config: ServerConfig) -> None:
     """Serves until SIGTERM or SIGINT, then drains.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
         BundleError: There is no policy that can be served.
     """
     asyncio.run(_run(config))
@@ -183,7 +185,7 @@ async def _run(config: ServerConfig) -> None:
     async with serving(config) as server:
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:
-            _write_whole(config.port_file, f"{server.port}\n")
+            _write_port(config.port_file, server.port)
         print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)
         await stop.wait()
         logger.info("draining: no new calls are taken")
@@ -194,37 +196,8 @@ def _inventory(store: Store) -> str:
     return ", ".join(f"{d.name} (version {d.version}, {d.engine})" for d in descriptions)
 
 
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
+def _write_port(file: Path, port: int) -> None:
     try:
-        _probe(host, port)
-        return server.add_insecure_port(_address(host, port))
-    except (OSError, RuntimeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
-            f"cannot listen on {_address(host, port)}: {reason}; choose another --port (0 takes any free one) or --host"
-        ) from error
-
-
-def _probe(host: str, port: int) -> None:
-    """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(
-            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
-        )  # as gRPC does, or closed connections would be in the way
-        probe.bind(address)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
-
-
-def _write_whole(file: Path, text: str) -> None:
-    """Writes a file so that a reader sees all of it or none."""
-    try:
-        descriptor, scratch = tempfile.mkstemp(prefix=f".{file.name}-", dir=file.parent)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        Path(scratch).replace(file)
+        write_whole(file, f"{port}\n")
     except OSError as error:
         raise ConfigError(f"port_file: cannot write {file}: {error.strerror}") from error

@@ -7,15 +7,12 @@ front which offers these can stand before it.
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import grpc
-
-from pgkeras.errors import PolicyServiceError, ServerFailedError, SpecMismatchError
-from pgkeras.status import DETAILS_KEY, encode_error
+from pgkeras.errors import SpecMismatchError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras_serving.aborting import Context, abort
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
@@ -25,46 +22,23 @@ from pgkeras_serving.store import Store
 
 __all__ = ["PolicyServicer"]
 
-logger = logging.getLogger(__name__)
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
-
-
-class _Context(Protocol):
-    async def abort(
-        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...]
-    ) -> None: ...
-
-    async def write(self, message: Any) -> None: ...
-
-
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
 
 def _answers(
     method: Callable[[Any, _Request], Awaitable[_Response]],
-) -> Callable[[Any, _Request, _Context], Awaitable[_Response]]:
+) -> Callable[[Any, _Request, Context], Awaitable[_Response]]:
     """A call of one request and one answer, whose exceptions become status."""
 
     @functools.wraps(method)
-    async def handler(self: Any, request: _Request, context: _Context) -> _Response:
+    async def handler(self: Any, request: _Request, context: Context) -> _Response:
         try:
             return await method(self, request)
         except Exception as error:
-            return await _abort(context, method.__name__, error)
+            return await abort(context, method.__name__, error)
 
     return handler
-
-
-async def _abort(context: _Context, method: str, error: Exception) -> NoReturn:
-    """The one place where exceptions become status."""
-    if not isinstance(error, PolicyServiceError):
-        logger.error("%s failed", method, exc_info=error)
-        error = ServerFailedError(f"{method} failed; the server's log has the reason")
-    status = encode_error(error)
-    await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
-    raise AssertionError("abort raises")
 
 
 class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
@@ -96,7 +70,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         return policy.edge.encode(query, answer)
 
     async def Play(  # noqa: N802
-        self, requests: AsyncIterator[service_pb2.PlayRequest], context: _Context
+        self, requests: AsyncIterator[service_pb2.PlayRequest], context: Context
     ) -> None:
         """Holds one simulator's session."""
         try:
@@ -106,7 +80,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
                     session = session or self._open(request)
                     await seat.send(context.write(await session.answer(request)))
         except Exception as error:
-            await _abort(context, "Play", error)
+            await abort(context, "Play", error)
 
     @_answers
     async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802

@@ -16,7 +16,7 @@ from pgkeras import environments
 from pgkeras.collect import Collector
 from pgkeras.environments import Environments, PlainEnvironments, VectorEnvironments
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
-from pgkeras.spaces import from_gymnasium
+from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.trajectory import Trajectory
 from tests.learner.scripted import ENDED, Faulty, Scripted, reward_of
@@ -30,8 +30,8 @@ class ScriptedActor:
     """Acts by the observation alone, or by noise, and keeps all that it was given."""
 
     def __init__(self, environment: Environments, by_noise: bool = False) -> None:
-        observation = from_gymnasium(environment.observation_space, "observation")
-        action = from_gymnasium(environment.action_space, "action")
+        observation = observations_from_gymnasium(environment.observation_space)
+        action = actions_from_gymnasium(environment.action_space)
         kind = DistributionKind.CATEGORICAL if action.shape == () else DistributionKind.DIAGONAL_GAUSSIAN
         self.spec = PolicySpec(observation, action, kind)
         self._by_noise = by_noise

@@ -47,7 +47,7 @@ def inputs(policy: Policy, rows: int, seed: int = 0) -> tuple[NDArray[Any], NDAr
         observation: NDArray[Any] = generator.integers(0, 256, (rows, 4)).astype(np.uint8)
     else:
         observation = generator.normal(0, 2, (rows, 4)).astype(space.dtype)
-    return policy.spec.to_graph(observation), noise.draw(noise.seeded(seed), policy.spec, rows)
+    return policy.spec.layout.pack(observation), noise.draw(noise.seeded(seed), policy.spec, rows)
 
 
 def close(got: NDArray[Any], expected: NDArray[Any]) -> None:
@@ -228,8 +228,8 @@ def test_weights_that_are_not_finite_are_not_published(tmp_path: Path, value: fl
 class Inconstant(Policy):
     """Answers otherwise when its graph is exported than when it is asked directly."""
 
-    def act(self, observation: Any, noise: Any, weights: Any = None) -> dict[str, Any]:
-        answer = super().act(observation, noise, weights)
+    def act(self, observation: Any, noise: Any, state: Any = None, weights: Any = None) -> dict[str, Any]:
+        answer = super().act(observation, noise, state, weights)
         return answer if weights is None else {**answer, "entropy": answer["entropy"] + 1e-3}
 
 

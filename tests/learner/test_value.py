@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pgkeras import reinforce, returns
 from pgkeras.config import Config
 from pgkeras.learner import Learner
+from pgkeras.layout import Layout
 from pgkeras.moments import Moments
 from pgkeras.networks import ObservationNormalization
 from pgkeras.spaces import Box, Discrete
@@ -78,7 +79,9 @@ def test_advantages_subtract_the_value_of_each_observation() -> None:
 
 def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> None:
     generator = np.random.default_rng(0)
-    value = ValueFunction(SPACE, (32,), "tanh", None, learning_rate=0.01, passes=20, batch_size=64, seed=0)
+    value = ValueFunction(
+        Layout.of(SPACE), (32,), "tanh", "auto", None, learning_rate=0.01, passes=20, batch_size=64, seed=0
+    )
     observations = generator.normal(size=(1000, 3)).astype(np.float32)
     targets = 100.0 + 50.0 * observations[:, 0].astype(np.float64)
     assert value.predict(observations).tolist() == [0.0] * 1000

@@ -13,9 +13,9 @@ import pytest
 import pgkeras
 from pgkeras.client import PolicyClient
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
-from pgkeras.values import cast
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
+from pgkeras.values import cast
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
 
 ROW = [0.5, -1.0, 0.25, 2.0]
@@ -64,9 +64,7 @@ def test_what_cannot_be_cast_is_refused(connect, bad, field):
 
 
 def test_integers_are_cast_only_when_they_fit():
-    pixels = PolicySpec(
-        Box(np.zeros(2), np.full(2, 255.0), np.dtype(np.uint8)), Discrete(2), DistributionKind.CATEGORICAL
-    )
+    pixels = Box(np.zeros(2), np.full(2, 255.0), np.dtype(np.uint8))
     np.testing.assert_array_equal(cast([0, 255], pixels), np.array([0, 255], np.uint8))
     assert cast([0, 255], pixels).dtype == np.uint8
     for bad in ([0, 256], [-1, 0], [0.5, 1.0]):

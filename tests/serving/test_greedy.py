@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pgkeras_serving.greedy import greedy_log_prob
 
-from pgkeras.spec import DistributionKind
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spec import DistributionKind, PolicySpec
+
+OBSERVATIONS = Discrete(1)
 
 
 @given(st.lists(st.floats(-5, 5), min_size=1, max_size=6), st.integers(0, 5))
@@ -17,7 +21,8 @@ def test_categorical_is_the_log_softmax_at_the_mode(logits, shift):
     rows = np.array([logits, np.roll(logits, shift)])
     log_softmax = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
     answer = {"probabilities": np.exp(log_softmax).astype(np.float32)}
-    result = greedy_log_prob(DistributionKind.CATEGORICAL, answer)
+    spec = PolicySpec(OBSERVATIONS, Discrete(len(logits)), DistributionKind.CATEGORICAL)
+    result = greedy_log_prob(spec, answer)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, log_softmax[[0, 1], rows.argmax(axis=1)], atol=1e-5)
 
@@ -26,7 +31,27 @@ def test_categorical_is_the_log_softmax_at_the_mode(logits, shift):
 def test_gaussian_is_the_product_of_densities_at_the_mean(stddev, mean):
     density = math.prod(1 / (s * math.sqrt(2 * math.pi)) for s in stddev)
     array = np.array([stddev], np.float32)[..., None]
-    result = greedy_log_prob(DistributionKind.DIAGONAL_GAUSSIAN, {"mean": np.full_like(array, mean), "stddev": array})
+    space = Box(np.full(array.shape[1:], -1.0), np.full(array.shape[1:], 1.0), np.dtype(np.float32))
+    spec = PolicySpec(OBSERVATIONS, space, DistributionKind.DIAGONAL_GAUSSIAN)
+    result = greedy_log_prob(spec, {"mean": np.full_like(array, mean), "stddev": array})
     assert result.dtype == np.float32
     assert result.shape == (1,)
     np.testing.assert_allclose(result, [math.log(density)], atol=1e-4)
+
+
+@given(st.lists(st.lists(st.floats(-5, 5), min_size=1, max_size=4), min_size=1, max_size=4))
+def test_multi_categorical_is_the_most_probable_combination(logits):
+    probabilities = [np.exp(row) / np.exp(row).sum() for row in map(np.array, logits)]
+    nvec = np.array([len(row) for row in logits])
+    spec = PolicySpec(OBSERVATIONS, MultiDiscrete(nvec, 0 * nvec), DistributionKind.MULTI_CATEGORICAL)
+    best = max(math.prod(choice) for choice in itertools.product(*probabilities))
+    result = greedy_log_prob(spec, {"probabilities": np.concatenate(probabilities).astype(np.float32)[np.newaxis]})
+    np.testing.assert_allclose(result, [math.log(best)], atol=1e-5)
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_multi_bernoulli_is_the_most_probable_combination(p):
+    spec = PolicySpec(OBSERVATIONS, MultiBinary((2, 2)), DistributionKind.MULTI_BERNOULLI)
+    best = max(math.prod(choice) for choice in itertools.product(*((q, 1 - q) for q in p)))
+    result = greedy_log_prob(spec, {"probabilities": np.array(p, np.float32).reshape(1, 2, 2)})
+    np.testing.assert_allclose(result, [math.log(best)], atol=1e-5)

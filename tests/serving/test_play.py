@@ -117,7 +117,7 @@ def test_messages_may_be_sent_ahead_and_ids_are_echoed(stub):
 BAD = {
     "reward at first": (0, message(1), "reward", "nothing in a session's first message"),
     "not all start": (0, message(1, previous=False, episode_start=FALSE), "episode_start", "true everywhere"),
-    "no batch axis": (0, message(1, ROWS[0, 0], previous=False), "observation", "a batch, of shape [batch, 4]"),
+    "no batch axis": (0, message(1, ROWS[0, 0], previous=False), "observation", "a batch, with a leading axis"),
     "nan": (1, message(1, ROWS[0] * np.float32(np.nan)), "observation", "finite"),
     "other size": (1, message(1, ROWS[0, :2]), "observation", "3 observations, as in"),
     "no outcome": (1, message(1, previous=False), "reward", "what the previous actions led to"),

@@ -103,7 +103,7 @@ def test_serve_help_states_every_setting_with_its_default():
     out = " ".join(run_cli("serve", "--help").stdout.split())
     for setting in settings():
         assert f"--{setting.name.replace('_', '-')}" in out
-        if setting.default is not None:
+        if setting.default not in (None, False):
             assert f"[default: {setting.default}]" in out
     assert ServerConfig.host == "127.0.0.1"
 

@@ -44,6 +44,7 @@ def test_codes_are_those_of_the_protocol():
         errors.ServerBusyError: grpc.StatusCode.RESOURCE_EXHAUSTED,
         errors.DeadlineExceededError: grpc.StatusCode.DEADLINE_EXCEEDED,
         errors.ServerUnavailableError: grpc.StatusCode.UNAVAILABLE,
+        errors.UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
         errors.ServerFailedError: grpc.StatusCode.INTERNAL,
     }
 

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from pgkeras import wire
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import Box, Discrete
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -79,9 +79,18 @@ def boxes(draw):
 
 
 DISCRETES = st.builds(Discrete, st.integers(1, 2**40), st.integers(-(2**40), 2**40))
+MULTI_BINARIES = st.builds(MultiBinary, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
 
 
-@given(st.one_of(boxes(), DISCRETES))
+@st.composite
+def multi_discretes(draw):
+    shape = draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=3))
+    nvec = draw(hnp.arrays(np.int64, shape, elements=st.integers(1, 2**40)))
+    start = draw(hnp.arrays(np.int64, shape, elements=st.integers(-(2**40), 2**40)))
+    return MultiDiscrete(nvec, start, np.dtype(draw(st.sampled_from(NAMES[1:7]))))
+
+
+@given(st.one_of(boxes(), DISCRETES, multi_discretes(), MULTI_BINARIES))
 def test_spaces_come_back_as_they_went(space):
     message = spaces_pb2.Space.FromString(wire.encode_space(space).SerializeToString())
     assert wire.decode_space(message) == space
@@ -97,17 +106,46 @@ def test_specs_survive_json_and_their_hash_identifies_them(box, discrete):
 
 
 def test_what_is_unknown_to_this_version_is_refused_by_kind():
-    with pytest.raises(UnsupportedSpaceError, match="'multi_binary'"):
-        wire.decode_space(spaces_pb2.Space(multi_binary=spaces_pb2.MultiBinarySpace(shape=[2])))
+    with pytest.raises(UnsupportedSpaceError, match="'text'"):
+        wire.decode_space(spaces_pb2.Space(text=spaces_pb2.TextSpace(max_length=2)))
     with pytest.raises(UnsupportedSpaceError, match="DataType 55"):
         wire.decode_space(spaces_pb2.Space(discrete=spaces_pb2.DiscreteSpace(n=2, dtype=55)))
     with pytest.raises(UnsupportedSpaceError, match="distribution kind 99"):
         wire.decode_spec(policy_pb2.PolicySpec(distribution=99))
 
 
+@given(multi_discretes())
+def test_the_size_of_a_mask_survives(space):
+    for mask_size in {0, int(space.nvec.sum())}:
+        spec = PolicySpec(space, space, DistributionKind.MULTI_CATEGORICAL, mask_size=mask_size)
+        assert wire.spec_from_json(wire.spec_to_json(spec)) == spec
+    message = wire.encode_spec(PolicySpec(space, space, DistributionKind.MULTI_CATEGORICAL))
+    message.mask_size = int(space.nvec.sum()) + 1
+    with pytest.raises(ValueError, match="a mask for"):
+        wire.decode_spec(message)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        spaces_pb2.MultiDiscreteSpace(nvec=[2, 3], start=[0, 0], shape=[3], dtype=tensors_pb2.DATA_TYPE_INT64),
+        spaces_pb2.MultiDiscreteSpace(nvec=[2, 3], start=[0], shape=[2], dtype=tensors_pb2.DATA_TYPE_INT64),
+        spaces_pb2.MultiDiscreteSpace(nvec=[2, 0], start=[0, 0], shape=[2], dtype=tensors_pb2.DATA_TYPE_INT64),
+        spaces_pb2.MultiDiscreteSpace(nvec=[2], start=[0], shape=[-1], dtype=tensors_pb2.DATA_TYPE_INT64),
+        spaces_pb2.MultiBinarySpace(shape=[-2]),
+        spaces_pb2.MultiBinarySpace(shape=[2**40]),
+        spaces_pb2.MultiBinarySpace(shape=[1] * 33),
+    ],
+)
+def test_numbers_that_are_no_space_are_refused(message):
+    name = "multi_discrete" if isinstance(message, spaces_pb2.MultiDiscreteSpace) else "multi_binary"
+    with pytest.raises(ValueError, match="Multi"):
+        wire.decode_space(spaces_pb2.Space(**{name: message}))
+
+
 def test_a_few_bytes_cannot_claim_all_memory():
     message = spaces_pb2.BoxSpace(dtype=tensors_pb2.DATA_TYPE_FLOAT32, shape=[10**6, 10**6], low=[0], high=[1])
-    with pytest.raises(ValueError, match="more than"):
+    with pytest.raises(ValueError, match="at most 32 axes and"):
         wire.decode_space(spaces_pb2.Space(box=message))
 
 

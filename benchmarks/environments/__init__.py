@@ -1,0 +1,25 @@
+"""Environments that show what a policy can learn beyond vectors: memory, masks, text and images.
+
+Importing this module registers them, so any command takes them from the project's folder::
+
+    pgkeras train benchmarks.environments:TMaze-v0
+
+What they are, and what the best policies of a kind can reach in each, is in docs/environments.md. MinAtar's and
+MiniGrid's need the packages ``minatar`` and ``minigrid`` (dependency group ``benchmarks``), but only when one is made.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import gymnasium
+
+gymnasium.register("TMaze-v0", "benchmarks.environments.memory:TMaze", reward_threshold=0.95)
+gymnasium.register("KnightsTour-v0", "benchmarks.environments.masks:KnightsTour")
+gymnasium.register("KnightsTourDict-v0", "benchmarks.environments.masks:KnightsTour", kwargs={"mask_in": "observation"})
+gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
+
+if importlib.util.find_spec("minatar") is not None:
+    from minatar.gym import register_envs
+
+    register_envs()  # MinAtar/Breakout-v1 and its like

@@ -1,0 +1,85 @@
+"""Text: a room with four doors, and a sentence that says which one to go to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete, Text
+from numpy.typing import NDArray
+
+__all__ = ["Instructed", "make_go_to_door"]
+
+_OBJECTS, _COLOURS, _STATES = 11, 6, 3
+_PLANES = _OBJECTS + _COLOURS + _STATES
+_DONE = 6
+
+
+class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int]):
+    """A MiniGrid task as a policy's input: what is seen as planes of 0 and 1, and the mission as text.
+
+    MiniGrid numbers kinds of object, colours and states in one byte each, which says nothing to a network that takes
+    bytes for magnitudes; here each kind, colour and state has a plane of its own. Actions are left, right, forward and
+    done; the others (pick up, drop, toggle) have no use in these tasks.
+
+    Args:
+        env: The task, with MiniGrid's usual observations.
+        blank: Whether the mission is withheld: the text is then empty, and all else is as it was.
+    """
+
+    def __init__(self, env: gymnasium.Env[Any, Any], blank: bool = False) -> None:
+        super().__init__(env)
+        space = env.observation_space
+        assert isinstance(space, Dict)
+        height, width, _ = space["image"].shape or ()
+        letters = "abcdefghijklmnopqrstuvwxyz "
+        self.observation_space = Dict(
+            {
+                "image": Box(0, 1, (height, width, _PLANES), np.uint8),
+                "mission": Text(max_length=64, min_length=0, charset=letters),
+            }
+        )
+        self.action_space = Discrete(4)
+        self._blank = blank
+        self._eyes = [np.eye(n, dtype=np.uint8) for n in (_OBJECTS, _COLOURS, _STATES)]
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts an episode with a mission of its own."""
+        observation, info = self.env.reset(seed=seed, options=options)
+        return self._look(observation), info
+
+    def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Turns left (0) or right (1), walks (2), or says that it is done (3)."""
+        observation, reward, terminated, truncated, info = self.env.step(_DONE if action == 3 else int(action))
+        return self._look(observation), float(reward), terminated, truncated, info
+
+    def _look(self, observation: dict[str, Any]) -> dict[str, Any]:
+        image: NDArray[np.uint8] = observation["image"]
+        planes = [eye[image[..., i]] for i, eye in enumerate(self._eyes)]
+        return {"image": np.concatenate(planes, axis=-1), "mission": "" if self._blank else observation["mission"]}
+
+
+def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None = None) -> Instructed:
+    """A room of ``size`` by ``size`` squares with a door of another colour in each wall; "go to the red door".
+
+    To say "done" beside the door that was named returns ``1 - 0.9 * steps / (4 * size ** 2)``; to say it anywhere else
+    ends the episode with 0. The door is drawn evenly among the four, which are never beside the same square where
+    ``size`` is 5, and only the mission tells which it is: without reading it, no policy's expected return is above 1/4.
+
+    MiniGrid-GoToDoor of Chevalier-Boisvert et al., "Minigrid & Miniworld", NeurIPS Datasets and Benchmarks 2023.
+
+    Args:
+        blank: Whether the mission is withheld.
+        size: Squares along a side, walls included: 5 to 8.
+        render_mode: As gymnasium's.
+    """
+    import minigrid  # noqa: F401 - registers the environment
+
+    view = 2 * size - 3  # the least odd number that takes in the room from every square of it, facing any way
+    env = gymnasium.make(
+        "MiniGrid-GoToDoor-5x5-v0", size=size, agent_view_size=view, render_mode=render_mode, disable_env_checker=True
+    )
+    return Instructed(env, blank)

@@ -1,0 +1,55 @@
+"""``pgkeras token``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from pgkeras_serving.files import write_whole
+from pgkeras_serving.tokens import create_token, hashed_line, read_tokens
+
+from pgkeras.errors import ConfigError
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Add the hashed line to this file, the server's --token-file, instead of printing it.",
+)
+def command(name: str, file: Path | None) -> None:
+    """Make a token that lets a simulator call a server.
+
+    NAME says whose it is. The token itself is printed on standard output and kept nowhere; the server needs only its
+    hash. To withdraw a token, delete its line: a running server follows within a second.
+
+    \b
+    Example:
+      export PGKERAS_TOKEN=$(pgkeras token robot-7 --file tokens)
+      pgkeras serve --token-file tokens
+    """
+    token = create_token()
+    line = hashed_line(name, token)
+    if file is None:
+        click.echo("Line for the file that the server's --token-file names:", err=True)
+        click.echo(line, err=True)
+        click.echo("Token, which is not shown again:", err=True)
+    else:
+        _append(file, name, line)
+    click.echo(token)
+
+
+def _append(file: Path, name: str, line: str) -> None:
+    text = ""
+    if file.exists():
+        if name in read_tokens(file).values():
+            raise ConfigError(f"{file} has a token named {name!r}: choose another name, or delete its line")
+        text = file.read_text(encoding="utf-8")
+    whole = text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
+    try:
+        write_whole(file, whole)
+    except OSError as error:
+        raise ConfigError(f"cannot write {file}: {error.strerror}") from error

@@ -1,0 +1,51 @@
+"""Functions that keep their precision, written so that LiteRT keeps it too.
+
+LiteRT has no softplus, log1p or expm1 of its own, and puts ``log(exp(x) + 1)``, ``log(x + 1)`` and ``exp(x) - 1`` in
+their places: the first overflows, the others lose everything of small arguments. These here are made of what it has.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pgkeras.backend import tf
+
+__all__ = ["log1mexp", "log_sigmoid", "softplus"]
+
+_SERIES_TERMS = 8
+
+
+def softplus(x: tf.Tensor) -> tf.Tensor:
+    """``ln(1 + e^x)``, to the last digits of float32 for any x, with the gradient ``sigmoid(x)``."""
+    # The half sum is max(x, 0), but with the gradient 1/2 at 0.
+    return 0.5 * (x + tf.abs(x)) + _log1p(tf.exp(-tf.abs(x)))
+
+
+def log_sigmoid(x: tf.Tensor) -> tf.Tensor:
+    """``ln(1 / (1 + e^-x))``."""
+    return -softplus(-x)
+
+
+def log1mexp(t: tf.Tensor) -> tf.Tensor:
+    """``ln(1 - e^-t)`` for positive t, of which neither tiny nor large ones lose their digits.
+
+    Like Maechler (2012, "Accurately computing log(1 - exp(-|a|))"), by one form below ln 2 and another above; here the
+    first is ``1 - e^-t = 2 h / (1 + h)`` with h = tanh(t/2).
+    """
+    h = tf.tanh(0.5 * t)
+    z = tf.exp(-t)
+    return tf.where(t < math.log(2), tf.math.log(2.0 * h / (1.0 + h)), -2.0 * _atanh(z / (2.0 - z)))
+
+
+def _log1p(y: tf.Tensor) -> tf.Tensor:
+    """``ln(1 + y)`` for y in [0, 1]: ``2 artanh(y / (2 + y))``."""
+    return 2.0 * _atanh(y / (2.0 + y))
+
+
+def _atanh(w: tf.Tensor) -> tf.Tensor:
+    """``sum_k w^(2k+1) / (2k+1)``: eight terms are enough for float32 where w is at most 1/3."""
+    square = tf.square(w)
+    series = tf.ones_like(w) / (2 * _SERIES_TERMS - 1)
+    for k in reversed(range(_SERIES_TERMS - 1)):
+        series = series * square + 1.0 / (2 * k + 1)
+    return w * series

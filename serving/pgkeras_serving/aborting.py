@@ -1,0 +1,47 @@
+"""The one place where exceptions become status."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, NoReturn, Protocol
+
+import grpc
+
+from pgkeras.errors import PolicyServiceError, ServerFailedError
+from pgkeras.status import DETAILS_KEY, encode_error
+
+__all__ = ["Context", "abort"]
+
+logger = logging.getLogger(__name__)
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+class Context(Protocol):
+    """What a front offers for each call."""
+
+    async def abort(
+        self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...]
+    ) -> None:
+        """Ends the call; does not return."""
+        ...
+
+    async def write(self, message: Any) -> None:
+        """Sends a message, when the client has room for it."""
+        ...
+
+
+async def abort(context: Context, method: str, error: Exception) -> NoReturn:
+    """Ends a call with the status that an exception means.
+
+    Args:
+        context: The call's.
+        method: Its name, for the log.
+        error: What went wrong; the client is told of it if it is a PolicyServiceError, else only the log is.
+    """
+    if not isinstance(error, PolicyServiceError):
+        logger.error("%s failed", method, exc_info=error)
+        error = ServerFailedError(f"{method} failed; the server's log has the reason")
+    status = encode_error(error)
+    await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
+    raise AssertionError("abort raises")

@@ -1,0 +1,227 @@
+"""The demonstration environments keep what they promise, found by enumeration."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import benchmarks.environments  # noqa: F401 - registers them
+from benchmarks.environments.masks import KnightsTour
+from benchmarks.environments.memory import FORWARD, LEFT, RIGHT, TMaze
+from benchmarks.environments.text import Instructed
+
+IDS = ["TMaze-v0", "KnightsTour-v0", "KnightsTourDict-v0", "GoToDoor-v0", "MinAtar/Breakout-v1"]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.filterwarnings("ignore:.*WARN")
+def test_observations_are_in_their_spaces_and_seeds_decide(env_id: str) -> None:
+    # gymnasium's own checker acts without looking at masks, and MinAtar's generator is not gymnasium's.
+    if env_id in ("TMaze-v0", "GoToDoor-v0"):
+        check_env(gymnasium.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
+    records = [list(play(env_id, seed)) for seed in (3, 3, 4)]
+    assert len(records[0]) > 40
+    same, other = ([_equal(a, b) for a, b in zip(records[0], record, strict=False)] for record in records[1:])
+    assert all(same)
+    assert not all(other)
+
+
+def play(env_id: str, seed: int) -> Any:
+    env = gymnasium.make(env_id, disable_env_checker=True)
+    generator = np.random.default_rng(0)
+    for episode in range(12):
+        observation, info = env.reset(seed=seed) if episode == 0 else env.reset()
+        done = False
+        while not done:
+            assert env.observation_space.contains(observation), observation
+            yield observation
+            mask = observation.get("action_mask") if isinstance(observation, dict) else info.get("action_mask")
+            legal = np.arange(env.action_space.n) if mask is None else np.flatnonzero(mask)
+            observation, reward, terminated, truncated, info = env.step(int(generator.choice(legal)))
+            assert isinstance(reward, float | int)
+            done = terminated or truncated
+        assert env.observation_space.contains(observation)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if isinstance(a, dict):
+        return all(_equal(a[name], b[name]) for name in a)
+    return bool(np.array_equal(a, b))
+
+
+def expected_return(length: int, policy: np.ndarray) -> float:
+    """Of a memoryless policy ``[4 observations, 3 actions]``, by the distribution over places, step by step."""
+    total = 0.0
+    for sign in (LEFT, RIGHT):
+        place = np.zeros(length + 1)
+        place[0] = 0.5
+        for _ in range(4 * (length + 1)):
+            at_start, at_end = policy[sign], policy[3]
+            total += place[-1] * at_end[sign]
+            forward = np.full(length, policy[2, FORWARD])
+            forward[0] = at_start[FORWARD]
+            moved = place[:-1] * forward
+            place = np.append(place[:-1] - moved, place[-1] * at_end[FORWARD])
+            place[1:] += moved
+    return float(total)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_no_memoryless_policy_returns_more_than_a_half_in_the_maze(length: int) -> None:
+    returns = [expected_return(length, np.eye(3)[list(choices)]) for choices in itertools.product(range(3), repeat=4)]
+    assert len(returns) == 81
+    assert max(returns) == 0.5
+    random = np.random.default_rng(0).dirichlet(np.ones(3), size=(2000, 4))
+    assert max(expected_return(length, policy) for policy in random) <= 0.5
+
+
+def test_the_enumeration_is_of_this_maze() -> None:
+    policy = np.array([[0.1, 0.2, 0.7], [0.3, 0.2, 0.5], [0.2, 0.1, 0.7], [0.3, 0.4, 0.3]])
+    env = TMaze(length=3)
+    generator = np.random.default_rng(0)
+    returns = []
+    for episode in range(4000):
+        observation, _ = env.reset(seed=episode)
+        done, total = False, 0.0
+        while not done:
+            action = generator.choice(3, p=policy[int(observation.argmax())])
+            observation, reward, terminated, truncated, _ = env.step(action)
+            total += reward
+            done = terminated or truncated
+        returns.append(total)
+    # Returns are 0 or 1: four standard errors of a mean of 4000 are below 0.032.
+    assert abs(np.mean(returns) - expected_return(3, policy)) < 0.032
+
+
+@pytest.mark.parametrize("sign", [LEFT, RIGHT])
+def test_one_who_remembers_the_sign_returns_1(sign: int) -> None:
+    env = TMaze(length=5)
+    observation, _ = env.reset(options={"sign": sign})
+    remembered = int(observation.argmax())
+    for _ in range(5):
+        observation, reward, terminated, truncated, _ = env.step(np.int64(FORWARD))
+        assert (reward, terminated, truncated) == (0.0, False, False)
+    assert observation.tolist() == [0, 0, 0, 1]
+    assert env.step(np.int64(remembered))[1:4] == (1.0, True, False)
+
+
+def test_dawdling_in_the_maze_is_truncated() -> None:
+    env = TMaze(length=2)
+    env.reset(seed=0)
+    ends = [env.step(np.int64(LEFT))[2:4] for _ in range(12)]
+    assert ends == [(False, False)] * 11 + [(False, True)]
+
+
+def leaps(square: int, size: int) -> set[int]:
+    """Squares whose distance along one axis is 1 and along the other 2: the definition of a knight's leap."""
+    row, column = divmod(square, size)
+    squares = itertools.product(range(size), repeat=2)
+    return {r * size + c for r, c in squares if {abs(r - row), abs(c - column)} == {1, 2}}
+
+
+@pytest.mark.parametrize("mask_in", ["info", "observation"])
+def test_the_mask_is_the_knights_unvisited_leaps(mask_in: Any) -> None:
+    env = KnightsTour(size=6, mask_in=mask_in)
+    generator = np.random.default_rng(1)
+    for start in range(36):
+        observation, info = env.reset(options={"start": start})
+        visited, square, terminated = {start}, start, False
+        while True:
+            board, mask = (
+                (observation, info["action_mask"])
+                if mask_in == "info"
+                else (observation["observation"], observation["action_mask"])
+            )
+            legal = leaps(square, 6) - visited
+            assert set(np.flatnonzero(mask).tolist()) == legal
+            assert set(np.flatnonzero(board[:36]).tolist()) == visited
+            assert np.flatnonzero(board[36:]).tolist() == [square]
+            assert terminated == (not legal)
+            if terminated:
+                break
+            illegal = int(generator.choice(sorted(set(range(36)) - legal)))
+            with pytest.raises(ValueError, match=f"illegal action {illegal}"):
+                env.step(np.int64(illegal))
+            square = int(generator.choice(sorted(legal)))
+            visited.add(square)
+            observation, reward, terminated, truncated, info = env.step(np.int64(square))
+            assert (reward, truncated) == (1.0, False)
+
+
+def test_every_square_of_the_board_begins_a_tour_of_all() -> None:
+    for start in range(36):
+        env = KnightsTour(size=6)
+        env.reset(options={"start": start})
+        steps = [env.step(np.int64(square)) for square in _tour(start, 6)]
+        assert sum(reward for _, reward, *_ in steps) == 35
+        assert [terminated for _, _, terminated, *_ in steps] == [False] * 34 + [True]
+
+
+def _tour(start: int, size: int) -> list[int]:
+    """By Warnsdorff's rule, to go where the fewest leaps lead on, with ties broken by chance; tried until it is one."""
+    generator = np.random.default_rng(0)
+    neighbours = [leaps(square, size) for square in range(size * size)]
+    while True:
+        path, left = [start], set(range(size * size)) - {start}
+        while free := sorted(neighbours[path[-1]] & left):
+            onward = np.array([len(neighbours[square] & left) for square in free])
+            path.append(int(generator.choice(np.array(free)[onward == onward.min()])))
+            left.remove(path[-1])
+        if not left:
+            return path[1:]
+
+
+def test_only_the_mission_tells_the_door() -> None:
+    # The same room with each of its four doors as the target: everything but the mission looks the same.
+    env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
+    blank = gymnasium.make("GoToDoor-v0", blank=True, disable_env_checker=True)
+    colours = set()
+    for seed in range(60):
+        observation, _ = env.reset(seed=seed)
+        room = env.unwrapped
+        doors = {cell.color: i for i, cell in enumerate(room.grid.grid) if cell is not None and cell.type == "door"}
+        assert len(doors) == 4
+        colour = observation["mission"].split()[3]
+        assert observation["mission"] == f"go to the {colour} door"
+        assert room.target_pos == divmod(doors[colour], room.grid.width)[::-1]
+        colours.add(sorted(doors, key=doors.__getitem__).index(colour))
+        withheld, _ = blank.reset(seed=seed)
+        assert withheld["mission"] == ""
+        np.testing.assert_array_equal(withheld["image"], observation["image"])
+        beside = [[abs(x - i % 5) + abs(y - i // 5) for i in doors.values()] for x in (1, 2, 3) for y in (1, 2, 3)]
+        assert max(distances.count(1) for distances in beside) == 1  # no square is beside two doors
+    assert colours == {0, 1, 2, 3}
+
+
+def test_planes_are_minigrids_numbers() -> None:
+    env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
+    observation, _ = env.reset(seed=1)
+    task = env
+    while not isinstance(task, Instructed):
+        task = task.env
+    raw = task.unwrapped.gen_obs()["image"]
+    planes = observation["image"]
+    assert planes.dtype == np.uint8
+    assert (planes.sum(axis=-1) == 3).all()
+    np.testing.assert_array_equal(planes[..., :11].argmax(-1), raw[..., 0])
+    np.testing.assert_array_equal(planes[..., 11:17].argmax(-1), raw[..., 1])
+    np.testing.assert_array_equal(planes[..., 17:].argmax(-1), raw[..., 2])
+
+
+def test_done_beside_the_right_door_pays_and_elsewhere_does_not() -> None:
+    paid = []
+    for seed in range(400):
+        env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
+        env.reset(seed=seed)
+        room = env.unwrapped
+        beside = sum(abs(a - b) for a, b in zip(room.agent_pos, room.target_pos, strict=True)) == 1
+        _, reward, terminated, _, _ = env.step(3)
+        assert terminated
+        assert reward == pytest.approx(1 - 0.9 / 100 if beside else 0)
+        paid.append(beside)
+    assert 20 < sum(paid) < 80  # one square of nine, 400 times: 44 expected
