@@ -53,7 +53,15 @@ class Config:
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
     learning_rate_schedule: str = _setting(
-        "constant", "How the step size goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+        "constant",
+        "How the step size, or `target_kl` where there is one, goes on: constant, or linearly to 0 at `steps`.",
+        choices=("constant", "linear"),
+    )
+    target_kl: float | None = _setting(
+        None,
+        "How far a gradient step should move the policy: the KL divergence per step of the episodes. The step size, "
+        "which begins at `learning_rate`, is adapted to it; none to leave it as scheduled.",
+        above=0,
     )
     value_learning_rate: float = _setting(0.001, "Step size of the value network's optimizer.", above=0)
     value_passes: int = _setting(5, "How often the value network goes over each batch.", minimum=1, maximum=1_000)
