@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import math
 import tomllib
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,23 +11,10 @@ from importlib import resources
 from typing import Any
 
 from pgkeras.errors import ConfigError
+from pgkeras.settings import check_fields, check_keys, nearest, parse
+from pgkeras.settings import setting as _setting
 
 __all__ = ["Config", "assignments", "preset_for", "preset_names", "read_preset", "resolve"]
-
-_NONE = "none"  # how presets and the command line write an optional setting that is off
-
-
-def _setting(
-    default: Any,
-    help: str,  # noqa: A002 - the name that click and argparse use for it
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    choices: tuple[str, ...] | None = None,
-) -> Any:
-    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
-    return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +53,15 @@ class Config:
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
     learning_rate_schedule: str = _setting(
-        "constant", "How the step size goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+        "constant",
+        "How the step size, or `target_kl` where there is one, goes on: constant, or linearly to 0 at `steps`.",
+        choices=("constant", "linear"),
+    )
+    target_kl: float | None = _setting(
+        None,
+        "How far a gradient step should move the policy: the KL divergence per step of the episodes. The step size, "
+        "which begins at `learning_rate`, is adapted to it; none to leave it as scheduled.",
+        above=0,
     )
     value_learning_rate: float = _setting(0.001, "Step size of the value network's optimizer.", above=0)
     value_passes: int = _setting(5, "How often the value network goes over each batch.", minimum=1, maximum=1_000)
@@ -102,12 +94,7 @@ class Config:
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(Config)
-        for setting in dataclasses.fields(self):
-            value = _typed(setting.name, getattr(self, setting.name), hints[setting.name])
-            object.__setattr__(self, setting.name, value)
-            for element in value if isinstance(value, tuple) else (value,):
-                _check_range(setting, element)
+        check_fields(self)
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -120,7 +107,7 @@ class Config:
         Raises:
             ConfigError: A key is unknown or missing, or a value is wrong.
         """
-        _check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
+        check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
         if "env_id" not in data:
             raise ConfigError("env_id: missing")
         return cls(**data)
@@ -138,7 +125,7 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
         ConfigError: No such preset, an unknown key, or a wrong value.
     """
     values = read_preset(preset or preset_for(env_id))
-    _check_keys(overrides or {}, [setting.name for setting in settings()])
+    check_keys(overrides or {}, [setting.name for setting in settings()])
     return Config(**{**values, **(overrides or {}), "env_id": env_id})
 
 
@@ -161,7 +148,7 @@ def read_preset(name: str) -> dict[str, Any]:
         ConfigError: There is none of that name.
     """
     if name not in preset_names():
-        raise ConfigError(f"preset {name!r}: there is none; {_nearest(name, preset_names())}")
+        raise ConfigError(f"preset {name!r}: there is none; {nearest(name, preset_names())}")
     text = resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
@@ -180,84 +167,6 @@ def assignments(pairs: Iterable[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair!r}: expected key=value, such as gamma=0.95")
-        _check_keys([key], [setting.name for setting in settings()])
-        parsed[key] = _parse(key, text.strip(), hints[key])
+        check_keys([key], [setting.name for setting in settings()])
+        parsed[key] = parse(key, text.strip(), hints[key])
     return parsed
-
-
-def _parse(name: str, text: str, hint: Any) -> Any:
-    if isinstance(hint, types.UnionType):
-        if text.lower() == _NONE:
-            return None
-        hint = typing.get_args(hint)[0]
-    try:
-        if hint is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if hint is int:
-            return int(text.replace("_", ""))
-        if hint is float:
-            return float(text)
-        if typing.get_origin(hint) is tuple:
-            return tuple(int(part) for part in text.split(",") if part.strip())
-    except (KeyError, ValueError) as error:
-        raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
-    return text
-
-
-def _typed(name: str, value: Any, hint: Any) -> Any:
-    """The value as the hinted type, where that loses nothing."""
-    if isinstance(hint, types.UnionType):
-        if value is None or value == _NONE:
-            return None
-        hint = typing.get_args(hint)[0]
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(name, element, int) for element in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    wrong_bool = isinstance(value, bool) and hint is not bool
-    if wrong_bool or not isinstance(value, typing.get_origin(hint) or hint):
-        raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}")
-    return value
-
-
-def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
-    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
-    if choices and value not in choices:
-        raise ConfigError(f"{setting.name}: expected one of {', '.join(choices)}; got {value!r}")
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return
-    wrong = math.isnan(value) or math.isinf(value)
-    wrong |= minimum is not None and value < minimum
-    wrong |= maximum is not None and value > maximum
-    wrong |= above is not None and value <= above
-    if wrong:
-        raise ConfigError(f"{setting.name}: expected a finite number {range_of(setting)}".rstrip() + f", got {value!r}")
-
-
-def range_of(setting: dataclasses.Field[Any]) -> str:
-    """A setting's allowed range in words; empty when everything of its type is allowed."""
-    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
-    if choices:
-        return "one of " + ", ".join(choices)
-    if minimum is not None and maximum is not None:
-        return f"from {minimum:,} to {maximum:,}"
-    if minimum is not None:
-        return f"of at least {minimum:,}"
-    return f"above {above:,}" if above is not None else ""
-
-
-def _describe(hint: Any) -> str:
-    if typing.get_origin(hint) is tuple:
-        return "whole numbers with commas between them"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
-
-
-def _check_keys(keys: Iterable[str], known: list[str]) -> None:
-    for key in keys:
-        if key not in known:
-            raise ConfigError(f"{key}: there is no such setting; {_nearest(key, known)}")
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"

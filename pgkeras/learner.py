@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import reinforce
+from pgkeras import reinforce, schedules
 from pgkeras.backend import keras, tf
 from pgkeras.config import Config
 from pgkeras.errors import ConfigError, TrainingError
@@ -29,6 +29,7 @@ class Lesson:
     loss: float
     entropy: float  # mean per step, nats
     gradient_norm: float  # before clipping
+    kl: float  # mean per step, from the policy before; NaN without target_kl
     explained_variance: float  # of returns by the baseline; NaN without one
     value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
     learning_rate: float
@@ -80,6 +81,7 @@ class Learner:
             clip_norm=config.clip_norm,
             entropy_bonus=config.entropy_bonus,
             jit_compile=config.jit_compile,
+            measure_kl=config.target_kl is not None,
         )
         self._learning_rate: float | None = None  # what the optimizer has, if that is known
         self._observations = Moments.zeros(self.policy.spec.layout.shape)
@@ -118,11 +120,12 @@ class Learner:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
         config, mask = self._config, trajectory.mask
-        learning_rate = config.learning_rate
-        if config.learning_rate_schedule == "linear":
-            learning_rate *= 1.0 - progress
-        if learning_rate != self._learning_rate:  # assigning it is an operation of its own
-            self._step.optimizer.learning_rate = self._learning_rate = learning_rate
+        factor = schedules.factor(config.learning_rate_schedule, progress)
+        if config.target_kl is None:
+            learning_rate = config.learning_rate * factor
+            self._set_learning_rate(learning_rate)
+        else:
+            learning_rate = float(self._step.optimizer.learning_rate.numpy())
         value = self._value.predict if self._value is not None else None
         advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale, value)
         step = self._step(trajectory, advantages.values)
@@ -132,6 +135,9 @@ class Learner:
                 f"epoch {epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
                 "intact. A smaller learning_rate or clip_norm may help"
             )
+        if config.target_kl is not None:
+            target = config.target_kl * factor
+            self._set_learning_rate(schedules.adapted(learning_rate, step.kl, target, config.learning_rate))
         observations = trajectory.observations[mask]
         value_loss = float("nan")
         if self._value is not None:
@@ -170,6 +176,10 @@ class Learner:
             variable.assign(state[f"variable_{i}"])
         for i, m in enumerate(moments):
             m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        if learning_rate != self._learning_rate:  # assigning it is an operation of its own
+            self._step.optimizer.learning_rate = self._learning_rate = learning_rate
 
     def _parts(self) -> tuple[list[tf.Variable], list[Moments]]:
         variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]

@@ -22,7 +22,7 @@ from pgkeras.backend import keras, tf
 from pgkeras.policy import Policy
 from pgkeras.trajectory import Trajectory
 
-__all__ = ["Advantages", "StepMetrics", "TrainStep", "advantages", "reinforce_loss"]
+__all__ = ["Advantages", "StepMetrics", "TrainStep", "advantages", "kl_divergence", "reinforce_loss"]
 
 
 class Advantages(NamedTuple):
@@ -83,12 +83,29 @@ def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tenso
     return -tf.reduce_sum(log_prob * tf.stop_gradient(advantage)) / episodes
 
 
+def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """KL(old || new), the mean over real steps, from log-probabilities of samples of the old policy.
+
+    The estimate is ``r - 1 - ln r`` with ``r = new / old``: its expectation is the divergence, it is never negative,
+    and it needs no closed form (Schulman 2020, "Approximating KL divergence").
+
+    Args:
+        old: ``[N]``, log-probabilities under the policy that drew the samples.
+        new: ``[N]``, under the other.
+        real: ``[N]``, zero where a step is padding and one elsewhere.
+    """
+    log_ratio = new - old
+    log_ratio.shape.assert_has_rank(1)
+    return tf.reduce_sum((tf.exp(log_ratio) - 1.0 - log_ratio) * real) / tf.reduce_sum(real)
+
+
 class StepMetrics(NamedTuple):
     """What one gradient step reports."""
 
     loss: float
     entropy: float  # mean over real steps, nats
     gradient_norm: float  # before clipping
+    kl: float  # mean over real steps of the divergence from the policy before; NaN if it is not measured
 
 
 class TrainStep:
@@ -100,6 +117,7 @@ class TrainStep:
         clip_norm: Gradients of a larger global norm are scaled down to it; None leaves them alone.
         entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
+        measure_kl: Whether to measure how far the step moved the policy, which takes one more forward pass.
 
     A policy without memory takes all real steps of a batch, flat, ``[N, ...]``; one with memory takes the episodes as
     they are, ``[T, B, ...]``, with their padding.
@@ -113,12 +131,14 @@ class TrainStep:
         clip_norm: float | None = None,
         entropy_bonus: float = 0.0,
         jit_compile: bool = False,
+        measure_kl: bool = False,
     ) -> None:
         self._policy = policy
         self.optimizer = optimizer
         self._clip_norm = clip_norm
         self._entropy_bonus = entropy_bonus
         self._pad = jit_compile
+        self._measure_kl = measure_kl
         self.traces = 0
         self.weights: list[NDArray[Any]] = policy.weights()  # after the last step, without reading each variable anew
         optimizer.build(policy.model.trainable_variables)
@@ -162,16 +182,13 @@ class TrainStep:
         self.traces += 1
         variables = self._policy.model.trainable_variables
         distribution = self._policy.distribution
+        if self._policy.memory is not None:
+            sample, advantage, real = (tf.reshape(x, [-1, *x.shape[2:]]) for x in (sample, advantage, real))
         with tf.GradientTape() as tape:
-            if self._policy.memory is None:
-                parameters = self._policy.parameters(observation, training=True)
-            else:
-                parameters, sample, advantage, real = (
-                    tf.reshape(x, [-1, *x.shape[2:]])
-                    for x in (self._policy.parameters_of_episodes(observation), sample, advantage, real)
-                )
+            parameters = self._parameters(observation)
             entropy = tf.reduce_sum(distribution.entropy(parameters) * real)
-            loss = reinforce_loss(distribution.log_prob(parameters, sample), advantage, episodes)
+            log_prob = distribution.log_prob(parameters, sample)
+            loss = reinforce_loss(log_prob, advantage, episodes)
             if self._entropy_bonus:
                 loss -= self._entropy_bonus * entropy / episodes
         gradients = tape.gradient(loss, variables)
@@ -179,5 +196,17 @@ class TrainStep:
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         self.optimizer.apply(gradients, variables)
-        metrics = tf.stack([loss, entropy / tf.reduce_sum(real), norm])
+        kl = tf.constant(float("nan"))
+        if self._measure_kl:
+            moved = distribution.log_prob(self._parameters(observation), sample)
+            kl = kl_divergence(log_prob, moved, real)
+        metrics = tf.stack([loss, entropy / tf.reduce_sum(real), norm, kl])
         return metrics, *(tf.identity(variable) for variable in self._policy.variables)
+
+    def _parameters(self, observation: tf.Tensor) -> tf.Tensor:
+        """The distribution's parameters of all steps, ``[N, P]``."""
+        if self._policy.memory is None:
+            return self._policy.parameters(observation, training=True)
+        return tf.reshape(
+            self._policy.parameters_of_episodes(observation), [-1, self._policy.distribution.parameter_size]
+        )

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from pgkeras.config import Config, range_of, settings
+from pgkeras.config import Config, settings
+from pgkeras.settings import range_of
 
 __all__ = ["setting_options", "settings_table"]
 

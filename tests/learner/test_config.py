@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pgkeras import config
 from pgkeras.config import Config, assignments, resolve, settings
 from pgkeras.errors import ConfigError
+from pgkeras.settings import range_of
 
 ALL = {setting.name: setting for setting in settings()}
 HINTS = typing.get_type_hints(Config)
@@ -59,7 +60,7 @@ def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
 def test_a_value_outside_its_range_is_named(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=rf"^{name}: expected .+, got|^{name}: expected .+; got") as caught:
         Config(env_id="E", **{name: in_place(name, value)})
-    allowed = config.range_of(ALL[name])
+    allowed = range_of(ALL[name])
     if isinstance(value, hint_of(name)) and not isinstance(value, bool):
         assert allowed in str(caught.value)
 

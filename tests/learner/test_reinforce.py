@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pgkeras.distributions import Categorical, DiagonalGaussian, Distribution
 from pgkeras.policy import Policy
-from pgkeras.reinforce import TrainStep, advantages, reinforce_loss
+from pgkeras.reinforce import TrainStep, advantages, kl_divergence, reinforce_loss
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.trajectory import Trajectory
 
@@ -282,6 +282,38 @@ def test_metrics_are_of_real_steps() -> None:
         metrics = step(trajectory, values)
         assert metrics.loss == pytest.approx(-(log_p * values[trajectory.mask]).sum() / 3, rel=1e-4)
         assert metrics.entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-5)
+
+
+def test_the_estimated_divergence_is_the_exact_one_on_average() -> None:
+    generator = np.random.default_rng(0)
+    old, new = generator.dirichlet([3.0, 2.0, 1.0, 4.0], 2)
+    samples = generator.choice(4, 200_000, p=old)
+    log_old, log_new = np.log(old)[samples], np.log(new)[samples]
+    real = np.ones(len(samples))
+    real[1000:1100], log_new[1000:1100] = 0, 50  # padding
+    estimate = float(kl_divergence(*(tf.constant(a, tf.float32) for a in (log_old, log_new, real))))
+    exact = float((old * np.log(old / new)).sum())
+    terms = np.exp((log_new - log_old)[1100:]) - 1 - (log_new - log_old)[1100:]
+    assert estimate == pytest.approx(exact, abs=5 * terms.std() / np.sqrt(len(terms)))
+    assert exact > 0.1
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
+def test_a_step_tells_how_far_it_moved_the_policy(action_space: Space, jit_compile: bool) -> None:
+    policy, trajectory = policy_of(action_space), batch([5, 2, 11], action_space)
+    values = advantages(trajectory, 0.9).values
+
+    def log_prob() -> np.ndarray:
+        parameters = policy.parameters(tf.constant(trajectory.observations[trajectory.mask]))
+        return policy.distribution.log_prob(parameters, tf.constant(trajectory.samples[trajectory.mask])).numpy()
+
+    before = log_prob()
+    step = TrainStep(policy, keras.optimizers.SGD(0.03), measure_kl=True, jit_compile=jit_compile)
+    metrics = step(trajectory, values)
+    ratio = log_prob() - before
+    assert metrics.kl == pytest.approx((np.exp(ratio) - 1 - ratio).mean(), rel=1e-4)
+    assert metrics.kl > 1e-4
 
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])

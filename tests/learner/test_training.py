@@ -285,7 +285,10 @@ def test_the_textbook_preset_takes_the_plain_step() -> None:
     kernel, bias = (w.astype(np.float64) for w in training.policy.weights())
     envs = environments.make("CartPole-v1", 1, "plain")
     policy = Policy(
-        observations_from_gymnasium(envs.observation_space), actions_from_gymnasium(envs.action_space), hidden=(), seed=5
+        observations_from_gymnasium(envs.observation_space),
+        actions_from_gymnasium(envs.action_space),
+        hidden=(),
+        seed=5,
     )
     episode = Collector(envs, FrozenPolicy(policy)).collect(1, np.random.SeedSequence(5, spawn_key=(0,)))
     (metrics,) = training
@@ -406,15 +409,15 @@ def test_names_that_keras_does_not_know(settings: dict[str, Any], message: str) 
         Training(small(**settings))
 
 
-def test_unsupported_spaces_are_named() -> None:
-    gymnasium.register("Graphs-v0", lambda: Graphs())
-    with pytest.raises(UnsupportedSpaceError, match=r"observation space Graph\("):
-        Training(Config(env_id="Graphs-v0"))
-
-
 class Graphs(gymnasium.Env[Any, Any]):
     observation_space = gymnasium.spaces.Graph(gymnasium.spaces.Box(-1, 1), None)
     action_space = gymnasium.spaces.Discrete(2)
+
+
+def test_unsupported_spaces_are_named() -> None:
+    gymnasium.register("Graphs-v0", Graphs)
+    with pytest.raises(UnsupportedSpaceError, match=r"observation space Graph\("):
+        Training(Config(env_id="Graphs-v0"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import pgkeras
 from pgkeras.client import PolicyClient
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
-from pgkeras.spaces import Box, Discrete
+from pgkeras.spaces import Box
 from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.values import cast
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running

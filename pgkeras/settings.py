@@ -1,0 +1,144 @@
+"""Settings: a dataclass's fields that state default, help and range once, and the checks made from them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pgkeras.errors import ConfigError
+
+__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "range_of", "setting"]
+
+NONE = "none"
+"""How files and the command line write an optional setting that is off."""
+
+
+def setting(
+    default: Any,
+    help: str,  # noqa: A002 - the name that click and argparse use for it
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass's field with a default, its help and its allowed range."""
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    return dataclasses.field(default=default, metadata={"help": help, **limits})
+
+
+def check_fields(config: Any) -> None:
+    """Checks every field of a dataclass by its type and range, and casts it where that loses nothing.
+
+    Args:
+        config: The instance; it may be frozen.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        value = _typed(field.name, getattr(config, field.name), hints[field.name])
+        object.__setattr__(config, field.name, value)
+        for element in value if isinstance(value, tuple) else (value,):
+            _check_range(field, element)
+
+
+def parse(name: str, text: str, hint: Any) -> Any:
+    """The value that a text means to a setting.
+
+    Args:
+        name: The setting's name.
+        text: "none" clears an optional setting; a list of numbers is written with commas.
+        hint: The setting's type.
+
+    Raises:
+        ConfigError: The text means none of that type.
+    """
+    if isinstance(hint, types.UnionType):
+        if text.lower() == NONE:
+            return None
+        hint = typing.get_args(hint)[0]
+    try:
+        if hint is bool:
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
+        if hint is int:
+            return int(text.replace("_", ""))
+        if hint in (float, Path):
+            return hint(text)
+        if typing.get_origin(hint) is tuple:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+    except (KeyError, ValueError) as error:
+        raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
+    return text
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """The value as the hinted type, where that loses nothing."""
+    if isinstance(hint, types.UnionType):
+        if value is None or value == NONE:
+            return None
+        hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+        return tuple(_typed(name, element, int) for element in value)
+    if hint is Path and isinstance(value, str) and value:
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    wrong_bool = isinstance(value, bool) and hint is not bool
+    if wrong_bool or not isinstance(value, typing.get_origin(hint) or hint):
+        raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}")
+    return value
+
+
+def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
+    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    if choices and value not in choices:
+        raise ConfigError(f"{setting.name}: expected one of {', '.join(choices)}; got {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    wrong = math.isnan(value) or math.isinf(value)
+    wrong |= minimum is not None and value < minimum
+    wrong |= maximum is not None and value > maximum
+    wrong |= above is not None and value <= above
+    if wrong:
+        raise ConfigError(f"{setting.name}: expected a finite number {range_of(setting)}".rstrip() + f", got {value!r}")
+
+
+def range_of(setting: dataclasses.Field[Any]) -> str:
+    """A setting's allowed range in words; empty when everything of its type is allowed."""
+    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    if choices:
+        return "one of " + ", ".join(choices)
+    if minimum is not None and maximum is not None:
+        return f"from {minimum:,} to {maximum:,}"
+    if minimum is not None:
+        return f"of at least {minimum:,}"
+    return f"above {above:,}" if above is not None else ""
+
+
+def _describe(hint: Any) -> str:
+    if typing.get_origin(hint) is tuple:
+        return "whole numbers with commas between them"
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}.get(
+        hint, str(hint)
+    )
+
+
+def check_keys(keys: Iterable[str], known: list[str]) -> None:
+    """Raises ConfigError for a key that is not known, with those that are near."""
+    for key in keys:
+        if key not in known:
+            raise ConfigError(f"{key}: there is no such setting; {nearest(key, known)}")
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Advice for a name that is not known."""
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
