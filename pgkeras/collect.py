@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pgkeras import noise as noise_source
 from pgkeras.environments import Environments
-from pgkeras.errors import EnvironmentStepError
+from pgkeras.errors import EnvironmentStepError, InvalidRequestError
 from pgkeras.layout import graph_dtype
-from pgkeras.spec import PolicySpec
+from pgkeras.spec import PolicySpec, check_mask
 from pgkeras.trajectory import Tape, Trajectory
 
 __all__ = ["Actor", "Collector"]
@@ -113,7 +113,7 @@ class Collector:
                     )
         trajectory = tape.cut(quota, environments.gap)
         self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
-        _check_finite(_name(environments), trajectory)
+        _check(_name(environments), actor.spec, trajectory)
         return trajectory
 
 
@@ -125,7 +125,7 @@ def _failure(environments: Environments, where: str, error: Exception) -> Enviro
     return EnvironmentStepError(f"{_name(environments)} failed at {where}: {type(error).__name__}: {error}")
 
 
-def _check_finite(name: str, trajectory: Trajectory) -> None:
+def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
     mask = trajectory.mask
     for field, array in (("observation", trajectory.observations), ("reward", trajectory.rewards)):
         finite = np.isfinite(array).reshape(*mask.shape, -1).all(axis=-1)
@@ -134,6 +134,12 @@ def _check_finite(name: str, trajectory: Trajectory) -> None:
             raise EnvironmentStepError(
                 f"{name}: {field} is not finite at step {step} of episode {episode} of this epoch"
             )
+    if spec.mask_size:
+        masks = trajectory.observations[..., -spec.mask_size :]
+        try:
+            check_mask(masks[mask], spec)
+        except InvalidRequestError as error:
+            raise EnvironmentStepError(f"{name}: an action mask is wrong: {error}") from error
 
 
 def _name(environments: Environments) -> str:
