@@ -99,6 +99,7 @@ class LiteRTEngine:
                 if name in _ROWS:
                     interpreter.resize_tensor_input(inputs[name], [size, *detail["shape"][1:]])
             interpreter.allocate_tensors()
+            interpreter.invoke()  # some graphs that cannot run are only found out here
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run this policy: {error}") from error
         self._prepared[size] = prepared = _Prepared(interpreter, inputs, outputs)

@@ -118,7 +118,8 @@ class TextReader(keras.layers.Layer):
         numbers = keras.ops.cast(inputs, "int32")
         embedded = keras.ops.take(self.embedding, numbers, axis=0)
         real = keras.ops.cast(keras.ops.not_equal(numbers, PADDING), "float32")
-        state = keras.ops.zeros_like(embedded[:, 0, :1]) + keras.ops.zeros((self.units,))
+        # Zeros in a form of which LiteRT can tell the shape.
+        state = keras.ops.matmul(embedded[:, 0], keras.ops.zeros((self.width, self.units)))
         for i in range(inputs.shape[1]):
             after, _ = self.cell(embedded[:, i], [state])
             state = state + real[:, i : i + 1] * (after - state)
