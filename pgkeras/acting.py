@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class FrozenPolicy:
-    """Samples from a policy with the weights that it had at the last :meth:`freeze`.
+    """Acts by a policy with the weights that it had at the last :meth:`freeze`.
 
     With LiteRT the weights are inputs of the flatbuffer, so that it is converted once per run. A call takes a few
     microseconds there, against about half a millisecond for a ``tf.function``.
@@ -30,14 +30,16 @@ class FrozenPolicy:
     Args:
         policy: The policy.
         engine: "litert", "tensorflow", or "auto" for LiteRT where the policy converts.
+        mode: "sample" to draw actions, "greedy" for the most probable ones.
 
     Raises:
         EngineError: LiteRT was asked for and cannot run the policy.
     """
 
-    def __init__(self, policy: Policy, engine: str = "auto") -> None:
+    def __init__(self, policy: Policy, engine: str = "auto", mode: str = "sample") -> None:
         self.spec = policy.spec
         self._policy = policy
+        self._graph = policy.greedy if mode == "greedy" else policy.sample
         self._engine: LiteRTEngine | TensorFlowEngine
         try:
             self._engine = self._tensorflow() if engine == "tensorflow" else self._litert()
@@ -82,7 +84,7 @@ class FrozenPolicy:
         specs = [tf.TensorSpec(v.shape, v.dtype, f"w{i}") for i, v in enumerate(policy.variables)]
 
         def sample(observation: tf.Tensor, noise: tf.Tensor, **weights: tf.Tensor) -> dict[str, tf.Tensor]:
-            return policy.sample(observation, noise, [weights[spec.name] for spec in specs])
+            return self._graph(observation, noise, [weights[spec.name] for spec in specs])
 
         function = tf.function(sample, autograph=False).get_concrete_function(
             **policy.input_signature(), **{spec.name: spec for spec in specs}
@@ -92,4 +94,4 @@ class FrozenPolicy:
     def _tensorflow(self) -> TensorFlowEngine:
         # It reads the variables themselves, which do not change while episodes are played.
         signature = list(self._policy.input_signature().values())
-        return TensorFlowEngine(tf.function(self._policy.sample, signature, autograph=False))
+        return TensorFlowEngine(tf.function(self._graph, signature, autograph=False))

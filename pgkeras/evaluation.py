@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.client import Mode, PolicyClient
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import from_gymnasium
 from pgkeras.spec import PolicySpec
+
+if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
+    from pgkeras.client import Mode, PolicyClient
 
 __all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
@@ -138,7 +140,7 @@ class FirstSteps:
         return samples, actions
 
 
-def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int) -> Evaluation:
+def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int | np.random.SeedSequence) -> Evaluation:
     """Plays ``episodes`` episodes, the same ones for the same seed.
 
     Raises:
@@ -151,5 +153,7 @@ def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int)
     ):
         if (given := from_gymnasium(space, role)) != wanted:
             raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
-    trajectory = Collector(environments, actor).collect(episodes, np.random.SeedSequence(seed))
+    trajectory = Collector(environments, actor).collect(
+        episodes, np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+    )
     return Evaluation(trajectory.episode_returns, trajectory.lengths)

@@ -81,6 +81,11 @@ class Policy:
         """The values of :attr:`variables`."""
         return [v.numpy() for v in self.variables]
 
+    def assign(self, weights: Sequence[NDArray[Any]]) -> None:
+        """Sets the values of :attr:`variables`."""
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
+
     def parameters(
         self, observation: tf.Tensor, weights: Sequence[tf.Tensor] | None = None, training: bool = False
     ) -> tf.Tensor:
@@ -96,6 +101,16 @@ class Policy:
         """What collecting an episode needs: ``sample``, which is stored, and ``action``, which is played."""
         sample = self.distribution.sample(self.parameters(observation, weights), noise)
         return {"sample": sample, "action": self.distribution.action(sample)}
+
+    def greedy(
+        self,
+        observation: tf.Tensor,
+        noise: tf.Tensor,
+        weights: Sequence[tf.Tensor] | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """What :meth:`sample` gives, of the distribution's mode."""
+        mode = self.distribution.mode(self.parameters(observation, weights))
+        return {"sample": mode, "action": self.distribution.action(mode)}
 
     def distribution_of(
         self, observation: tf.Tensor, weights: Sequence[tf.Tensor] | None = None
