@@ -191,7 +191,7 @@ class Ruin(Callback):
 
     def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
         if metrics.epoch >= 8:
-            *body, bias = training.policy.weights()
+            *body, _ = training.policy.weights()
             training.policy.assign([*(0 * weight for weight in body), np.array([1, 0], np.float32)])
             training._frozen.freeze()
 

@@ -90,7 +90,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     for where, process in processes.items():
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=280)
         assert process.returncode == -signal.SIGKILL, f"{where}: {errors}"
     return {where: root / str(i) for i, where in enumerate(KILLS)}
 
