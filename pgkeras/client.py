@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -13,7 +15,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from pgkeras.connection import Endpoint, Tls
-from pgkeras.errors import InvalidRequestError, ServerUnavailableError
+from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
 from pgkeras.exchange import (
     Actions,
     Mode,
@@ -31,6 +33,10 @@ from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 from pgkeras.wire import decode_spec, decode_struct, write_tensor
 
 __all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
+
+# Seconds before a call is made again that ended with UNAVAILABLE: doubling, less a random part of up to a half.
+_FIRST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 1.0
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -79,6 +85,10 @@ class PolicyInfo:
 class PolicyClient:
     """A connection to a policy server, and one policy on it. Safe for use by several threads.
 
+    A call that the server cannot be reached for is made again, with back-off, as long as its timeout allows: a server
+    that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
+    wrong.
+
     Example::
 
         with PolicyClient("127.0.0.1:50051") as client:
@@ -124,6 +134,7 @@ class PolicyClient:
         self.timeout = timeout
         self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None
+        self._answered = False
         self._describing = threading.Lock()
         self._channel = self._endpoint.connect()
         self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -189,6 +200,7 @@ class PolicyClient:
             InvalidRequestError: The mode, the seed or an output is wrong.
         """
         info = self._info or self._describe_once(timeout)
+        self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
         first.outputs.extend(output_numbers(outputs))
         if seed is not None:
@@ -199,8 +211,7 @@ class PolicyClient:
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
-        request = service_pb2.GetPolicyRequest(policy=self._ref)
-        response = self._call(self._stub.GetPolicy, request, timeout)
+        response = self._get_policy(timeout)
         limits = response.limits
         self._info = _info(
             response.policy,
@@ -227,14 +238,32 @@ class PolicyClient:
         with self._describing:
             return self._info or self.describe(timeout)
 
+    def _get_policy(self, timeout: float | None) -> service_pb2.GetPolicyResponse:
+        method: Callable[..., service_pb2.GetPolicyResponse] = self._stub.GetPolicy
+        return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), timeout)
+
     def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
         seconds = self.timeout if timeout is None else timeout
-        try:
-            return method(request, timeout=seconds, metadata=self._endpoint.metadata)
-        except grpc.RpcError as error:
-            raise translate(error, self._endpoint, seconds) from error
-        except ValueError as error:
-            raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+        deadline = time.monotonic() + seconds
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                response = method(request, timeout=left, metadata=self._endpoint.metadata)
+                self._answered = True
+                return response
+            except grpc.RpcError as error:
+                failure = translate(error, self._endpoint, seconds)
+                lasting = not self._answered or isinstance(failure, TlsError)
+                if lasting or not isinstance(failure, ServerUnavailableError):
+                    raise failure from error
+                wait = backoff * random.uniform(0.5, 1.0) if failure.retry_after is None else failure.retry_after
+                if time.monotonic() + wait >= deadline:
+                    raise failure from error
+            except ValueError as error:
+                raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+            time.sleep(wait)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
 
 
 def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:

@@ -174,7 +174,16 @@ class DeadlineExceededError(PolicyServiceError, TimeoutError):
 
 
 class ServerUnavailableError(PolicyServiceError, ConnectionError):
-    """Nobody answers at that address, or the server is draining."""
+    """Nobody answers at that address, or the server is draining.
+
+    Args:
+        message: Who does not answer, and why.
+        retry_after: Seconds to wait before trying again, if the server said so.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class TlsError(ServerUnavailableError):

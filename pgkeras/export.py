@@ -7,6 +7,7 @@ the same observations and noise before anything is published.
 from __future__ import annotations
 
 import logging
+import math
 import platform
 from collections.abc import Mapping
 from importlib import metadata
@@ -30,6 +31,9 @@ __all__ = ["convert", "export_policy", "package_versions"]
 logger = logging.getLogger(__name__)
 
 _PARITY_ROWS = 256
+# Fewer rows where an observation is so large that this many would take gigabytes.
+_PARITY_ELEMENTS = 2**24
+_FEWEST_PARITY_ROWS = 4
 _PARITY_TOLERANCE = 1e-5
 
 
@@ -126,7 +130,7 @@ def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     """Compares every engine with the Keras model on random observations."""
     generator = noise_source.seeded(0)
     observation = policy.spec.to_graph(_random_observations(policy, generator))
-    noise = noise_source.draw(generator, policy.spec, _PARITY_ROWS)
+    noise = noise_source.draw(generator, policy.spec, len(observation))
     reference = {
         name: tensor.numpy() for name, tensor in policy.act(tf.constant(observation), tf.constant(noise)).items()
     }
@@ -148,14 +152,15 @@ def _compare(form: str, name: str, discrete: bool, got: NDArray[Any], expected: 
         good = got == expected
     bad = np.count_nonzero(~good.reshape(len(good), -1).all(axis=1))
     # A discrete action may differ where its noise lies within rounding of a boundary, and log_prob with it.
-    allowed = _PARITY_ROWS // 100 if discrete and name in ("action", "greedy_action", "log_prob") else 0
+    allowed = len(expected) // 100 if discrete and name in ("action", "greedy_action", "log_prob") else 0
     if np.isnan(got).any() or bad > allowed:
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {bad} observations")
 
 
 def _random_observations(policy: Policy, generator: np.random.Generator) -> NDArray[Any]:
     space = policy.spec.observation_space
-    shape = (_PARITY_ROWS, *space.shape)
+    size = max(1, math.prod(space.shape))
+    shape = (max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // size)), *space.shape)
     if isinstance(space, Discrete):
         return generator.integers(space.start, space.start + space.n, shape).astype(space.dtype)
     if isinstance(space, MultiDiscrete):
