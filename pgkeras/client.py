@@ -130,7 +130,7 @@ class PolicyClient:
         if version is not None and label is not None:
             raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
         self.target = target
-        self._endpoint = Endpoint(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
+        self._endpoint = Endpoint.of(target, tls, token)
         self.timeout = timeout
         self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None

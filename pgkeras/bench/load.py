@@ -4,38 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
 import selectors
 import time
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import dataclass
 from itertools import cycle
-from typing import Any, Literal
+from typing import Any
 
-import grpc
 import numpy as np
 
 from pgkeras.bench import loops, messages
 from pgkeras.bench.report import Report
 from pgkeras.client import PolicyClient, PolicyInfo
+from pgkeras.connection import Endpoint, Tls
 from pgkeras.errors import ConfigError, ServerUnavailableError
+from pgkeras.settings import check_fields, setting
 from pgkeras.v1 import policy_pb2
-from pgkeras.wire import MAX_MESSAGE_BYTES
 
-__all__ = ["Arrivals", "Load", "Rpc", "run", "settings"]
-
-Rpc = Literal["act", "play"]
-Arrivals = Literal["poisson", "constant"]
+__all__ = ["Load", "run"]
 
 _DEFAULT_CONCURRENCY = 8
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.use_local_subchannel_pool", 1),  # or all channels to one target would share one connection
-)
-
-
-def _about(explanation: str, lowest: float | None = None) -> dict[str, Any]:
-    return {"help": explanation, "lowest": lowest}
 
 
 @dataclass(frozen=True)
@@ -43,43 +30,37 @@ class Load:
     """What is to be asked of a server; ``pgkeras bench --help`` is made from this class.
 
     Raises:
-        ConfigError: A number lies outside its range, or two settings contradict each other.
+        ConfigError: A setting is of the wrong type or outside its range, or two contradict each other.
     """
 
-    target: str = field(metadata={"help": "Address of the policy server."})
-    policy: str = field(default="", metadata=_about("Which policy; may be left out when the server has only one."))
-    policy_version: int | None = field(default=None, metadata=_about("Which version; the newest by default."))
-    label: str | None = field(default=None, metadata=_about("The version that has this label."))
-    rpc: Rpc = field(default="act", metadata=_about("Single calls, or messages in sessions."))
-    rate: float | None = field(
-        default=None,
-        metadata=_about("Open loop: calls or messages a second, sent on schedule whatever has been answered.", 0.001),
+    target: str
+    policy: str = setting("", "Which policy; may be left out when the server has only one.")
+    policy_version: int | None = setting(None, "Which version; the newest by default.")
+    label: str | None = setting(None, "The version that has this label.")
+    rpc: str = setting("act", "Single calls, or messages in sessions.", choices=("act", "play"))
+    rate: float | None = setting(
+        None, "Open loop: calls or messages a second, sent on schedule whatever has been answered.", above=0
     )
-    arrivals: Arrivals = field(
-        default="poisson", metadata=_about("Open loop: the schedule, random as of many independent callers, or even.")
+    arrivals: str = setting(
+        "poisson",
+        "Open loop: the schedule, random as of many independent callers, or even.",
+        choices=("poisson", "constant"),
     )
-    concurrency: int | None = field(
-        default=None,
-        metadata=_about(
-            "Closed loop: calls in flight or sessions, each of which sends when it has been answered. Open loop: "
-            f"sessions of play.  [default: {_DEFAULT_CONCURRENCY}]",
-            1,
-        ),
+    concurrency: int | None = setting(
+        None,
+        "Closed loop: calls in flight or sessions, each of which sends when it has been answered. Open loop: sessions "
+        f"of play.  [default: {_DEFAULT_CONCURRENCY}]",
+        minimum=1,
     )
-    batch: int = field(
-        default=0, metadata=_about("Observations in a call; 0 sends single ones, without a batch axis.", 0)
-    )
-    connections: int = field(default=1, metadata=_about("Connections over which the load is spread.", 1))
-    duration: float = field(default=10.0, metadata=_about("Seconds of load.", 0.01))
-    warmup: float = field(default=1.0, metadata=_about("Seconds of load before, which are not counted.", 0.0))
-    timeout: float = field(default=10.0, metadata=_about("Deadline of a call, in seconds.", 0.001))
-    seed: int = field(default=0, metadata=_about("Seed of the observations and of the schedule.", 0))
+    batch: int = setting(0, "Observations in a call; 0 sends single ones, without a batch axis.", minimum=0)
+    connections: int = setting(1, "Connections over which the load is spread.", minimum=1)
+    duration: float = setting(10.0, "Seconds of load.", above=0)
+    warmup: float = setting(1.0, "Seconds of load before, which are not counted.", minimum=0)
+    timeout: float = setting(10.0, "Deadline of a call, in seconds.", above=0)
+    seed: int = setting(0, "Seed of the observations and of the schedule.", minimum=0)
 
     def __post_init__(self) -> None:
-        for setting in settings():
-            lowest, value = setting.metadata["lowest"], getattr(self, setting.name)
-            if lowest is not None and value is not None and not lowest <= value < math.inf:
-                raise ConfigError(f"{setting.name}: expected a number of at least {lowest}, got {value}")
+        check_fields(self)
         if self.rate is not None and self.concurrency is not None and self.rpc == "act":
             raise ConfigError(
                 "rate and concurrency: give one of them, since an open loop sends on schedule however many calls are "
@@ -97,19 +78,23 @@ class Load:
         return self.concurrency or _DEFAULT_CONCURRENCY
 
 
-def settings() -> list[Field[Any]]:
-    """The fields of :class:`Load` that have a default, in order."""
-    return [f for f in fields(Load) if "lowest" in f.metadata]
-
-
-def run(load: Load) -> Report:
+def run(load: Load, *, tls: Tls | bool = False, token: str | None = None) -> Report:
     """Puts a load on a server, and reports how it was answered.
 
+    Args:
+        load: What to ask.
+        tls: As for :class:`pgkeras.client.PolicyClient`.
+        token: As for :class:`pgkeras.client.PolicyClient`.
+
     Raises:
+        ConfigError: ``tls`` or ``token`` is of no use as it is.
         PolicyServiceError: The policy cannot be described, so that there is nothing to ask; or the server takes no
             more connections.
     """
-    with PolicyClient(load.target, load.policy, load.policy_version, load.timeout, label=load.label) as client:
+    endpoint = Endpoint.of(load.target, tls, token)
+    with PolicyClient(
+        load.target, load.policy, load.policy_version, load.timeout, label=load.label, tls=tls, token=token
+    ) as client:
         info = client.describe()
     ref = policy_pb2.PolicyRef(name=info.name, version=load.policy_version, label=load.label)
     rows = load.batch or None
@@ -120,11 +105,11 @@ def run(load: Load) -> Report:
         first, payloads = messages.play_requests(info, ref, rows or 1, generator)
     # An epoll waits for whole milliseconds, which is longer than many calls take; a select does not.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        return runner.run(_run(load, info, first, payloads))
+        return runner.run(_run(load, endpoint, info, first, payloads))
 
 
-async def _run(load: Load, info: PolicyInfo, first: bytes | None, payloads: list[bytes]) -> Report:
-    channels = [grpc.aio.insecure_channel(load.target, _OPTIONS) for _ in range(load.connections)]
+async def _run(load: Load, endpoint: Endpoint, info: PolicyInfo, first: bytes | None, payloads: list[bytes]) -> Report:
+    channels = [endpoint.connect_aio() for _ in range(load.connections)]
     record = loops.Record()
     gc.collect()
     gc.freeze()  # what is there stays: collections need not walk over it between calls
@@ -133,7 +118,7 @@ async def _run(load: Load, info: PolicyInfo, first: bytes | None, payloads: list
         begin = time.perf_counter()
         window = loops.Window(begin, begin + load.warmup, begin + load.warmup + load.duration)
         busy = time.thread_time()
-        await asyncio.gather(*_workers(load, channels, first, payloads, window, record))
+        await asyncio.gather(*_workers(load, endpoint, channels, first, payloads, window, record))
         elapsed = time.perf_counter() - begin
         busy = (time.thread_time() - busy) / elapsed
     finally:
@@ -154,6 +139,7 @@ async def _connect(load: Load, channels: list[Any]) -> None:
 
 def _workers(
     load: Load,
+    endpoint: Endpoint,
     channels: list[Any],
     first: bytes | None,
     payloads: list[bytes],
@@ -164,14 +150,17 @@ def _workers(
     lanes = load.lanes
     rate = load.rate or 0.0
     if first is None:
-        calls = [loops.act(channel, load.timeout) for channel in channels]
+        calls = [loops.act(channel, load.timeout, endpoint.metadata) for channel in channels]
         if load.is_open:
             due = loops.schedule(rate, load.arrivals == "poisson", window, generator)
             return [loops.send_on_schedule(cycle(calls), cycle(payloads), due, window, record)]
         asks = [calls[i % len(calls)] for i in range(lanes)]
     else:
         deadline = window.end - window.begin + load.timeout
-        asks = [loops.Session(channels[i % len(channels)], first, deadline).exchange for i in range(lanes)]
+        sessions = [
+            loops.Session(channels[i % len(channels)], first, deadline, endpoint.metadata) for i in range(lanes)
+        ]
+        asks = [session.exchange for session in sessions]
     shifted = [cycle(payloads[i % len(payloads) :] + payloads[: i % len(payloads)]) for i in range(lanes)]
     workers = [loops.measure_lag(window, record)]
     for ask, own in zip(asks, shifted, strict=True):

@@ -37,6 +37,8 @@ __all__ = [
 Ask = Callable[[bytes], Awaitable[str]]
 """Sends a request and waits for the answer: the name of its status code."""
 
+Metadata = tuple[tuple[str, str], ...]
+
 _SERVICE = "/pgkeras.v1.PolicyService"
 _OK = "OK"
 _LOOK_SECONDS = 0.01
@@ -79,13 +81,13 @@ class Record:
         self.latencies.setdefault(code, array("d")).append(seconds)
 
 
-def act(channel: Any, timeout: float) -> Ask:
+def act(channel: Any, timeout: float, metadata: Metadata = ()) -> Ask:
     """Single calls on a channel, each with a deadline of so many seconds."""
     method = channel.unary_unary(f"{_SERVICE}/Act")
 
     async def ask(payload: bytes) -> str:
         try:
-            await method(payload, timeout=timeout)
+            await method(payload, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
             return error.code().name
         return _OK
@@ -100,18 +102,20 @@ class Session:
         channel: Where to.
         first: The first message of every session.
         deadline: Seconds that a session may last.
+        metadata: What every call carries.
     """
 
-    def __init__(self, channel: Any, first: bytes, deadline: float) -> None:
+    def __init__(self, channel: Any, first: bytes, deadline: float, metadata: Metadata = ()) -> None:
         self._method = channel.stream_stream(f"{_SERVICE}/Play")
         self._first = first
         self._deadline = deadline
+        self._metadata = metadata
         self._stream: Any = None
 
     async def exchange(self, payload: bytes) -> str:
         """Sends a message and waits for its answer: the name of its status code, or of the session's."""
         if self._stream is None:
-            self._stream = self._method(timeout=self._deadline)
+            self._stream = self._method(timeout=self._deadline, metadata=self._metadata)
             code = await self._exchange(self._first)
             if code != _OK:
                 return code

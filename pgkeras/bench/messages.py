@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.client import PolicyInfo
-from pgkeras.spaces import Box, Space
+from pgkeras.spaces import Box, Discrete, MultiBinary, Space
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras.wire import encode_tensor, write_tensor
 
@@ -67,9 +67,12 @@ def random_values(space: Space, rows: int, generator: np.random.Generator) -> ND
 
     Uniform where they are bounded on both sides, a half-normal beyond a single bound, else standard normal.
     """
-    if not isinstance(space, Box):
-        return generator.integers(space.start, space.start + space.n, rows).astype(space.dtype)
     shape = (rows, *space.shape)
+    if isinstance(space, MultiBinary):
+        return generator.integers(0, 2, shape).astype(space.dtype)
+    if not isinstance(space, Box):
+        count = space.n if isinstance(space, Discrete) else space.nvec
+        return generator.integers(space.start, space.start + count, shape).astype(space.dtype)
     low, high = space.low, space.high
     if space.dtype.kind in "iu":
         return generator.integers(low.astype(space.dtype), high.astype(space.dtype), shape, space.dtype, endpoint=True)

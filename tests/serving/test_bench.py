@@ -17,9 +17,10 @@ from pgkeras import bench
 from pgkeras.bench import loops
 from pgkeras.bench.messages import random_values
 from pgkeras.bench.report import QUANTILES, quantiles
-from pgkeras.client import PolicyClient
-from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError
-from pgkeras.spaces import Box, Discrete
+from pgkeras.client import PolicyClient, Tls
+from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from tests.serving.certificates import Authority
 from tests.serving.conftest import run_cli, running
 
 SPACES = [
@@ -29,6 +30,8 @@ SPACES = [
     Box(np.zeros((8, 8, 3)), np.full((8, 8, 3), 255.0), np.dtype(np.uint8)),
     Box(np.full(3, -5.0), np.full(3, 5.0), np.dtype(np.int16)),
     Discrete(4, start=-2),
+    MultiDiscrete(np.array([2, 5]), np.array([0, -1]), np.dtype(np.int64)),
+    MultiBinary((2, 3)),
 ]
 
 
@@ -37,8 +40,11 @@ def test_random_observations_lie_in_the_space_and_reach_its_ends(space):
     values = random_values(space, 2000, np.random.default_rng(0))
     batch, _ = space.batched(values)
     assert batch.shape == (2000, *space.shape)
-    if isinstance(space, Discrete):
-        assert set(values.tolist()) == {-2, -1, 0, 1}
+    if not isinstance(space, Box):
+        ends = {"Discrete": (-2, 1), "MultiDiscrete": ([0, -1], [1, 3]), "MultiBinary": (False, True)}
+        low, high = ends[type(space).__name__]
+        assert (values.min(axis=0) == low).all()
+        assert (values.max(axis=0) == high).all()
         return
     assert (values >= space.low).all()
     assert (values <= space.high).all()
@@ -93,19 +99,24 @@ def test_every_call_is_right_and_is_counted(server, policy, rpc, rate):
 
 def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
     shares = {}
-    for rate in (200.0, None):
+    for name, options in (
+        ("closed", {"concurrency": 2}),
+        ("open", {"rate": 200.0}),
+        ("open play", {"rate": 200.0, "rpc": "play", "concurrency": 2}),
+    ):
         with running(policies, tmp_path) as server:
-            load = bench.Load(server.target, "discrete", rate=rate, duration=3.0, warmup=0.2)
-            stall = threading.Timer(1.5, _stall, (server.process.pid,))
+            load = bench.Load(server.target, "discrete", duration=2.5, warmup=0.2, **options)
+            stall = threading.Timer(1.2, _stall, (server.process.pid,))
             stall.start()
             report = bench.run(load)
             stall.join()
         assert list(report.codes) == ["OK"]
-        shares[rate] = np.mean(report.latencies > 0.5)
+        shares[name] = np.mean(report.latencies > 0.5)
         assert report.latencies[-1] > 0.9, "the server stood still for a second"
-    # A second in three, of which the first half waits for more than half a second.
-    assert shares[200.0] > 0.08
-    assert shares[None] < shares[200.0] / 3, "a closed loop makes no calls while it waits"
+    # A second of two and a half, of which the first half waits for more than half a second.
+    assert shares["open"] > 0.1
+    assert shares["open play"] > 0.1, "messages that a session could not send were due all the same"
+    assert shares["closed"] < min(shares["open"], shares["open play"]) / 3, "it makes no calls while it waits"
 
 
 def _stall(pid):
@@ -131,6 +142,7 @@ def test_a_generator_that_cannot_keep_up_says_so(server):
     assert not report.kept_up
     assert "could not keep up" in str(report)
     assert report.to_json()["generator"]["lag_ms"]["p99"] > 1.0
+    assert report.latencies[-1] > report.lags["p50"], "what was sent late was due all the same"
 
 
 def test_the_command_prints_json_and_draws(server, tmp_path):
@@ -151,7 +163,7 @@ def test_what_cannot_be_measured_is_refused(server):
     with PolicyClient(server.target) as client:
         target = client.target
     for options, message in (
-        ({"rate": 0.0}, "rate: expected a number of at least"),
+        ({"rate": 0.0}, "rate: expected a finite number above 0"),
         ({"rate": float("nan")}, "rate: expected"),
         ({"concurrency": 0}, "concurrency: expected"),
         ({"duration": float("inf")}, "duration: expected"),
@@ -165,7 +177,22 @@ def test_what_cannot_be_measured_is_refused(server):
         bench.run(bench.Load("127.0.0.1:1", timeout=5.0))
     finished = run_cli("bench", "--target", target, "--policy", "discrete", "--rate", "-1")
     assert finished.returncode == 1
-    assert "Error: rate: expected a number of at least" in finished.stderr
+    assert "Error: rate: expected a finite number above 0" in finished.stderr
+
+
+def test_it_calls_a_server_that_demands_tls_and_a_token(policies, tmp_path):
+    authority, tokens = Authority(tmp_path), tmp_path / "tokens"
+    certificate, key = authority.issue("server")
+    token = run_cli("token", "bench", "--file", str(tokens)).stdout.strip()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(tokens))
+    with running(policies, tmp_path, *options) as server:
+        for rpc in ("act", "play"):
+            load = bench.Load(server.target, "discrete", rpc=rpc, duration=0.3, warmup=0.0)
+            report = bench.run(load, tls=Tls(ca=authority.file), token=token)
+            assert list(report.codes) == ["OK"]
+            assert report.calls > 0
+        with pytest.raises(UnauthenticatedError):
+            bench.run(load, tls=Tls(ca=authority.file))
 
 
 def test_it_is_light_and_names_the_extra_that_it_misses(server):
