@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from tests.serving.certificates import Authority
-from tests.serving.conftest import run_cli, running
+from tests.serving.conftest import run_cli, running, wait_until
 
 SPACES = [
     Box(np.array([-1.0, 2.0]), np.array([1.0, 2.0]), np.dtype(np.float32)),
@@ -106,7 +107,7 @@ def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
     ):
         with running(policies, tmp_path) as server:
             load = bench.Load(server.target, "discrete", duration=2.5, warmup=0.2, **options)
-            stall = threading.Timer(1.2, _stall, (server.process.pid,))
+            stall = threading.Thread(target=_stall, args=(server.process.pid,))
             stall.start()
             report = bench.run(load)
             stall.join()
@@ -120,6 +121,11 @@ def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
 
 
 def _stall(pid):
+    def ticks():
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = ticks()
+    wait_until(lambda: ticks() > before + 3)  # the load has begun
     os.kill(pid, signal.SIGSTOP)
     time.sleep(1.0)
     os.kill(pid, signal.SIGCONT)
