@@ -50,11 +50,25 @@ class Limits:
         max_batch_size: Most observations in one request.
         max_receive_message_bytes: Largest message that it receives.
         max_send_message_bytes: Largest message that it sends.
+        max_queued: Most observations that may wait for the policy.
+        max_queue_seconds: How long they may.
+        max_sessions: Most sessions at once, of all clients together.
+        session_idle_seconds: How long a session may move nothing.
+        max_streams_per_connection: Most calls and sessions at once of one client.
+        max_header_bytes: Largest metadata of a call.
+        min_ping_seconds: Shortest interval of keepalive pings.
     """
 
     max_batch_size: int
     max_receive_message_bytes: int
     max_send_message_bytes: int
+    max_queued: int
+    max_queue_seconds: float
+    max_sessions: int
+    session_idle_seconds: float
+    max_streams_per_connection: int
+    max_header_bytes: int
+    min_ping_seconds: float
 
 
 @dataclass(frozen=True)
@@ -212,11 +226,7 @@ class PolicyClient:
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
         response = self._get_policy(timeout)
-        limits = response.limits
-        self._info = _info(
-            response.policy,
-            Limits(limits.max_batch_size, limits.max_receive_message_bytes, limits.max_send_message_bytes),
-        )
+        self._info = _info(response.policy, _limits(response.limits))
         return self._info
 
     def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
@@ -264,6 +274,21 @@ class PolicyClient:
                 raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
             time.sleep(wait)
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+
+def _limits(limits: service_pb2.Limits) -> Limits:
+    return Limits(
+        max_batch_size=limits.max_batch_size,
+        max_receive_message_bytes=limits.max_receive_message_bytes,
+        max_send_message_bytes=limits.max_send_message_bytes,
+        max_queued=limits.max_queued,
+        max_queue_seconds=limits.max_queue_time.ToNanoseconds() / 1e9,
+        max_sessions=limits.max_sessions,
+        session_idle_seconds=limits.session_idle_time.ToNanoseconds() / 1e9,
+        max_streams_per_connection=limits.max_streams_per_connection,
+        max_header_bytes=limits.max_header_bytes,
+        min_ping_seconds=limits.min_ping_interval.ToNanoseconds() / 1e9,
+    )
 
 
 def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
