@@ -1,6 +1,6 @@
 """A client that keeps a number of calls or sessions going and counts; it takes orders as JSON lines on stdin.
 
-It sends ready bytes and decodes nothing, so that it can keep a server busy. gRPC's C core does the work.
+It sends ready bytes, so that it can keep a server busy. gRPC's C core does the work.
 """
 
 from __future__ import annotations
@@ -9,38 +9,32 @@ import asyncio
 import json
 import sys
 import time
+from itertools import repeat
 from typing import Any
 
 import grpc
 
+from pgkeras.bench import loops
+from pgkeras.bench.report import quantiles
 
-async def _act(call: Any, order: dict[str, Any], end: float, latencies: list[float]) -> None:
+
+async def _drive(channel: Any, order: dict[str, Any]) -> dict[str, Any]:
+    record, seconds = loops.Record(), order["seconds"]
     payload = bytes.fromhex(order["payload"])
-    while (begin := time.perf_counter()) < end:
-        await call(payload, timeout=30)
-        latencies.append(time.perf_counter() - begin)
-
-
-async def _play(call: Any, order: dict[str, Any], end: float, latencies: list[float]) -> None:
-    stream, payload = call(), bytes.fromhex(order["payload"])
-    await stream.write(bytes.fromhex(order["first"]))
-    await stream.read()
-    while (begin := time.perf_counter()) < end:
-        await stream.write(payload)
-        await stream.read()
-        latencies.append(time.perf_counter() - begin)
-    await stream.done_writing()
-    await stream.read()
-
-
-async def _drive(call: Any, order: dict[str, Any]) -> dict[str, Any]:
-    latencies: list[float] = []
-    one = _play if "first" in order else _act
+    asks = [
+        loops.Session(channel, bytes.fromhex(order["first"]), seconds + 30).exchange
+        if "first" in order
+        else loops.act(channel, 30)
+        for _ in range(order["in_flight"])
+    ]
     start = time.perf_counter()
-    end = start + order["seconds"]
-    await asyncio.gather(*(one(call, order, end, latencies) for _ in range(order["in_flight"])))
+    window = loops.Window(start, start, start + seconds)
+    await asyncio.gather(*(loops.keep_asking(ask, repeat(payload), window, record) for ask in asks))
     elapsed = time.perf_counter() - start
-    return {"calls": len(latencies), "seconds": elapsed, "p50": sorted(latencies)[len(latencies) // 2]}
+    if failed := {code: len(values) for code, values in record.latencies.items() if code != "OK"}:
+        raise RuntimeError(f"calls failed: {failed}")
+    latencies = record.latencies["OK"]
+    return {"calls": len(latencies), "seconds": elapsed, "p50": quantiles(latencies)["p50"]}
 
 
 async def _main() -> None:
@@ -51,9 +45,7 @@ async def _main() -> None:
         if target not in channels:
             options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
             channels[target] = grpc.aio.insecure_channel(target, options)
-        kind = channels[target].stream_stream if "first" in order else channels[target].unary_unary
-        call = kind(f"/pgkeras.v1.PolicyService/{'Play' if 'first' in order else 'Act'}")
-        print(json.dumps(await _drive(call, order)), flush=True)
+        print(json.dumps(await _drive(channels[target], order)), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pgkeras.callbacks import Callback
     from pgkeras.client import PolicyClient
     from pgkeras.config import Config
     from pgkeras.connection import Tls
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "PgkerasError", "PolicyClient", "Tls", "Training", "__version__", "train"]
+__all__ = ["Callback", "Config", "PgkerasError", "PolicyClient", "Tls", "Training", "__version__", "train"]
 
 # Imported when first used, so that the light client never waits for TensorFlow.
 _HOMES = {
+    "Callback": "pgkeras.callbacks",
     "Config": "pgkeras.config",
     "PgkerasError": "pgkeras.errors",
     "PolicyClient": "pgkeras.client",

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class FrozenPolicy:
-    """Samples from a policy with the weights that it had at the last :meth:`freeze`.
+    """Acts by a policy with the weights that it had at the last :meth:`freeze`.
 
     With LiteRT the weights are inputs of the flatbuffer, so that it is converted once per run. A call takes a few
     microseconds there, against about half a millisecond for a ``tf.function``.
@@ -31,14 +31,16 @@ class FrozenPolicy:
     Args:
         policy: The policy.
         engine: "litert", "tensorflow", or "auto" for LiteRT where the policy converts.
+        mode: "sample" to draw actions, "greedy" for the most probable ones.
 
     Raises:
         EngineError: LiteRT was asked for and cannot run the policy.
     """
 
-    def __init__(self, policy: Policy, engine: str = "auto") -> None:
+    def __init__(self, policy: Policy, engine: str = "auto", mode: str = "sample") -> None:
         self.spec = policy.spec
         self._policy = policy
+        self._graph = policy.greedy if mode == "greedy" else policy.sample
         self._engine: LiteRTEngine | TensorFlowEngine
         try:
             self._engine = self._tensorflow() if engine == "tensorflow" else self._litert()
@@ -97,7 +99,7 @@ class FrozenPolicy:
 
         def sample(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             weights = [inputs.pop(spec.name) for spec in specs]
-            return policy.sample(**inputs, weights=weights)
+            return self._graph(**inputs, weights=weights)
 
         function = tf.function(sample, autograph=False).get_concrete_function(
             **policy.input_signature(), **{spec.name: spec for spec in specs}
@@ -107,4 +109,4 @@ class FrozenPolicy:
     def _tensorflow(self) -> TensorFlowEngine:
         # It reads the variables themselves, which do not change while episodes are played.
         signature = list(self._policy.input_signature().values())
-        return TensorFlowEngine(tf.function(self._policy.sample, signature, autograph=False))
+        return TensorFlowEngine(tf.function(self._graph, signature, autograph=False))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import functools
+import random
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
@@ -13,7 +15,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from pgkeras.connection import Endpoint, Tls
-from pgkeras.errors import InvalidRequestError, ServerUnavailableError
+from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
 from pgkeras.exchange import (
     Actions,
     Mode,
@@ -32,6 +34,10 @@ from pgkeras.wire import decode_spec, decode_struct, write_tensor
 
 __all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
 
+# Seconds before a call is made again that ended with UNAVAILABLE: doubling, less a random part of up to a half.
+_FIRST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 1.0
+
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
@@ -44,11 +50,25 @@ class Limits:
         max_batch_size: Most observations in one request.
         max_receive_message_bytes: Largest message that it receives.
         max_send_message_bytes: Largest message that it sends.
+        max_queued: Most observations that may wait for the policy.
+        max_queue_seconds: How long they may.
+        max_sessions: Most sessions at once, of all clients together.
+        session_idle_seconds: How long a session may move nothing.
+        max_streams_per_connection: Most calls and sessions at once of one client.
+        max_header_bytes: Largest metadata of a call.
+        min_ping_seconds: Shortest interval of keepalive pings.
     """
 
     max_batch_size: int
     max_receive_message_bytes: int
     max_send_message_bytes: int
+    max_queued: int
+    max_queue_seconds: float
+    max_sessions: int
+    session_idle_seconds: float
+    max_streams_per_connection: int
+    max_header_bytes: int
+    min_ping_seconds: float
 
 
 @dataclass(frozen=True)
@@ -78,6 +98,10 @@ class PolicyInfo:
 
 class PolicyClient:
     """A connection to a policy server, and one policy on it. Safe for use by several threads.
+
+    A call that the server cannot be reached for is made again, with back-off, as long as its timeout allows: a server
+    that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
+    wrong.
 
     Example::
 
@@ -120,10 +144,11 @@ class PolicyClient:
         if version is not None and label is not None:
             raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
         self.target = target
-        self._endpoint = Endpoint(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
+        self._endpoint = Endpoint.of(target, tls, token)
         self.timeout = timeout
         self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
         self._info: PolicyInfo | None = None
+        self._answered = False
         self._describing = threading.Lock()
         self._channel = self._endpoint.connect()
         self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
@@ -198,6 +223,7 @@ class PolicyClient:
             InvalidRequestError: The mode, the seed or an output is wrong.
         """
         info = self._info or self._describe_once(timeout)
+        self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
         first.outputs.extend(output_numbers(outputs))
         if seed is not None:
@@ -208,13 +234,8 @@ class PolicyClient:
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
-        request = service_pb2.GetPolicyRequest(policy=self._ref)
-        response = self._call(self._stub.GetPolicy, request, timeout)
-        limits = response.limits
-        self._info = _info(
-            response.policy,
-            Limits(limits.max_batch_size, limits.max_receive_message_bytes, limits.max_send_message_bytes),
-        )
+        response = self._get_policy(timeout)
+        self._info = _info(response.policy, _limits(response.limits))
         return self._info
 
     def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
@@ -236,14 +257,47 @@ class PolicyClient:
         with self._describing:
             return self._info or self.describe(timeout)
 
+    def _get_policy(self, timeout: float | None) -> service_pb2.GetPolicyResponse:
+        method: Callable[..., service_pb2.GetPolicyResponse] = self._stub.GetPolicy
+        return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), timeout)
+
     def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
         seconds = self.timeout if timeout is None else timeout
-        try:
-            return method(request, timeout=seconds, metadata=self._endpoint.metadata)
-        except grpc.RpcError as error:
-            raise translate(error, self._endpoint, seconds) from error
-        except ValueError as error:
-            raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+        deadline = time.monotonic() + seconds
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                response = method(request, timeout=left, metadata=self._endpoint.metadata)
+                self._answered = True
+                return response
+            except grpc.RpcError as error:
+                failure = translate(error, self._endpoint, seconds)
+                lasting = not self._answered or isinstance(failure, TlsError)
+                if lasting or not isinstance(failure, ServerUnavailableError):
+                    raise failure from error
+                wait = backoff * random.uniform(0.5, 1.0) if failure.retry_after is None else failure.retry_after
+                if time.monotonic() + wait >= deadline:
+                    raise failure from error
+            except ValueError as error:
+                raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+            time.sleep(wait)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+
+def _limits(limits: service_pb2.Limits) -> Limits:
+    return Limits(
+        max_batch_size=limits.max_batch_size,
+        max_receive_message_bytes=limits.max_receive_message_bytes,
+        max_send_message_bytes=limits.max_send_message_bytes,
+        max_queued=limits.max_queued,
+        max_queue_seconds=limits.max_queue_time.ToNanoseconds() / 1e9,
+        max_sessions=limits.max_sessions,
+        session_idle_seconds=limits.session_idle_time.ToNanoseconds() / 1e9,
+        max_streams_per_connection=limits.max_streams_per_connection,
+        max_header_bytes=limits.max_header_bytes,
+        min_ping_seconds=limits.min_ping_interval.ToNanoseconds() / 1e9,
+    )
 
 
 def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:

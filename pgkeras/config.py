@@ -32,6 +32,12 @@ class Config:
     stop_return: float | None = _setting(
         None, "Stop when the mean return of the last 100 episodes reaches this; by default the environment's own."
     )
+    plateau_steps: int | None = _setting(
+        None,
+        "Stop when the mean return of the last 100 episodes has not risen for so many environment steps; "
+        "never by default.",
+        minimum=1,
+    )
     envs: int = _setting(16, "Environments played side by side.", minimum=1, maximum=65_536)
     episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
     max_episode_steps: int | None = _setting(
@@ -91,7 +97,23 @@ class Config:
         "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")
     )
     jit_compile: bool = _setting(False, "Compile the gradient step with XLA.")
+    evaluation_every: int = _setting(
+        0,
+        "Epochs between evaluations, after which the best policy so far is kept, and exported; 0 for none: then the "
+        "last policy is exported.",
+        minimum=0,
+    )
+    evaluation_episodes: int = _setting(20, "Episodes of an evaluation.", minimum=1, maximum=1_000_000)
+    evaluation_mode: str = _setting(
+        "greedy",
+        "How to act in evaluations: by the most probable action, by sampling, or once each; of both, the former says "
+        "which policy is best.",
+        choices=("greedy", "sample", "both"),
+    )
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
+    keep_checkpoints: int = _setting(
+        2, "How many of the last checkpoints are kept, beside the best.", minimum=1, maximum=1_000_000
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

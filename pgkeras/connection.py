@@ -98,6 +98,11 @@ class Endpoint:
     def __str__(self) -> str:
         return self.target
 
+    @classmethod
+    def of(cls, target: str, tls: Tls | bool, token: str | None) -> Endpoint:
+        """The endpoint that the arguments of PolicyClient mean."""
+        return cls(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
+
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call carries."""
@@ -109,14 +114,32 @@ class Endpoint:
         Raises:
             ConfigError: A certificate, a key or the authorities' file cannot be used.
         """
+        credentials, options = self._how()
+        if credentials is None:
+            return grpc.insecure_channel(self.target, options)
+        return grpc.secure_channel(self.target, credentials, options)
+
+    def connect_aio(self) -> grpc.aio.Channel:
+        """Opens a channel for asyncio, with a connection of its own.
+
+        Raises:
+            ConfigError: A certificate, a key or the authorities' file cannot be used.
+        """
+        credentials, options = self._how()
+        options += (("grpc.use_local_subchannel_pool", 1),)
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.target, options)
+        return grpc.aio.secure_channel(self.target, credentials, options)
+
+    def _how(self) -> tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]:
         if self.tls is None:
-            return grpc.insecure_channel(self.target, _OPTIONS)
+            return None, _OPTIONS
         authorities = None if self.tls.ca is None else certificates.check_authorities(Path(self.tls.ca))
         chain, key = (None, None) if self.tls.pair is None else certificates.check_pair(*self.tls.pair)
         options: tuple[tuple[str, Any], ...] = _OPTIONS
         if self.tls.server_name is not None:
             options += (("grpc.ssl_target_name_override", self.tls.server_name),)
-        return grpc.secure_channel(self.target, grpc.ssl_channel_credentials(authorities, key, chain), options)
+        return grpc.ssl_channel_credentials(authorities, key, chain), options
 
 
 def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | None:

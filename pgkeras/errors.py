@@ -16,6 +16,7 @@
     │   ├── NewerBundleError       written by a newer pgkeras, in a schema unknown to this one
     │   └── ExportError            a policy could not be exported; nothing was published
     ├── EngineError                an engine cannot load or run a policy
+    ├── BenchError                 a measurement has nothing to show, or cannot be written
     └── PolicyServiceError         a call to a policy server failed
         ├── InvalidRequestError    the request is wrong: names the field, what was expected, what came
         ├── PolicyNotFoundError    no such policy, version or label
@@ -34,6 +35,7 @@ The children of :class:`PolicyServiceError` are raised in the server, travel as 
 from __future__ import annotations
 
 __all__ = [
+    "BenchError",
     "BundleError",
     "BundleNotFoundError",
     "ConfigError",
@@ -128,6 +130,10 @@ class EngineError(PgkerasError):
     """An engine cannot load or run a policy."""
 
 
+class BenchError(PgkerasError):
+    """A measurement has nothing to show, or its result cannot be written."""
+
+
 class PolicyServiceError(PgkerasError):
     """A call to a policy server failed."""
 
@@ -174,7 +180,16 @@ class DeadlineExceededError(PolicyServiceError, TimeoutError):
 
 
 class ServerUnavailableError(PolicyServiceError, ConnectionError):
-    """Nobody answers at that address, or the server is draining."""
+    """Nobody answers at that address, or the server is draining.
+
+    Args:
+        message: Who does not answer, and why.
+        retry_after: Seconds to wait before trying again, if the server said so.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class TlsError(ServerUnavailableError):

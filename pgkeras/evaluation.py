@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.client import Mode, PolicyClient
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments, without_mask
@@ -16,6 +15,9 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spec import PolicySpec
 from pgkeras.state import start_over
+
+if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
+    from pgkeras.client import Mode, PolicyClient
 
 __all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
@@ -160,7 +162,7 @@ class FirstSteps:
         return samples, actions
 
 
-def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int) -> Evaluation:
+def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int | np.random.SeedSequence) -> Evaluation:
     """Plays ``episodes`` episodes, the same ones for the same seed.
 
     Raises:
@@ -174,5 +176,7 @@ def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int)
     ):
         if given != wanted:
             raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
-    trajectory = Collector(environments, actor).collect(episodes, np.random.SeedSequence(seed))
+    trajectory = Collector(environments, actor).collect(
+        episodes, np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+    )
     return Evaluation(trajectory.episode_returns, trajectory.lengths)

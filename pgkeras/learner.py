@@ -160,6 +160,10 @@ class Learner:
             state |= {f"mean_{i}": m.mean, f"squares_{i}": m.squares, f"count_{i}": np.array(m.count)}
         return state
 
+    def policy_weights(self, state: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The policy's weights in a :meth:`state`."""
+        return [state[f"variable_{i}"] for i in range(len(self.policy.variables))]
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Goes back to a :meth:`state`.
 

@@ -115,6 +115,11 @@ class Policy:
         """The values of :attr:`variables`."""
         return [v.numpy() for v in self.variables]
 
+    def assign(self, weights: Sequence[NDArray[Any]]) -> None:
+        """Sets the values of :attr:`variables`."""
+        for variable, weight in zip(self.variables, weights, strict=True):
+            variable.assign(weight)
+
     def step(
         self,
         observation: tf.Tensor,
@@ -168,6 +173,18 @@ class Policy:
         parameters, after = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {"sample": sample, "action": self.distribution.action(sample), **_next(after)}
+
+    def greedy(
+        self,
+        observation: tf.Tensor,
+        noise: tf.Tensor,
+        state: tf.Tensor | None = None,
+        weights: Sequence[tf.Tensor] | None = None,
+    ) -> dict[str, tf.Tensor]:
+        """What :meth:`sample` gives, of the distribution's mode."""
+        parameters, after = self.step(observation, state, weights)
+        mode = self.distribution.mode(parameters)
+        return {"sample": mode, "action": self.distribution.action(mode), **_next(after)}
 
     def distribution_of(
         self, observation: tf.Tensor, state: tf.Tensor | None = None, weights: Sequence[tf.Tensor] | None = None

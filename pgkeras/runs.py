@@ -6,7 +6,8 @@
       config.json           settings, package versions, device
       metrics.jsonl         one line per epoch
       events.out.tfevents.* the same as TensorBoard scalars
-      checkpoint.npz        weights, optimizer state and counters, to resume from
+      evaluations.jsonl     one line per evaluation
+      checkpoints/          see pgkeras.checkpoints
       summary.json          what came of the run
       learning_curve.png
 """
@@ -15,25 +16,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from pgkeras.checkpoints import Checkpoints
 from pgkeras.errors import RunError
+from pgkeras.files import Lines, write_whole
 
-__all__ = ["RunDirectory", "default_directory", "read_config", "read_metrics", "read_summary", "write_whole"]
+__all__ = ["RunDirectory", "default_directory", "read_config", "read_evaluations", "read_metrics", "read_summary"]
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
-CHECKPOINT = "checkpoint.npz"
+EVALUATIONS = "evaluations.jsonl"
 SUMMARY = "summary.json"
 CURVE = "learning_curve.png"
 
@@ -49,14 +45,16 @@ class RunDirectory:
 
     Args:
         path: The directory; made if need be.
+        keep_checkpoints: How many of the last checkpoints to keep, beside the best.
         resume: Whether to go on with a run that is there. Otherwise there must be none.
 
     Raises:
         RunError: The directory holds a run and ``resume`` is false, holds none and it is true, or is not writable.
     """
 
-    def __init__(self, path: Path, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, keep_checkpoints: int, *, resume: bool = False) -> None:
         self.path = path
+        self.checkpoints = Checkpoints(path, keep_checkpoints)
         holds_run = (path / CONFIG).exists()
         if holds_run and not resume:
             raise RunError(
@@ -68,7 +66,8 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
-        self._metrics: IO[str] | None = None
+        self._metrics = Lines(path / METRICS)
+        self._evaluations = Lines(path / EVALUATIONS)
         self._events: Any = None
 
     def config(self) -> dict[str, Any] | None:
@@ -82,37 +81,22 @@ class RunDirectory:
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
         """Appends one epoch's metrics, by name; ``env_steps`` is TensorBoard's step."""
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
-        try:
-            if self._metrics is None:
-                self._metrics = (self.path / METRICS).open("a", encoding="utf-8")
-            self._metrics.write(json.dumps(finite) + "\n")
-            self._metrics.flush()
-        except OSError as error:
-            raise RunError(f"cannot write {self.path / METRICS}: {error}") from error
+        self._metrics.append(json.dumps(finite))
         self._write_event({name: v for name, v in finite.items() if v is not None})
 
-    def keep_epochs(self, epochs: int) -> None:
-        """Drops the metrics after the first ``epochs`` epochs, which a resumed run plays again."""
-        file = self.path / METRICS
-        if file.exists():
-            write_whole(file, "".join(file.read_text(encoding="utf-8").splitlines(keepends=True)[:epochs]))
+    def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """Appends one evaluation; ``epoch`` says when it was."""
+        self._evaluations.append(json.dumps(evaluation))
 
-    def write_checkpoint(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replaces the checkpoint."""
-        with _replacing(self.path / CHECKPOINT) as scratch:
-            np.savez(scratch, allow_pickle=False, **arrays)
-
-    def read_checkpoint(self) -> dict[str, NDArray[Any]]:
-        """The last checkpoint.
-
-        Raises:
-            RunError: There is none, or it cannot be read.
-        """
-        try:
-            with np.load(self.path / CHECKPOINT, allow_pickle=False) as data:
-                return dict(data)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise RunError(f"cannot read {self.path / CHECKPOINT}: {error}") from error
+    def forget_after(self, epoch: int) -> None:
+        """Drops what was written after an epoch, which a run that goes on from it plays again."""
+        for file in (self.path / METRICS, self.path / EVALUATIONS):
+            if file.exists():
+                # What was written last may be half a line, if a disk was full or a machine went down.
+                lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
+                write_whole(file, "".join(kept))
+        self.checkpoints.forget_after(epoch)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes what came of the run."""
@@ -125,8 +109,8 @@ class RunDirectory:
 
     def close(self) -> None:
         """Flushes everything."""
-        if self._metrics is not None:
-            self._metrics.close()
+        self._metrics.close()
+        self._evaluations.close()
         if self._events is not None:
             self._events.close()
 
@@ -172,56 +156,25 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     Raises:
         RunError: There are none, or a line is malformed.
     """
-    file = run / METRICS
-    try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise RunError(f"{run} is no run directory: {METRICS} is missing") from error
-    try:
-        return [json.loads(line) for line in lines]
-    except ValueError as error:
-        raise RunError(f"{file}: malformed: {error}") from error
+    if not (run / METRICS).exists():
+        raise RunError(f"{run} is no run directory: {METRICS} is missing")
+    return _read_lines(run / METRICS)
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it appears whole or not at all.
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """A run's evaluations; none if it was never evaluated.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: A line is malformed.
     """
-    with _replacing(path) as scratch:
-        scratch.write(text.encode())
+    return _read_lines(run / EVALUATIONS) if (run / EVALUATIONS).exists() else []
 
 
-class _replacing:  # noqa: N801 - used like a function
-    """A scratch file that takes the place of ``path`` when the body succeeds."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __enter__(self) -> Any:
-        try:
-            self._scratch = tempfile.NamedTemporaryFile(dir=self._path.parent, prefix=".", delete=False)
-        except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error}") from error
-        return self._scratch
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        scratch = Path(self._scratch.name)
-        try:
-            if kind is None:
-                self._scratch.flush()
-                os.fsync(self._scratch.fileno())
-            self._scratch.close()
-            if kind is None:
-                scratch.chmod(0o644)
-                scratch.replace(self._path)
-        except OSError as failure:
-            raise RunError(f"cannot write {self._path}: {failure}") from failure
-        finally:
-            scratch.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise RunError(f"cannot write {self._path}: {error}") from error
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: malformed: {error}") from error
 
 
 def _json(data: Mapping[str, Any]) -> str:

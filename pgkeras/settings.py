@@ -7,7 +7,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         if value is None or value == NONE:
             return None
         hint = typing.get_args(hint)[0]
+    if typing.get_origin(hint) is typing.Literal:
+        hint = str  # which one, the choices tell
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
         return tuple(_typed(name, element, int) for element in value)
     if hint is Path and isinstance(value, str) and value:
@@ -126,9 +128,15 @@ def range_of(setting: dataclasses.Field[Any]) -> str:
 def _describe(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         return "whole numbers with commas between them"
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}.get(
-        hint, str(hint)
-    )
+    kinds = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        Path: "a path",
+        Mapping: "a table",
+    }
+    return kinds.get(typing.get_origin(hint) or hint, str(hint))
 
 
 def check_keys(keys: Iterable[str], known: list[str]) -> None:

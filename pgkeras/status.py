@@ -63,7 +63,7 @@ def encode_error(error: PolicyServiceError) -> status_pb2.Status:
         status.details.add().Pack(
             error_details_pb2.ErrorInfo(reason="INVALID_FIELD", domain=_DOMAIN, metadata=metadata)
         )
-    elif isinstance(error, ServerBusyError):
+    elif isinstance(error, (ServerBusyError, ServerUnavailableError)) and error.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
@@ -77,10 +77,12 @@ def decode_error(status: status_pb2.Status) -> PolicyServiceError:
         return InvalidRequestError("message", "a message within the size limits that GetPolicy states", status.message)
     if kind is InvalidRequestError:
         return _invalid_request(status)
-    if kind is ServerBusyError:
+    if kind is ServerBusyError or kind is ServerUnavailableError:
         retry = _detail(status, error_details_pb2.RetryInfo)
-        seconds = _DEFAULT_RETRY_SECONDS if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
-        return ServerBusyError(status.message, seconds)
+        seconds = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+        if kind is ServerUnavailableError:
+            return ServerUnavailableError(status.message, seconds)
+        return ServerBusyError(status.message, _DEFAULT_RETRY_SECONDS if seconds is None else seconds)
     if kind is ServerFailedError and status.code != code_pb2.INTERNAL:
         return ServerFailedError(f"{_code_name(status.code)}: {status.message}")
     return kind(status.message)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pgkeras import bundle, environments, plotting, runs
+from pgkeras import callbacks as callbacks_
 from pgkeras.acting import FrozenPolicy
 from pgkeras.backend import keras, tf
+from pgkeras.callbacks import WINDOW, Callback
+from pgkeras.checkpoints import BEST, LAST
 from pgkeras.collect import Collector
 from pgkeras.config import Config, resolve
 from pgkeras.errors import RunError
+from pgkeras.evaluation import Evaluation
 from pgkeras.export import export_policy, package_versions
 from pgkeras.learner import Learner, Lesson
 from pgkeras.spaces import actions_from_gymnasium
 
-__all__ = ["EpochMetrics", "Training", "policy_name", "train"]
+__all__ = ["Best", "EpochMetrics", "Training", "policy_name", "train"]
 
-WINDOW = 100  # episodes whose mean return says whether an environment is solved
+_EVALUATION = (0, 0)  # the spawn key of evaluations' seeds; training's are (epoch,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +50,22 @@ class EpochMetrics(Lesson):
     collect_seconds: float  # phase one
     learn_seconds: float  # phase two
     steps_per_second: float
+    reported: Mapping[str, float] = field(default_factory=dict)  # by callbacks
+
+    def record(self) -> dict[str, float]:
+        """All of it by name, as ``metrics.jsonl`` has it."""
+        values = asdict(self)
+        reported = values.pop("reported")
+        return {**values, **reported}
+
+
+class Best(NamedTuple):
+    """The policy that did best so far, as :meth:`Training.keep_best` was told."""
+
+    score: float
+    epoch: int
+    env_steps: int
+    weights: list[NDArray[Any]]  # of :attr:`pgkeras.policy.Policy.variables`
 
 
 class Training:
@@ -52,7 +75,9 @@ class Training:
         config: Settings.
         directory: Where the run's files go; None for a run that leaves none.
         network: A Keras model from observations to features, in place of the configured one.
-        resume: Whether to go on from the directory's checkpoint.
+        callbacks: What else watches the run; called after the conditions to stop at and before evaluations.
+        resume: Whether to go on with the run in the directory.
+        checkpoint: Which checkpoint to go on from: "last", "best", or the number of epochs finished.
 
     Raises:
         ConfigError: A setting does not fit: an unknown optimizer or activation.
@@ -67,7 +92,9 @@ class Training:
         directory: Path | None = None,
         *,
         network: keras.Model | None = None,
+        callbacks: Sequence[Callback] = (),
         resume: bool = False,
+        checkpoint: str = LAST,
     ) -> None:
         self._began = time.perf_counter()
         self.config = config
@@ -81,16 +108,25 @@ class Training:
         self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._collector = Collector(self._environments, self._frozen)
+        self._evaluators: dict[str, tuple[FrozenPolicy, Collector]] = {}  # by mode
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self.epoch = self.env_steps = self.episodes = 0
         self.seconds = 0.0
-        self.solved_at: tuple[float, int] | None = None  # seconds and environment steps
-        self.directory = runs.RunDirectory(directory, resume=resume) if directory is not None else None
+        self.best: Best | None = None
+        self.stop_reason: str | None = None
+        stops, after = callbacks_.configured(config, self.stop_return)
+        self._goal = next((stop for stop in stops if isinstance(stop, callbacks_.ReturnReached)), None)
+        self._callbacks: list[Callback] = [*stops, *callbacks, *after]
+        self._started = False
+        self._reported: dict[str, float] = {}
+        self.directory: runs.RunDirectory | None = None
+        if directory is not None:
+            self.directory = runs.RunDirectory(directory, config.keep_checkpoints, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
         self._between_epochs = True  # when weights and counters belong together
         self._bundle: bundle.Bundle | None = None
         if resume:
-            self._restore()
+            self._restore(checkpoint)
         if self.directory is not None and self.directory.config() != config.to_json():
             self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
         if self.directory is not None and not resume:
@@ -116,11 +152,52 @@ class Training:
         return float(np.mean(self._recent)) if self._recent else float("nan")
 
     @property
+    def solved_at(self) -> tuple[float, int] | None:
+        """Seconds of training and environment steps after which the return to stop at was reached; None before."""
+        return self._goal.at if self._goal is not None else None
+
+    @property
     def finished(self) -> bool:
-        """Whether a limit is reached or the environment solved."""
-        config = self.config
-        out_of_time = config.time_limit is not None and self.seconds >= config.time_limit
-        return self.solved_at is not None or self.env_steps >= config.steps or out_of_time
+        """Whether there is a reason to stop: a limit is reached, the environment solved, or a callback asked for it."""
+        return self.stop_reason is not None
+
+    def stop(self, reason: str) -> None:
+        """Ends the run after this epoch; of several reasons, the first one counts."""
+        self.stop_reason = self.stop_reason or reason
+
+    def report(self, **values: float) -> None:
+        """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
+        self._reported.update(values)
+
+    def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
+        """Plays episodes by the policy as it is now, from the same seeds each time; nothing is learnt from them.
+
+        Args:
+            episodes: How many.
+            mode: "greedy" for the most probable actions, "sample" to draw them.
+
+        Raises:
+            EnvironmentStepError: The environment failed.
+        """
+        if mode not in self._evaluators:
+            actor = FrozenPolicy(self.policy, self.config.act_engine, mode)
+            self._evaluators[mode] = (actor, Collector(self._environments, actor))
+        actor, collector = self._evaluators[mode]
+        actor.freeze()
+        played = collector.collect(episodes, np.random.SeedSequence(self.config.seed, spawn_key=_EVALUATION))
+        return Evaluation(played.episode_returns, played.lengths)
+
+    def keep_best(self, score: float) -> bool:
+        """Keeps the policy as it is now as the one to export, if none scored higher; says whether it does.
+
+        Of equals the later one is kept: where a score has a ceiling, it has learnt more.
+        """
+        if not score >= (self.best.score if self.best is not None else -math.inf):
+            return False
+        self.best = Best(score, self.epoch, self.env_steps, self.policy.weights())
+        if self.directory is not None:
+            self.directory.checkpoints.write_best({**self._state(), "score": np.array(score)})
+        return True
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Trains until finished.
@@ -129,10 +206,14 @@ class Training:
             EnvironmentStepError: The environment failed.
             TrainingError: The loss or the gradient is not finite. The last checkpoint is intact.
         """
-        if self.directory is not None:
-            self.directory.keep_epochs(self.epoch)
+        if not self._started:
+            self._started = True
+            if self.directory is not None:
+                self.directory.forget_after(self.epoch)
+            for callback in self._callbacks:
+                callback.on_start(self)
         while not self.finished:
-            yield self._play_and_learn()
+            yield self._close_epoch(self._play_and_learn())
 
     def _play_and_learn(self) -> EpochMetrics:
         config = self.config
@@ -152,10 +233,7 @@ class Training:
         returns = trajectory.episode_returns
         self._recent.extend(returns.tolist())
         self._between_epochs = True
-        full = len(self._recent) == WINDOW
-        if self.stop_return is not None and full and self.mean_return_100 >= self.stop_return:
-            self.solved_at = (self.seconds, self.env_steps)
-        metrics = EpochMetrics(
+        return EpochMetrics(
             epoch=self.epoch,
             env_steps=self.env_steps,
             episodes=self.episodes,
@@ -171,33 +249,57 @@ class Training:
             steps_per_second=trajectory.steps / (learnt - began),
             **vars(lesson),
         )
-        if self.directory is not None:
-            self.directory.write_epoch(asdict(metrics))
-            if self.seconds >= self._checkpoint_due:
-                self.checkpoint()
+
+    def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
+        self._reported = {}
+        try:
+            for callback in self._callbacks:
+                callback.on_epoch(self, metrics)
+        finally:  # the epoch has been, whatever a callback raises
+            metrics = replace(metrics, reported=self._reported)
+            if self.directory is not None:
+                self.directory.write_epoch(metrics.record())
+        if self.directory is not None and self.seconds >= self._checkpoint_due:
+            self.checkpoint()
         return metrics
 
     def checkpoint(self) -> None:
         """Writes all that the run needs to go on, bit for bit, from here."""
         assert self.directory is not None
-        counters = (self.epoch, self.env_steps, self.episodes)
-        self.directory.write_checkpoint(
-            {
-                **self._learner.state(),
-                "counters": np.array(counters),
-                "seconds": np.array(self.seconds),
-                "recent": np.array(self._recent),
-                "solved_at": np.array(self.solved_at or ()),
-            }
-        )
+        self.directory.checkpoints.write(self.epoch, self._state())
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
 
+    def _state(self) -> dict[str, NDArray[Any]]:
+        counters = (self.epoch, self.env_steps, self.episodes)
+        return {
+            **self._learner.state(),
+            "counters": np.array(counters),
+            "seconds": np.array(self.seconds),
+            "recent": np.array(self._recent),
+            **{f"{name}{key}": v for name, callback in self._named_callbacks() for key, v in callback.state().items()},
+        }
+
+    def _named_callbacks(self) -> Iterator[tuple[str, Callback]]:
+        """Every callback with the prefix of its names in a checkpoint, which the others' presence does not change."""
+        seen: Counter[str] = Counter()
+        for callback in self._callbacks:
+            name = type(callback).__name__
+            yield f"callback_{name}_{seen[name]}_", callback
+            seen[name] += 1
+
     def finish(self) -> None:
-        """Writes the last checkpoint, the summary and the learning curve, and frees the environments.
+        """Tells the callbacks, frees the environments, and writes the last checkpoint, summary and learning curve.
 
         After an epoch that was broken off, the checkpoint stays the one before it.
         """
-        self._environments.close()
+        with ExitStack() as stack:  # each is done, whatever the others raise
+            stack.callback(self._write_end)
+            stack.callback(self._environments.close)
+            if self._started:
+                for callback in reversed(self._callbacks):
+                    stack.callback(callback.on_end, self)
+
+    def _write_end(self) -> None:
         if self.directory is not None:
             if self._between_epochs:
                 self.checkpoint()
@@ -215,6 +317,7 @@ class Training:
             "env_id": self.config.env_id,
             "seed": self.config.seed,
             "solved": self.solved_at is not None,
+            "stop_reason": self.stop_reason,
             "stop_return": self.stop_return,
             "seconds_to_threshold": seconds,
             "steps_to_threshold": steps,
@@ -222,6 +325,7 @@ class Training:
             "epochs": self.epoch,
             "episodes": self.episodes,
             "mean_return_100": self.mean_return_100 if self._recent else None,
+            "best": {k: getattr(self.best, k) for k in ("score", "epoch", "env_steps")} if self.best else None,
             "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
             "setup_seconds": self.setup_seconds,
             "train_seconds": self.seconds,
@@ -241,31 +345,64 @@ class Training:
             "packages": package_versions(),
         }
 
-    def export(self, root: Path | str, name: str | None = None) -> bundle.Bundle:
-        """Publishes the policy as it is now; see :func:`pgkeras.export.export_policy`."""
+    def export(self, root: Path | str, name: str | None = None, which: str = BEST) -> bundle.Bundle:
+        """Publishes the policy; see :func:`pgkeras.export.export_policy`.
+
+        Args:
+            root: Directory of policies.
+            name: The policy's name; by default the environment's.
+            which: "best" for the policy that did best in evaluations, and without any the last; "last" for the last.
+
+        Raises:
+            ExportError: See :func:`pgkeras.export.export_policy`.
+        """
+        best = self.best if which == BEST else None
         results = {k: v for k, v in self.summary().items() if k not in ("env_id", "seed", "device", "bundle")}
-        provenance = {**self.provenance(), "results": results}
-        self._bundle = export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
+        source = {"exported_epoch": self.epoch if best is None else best.epoch}
+        provenance = {**self.provenance(), "results": {**results, **source}}
+        with self._with_weights(best):
+            self._bundle = export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
         if self.directory is not None:
             self.directory.note_bundle(self._bundle.path)
         return self._bundle
 
-    def _restore(self) -> None:
+    @contextmanager
+    def _with_weights(self, best: Best | None) -> Iterator[None]:
+        """Lends the policy other weights."""
+        own = self.policy.weights()
+        try:
+            if best is not None:
+                self.policy.assign(best.weights)
+            yield
+        finally:
+            self.policy.assign(own)
+
+    def _restore(self, checkpoint: str) -> None:
         assert self.directory is not None
-        arrays = self.directory.read_checkpoint()
+        arrays = self.directory.checkpoints.read(checkpoint)
         try:
             self._learner.restore(arrays)
             self.epoch, self.env_steps, self.episodes = (int(n) for n in arrays["counters"])
             self.seconds = float(arrays["seconds"])
             self._recent.extend(arrays["recent"].tolist())
-            if arrays["solved_at"].size:
-                self.solved_at = (float(arrays["solved_at"][0]), int(arrays["solved_at"][1]))
-            if self.stop_return is None or not self.mean_return_100 >= self.stop_return:
-                self.solved_at = None  # by an easier standard than this one
+            for prefix, callback in self._named_callbacks():
+                state = {name.removeprefix(prefix): v for name, v in arrays.items() if name.startswith(prefix)}
+                if state:
+                    callback.restore(state)
+            self.best = self._read_best()
         except (KeyError, ValueError) as error:
             raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
         self._checkpoint_due += self.seconds
         self._frozen.freeze()
+
+    def _read_best(self) -> Best | None:
+        # The file has its own score: it may be newer than the checkpoint, or left from epochs to be played again.
+        assert self.directory is not None
+        if not self.directory.checkpoints.has_best:
+            return None
+        arrays = self.directory.checkpoints.read(BEST)
+        epoch, env_steps, _ = (int(n) for n in arrays["counters"])
+        return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
 
 
 def train(
@@ -274,7 +411,7 @@ def train(
     preset: str | None = None,
     out: Path | str | None = None,
     network: keras.Model | None = None,
-    on_epoch: Callable[[EpochMetrics], None] | None = None,
+    callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Training:
     """Trains a policy: ``pgkeras.train("CartPole-v1", seed=0).export("saved_models")``.
@@ -284,7 +421,7 @@ def train(
         preset: Name of a preset; by default the environment's own.
         out: Run directory; by default the run leaves no files.
         network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, in place of the configured one.
-        on_epoch: Called with each epoch's metrics.
+        callbacks: What watches the run, and may stop it.
         **settings: Any setting of :class:`pgkeras.config.Config`.
 
     Returns:
@@ -293,11 +430,11 @@ def train(
     Raises:
         PgkerasError: See :class:`Training`.
     """
-    training = Training(resolve(env_id, preset, settings), Path(out) if out is not None else None, network=network)
+    directory = Path(out) if out is not None else None
+    training = Training(resolve(env_id, preset, settings), directory, network=network, callbacks=callbacks)
     try:
-        for metrics in training:
-            if on_epoch is not None:
-                on_epoch(metrics)
+        for _ in training:
+            pass
     finally:
         training.finish()
     return training

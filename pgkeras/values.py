@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError
-from pgkeras.spaces import Dict, Space, Text, Tuple
+from pgkeras.spaces import Dict, Space, Text, Tuple, parts
 from pgkeras.v1 import tensors_pb2
 from pgkeras.wire import decode_tensor, write_tensor
 
-__all__ = ["cast", "cast_mask", "decode_value", "is_single", "with_batch_axis", "write_value"]
+__all__ = ["cast", "cast_mask", "decode_value", "first", "is_single", "with_batch_axis", "write_value"]
 
 
 def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observation") -> Any:
@@ -35,11 +35,11 @@ def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observa
         return decode_tensor(message.tensor, f"{field}.tensor")
     if kind == "texts":
         return list(message.texts.texts)
-    parts = _parts(space)
+    spaces = parts(space)
     fields = message.fields.fields
-    if unknown := sorted(set(fields) - set(parts)):
-        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(parts)}", "another one")
-    return {key: decode_value(fields[key], part, f"{field}.{key}") for key, part in parts.items() if key in fields}
+    if unknown := sorted(set(fields) - set(spaces)):
+        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
+    return {key: decode_value(fields[key], part, f"{field}.{key}") for key, part in spaces.items() if key in fields}
 
 
 def write_value(message: tensors_pb2.Value, value: Any) -> None:
@@ -74,11 +74,11 @@ def cast(value: Any, space: Space, field: str = "observation") -> Any:
         return _cast_array(value, space, field)
     if isinstance(space, Tuple) and isinstance(value, Sequence):
         value = {str(i): part for i, part in enumerate(value)}
-    parts = _parts(space)
-    if not isinstance(value, Mapping) or set(value) != set(parts):
+    spaces = parts(space)
+    if not isinstance(value, Mapping) or set(value) != set(spaces):
         got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-        raise InvalidRequestError(field, f"the parts {', '.join(parts)}", got or "none")
-    return {key: cast(value[key], part, f"{field}.{key}") for key, part in parts.items()}
+        raise InvalidRequestError(field, f"the parts {', '.join(spaces)}", got or "none")
+    return {key: cast(value[key], part, f"{field}.{key}") for key, part in spaces.items()}
 
 
 def cast_mask(mask: Any) -> NDArray[np.bool_]:
@@ -98,12 +98,17 @@ def cast_mask(mask: Any) -> NDArray[np.bool_]:
 
 def is_single(value: Any, space: Space) -> bool:
     """Whether what :func:`cast` gave is one observation and not a batch, going by its first array, or text."""
-    for key, part in _parts(space).items():
-        if not isinstance(part, Text) or len(_parts(space)) == 1:
+    for key, part in parts(space).items():
+        if not isinstance(part, Text) or len(parts(space)) == 1:
             return is_single(value[key], part)
     if isinstance(value, np.ndarray):
         return value.ndim == len(space.shape)  # type: ignore[union-attr]  # an array, since the value is one
     return isinstance(value, str)
+
+
+def first(batch: Any) -> Any:
+    """The first observation of a batch."""
+    return {key: first(part) for key, part in batch.items()} if isinstance(batch, Mapping) else batch[0]
 
 
 def with_batch_axis(value: Any) -> Any:
@@ -113,12 +118,6 @@ def with_batch_axis(value: Any) -> Any:
     if isinstance(value, str):
         return [value]
     return {key: with_batch_axis(part) for key, part in value.items()}
-
-
-def _parts(space: Space) -> Mapping[str, Space]:
-    if isinstance(space, Dict):
-        return space.spaces
-    return {str(i): part for i, part in enumerate(space.spaces)} if isinstance(space, Tuple) else {}
 
 
 def _cast_array(value: Any, space: Any, field: str) -> NDArray[Any]:

@@ -25,6 +25,7 @@ _COMMANDS = {
     "label": "Put labels such as stable on versions of a policy.",
     "token": "Make a token that lets a simulator call a server.",
     "act": "Ask a policy server for an action.",
+    "bench": "Measure how fast a policy server answers.",
     "info": "Describe an exported policy or a running server.",
     "plot": "Draw the learning curves of one or several runs.",
     "presets": "List the tuned settings, or show what a preset sets.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pgkeras.checkpoints import BEST, LAST
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import MissingExtraError
 
@@ -14,10 +15,11 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
+@click.option("--checkpoint", help="Which: best, last, or an epoch. [default: best in evaluations; without any, last]")
 @root_option("--to")
 @name_option
-def command(run: Path, root: Path, name: str | None) -> None:
-    """Export the policy of the last checkpoint in the run directory RUN.
+def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> None:
+    """Export the policy of a checkpoint in the run directory RUN.
 
     The policy becomes the next free version of its name, whole or not at all.
     """
@@ -32,5 +34,6 @@ def command(run: Path, root: Path, name: str | None) -> None:
     except ModuleNotFoundError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "export policies") from error
     with quiet():
-        bundle = Training(config, run, resume=True).export(root, name)
+        training = Training(config, run, resume=True, checkpoint=checkpoint or LAST)
+        bundle = training.export(root, name, BEST if checkpoint is None else LAST)
     click.echo(f"Exported: {bundle.path}")

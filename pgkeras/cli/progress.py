@@ -55,17 +55,18 @@ def _lines(training: Training) -> Iterator[EpochMetrics]:
     due = 0.0
     for metrics in training:
         if time.monotonic() >= due:
-            click.echo(_line(metrics), err=True)
+            click.echo(_line(metrics, training), err=True)
             shown, due = metrics, time.monotonic() + 1
         yield metrics
     if metrics is not None and metrics is not shown:
-        click.echo(_line(metrics), err=True)
+        click.echo(_line(metrics, training), err=True)
 
 
-def _line(metrics: EpochMetrics) -> str:
+def _line(metrics: EpochMetrics, training: Training) -> str:
+    best = f"  best evaluation {training.best.score:.1f}" if training.best is not None else ""
     return (
         f"epoch {metrics.epoch:,}  steps {metrics.env_steps:,}  return {metrics.return_mean:.1f}"
-        f"  last 100 {metrics.mean_return_100:.1f}  {metrics.steps_per_second:,.0f} steps/s"
+        f"  last 100 {metrics.mean_return_100:.1f}{best}  {metrics.steps_per_second:,.0f} steps/s"
     )
 
 
@@ -87,10 +88,11 @@ def _bar(training: Training) -> Iterator[EpochMetrics]:
         task = progress.add_task(config.env_id, total=config.steps, completed=training.env_steps, goal="", speed="")
         wanted = f" of {training.stop_return:g}" if training.stop_return is not None else ""
         for metrics in training:
+            best = f", best evaluation {training.best.score:.1f}" if training.best is not None else ""
             progress.update(
                 task,
                 completed=min(metrics.env_steps, config.steps),
-                goal=f"return {metrics.mean_return_100:.1f}{wanted}",
+                goal=f"return {metrics.mean_return_100:.1f}{wanted}{best}",
                 speed=f"{metrics.steps_per_second:,.0f} steps/s",
             )
             yield metrics

@@ -4,57 +4,68 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
+import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 from pgkeras_serving.config import ServerConfig, settings
+from pgkeras_serving.sources import as_toml, resolve
 
-from pgkeras.cli.targets import DEFAULT_ROOT
-from pgkeras.engines import EngineName
 from pgkeras.errors import ConfigError
+from pgkeras.settings import range_of
 
 __all__ = ["command"]
 
 
 def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    kind: Any = type(setting.default)
-    if setting.name == "engine":
-        kind = click.Choice(get_args(EngineName))
-    elif setting.default is None:
-        kind = click.Path(path_type=Path, dir_okay=False)
+    hint = typing.get_type_hints(ServerConfig)[setting.name]
     flag = "--" + setting.name.replace("_", "-")
-    if kind is bool:
-        return click.option(flag, is_flag=True, help=setting.metadata["help"])
-    return click.option(
-        flag,
-        type=kind,
-        default=setting.default,
-        show_default=setting.default is not None,
-        help=setting.metadata["help"],
-    )
+    choices = setting.metadata["choices"]
+    if hint is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=setting.metadata["help"])
+    notes = "" if setting.default is None else f"default: {setting.default}"
+    if not choices and (limits := range_of(setting)):
+        notes += f"; {limits}"
+    about = setting.metadata["help"] + (f"  [{notes}]" if notes else "")
+    kind: Any = next((k for k in (int, float) if hint is k), str)
+    if Path in (hint, *typing.get_args(hint)):
+        kind = click.Path(path_type=Path)
+    return click.option(flag, type=click.Choice(choices) if choices else kind, help=about)
 
 
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path), required=False)
-def command(root: Path | None, **options: Any) -> None:
+@click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings.")
+@click.option("--print-config", is_flag=True, help="Print the settings as TOML, with where each is from, and stop.")
+def command(root: Path | None, config: Path | None, print_config: bool, **flags: Any) -> None:
     """Serve exported policies over gRPC.
 
     ROOT is a directory of policies, or one policy's or version's own directory; by default saved_models in the current
     directory. Prints one line when ready. SIGTERM or Ctrl-C lets the calls in flight finish and stops.
+
+    Every option --some-name can also be given as the environment variable PGKERAS_SERVE_SOME_NAME, or as some_name in
+    a TOML file. Options go over variables, variables over the file.
     """
-    if root is None and not DEFAULT_ROOT.is_dir():
+    effective = resolve({**flags, "root": root}, os.environ, config)
+    if print_config:
+        click.echo(as_toml(effective), nl=False)
+        return
+    if effective.origins["root"] == "default" and not effective.config.root.is_dir():
         raise ConfigError(
-            f"there is no {DEFAULT_ROOT} directory here: name the directory of policies to serve, "
+            f"there is no {effective.config.root} directory here: name the directory of policies to serve, "
             "or make one with: pgkeras train ENV"
         )
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = ServerConfig(root or DEFAULT_ROOT, **options)
+    for advice in effective.unknown:
+        logging.getLogger(__name__).warning("there is no such variable: %s", advice)
     from pgkeras_serving.server import run
 
-    run(config)
+    run(effective.config)
 
 
 for _setting in settings():
-    command = _option(_setting)(command)
+    if _setting.name != "root":
+        command = _option(_setting)(command)

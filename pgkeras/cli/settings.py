@@ -17,7 +17,7 @@ from pgkeras.settings import range_of
 __all__ = ["setting_options", "settings_table"]
 
 # The settings with an option of their own; the others are set by --set.
-_OPTIONS = ("seed", "steps", "time_limit", "stop_return", "baseline", "act_engine")
+_OPTIONS = ("seed", "steps", "time_limit", "stop_return", "baseline", "act_engine", "evaluation_every")
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -38,9 +38,12 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def settings_table() -> str:
     """All settings, for the end of the help text."""
     lines = ["\b", "Settings for --set, with their defaults (a preset may differ: see pgkeras presets):"]
+    width = max(len(setting.name) for setting in settings())
     for setting in settings():
         text = f"{setting.metadata['help']} {_default(setting)}"
-        lines += textwrap.wrap(text, 78, initial_indent=f"  {setting.name:<18}  ", subsequent_indent=" " * 22)
+        lines += textwrap.wrap(
+            text, 78, initial_indent=f"  {setting.name:<{width}}  ", subsequent_indent=" " * (width + 4)
+        )
     return "\n".join(lines)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgkeras import config as config_
+from pgkeras.checkpoints import LAST
 from pgkeras.cli.settings import setting_options, settings_table
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import MissingExtraError
@@ -26,6 +27,7 @@ __all__ = ["command", "run"]
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/ENV-seedN-TIME]")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
+@click.option("--checkpoint", help="Which checkpoint to resume from: last, best, or an epoch. [default: last]")
 @root_option("--export-to")
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
@@ -35,6 +37,7 @@ def command(
     pairs: tuple[str, ...],
     out: Path | None,
     resume: Path | None,
+    checkpoint: str | None,
     root: Path,
     name: str | None,
     export: bool,
@@ -44,13 +47,14 @@ def command(
 
     ENV_ID is any registered id, or module:id to import the module that registers it first. Training stops when the
     mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit. Ctrl-C ends the epoch
-    under way, exports what there is and exits with 130.
+    under way, exports what there is and exits with 130. With --evaluation-every, the policy that did best in
+    evaluations is exported, otherwise the last.
 
     \b
     Examples:
       pgkeras train CartPole-v1
       pgkeras train CartPole-v1 --preset textbook --seed 3
-      pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000
+      pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
     """
     from pgkeras import runs
@@ -63,12 +67,14 @@ def command(
         if env_id is not None or out is not None or preset is not None:
             raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
         config = config_.Config.from_json({**runs.read_config(resume)["config"], **given})
+    elif checkpoint is not None:
+        raise click.UsageError("--checkpoint says where to resume from: give --resume, too")
     elif env_id is not None:
         config = config_.resolve(env_id, preset, given)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
-    training, interrupted_by = run(config, directory, resume=resume is not None)
+    training, interrupted_by = run(config, directory, resume=resume is not None, checkpoint=checkpoint or LAST)
     _report(training, directory)
     if export and training.epoch:
         _export(training, root, name)
@@ -77,7 +83,9 @@ def command(
         raise SystemExit(128 + interrupted_by)
 
 
-def run(config: Config, directory: Path, *, resume: bool = False) -> tuple[Training, int | None]:
+def run(
+    config: Config, directory: Path, *, resume: bool = False, checkpoint: str = LAST
+) -> tuple[Training, int | None]:
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.quiet import quiet
 
@@ -88,7 +96,7 @@ def run(config: Config, directory: Path, *, resume: bool = False) -> tuple[Train
     except ModuleNotFoundError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "train policies") from error
     with quiet():
-        training = Training(config, directory, resume=resume)
+        training = Training(config, directory, resume=resume, checkpoint=checkpoint)
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): gradient step on {training.device}, "
         f"acting through {training.act_engine}.",
@@ -112,6 +120,13 @@ def _report(training: Training, directory: Path) -> None:
         last = summary["mean_return_100"]
         what = f"The last 100 episodes returned {last:.1f} on average" if last is not None else "No epoch was finished"
     click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
+    if training.stop_reason is not None and not summary["solved"]:
+        click.echo(f"Stopped: {training.stop_reason}.")
+    if training.best is not None:
+        click.echo(
+            f"Best evaluation: {training.best.score:.1f} on average over {training.config.evaluation_episodes} "
+            f"episodes, after {training.best.env_steps:,} steps; that policy is the one to export."
+        )
     click.echo(f"Run directory: {directory}")
 
 

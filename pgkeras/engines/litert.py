@@ -99,6 +99,9 @@ class LiteRTEngine:
                 if name in _ROWS:
                     interpreter.resize_tensor_input(inputs[name], [size, *detail["shape"][1:]])
             interpreter.allocate_tensors()
+            for name, detail in details.items():
+                shape = [size, *detail["shape"][1:]] if name in _ROWS else detail["shape"]
+                interpreter.set_tensor(inputs[name], np.zeros(shape, detail["dtype"]))
             interpreter.invoke()  # some graphs that cannot run are only found out here
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run this policy: {error}") from error

@@ -13,6 +13,7 @@ from pgkeras.spaces.structures import (
     count,
     map_texts,
     observations_from_gymnasium,
+    parts,
 )
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "count",
     "map_texts",
     "observations_from_gymnasium",
+    "parts",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "count",
     "map_texts",
     "observations_from_gymnasium",
+    "parts",
 ]
 
 _NO_LIMIT = 2**31 - 1
@@ -122,7 +123,7 @@ class Tuple:
             value = {str(i): part for i, part in enumerate(value)}
         if not isinstance(value, Mapping):
             raise InvalidRequestError(field, f"{len(self.spaces)} parts", type(value).__name__)
-        return _batched_parts({str(i): space for i, space in enumerate(self.spaces)}, value, field)
+        return _batched_parts(parts(self), value, field)
 
 
 Space = ArraySpace | Text | Dict | Tuple
@@ -167,15 +168,14 @@ def map_texts(
     if isinstance(space, Dict):
         return Dict({key: map_texts(part, function, (*path, key)) for key, part in space.spaces.items()})
     if isinstance(space, Tuple):
-        parts = (map_texts(part, function, (*path, str(i))) for i, part in enumerate(space.spaces))
-        return replace(space, spaces=tuple(parts))
+        return Tuple(tuple(map_texts(part, function, (*path, str(i))) for i, part in enumerate(space.spaces)))
     return space
 
 
 def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field: str) -> tuple[dict[str, Any], bool]:
     if unknown := sorted(set(value) - set(spaces)):
         raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
-    parts: dict[str, Any] = {}
+    batched: dict[str, Any] = {}
     batch: tuple[str, bool, int] | None = None  # the first part's name, whether it is a batch, and its length
     # Arrays first, since a list of one text may be either one text or a batch of one.
     for key, space in sorted(spaces.items(), key=lambda item: isinstance(item[1], Text)):
@@ -189,10 +189,17 @@ def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field:
         if (has_batch_axis, rows) != batch[1:]:
             expected = f"a batch of {batch[2]}, like {batch[0]}" if batch[1] else f"a single value, like {batch[0]}"
             raise InvalidRequestError(f"{field}.{key}", expected, f"a batch of {rows}" if has_batch_axis else "one")
-        parts[key] = part
+        batched[key] = part
     if batch is None:
         raise InvalidRequestError(field, "at least one part", "none")
-    return parts, batch[1]
+    return batched, batch[1]
+
+
+def parts(space: Space) -> Mapping[str, Space]:
+    """The parts of a Dict by their keys, of a Tuple by their numbers; none of any other space."""
+    if isinstance(space, Dict):
+        return space.spaces
+    return {str(i): part for i, part in enumerate(space.spaces)} if isinstance(space, Tuple) else {}
 
 
 def count(batch: Any) -> int:

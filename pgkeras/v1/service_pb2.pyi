@@ -1,4 +1,7 @@
+import datetime
+
 from google.protobuf import any_pb2 as _any_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
 from pgkeras.v1 import policy_pb2 as _policy_pb2
 from pgkeras.v1 import tensors_pb2 as _tensors_pb2
 from google.protobuf.internal import containers as _containers
@@ -135,14 +138,28 @@ class GetPolicyResponse(_message.Message):
     def __init__(self, policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_batch_size", "max_receive_message_bytes", "max_send_message_bytes")
+    __slots__ = ("max_batch_size", "max_receive_message_bytes", "max_send_message_bytes", "max_queued", "max_queue_time", "max_sessions", "session_idle_time", "max_streams_per_connection", "max_header_bytes", "min_ping_interval")
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_RECEIVE_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SEND_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUED_FIELD_NUMBER: _ClassVar[int]
+    MAX_QUEUE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_SESSIONS_FIELD_NUMBER: _ClassVar[int]
+    SESSION_IDLE_TIME_FIELD_NUMBER: _ClassVar[int]
+    MAX_STREAMS_PER_CONNECTION_FIELD_NUMBER: _ClassVar[int]
+    MAX_HEADER_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MIN_PING_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     max_batch_size: int
     max_receive_message_bytes: int
     max_send_message_bytes: int
-    def __init__(self, max_batch_size: _Optional[int] = ..., max_receive_message_bytes: _Optional[int] = ..., max_send_message_bytes: _Optional[int] = ...) -> None: ...
+    max_queued: int
+    max_queue_time: _duration_pb2.Duration
+    max_sessions: int
+    session_idle_time: _duration_pb2.Duration
+    max_streams_per_connection: int
+    max_header_bytes: int
+    min_ping_interval: _duration_pb2.Duration
+    def __init__(self, max_batch_size: _Optional[int] = ..., max_receive_message_bytes: _Optional[int] = ..., max_send_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., max_queue_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., session_idle_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_streams_per_connection: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., min_ping_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class ListPoliciesRequest(_message.Message):
     __slots__ = ()

@@ -82,13 +82,15 @@ class Batcher:
         inline_rows: Requests of up to so many rows run at once on the event loop, larger ones in a thread of their own.
         max_rows: Most rows in a batch.
         max_queued: Most rows waiting.
+        max_seconds: How long a request may wait.
     """
 
-    def __init__(self, engine: Engine, inline_rows: int, max_rows: int, max_queued: int) -> None:
+    def __init__(self, engine: Engine, inline_rows: int, max_rows: int, max_queued: int, max_seconds: float) -> None:
         self._engine = engine
         self._inline_rows = inline_rows
         self._max_rows = max_rows
         self._max_queued = max_queued
+        self._max_seconds = max_seconds
         self._queue: dict[asyncio.Future[Arrays], Arrays] = {}
         self._queued_rows = 0
         self._running = False
@@ -116,7 +118,7 @@ class Batcher:
             What the engine answers for these rows.
 
         Raises:
-            ServerBusyError: The queue is full.
+            ServerBusyError: The queue is full, or the request has waited in it for too long.
         """
         rows = len(inputs["noise"])
         if self._queue and self._queued_rows + rows > self._max_queued:
@@ -131,16 +133,29 @@ class Batcher:
         if not self._running:
             self._running = True
             loop.call_soon(self._run)  # not at once: requests that are ready in this turn of the loop join the batch
+        patience = loop.call_later(self._max_seconds, self._refuse, answer)
         try:
             return await answer
         finally:
-            if answer in self._queue:
-                del self._queue[answer]
-                self._queued_rows -= rows
+            patience.cancel()
+            self._leave(answer)
 
     def close(self) -> None:
         """Lets go of the thread; call it when nothing is queued or running."""
         self._thread.shutdown(wait=False)
+
+    def _leave(self, answer: asyncio.Future[Arrays]) -> bool:
+        """Takes a request out of the queue; False if it is not in it any more."""
+        inputs = self._queue.pop(answer, None)
+        if inputs is None:
+            return False
+        self._queued_rows -= len(inputs["noise"])
+        return True
+
+    def _refuse(self, answer: asyncio.Future[Arrays]) -> None:
+        if self._leave(answer) and not answer.done():
+            waited = f"the request has waited for {self._max_seconds:g} s, the longest for this policy"
+            answer.set_exception(ServerBusyError(waited, _RETRY_SECONDS))
 
     def _run(self) -> None:
         batch = self._take()

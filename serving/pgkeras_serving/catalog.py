@@ -12,12 +12,13 @@ from pgkeras import engines
 from pgkeras.errors import BundleError, BundleNotFoundError, PgkerasError
 from pgkeras.labels import read_labels
 from pgkeras.spec import PolicySpec
-from pgkeras.v1 import policy_pb2
+from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.files import stamp
+from pgkeras_serving.limits import limits
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
@@ -34,6 +35,7 @@ class LoadedPolicy:
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
+        limits: What its calls are held to, likewise.
     """
 
     spec: PolicySpec
@@ -41,6 +43,7 @@ class LoadedPolicy:
     batcher: Batcher
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
+    limits: service_pb2.Limits
 
 
 @dataclass(frozen=True)
@@ -137,19 +140,20 @@ class Catalog:
             logger.info("%s is ready", path)
 
     def _load(self, path: Path) -> LoadedPolicy:
-        bundle = bundles.open_bundle(path)
-        engine = engines.load(bundle, self._config.engine)
-        inline_rows = warm_up(engine, bundle.spec, self._config.max_batch_size)
-        batcher = Batcher(engine, inline_rows, self._config.max_batch_size, self._config.max_queued)
         name, version = path.parent.name, int(path.name)
+        config = self._config.of_policy(name)
+        bundle = bundles.open_bundle(path)
+        engine = engines.load(bundle, config.engine)
+        inline_rows = warm_up(engine, bundle.spec, config.max_batch_size)
+        batcher = Batcher(engine, inline_rows, config.max_batch_size, config.max_queued, config.max_queue_seconds)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
         )
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        edge = Edge(bundle.spec, identity, self._config.max_batch_size, bundle.digest)
-        return LoadedPolicy(bundle.spec, edge, batcher, identity, description)
+        edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
+        return LoadedPolicy(bundle.spec, edge, batcher, identity, description, limits(config))
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:
         try:

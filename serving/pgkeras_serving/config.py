@@ -1,95 +1,124 @@
-"""ServerConfig: every setting of the server, with its default and its explanation, once."""
+"""ServerConfig: every setting of the server, with its default, its help and its range, each written here once."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, get_args
 
 from pgkeras.engines import EngineName
 from pgkeras.errors import ConfigError
+from pgkeras.settings import check_fields, check_keys, setting
 from pgkeras.wire import MAX_MESSAGE_BYTES
 
-__all__ = ["ServerConfig", "settings"]
+__all__ = ["PER_POLICY", "ServerConfig", "settings"]
 
-
-def _about(explanation: str, lowest: float | None = None, highest: float | None = None) -> dict[str, Any]:
-    return {"help": explanation, "range": (lowest, highest)}
+PER_POLICY = ("max_batch_size", "max_queued", "max_queue_seconds")
+"""Settings that a configuration file can also give for one policy alone."""
 
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """Settings of the policy server; ``pgkeras serve --help`` is made from this class.
+    """Settings of the policy server; its options, variables, file and documentation are made from this class.
+
+    Args:
+        policies: For some policies, by name, settings of :data:`PER_POLICY` of their own.
 
     Raises:
-        ConfigError: A number lies outside its range, or settings do not go together.
+        ConfigError: A value is of the wrong type or outside its range, or settings do not go together.
     """
 
-    root: Path = field(metadata={"help": "Directory of policies, or one policy's or version's own directory."})
-    host: str = field(
-        default="127.0.0.1",
-        metadata=_about("Address to listen on; 0.0.0.0 or [::] lets other machines in, for which TLS is needed."),
+    root: Path = setting(Path("saved_models"), "Directory of policies, or one policy's or version's own directory.")
+    host: str = setting(
+        "127.0.0.1", "Address to listen on; 0.0.0.0 or [::] lets other machines in, for which TLS is needed."
     )
-    port: int = field(default=50051, metadata=_about("Port to listen on; 0 takes any free one.", 0, 65535))
-    port_file: Path | None = field(
-        default=None, metadata=_about("Write the port number to this file once the server is ready.")
+    port: int = setting(50051, "Port to listen on; 0 takes any free one.", minimum=0, maximum=65535)
+    port_file: Path | None = setting(None, "Write the port number to this file once the server is ready.")
+    listen: str | None = setting(None, "unix:PATH listens on a Unix-domain socket instead of host and port.")
+    socket_mode: str = setting("600", "Permissions of the Unix-domain socket, in octal: who may connect.")
+    tls_cert: Path | None = setting(None, "PEM file of the certificate chain; turns TLS on.")
+    tls_key: Path | None = setting(None, "PEM file of that certificate's private key.")
+    tls_client_ca: Path | None = setting(
+        None, "PEM file of authorities; only clients with a certificate of theirs are let in."
     )
-    tls_cert: Path | None = field(default=None, metadata=_about("PEM file of the certificate chain; turns TLS on."))
-    tls_key: Path | None = field(default=None, metadata=_about("PEM file of that certificate's private key."))
-    tls_client_ca: Path | None = field(
-        default=None, metadata=_about("PEM file of authorities; only clients with a certificate of theirs are let in.")
+    token_file: Path | None = setting(None, "File of hashed tokens, see pgkeras token; calls without one are refused.")
+    insecure: bool = setting(False, "Listen beyond this machine without TLS, because something else protects it.")
+    engine: EngineName = setting(
+        "auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.", choices=get_args(EngineName)
     )
-    token_file: Path | None = field(
-        default=None,
-        metadata=_about("File of hashed tokens, see pgkeras token; calls without one are refused."),
+    poll_seconds: float = setting(
+        1.0, "How often the directory is looked at for new versions and labels.", minimum=0.01
     )
-    insecure: bool = field(
-        default=False, metadata=_about("Listen beyond this machine without TLS, because something else protects it.")
+    max_batch_size: int = setting(
+        4096, "Most observations in one request, and in one batch computed at once.", minimum=1
     )
-    engine: EngineName = field(
-        default="auto", metadata=_about("What computes policies; auto is LiteRT where it can, else TensorFlow.")
+    max_queued: int = setting(
+        65536, "Most observations waiting per policy; beyond it, calls are told to retry.", minimum=1
     )
-    poll_seconds: float = field(
-        default=1.0, metadata=_about("How often the directory is looked at for new versions and labels.", 0.01)
+    max_queue_seconds: float = setting(
+        30.0, "Longest wait of an observation for its policy; after it, the call is told to retry.", minimum=0.001
     )
-    max_batch_size: int = field(
-        default=4096, metadata=_about("Most observations in one request, and in one batch computed at once.", 1)
+    max_message_bytes: int = setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024)
+    max_header_bytes: int = setting(16384, "Largest metadata of a call, in bytes.", minimum=1024, maximum=2**20)
+    max_connections: int = setting(10000, "Most connections at once; beyond it, new ones are closed.", minimum=1)
+    max_streams: int = setting(
+        4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1
     )
-    max_queued: int = field(
-        default=65536, metadata=_about("Most observations waiting per policy; beyond it, calls are told to retry.", 1)
+    max_sessions: int = setting(
+        4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1
     )
-    max_message_bytes: int = field(
-        default=MAX_MESSAGE_BYTES, metadata=_about("Largest message received or sent, in bytes.", 1024)
+    session_idle_seconds: float = setting(300.0, "A session that moves nothing for so long is ended.", minimum=0.001)
+    keepalive_seconds: float = setting(
+        60.0, "A connection that is silent for so long is pinged, and closed if nobody answers.", minimum=1.0
     )
-    max_sessions: int = field(
-        default=4096, metadata=_about("Most sessions of Play at once; beyond it, new ones are told to retry.", 1)
+    min_ping_seconds: float = setting(
+        10.0, "Shortest interval of clients' keepalive pings that is let pass.", minimum=0.0
     )
-    session_idle_seconds: float = field(
-        default=300.0, metadata=_about("A session that moves nothing for so long is ended.", 0.001)
+    drain_seconds: float = setting(
+        10.0, "How long calls in flight may take to finish after SIGTERM or Ctrl-C.", minimum=0.0
     )
-    min_ping_seconds: float = field(
-        default=10.0, metadata=_about("Shortest interval of clients' keepalive pings that is let pass.", 0.0)
-    )
-    drain_seconds: float = field(
-        default=10.0, metadata=_about("How long calls in flight may take to finish after SIGTERM or Ctrl-C.", 0.0)
-    )
+    policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key belong together: give both or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
-        for setting in settings():
-            lowest, highest = setting.metadata["range"]
-            value = getattr(self, setting.name)
-            if lowest is None:
-                continue
-            if not lowest <= value <= (math.inf if highest is None else highest):
-                allowed = f"of at least {lowest}" if highest is None else f"from {lowest} to {highest}"
-                raise ConfigError(f"{setting.name}: expected a number {allowed}, got {value}")
+        if self.listen is not None:
+            self._check_socket()
+        for name in self.policies:
+            self.of_policy(name)
+
+    def of_policy(self, name: str) -> Self:
+        """The settings that hold for one policy.
+
+        Raises:
+            ConfigError: Those of its own are no settings of a policy, or wrong.
+        """
+        own = self.policies.get(name)
+        if own is None:
+            return self
+        try:
+            if not isinstance(own, Mapping):
+                raise ConfigError(f"expected a table, got {own!r}")
+            check_keys(own, list(PER_POLICY))
+            return dataclasses.replace(self, **own, policies={})
+        except ConfigError as error:
+            raise ConfigError(f"policies.{name}: {error}") from error
+
+    def _check_socket(self) -> None:
+        assert self.listen is not None
+        if not self.listen.startswith("unix:") or self.listen == "unix:":
+            raise ConfigError(f"listen: expected unix:PATH, such as unix:/run/pgkeras.sock, got {self.listen!r}")
+        if self.tls_cert is not None:
+            raise ConfigError("listen: a Unix-domain socket is protected by socket_mode, not TLS: leave out tls_cert")
+        if len(self.socket_mode) > 4 or set(self.socket_mode) - set("01234567") or not self.socket_mode:
+            raise ConfigError(f"socket_mode: expected permissions in octal such as 660, got {self.socket_mode!r}")
 
 
 def settings() -> list[Field[Any]]:
-    """The fields of :class:`ServerConfig` that have a default, in order."""
-    return [f for f in fields(ServerConfig) if "range" in f.metadata]
+    """The settings that have an option each, in order."""
+    return [f for f in fields(ServerConfig) if "help" in f.metadata]

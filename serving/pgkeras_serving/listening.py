@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
+import stat
+from pathlib import Path
 
 import grpc
 
@@ -18,13 +21,16 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
     """Binds the configured address.
 
     Returns:
-        The port, which is another than the configured one if that is 0.
+        The port, which is another than the configured one if that is 0; 0 for a Unix-domain socket.
 
     Raises:
         ConfigError: The address cannot be listened on, or would be open to others without TLS; or a certificate is of
             no use.
     """
-    where = address(config.host, config.port)
+    if config.listen is not None:
+        _bind_socket(server, config.listen, int(config.socket_mode, 8))
+        return 0
+    where = address(config, config.port)
     certificates = None
     if config.tls_cert is not None and config.tls_key is not None:
         certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
@@ -45,8 +51,11 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
         ) from error
 
 
-def address(host: str, port: int) -> str:
-    """HOST:PORT, with an IPv6 address in brackets."""
+def address(config: ServerConfig, port: int) -> str:
+    """What clients call: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    if config.listen is not None:
+        return config.listen
+    host = config.host
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
@@ -63,3 +72,41 @@ def _probe(host: str, port: int) -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(first)
     return all(ipaddress.ip_address(sockaddr[0]).is_loopback for *_, sockaddr in found)
+
+
+def _bind_socket(server: grpc.aio.Server, where: str, mode: int) -> None:
+    path = Path(where.removeprefix("unix:"))
+    before = os.umask(0o777 & ~mode)  # from the first moment on: between binding and chmod anybody could connect
+    try:
+        _clear(path)
+        server.add_insecure_port(where)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot listen on {where}: {_reason(path, error)}") from error
+    finally:
+        os.umask(before)
+
+
+def _clear(path: Path) -> None:
+    """Removes the socket of a server that is no more; gRPC would remove that of one that lives, too."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(0, "there is a file of that name, which is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise FileExistsError(0, "another server listens there")
+
+
+def _reason(path: Path, error: OSError | RuntimeError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if not path.parent.is_dir():
+        return f"there is no directory {path.parent}"
+    if not os.access(path.parent, os.W_OK):
+        return f"no permission to write in {path.parent}"
+    return str(error)

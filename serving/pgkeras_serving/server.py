@@ -20,6 +20,7 @@ from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import write_whole
+from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind
 from pgkeras_serving.servicer import PolicyServicer
 from pgkeras_serving.sessions import Sessions
@@ -62,14 +63,11 @@ class PolicyServer:
             interceptors=[] if config.token_file is None else [TokenInterceptor(Tokens(config.token_file))],
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
-                ("grpc.max_receive_message_length", config.max_message_bytes),
-                ("grpc.max_send_message_length", config.max_message_bytes),
-                ("grpc.keepalive_permit_without_calls", 1),
-                ("grpc.http2.min_ping_interval_without_data_ms", round(config.min_ping_seconds * 1000)),
+                *transport_options(config),
             ],
         )
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
-        servicer = PolicyServicer(self.store, config, self._sessions, self.episodes)
+        servicer = PolicyServicer(self.store, self._sessions, self.episodes)
         service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
@@ -78,8 +76,8 @@ class PolicyServer:
 
     @property
     def target(self) -> str:
-        """The address that it listens on, HOST:PORT."""
-        return address(self._config.host, self.port)
+        """The address that it listens on, HOST:PORT or unix:PATH."""
+        return address(self._config, self.port)
 
     async def start(self) -> None:
         """Answers health checks at once, and everything else when the policies are loaded and warmed.

@@ -14,7 +14,6 @@ from pgkeras.errors import SpecMismatchError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from pgkeras_serving.aborting import Context, abort
 from pgkeras_serving.catalog import LoadedPolicy
-from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.play import Session
 from pgkeras_serving.sessions import Sessions
@@ -46,20 +45,14 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
 
     Args:
         store: The policies; calls are answered with UNAVAILABLE until it has loaded them.
-        config: The limits.
         sessions: The sessions that are open.
         episodes: Is told the episodes that are played in sessions.
     """
 
-    def __init__(self, store: Store, config: ServerConfig, sessions: Sessions, episodes: EpisodeLog) -> None:
+    def __init__(self, store: Store, sessions: Sessions, episodes: EpisodeLog) -> None:
         self._store = store
         self._sessions = sessions
         self._episodes = episodes
-        self._limits = service_pb2.Limits(
-            max_batch_size=config.max_batch_size,
-            max_receive_message_bytes=config.max_message_bytes,
-            max_send_message_bytes=config.max_message_bytes,
-        )
 
     @_answers
     async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
@@ -86,7 +79,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
     async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802
         """Describes one policy and the server's limits."""
         policy = self._store.resolve(request.policy)
-        return service_pb2.GetPolicyResponse(policy=policy.description, limits=self._limits)
+        return service_pb2.GetPolicyResponse(policy=policy.description, limits=policy.limits)
 
     @_answers
     async def ListPolicies(  # noqa: N802

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from pgkeras import bundle, runs
+from pgkeras.checkpoints import Checkpoints
 from tests.cli.conftest import Finished, blocking, environment, python
 
 _HEAVY = ("tensorflow", "keras", "grpc", "gymnasium", "matplotlib", "ai_edge_litert", "rich")
@@ -108,8 +108,7 @@ def test_ctrl_c_ends_the_epoch_exports_and_says_how_to_go_on(tmp_path: Path) -> 
     metrics = runs.read_metrics(tmp_path / "run")
     summary = runs.read_summary(tmp_path / "run")
     assert summary["epochs"] == len(metrics) == found.provenance["results"]["epochs"]
-    with np.load(tmp_path / "run" / runs.CHECKPOINT) as checkpoint:
-        assert checkpoint["counters"][0] == len(metrics)
+    assert Checkpoints(tmp_path / "run", 1).read()["counters"][0] == len(metrics)
     advice = re.search(r"Go on with: pgkeras (train --resume .*)", stderr)
     assert advice
     resumed = python("-m", "pgkeras", *advice[1].split(), "--steps", summary["env_steps"] + 1, cwd=tmp_path)

@@ -57,7 +57,7 @@ async def until(condition):
 def test_what_queues_during_a_run_is_the_next_batch():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100)
+        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100, max_seconds=60.0)
         first = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         rest = [asyncio.create_task(batcher.submit(rows(i, -i))) for i in range(1, 6)]
@@ -77,7 +77,7 @@ def test_what_queues_during_a_run_is_the_next_batch():
 def test_a_fast_engine_answers_small_requests_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100)
+        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100, max_seconds=60.0)
         answer = batcher.run_now(rows(*range(8)))
         assert batcher.run_now(rows(*range(9))) is None
         return engine, answer
@@ -91,7 +91,7 @@ def test_a_fast_engine_answers_small_requests_on_the_spot():
 def test_a_small_request_waits_for_a_large_one_that_runs():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100)
+        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100, max_seconds=60.0)
         large = asyncio.create_task(batcher.submit(rows(1, 2)))
         await until(lambda: engine.batches == [2])
         assert batcher.run_now(rows(3)) is None, "an engine serves one batch at a time"
@@ -108,7 +108,7 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
 def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100)
+        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100, max_seconds=60.0)
         answers = await asyncio.gather(*(batcher.submit(rows(i, i)) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
@@ -121,7 +121,7 @@ def test_a_batch_has_at_most_max_rows_and_order_is_kept():
 def test_a_full_queue_is_busy_and_empties():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0)
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
@@ -141,7 +141,7 @@ def test_a_full_queue_is_busy_and_empties():
 def test_a_cancelled_request_leaves_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0)
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(6)))
@@ -159,10 +159,31 @@ def test_a_cancelled_request_leaves_the_queue():
     assert asyncio.run(main()) == ([1, 4], [[0], [60], [70, 80, 90]])
 
 
+def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=0.02)
+        running = asyncio.create_task(batcher.submit(rows(0)))
+        await until(lambda: engine.batches == [1])
+        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        with pytest.raises(ServerBusyError, match=r"has waited for 0.02 s") as caught:
+            await waiting
+        assert caught.value.retry_after > 0
+        batcher._max_seconds = 60.0
+        staying = asyncio.create_task(batcher.submit(rows(4, 5, 6)))  # for which there was no room beside it
+        await settle()
+        engine.go.release(2)
+        answers = [(await task)["action"].tolist() for task in (running, staying)]
+        batcher.close()
+        return engine.batches, answers
+
+    assert asyncio.run(main()) == ([1, 3], [[0], [40, 50, 60]])  # what runs is not cut off, however long it takes
+
+
 def test_a_request_cancelled_while_it_runs_harms_nobody():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10, max_seconds=60.0)
         tasks = [asyncio.create_task(batcher.submit(rows(i))) for i in range(2)]
         await until(lambda: engine.batches == [2])
         tasks[0].cancel()
@@ -181,7 +202,7 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
 def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=inline_rows, max_rows=10, max_queued=10)
+        batcher = Batcher(engine, inline_rows=inline_rows, max_rows=10, max_queued=10, max_seconds=60.0)
         engine.failure = ZeroDivisionError("broken")
         failed = await asyncio.gather(*(batcher.submit(rows(i)) for i in range(3)), return_exceptions=True)
         engine.failure = None

@@ -6,7 +6,9 @@ import dataclasses
 import socket
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import numpy as np
 import pytest
 
@@ -15,6 +17,8 @@ from pgkeras.client import PolicyClient
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.spaces import Box
 from pgkeras.spec import DistributionKind, PolicySpec
+from pgkeras.status import DETAILS_KEY, encode_error
+from pgkeras.v1 import service_pb2, service_pb2_grpc
 from pgkeras.values import cast
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
 
@@ -136,26 +140,54 @@ def test_a_closed_client_says_so(connect):
         client.act(ROW)
 
 
-def test_a_server_that_comes_back_is_found_again(policies, tmp_path):
+def test_a_server_that_comes_back_is_waited_for(policies, tmp_path):
     with running(policies, tmp_path) as first:
         port = first.target.split(":")[1]
-        with PolicyClient(first.target, "discrete") as client:
+        with PolicyClient(first.target, "discrete", timeout=30) as client:
             before = client.act(ROW, seed=1)
             assert first.stop() == 0
             with pytest.raises(ServerUnavailableError):
-                client.act(ROW)
+                client.act(ROW, timeout=0.5)
             again = tmp_path / "again"
             again.mkdir()
-            with running(policies, again, "--port", port):
-                deadline = time.monotonic() + 20
-                while True:
-                    try:
-                        after = client.act(ROW, seed=1)
-                        break
-                    except ServerUnavailableError:
-                        assert time.monotonic() < deadline
-                        time.sleep(0.05)
-            assert after.action == before.action
+            with ThreadPoolExecutor() as pool:
+                waiting = pool.submit(client.act, ROW, seed=1)
+                with running(policies, again, "--port", port):
+                    assert waiting.result(30).action == before.action
+                    with client.play() as session:
+                        assert session.step(ROW).shape == ()
+
+
+def test_a_server_that_says_when_to_come_back_is_asked_then():
+    asked = []
+
+    class Draining(service_pb2_grpc.PolicyServiceServicer):
+        def ListPolicies(self, request, context):
+            asked.append(time.monotonic())
+            if len(asked) == 2:
+                status = encode_error(ServerUnavailableError("draining", retry_after=1.5))
+                context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
+                context.abort(grpc.StatusCode.UNAVAILABLE, status.message)
+            return service_pb2.ListPoliciesResponse()
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service_pb2_grpc.add_PolicyServiceServicer_to_server(Draining(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with PolicyClient(f"127.0.0.1:{port}") as client:
+            assert client.policies() == []
+            assert client.policies() == []  # made twice
+            assert len(asked) == 3
+            assert asked[2] - asked[1] >= 1.5
+            asked.clear()
+            client.policies()
+            with pytest.raises(ServerUnavailableError, match="draining") as caught:
+                client.policies(timeout=1.0)  # it would come too late
+            assert caught.value.retry_after == 1.5
+            assert len(asked) == 2
+    finally:
+        server.stop(0).wait()
 
 
 def test_every_error_is_a_pgkeras_error():

@@ -108,8 +108,8 @@ def test_specs_survive_json_and_their_hash_identifies_them(box, discrete):
 def test_what_is_unknown_to_this_version_is_refused_by_kind():
     with pytest.raises(UnsupportedSpaceError, match="kind None"):
         wire.decode_space(spaces_pb2.Space())
+    text = spaces_pb2.Space(text=spaces_pb2.TextSpace(max_length=2))
     with pytest.raises(UnsupportedSpaceError, match=r"actions of Text\(0, 2\)"):
-        text = spaces_pb2.Space(text=spaces_pb2.TextSpace(max_length=2))
         wire.decode_spec(policy_pb2.PolicySpec(distribution=1, observation_space=text, action_space=text))
     with pytest.raises(UnsupportedSpaceError, match="DataType 55"):
         wire.decode_space(spaces_pb2.Space(discrete=spaces_pb2.DiscreteSpace(n=2, dtype=55)))

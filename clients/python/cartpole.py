@@ -1,0 +1,124 @@
+"""CartPole-v1, simulated here and steered by a policy server through a session.
+
+    python cartpole.py --target 127.0.0.1:50051                                     20 episodes, greedily
+    python cartpole.py --target 127.0.0.1:50051 --environments 256 --steps 1000     how fast many at once are
+
+Equations and constants are those of gymnasium's ``envs/classic_control/cartpole.py``, after Barto, Sutton & Anderson,
+"Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras import PolicyClient
+
+GRAVITY = 9.8
+MASS_CART = 1.0
+MASS_POLE = 0.1
+TOTAL_MASS = MASS_CART + MASS_POLE
+LENGTH = 0.5  # half the pole's
+FORCE = 10.0
+TAU = 0.02  # seconds from step to step
+MAX_X = 2.4
+MAX_ANGLE = 12 * 2 * math.pi / 360
+MAX_STEPS = 500
+
+
+class CartPole:
+    """As many carts as wanted, each with its pole; an episode that ends is followed by the next at once.
+
+    Args:
+        environments: How many, B.
+        seed: Of the starts.
+    """
+
+    def __init__(self, environments: int, seed: int) -> None:
+        self._random = np.random.default_rng(seed)
+        self.state = self._start(environments)
+        self.age = np.zeros(environments, np.int64)
+
+    def observation(self) -> NDArray[np.float32]:
+        """Position, speed, angle and angular speed, ``[B, 4]``."""
+        return self.state.astype(np.float32)
+
+    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Pushes to the right where the action is 1, else to the left; gives back terminated and truncated, ``[B]``."""
+        _, speed, angle, turning = self.state.T
+        sine, cosine = np.sin(angle), np.cos(angle)
+        push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * turning**2 * sine) / TOTAL_MASS
+        turning_change = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
+        speed_change = push - MASS_POLE * LENGTH * turning_change * cosine / TOTAL_MASS
+        self.state += TAU * np.stack([speed, speed_change, turning, turning_change], axis=1)
+        self.age += 1
+        terminated = (np.abs(self.state[:, 0]) > MAX_X) | (np.abs(self.state[:, 2]) > MAX_ANGLE)
+        truncated = ~terminated & (self.age >= MAX_STEPS)
+        over = terminated | truncated
+        self.state[over] = self._start(int(over.sum()))
+        self.age[over] = 0
+        return terminated, truncated
+
+    def _start(self, environments: int) -> NDArray[np.float64]:
+        return self._random.uniform(-0.05, 0.05, (environments, 4))
+
+
+def play(client: PolicyClient, episodes: int) -> dict[str, float]:
+    """Plays whole episodes, one after the other."""
+    cartpole = CartPole(1, seed=0)
+    returns = [0.0]
+    with client.play("greedy") as session:
+        action = session.step(cartpole.observation())
+        while True:
+            terminated, truncated = cartpole.step(action)
+            returns[-1] += 1.0
+            over = terminated | truncated
+            if over[0]:
+                if len(returns) == episodes:
+                    break
+                returns.append(0.0)
+            # The observation is the next episode's first already, and episode_start says so.
+            action = session.step(cartpole.observation(), np.ones(1), terminated, truncated, episode_start=over)
+    return {"episodes": episodes, "mean_return": float(np.mean(returns)), "steps": sum(returns)}
+
+
+def race(client: PolicyClient, environments: int, steps: int) -> dict[str, float]:
+    """Steps many environments in every message, and takes the time."""
+    cartpole = CartPole(environments, seed=0)
+    reward = np.ones(environments)
+    with client.play("greedy") as session:
+        action = session.step(cartpole.observation())
+        begin = time.perf_counter()
+        for _ in range(steps):
+            terminated, truncated = cartpole.step(action)
+            over = terminated | truncated
+            action = session.step(cartpole.observation(), reward, terminated, truncated, episode_start=over)
+        seconds = time.perf_counter() - begin
+    rate = environments * steps / seconds
+    return {"environments": environments, "steps": steps, "environment_steps_per_second": rate}
+
+
+def main() -> None:
+    """Plays, and prints one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", required=True)
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--environments", type=int)
+    parser.add_argument("--steps", type=int, default=1000)
+    options = parser.parse_args()
+    with PolicyClient(options.target, "cartpole-v1") as client:
+        if options.environments:
+            report = race(client, options.environments, options.steps)
+        else:
+            report = play(client, options.episodes)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Checks clients: builds them, runs their own tests, the scenarios and their simulators.
+
+python -m conformance                       every client whose toolchain is installed
+python -m conformance --require go,rust     and fails if one of these was skipped
+python -m conformance --program 'COMMAND'   the scenarios alone, with a program of yours
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from conformance import fixtures
+from conformance.clients import Client, find_all
+from conformance.runner import Stage, play_cartpole, run_program, stage
+
+SOLVED = 475.0
+
+
+def main() -> None:
+    """Checks clients, and exits with 1 if one failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [client.name for client in find_all()]
+    parser.add_argument("--client", action="append", choices=known, help="only this one; may be given several times")
+    parser.add_argument("--program", help="a conformance program of your own, instead of the clients")
+    parser.add_argument("--require", default="", help="clients, separated by commas, that must not be skipped")
+    options = parser.parse_args()
+    required = set(filter(None, options.require.split(",")))
+    if not required <= set(known):
+        parser.error(f"--require: there are {', '.join(known)}, not {', '.join(sorted(required - set(known)))}")
+    with tempfile.TemporaryDirectory() as scratch:
+        policies = Path(scratch) / "policies"
+        fixtures.export(policies)
+        with stage(policies, Path(scratch)) as servers:
+            if options.program is not None:
+                failures = _scenarios("program", shlex.split(options.program), servers, Path.cwd())
+            else:
+                chosen = [client for client in find_all() if not options.client or client.name in options.client]
+                failures = [f for client in chosen for f in _check(client, servers, client.name in required)]
+    print(f"\n{len(failures)} failures" + "".join(f"\n  {failure}" for failure in failures))
+    sys.exit(bool(failures))
+
+
+def _check(client: Client, servers: Stage, required: bool) -> list[str]:
+    print(f"\n== {client.name}", flush=True)
+    if missing := client.missing():
+        print(f"skipped: {', '.join(missing)} not installed", flush=True)
+        return [f"{client.name}: required, but {', '.join(missing)} not installed"] if required else []
+    try:
+        for command in [*client.build, *client.test]:
+            print(f"   $ {shlex.join(command)}", flush=True)
+            client.run(client.command(command))
+    except (OSError, subprocess.SubprocessError) as error:
+        return [f"{client.name}: {error}"]
+    failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
+    return failures + _simulate(client, servers)
+
+
+def _scenarios(name: str, command: list[str], servers: Stage, directory: Path) -> list[str]:
+    outcomes = run_program(command, servers, directory)
+    for outcome in outcomes:
+        print(f"{outcome.status} {outcome.scenario}" + (f": {outcome.reason}" if outcome.reason else ""), flush=True)
+    return [f"{name}: {o.scenario}: {o.reason}" for o in outcomes if o.status == "FAIL"]
+
+
+def _simulate(client: Client, servers: Stage) -> list[str]:
+    command = client.command(client.cartpole)
+    try:
+        report = play_cartpole(command, servers.target, client.directory, "--episodes", "20")
+        print(f"20 episodes: mean return {report['mean_return']:g}", flush=True)
+        options = ("--environments", "256", "--steps", "200")
+        speed = play_cartpole(command, servers.target, client.directory, *options)["environment_steps_per_second"]
+        print(f"256 environments: {speed:,.0f} steps/s", flush=True)
+    except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
+        return [f"{client.name}: simulator: {error}"]
+    if report["episodes"] != 20 or report["mean_return"] < SOLVED:
+        return [f"{client.name}: simulator: {report}, but a mean return of at least {SOLVED:g} is expected"]
+    return []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The clients: what is in ``clients/<name>/client.toml``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+__all__ = ["Client", "find_all"]
+
+CLIENTS = Path(__file__).parents[1] / "clients"
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client and how to use it.
+
+    Args:
+        name: Its directory's name under ``clients/``.
+        toolchain: Commands that have to be installed.
+        build: Commands that build it; run in its directory, like the others.
+        test: Commands that check it without a policy server: formatter, linter, generated code, the vectors.
+        conformance: Its conformance program.
+        cartpole: Its simulator.
+        bench: Its benchmark program.
+    """
+
+    name: str
+    toolchain: list[str] = field(default_factory=list)
+    build: list[list[str]] = field(default_factory=list)
+    test: list[list[str]] = field(default_factory=list)
+    conformance: list[str] = field(default_factory=list)
+    cartpole: list[str] = field(default_factory=list)
+    bench: list[str] = field(default_factory=list)
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return CLIENTS / self.name
+
+    def missing(self) -> list[str]:
+        """Commands of its toolchain that are not installed."""
+        return [command for command in self.toolchain if shutil.which(command) is None]
+
+    def run(self, command: list[str]) -> None:
+        """Runs one of its commands to its end.
+
+        Raises:
+            subprocess.CalledProcessError: It failed.
+        """
+        subprocess.run(self.command(command), cwd=self.directory, env=environment(), check=True, timeout=1800)
+
+    def command(self, command: list[str]) -> list[str]:
+        """A command of its ``client.toml``, in which "python" is the Python that runs this."""
+        return [sys.executable, *command[1:]] if command[0] == "python" else command
+
+
+def environment() -> dict[str, str]:
+    """The environment of a client's commands, which run elsewhere: what this Python finds, they find too."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path, "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
+
+
+def find_all() -> list[Client]:
+    """Every client, by name."""
+    return [
+        Client(file.parent.name, **tomllib.loads(file.read_text())) for file in sorted(CLIENTS.glob("*/client.toml"))
+    ]

@@ -1,0 +1,55 @@
+"""The policies that the scenarios are played with.
+
+python -m conformance.fixtures DIRECTORY    exports them there
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from pgkeras.spaces import Box, Discrete
+
+__all__ = ["export", "export_all"]
+
+ROOT = Path(__file__).parents[1]
+IMAGE_SHAPE = (1024, 2048, 4)
+
+
+def export(root: Path) -> None:
+    """Does :func:`export_all` in a process of its own, so that TensorFlow's threads and memory stay out of this one.
+
+    Raises:
+        RuntimeError: It failed; the message has what the process said.
+    """
+    command = [sys.executable, "-m", "conformance.fixtures", str(root)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    if result.returncode:
+        raise RuntimeError(f"the fixtures could not be exported: {result.stderr}")
+
+
+def export_all(root: Path) -> None:
+    """Puts the policy that ships and the fixtures into a directory of policies."""
+    shutil.copytree(ROOT / "saved_models" / "cartpole-v1" / "1", root / "cartpole-v1" / "1")
+    _export_image(root)
+
+
+def _export_image(root: Path) -> None:
+    from pgkeras.backend import keras
+    from pgkeras.export import export_policy
+    from pgkeras.policy import Policy
+
+    space = Box(np.zeros(IMAGE_SHAPE), np.full(IMAGE_SHAPE, 255.0), np.dtype(np.uint8))
+    image = keras.Input(IMAGE_SHAPE, dtype="uint8")
+    # Sees one pixel in 256 x 256: the scenario is about the message, not about the network.
+    pixels = keras.layers.Flatten()(keras.ops.cast(image[:, ::256, ::256], "float32") / 255.0)
+    network = keras.Model(image, keras.layers.Dense(4)(pixels))
+    export_policy(Policy(space, Discrete(3), network), root, "image", {"env_id": "Image-v0"})
+
+
+if __name__ == "__main__":
+    export_all(Path(sys.argv[1]))

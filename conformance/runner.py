@@ -1,0 +1,175 @@
+"""Runs a conformance program against real servers, and judges what it prints."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import queue
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformance.clients import environment
+from conformance.proxy import late
+from conformance.servers import Server, serve
+
+__all__ = ["Outcome", "Stage", "play_cartpole", "run_program", "scenarios", "stage"]
+
+HERE = Path(__file__).parent
+LATENESS_SECONDS = 1.0
+_PROGRAM_SECONDS = 240.0
+_LINE = re.compile(r"(PASS|FAIL|SKIP) ([a-z_]+)(?:: (.*))?")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scenario.
+
+    Args:
+        scenario: Its name.
+        status: PASS, FAIL or SKIP.
+        reason: Why it failed or was skipped.
+    """
+
+    scenario: str
+    status: str
+    reason: str = ""
+
+
+@dataclass
+class Stage:
+    """The servers that scenarios are played on.
+
+    Args:
+        target: HOST:PORT of the server of all fixtures.
+        flags: What a program is started with.
+        restart: Stops that server and starts it anew at the same address; calls its argument in between.
+    """
+
+    target: str
+    flags: list[str]
+    restart: Callable[[Callable[[], None]], None]
+
+
+@contextlib.contextmanager
+def stage(policies: Path, scratch: Path) -> Iterator[Stage]:
+    """Starts all servers.
+
+    Args:
+        policies: The directory that :func:`conformance.fixtures.export` has filled.
+        scratch: A directory for their logs.
+    """
+    with contextlib.ExitStack() as stack:
+        busy = stack.enter_context(serve(policies, scratch / "busy", "--max-sessions", "1"))
+        dead = stack.enter_context(_dead())
+        running = stack.enter_context(contextlib.ExitStack())
+        server = running.enter_context(serve(policies, scratch / "main"))
+        slow = stack.enter_context(late(server.target, LATENESS_SECONDS))
+        current: list[Server] = [server]
+
+        def restart(meanwhile: Callable[[], None]) -> None:
+            current[0].stop()
+            meanwhile()
+            port = server.target.rpartition(":")[2]
+            current[0] = running.enter_context(serve(policies, scratch / "main", "--port", port))
+
+        flags = ["--target", server.target, "--slow-target", slow, "--dead-target", dead, "--busy-target", busy.target]
+        yield Stage(server.target, [*flags, "--vectors", str(HERE / "vectors.json")], restart)
+
+
+@contextlib.contextmanager
+def _dead() -> Iterator[str]:
+    with socket.socket() as bound:  # but not listening: connections are refused
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def scenarios() -> list[str]:
+    """Names of all scenarios, in order."""
+    return [scenario["name"] for scenario in json.loads((HERE / "scenarios.json").read_text())]
+
+
+def run_program(command: Sequence[str], stage: Stage, directory: Path) -> list[Outcome]:
+    """Runs a conformance program to its end.
+
+    Returns:
+        One outcome for each scenario, in order. A scenario that the program did not speak of has failed; so has the
+        last one if the program did not end, or ended with another exit status than its lines call for.
+    """
+    process = subprocess.Popen(
+        [*command, *stage.flags],
+        cwd=directory,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    found: dict[str, Outcome] = {}
+    try:
+        trouble = _follow(process, stage, found)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
+    outcomes = [found.get(name, Outcome(name, "FAIL", "the program did not speak of it")) for name in scenarios()]
+    expected = int(any(outcome.status == "FAIL" for outcome in found.values()))
+    if trouble is None and process.returncode != expected:
+        trouble = f"the program ended with {process.returncode}, but its lines call for {expected}"
+    if trouble is not None:
+        outcomes.append(Outcome("program", "FAIL", trouble))
+    return outcomes
+
+
+def _follow(process: subprocess.Popen[str], stage: Stage, found: dict[str, Outcome]) -> str | None:
+    """Reads the program's lines into ``found`` until it ends; gives back what it did wrong."""
+    lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(process, lines), daemon=True).start()
+    deadline = time.monotonic() + _PROGRAM_SECONDS
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, deadline - time.monotonic()))
+        except queue.Empty:
+            return f"the program did not end within {_PROGRAM_SECONDS:g} s"
+        if line is None:
+            process.wait(30)
+            return None
+        if line.strip() == "WAIT restart":
+            stage.restart(functools.partial(print, "going", file=process.stdin, flush=True))
+            continue
+        match = _LINE.fullmatch(line.strip())
+        if match is None or match[2] in found:
+            return f"the program printed {line!r}, which is no new PASS, FAIL or SKIP"
+        found[match[2]] = Outcome(match[2], match[1], match[3] or "")
+
+
+def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) -> None:
+    assert process.stdout is not None
+    with contextlib.suppress(ValueError):  # the process was killed and its pipe closed
+        for line in process.stdout:
+            lines.put(line)
+    lines.put(None)
+
+
+def play_cartpole(command: Sequence[str], target: str, directory: Path, *options: str) -> dict[str, float]:
+    """Runs a simulator to its end and gives back its report.
+
+    Raises:
+        subprocess.SubprocessError: It failed, or did not end.
+    """
+    result = subprocess.run(
+        [*command, "--target", target, *options],
+        cwd=directory,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=_PROGRAM_SECONDS,
+    )
+    report: dict[str, float] = json.loads(result.stdout)
+    return report

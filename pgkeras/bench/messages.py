@@ -1,0 +1,108 @@
+"""Ready requests with random observations of a policy's space."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.client import PolicyInfo
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, parts
+from pgkeras.tokens import FIRST, decode
+from pgkeras.v1 import policy_pb2, service_pb2
+from pgkeras.values import first, write_value
+from pgkeras.wire import encode_tensor, write_tensor
+
+__all__ = ["act_requests", "play_requests", "random_values"]
+
+# So many different ones that no cache helps, and so few bytes that images fit memory.
+_MOST_REQUESTS = 256
+_MOST_BYTES = 64 * 2**20
+
+
+def act_requests(
+    info: PolicyInfo, ref: policy_pb2.PolicyRef, rows: int | None, generator: np.random.Generator
+) -> list[bytes]:
+    """Serialized ActRequests.
+
+    Args:
+        info: The policy.
+        ref: How requests name it.
+        rows: Observations in a request; None for a single one without a batch axis.
+        generator: Where the observations come from.
+    """
+    requests = []
+    for observation in _observations(info, rows or 1, generator):
+        request = service_pb2.ActRequest(policy=ref, spec_hash=info.spec_hash)
+        write_value(request.observation, first(observation) if rows is None else observation)
+        requests.append(request.SerializeToString())
+    return requests
+
+
+def play_requests(
+    info: PolicyInfo, ref: policy_pb2.PolicyRef, rows: int, generator: np.random.Generator
+) -> tuple[bytes, list[bytes]]:
+    """The first PlayRequest of a session, and those that may follow it in any order, serialized.
+
+    Args:
+        info: The policy.
+        ref: How the first request names it.
+        rows: The number of environments.
+        generator: Where observations and rewards come from.
+    """
+    going_on = encode_tensor(np.zeros(rows, np.bool_))
+    opening = service_pb2.PlayRequest(policy=ref, spec_hash=info.spec_hash)
+    later = []
+    for observation in _observations(info, rows, generator):
+        request = service_pb2.PlayRequest(terminated=going_on, truncated=going_on)
+        write_value(request.observation, observation)
+        write_tensor(request.reward, generator.normal(size=rows).astype(np.float32))
+        later.append(request.SerializeToString())
+        if not opening.HasField("observation"):
+            opening.observation.CopyFrom(request.observation)
+    return opening.SerializeToString(), later
+
+
+def random_values(space: Space, rows: int, generator: np.random.Generator) -> Any:
+    """Random values of a space, as :func:`pgkeras.values.cast` gives a batch of them.
+
+    Numbers are uniform where they are bounded on both sides, a half-normal beyond a single bound, else standard normal.
+    Texts are of the policy's own tokens.
+    """
+    if isinstance(space, Dict | Tuple):
+        return {key: random_values(part, rows, generator) for key, part in parts(space).items()}
+    if isinstance(space, Text):
+        numbers = generator.integers(FIRST, FIRST + len(space.vocabulary), (rows, space.max_tokens))
+        return [text[: space.max_length] for text in decode(space, numbers)]
+    return _random_arrays(space, rows, generator)
+
+
+def _random_arrays(space: ArraySpace, rows: int, generator: np.random.Generator) -> NDArray[Any]:
+    shape = (rows, *space.shape)
+    if isinstance(space, MultiBinary):
+        return generator.integers(0, 2, shape).astype(space.dtype)
+    if not isinstance(space, Box):
+        count = space.n if isinstance(space, Discrete) else space.nvec
+        return generator.integers(space.start, space.start + count, shape).astype(space.dtype)
+    low, high = space.low, space.high
+    if space.dtype.kind in "iu":
+        return generator.integers(low.astype(space.dtype), high.astype(space.dtype), shape, space.dtype, endpoint=True)
+    has_low, has_high = np.isfinite(low), np.isfinite(high)
+    normal = generator.standard_normal(shape)
+    values = np.where(has_low, np.where(has_low, low, 0) + np.abs(normal), normal)
+    values = np.where(has_high & ~has_low, np.where(has_high, high, 0) - np.abs(normal), values)
+    both = has_low & has_high
+    share = generator.random(shape)
+    # In two halves, since the distance of two huge bounds may be infinite.
+    between = np.where(both, low, 0) * (1 - share) + np.where(both, high, 0) * share
+    values = np.where(both, between, values).astype(space.dtype)
+    return np.asarray(np.clip(values, low.astype(space.dtype), high.astype(space.dtype)), space.dtype)
+
+
+def _observations(info: PolicyInfo, rows: int, generator: np.random.Generator) -> list[Any]:
+    space, layout = info.spec.observation_space, info.spec.layout
+    one = random_values(space, rows, generator)
+    count = max(1, min(_MOST_REQUESTS, _MOST_BYTES // (rows * math.prod(layout.shape) * layout.dtype.itemsize)))
+    return [one, *(random_values(space, rows, generator) for _ in range(count - 1))]

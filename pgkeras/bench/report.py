@@ -1,0 +1,165 @@
+"""Report: how a server answered a load."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.client import PolicyInfo
+
+if TYPE_CHECKING:
+    from pgkeras.bench.load import Load
+    from pgkeras.bench.loops import Record
+
+__all__ = ["QUANTILES", "Report", "quantiles"]
+
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+
+# Beyond this share of a core, a closed loop measures its generator. It is one thread of Python.
+_BUSY = 0.9
+# An open loop keeps up while the lateness of one call in a hundred is below this, or small beside the latency.
+_LAG_SECONDS = 0.001
+_LAG_SHARE = 0.1
+
+
+def quantiles(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
+    """The smallest measured value that the given share of all values does not exceed, by :data:`QUANTILES`.
+
+    Taken from all values, without interpolation; empty when there is none.
+    """
+    if not len(seconds):
+        return {}
+    found = np.quantile(seconds, list(QUANTILES.values()), method="inverted_cdf")
+    return dict(zip(QUANTILES, map(float, found), strict=True))
+
+
+@dataclass(frozen=True)
+class Report:
+    """How a server answered a load.
+
+    Args:
+        load: What was asked.
+        policy: Name of the policy.
+        version: Its version when the run began.
+        engine: What computes it.
+        seconds: From the first call that counts to the last answer.
+        latencies: Seconds of every call that was answered with OK, ascending: from when it was sent in a closed loop,
+            from when it was due in an open one.
+        codes: Number of calls by the name of their status code.
+        lags: Quantiles of how late the generator was, in seconds.
+        busy: Share of a core that the generator's own thread took.
+    """
+
+    load: Load
+    policy: str
+    version: int
+    engine: str
+    seconds: float
+    latencies: NDArray[np.float64]
+    codes: dict[str, int]
+    lags: dict[str, float]
+    busy: float
+
+    @classmethod
+    def of(cls, load: Load, info: PolicyInfo, record: Record, seconds: float, busy: float) -> Report:
+        """What a record comes to."""
+        return cls(
+            load=load,
+            policy=info.name,
+            version=info.version,
+            engine=info.engine,
+            seconds=seconds,
+            latencies=np.sort(_array(record.latencies["OK"])),
+            codes={code: len(values) for code, values in record.latencies.items()},
+            lags=quantiles(_array(record.lags)),
+            busy=busy,
+        )
+
+    @property
+    def calls(self) -> int:
+        """All calls, whatever their outcome."""
+        return sum(self.codes.values())
+
+    @property
+    def answered_per_second(self) -> float:
+        """Calls that were answered with OK, a second."""
+        return len(self.latencies) / self.seconds
+
+    @property
+    def kept_up(self) -> bool:
+        """Whether the figures are the server's rather than the generator's."""
+        if not self.load.is_open:
+            return self.busy < _BUSY
+        latency = quantiles(self.latencies).get("p99", 0.0)
+        return self.lags.get("p99", 0.0) <= max(_LAG_SECONDS, _LAG_SHARE * latency)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the single latencies, as JSON values; times in milliseconds."""
+        load = self.load
+        return {
+            "target": load.target,
+            "policy": self.policy,
+            "version": self.version,
+            "engine": self.engine,
+            "rpc": load.rpc,
+            "loop": "open" if load.is_open else "closed",
+            "rate": load.rate,
+            "arrivals": load.arrivals if load.is_open else None,
+            "concurrency": None if load.is_open and load.rpc == "act" else load.lanes,
+            "connections": load.connections,
+            "batch": load.batch,
+            "seconds": self.seconds,
+            "calls": self.calls,
+            "codes": self.codes,
+            "answered_per_second": self.answered_per_second,
+            "observations_per_second": self.answered_per_second * max(1, load.batch),
+            "latency_from": "the moment when the call was due" if load.is_open else "sending",
+            "latency_ms": {name: value * 1e3 for name, value in quantiles(self.latencies).items()},
+            "generator": {
+                "kept_up": self.kept_up,
+                "busy": self.busy,
+                "lag_ms": {name: value * 1e3 for name, value in self.lags.items()},
+            },
+        }
+
+    def __str__(self) -> str:
+        load = self.load
+        what = f"{load.rpc}, {load.batch} observations a call" if load.batch else f"{load.rpc}, single observations"
+        if load.is_open:
+            how = f"open loop, {load.rate:,g} a second, {load.arrivals} arrivals"
+            how += f", {load.lanes} sessions" if load.rpc == "play" else ""
+        else:
+            how = f"closed loop, {load.lanes} {'sessions' if load.rpc == 'play' else 'in flight'}"
+        connections = f"{load.connections} connection{'s' if load.connections > 1 else ''}"
+        codes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items() if count) or "none"
+        rate = self.answered_per_second
+        latency = "  ".join(f"{name} {value * 1e3:,.2f}" for name, value in quantiles(self.latencies).items())
+        since = "from when a call was due" if load.is_open else "from sending"
+        lines = [
+            f"{self.policy} version {self.version} ({self.engine}) at {load.target}",
+            f"  load      {what}; {how}; {connections}",
+            f"  calls     {codes} in {self.seconds:,.1f} s",
+            f"  answered  {rate:,.1f} calls/s, {rate * max(1, load.batch):,.1f} observations/s",
+            f"  latency   {latency or 'none'}  ms, {since}",
+        ]
+        return "\n".join(lines + [f"  note      {self._complaint()}"] * (not self.kept_up))
+
+    def _complaint(self) -> str:
+        if not self.load.is_open:
+            return (
+                f"the generator was busy for {self.busy:.0%} of the time: the server may be faster than this; "
+                "run several of these commands at once"
+            )
+        return (
+            f"the generator could not keep up: one call in a hundred was {self.lags['p99'] * 1e3:,.1f} ms late, which "
+            "is in the latencies; ask for a lower rate, or run several of these commands at once"
+        )
+
+
+def _array(values: array[float]) -> NDArray[np.float64]:
+    return np.frombuffer(values, np.float64) if values else np.empty(0)

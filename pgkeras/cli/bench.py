@@ -1,0 +1,65 @@
+"""``pgkeras bench``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgkeras import bench
+from pgkeras.bench.plot import check_plotting, plot_latencies
+from pgkeras.cli.connection import connection_options
+
+__all__ = ["command"]
+
+
+def _option(setting: dataclasses.Field[Any], hint: Any) -> Callable[[Any], Any]:
+    kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
+    choices = setting.metadata["choices"]
+    return click.option(
+        "--" + setting.name.replace("_", "-"),
+        type=click.Choice(choices) if choices else kind,
+        default=setting.default,
+        show_default=setting.default not in (None, ""),
+        help=setting.metadata["help"],
+    )
+
+
+@click.command()
+@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
+@connection_options
+def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **options: Any) -> None:
+    """Measure how fast a policy server answers, with random observations of the policy's space.
+
+    With --rate, calls are sent on schedule, and a latency counts from the moment when its call was due: that is what
+    callers see who do not wait for each other. Without it, every call waits for the one before: that finds the highest
+    rate, at the latency of that rate.
+
+    \b
+    Examples:
+      pgkeras bench --target 127.0.0.1:50051 --concurrency 64
+      pgkeras bench --target 127.0.0.1:50051 --rate 500 --plot latency.png
+      pgkeras bench --target 127.0.0.1:50051 --rpc play --batch 16 --concurrency 32
+    """
+    load = bench.Load(**options)
+    if plot is not None:
+        check_plotting()
+    report = bench.run(load, **connection)
+    click.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
+    if plot is not None:
+        plot_latencies(plot, report)
+        click.echo(f"Wrote {plot}", err=as_json)
+
+
+_hints = typing.get_type_hints(bench.Load)
+for _setting in dataclasses.fields(bench.Load)[1:]:
+    command = _option(_setting, _hints[_setting.name])(command)
+command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+command = click.option(
+    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the latencies into this PNG file."
+)(command)

@@ -1,0 +1,83 @@
+"""Files that a reader sees whole or not at all, and logs of whole lines."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from pgkeras.errors import RunError
+
+__all__ = ["Lines", "replacing", "write_whole"]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file so that it appears whole or not at all.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    with replacing(path) as scratch:
+        scratch.write(text.encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[Any]]:
+    """A scratch file, open for writing, that takes the place of ``path`` when the body succeeds.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    name: Path | None = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as scratch:
+            name = Path(scratch.name)
+            yield scratch
+            scratch.flush()
+            os.fsync(scratch.fileno())
+        name.chmod(0o644)
+        name.replace(path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}") from error
+    finally:
+        if name is not None:
+            name.unlink(missing_ok=True)
+
+
+class Lines:
+    """A text file that grows by whole lines; opened when the first is written.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: IO[bytes] | None = None
+
+    def append(self, line: str) -> None:
+        """Writes one line, which must not have an end of line in it.
+
+        Raises:
+            RunError: It cannot be written; then nothing of it is left.
+        """
+        data = f"{line}\n".encode()
+        try:
+            if self._file is None:
+                self._file = self.path.open("ab", buffering=0)
+            # One call of the system: whoever reads beside us, or after a kill, finds the line or does not.
+            written = self._file.write(data)
+            if written != len(data):
+                self._file.truncate(self._file.tell() - written)
+                raise OSError(f"the disk took {written} of {len(data)} bytes")
+        except OSError as error:
+            raise RunError(f"cannot write {self.path}: {error}") from error
+
+    def close(self) -> None:
+        """Closes the file, if it was opened."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,63 @@
+"""Limits: what the server lets in, as gRPC enforces it and as GetPolicy publishes it."""
+
+from __future__ import annotations
+
+from google.protobuf import duration_pb2
+
+from pgkeras.v1 import service_pb2
+from pgkeras_serving.config import ServerConfig
+
+__all__ = ["limits", "transport_options"]
+
+# How long a client may take over connecting. gRPC's own patience, of two minutes, is a slow attacker's.
+_HANDSHAKE_MS = 20_000
+_KEEPALIVE_TIMEOUT_MS = 20_000
+
+
+def limits(config: ServerConfig) -> service_pb2.Limits:
+    """The limits as GetPolicy answers them.
+
+    Args:
+        config: The settings that hold for the policy.
+    """
+    return service_pb2.Limits(
+        max_batch_size=config.max_batch_size,
+        max_receive_message_bytes=config.max_message_bytes,
+        max_send_message_bytes=config.max_message_bytes,
+        max_queued=config.max_queued,
+        max_queue_time=_duration(config.max_queue_seconds),
+        max_sessions=config.max_sessions,
+        session_idle_time=_duration(config.session_idle_seconds),
+        max_streams_per_connection=config.max_streams,
+        max_header_bytes=config.max_header_bytes,
+        min_ping_interval=_duration(config.min_ping_seconds),
+    )
+
+
+def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """The limits as gRPC's channel arguments."""
+    return [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        # Between the two limits gRPC refuses at random, the more probably the larger the metadata.
+        ("grpc.max_metadata_size", config.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_header_bytes),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_concurrent_streams", config.max_streams),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", _milliseconds(config.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(config.min_ping_seconds)),
+    ]
+
+
+def _duration(seconds: float) -> duration_pb2.Duration:
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(seconds * 1e9))
+    return duration
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), 2**31 - 1)

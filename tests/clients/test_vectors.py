@@ -1,0 +1,124 @@
+"""The vectors: that they are up to date, and that the Python client reads them as it should."""
+
+from __future__ import annotations
+
+import base64
+import json
+from types import SimpleNamespace
+
+import grpc
+import numpy as np
+import pytest
+from google.rpc import status_pb2
+
+from conformance import vectors
+from pgkeras import errors
+from pgkeras.connection import Endpoint
+from pgkeras.exchange import translate
+from pgkeras.status import DETAILS_KEY
+from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
+from pgkeras.wire import decode_distribution, decode_space, decode_tensor, encode_space, encode_tensor
+
+VECTORS = json.loads(vectors.FILE.read_text(encoding="utf-8"))
+KINDS = {
+    "invalid_request": errors.InvalidRequestError,
+    "policy_not_found": errors.PolicyNotFoundError,
+    "spec_mismatch": errors.SpecMismatchError,
+    "server_busy": errors.ServerBusyError,
+    "deadline_exceeded": errors.DeadlineExceededError,
+    "server_unavailable": errors.ServerUnavailableError,
+    "unauthenticated": errors.UnauthenticatedError,
+    "server_failed": errors.ServerFailedError,
+}
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def cases(section):
+    return pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS[section]])
+
+
+def read(kind, vector):
+    return kind.FromString(base64.b64decode(vector["message"]))
+
+
+def array(vector):
+    convert = int if vector["dtype"] == "int64" else (lambda value: value)
+    values = [
+        float(value) if isinstance(value, str) and convert is not int else convert(value) for value in vector["values"]
+    ]
+    return np.array(values, vector["dtype"]).reshape(vector["shape"])
+
+
+def test_they_are_what_their_generator_writes():
+    assert vectors.same(VECTORS, json.loads(vectors.text(vectors.generate()))), "run python -m conformance.vectors"
+
+
+def test_a_change_of_any_vector_is_noticed():
+    for section in ("tensors", "errors", "calls", "sessions"):
+        changed = json.loads(json.dumps(VECTORS))
+        changed[section].pop()
+        assert not vectors.same(VECTORS, changed)
+    changed = json.loads(json.dumps(VECTORS))
+    changed["calls"][0]["log_prob"] += 1e-3
+    assert not vectors.same(VECTORS, changed)
+
+
+@cases("tensors")
+def test_tensors(vector):
+    decoded = decode_tensor(read(tensors_pb2.Tensor, vector), "tensor")
+    assert (decoded.dtype.name, list(decoded.shape)) == (vector["dtype"], vector["shape"])
+    assert np.array_equal(decoded, array(vector), equal_nan=vector["dtype"].startswith("float"))
+    encoded = encode_tensor(decoded.copy())
+    assert encoded == read(tensors_pb2.Tensor, vector)
+    assert encoded.data == base64.b64decode(vector["data"])
+
+
+@cases("bad_tensors")
+def test_bad_tensors(vector):
+    with pytest.raises(errors.InvalidRequestError) as caught:
+        decode_tensor(read(tensors_pb2.Tensor, vector), "tensor")
+    assert caught.value.field == vector["field"]
+
+
+@cases("spaces")
+def test_spaces(vector):
+    message = read(spaces_pb2.Space, vector)
+    assert message.WhichOneof("kind") == vector["kind"]
+    if vector["kind"] in ("box", "discrete"):
+        space = decode_space(message)
+        assert (space.dtype.name, list(space.shape)) == (vector["dtype"], vector["shape"])
+        assert encode_space(space) == message
+
+
+@cases("distributions")
+def test_distributions(vector):
+    message = read(policy_pb2.Distribution, vector)
+    assert message.WhichOneof("kind") == vector["kind"]
+    for name, parameter in vector["parameters"].items():
+        decoded = decode_tensor(getattr(getattr(message, vector["kind"]), name), name)
+        assert np.array_equal(decoded, array(parameter))
+    if vector["kind"] in ("categorical", "diagonal_gaussian"):
+        parameters = decode_distribution(message)
+        assert parameters.keys() == vector["parameters"].keys()
+
+
+@cases("errors")
+def test_errors(vector):
+    trailers = () if vector["status"] is None else ((DETAILS_KEY, base64.b64decode(vector["status"])),)
+    failed = SimpleNamespace(
+        code=lambda: CODES[vector["code"]], details=lambda: vector["message"], trailing_metadata=lambda: trailers
+    )
+    error = translate(failed, Endpoint("127.0.0.1:1"), 10.0)
+    expected = vector["expected"]
+    assert type(error) is KINDS[expected["error"]]
+    for name in ("field", "expected", "got"):
+        if name in expected:
+            assert getattr(error, name) == expected[name]
+    if "retry_after_seconds" in expected:
+        assert error.retry_after == expected["retry_after_seconds"]
+    assert expected.get("message", "") in str(error)
+
+
+def test_every_kind_of_error_has_a_vector():
+    assert {vector["expected"]["error"] for vector in VECTORS["errors"]} == KINDS.keys()
+    assert status_pb2.Status.FromString(base64.b64decode(VECTORS["errors"][0]["status"])).details

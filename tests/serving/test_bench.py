@@ -1,0 +1,212 @@
+"""The load generator: what it sends, what it counts, and from when."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pgkeras import bench
+from pgkeras.bench import loops
+from pgkeras.bench.messages import random_values
+from pgkeras.bench.report import QUANTILES, quantiles
+from pgkeras.client import PolicyClient, Tls
+from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from tests.serving.certificates import Authority
+from tests.serving.conftest import run_cli, running, wait_until
+
+SPACES = [
+    Box(np.array([-1.0, 2.0]), np.array([1.0, 2.0]), np.dtype(np.float32)),
+    Box(np.array([-np.inf, 0.0, -np.inf]), np.array([np.inf, np.inf, -3.0]), np.dtype(np.float64)),
+    Box(np.full((2, 2), -1.7e308), np.full((2, 2), 1.7e308), np.dtype(np.float64)),
+    Box(np.zeros((8, 8, 3)), np.full((8, 8, 3), 255.0), np.dtype(np.uint8)),
+    Box(np.full(3, -5.0), np.full(3, 5.0), np.dtype(np.int16)),
+    Discrete(4, start=-2),
+    MultiDiscrete(np.array([2, 5]), np.array([0, -1]), np.dtype(np.int64)),
+    MultiBinary((2, 3)),
+]
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_random_observations_lie_in_the_space_and_reach_its_ends(space):
+    values = random_values(space, 2000, np.random.default_rng(0))
+    batch, _ = space.batched(values)
+    assert batch.shape == (2000, *space.shape)
+    if not isinstance(space, Box):
+        ends = {"Discrete": (-2, 1), "MultiDiscrete": ([0, -1], [1, 3]), "MultiBinary": (False, True)}
+        low, high = ends[type(space).__name__]
+        assert (values.min(axis=0) == low).all()
+        assert (values.max(axis=0) == high).all()
+        return
+    assert (values >= space.low).all()
+    assert (values <= space.high).all()
+    if space.dtype.kind in "iu":
+        assert (values.min(), values.max()) == (space.low.min(), space.high.max())
+    elif np.isfinite(space.low).all() and np.isfinite(space.high).all():
+        middle, width = space.low / 2 + space.high / 2, space.high / 2 - space.low / 2
+        uniform = np.divide(values - middle, width, where=width > 0, out=np.zeros_like(values, np.float64))
+        wide = uniform.reshape(2000, -1)[:, (width > 0).ravel()]
+        assert wide.var(axis=0) == pytest.approx(1 / 3, rel=0.1), "of a uniform distribution on [-1, 1]"
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 1000, 1001])
+def test_quantiles_are_the_smallest_values_that_enough_others_do_not_exceed(count):
+    values = np.random.default_rng(count).exponential(size=count)
+    for name, found in quantiles(values).items():
+        enough = [v for v in values if np.sum(values <= v) >= QUANTILES[name] * count - 1e-9]
+        assert found == min(enough)
+    assert quantiles([]) == {}
+
+
+@pytest.mark.parametrize("is_poisson", [True, False])
+def test_a_schedule_has_its_rate_and_its_gaps(is_poisson):
+    window = loops.Window(100.0, 101.0, 140.0)
+    due = np.array(list(loops.schedule(250.0, is_poisson, window, np.random.default_rng(3))))
+    gaps = np.diff(due)
+    assert 100.0 <= due[0] < due[-1] < 140.0
+    assert len(due) == pytest.approx(10_000, abs=400 if is_poisson else 1)
+    assert gaps.std() == pytest.approx(1 / 250 if is_poisson else 0.0, abs=2e-4)
+
+
+@pytest.mark.parametrize("policy", ["discrete", "gaussian"])
+@pytest.mark.parametrize("rpc", ["act", "play"])
+@pytest.mark.parametrize("rate", [None, 200.0])
+def test_every_call_is_right_and_is_counted(server, policy, rpc, rate):
+    load = bench.Load(
+        server.target, policy, rpc=rpc, rate=rate, batch=3, connections=2, duration=0.5, warmup=0.1,
+        concurrency=4 if rate is None or rpc == "play" else None,
+    )  # fmt: skip
+    report = bench.run(load)
+    assert list(report.codes) == ["OK"]
+    assert report.calls == len(report.latencies) > 10
+    assert (np.diff(report.latencies) >= 0).all()
+    assert report.policy == policy
+    if rate is not None:
+        assert report.calls == pytest.approx(100, abs=50), "Poisson with mean 100"
+    as_json = report.to_json()
+    assert as_json["loop"] == ("closed" if rate is None else "open")
+    assert as_json["observations_per_second"] == pytest.approx(3 * report.calls / report.seconds)
+    assert json.loads(json.dumps(as_json)) == as_json
+
+
+def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
+    shares = {}
+    for name, options in (
+        ("closed", {"concurrency": 2}),
+        ("open", {"rate": 200.0}),
+        ("open play", {"rate": 200.0, "rpc": "play", "concurrency": 2}),
+    ):
+        with running(policies, tmp_path) as server:
+            load = bench.Load(server.target, "discrete", duration=2.5, warmup=0.2, **options)
+            stall = threading.Thread(target=_stall, args=(server.process.pid,))
+            stall.start()
+            report = bench.run(load)
+            stall.join()
+        assert list(report.codes) == ["OK"]
+        shares[name] = np.mean(report.latencies > 0.5)
+        assert report.latencies[-1] > 0.9, "the server stood still for a second"
+    # A second of two and a half, of which the first half waits for more than half a second.
+    assert shares["open"] > 0.1
+    assert shares["open play"] > 0.1, "messages that a session could not send were due all the same"
+    assert shares["closed"] < min(shares["open"], shares["open play"]) / 3, "it makes no calls while it waits"
+
+
+def _stall(pid):
+    def ticks():
+        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
+
+    before = ticks()
+    wait_until(lambda: ticks() > before + 3)  # the load has begun
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(1.0)
+    os.kill(pid, signal.SIGCONT)
+
+
+def test_failures_are_counted_by_code_and_sessions_are_opened_again(policies, tmp_path):
+    with running(policies, tmp_path, "--max-sessions", "2") as server:
+        report = bench.run(bench.Load(server.target, "discrete", rpc="play", concurrency=3, duration=1.0, warmup=0.0))
+        assert {"OK", "RESOURCE_EXHAUSTED"} <= set(report.codes) <= {"OK", "RESOURCE_EXHAUSTED", "UNKNOWN"}
+        assert len(report.latencies) == report.codes["OK"]
+        kill = threading.Timer(1.5, server.process.kill)
+        kill.start()
+        report = bench.run(bench.Load(server.target, "discrete", duration=3.0, warmup=0.0))
+        kill.join()
+        assert report.codes["UNAVAILABLE"] > 0
+
+
+def test_a_generator_that_cannot_keep_up_says_so(server):
+    report = bench.run(bench.Load(server.target, "discrete", rate=50_000.0, duration=0.1, warmup=0.0, timeout=60.0))
+    assert not report.kept_up
+    assert "could not keep up" in str(report)
+    assert report.to_json()["generator"]["lag_ms"]["p99"] > 1.0
+    assert report.latencies[-1] > report.lags["p50"], "what was sent late was due all the same"
+
+
+def test_the_command_prints_json_and_draws(server, tmp_path):
+    plot = tmp_path / "latency.png"
+    options = ("--target", server.target, "--policy", "discrete", "--duration", "0.3", "--warmup", "0")
+    finished = run_cli("bench", *options, "--json", "--plot", str(plot))
+    assert finished.returncode == 0, finished.stderr
+    report = json.loads(finished.stdout)
+    assert list(report["latency_ms"]) == ["p50", "p90", "p99", "p99.9", "max"]
+    assert sorted(report["latency_ms"].values()) == list(report["latency_ms"].values())
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    text = run_cli("bench", *options, "--rpc", "play", "--rate", "50")
+    assert text.returncode == 0, text.stderr
+    assert "open loop, 50 a second, poisson arrivals, 8 sessions" in text.stdout
+
+
+def test_what_cannot_be_measured_is_refused(server):
+    with PolicyClient(server.target) as client:
+        target = client.target
+    for options, message in (
+        ({"rate": 0.0}, "rate: expected a finite number above 0"),
+        ({"rate": float("nan")}, "rate: expected"),
+        ({"concurrency": 0}, "concurrency: expected"),
+        ({"duration": float("inf")}, "duration: expected"),
+        ({"rate": 1.0, "concurrency": 2}, "rate and concurrency: give one of them"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            bench.Load(target, **options)
+    with pytest.raises(PolicyNotFoundError):
+        bench.run(bench.Load(target, "nobody"))
+    with pytest.raises(ServerUnavailableError):
+        bench.run(bench.Load("127.0.0.1:1", timeout=5.0))
+    finished = run_cli("bench", "--target", target, "--policy", "discrete", "--rate", "-1")
+    assert finished.returncode == 1
+    assert "Error: rate: expected a finite number above 0" in finished.stderr
+
+
+def test_it_calls_a_server_that_demands_tls_and_a_token(policies, tmp_path):
+    authority, tokens = Authority(tmp_path), tmp_path / "tokens"
+    certificate, key = authority.issue("server")
+    token = run_cli("token", "bench", "--file", str(tokens)).stdout.strip()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(tokens))
+    with running(policies, tmp_path, *options) as server:
+        for rpc in ("act", "play"):
+            load = bench.Load(server.target, "discrete", rpc=rpc, duration=0.3, warmup=0.0)
+            report = bench.run(load, tls=Tls(ca=authority.file), token=token)
+            assert list(report.codes) == ["OK"]
+            assert report.calls > 0
+        with pytest.raises(UnauthenticatedError):
+            bench.run(load, tls=Tls(ca=authority.file))
+
+
+def test_it_is_light_and_names_the_extra_that_it_misses(server):
+    block = "import sys\nfor name in ('tensorflow', 'keras', 'gymnasium', 'ai_edge_litert', 'matplotlib'): "
+    block += "sys.modules[name] = None\n"
+    arguments = ["pgkeras", "bench", "--target", server.target, "--policy", "discrete", "--duration", "0.2"]
+    for options, status in ((["--warmup", "0"], 0), (["--plot", "x.png"], 1)):
+        code = f"{block}sys.argv = {arguments + options!r}\nfrom pgkeras.cli import main\nmain()"
+        finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        assert finished.returncode == status, finished.stderr
+    assert 'pip install "pgkeras[plot]"' in finished.stderr
