@@ -13,6 +13,7 @@ from typing import Any
 from pgkeras.errors import ConfigError
 from pgkeras.settings import check_fields, check_keys, nearest, parse
 from pgkeras.settings import setting as _setting
+from pgkeras.spec import DistributionKind
 
 __all__ = ["Config", "assignments", "preset_for", "preset_names", "read_preset", "resolve"]
 
@@ -79,8 +80,13 @@ class Config:
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
+    distribution: str = _setting(
+        "auto",
+        "Family of the action distribution; auto takes the one for the action space, of a Box diagonal_gaussian.",
+        choices=("auto", *(kind.value for kind in DistributionKind)),
+    )
     initial_log_std: float = _setting(
-        0.0, "Initial log standard deviation of continuous actions.", minimum=-20, maximum=5
+        0.0, "Initial log standard deviation of Gaussian actions.", minimum=-20, maximum=5
     )
     act_engine: str = _setting(
         "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")

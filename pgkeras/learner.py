@@ -61,6 +61,7 @@ class Learner:
             network,
             hidden=config.hidden,
             activation=config.activation,
+            distribution=config.distribution,
             initial_log_std=config.initial_log_std,
             normalize=config.normalize_observations,
             seed=seed,

@@ -31,6 +31,7 @@ class Policy:
             distribution's parameters is added. By default an MLP of ``hidden`` layers.
         hidden: Width of each layer of the default network.
         activation: Activation of the default network.
+        distribution: Family of the action distribution, or "auto"; see :func:`distributions.for_action_space`.
         initial_log_std: Initial log standard deviation of continuous actions.
         normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
@@ -48,11 +49,12 @@ class Policy:
         *,
         hidden: Sequence[int] = (64, 64),
         activation: str = "tanh",
+        distribution: str = distributions.AUTO,
         initial_log_std: float = 0.0,
         normalize: bool = False,
         seed: int = 0,
     ) -> None:
-        self.distribution = distributions.for_action_space(action_space)
+        self.distribution = distributions.for_action_space(action_space, distribution)
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind)
         body = network or networks.for_observation_space(observation_space, hidden, activation, seed)
         self.normalization = networks.ObservationNormalization(name="normalization") if normalize else None
