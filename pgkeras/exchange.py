@@ -50,7 +50,7 @@ class Actions:
             clipping. None if not asked for, like the others below.
         entropy: float32 ``[B]``, in nats.
         greedy_action: What mode "greedy" would have done; like ``action``.
-        distribution: Its parameters: ``probabilities`` ``[B, n]``, or ``mean`` and ``stddev``; empty if not asked for.
+        distribution: Its parameters, by the names in :attr:`DistributionKind.parameters`; empty if not asked for.
         policy: Name of the policy that answered.
         version: Its version.
     """

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import tf
 from pgkeras.distributions.gaussian import inner_bounds
-from pgkeras.distributions.stable import harmonic, log1mexp, softplus
+from pgkeras.distributions.stable import harmonic, log1mexp, minus_log1m, softplus
 from pgkeras.spaces import Box
 from pgkeras.spec import DistributionKind
 
@@ -57,7 +57,7 @@ class Kumaraswamy:
         noise.shape.assert_has_rank(2)
         alpha, beta = self._split(parameters)
         u = tf.clip_by_value(noise, _LEAST_NOISE, 1.0 - _LEAST_NOISE)
-        return _logit(-log1mexp(-tf.math.log(1.0 - u) / (1.0 + beta)) / (1.0 + alpha))
+        return _logit(-log1mexp(minus_log1m(u) / (1.0 + beta)) / (1.0 + alpha))
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
         """The logit of the densest x: ``((a - 1) / (a b - 1))^(1/a)``."""

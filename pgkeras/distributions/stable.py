@@ -12,7 +12,7 @@ import numpy as np
 
 from pgkeras.backend import tf
 
-__all__ = ["harmonic", "log1mexp", "log_sigmoid", "softplus"]
+__all__ = ["harmonic", "log1mexp", "log_sigmoid", "minus_log1m", "softplus"]
 
 _SERIES_TERMS = 8
 
@@ -37,6 +37,11 @@ def log1mexp(t: tf.Tensor) -> tf.Tensor:
     h = tf.tanh(0.5 * t)
     z = tf.exp(-t)
     return tf.where(t < math.log(2), tf.math.log(2.0 * h / (1.0 + h)), -2.0 * _atanh(z / (2.0 - z)))
+
+
+def minus_log1m(u: tf.Tensor) -> tf.Tensor:
+    """``-ln(1 - u)`` for u in [0, 1), of which small ones keep their digits."""
+    return tf.where(u < 0.5, 2.0 * _atanh(u / (2.0 - u)), -tf.math.log(1.0 - u))
 
 
 def harmonic(x: tf.Tensor) -> tf.Tensor:
