@@ -12,7 +12,9 @@ import pgkeras
 from pgkeras import bundle, engines, environments, evaluation, noise
 from pgkeras.cli.info import command as info
 from pgkeras.cli.train import command as train
+from pgkeras.config import resolve
 from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.training import Training
 
 HEADS = [
     ("Choice", "categorical"),
@@ -31,13 +33,12 @@ HEADS = [
 @pytest.mark.parametrize(("name", "family"), HEADS)
 def test_it_learns_is_exported_and_plays(name: str, family: str, tmp_path: Path) -> None:
     env_id = f"tests.learner.bandits:{name}-v0"
-    returns: list[float] = []
-    training = pgkeras.train(
-        env_id, seed=0, steps=30_000, envs=16, episodes=32, gamma=0.0, learning_rate=0.02, hidden=(16,),
-        distribution=family, stop_return=1e6, on_epoch=lambda metrics: returns.append(metrics.return_mean),
-    )  # fmt: skip
+    settings = {"envs": 16, "episodes": 32, "gamma": 0.0, "learning_rate": 0.02, "hidden": (16,), "stop_return": 1e6}
+    training = Training(resolve(env_id, overrides={"steps": 20_000, "distribution": family, **settings}))
+    first, *_ = training
+    training.finish()
     # Ten pulls of at most 1 each. Whoever cannot tell the targets apart gets at most 7.5 (5 of the choices).
-    assert training.mean_return_100 > 8.5 > returns[0] + 1
+    assert training.mean_return_100 > 8.5 > first.return_mean + 1
     # Export compares its three forms; evaluation plays LiteRT's in the environment, which checks what it is given.
     exported = training.export(tmp_path)
     found = bundle.open_bundle(exported.path)

@@ -12,19 +12,17 @@ import pytest
 from pgkeras import bundle, noise
 from pgkeras.client import PolicyClient
 from pgkeras.engines import load
-from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Space
+from pgkeras.spaces import Box, MultiBinary, MultiDiscrete, Space
 from tests.serving.conftest import OBSERVATIONS, running
 
 FLOAT64 = np.dtype(np.float64)
 BOX = Box(np.array([[-1.0, 0.1], [-200.0, 2.0]]), np.array([[1.0, 0.7], [100.0, 3.0]]), FLOAT64)
 HALF = Box(np.array([-1.0, 0.1, -np.inf, -np.inf]), np.array([1.0, np.inf, -0.3, np.inf]), FLOAT64)
 HEADS: dict[str, tuple[Space, str]] = {
-    "categorical": (Discrete(3, start=-1, dtype=np.dtype(np.int32)), "categorical"),
     "levers": (MultiDiscrete(np.array([2, 4, 3]), np.array([0, -1, 5])), "multi_categorical"),
     "switches": (MultiBinary((2, 2)), "multi_bernoulli"),
     "clipped": (HALF, "diagonal_gaussian"),
     "squashed": (HALF, "squashed_gaussian"),
-    "squashed-box": (BOX, "squashed_gaussian"),
     "kumaraswamy": (BOX, "kumaraswamy"),
 }
 OUTPUTS = ("log_prob", "entropy", "distribution", "greedy_action")
