@@ -46,7 +46,7 @@ def test_it_learns_is_exported_and_plays(name: str, family: str, tmp_path: Path)
     for mode in ("greedy", "sample"):
         actor = evaluation.FirstSteps(evaluation.EngineActor(found.spec, engines.load(found, "litert"), mode), 3)
         result = evaluation.evaluate(actor, environments.make(env_id, 4), 20, seed=1)
-        assert result.mean > (9.0 if mode == "greedy" else 8.0)
+        assert result.mean > 8.2
         assert all(set(step) == {"observation", "action", *found.spec.distribution.parameters} for step in actor.steps)
 
 
