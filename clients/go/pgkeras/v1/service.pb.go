@@ -10,6 +10,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	anypb "google.golang.org/protobuf/types/known/anypb"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -771,8 +772,22 @@ type Limits struct {
 	MaxReceiveMessageBytes int64 `protobuf:"varint,2,opt,name=max_receive_message_bytes,json=maxReceiveMessageBytes,proto3" json:"max_receive_message_bytes,omitempty"`
 	// Largest message sent, in bytes.
 	MaxSendMessageBytes int64 `protobuf:"varint,3,opt,name=max_send_message_bytes,json=maxSendMessageBytes,proto3" json:"max_send_message_bytes,omitempty"`
-	unknownFields       protoimpl.UnknownFields
-	sizeCache           protoimpl.SizeCache
+	// Most observations waiting for the policy; beyond it, calls are answered with RESOURCE_EXHAUSTED and RetryInfo.
+	MaxQueued int64 `protobuf:"varint,4,opt,name=max_queued,json=maxQueued,proto3" json:"max_queued,omitempty"`
+	// How long an observation may wait for the policy; the same answer after it.
+	MaxQueueTime *durationpb.Duration `protobuf:"bytes,5,opt,name=max_queue_time,json=maxQueueTime,proto3" json:"max_queue_time,omitempty"`
+	// Most sessions at once, of all clients together.
+	MaxSessions int64 `protobuf:"varint,6,opt,name=max_sessions,json=maxSessions,proto3" json:"max_sessions,omitempty"`
+	// A session that moves nothing for so long is ended with DEADLINE_EXCEEDED.
+	SessionIdleTime *durationpb.Duration `protobuf:"bytes,7,opt,name=session_idle_time,json=sessionIdleTime,proto3" json:"session_idle_time,omitempty"`
+	// Most calls and sessions at once on one connection; further ones wait in the client, as HTTP/2 has it.
+	MaxStreamsPerConnection int64 `protobuf:"varint,8,opt,name=max_streams_per_connection,json=maxStreamsPerConnection,proto3" json:"max_streams_per_connection,omitempty"`
+	// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with RESOURCE_EXHAUSTED.
+	MaxHeaderBytes int64 `protobuf:"varint,9,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
+	// Shortest interval of keepalive pings; a connection that pings oftener is closed.
+	MinPingInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=min_ping_interval,json=minPingInterval,proto3" json:"min_ping_interval,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -824,6 +839,55 @@ func (x *Limits) GetMaxSendMessageBytes() int64 {
 		return x.MaxSendMessageBytes
 	}
 	return 0
+}
+
+func (x *Limits) GetMaxQueued() int64 {
+	if x != nil {
+		return x.MaxQueued
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxQueueTime() *durationpb.Duration {
+	if x != nil {
+		return x.MaxQueueTime
+	}
+	return nil
+}
+
+func (x *Limits) GetMaxSessions() int64 {
+	if x != nil {
+		return x.MaxSessions
+	}
+	return 0
+}
+
+func (x *Limits) GetSessionIdleTime() *durationpb.Duration {
+	if x != nil {
+		return x.SessionIdleTime
+	}
+	return nil
+}
+
+func (x *Limits) GetMaxStreamsPerConnection() int64 {
+	if x != nil {
+		return x.MaxStreamsPerConnection
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxHeaderBytes() int64 {
+	if x != nil {
+		return x.MaxHeaderBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetMinPingInterval() *durationpb.Duration {
+	if x != nil {
+		return x.MinPingInterval
+	}
+	return nil
 }
 
 // Asks for all policies.
@@ -914,7 +978,7 @@ var File_pgkeras_v1_service_proto protoreflect.FileDescriptor
 const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18pgkeras/v1/service.proto\x12\n" +
-	"pgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x18pgkeras/v1/tensors.proto\"\xd4\x02\n" +
+	"pgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x18pgkeras/v1/tensors.proto\"\xd4\x02\n" +
 	"\n" +
 	"ActRequest\x12-\n" +
 	"\x06policy\x18\x01 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\x12\x1b\n" +
@@ -966,11 +1030,20 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x06policy\x18\x01 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\"k\n" +
 	"\x11GetPolicyResponse\x12*\n" +
 	"\x06policy\x18\x01 \x01(\v2\x12.pgkeras.v1.PolicyR\x06policy\x12*\n" +
-	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\x9e\x01\n" +
+	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\x96\x04\n" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_batch_size\x18\x01 \x01(\x03R\fmaxBatchSize\x129\n" +
 	"\x19max_receive_message_bytes\x18\x02 \x01(\x03R\x16maxReceiveMessageBytes\x123\n" +
-	"\x16max_send_message_bytes\x18\x03 \x01(\x03R\x13maxSendMessageBytes\"\x15\n" +
+	"\x16max_send_message_bytes\x18\x03 \x01(\x03R\x13maxSendMessageBytes\x12\x1d\n" +
+	"\n" +
+	"max_queued\x18\x04 \x01(\x03R\tmaxQueued\x12?\n" +
+	"\x0emax_queue_time\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\fmaxQueueTime\x12!\n" +
+	"\fmax_sessions\x18\x06 \x01(\x03R\vmaxSessions\x12E\n" +
+	"\x11session_idle_time\x18\a \x01(\v2\x19.google.protobuf.DurationR\x0fsessionIdleTime\x12;\n" +
+	"\x1amax_streams_per_connection\x18\b \x01(\x03R\x17maxStreamsPerConnection\x12(\n" +
+	"\x10max_header_bytes\x18\t \x01(\x03R\x0emaxHeaderBytes\x12E\n" +
+	"\x11min_ping_interval\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fminPingInterval\"\x15\n" +
 	"\x13ListPoliciesRequest\"F\n" +
 	"\x14ListPoliciesResponse\x12.\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x12.pgkeras.v1.PolicyR\bpolicies*M\n" +
@@ -1028,6 +1101,7 @@ var file_pgkeras_v1_service_proto_goTypes = []any{
 	(*PolicyVersion)(nil),        // 16: pgkeras.v1.PolicyVersion
 	(*anypb.Any)(nil),            // 17: google.protobuf.Any
 	(*Policy)(nil),               // 18: pgkeras.v1.Policy
+	(*durationpb.Duration)(nil),  // 19: google.protobuf.Duration
 }
 var file_pgkeras_v1_service_proto_depIdxs = []int32{
 	12, // 0: pgkeras.v1.ActRequest.policy:type_name -> pgkeras.v1.PolicyRef
@@ -1056,20 +1130,23 @@ var file_pgkeras_v1_service_proto_depIdxs = []int32{
 	12, // 23: pgkeras.v1.GetPolicyRequest.policy:type_name -> pgkeras.v1.PolicyRef
 	18, // 24: pgkeras.v1.GetPolicyResponse.policy:type_name -> pgkeras.v1.Policy
 	9,  // 25: pgkeras.v1.GetPolicyResponse.limits:type_name -> pgkeras.v1.Limits
-	18, // 26: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
-	2,  // 27: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
-	4,  // 28: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
-	7,  // 29: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
-	10, // 30: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
-	3,  // 31: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
-	5,  // 32: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
-	8,  // 33: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
-	11, // 34: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
-	31, // [31:35] is the sub-list for method output_type
-	27, // [27:31] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	19, // 26: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
+	19, // 27: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
+	19, // 28: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
+	18, // 29: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
+	2,  // 30: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
+	4,  // 31: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
+	7,  // 32: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
+	10, // 33: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
+	3,  // 34: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
+	5,  // 35: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
+	8,  // 36: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
+	11, // 37: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
+	34, // [34:38] is the sub-list for method output_type
+	30, // [30:34] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_service_proto_init() }
