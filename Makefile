@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STUBS := $(patsubst protos/%.proto,%,$(wildcard protos/pgkeras/v1/*.proto))
 
-.PHONY: help quickstart test test-slow lint format protos clean
+.PHONY: help quickstart test test-slow test-clients lint format protos clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,9 @@ test: $(VENV)/.dev ## Run the tests.
 
 test-slow: $(VENV)/.dev ## Run the long proofs as well.
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-clients: $(VENV)/.dev ## Build and check the clients in all languages whose toolchain is installed.
+	$(BIN)/python -m conformance $(if $(REQUIRE),--require $(REQUIRE))
 
 lint: $(VENV)/.dev $(VENV)-protos/.installed ## Check style, types, imports, the protocol and the committed stubs.
 	$(BIN)/ruff check .
@@ -35,8 +38,9 @@ format: $(VENV)/.dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(VENV)-protos/.installed ## Generate the stubs in pgkeras/v1 from protos/.
+protos: $(VENV)-protos/.installed $(VENV)/.dev ## Generate the committed stubs, of Python and of the clients, from protos/.
 	$(call generate,.)
+	$(BIN)/python -m conformance --generate
 
 clean: ## Remove the virtual environments and whatever was built.
 	rm -rf $(VENV) $(VENV)-protos build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -28,10 +28,15 @@ def main() -> None:
     parser.add_argument("--client", action="append", choices=known, help="only this one; may be given several times")
     parser.add_argument("--program", help="a conformance program of your own, instead of the clients")
     parser.add_argument("--require", default="", help="clients, separated by commas, that must not be skipped")
+    parser.add_argument("--generate", action="store_true", help="generate the committed stubs, and do nothing else")
     options = parser.parse_args()
     required = set(filter(None, options.require.split(",")))
     if not required <= set(known):
         parser.error(f"--require: there are {', '.join(known)}, not {', '.join(sorted(required - set(known)))}")
+    chosen = [client for client in find_all() if not options.client or client.name in options.client]
+    if options.generate:
+        _generate(chosen)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         policies = Path(scratch) / "policies"
         fixtures.export(policies)
@@ -39,10 +44,18 @@ def main() -> None:
             if options.program is not None:
                 failures = _scenarios("program", shlex.split(options.program), servers, Path.cwd())
             else:
-                chosen = [client for client in find_all() if not options.client or client.name in options.client]
                 failures = [f for client in chosen for f in _check(client, servers, client.name in required)]
     print(f"\n{len(failures)} failures" + "".join(f"\n  {failure}" for failure in failures))
     sys.exit(bool(failures))
+
+
+def _generate(clients: list[Client]) -> None:
+    for client in clients:
+        if client.generate and client.missing():
+            print(f"{client.name}: not generated, since {', '.join(client.missing())} is not installed")
+            continue
+        for command in client.generate:
+            client.run(client.command(command))
 
 
 def _check(client: Client, servers: Stage, required: bool) -> list[str]:

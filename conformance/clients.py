@@ -22,7 +22,8 @@ class Client:
     Args:
         name: Its directory's name under ``clients/``.
         toolchain: Commands that have to be installed.
-        build: Commands that build it; run in its directory, like the others.
+        generate: Commands that generate its stubs, if they are committed; run in its directory, like the others.
+        build: Commands that build it.
         test: Commands that check it without a policy server: formatter, linter, generated code, the vectors.
         conformance: Its conformance program.
         cartpole: Its simulator.
@@ -31,6 +32,7 @@ class Client:
 
     name: str
     toolchain: list[str] = field(default_factory=list)
+    generate: list[list[str]] = field(default_factory=list)
     build: list[list[str]] = field(default_factory=list)
     test: list[list[str]] = field(default_factory=list)
     conformance: list[str] = field(default_factory=list)

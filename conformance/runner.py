@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
+from pgkeras_serving.tokens import create_token, hashed_line
+
 from conformance.clients import environment
 from conformance.proxy import late
 from conformance.servers import Server, serve
@@ -79,8 +82,34 @@ def stage(policies: Path, scratch: Path) -> Iterator[Stage]:
             port = server.target.rpartition(":")[2]
             current[0] = running.enter_context(serve(policies, scratch / "main", "--port", port))
 
-        flags = ["--target", server.target, "--slow-target", slow, "--dead-target", dead, "--busy-target", busy.target]
+        flags = [
+            *_secured(stack, policies, scratch / "tls"),
+            "--target",
+            server.target,
+            "--slow-target",
+            slow,
+            "--dead-target",
+            dead,
+            "--busy-target",
+            busy.target,
+        ]
         yield Stage(server.target, [*flags, "--vectors", str(HERE / "vectors.json")], restart)
+
+
+def _secured(stack: contextlib.ExitStack, policies: Path, scratch: Path) -> list[str]:
+    """Starts a server with a certificate and a token, and gives back the flags that tell of it."""
+    scratch.mkdir()
+    ca, tokens, token = scratch / "ca.pem", scratch / "tokens", create_token()
+    certificate, key = scratch / "server.crt", scratch / "server.key"
+    authority = trustme.CA()
+    leaf = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(ca)
+    leaf.private_key_pem.write_to_path(key)
+    certificate.write_bytes(b"".join(pem.bytes() for pem in leaf.cert_chain_pems))
+    tokens.write_text(hashed_line("conformance", token) + "\n")
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--token-file", str(tokens))
+    server = stack.enter_context(serve(policies, scratch, *options))
+    return ["--tls-target", server.target, "--ca", str(ca), "--token", token]
 
 
 @contextlib.contextmanager

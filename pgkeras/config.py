@@ -13,6 +13,7 @@ from typing import Any
 from pgkeras.errors import ConfigError
 from pgkeras.settings import check_fields, check_keys, nearest, parse
 from pgkeras.settings import setting as _setting
+from pgkeras.spec import DistributionKind
 
 __all__ = ["Config", "assignments", "preset_for", "preset_names", "read_preset", "resolve"]
 
@@ -49,12 +50,24 @@ class Config:
         choices=("auto", "vector", "plain"),
     )
     gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
+    returns: str = _setting(
+        "reward-to-go",
+        "What an action is judged by: the rewards from its step on, or those of the whole episode.",
+        choices=("reward-to-go", "episode"),
+    )
+    discount_gradient: bool = _setting(
+        False,
+        "Weight step t by gamma^t, as the exact gradient of the discounted return does. Nearly everyone leaves that "
+        "out, to learn from late steps as well.",
+    )
     baseline: str = _setting(
         "leave-one-out",
-        "What is subtracted from returns: nothing, the mean return of all episodes at the same time step, or of all "
-        "the others, or a value network's prediction.",
-        choices=("none", "time", "leave-one-out", "value"),
+        "What is subtracted from returns: nothing, the mean return of earlier batches, of all episodes at the same "
+        "time step, or of all the others, or a value network's prediction. Only with a value network does the return "
+        "of a truncated episode go on beyond its end.",
+        choices=("none", "running-mean", "time", "leave-one-out", "value"),
     )
+    running_mean_rate: float = _setting(0.1, "How much of the running mean each batch replaces.", above=0, maximum=1)
     rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
     optimizer: str = _setting("adam", "Keras optimizer, by name.")
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
@@ -77,6 +90,9 @@ class Config:
     )
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
+    entropy_schedule: str = _setting(
+        "constant", "How that weight goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+    )
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
     network: str = _setting(
         "auto",
@@ -90,8 +106,13 @@ class Config:
     memory_units: int = _setting(64, "How many numbers it remembers.", minimum=1, maximum=65_536)
     action_masks: bool = _setting(True, "Keep to the action masks of environments that give them.")
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
+    distribution: str = _setting(
+        "auto",
+        "Family of the action distribution; auto takes the one for the action space, of a Box diagonal_gaussian.",
+        choices=("auto", *(kind.value for kind in DistributionKind)),
+    )
     initial_log_std: float = _setting(
-        0.0, "Initial log standard deviation of continuous actions.", minimum=-20, maximum=5
+        0.0, "Initial log standard deviation of Gaussian actions.", minimum=-20, maximum=5
     )
     act_engine: str = _setting(
         "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")
@@ -117,6 +138,15 @@ class Config:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.returns == "episode" and self.discount_gradient:
+            raise ConfigError(
+                "discount_gradient: whole-episode returns are discounted from the episode's beginning already; "
+                "use it with returns=reward-to-go"
+            )
+        if self.returns == "episode" and self.baseline == "value":
+            raise ConfigError(
+                "baseline: the value network predicts the rewards from a step on; use it with returns=reward-to-go"
+            )
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

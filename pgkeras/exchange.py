@@ -48,7 +48,7 @@ class Actions:
             clipping. None if not asked for, like the others below.
         entropy: float32 ``[B]``, in nats.
         greedy_action: What mode "greedy" would have done; like ``action``.
-        distribution: Its parameters: ``probabilities`` ``[B, n]``, or ``mean`` and ``stddev``; empty if not asked for.
+        distribution: Its parameters, by the names in :attr:`DistributionKind.parameters`; empty if not asked for.
         state: For a policy with memory, what to send with the next observations: opaque, but row i of a batch is the
             i-th of equally long pieces, and a piece of zero bytes starts an episode. Empty otherwise, and in sessions.
         policy: Name of the policy that answered.

@@ -25,7 +25,7 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
 from pgkeras.layout import Layout, Leaf
 from pgkeras.policy import Policy
-from pgkeras.spaces import Discrete, MultiBinary, MultiDiscrete, Text
+from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.tokens import FIRST
 
 __all__ = ["convert", "export_policy", "package_versions"]
@@ -144,18 +144,27 @@ def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     reference = {name: tensor.numpy() for name, tensor in outputs.items()}
     if not all(np.isfinite(array).all() for array in reference.values()):
         raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
-    discrete = policy.spec.distribution.is_discrete
+    kind = policy.spec.distribution
+    size = np.maximum(1.0, _largest_bounds(policy.spec.action_space)) if kind.is_scaled else 1.0
     for form, engine in engines.items():
         answer = engine.act(inputs)
         for name, array in reference.items():
-            _compare(form, name, discrete, answer[name], array)
+            is_action = name in ("action", "greedy_action")
+            _compare(form, name, kind.is_discrete, size if is_action else 1.0, answer[name], array)
 
 
-def _compare(form: str, name: str, discrete: bool, got: NDArray[Any], expected: NDArray[Any]) -> None:
+def _largest_bounds(space: ArraySpace) -> NDArray[np.float64]:
+    """The larger magnitude of either bound of every component, or 0 where one is infinite."""
+    assert isinstance(space, Box)
+    largest = np.maximum(np.abs(space.low), np.abs(space.high))
+    return np.where(np.isfinite(largest), largest, 0.0)
+
+
+def _compare(form: str, name: str, discrete: bool, size: Any, got: NDArray[Any], expected: NDArray[Any]) -> None:
     if got.shape != expected.shape:
         raise ExportError(f"{form} gives {name!r} of shape {got.shape}, the Keras model of shape {expected.shape}")
     if expected.dtype.kind == "f":
-        good = np.abs(got - expected) <= _PARITY_TOLERANCE * np.maximum(1.0, np.abs(expected))
+        good = np.abs(got - expected) <= _PARITY_TOLERANCE * np.maximum(size, np.abs(expected))
     else:
         good = got == expected
     bad = np.count_nonzero(~good.reshape(len(good), -1).all(axis=1))

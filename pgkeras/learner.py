@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import reinforce, schedules
+from pgkeras import estimator, reinforce, returns, schedules
 from pgkeras.backend import keras, tf
 from pgkeras.config import Config
 from pgkeras.errors import ConfigError, TrainingError
@@ -71,6 +71,7 @@ class Learner:
             memory=config.memory,
             memory_units=config.memory_units,
             mask_size=mask_size,
+            distribution=config.distribution,
             initial_log_std=config.initial_log_std,
             normalize=config.normalize_observations,
             seed=seed,
@@ -83,6 +84,7 @@ class Learner:
             jit_compile=config.jit_compile,
             measure_kl=config.target_kl is not None,
         )
+        self._running_mean: float | None = None  # of returns; None before the first batch
         self._learning_rate: float | None = None  # what the optimizer has, if that is known
         self._observations = Moments.zeros(self.policy.spec.layout.shape)
         self._value: ValueFunction | None = None
@@ -127,7 +129,18 @@ class Learner:
         else:
             learning_rate = float(self._step.optimizer.learning_rate.numpy())
         value = self._value.predict if self._value is not None else None
-        advantages = reinforce.advantages(trajectory, config.gamma, config.baseline, config.rescale, value)
+        if config.entropy_schedule != "constant":
+            self._step.set_entropy_bonus(config.entropy_bonus * schedules.factor(config.entropy_schedule, progress))
+        advantages = estimator.advantages(
+            trajectory,
+            config.gamma,
+            config.baseline,
+            config.rescale,
+            value,
+            returns=config.returns,
+            discount_gradient=config.discount_gradient,
+            running_mean=self._running_mean or 0.0,
+        )
         step = self._step(trajectory, advantages.values)
         weights = self._step.weights
         if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
@@ -138,6 +151,10 @@ class Learner:
         if config.target_kl is not None:
             target = config.target_kl * factor
             self._set_learning_rate(schedules.adapted(learning_rate, step.kl, target, config.learning_rate))
+        if config.baseline == "running-mean":
+            self._running_mean = returns.running_mean(
+                self._running_mean, advantages.returns, mask, config.running_mean_rate
+            )
         observations = trajectory.observations[mask]
         value_loss = float("nan")
         if self._value is not None:
@@ -156,6 +173,7 @@ class Learner:
         """All that changes, by name."""
         variables, moments = self._parts()
         state = {f"variable_{i}": v.numpy() for i, v in enumerate(variables)}
+        state["running_mean"] = np.array(np.nan if self._running_mean is None else self._running_mean)
         for i, m in enumerate(moments):
             state |= {f"mean_{i}": m.mean, f"squares_{i}": m.squares, f"count_{i}": np.array(m.count)}
         return state
@@ -175,6 +193,8 @@ class Learner:
                 got = np.shape(state[name]) if name in state else "nothing"
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
         self._learning_rate = None  # the optimizer's variables hold the one of that time
+        mean = float(state["running_mean"])
+        self._running_mean = None if np.isnan(mean) else mean
         variables, moments = self._parts()
         for i, variable in enumerate(variables):
             variable.assign(state[f"variable_{i}"])

@@ -37,6 +37,7 @@ class Policy:
         memory: "gru" or "lstm" for a policy that remembers what it saw in an episode, or "none".
         memory_units: How much of it.
         mask_size: Length of the action masks that it takes, 0 for none.
+        distribution: Family of the action distribution, or "auto"; see :func:`distributions.for_action_space`.
         initial_log_std: Initial log standard deviation of continuous actions.
         normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
@@ -58,11 +59,12 @@ class Policy:
         memory: str = "none",
         memory_units: int = 64,
         mask_size: int = 0,
+        distribution: str = distributions.AUTO,
         initial_log_std: float = 0.0,
         normalize: bool = False,
         seed: int = 0,
     ) -> None:
-        self.distribution = distributions.for_action_space(action_space)
+        self.distribution = distributions.for_action_space(action_space, distribution)
         self.memory = Memory(memory, memory_units, seed + 500) if memory != "none" else None
         state_size = self.memory.state_size if self.memory is not None else 0
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind, state_size, mask_size)

@@ -4,68 +4,24 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 
 1. With the policy frozen, play whole episodes by sampling: :mod:`pgkeras.collect`.
 2. Compute the discounted return ``R_t`` of every step: :func:`pgkeras.returns.discounted_returns`.
-3. Subtract a baseline ``b_t`` that does not depend on the action, if one is wanted: the advantage.
+3. Subtract a baseline ``b_t`` that does not depend on the action, if one is wanted: the advantage,
+   :func:`pgkeras.estimator.advantages`.
 4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
 5. One gradient step: :class:`TrainStep`. Then forget the episodes and begin again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import returns as returns_
 from pgkeras.backend import keras, tf
 from pgkeras.policy import Policy
 from pgkeras.trajectory import Trajectory
 
-__all__ = ["Advantages", "StepMetrics", "TrainStep", "advantages", "kl_divergence", "reinforce_loss"]
-
-
-class Advantages(NamedTuple):
-    """What each step's log-probability is weighted with, and how good the baseline was."""
-
-    values: NDArray[np.float64]  # [T, B]
-    returns: NDArray[np.float64]  # [T, B] what the baseline was subtracted from
-    explained_variance: float  # NaN without a baseline
-
-
-def advantages(
-    trajectory: Trajectory,
-    gamma: float,
-    baseline: str = "none",
-    rescale: bool = False,
-    value: Callable[[NDArray[Any]], NDArray[np.float64]] | None = None,
-) -> Advantages:
-    """Steps 2 and 3: ``R_t - b_t`` for every step.
-
-    Args:
-        trajectory: Whole episodes.
-        gamma: Discount in [0, 1].
-        baseline: A key of :data:`pgkeras.returns.BASELINES`, or "value" for what ``value`` predicts.
-        rescale: Whether to divide by the root mean square over the batch's real steps.
-        value: Expected returns ``[N]`` of observations ``[N, ...]``. When given, a truncated episode's return goes on
-            with that of its last observation; otherwise it ends there, as if the episode had.
-    """
-    mask = trajectory.mask
-    rewards = trajectory.rewards
-    if value is not None:
-        rewards = returns_.bootstrapped(
-            rewards, trajectory.lengths, ~trajectory.terminated, gamma, value(trajectory.final_observations)
-        )
-    returns = returns_.discounted_returns(rewards, gamma)
-    if baseline == "value":
-        assert value is not None
-        b = np.zeros_like(returns)
-        b[mask] = value(trajectory.observations[mask])
-    else:
-        b = returns_.BASELINES[baseline](returns, mask)
-    values = returns_.rescale(returns - b, returns, mask) if rescale else returns - b
-    explained = float("nan") if baseline == "none" else returns_.explained_variance(returns, b, mask)
-    return Advantages(values, returns, explained)
+__all__ = ["StepMetrics", "TrainStep", "kl_divergence", "reinforce_loss"]
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
@@ -136,7 +92,7 @@ class TrainStep:
         self._policy = policy
         self.optimizer = optimizer
         self._clip_norm = clip_norm
-        self._entropy_bonus = entropy_bonus
+        self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
         self._pad = jit_compile
         self._measure_kl = measure_kl
         self.traces = 0
@@ -160,8 +116,13 @@ class TrainStep:
             self._gradient_step, signature, jit_compile=jit_compile or None
         ).get_concrete_function()
 
+    def set_entropy_bonus(self, weight: float) -> None:
+        """Changes the weight of the entropy, if there is one at all, for the steps to come."""
+        if self._entropy_bonus is not None:
+            self._entropy_bonus.assign(weight)
+
     def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
-        """Takes the step; ``advantage`` is ``[T, B]`` as :func:`advantages` gives it."""
+        """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.estimator.advantages` gives it."""
         mask = trajectory.mask
         batch = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
         if self._policy.memory is None:
@@ -189,7 +150,7 @@ class TrainStep:
             entropy = tf.reduce_sum(distribution.entropy(parameters) * real)
             log_prob = distribution.log_prob(parameters, sample)
             loss = reinforce_loss(log_prob, advantage, episodes)
-            if self._entropy_bonus:
+            if self._entropy_bonus is not None:
                 loss -= self._entropy_bonus * entropy / episodes
         gradients = tape.gradient(loss, variables)
         norm = tf.linalg.global_norm(gradients)

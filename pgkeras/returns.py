@@ -13,10 +13,14 @@ from numpy.typing import NDArray
 
 __all__ = [
     "BASELINES",
+    "bootstrapped",
     "discounted_returns",
+    "discounts",
+    "episode_returns",
     "explained_variance",
     "leave_one_out_baseline",
     "rescale",
+    "running_mean",
     "time_baseline",
 ]
 
@@ -46,6 +50,30 @@ def discounted_returns(rewards: Floats, gamma: float) -> Floats:
         returns = longer
         n *= 2
     return returns
+
+
+def episode_returns(returns: Floats, mask: Mask) -> Floats:
+    """The whole episode's return at every step: ``R_t = R_0``, as in Williams's episodic REINFORCE (1992).
+
+    The rewards before step t do not depend on its action: they add nothing to the gradient's expectation, only
+    variance. (With gamma below 1 it is the gradient of the discounted return all the same, since later rewards stay
+    discounted from the episode's beginning; see :func:`discounts`.)
+
+    Args:
+        returns: ``[T, B]`` of :func:`discounted_returns`.
+        mask: ``[T, B]``.
+    """
+    return np.where(mask, returns[0], 0.0)
+
+
+def discounts(steps: int, gamma: float) -> Floats:
+    """``gamma**t``, ``[T, 1]``: the weight of step t in the gradient of the discounted return (Sutton & Barto, p. 328).
+
+    The gradient of ``E[sum_t gamma**t r_t]`` is ``E[sum_t gamma**t R_t grad log P(a_t | s_t)]``. Nearly everyone leaves
+    the factor out, and so learns as eagerly from late steps as from early ones; what that follows is no objective's
+    gradient (Nota & Thomas 2020, "Is the policy gradient a gradient?").
+    """
+    return np.power(gamma, np.arange(steps, dtype=np.float64))[:, np.newaxis]
 
 
 def bootstrapped(
@@ -98,6 +126,22 @@ def leave_one_out_baseline(returns: Floats, mask: Mask) -> Floats:
     mean = total / np.maximum(count, 1)
     carried = np.where(last >= 0, np.take_along_axis(mean, np.maximum(last, 0), axis=0), 0.0)
     return np.where(mask, carried, 0.0)
+
+
+def running_mean(before: float | None, returns: Floats, mask: Mask, rate: float) -> float:
+    """The baseline for the next batch: ``b + rate * (mean(R) - b)``, or the first batch's own mean.
+
+    As a baseline it depends on earlier batches only, so it leaves the gradient unbiased (the reinforcement comparison
+    of Sutton 1984, which Williams 1992 takes up).
+
+    Args:
+        before: The baseline that this batch had; None before any.
+        returns: ``[T, B]``, this batch's.
+        mask: ``[T, B]``.
+        rate: How much of it is forgotten at each batch, in (0, 1].
+    """
+    mean = float(np.mean(returns, where=mask))
+    return mean if before is None else before + rate * (mean - before)
 
 
 BASELINES: dict[str, Callable[[Floats, Mask], Floats]] = {

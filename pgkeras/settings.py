@@ -122,6 +122,8 @@ def range_of(setting: dataclasses.Field[Any]) -> str:
         return f"from {minimum:,} to {maximum:,}"
     if minimum is not None:
         return f"of at least {minimum:,}"
+    if above is not None and maximum is not None:
+        return f"above {above:,}, up to {maximum:,}"
     return f"above {above:,}" if above is not None else ""
 
 

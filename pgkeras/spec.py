@@ -45,6 +45,11 @@ class DistributionKind(Enum):
         )
 
     @property
+    def is_scaled(self) -> bool:
+        """Whether its actions are scaled to the space's bounds, and their rounding errors with them."""
+        return self in (DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
+
+    @property
     def noise(self) -> Literal["uniform", "normal"]:
         """What its noise is: uniform on [0, 1), for the inverse of the distribution function, or standard normal."""
         return "uniform" if self.is_discrete or self is DistributionKind.KUMARASWAMY else "normal"

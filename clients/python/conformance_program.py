@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import PolicyClient
+from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import (
     DeadlineExceededError,
     InvalidRequestError,
@@ -22,6 +22,7 @@ from pgkeras.errors import (
     PolicyServiceError,
     ServerBusyError,
     ServerUnavailableError,
+    UnauthenticatedError,
 )
 from pgkeras.spaces import Box, Discrete
 
@@ -169,8 +170,15 @@ class Scenarios:
         raise AssertionError("still busy after ten tries")
 
     def tls_and_token(self) -> None:
-        self._flag("tls_target")
-        raise Skip("this client has no TLS yet")
+        target, token = self._flag("tls_target"), self._flag("token")
+        tls = Tls(ca=self._flag("ca"))
+        with PolicyClient(target, "cartpole-v1", tls=tls, token=token) as client, client.play() as session:
+            client.act(ROW)
+            session.step(ROW)
+        with PolicyClient(target, "cartpole-v1", tls=tls) as client:
+            failure(UnauthenticatedError, lambda: client.act(ROW))
+        with PolicyClient(target, "cartpole-v1", token=token) as client:
+            failure(PolicyServiceError, lambda: client.act(ROW))
 
     def restart(self) -> None:
         with self.client.play("greedy") as session:

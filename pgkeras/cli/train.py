@@ -98,7 +98,8 @@ def run(
     with quiet():
         training = Training(config, directory, resume=resume, checkpoint=checkpoint)
     click.echo(
-        f"Training {config.env_id} (seed {config.seed}): gradient step on {training.device}, "
+        f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.distribution.value} over "
+        f"{training.policy.spec.action_space}, gradient step on {training.device}, "
         f"acting through {training.act_engine}.",
         err=True,
     )

@@ -5,7 +5,8 @@ A network puts out ``parameters`` ``[B, parameter_size]``; a distribution says w
 the same (parameters, noise) gives the same sample wherever it is computed.
 
 A *sample* is what log-probabilities are taken of; an *action* is what the environment is given. For a Gaussian the
-action is the sample clipped to the space's bounds, and the log-probability is the unclipped sample's.
+action is the sample clipped to the space's bounds, and the log-probability is the unclipped sample's. For the smooth
+distributions between bounds, the log-probability is the action's, computed from the sample, which holds more digits.
 
 Illegal actions are taken out of the parameters by :func:`masked`, before anything else is done with them.
 """
@@ -13,15 +14,20 @@ Illegal actions are taken out of the parameters by :func:`masked`, before anythi
 from pgkeras.distributions.base import Distribution
 from pgkeras.distributions.bernoulli import MultiBernoulli
 from pgkeras.distributions.categorical import Categorical, MultiCategorical, masked
-from pgkeras.distributions.choice import for_action_space
+from pgkeras.distributions.choice import AUTO, for_action_space
 from pgkeras.distributions.gaussian import DiagonalGaussian
+from pgkeras.distributions.kumaraswamy import Kumaraswamy
+from pgkeras.distributions.squashed import SquashedGaussian
 
 __all__ = [
+    "AUTO",
     "Categorical",
     "DiagonalGaussian",
     "Distribution",
+    "Kumaraswamy",
     "MultiBernoulli",
     "MultiCategorical",
+    "SquashedGaussian",
     "for_action_space",
     "masked",
 ]

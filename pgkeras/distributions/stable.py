@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from pgkeras.backend import tf
 
-__all__ = ["log1mexp", "log_sigmoid", "softplus"]
+__all__ = ["harmonic", "log1mexp", "log_sigmoid", "minus_log1m", "softplus"]
 
 _SERIES_TERMS = 8
 
@@ -35,6 +37,24 @@ def log1mexp(t: tf.Tensor) -> tf.Tensor:
     h = tf.tanh(0.5 * t)
     z = tf.exp(-t)
     return tf.where(t < math.log(2), tf.math.log(2.0 * h / (1.0 + h)), -2.0 * _atanh(z / (2.0 - z)))
+
+
+def minus_log1m(u: tf.Tensor) -> tf.Tensor:
+    """``-ln(1 - u)`` for u in [0, 1), of which small ones keep their digits."""
+    return tf.where(u < 0.5, 2.0 * _atanh(u / (2.0 - u)), -tf.math.log(1.0 - u))
+
+
+def harmonic(x: tf.Tensor) -> tf.Tensor:
+    """The harmonic number ``H(x) = 1 + 1/2 + ... + 1/x``, which is ``digamma(x + 1) + gamma``, for any x from 0 on.
+
+    By the asymptotic series of digamma at ``x + 6``, and the recurrence ``H(x) = H(x + 1) - 1 / (x + 1)`` back to x
+    (Abramowitz & Stegun 1964, equations 6.3.18 and 6.3.5).
+    """
+    far = x + 6.0
+    inverse = 1.0 / far
+    square = tf.square(inverse)
+    series = 0.5 * inverse - square * (1 / 12 - square * (1 / 120 - square / 252))
+    return tf.math.log(far) + np.euler_gamma + series - tf.add_n([1.0 / (x + k) for k in range(1, 7)])
 
 
 def _log1p(y: tf.Tensor) -> tf.Tensor:

@@ -32,7 +32,7 @@ def test_the_python_client_passes(stage):
     assert [outcome for outcome in outcomes if outcome.status == "FAIL"] == []
     assert [outcome.scenario for outcome in outcomes] == runner.scenarios()
     skipped = {outcome.scenario for outcome in outcomes if outcome.status == "SKIP"}
-    assert skipped <= {"masks", "memory", "tls_and_token"}
+    assert skipped <= {"masks", "memory"}
 
 
 def test_its_simulator_is_solved_by_the_policy_that_ships(stage):

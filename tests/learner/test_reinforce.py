@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 
 from pgkeras.distributions import Categorical, DiagonalGaussian, Distribution
+from pgkeras.estimator import advantages
 from pgkeras.policy import Policy
-from pgkeras.reinforce import TrainStep, advantages, kl_divergence, reinforce_loss
+from pgkeras.reinforce import TrainStep, kl_divergence, reinforce_loss
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.trajectory import Trajectory
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgkeras import returns
-from pgkeras.reinforce import advantages
+from pgkeras.estimator import advantages
 from pgkeras.trajectory import Trajectory
 
 
@@ -68,6 +68,31 @@ def test_discounted_returns_by_hand() -> None:
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.0), rewards)
     # With gamma 1 they are sums from the end: 4, 6, 7 and 6, -2.
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 1.0), [[7.0, -2.0], [6.0, 6.0], [4.0, 0.0]])
+
+
+@given(batches(), gammas)
+def test_episode_returns_are_the_first_steps_at_every_step(batch: tuple[np.ndarray, np.ndarray], gamma: float) -> None:
+    rewards, lengths = batch
+    mask = mask_of(lengths)
+    got = returns.episode_returns(returns.discounted_returns(rewards, gamma), mask)
+    for b, length in enumerate(lengths):
+        whole = sum(gamma**k * rewards[k, b] for k in range(length))
+        np.testing.assert_allclose(got[:length, b], whole, rtol=1e-10, atol=1e-9)
+    assert (got[~mask] == 0).all()
+
+
+def test_discounts_by_hand() -> None:
+    np.testing.assert_array_equal(returns.discounts(4, 0.5), [[1.0], [0.5], [0.25], [0.125]])
+    np.testing.assert_array_equal(returns.discounts(3, 0.0), [[1.0], [0.0], [0.0]])
+    np.testing.assert_array_equal(returns.discounts(3, 1.0), np.ones((3, 1)))
+
+
+def test_the_running_mean_by_hand() -> None:
+    # Real steps return 1, 2 and 6, so 3 on average; the padded 100 does not count. Then 4 + 0.25 * (3 - 4) = 3.75.
+    values, mask = np.array([[1.0, 2.0], [6.0, 100.0]]), np.array([[True, True], [True, False]])
+    assert returns.running_mean(None, values, mask, 0.25) == 3.0
+    assert returns.running_mean(4.0, values, mask, 0.25) == 3.75
+    assert returns.running_mean(4.0, values, mask, 1.0) == 3.0
 
 
 def test_rewards_of_another_rank_are_refused() -> None:
@@ -219,5 +244,13 @@ def test_advantages_are_returns_minus_the_baseline() -> None:
     np.testing.assert_allclose(plain.values, [[2.0, 3.0], [2.0, 0.0]])
     assert math.isnan(plain.explained_variance)
     np.testing.assert_allclose(advantages(trajectory, 0.5, "leave-one-out").values, [[-1.0, 1.0], [-1.0, 0.0]])
+    # The discount's powers weigh the advantages, after the baseline; a running mean of 1 is subtracted from real steps.
+    weighted = advantages(trajectory, 0.5, "leave-one-out", discount_gradient=True)
+    np.testing.assert_allclose(weighted.values, [[-1.0, 1.0], [-0.5, 0.0]])
+    running = advantages(trajectory, 0.5, "running-mean", running_mean=1.0)
+    np.testing.assert_allclose(running.values, [[1.0, 2.0], [1.0, 0.0]])
+    whole = advantages(trajectory, 0.5, "leave-one-out", returns="episode")
+    np.testing.assert_allclose(whole.values, [[-1.0, 1.0], [-1.0, 0.0]])
+    np.testing.assert_allclose(whole.returns, [[2.0, 3.0], [2.0, 0.0]])
     # Time: the mean 2.5 at t=0, and the lone return itself at t=1.
     np.testing.assert_allclose(advantages(trajectory, 0.5, "time").values, [[-0.5, 0.5], [0.0, 0.0]])

@@ -15,6 +15,7 @@ from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.export import convert
 
 WIDE = np.concatenate([np.linspace(-110, 110, 4401), [-1e30, -1e5, 1e5, 1e30], np.logspace(-30, 0, 61)])
+UNIFORM = np.concatenate([np.logspace(-30, -1, 500), np.linspace(0.1, 1 - 2.0**-24, 1000)])
 POSITIVE = np.concatenate([np.logspace(-30, 1.8, 3000), np.linspace(0.6, 0.8, 200)])
 CASES: list[tuple[Callable[[Any], Any], NDArray[Any], Callable[[Any], Any], Callable[[Any], Any]]] = [
     (stable.softplus, WIDE, lambda x: np.logaddexp(0, x), lambda x: 1 / (1 + np.exp(-x))),
@@ -25,10 +26,13 @@ CASES: list[tuple[Callable[[Any], Any], NDArray[Any], Callable[[Any], Any], Call
         lambda t: np.where(t < 1, np.log(-np.expm1(-t)), np.log1p(-np.exp(-t))),
         lambda t: 1 / np.expm1(t),
     ),
+    (stable.minus_log1m, UNIFORM, lambda u: -np.log1p(-u), lambda u: 1 / (1 - u)),
 ]
 
 
-@pytest.mark.parametrize(("function", "x", "oracle", "derivative"), CASES, ids=["softplus", "log_sigmoid", "log1mexp"])
+@pytest.mark.parametrize(
+    ("function", "x", "oracle", "derivative"), CASES, ids=["softplus", "log_sigmoid", "log1mexp", "minus_log1m"]
+)
 def test_values_and_gradients(function: Any, x: NDArray[Any], oracle: Any, derivative: Any) -> None:
     x = x.astype(np.float32)
     with np.errstate(over="ignore", divide="ignore", under="ignore"):

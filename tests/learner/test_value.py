@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgkeras import reinforce, returns
+from pgkeras import estimator, returns
 from pgkeras.config import Config
 from pgkeras.layout import Layout
 from pgkeras.learner import Learner
@@ -68,7 +68,7 @@ def test_advantages_subtract_the_value_of_each_observation() -> None:
     def value(observations: np.ndarray) -> np.ndarray:
         return observations.sum(axis=-1).astype(np.float64)
 
-    got = reinforce.advantages(episodes, 0.9, "value", value=value)
+    got = estimator.advantages(episodes, 0.9, "value", value=value)
     for b, length in enumerate(episodes.lengths):
         following = 0.0 if episodes.terminated[b] else float(episodes.final_observations[b].sum())
         for t in reversed(range(length)):

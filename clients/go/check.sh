@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Formatter, linters, and whether the committed stubs are what buf generates from protos/.
+set -euo pipefail
+cd "$(dirname "$0")"
+unformatted=$(gofmt -l .)
+[ -z "$unformatted" ] || { echo "not formatted: $unformatted; run gofmt -w ."; exit 1; }
+go vet ./...
+go tool -modfile=tools.mod staticcheck ./...
+rm -rf build/stubs
+buf generate --output build/stubs
+diff -r build/stubs/pgkeras/v1 pgkeras/v1 || { echo "the committed stubs are out of date: run buf generate"; exit 1; }

@@ -1,0 +1,172 @@
+package pgkeras
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
+)
+
+// Output is a part of an answer besides the action.
+type Output = pgkerasv1.ActOutput
+
+// What an answer can have besides the action.
+const (
+	LogProb          = pgkerasv1.ActOutput_ACT_OUTPUT_LOG_PROB
+	Entropy          = pgkerasv1.ActOutput_ACT_OUTPUT_ENTROPY
+	WithDistribution = pgkerasv1.ActOutput_ACT_OUTPUT_DISTRIBUTION
+	GreedyAction     = pgkerasv1.ActOutput_ACT_OUTPUT_GREEDY_ACTION
+)
+
+// CallOption changes how an action is chosen, or what is answered besides it.
+type CallOption func(*choices)
+
+type choices struct {
+	mode    pgkerasv1.ActMode
+	seed    *uint64
+	outputs []Output
+	mask    *Tensor
+	state   []byte
+	starts  []bool
+}
+
+// Greedy takes the distribution's mode: the most probable action, or the mean. Without it, the action is drawn.
+func Greedy() CallOption {
+	return func(c *choices) { c.mode = pgkerasv1.ActMode_ACT_MODE_GREEDY }
+}
+
+// Seed makes the draw reproducible; that of a whole session, when it opens one.
+func Seed(seed uint64) CallOption { return func(c *choices) { c.seed = &seed } }
+
+// Outputs says what to answer besides the action.
+func Outputs(outputs ...Output) CallOption {
+	return func(c *choices) { c.outputs = withAction(outputs) }
+}
+
+// Mask allows only the actions where it is true: bool, [batch, mask_size].
+func Mask(mask Tensor) CallOption { return func(c *choices) { c.mask = &mask } }
+
+// State is, for policies with memory, that of the previous answer; none at the first step of an episode.
+func State(state []byte) CallOption { return func(c *choices) { c.state = state } }
+
+// EpisodeStart tells, in a session, whether each observation is the first of an episode. Without it, those are that
+// follow a step which said terminated or truncated, as with Gymnasium's next-step autoreset.
+func EpisodeStart(starts ...bool) CallOption { return func(c *choices) { c.starts = starts } }
+
+func newChoices(outputs []Output, options []CallOption) choices {
+	chosen := choices{mode: pgkerasv1.ActMode_ACT_MODE_SAMPLE, outputs: withAction(outputs)}
+	for _, option := range options {
+		option(&chosen)
+	}
+	return chosen
+}
+
+func withAction(outputs []Output) []Output {
+	return append([]Output{pgkerasv1.ActOutput_ACT_OUTPUT_ACTION}, outputs...)
+}
+
+// Actions are the answer for one observation or a batch; the tensors have a batch axis if the observations had one.
+type Actions struct {
+	// Action is of the action space's type and shape.
+	Action Tensor
+	// LogProb is ln P(action | observation), one for each observation; nil if not asked for, like what follows.
+	LogProb []float32
+	// Entropy is the distribution's, in nats.
+	Entropy []float32
+	// GreedyAction is what Greedy would have done.
+	GreedyAction *Tensor
+	// Distribution is what the action was chosen from.
+	Distribution *Distribution
+	// State is, for policies with memory, what to send with the next observation. A session holds it itself.
+	State []byte
+	// Policy and Version tell who answered.
+	Policy  string
+	Version int64
+}
+
+// Distribution is an action distribution.
+type Distribution struct {
+	// Kind is the name of the message in protos/pgkeras/v1/policy.proto, in lower case: "categorical",
+	// "diagonal_gaussian" and so on.
+	Kind string
+	// Parameters are the message's fields by name, such as "probabilities".
+	Parameters map[string]Tensor
+}
+
+func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
+	actions := &Actions{State: response.GetState(), Policy: response.GetPolicy().GetName(), Version: response.GetPolicy().GetVersion()}
+	var err error
+	if actions.Action, err = DecodeTensor(response.GetAction(), "action"); err != nil {
+		return nil, err
+	}
+	if actions.LogProb, err = floats(response.GetLogProb(), "log_prob"); err != nil {
+		return nil, err
+	}
+	if actions.Entropy, err = floats(response.GetEntropy(), "entropy"); err != nil {
+		return nil, err
+	}
+	if message := response.GetGreedyAction(); message != nil {
+		greedy, err := DecodeTensor(message, "greedy_action")
+		if err != nil {
+			return nil, err
+		}
+		actions.GreedyAction = &greedy
+	}
+	if message := response.GetDistribution(); message != nil {
+		if actions.Distribution, err = DecodeDistribution(message); err != nil {
+			return nil, err
+		}
+	}
+	return actions, nil
+}
+
+func floats(message *pgkerasv1.Tensor, field string) ([]float32, error) {
+	if message == nil {
+		return nil, nil
+	}
+	tensor, err := DecodeTensor(message, field)
+	if err != nil {
+		return nil, err
+	}
+	return Values[float32](tensor)
+}
+
+// DecodeDistribution reads a message, whatever its kind.
+func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) {
+	reflected := message.ProtoReflect()
+	kind := reflected.WhichOneof(reflected.Descriptor().Oneofs().ByName("kind"))
+	if kind == nil {
+		return nil, fmt.Errorf("pgkeras: the answer's distribution is of a kind that this client does not know; a newer one may")
+	}
+	found := &Distribution{Kind: string(kind.Name()), Parameters: map[string]Tensor{}}
+	var failed error
+	reflected.Get(kind).Message().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
+		if parameter, ok := value.Message().Interface().(*pgkerasv1.Tensor); ok {
+			name := string(field.Name())
+			found.Parameters[name], failed = DecodeTensor(parameter, "distribution."+found.Kind+"."+name)
+		}
+		return failed == nil
+	})
+	if failed != nil {
+		return nil, failed
+	}
+	return found, nil
+}
+
+// The first row of answers to a batch of one.
+func (a *Actions) first() {
+	tensors := []*Tensor{&a.Action}
+	if a.GreedyAction != nil {
+		tensors = append(tensors, a.GreedyAction)
+	}
+	for _, tensor := range tensors {
+		tensor.Shape = tensor.Shape[1:]
+	}
+	if a.Distribution != nil {
+		for name, parameter := range a.Distribution.Parameters {
+			parameter.Shape = parameter.Shape[1:]
+			a.Distribution.Parameters[name] = parameter
+		}
+	}
+}

@@ -1,0 +1,244 @@
+package pgkeras
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
+)
+
+const (
+	// DefaultTimeout is how long a call may take whose context has no deadline.
+	DefaultTimeout = 10 * time.Second
+	// MaxMessageBytes is the largest message that is sent or received; gRPC's own 4 MB is too small for images.
+	MaxMessageBytes = 64 << 20
+
+	firstBackoff   = 100 * time.Millisecond
+	longestBackoff = time.Second
+)
+
+// Client is a connection to a policy server, and one policy on it. Several goroutines may use it at once.
+//
+// A call for which the server cannot be reached is made again, with back-off, as long as its deadline allows: a server
+// that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
+// wrong.
+type Client struct {
+	target     string
+	timeout    time.Duration
+	policy     *pgkerasv1.PolicyRef
+	token      string
+	connection *grpc.ClientConn
+	stub       pgkerasv1.PolicyServiceClient
+	answered   atomic.Bool
+	described  sync.Mutex
+	known      *Policy
+}
+
+// Policy is a policy as the server describes it.
+type Policy struct {
+	*pgkerasv1.Policy
+	// Limits are what the server accepts; nil in a list of policies.
+	Limits *pgkerasv1.Limits
+}
+
+// Option changes how a client connects, or which policy it asks.
+type Option func(*settings)
+
+type settings struct {
+	policy  pgkerasv1.PolicyRef
+	timeout time.Duration
+	tls     *tls.Config
+	token   string
+	dial    []grpc.DialOption
+}
+
+// WithPolicy names the policy; it may be left out when the server has only one.
+func WithPolicy(name string) Option { return func(s *settings) { s.policy.Name = name } }
+
+// WithVersion asks a concrete version, instead of the newest.
+func WithVersion(version int64) Option {
+	return func(s *settings) { s.policy.Select = &pgkerasv1.PolicyRef_Version{Version: version} }
+}
+
+// WithLabel asks the version that has this label, such as "stable".
+func WithLabel(label string) Option {
+	return func(s *settings) { s.policy.Select = &pgkerasv1.PolicyRef_Label{Label: label} }
+}
+
+// WithTimeout is how long a call may take whose context has no deadline.
+func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
+
+// WithTLS secures the connection; an empty configuration trusts the system's authorities.
+func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
+
+// WithToken authenticates every call.
+func WithToken(token string) Option { return func(s *settings) { s.token = token } }
+
+// WithDialOptions adds options of gRPC's own.
+func WithDialOptions(options ...grpc.DialOption) Option {
+	return func(s *settings) { s.dial = append(s.dial, options...) }
+}
+
+// Dial makes a client of the server at a target, HOST:PORT. It connects with the first call.
+func Dial(target string, options ...Option) (*Client, error) {
+	chosen := settings{timeout: DefaultTimeout}
+	for _, option := range options {
+		option(&chosen)
+	}
+	secured := insecure.NewCredentials()
+	if chosen.tls != nil {
+		secured = credentials.NewTLS(chosen.tls)
+	}
+	dial := append([]grpc.DialOption{
+		grpc.WithTransportCredentials(secured),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
+		// A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
+			MinConnectTimeout: 5 * time.Second,
+		}),
+	}, chosen.dial...)
+	connection, err := grpc.NewClient(target, dial...)
+	if err != nil {
+		return nil, fmt.Errorf("pgkeras: %q is no address of a server, such as 127.0.0.1:50051: %w", target, err)
+	}
+	return &Client{
+		target:     target,
+		timeout:    chosen.timeout,
+		policy:     &chosen.policy,
+		token:      chosen.token,
+		connection: connection,
+		stub:       pgkerasv1.NewPolicyServiceClient(connection),
+	}, nil
+}
+
+// Close closes the connection; calls in flight fail.
+func (c *Client) Close() error { return c.connection.Close() }
+
+// Describe describes the policy and the server's limits. From then on, requests carry the spec hash that it gives.
+func (c *Client) Describe(ctx context.Context) (*Policy, error) {
+	response, err := c.getPolicy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	policy := &Policy{response.GetPolicy(), response.GetLimits()}
+	c.described.Lock()
+	defer c.described.Unlock()
+	c.known = policy
+	return policy, nil
+}
+
+// Policies describes every policy and version that the server has ready.
+func (c *Client) Policies(ctx context.Context) ([]*Policy, error) {
+	response, err := call(ctx, c, c.stub.ListPolicies, &pgkerasv1.ListPoliciesRequest{})
+	if err != nil {
+		return nil, err
+	}
+	var policies []*Policy
+	for _, policy := range response.GetPolicies() {
+		policies = append(policies, &Policy{policy, nil})
+	}
+	return policies, nil
+}
+
+// Act asks for the action for one observation, or for each of a batch, which has one leading axis more.
+func (c *Client) Act(ctx context.Context, observation Value, options ...CallOption) (*Actions, error) {
+	known, err := c.describeOnce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chosen := newChoices([]Output{LogProb, Entropy, WithDistribution}, options)
+	request := &pgkerasv1.ActRequest{
+		Policy:      c.policy,
+		SpecHash:    known.GetSpecHash(),
+		Observation: observation.message(),
+		Mode:        chosen.mode,
+		Seed:        chosen.seed,
+		Outputs:     chosen.outputs,
+		State:       chosen.state,
+	}
+	if chosen.mask != nil {
+		request.ActionMask = chosen.mask.proto()
+	}
+	response, err := call(ctx, c, c.stub.Act, request)
+	if err != nil {
+		return nil, err
+	}
+	return readActions(response)
+}
+
+func (c *Client) getPolicy(ctx context.Context) (*pgkerasv1.GetPolicyResponse, error) {
+	return call(ctx, c, c.stub.GetPolicy, &pgkerasv1.GetPolicyRequest{Policy: c.policy})
+}
+
+func (c *Client) describeOnce(ctx context.Context) (*Policy, error) {
+	c.described.Lock()
+	known := c.known
+	c.described.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	return c.Describe(ctx)
+}
+
+// The context of a call: with a deadline, and with the token.
+func (c *Client) outgoing(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	cancel := func() {}
+	if _, bounded := ctx.Deadline(); !bounded {
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+	}
+	return c.authenticated(ctx), cancel
+}
+
+func (c *Client) authenticated(ctx context.Context) context.Context {
+	if c.token == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+}
+
+// Makes a call, and makes it again for as long as its deadline allows while a server that was there is not.
+func call[Request, Response any](
+	ctx context.Context, c *Client, method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request,
+) (*Response, error) {
+	begin := time.Now()
+	ctx, cancel := c.outgoing(ctx, c.timeout)
+	defer cancel()
+	for pause := firstBackoff; ; pause = min(2*pause, longestBackoff) {
+		response, err := method(ctx, request)
+		if err == nil {
+			c.answered.Store(true)
+			return response, nil
+		}
+		deadline, _ := ctx.Deadline()
+		typed := translate(ctx, err, c.target, deadline.Sub(begin))
+		var gone *ServerUnavailableError
+		if !c.answered.Load() || !errors.As(typed, &gone) {
+			return nil, typed
+		}
+		wait := gone.RetryAfter
+		if wait == 0 {
+			wait = pause - rand.N(pause/2)
+		}
+		if time.Until(deadline) <= wait {
+			return nil, typed
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil, typed
+		}
+	}
+}

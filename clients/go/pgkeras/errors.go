@@ -1,0 +1,176 @@
+package pgkeras
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	domain            = "pgkeras"
+	defaultRetryAfter = time.Second
+	// gRPC's own words for a message that is too large, which comes without details.
+	sizeRefusal = "larger than max"
+)
+
+// InvalidRequestError says which field of a request was wrong.
+type InvalidRequestError struct {
+	// Field is its path in the request, such as "observation.tensor.shape".
+	Field string
+	// Expected is what would have been right, and Got what came.
+	Expected, Got string
+	cause         error
+}
+
+// PolicyNotFoundError says that there is no such policy, version or label; its message lists what there is.
+type PolicyNotFoundError struct{ failure }
+
+// SpecMismatchError says that the policy now has another spec than when it was described: describe it again, and see
+// whether the simulator still fits it.
+type SpecMismatchError struct{ failure }
+
+// ServerBusyError says that the server is full.
+type ServerBusyError struct {
+	failure
+	// RetryAfter is how long to wait before trying again.
+	RetryAfter time.Duration
+}
+
+// DeadlineExceededError says that no answer came in time; it is a context.DeadlineExceeded, too.
+type DeadlineExceededError struct{ failure }
+
+// ServerUnavailableError says that nobody answers at the address, or that the server is starting or stopping.
+type ServerUnavailableError struct {
+	failure
+	// RetryAfter is how long to wait before trying again, if the server said so, else 0.
+	RetryAfter time.Duration
+}
+
+// UnauthenticatedError says that the call's token is missing, or not one that the server knows: see WithToken.
+type UnauthenticatedError struct{ failure }
+
+// ServerFailedError says that the server has a defect, whose reason is in its log, or does not offer the call.
+type ServerFailedError struct{ failure }
+
+type failure struct {
+	message string
+	cause   error
+}
+
+func (f *failure) Error() string { return f.message }
+func (f *failure) Unwrap() error { return f.cause }
+
+func (e *InvalidRequestError) Error() string {
+	return fmt.Sprintf("%s: expected %s, got %s", e.Field, e.Expected, e.Got)
+}
+
+// Unwrap gives gRPC's own error, if the server refused the request.
+func (e *InvalidRequestError) Unwrap() error { return e.cause }
+
+// Is tells errors.Is that this is a context.DeadlineExceeded.
+func (e *DeadlineExceededError) Is(target error) bool { return target == context.DeadlineExceeded }
+
+// ErrorFromStatus is the typed error that a failed call's status means.
+func ErrorFromStatus(answer *status.Status) error {
+	cause := answer.Err()
+	if cause == nil {
+		return nil
+	}
+	wrapped := failure{answer.Message(), cause}
+	switch answer.Code() {
+	case codes.InvalidArgument:
+		return invalidRequest(answer, cause)
+	case codes.NotFound:
+		return &PolicyNotFoundError{wrapped}
+	case codes.FailedPrecondition:
+		return &SpecMismatchError{wrapped}
+	case codes.ResourceExhausted:
+		if strings.Contains(answer.Message(), sizeRefusal) {
+			expected := "a message within the size limits that GetPolicy states"
+			return &InvalidRequestError{Field: "message", Expected: expected, Got: answer.Message(), cause: cause}
+		}
+		if delay, given := retryAfter(answer); given {
+			return &ServerBusyError{wrapped, delay}
+		}
+		return &ServerBusyError{wrapped, defaultRetryAfter}
+	case codes.DeadlineExceeded:
+		return &DeadlineExceededError{wrapped}
+	case codes.Unavailable, codes.Canceled:
+		delay, _ := retryAfter(answer)
+		return &ServerUnavailableError{wrapped, delay}
+	case codes.Unauthenticated:
+		return &UnauthenticatedError{wrapped}
+	case codes.Internal:
+		return &ServerFailedError{wrapped}
+	default:
+		return &ServerFailedError{failure{fmt.Sprintf("%v: %s", answer.Code(), answer.Message()), cause}}
+	}
+}
+
+func invalidRequest(answer *status.Status, cause error) error {
+	accepted := "one that the server accepts"
+	bad, found := detail[*errdetails.BadRequest](answer)
+	if !found || len(bad.GetFieldViolations()) == 0 {
+		return &InvalidRequestError{Field: "request", Expected: accepted, Got: answer.Message(), cause: cause}
+	}
+	violation := bad.GetFieldViolations()[0]
+	if info, found := detail[*errdetails.ErrorInfo](answer); found && info.GetDomain() == domain {
+		metadata := info.GetMetadata()
+		return &InvalidRequestError{
+			Field: violation.GetField(), Expected: metadata["expected"], Got: metadata["got"], cause: cause,
+		}
+	}
+	return &InvalidRequestError{
+		Field: violation.GetField(), Expected: accepted, Got: violation.GetDescription(), cause: cause,
+	}
+}
+
+func retryAfter(answer *status.Status) (time.Duration, bool) {
+	info, found := detail[*errdetails.RetryInfo](answer)
+	return info.GetRetryDelay().AsDuration(), found
+}
+
+func detail[T proto.Message](answer *status.Status) (T, bool) {
+	for _, found := range answer.Details() {
+		if wanted, ok := found.(T); ok {
+			return wanted, true
+		}
+	}
+	var none T
+	return none, false
+}
+
+// The error of a call that failed, with what to do about it.
+func translate(ctx context.Context, err error, target string, timeout time.Duration) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fmt.Errorf("pgkeras: the call was cancelled by its caller: %w", ctx.Err())
+	}
+	answer := status.Convert(err)
+	typed := ErrorFromStatus(answer)
+	if len(answer.Proto().GetDetails()) > 0 {
+		return typed // the server's own words
+	}
+	switch e := typed.(type) {
+	case *DeadlineExceededError:
+		e.message = fmt.Sprintf("no answer from %s within %v; is it the right address? If the server is just slow, "+
+			"give the call a longer deadline (%s)", target, timeout.Round(time.Millisecond), answer.Message())
+	case *ServerUnavailableError:
+		e.message = fmt.Sprintf("no policy server answers at %s; start one with: pgkeras serve, or check the address, "+
+			"and whether it speaks TLS (%s)", target, answer.Message())
+	}
+	return typed
+}
+
+// The status that a session's message was answered with.
+func statusOf(code int32, message string, details *spb.Status) *status.Status {
+	details.Code, details.Message = code, message
+	return status.FromProto(details)
+}

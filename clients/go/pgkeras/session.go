@@ -1,0 +1,229 @@
+package pgkeras
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/status"
+
+	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
+)
+
+// ErrSessionClosed is what a step of a closed session fails with.
+var ErrSessionClosed = errors.New("pgkeras: the session has been closed; open a new one")
+
+// Session is one simulator's session, of one or many environments; the version that answers stays the same throughout
+// it. It is for one goroutine at a time.
+type Session struct {
+	client  *Client
+	stream  pgkerasv1.PolicyService_PlayClient
+	cancel  context.CancelFunc
+	timeout time.Duration
+	// Axes of one observation, or -1 if it is not a tensor.
+	rank     int
+	next     *pgkerasv1.PlayRequest
+	inbox    chan *pgkerasv1.PlayResponse
+	finished chan struct{}
+	// Why the reader stopped; to be read when finished is closed.
+	reason error
+	failed error
+	close  sync.Once
+}
+
+// Play opens a session. Its context bounds the opening; the session itself lasts until it is closed.
+func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
+	known, err := c.describeOnce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// A session is not made again, so this is what waits for a server that restarts.
+	if _, err := c.getPolicy(ctx); err != nil {
+		return nil, err
+	}
+	chosen := newChoices(nil, options)
+	lasting, cancel := context.WithCancel(c.authenticated(context.WithoutCancel(ctx)))
+	stream, err := c.stub.Play(lasting)
+	if err != nil {
+		cancel()
+		return nil, translate(ctx, err, c.target, c.timeout)
+	}
+	rank := -1
+	if box := known.GetSpec().GetObservationSpace().GetBox(); box != nil {
+		rank = len(box.GetShape())
+	} else if known.GetSpec().GetObservationSpace().GetDiscrete() != nil {
+		rank = 0
+	} else if several := known.GetSpec().GetObservationSpace().GetMultiDiscrete(); several != nil {
+		rank = len(several.GetShape())
+	} else if bits := known.GetSpec().GetObservationSpace().GetMultiBinary(); bits != nil {
+		rank = len(bits.GetShape())
+	}
+	session := &Session{
+		client:  c,
+		stream:  stream,
+		cancel:  cancel,
+		timeout: c.timeout,
+		rank:    rank,
+		next: &pgkerasv1.PlayRequest{
+			Policy: c.policy, SpecHash: known.GetSpecHash(), Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs,
+		},
+		inbox:    make(chan *pgkerasv1.PlayResponse, 1),
+		finished: make(chan struct{}),
+	}
+	go session.read(lasting)
+	return session, nil
+}
+
+// Step reports what the last action led to, and asks for the next.
+//
+// The observation is of the observation space's shape for a single environment, or has a leading axis of B
+// environments, as many at every step. Reward, terminated and truncated have one element for each environment; they are
+// nil at the first step, and may be where every environment starts an episode.
+//
+// An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
+// be made again. A step whose deadline passes counts: its action is lost, and the session goes on. What else fails ends
+// the session.
+func (s *Session) Step(
+	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options ...CallOption,
+) (*Actions, error) {
+	if s.failed != nil {
+		return nil, s.failed
+	}
+	begin := time.Now()
+	cancel := func() {}
+	if _, bounded := ctx.Deadline(); !bounded {
+		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+	}
+	defer cancel()
+	tensor, plain := observation.(Tensor)
+	single := plain && len(tensor.Shape) == s.rank
+	if single {
+		tensor.Shape = append([]int{1}, tensor.Shape...)
+		observation = tensor
+	}
+	if err := s.send(ctx, observation, reward, terminated, truncated, options); err != nil {
+		return nil, err
+	}
+	response, err := s.receive(ctx, begin)
+	if err != nil {
+		return nil, err
+	}
+	if failure := response.GetError(); failure != nil {
+		return nil, ErrorFromStatus(statusOf(failure.GetCode(), failure.GetMessage(), &spb.Status{Details: failure.GetDetails()}))
+	}
+	actions, err := readActions(response.GetAct())
+	if err == nil && single {
+		actions.first()
+	}
+	return actions, err
+}
+
+// Close ends the session; the server then counts no more of its episodes.
+func (s *Session) Close() {
+	s.close.Do(func() {
+		if s.failed == nil {
+			s.failed = ErrSessionClosed
+		}
+		_ = s.stream.CloseSend() // the server ends the stream, unless it is gone
+		select {
+		case <-s.finished:
+		case <-time.After(time.Second):
+		}
+		s.cancel()
+	})
+}
+
+func (s *Session) send(
+	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options []CallOption,
+) error {
+	request := s.next
+	chosen := choices{mode: request.Mode, outputs: request.Outputs}
+	for _, option := range options {
+		option(&chosen)
+	}
+	message := &pgkerasv1.PlayRequest{
+		Id: request.Id + 1, Policy: request.Policy, SpecHash: request.SpecHash, Seed: request.Seed,
+		Observation: observation.message(), Mode: chosen.mode, Outputs: chosen.outputs,
+	}
+	if reward != nil {
+		message.Reward = NewTensor(reward).proto()
+	}
+	if terminated != nil {
+		message.Terminated = NewTensor(terminated).proto()
+	}
+	if truncated != nil {
+		message.Truncated = NewTensor(truncated).proto()
+	}
+	if chosen.starts != nil {
+		message.EpisodeStart = NewTensor(chosen.starts).proto()
+	}
+	if chosen.mask != nil {
+		message.ActionMask = chosen.mask.proto()
+	}
+	// Sending waits when the server takes nothing; then the deadline ends the session.
+	stop := context.AfterFunc(ctx, s.cancel)
+	err := s.stream.Send(message)
+	if !stop() || errors.Is(err, io.EOF) {
+		<-s.finished
+		s.failed = s.reason
+		return s.failed
+	}
+	if err != nil {
+		s.failed = translate(ctx, err, s.client.target, s.timeout) // such as a message that is too large
+		return s.failed
+	}
+	s.next = &pgkerasv1.PlayRequest{Id: message.Id, Mode: request.Mode, Outputs: request.Outputs}
+	return nil
+}
+
+func (s *Session) receive(ctx context.Context, begin time.Time) (*pgkerasv1.PlayResponse, error) {
+	for {
+		select {
+		case response := <-s.inbox:
+			if response.GetId() == s.next.Id { // not one whose deadline has passed
+				return response, nil
+			}
+		case <-s.finished:
+			select {
+			case response := <-s.inbox: // which came before the end
+				if response.GetId() == s.next.Id {
+					return response, nil
+				}
+			default:
+			}
+			s.failed = s.reason
+			return nil, s.failed
+		case <-ctx.Done():
+			deadline, _ := ctx.Deadline()
+			return nil, translate(ctx, status.FromContextError(ctx.Err()).Err(), s.client.target, deadline.Sub(begin))
+		}
+	}
+}
+
+func (s *Session) read(ctx context.Context) {
+	defer s.cancel()
+	defer close(s.finished)
+	for {
+		response, err := s.stream.Recv()
+		switch {
+		case err == nil:
+			select {
+			case s.inbox <- response:
+			case <-ctx.Done():
+				s.reason = ErrSessionClosed
+				return
+			}
+		case errors.Is(err, io.EOF):
+			message := fmt.Sprintf("%s has ended the session; open a new one", s.client.target)
+			s.reason = &ServerUnavailableError{failure: failure{message, err}}
+			return
+		default:
+			s.reason = translate(context.Background(), err, s.client.target, s.timeout)
+			return
+		}
+	}
+}

@@ -1,0 +1,68 @@
+"""One-glance environments, one for every kind of action. Importing this module registers them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+
+SPACES: dict[str, gymnasium.Space[Any]] = {
+    "Choice": Discrete(4, start=-2),
+    "Levers": MultiDiscrete(np.array([[2], [3]]), start=np.array([[-1], [4]])),
+    "Switches": MultiBinary([2, 2]),
+    # Both bounds, the lower, the upper, none.
+    "Knobs": Box(np.array([[-1, 0], [-np.inf, -np.inf]]), np.array([[0.1, np.inf], [1, np.inf]]), dtype=np.float64),
+    "Sliders": Box(np.array([-0.1, 2.0]), np.array([0.7, 12.0]), dtype=np.float64),
+    "Dial": Box(-2, 1, (), np.float32),
+}
+
+
+class Bandit(gymnasium.Env[Any, Any]):
+    """Ten pulls an episode. The observation, +1 or -1, says which of two targets is worth most.
+
+    A pull pays 1 less the mean over its components of how far they are from the target: whether at all where they are
+    choices, else by squares, in units of the distance between the targets.
+    """
+
+    observation_space = Box(-1, 1, (1,), np.float32)
+
+    def __init__(self, name: str) -> None:
+        self.action_space = SPACES[name]
+        space = self.action_space
+        if isinstance(space, Box):
+            middle = np.clip(0.0, space.low + 0.5, space.high - 0.5)
+            self.targets = {1: middle + 0.5, -1: middle - 0.5}
+            if np.isfinite(space.low).all() and np.isfinite(space.high).all():
+                self.targets = {1: 0.7 * space.high + 0.3 * space.low, -1: 0.2 * space.high + 0.8 * space.low}
+        elif isinstance(space, Discrete):
+            self.targets = {1: space.start, -1: space.start + space.n - 1}
+        elif isinstance(space, MultiDiscrete):
+            self.targets = {1: space.start, -1: space.start + space.nvec - 1}
+        else:
+            self.targets = {1: np.eye(2), -1: 1 - np.eye(2)}
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._left = 10
+        return self._look(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        space = self.action_space
+        assert space.contains(action), f"{action!r} is not in {space}"
+        if not isinstance(space, Discrete):
+            assert isinstance(action, np.ndarray)
+            assert (action.dtype, action.shape) == (space.dtype, space.shape)
+        target, other = self.targets[self._side], self.targets[-self._side]
+        off = np.square((action - target) / (target - other)) if isinstance(space, Box) else action != target
+        self._left -= 1
+        return self._look(), 1 - float(np.mean(off)), False, self._left == 0, {}
+
+    def _look(self) -> Any:
+        self._side = 1 if self.np_random.random() < 0.5 else -1
+        return np.array([self._side], np.float32)
+
+
+for bandit in SPACES:
+    gymnasium.register(f"{bandit}-v0", Bandit, kwargs={"name": bandit})

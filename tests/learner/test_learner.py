@@ -1,0 +1,116 @@
+"""The learner's options: optimizers by name, schedules, and what it remembers from batch to batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras.config import Config
+from pgkeras.errors import ConfigError
+from pgkeras.learner import Learner
+from pgkeras.spaces import Discrete
+from tests.learner.test_reinforce import OBSERVATION, batch, gradients_by_loops, policy_of
+
+PLAIN = {"baseline": "none", "rescale": False, "clip_norm": None, "hidden": (), "gamma": 1.0}
+
+
+def learner(**settings: Any) -> Learner:
+    """One whose weights matter and whose gradient can be written out."""
+    made = Learner(Config(env_id="E", **PLAIN | settings), OBSERVATION, Discrete(3))
+    made.policy.assign(policy_of(Discrete(3)).weights())
+    return made
+
+
+def by_sgd(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return weight - 0.01 * gradient
+
+
+def by_rmsprop(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Tieleman & Hinton 2012, with rho = 0.9: the mean square begins at zero.
+    return weight - 0.01 * gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
+
+
+def by_adam(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Kingma & Ba 2015: at the first step both moments are the gradient's own, so that it moves by its sign.
+    return weight - 0.01 * np.sign(gradient)
+
+
+def by_adamw(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Loshchilov & Hutter 2019, with Keras's decay of 0.004 times the step size.
+    return by_adam(weight * (1 - 0.01 * 0.004), gradient)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("sgd", by_sgd), ("rmsprop", by_rmsprop), ("adam", by_adam), ("AdamW", by_adamw)]
+)
+def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    made = learner(optimizer=name, learning_rate=0.01)
+    before = [w.astype(np.float64) for w in made.policy.weights()]
+    returns = np.flip(np.cumsum(np.flip(episodes.rewards, 0), 0), 0)
+    gradients = gradients_by_loops(made.policy, episodes, returns)
+    made.learn(episodes, 0, 0.0)
+    for old, gradient, new in zip(before, gradients, made.policy.weights(), strict=True):
+        np.testing.assert_allclose(new, step(old, gradient), rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "nadam", "lion", "adadelta"])
+def test_other_optimizers_learn_and_are_restored(name: str) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    a, b = learner(optimizer=name), learner(optimizer=name)
+    a.learn(episodes, 0, 0.0)
+    b.restore(a.state())
+    for made in (a, b):
+        made.learn(episodes, 1, 0.0)
+    assert not np.array_equal(a.policy.weights()[0], policy_of(Discrete(3)).weights()[0])
+    for x, y in zip(a.state().values(), b.state().values(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    settings = {"optimizer": "sgd", "jit_compile": jit_compile}
+    scheduled = learner(**settings, entropy_bonus=0.4, entropy_schedule="linear")
+    for progress, bonus in ((0.25, 0.3), (1.0, 0.0), (0.0, 0.4)):
+        constant = learner(**settings, entropy_bonus=bonus)
+        constant.policy.assign(scheduled.policy.weights())
+        for made in (scheduled, constant):
+            made.learn(episodes, 0, progress)
+        for x, y in zip(scheduled.policy.weights(), constant.policy.weights(), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
+
+
+def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
+    settings = {"optimizer": "sgd", "learning_rate": 0.1}
+    first, second = batch([4, 6, 2], Discrete(3), seed=1), batch([5, 1], Discrete(3), seed=2)
+    made = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
+    plain = learner(**settings)
+    for each in (made, plain):  # the first batch has no baseline
+        each.learn(first, 0, 0.0)
+    np.testing.assert_array_equal(made.policy.weights()[0], plain.policy.weights()[0])
+    resumed = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
+    resumed.restore(made.state())
+    returns = np.flip(np.cumsum(np.flip(second.rewards, 0), 0), 0)
+    mean = np.flip(np.cumsum(np.flip(first.rewards, 0), 0), 0)[first.mask].mean()
+    gradients = gradients_by_loops(made.policy, second, np.where(second.mask, returns - mean, 0.0))
+    expected = [w - 0.1 * g for w, g in zip(made.policy.weights(), gradients, strict=True)]
+    for each in (made, resumed):
+        each.learn(second, 1, 0.0)
+        for got, want in zip(each.policy.weights(), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert float(made.state()["running_mean"]) == pytest.approx(0.5 * mean + 0.5 * returns[second.mask].mean())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"returns": "episode", "discount_gradient": True}, "discount_gradient: .*returns=reward-to-go"),
+        ({"returns": "episode", "baseline": "value"}, "baseline: .*returns=reward-to-go"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(env_id="E", **settings)
