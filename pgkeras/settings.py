@@ -71,8 +71,9 @@ def parse(name: str, text: str, hint: Any) -> Any:
         if text.lower() == NONE:
             return None
         hint = typing.get_args(hint)[0]
+    parser: Callable[[str, Any], Any] = _PARSERS.get(typing.get_origin(hint) or hint, _as_it_is)
     try:
-        return _PARSERS.get(typing.get_origin(hint) or hint, _as_it_is)(text, hint)
+        return parser(text, hint)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
 
@@ -188,7 +189,7 @@ def _describe(hint: Any) -> str:
         float: "a number",
         str: "text",
         Path: "a path",
-        Mapping: 'a table such as {"name": 1}',
+        Mapping: "a table",
     }
     return kinds.get(origin or hint, str(hint))
 
