@@ -273,7 +273,7 @@ void Scenarios::tls_and_token() {
   auto right = client(tls, flag("token"));
   right.act(row);
   right.play().step(row);
-  failure<pgkeras::AccessDeniedError>([&] { client(tls, "").act(row); });
+  failure<pgkeras::UnauthenticatedError>([&] { client(tls, "").act(row); });
   failure<pgkeras::Error>([&] { client(std::nullopt, flag("token")).act(row); });
 }
 

@@ -89,8 +89,7 @@ void throw_error(const v1::PlayError& error) {
     case grpc::CANCELLED:  // a stopping server cuts off what is left
       throw ServerUnavailableError(message, retry_delay(error));
     case grpc::UNAUTHENTICATED:
-    case grpc::PERMISSION_DENIED:
-      throw AccessDeniedError(message);
+      throw UnauthenticatedError(message);
     case grpc::INTERNAL:
       throw ServerFailedError(message);
     default:

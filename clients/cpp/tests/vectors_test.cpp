@@ -181,8 +181,8 @@ json describe(const std::exception_ptr& thrown) {
     json described = {{"error", "server_unavailable"}};
     if (error.retry_after) described["retry_after_seconds"] = seconds(*error.retry_after);
     return described;
-  } catch (const pgkeras::AccessDeniedError&) {
-    return {{"error", "access_denied"}};
+  } catch (const pgkeras::UnauthenticatedError&) {
+    return {{"error", "unauthenticated"}};
   } catch (const pgkeras::ServerFailedError&) {
     return {{"error", "server_failed"}};
   }

@@ -7,7 +7,7 @@
 //   ├── ServerBusyError         the server is full; retry_after says how long to wait
 //   ├── DeadlineExceededError   no answer in time
 //   ├── ServerUnavailableError  nobody answers at that address, or the server is starting or draining
-//   ├── AccessDeniedError       the server wants a token, or another one
+//   ├── UnauthenticatedError    the call's token is missing or unknown
 //   └── ServerFailedError       a defect of the server, or a call that it does not offer
 #pragma once
 
@@ -69,7 +69,7 @@ class ServerUnavailableError : public Error {
   const std::optional<std::chrono::nanoseconds> retry_after;  // if the server said when to come back
 };
 
-class AccessDeniedError : public Error {
+class UnauthenticatedError : public Error {
  public:
   using Error::Error;
 };
