@@ -122,7 +122,8 @@ _LONGEST_EPISODE = 1_000_000
 
 
 def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
-    return EnvironmentStepError(f"{_name(environments)} failed at {where}: {type(error).__name__}: {error}")
+    what = str(error) if isinstance(error, EnvironmentStepError) else f"{type(error).__name__}: {error}"
+    return EnvironmentStepError(f"{_name(environments)} failed at {where}: {what}")
 
 
 def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
@@ -134,6 +135,15 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
             raise EnvironmentStepError(
                 f"{name}: {field} is not finite at step {step} of episode {episode} of this epoch"
             )
+    # What a terminal state looks like, nobody asks; what a truncated episode would have gone on from is learnt from.
+    finals = trajectory.final_observations
+    strange = ~np.isfinite(finals).reshape(len(finals), -1).all(axis=-1) & ~trajectory.terminated
+    if strange.any():
+        episode = int(strange.argmax())
+        raise EnvironmentStepError(
+            f"{name}: final observation is not finite after step {trajectory.lengths[episode] - 1} of episode "
+            f"{episode} of this epoch, which was truncated"
+        )
     if spec.mask_size:
         masks = trajectory.observations[..., -spec.mask_size :]
         try:

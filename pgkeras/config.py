@@ -11,11 +11,12 @@ from importlib import resources
 from typing import Any
 
 from pgkeras.errors import ConfigError
-from pgkeras.settings import check_fields, check_keys, nearest, parse
+from pgkeras.recipe import WrapperCall, check_kwargs
+from pgkeras.settings import check_fields, check_keys, nearest, parse, parse_part
 from pgkeras.settings import setting as _setting
 from pgkeras.spec import DistributionKind
 
-__all__ = ["Config", "assignments", "preset_for", "preset_names", "read_preset", "resolve"]
+__all__ = ["Config", "assignments", "overlay", "preset_for", "preset_names", "read_preset", "resolve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +45,27 @@ class Config:
     max_episode_steps: int | None = _setting(
         None, "Steps after which an episode is truncated; by default the environment's own limit.", minimum=1
     )
+    env_kwargs: Mapping[str, Any] | None = _setting(
+        None,
+        "Keyword arguments of the environment; one alone is set as in env_kwargs.gravity=9.",
+        check=check_kwargs,
+    )
+    wrappers: tuple[Any, ...] = _setting(
+        (),
+        "Wrappers, from the innermost out: names of gymnasium.wrappers, or module:Name, or tables of name and kwargs.",
+        check=WrapperCall.read,
+    )
     vectorization: str = _setting(
         "auto",
-        "How environments run: their own vector entry point, or plainly one after the other.",
-        choices=("auto", "vector", "plain"),
+        "How environments run: by their own vector entry point, in this process (plain, or sync by gymnasium's "
+        "SyncVectorEnv), in processes of their own (async), or by EnvPool; auto takes the first that there is.",
+        choices=("auto", "vector", "plain", "sync", "async", "envpool"),
+    )
+    env_workers: int | None = _setting(
+        None, "Processes of async environments; by default one a core.", minimum=1, maximum=4096
+    )
+    env_timeout_seconds: float | None = _setting(
+        None, "Seconds that one reset or step of all environments may take; any by default.", above=0
     )
     gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
     returns: str = _setting(
@@ -178,7 +196,16 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
     """
     values = read_preset(preset or preset_for(env_id))
     check_keys(overrides or {}, [setting.name for setting in settings()])
-    return Config(**{**values, **(overrides or {}), "env_id": env_id})
+    return Config(**overlay(values, {**(overrides or {}), "env_id": env_id}))
+
+
+def overlay(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with others put over them; keyword arguments of the environment are added to those that there are."""
+    merged = {**settings, **overrides}
+    kwargs = overrides.get("env_kwargs")
+    if isinstance(kwargs, Mapping) and isinstance(settings.get("env_kwargs"), Mapping):
+        merged["env_kwargs"] = {**settings["env_kwargs"], **kwargs}
+    return merged
 
 
 def preset_names() -> list[str]:
@@ -208,17 +235,22 @@ def read_preset(name: str) -> dict[str, Any]:
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:
     """Parses ``key=value`` pairs by each setting's own type.
 
-    A value "none" clears an optional setting; a list of numbers is written with commas.
+    A value "none" clears an optional setting; a list is written with commas, and a table as JSON, of which
+    ``key.part=value`` sets one part.
 
     Raises:
         ConfigError: A pair has no "=", its key is unknown, or its value is not of the setting's type.
     """
     hints = typing.get_type_hints(Config)
-    parsed = {}
+    parsed: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair!r}: expected key=value, such as gamma=0.95")
+        key, _, part = key.partition(".")
         check_keys([key], [setting.name for setting in settings()])
-        parsed[key] = parse(key, text.strip(), hints[key])
+        if part:
+            parsed[key] = {**(parsed.get(key) or {}), part: parse_part(key, text.strip(), hints[key])}
+        else:
+            parsed[key] = parse(key, text.strip(), hints[key])
     return parsed

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "range_of", "setting"]
+__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "parse_part", "range_of", "setting"]
 
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
@@ -27,9 +28,13 @@ def setting(
     maximum: float | None = None,
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
+    check: Callable[[Any], object] | None = None,
 ) -> Any:
-    """A dataclass's field with a default, its help and its allowed range."""
-    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices}
+    """A dataclass's field with a default, its help and its allowed range.
+
+    ``check`` is called with a value, or with every element of a tuple, and raises ConfigError for what is wrong.
+    """
+    limits = {"minimum": minimum, "maximum": maximum, "above": above, "choices": choices, "check": check}
     return dataclasses.field(default=default, metadata={"help": help, **limits})
 
 
@@ -55,7 +60,8 @@ def parse(name: str, text: str, hint: Any) -> Any:
 
     Args:
         name: The setting's name.
-        text: "none" clears an optional setting; a list of numbers is written with commas.
+        text: "none" clears an optional setting; a list is written with commas, or in JSON where it is not of numbers,
+            and a table in JSON.
         hint: The setting's type.
 
     Raises:
@@ -65,18 +71,58 @@ def parse(name: str, text: str, hint: Any) -> Any:
         if text.lower() == NONE:
             return None
         hint = typing.get_args(hint)[0]
+    parser: Callable[[str, Any], Any] = _PARSERS.get(typing.get_origin(hint) or hint, _as_it_is)
     try:
-        if hint is bool:
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[text.lower()]
-        if hint is int:
-            return int(text.replace("_", ""))
-        if hint in (float, Path):
-            return hint(text)
-        if typing.get_origin(hint) is tuple:
-            return tuple(int(part) for part in text.split(",") if part.strip())
+        return parser(text, hint)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
+
+
+def parse_part(name: str, text: str, hint: Any) -> Any:
+    """The value that a text means to one part of a setting that is a table: JSON's if it is JSON, itself otherwise.
+
+    Raises:
+        ConfigError: The setting is no table.
+    """
+    if not any(typing.get_origin(part) is Mapping for part in (hint, *typing.get_args(hint))):
+        raise ConfigError(f"{name}: expected {_describe(hint)}, got one of its parts, which it has none of")
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _as_it_is(text: str, _hint: Any) -> str:
     return text
+
+
+def _parse_list(text: str, hint: Any) -> Any:
+    kind = typing.get_args(hint)[0]
+    if kind is int:
+        return tuple(int(part) for part in text.split(",") if part.strip())
+    if text.lower() == NONE:
+        return ()
+    if text.startswith("["):
+        return tuple(json.loads(text))
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _parse_table(text: str, _hint: Any) -> dict[str, Any]:
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError("not a table")
+    return table
+
+
+_BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_PARSERS: dict[Any, Callable[[str, Any], Any]] = {
+    bool: lambda text, _: _BOOLS[text.lower()],
+    int: lambda text, _: int(text.replace("_", "")),
+    float: lambda text, _: float(text),
+    Path: lambda text, _: Path(text),
+    tuple: _parse_list,
+    Mapping: _parse_table,
+}
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
@@ -88,7 +134,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if typing.get_origin(hint) is typing.Literal:
         hint = str  # which one, the choices tell
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
-        return tuple(_typed(name, element, int) for element in value)
+        kind = typing.get_args(hint)[0]
+        return tuple(element if kind is Any else _typed(name, element, kind) for element in value)
+    if typing.get_origin(hint) is Mapping and isinstance(value, Mapping):
+        return dict(value)
     if hint is Path and isinstance(value, str) and value:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -100,6 +149,8 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
+    if (check := setting.metadata.get("check")) is not None:
+        check(value)
     minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
     if choices and value not in choices:
         raise ConfigError(f"{setting.name}: expected one of {', '.join(choices)}; got {value!r}")
@@ -128,8 +179,10 @@ def range_of(setting: dataclasses.Field[Any]) -> str:
 
 
 def _describe(hint: Any) -> str:
-    if typing.get_origin(hint) is tuple:
-        return "whole numbers with commas between them"
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        numbers = typing.get_args(hint)[0] is int
+        return "whole numbers with commas between them" if numbers else "names with commas between them, or a JSON list"
     kinds = {
         bool: "true or false",
         int: "a whole number",
@@ -138,7 +191,7 @@ def _describe(hint: Any) -> str:
         Path: "a path",
         Mapping: "a table",
     }
-    return kinds.get(typing.get_origin(hint) or hint, str(hint))
+    return kinds.get(origin or hint, str(hint))
 
 
 def check_keys(keys: Iterable[str], known: list[str]) -> None:

@@ -99,7 +99,11 @@ class Training:
         self._began = time.perf_counter()
         self.config = config
         self._environments = environments.make(
-            config.env_id, config.envs, config.vectorization, config.max_episode_steps
+            environments.Recipe.read(config.to_json()),
+            config.envs,
+            config.vectorization,
+            workers=config.env_workers,
+            timeout=config.env_timeout_seconds,
         )
         self.stop_return = _stop_return(config, self._environments)
         look = environments.look(self._environments, config.seed, config.action_masks)

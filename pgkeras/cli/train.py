@@ -54,6 +54,7 @@ def command(
     Examples:
       pgkeras train CartPole-v1
       pgkeras train CartPole-v1 --preset textbook --seed 3
+      pgkeras train Pendulum-v1 --set env_kwargs.g=9.81
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
     """
@@ -66,7 +67,7 @@ def command(
     if resume is not None:
         if env_id is not None or out is not None or preset is not None:
             raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
-        config = config_.Config.from_json({**runs.read_config(resume)["config"], **given})
+        config = config_.Config.from_json(config_.overlay(runs.read_config(resume)["config"], given))
     elif checkpoint is not None:
         raise click.UsageError("--checkpoint says where to resume from: give --resume, too")
     elif env_id is not None:

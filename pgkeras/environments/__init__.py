@@ -1,21 +1,30 @@
 """Environments: several copies of one gymnasium environment, stepped side by side.
 
-Two ways, which look the same to the collector: an environment's own vector entry point, where there is one (CartPole:
-a million steps a second), and otherwise plain environments stepped one after the other in this process, which beats
-worker processes for all but heavy simulators.
+All ways look the same to the collector. An environment's own vector entry point is the fastest, where there is one
+(CartPole: a million steps a second). Otherwise plain environments are stepped one after the other in this process,
+which beats worker processes for all but heavy simulators; these are for them, and for those that crash or hang.
 """
 
 from pgkeras.environments.looking import Look, look, without_mask
 from pgkeras.environments.making import make, make_one
 from pgkeras.environments.plain import PlainEnvironments
+from pgkeras.environments.pool import PoolEnvironments
+from pgkeras.environments.processes import ProcessEnvironments
 from pgkeras.environments.protocol import Environments
 from pgkeras.environments.vector import VectorEnvironments
+from pgkeras.environments.watchdog import WatchedEnvironments
+from pgkeras.recipe import Recipe, WrapperCall
 
 __all__ = [
     "Environments",
     "Look",
     "PlainEnvironments",
+    "PoolEnvironments",
+    "ProcessEnvironments",
+    "Recipe",
     "VectorEnvironments",
+    "WatchedEnvironments",
+    "WrapperCall",
     "look",
     "make",
     "make_one",

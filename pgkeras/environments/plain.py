@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
+from pgkeras.environments.rows import put_reward
 from pgkeras.trajectory import Tape
 
-__all__ = ["PlainEnvironments"]
+__all__ = ["PlainEnvironments", "native"]
 
 
 class PlainEnvironments:
@@ -26,8 +27,7 @@ class PlainEnvironments:
         first = self._environments[0]
         self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
         self.slots = len(self._environments)
-        self._discrete = isinstance(self.action_space, gymnasium.spaces.Discrete)
-        self._scalar = self.action_space.shape == ()
+        self._native = native(self.action_space)
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
@@ -36,14 +36,12 @@ class PlainEnvironments:
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        # Native integers, which environments handle faster than NumPy's.
-        choices: Any = actions.tolist() if self._discrete else actions
-        if self._scalar and not self._discrete:
-            choices = [actions[i, ...] for i in range(self.slots)]  # arrays without axes, where an index gives scalars
+        choices = self._native(actions)
         any_ended = False
         for i, env in enumerate(self._environments):
             if live[i]:
-                observation, tape.rewards[t, i], terminated, truncated, info = env.step(choices[i])
+                observation, reward, terminated, truncated, info = env.step(choices[i])
+                put_reward(tape.rewards, t, i, reward)
                 if terminated or truncated:
                     any_ended = tape.ended[t, i] = True
                     tape.terminated[t, i] = terminated
@@ -56,3 +54,12 @@ class PlainEnvironments:
         """See :meth:`Environments.close`."""
         for env in self._environments:
             env.close()
+
+
+def native(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], Any]:
+    """What makes of a batch of actions a sequence of those that one environment takes each."""
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return lambda actions: actions.tolist()  # native integers, which environments handle faster than NumPy's
+    if space.shape == ():
+        return lambda actions: [actions[i, ...] for i in range(len(actions))]  # arrays, where an index gives scalars
+    return lambda actions: actions

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
@@ -16,17 +17,22 @@ __all__ = ["VectorEnvironments"]
 
 
 class VectorEnvironments:
-    """A gymnasium vector environment, in any of its autoreset modes."""
+    """A gymnasium vector environment, in any of its autoreset modes.
+
+    Args:
+        environment: The vector environment.
+        spec: The registered specification, where the environment does not know it.
+    """
 
     lockstep = True
 
-    def __init__(self, environment: VectorEnv[Any, Any, Any]) -> None:
+    def __init__(self, environment: VectorEnv[Any, Any, Any], spec: EnvSpec | None = None) -> None:
         self._environment = environment
         self.observation_space, self.action_space = (
             environment.single_observation_space,
             environment.single_action_space,
         )
-        self.spec = environment.spec
+        self.spec = spec or environment.spec
         self.slots = environment.num_envs
         self._mode = environment.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.gap = int(self._mode is AutoresetMode.NEXT_STEP)

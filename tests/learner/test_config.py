@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import typing
+from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
@@ -24,18 +26,25 @@ HINTS = typing.get_type_hints(Config)
 def hint_of(name: str) -> Any:
     """The setting's type, without None, and of a tuple its elements' type."""
     hint = HINTS[name]
+    if typing.get_origin(hint) is Mapping:
+        return hint
     arguments = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
     return arguments[0] if arguments else hint
 
 
 def in_place(name: str, value: Any) -> Any:
-    return (64, value) if typing.get_origin(HINTS[name]) is tuple else value
+    first = "SomeWrapper" if HINTS[name] == tuple[Any, ...] else 64
+    return (first, value) if typing.get_origin(HINTS[name]) is tuple else value
 
 
 def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
     """Just outside the range, and of wrong types."""
     kind, limits = hint_of(setting.name), setting.metadata
     bad: list[Any] = [[], {}, b"x"]
+    if typing.get_origin(kind) is Mapping:
+        return [[], b"x", "x", 3, {3: 4}, {"a b": 4}, {"f": object()}, {"x": float("nan")}]
+    if kind is Any:
+        return [[], {}, b"x", "", 3, {"name": 3}, {"name": "X", "args": {}}, {"name": "X", "kwargs": {"f": object()}}]
     if kind is str:
         bad += [3, None, True]
     if kind is bool:
@@ -58,10 +67,10 @@ def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
 
 @pytest.mark.parametrize(("name", "value"), [(n, v) for n, s in ALL.items() for v in bad_values(s)])
 def test_a_value_outside_its_range_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"^{name}: expected .+, got|^{name}: expected .+; got") as caught:
+    with pytest.raises(ConfigError, match=rf"^{name}\b.*: expected .+, got|^{name}: expected .+; got") as caught:
         Config(env_id="E", **{name: in_place(name, value)})
     allowed = range_of(ALL[name])
-    if isinstance(value, hint_of(name)) and not isinstance(value, bool):
+    if allowed and isinstance(value, hint_of(name)) and not isinstance(value, bool):
         assert allowed in str(caught.value)
 
 
@@ -105,6 +114,14 @@ def test_negative_steps(steps: int) -> None:
         ("activation = relu", None),
         ("activation=relu", {"activation": "relu"}),
         ("baseline=leave-one-out", {"baseline": "leave-one-out"}),
+        ("env_kwargs.gravity=9", {"env_kwargs": {"gravity": 9}}),
+        ("env_kwargs.mode=fast", {"env_kwargs": {"mode": "fast"}}),
+        ("env_kwargs.blank=true", {"env_kwargs": {"blank": True}}),
+        ('env_kwargs={"size": [3, 4]}', {"env_kwargs": {"size": [3, 4]}}),
+        ("env_kwargs=none", {"env_kwargs": None}),
+        ("wrappers=FlattenObservation, my:Own", {"wrappers": ("FlattenObservation", "my:Own")}),
+        ('wrappers=[{"name": "A", "kwargs": {"n": 3}}, "B"]', {"wrappers": ({"name": "A", "kwargs": {"n": 3}}, "B")}),
+        ("wrappers=none", {"wrappers": ()}),
     ],
 )
 def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, Any] | None) -> None:
@@ -129,6 +146,10 @@ def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, An
         ("gama=0.9", "gama: .* did you mean gamma"),
         ("learning-rate=0.9", "did you mean learning_rate"),
         ("env_id=Acrobot-v1", "env_id: there is no such setting"),
+        ("env_kwargs=3", "env_kwargs: expected a table"),
+        ("env_kwargs={", "env_kwargs: expected a table"),
+        ("gamma.high=3", "gamma: expected a number, got one of its parts"),
+        ("wrappers=[3", "wrappers: expected names with commas"),
         ("zzz=1", "expected one of .*gamma.*learning_rate"),
     ],
 )
@@ -148,6 +169,14 @@ def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> Non
         resolve("CartPole-v1", overrides={"gamm": 1})
     with pytest.raises(ConfigError, match="env_id"):
         resolve("CartPole-v1", overrides={"env_id": "Acrobot-v1"})
+
+
+def test_keyword_arguments_add_up() -> None:
+    assert assignments(["env_kwargs.a=1", "env_kwargs.b=x", "env_kwargs.a=2"]) == {"env_kwargs": {"a": 2, "b": "x"}}
+    settings = {"env_kwargs": {"a": 1, "b": 2}, "gamma": 0.5}
+    assert config.overlay(settings, {"env_kwargs": {"b": 3}})["env_kwargs"] == {"a": 1, "b": 3}
+    assert config.overlay(settings, {"env_kwargs": None})["env_kwargs"] is None
+    assert settings["env_kwargs"] == {"a": 1, "b": 2}
 
 
 @pytest.mark.parametrize("name", config.preset_names())
@@ -181,6 +210,12 @@ def values_of(setting: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
     kind, limits = hint_of(setting.name), setting.metadata
     if limits["choices"]:
         one = st.sampled_from(limits["choices"])
+    elif typing.get_origin(kind) is Mapping:
+        one = st.dictionaries(
+            st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True), st.integers() | st.booleans() | st.text()
+        )
+    elif kind is Any:
+        one = st.from_regex(r"([a-z.]+:)?[A-Z][A-Za-z0-9]*", fullmatch=True)
     elif kind is bool:
         one = st.booleans()
     elif kind is str:
@@ -208,8 +243,6 @@ SOME = st.fixed_dictionaries({}, optional={name: values_of(setting) for name, se
 
 @given(SOME.filter(go_together))
 def test_json_round_trip(values: dict[str, Any]) -> None:
-    import json
-
     original = Config(env_id="E-v0", **values)
     assert Config.from_json(json.loads(json.dumps(original.to_json()))) == original
 
@@ -217,6 +250,8 @@ def test_json_round_trip(values: dict[str, Any]) -> None:
 @given(SOME.filter(go_together))
 def test_pairs_round_trip(values: dict[str, Any]) -> None:
     def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return json.dumps(value)
         return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
     values = {k: v for k, v in values.items() if not isinstance(v, str) or v == v.strip()}

@@ -1,0 +1,88 @@
+// CartPole in C++, played by a policy server:
+//
+//   cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
+//   cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
+#include "cartpole.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <iostream>
+#include <pgkeras/client.hpp>
+#include <vector>
+
+#include "flags.hpp"
+
+namespace {
+
+using pgkeras::Mode;
+
+void play(pgkeras::Client& client, long episodes) {
+  CartPole cartpole(0);
+  auto session = client.play({.mode = Mode::greedy});
+  auto action = session.step(cartpole.observation()).action.item<std::int64_t>();
+  long steps = 0;
+  for (long episode = 0; episode < episodes;) {
+    cartpole.step(action);
+    ++steps;
+    const bool terminated = cartpole.terminated();
+    const bool truncated = cartpole.truncated();
+    action = session.step(cartpole.observation(), 1.0F, terminated, truncated).action.item<std::int64_t>();
+    if (terminated || truncated) {
+      if (++episode == episodes) break;
+      cartpole.reset();
+      action = session.step(cartpole.observation()).action.item<std::int64_t>();
+    }
+  }
+  session.close();
+  std::cout << "{\"episodes\": " << episodes << ", \"mean_return\": " << static_cast<double>(steps) / episodes
+            << ", \"steps\": " << steps << "}\n";
+}
+
+// Every environment begins its next episode at once: the observation is then that episode's first, and `over` says so.
+void race(pgkeras::Client& client, long environments, long steps) {
+  std::vector<CartPole> cartpoles;
+  for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
+  const std::vector<float> rewards(environments, 1.0F);
+  std::vector<float> observations(4 * environments);
+  std::vector<std::uint8_t> terminated(environments);
+  std::vector<std::uint8_t> truncated(environments);
+  std::vector<std::uint8_t> over(environments);
+  const auto observe = [&] {
+    for (long i = 0; i < environments; ++i) std::ranges::copy(cartpoles[i].observation(), &observations[4 * i]);
+    return pgkeras::ArrayView(observations, {environments, 4});
+  };
+
+  auto session = client.play({.mode = Mode::greedy});
+  auto actions = session.step_batch(observe()).action;
+  const auto begin = std::chrono::steady_clock::now();
+  for (long step = 0; step < steps; ++step) {
+    const auto chosen = actions.values<std::int64_t>();
+    for (long i = 0; i < environments; ++i) {
+      cartpoles[i].step(chosen[i]);
+      terminated[i] = cartpoles[i].terminated();
+      truncated[i] = cartpoles[i].truncated();
+      over[i] = cartpoles[i].over();
+      if (over[i]) cartpoles[i].reset();
+    }
+    actions = session.step_batch(observe(), rewards, terminated, truncated, {.episode_start = over}).action;
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - begin;
+  session.close();
+  std::cout << "{\"environments\": " << environments << ", \"steps\": " << steps
+            << ", \"environment_steps_per_second\": " << static_cast<double>(environments * steps) / seconds.count()
+            << "}\n";
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  return run(count, words, [](const Flags& flags) {
+    pgkeras::Client client(flags.require("target"), {.policy = "cartpole-v1"});
+    if (const auto environments = flags.number("environments", 0)) {
+      race(client, environments, flags.number("steps", 1000));
+    } else {
+      play(client, flags.number("episodes", 20));
+    }
+    return 0;
+  });
+}

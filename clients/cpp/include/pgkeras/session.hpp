@@ -1,0 +1,77 @@
+// One simulator's session with a policy server.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "pgkeras/actions.hpp"
+
+namespace pgkeras {
+
+// What the last action of one environment led to.
+struct Outcome {
+  float reward = 0;
+  bool terminated = false;
+  bool truncated = false;
+};
+
+// What the last actions of all environments led to: one element each, flags as bytes of 0 or 1.
+struct Outcomes {
+  std::span<const float> reward;
+  std::span<const std::uint8_t> terminated;
+  std::span<const std::uint8_t> truncated;
+};
+
+struct StepOptions {
+  // Which observations are the first of an episode, one byte of 0 or 1 per environment. Left out, those that follow a
+  // step which said `terminated` or `truncated`, as with Gymnasium's next-step autoreset.
+  std::optional<std::span<const std::uint8_t>> episode_start = {};
+  std::optional<ArrayView> action_mask = {};  // bool [mask_size], or [environments, mask_size]
+  std::optional<Timeout> timeout = {};        // for this step; the session's own if not given
+};
+
+// An open session, made by Client::play; for one thread at a time. One version of the policy answers throughout it.
+//
+// Every method but the destructor throws:
+//   InvalidRequestError      an argument is wrong; the session is as if the step had not been made, and goes on
+//   ServerBusyError          the server is full; the same step may be made again
+//   DeadlineExceededError    no answer in time: the step counts, its action is lost, and the session goes on
+//   ServerUnavailableError   the server is gone or stopping; open a new session
+//   another child of Error   the session is over, but for ServerFailedError
+class Session {
+ public:
+  Session(Session&&) noexcept;
+  Session& operator=(Session&&) noexcept;
+  ~Session();
+
+  // Asks for an action for one environment: without an outcome at the first step of the session or of an episode.
+  Actions step(Observation observation, const std::optional<Outcome>& outcome = {}, const StepOptions& options = {});
+  Actions step(Observation observation, float reward, bool terminated, bool truncated, const StepOptions& options = {});
+
+  // The same for many environments, as many in every call: observations have a leading axis.
+  Actions step_batch(Observation observations, const std::optional<Outcomes>& outcomes = {},
+                     const StepOptions& options = {});
+  Actions step_batch(Observation observations, std::span<const float> rewards, std::span<const std::uint8_t> terminated,
+                     std::span<const std::uint8_t> truncated, const StepOptions& options = {});
+
+  // The two halves of `step`, for loops that must go on when no answer comes. `send` does not wait unless the server
+  // has stopped reading; `receive` waits for the answer to the last step sent, and returns nothing if it is not there
+  // in time. It may then be called again. A step that is sent before the last one is answered drops that answer.
+  void send(Observation observation, const std::optional<Outcome>& outcome = {}, const StepOptions& options = {});
+  std::optional<Actions> receive(std::chrono::steady_clock::time_point deadline);
+
+  // Tells the server that the session is over, and waits for it to agree for at most the given time. The destructor
+  // hangs up instead.
+  void close(Timeout timeout = std::chrono::seconds(1));
+
+ private:
+  friend class Client;
+  struct Impl;
+  explicit Session(std::unique_ptr<Impl> impl);
+
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace pgkeras

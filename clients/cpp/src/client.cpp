@@ -1,0 +1,171 @@
+#include "pgkeras/client.hpp"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <random>
+#include <thread>
+
+#include "messages.hpp"
+#include "pgkeras/v1/service.grpc.pb.h"
+#include "session_impl.hpp"
+#include "status.hpp"
+
+namespace pgkeras {
+namespace {
+
+// gRPC's own 4 MB is too small for batches of images.
+constexpr int max_message_bytes = 64 << 20;
+
+// A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+constexpr auto first_backoff = std::chrono::milliseconds(100);
+constexpr auto longest_backoff = std::chrono::milliseconds(1000);
+
+std::shared_ptr<grpc::Channel> connect(const std::string& target, const std::optional<TlsOptions>& tls) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(max_message_bytes);
+  arguments.SetMaxSendMessageSize(max_message_bytes);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, first_backoff.count());
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, longest_backoff.count());
+  if (!tls) return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  if (!tls->server_name.empty()) arguments.SetSslTargetNameOverride(tls->server_name);
+  const grpc::SslCredentialsOptions keys{tls->root_certificates, tls->client_key, tls->client_certificate};
+  return grpc::CreateCustomChannel(target, grpc::SslCredentials(keys), arguments);
+}
+
+v1::PolicyRef reference(const ClientOptions& options) {
+  if (options.version && options.label) {
+    throw InvalidRequestError("policy", "a version or a label",
+                              "version " + std::to_string(*options.version) + " and label " + *options.label);
+  }
+  v1::PolicyRef ref;
+  ref.set_name(options.policy);
+  if (options.version) ref.set_version(*options.version);
+  if (options.label) ref.set_label(*options.label);
+  return ref;
+}
+
+// Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.
+Clock::duration shortened(Clock::duration backoff) {
+  thread_local std::minstd_rand generator(std::random_device{}());
+  return Clock::duration(std::uniform_int_distribution(backoff.count() / 2, backoff.count())(generator));
+}
+
+}  // namespace
+
+struct Client::Impl {
+  Impl(std::string target, ClientOptions given)
+      : target(std::move(target)),
+        options(std::move(given)),
+        policy(reference(options)),
+        channel(connect(this->target, options.tls)),
+        stub(v1::PolicyService::NewStub(channel)) {}
+
+  template <typename Request, typename Response>
+  using Method = grpc::Status (v1::PolicyService::Stub::*)(grpc::ClientContext*, const Request&, Response*);
+
+  template <typename Request, typename Response>
+  Response invoke(Method<Request, Response> method, const Request& request, std::optional<Timeout> timeout) {
+    const Call call{target, timeout.value_or(options.timeout)};
+    const auto deadline = Clock::now() + call.timeout;
+    Clock::duration backoff = first_backoff;
+    while (true) {
+      grpc::ClientContext context;
+      context.set_deadline(std::chrono::system_clock::now() + (deadline - Clock::now()));
+      set_token(context, options.token);
+      Response response;
+      const auto status = (stub.get()->*method)(&context, request, &response);
+      if (status.ok()) {
+        answered = true;
+        return response;
+      }
+      const Clock::duration wait = retry_delay(status).value_or(shortened(backoff));
+      if (!answered || status.error_code() != grpc::UNAVAILABLE || Clock::now() + wait >= deadline) {
+        throw_error(status, call);
+      }
+      const auto again = Clock::now() + wait;
+      // gRPC makes headway with a connection only while somebody waits for it.
+      channel->WaitForConnected(std::chrono::system_clock::now() + wait);
+      std::this_thread::sleep_until(again);
+      backoff = std::min<Clock::duration>(2 * backoff, longest_backoff);
+    }
+  }
+
+  v1::GetPolicyResponse get_policy(std::optional<Timeout> timeout) {
+    v1::GetPolicyRequest request;
+    *request.mutable_policy() = policy;
+    return invoke(&v1::PolicyService::Stub::GetPolicy, request, timeout);
+  }
+
+  PolicyInfo describe(std::optional<Timeout> timeout) {
+    auto response = get_policy(timeout);
+    const auto& limits = response.limits();
+    const std::lock_guard lock(mutex);
+    spec_hash = response.policy().spec_hash();
+    return {std::move(*response.mutable_policy()),
+            Limits{limits.max_batch_size(), limits.max_receive_message_bytes(), limits.max_send_message_bytes()}};
+  }
+
+  std::string spec_hash_once(std::optional<Timeout> timeout) {
+    {
+      const std::lock_guard lock(mutex);
+      if (!spec_hash.empty()) return spec_hash;
+    }
+    return describe(timeout).policy.spec_hash();
+  }
+
+  const std::string target;
+  const ClientOptions options;
+  const v1::PolicyRef policy;
+  const std::shared_ptr<grpc::Channel> channel;
+  const std::unique_ptr<v1::PolicyService::Stub> stub;
+  std::atomic<bool> answered = false;
+  std::mutex mutex;
+  std::string spec_hash;
+};
+
+Client::Client(std::string target, ClientOptions options)
+    : impl_(std::make_unique<Impl>(std::move(target), std::move(options))) {}
+Client::Client(Client&&) noexcept = default;
+Client& Client::operator=(Client&&) noexcept = default;
+Client::~Client() = default;
+
+Actions Client::act(Observation observation, const ActOptions& options) {
+  v1::ActRequest request;
+  *request.mutable_policy() = impl_->policy;
+  request.set_spec_hash(impl_->spec_hash_once(options.timeout));
+  *request.mutable_observation() = std::move(observation).message();
+  if (options.action_mask) write_tensor(*request.mutable_action_mask(), *options.action_mask);
+  request.set_state(options.state);
+  request.set_mode(act_mode(options.mode));
+  if (options.seed) request.set_seed(*options.seed);
+  set_outputs(request, options.outputs);
+  return read_actions(impl_->invoke(&v1::PolicyService::Stub::Act, request, options.timeout));
+}
+
+Session Client::play(const PlayOptions& options) {
+  v1::PlayRequest first;
+  *first.mutable_policy() = impl_->policy;
+  const auto spec_hash = impl_->spec_hash_once(options.timeout);
+  impl_->get_policy(options.timeout);  // a session is not made again: this is what waits for a server that restarts
+  first.set_spec_hash(spec_hash);
+  first.set_mode(act_mode(options.mode));
+  if (options.seed) first.set_seed(*options.seed);
+  set_outputs(first, options.outputs);
+  Call call{impl_->target, options.timeout.value_or(impl_->options.timeout)};
+  return Session(
+      std::make_unique<Session::Impl>(impl_->channel, std::move(first), std::move(call), impl_->options.token));
+}
+
+PolicyInfo Client::describe(std::optional<Timeout> timeout) { return impl_->describe(timeout); }
+
+std::vector<PolicyInfo> Client::policies(std::optional<Timeout> timeout) {
+  auto response = impl_->invoke(&v1::PolicyService::Stub::ListPolicies, v1::ListPoliciesRequest(), timeout);
+  std::vector<PolicyInfo> infos;
+  for (auto& policy : *response.mutable_policies()) infos.push_back({std::move(policy)});
+  return infos;
+}
+
+}  // namespace pgkeras

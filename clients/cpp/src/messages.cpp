@@ -1,0 +1,69 @@
+#include "messages.hpp"
+
+namespace pgkeras {
+namespace {
+
+// Every parameter of every distribution is a tensor: whatever kind there is, its fields are its parameters.
+std::map<std::string, Tensor> read_distribution(const v1::Distribution& distribution) {
+  std::map<std::string, Tensor> parameters;
+  const auto* kind = distribution.GetReflection()->GetOneofFieldDescriptor(
+      distribution, v1::Distribution::descriptor()->oneof_decl(0));
+  if (kind == nullptr) return parameters;
+  const auto& inner = distribution.GetReflection()->GetMessage(distribution, kind);
+  for (int index = 0; index < inner.GetDescriptor()->field_count(); ++index) {
+    const auto* field = inner.GetDescriptor()->field(index);
+    const auto& tensor = dynamic_cast<const v1::Tensor&>(inner.GetReflection()->GetMessage(inner, field));
+    parameters.emplace(field->name(), Tensor(tensor, "distribution." + kind->name() + "." + field->name()));
+  }
+  return parameters;
+}
+
+std::optional<Tensor> row(std::optional<Tensor>&& tensor) {
+  if (!tensor) return std::nullopt;
+  return std::move(*tensor).first_row();
+}
+
+}  // namespace
+
+v1::ActMode act_mode(Mode mode) { return mode == Mode::greedy ? v1::ACT_MODE_GREEDY : v1::ACT_MODE_SAMPLE; }
+
+void set_token(grpc::ClientContext& context, const std::string& token) {
+  if (!token.empty()) context.AddMetadata("authorization", "Bearer " + token);
+}
+
+Actions read_actions(v1::ActResponse&& response) {
+  Actions actions;
+  actions.action = Tensor(response.action(), "action");
+  if (response.has_log_prob()) actions.log_prob.emplace(response.log_prob(), "log_prob");
+  if (response.has_entropy()) actions.entropy.emplace(response.entropy(), "entropy");
+  if (response.has_greedy_action()) actions.greedy_action.emplace(response.greedy_action(), "greedy_action");
+  actions.distribution = read_distribution(response.distribution());
+  actions.state = std::move(*response.mutable_state());
+  actions.policy = std::move(*response.mutable_policy()->mutable_name());
+  actions.version = response.policy().version();
+  return actions;
+}
+
+Actions first_row(Actions&& actions) {
+  actions.action = std::move(actions.action).first_row();
+  actions.log_prob = row(std::move(actions.log_prob));
+  actions.entropy = row(std::move(actions.entropy));
+  actions.greedy_action = row(std::move(actions.greedy_action));
+  for (auto& [name, parameter] : actions.distribution) parameter = std::move(parameter).first_row();
+  return std::move(actions);
+}
+
+void add_batch_axis(v1::Tensor& tensor) {
+  tensor.add_shape(1);
+  for (int axis = tensor.shape_size() - 1; axis > 0; --axis) tensor.mutable_shape()->SwapElements(axis, axis - 1);
+}
+
+void add_batch_axis(v1::Value& value) {
+  if (value.has_tensor()) {
+    add_batch_axis(*value.mutable_tensor());
+  } else if (value.has_fields()) {
+    for (auto& [key, part] : *value.mutable_fields()->mutable_fields()) add_batch_axis(part);
+  }
+}
+
+}  // namespace pgkeras

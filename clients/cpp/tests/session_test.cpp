@@ -1,0 +1,89 @@
+// What sessions and calls do when the server does not answer, with a real server that is stopped and goes on.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <optional>
+#include <pgkeras/client.hpp>
+
+#include "server.hpp"
+
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+using pgkeras::Mode;
+using pgkeras::Output;
+
+// The cart runs left or right; the policy that ships pushes against it.
+constexpr std::array<float, 4> falls_left = {0, 0, -0.1F, -1};
+constexpr std::array<float, 4> falls_right = {0, 0, 0.1F, 1};
+constexpr auto going_on = pgkeras::Outcome{.reward = 1};
+
+class SessionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(act(falls_left), 0);
+    ASSERT_EQ(act(falls_right), 1);
+  }
+  void TearDown() override { server_.go_on(); }
+
+  std::int64_t act(const std::array<float, 4>& observation) {
+    return client_.act(observation, {.mode = Mode::greedy}).action.item<std::int64_t>();
+  }
+
+  Server server_;
+  pgkeras::Client client_{server_.target()};
+};
+
+TEST_F(SessionTest, AStepThatMissesItsDeadlineIsDroppedAndTheNextIsAnswered) {
+  auto session = client_.play({.mode = Mode::greedy});
+  session.step(falls_left);
+  server_.pause();
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_THROW(session.step(falls_left, going_on, {.timeout = 20ms}), pgkeras::DeadlineExceededError);
+  }
+  server_.go_on();
+  EXPECT_EQ(session.step(falls_right, going_on).action.item<std::int64_t>(), 1);
+}
+
+TEST_F(SessionTest, NothingHangsWhileTheServerStandsStill) {
+  std::optional<pgkeras::Session> closed = client_.play();
+  std::optional<pgkeras::Session> dropped = client_.play();
+  closed->step(falls_left);
+  dropped->step(falls_left);
+  server_.pause();
+  EXPECT_THROW(client_.act(falls_left, {.timeout = 50ms}), pgkeras::DeadlineExceededError);
+  EXPECT_THROW(client_.play({.timeout = 50ms}), pgkeras::DeadlineExceededError);
+  closed->close(50ms);
+  EXPECT_THROW(closed->step(falls_left), pgkeras::ServerUnavailableError);
+  closed.reset();
+  dropped.reset();  // the test's time limit is the assertion
+}
+
+TEST_F(SessionTest, ThatIsNeverSteppedIsClosed) {
+  auto session = client_.play();
+  session.close();
+  EXPECT_THROW(session.step(falls_left), pgkeras::ServerUnavailableError);
+}
+
+TEST_F(SessionTest, AWrongMessageLeavesItAsItWas) {
+  auto session = client_.play({.mode = Mode::greedy});
+  const std::array<double, 4> doubles = {};
+  EXPECT_THROW(session.step(doubles), pgkeras::InvalidRequestError);
+  EXPECT_EQ(session.step(falls_right).action.item<std::int64_t>(), 1);
+}
+
+TEST_F(SessionTest, AnswersWhatWasAskedFor) {
+  const auto full =
+      client_.play({.outputs = {Output::log_prob, Output::entropy, Output::greedy_action}}).step(falls_right);
+  EXPECT_TRUE(full.log_prob && full.entropy && full.greedy_action);
+  EXPECT_EQ(full.greedy_action->item<std::int64_t>(), 1);
+  const auto lean = client_.play().step(falls_right);
+  EXPECT_FALSE(lean.log_prob || lean.entropy || lean.greedy_action);
+}
+
+TEST(ClientTest, RefusesAVersionWithALabel) {
+  EXPECT_THROW(pgkeras::Client("127.0.0.1:1", {.version = 1, .label = "stable"}), pgkeras::InvalidRequestError);
+}
+
+}  // namespace

@@ -1,0 +1,86 @@
+"""Environments of EnvPool, which steps them by threads in C++."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from numpy.typing import NDArray
+
+from pgkeras.environments.protocol import Rows
+from pgkeras.environments.vector import VectorEnvironments
+from pgkeras.errors import EnvironmentSetupError, MissingExtraError
+from pgkeras.recipe import Recipe
+from pgkeras.trajectory import Tape
+
+__all__ = ["PoolEnvironments"]
+
+
+class PoolEnvironments:
+    """One of EnvPool's environments (Weng et al. 2022), by its own id, such as Pong-v5.
+
+    EnvPool's environments are its own: they may differ from gymnasium's of the same name, and their episodes do for
+    the same seeds. It takes seeds when a pool is made and never again, so that every reset makes a new pool.
+
+    Args:
+        recipe: How it is made; keyword arguments are EnvPool's settings.
+        slots: How many there are.
+
+    Raises:
+        EnvironmentSetupError: EnvPool has no such environment or setting, or there are wrappers.
+        MissingExtraError: EnvPool is not installed.
+    """
+
+    lockstep = True
+    gap = 1  # as gymnasium's NEXT_STEP
+
+    def __init__(self, recipe: Recipe, slots: int) -> None:
+        if recipe.wrappers:
+            raise EnvironmentSetupError(
+                f"{recipe.env_id}: wrapper {recipe.wrappers[0].name} cannot wrap environments of EnvPool; "
+                "use vectorization=plain or async"
+            )
+        self._recipe = recipe
+        self.slots = slots
+        self._pool = VectorEnvironments(self._make([0] * slots))
+        self.observation_space, self.action_space = self._pool.observation_space, self._pool.action_space
+        name = recipe.env_id.rpartition(":")[2]
+        threshold = getattr(self._config, "reward_threshold", None)
+        self.spec = gymnasium.registry.get(name) or EnvSpec(name, reward_threshold=threshold)
+        self._dtype = self.action_space.dtype
+
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
+        """See :meth:`Environments.reset`."""
+        self._pool.close()
+        self._pool = VectorEnvironments(self._make(seeds))
+        self._pool.reset(seeds, tape)
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """See :meth:`Environments.step`."""
+        return self._pool.step(t, actions.astype(self._dtype, copy=False), live, tape)
+
+    def close(self) -> None:
+        """See :meth:`Environments.close`."""
+        self._pool.close()
+
+    def _make(self, seeds: Sequence[int]) -> Any:
+        try:
+            import envpool
+        except ImportError as error:
+            raise MissingExtraError("envpool", "envpool", "use vectorization=envpool") from error
+        recipe = self._recipe
+        name = recipe.env_id.rpartition(":")[2]
+        options = dict(recipe.kwargs)
+        if recipe.max_episode_steps is not None:
+            options["max_episode_steps"] = recipe.max_episode_steps
+        try:
+            pool = envpool.make(name, env_type="gymnasium", num_envs=self.slots, env_seed=list(seeds), **options)
+        except Exception as error:  # EnvPool raises AssertionError, TypeError and more
+            raise EnvironmentSetupError(
+                f"{name}: EnvPool cannot make it: {error}; use vectorization=plain for gymnasium's environments"
+            ) from error
+        self._config = pool.spec.config
+        return pool

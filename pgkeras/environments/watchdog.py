@@ -1,0 +1,95 @@
+"""A time limit on what runs in this process."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import gymnasium
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.environments.protocol import Environments, Rows
+from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+from pgkeras.trajectory import Tape
+
+__all__ = ["WatchedEnvironments", "overdue"]
+
+_T = TypeVar("_T")
+
+
+class WatchedEnvironments:
+    """Environments of this process, whose every reset and step has to end in time.
+
+    An alarm signal interrupts what takes longer: a loop or a wait in Python, at its next instruction. It cannot
+    interrupt native code that never returns to Python; processes can be given a limit whatever they do
+    (:class:`pgkeras.environments.ProcessEnvironments`).
+
+    Args:
+        environments: What to watch.
+        seconds: How long a reset or a step of all slots may take.
+
+    Raises:
+        EnvironmentSetupError: There are no alarms here: on Windows, and outside the main thread.
+    """
+
+    def __init__(self, environments: Environments, seconds: float) -> None:
+        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+            raise EnvironmentSetupError(
+                "env_timeout_seconds: needs alarm signals, which there are only in the main thread and not on Windows; "
+                "use vectorization=async, which keeps the limit everywhere"
+            )
+        self._environments = environments
+        self._seconds = seconds
+        self.slots, self.gap, self.lockstep = environments.slots, environments.gap, environments.lockstep
+        self.spec = environments.spec
+        self.observation_space: gymnasium.Space[Any] = environments.observation_space
+        self.action_space: gymnasium.Space[Any] = environments.action_space
+
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
+        """See :meth:`Environments.reset`."""
+        _within(self._seconds, self._environments.reset, seeds, tape)
+
+    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+        """See :meth:`Environments.step`."""
+        return _within(self._seconds, self._environments.step, t, actions, live, tape)
+
+    def close(self) -> None:
+        """See :meth:`Environments.close`."""
+        self._environments.close()
+
+
+def overdue(seconds: float) -> EnvironmentStepError:
+    """What is raised when an environment takes longer."""
+    return EnvironmentStepError(f"no answer within {seconds:g} s (env_timeout_seconds)")
+
+
+class _Interrupted(BaseException):
+    """Not an Exception, so that no environment catches it by mistake."""
+
+
+def _within(seconds: float, call: Callable[..., _T], *arguments: Any) -> _T:
+    """Calls, and raises EnvironmentStepError when that takes too long; an alarm of somebody else goes on after it."""
+    armed = True
+
+    def ring(*_: object) -> None:
+        if armed:
+            raise _Interrupted
+
+    handler = signal.signal(signal.SIGALRM, ring)
+    began = time.monotonic()
+    other, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        try:
+            return call(*arguments)
+        finally:
+            armed = False  # an alarm from here on is none of ours, and one before it rings but once
+    except _Interrupted:
+        raise overdue(seconds) from None
+    finally:
+        left = other and max(1e-6, other - (time.monotonic() - began))
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+        signal.signal(signal.SIGALRM, handler)

@@ -1,0 +1,89 @@
+"""What a worker process of :class:`pgkeras.environments.ProcessEnvironments` does."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+import cloudpickle
+import gymnasium
+
+from pgkeras.recipe import Recipe
+
+__all__ = ["Outcome", "work"]
+
+Shown = tuple[Any, dict[str, Any]]  # an observation, and of the info what a policy may use
+
+
+class Outcome(NamedTuple):
+    """What came of a step."""
+
+    shown: Shown  # what to act on next: after an episode's end, the first observation of the next
+    reward: Any
+    terminated: bool
+    final: Shown | None  # the last observation, where an episode ended
+
+
+def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) -> None:
+    """Makes environments for some slots, and resets and steps them as told until the pipe is closed.
+
+    A task is a list of seeds, one a slot, or of pairs of slot and action. An answer is a pair: what went wrong, or
+    None; and what came of it, each with its slot.
+    """
+    # An interrupt from the terminal goes to all processes; the one in charge closes the pipe when it is done.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.path[:] = path
+    try:
+        from pgkeras.environments.making import make_one
+
+        environments = {slot: make_one(recipe) for slot in slots}
+        first = environments[slots[0]]
+        pipe.send((None, cloudpickle.dumps((first.observation_space, first.action_space))))
+    except Exception as error:  # an environment may raise anything
+        pipe.send((str(error), None))
+        return
+    while True:
+        try:
+            task: list[Any] = pipe.recv()
+        except (EOFError, OSError):
+            break
+        try:
+            if isinstance(task[0], int):
+                resets = [environments[slot].reset(seed=seed) for slot, seed in zip(slots, task, strict=True)]
+                answer: Any = (None, [(_shown(*reset), slot) for reset, slot in zip(resets, slots, strict=True)])
+            else:
+                answer = (None, [(_step(environments[slot], action), slot) for slot, action in task])
+        except Exception as error:  # an environment may raise anything
+            answer = (f"{type(error).__name__}: {error}", None)
+        try:
+            pipe.send(answer)
+        except (BrokenPipeError, ConnectionError):
+            break
+    for environment in environments.values():
+        environment.close()
+
+
+def _step(environment: gymnasium.Env[Any, Any], action: Any) -> Outcome:
+    observation, reward, terminated, truncated, info = environment.step(action)
+    if not (terminated or truncated):
+        return Outcome(_shown(observation, info), reward, False, None)
+    final = copy.deepcopy(_shown(observation, info))  # which a reset may write over
+    return Outcome(_shown(*environment.reset()), reward, bool(terminated), final)
+
+
+def _shown(observation: Any, info: dict[str, Any]) -> Shown:
+    return observation, {"action_mask": info["action_mask"]} if "action_mask" in info else {}
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)  # whatever the environments are at

@@ -1,0 +1,172 @@
+"""Environments that crash, hang or return nonsense: the error names environment, step and field, and no run is lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras import environments, runs
+from pgkeras.checkpoints import Checkpoints
+from pgkeras.collect import Collector
+from pgkeras.environments import Recipe
+from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+from tests.cli.conftest import python
+from tests.learner.test_collect import ScriptedActor
+
+UNRULY = "tests.environments.unruly:Unruly-v0"
+
+
+def collect(fault: str, way: str, timeout: float | None = None, at: int = 3, episodes: int = 6) -> str:
+    """The message of the error that a fault raises; environments are closed after it, in time."""
+    envs = environments.make(Recipe(UNRULY, {"fault": fault, "at": at}), 2, way, workers=2, timeout=timeout)
+    try:
+        with pytest.raises(EnvironmentStepError) as caught:
+            Collector(envs, ScriptedActor(envs, by_noise=True)).collect(episodes, np.random.SeedSequence(0))
+    finally:
+        began = time.monotonic()
+        envs.close()
+        assert time.monotonic() - began < 30
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raise", "Unruly-v0 failed at step 2: OSError: the simulator is gone"),
+        ("nan observation", "Unruly-v0: observation is not finite at step 3 of episode 0"),
+        ("nan reward", "Unruly-v0: reward is not finite at step 2 of episode 0"),
+        ("rewards", "Unruly-v0 failed at step 2: "),
+        ("shape", "Unruly-v0 failed at step 2: "),
+        ("text", "Unruly-v0 failed at step 2: "),
+        ("short at truncation", "Unruly-v0 failed at step "),
+    ],
+)
+def test_nonsense_is_named(fault: str, message: str, way: str) -> None:
+    assert collect(fault, way).startswith(message)
+
+
+@pytest.mark.parametrize("way", ["plain", "async"])
+@pytest.mark.parametrize(("fault", "field"), [("rewards", "reward"), ("shape", "observation"), ("text", "observation")])
+def test_the_field_is_named(fault: str, field: str, way: str) -> None:
+    assert field in collect(fault, way)
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+def test_the_final_observation_of_a_truncated_episode_is_checked(way: str) -> None:
+    message = collect("nan at truncation", way)
+    assert message.startswith("Unruly-v0: final observation is not finite after step ")
+    assert "which was truncated" in message
+
+
+def test_what_a_terminal_state_looks_like_nobody_asks() -> None:
+    envs = environments.make(Recipe(UNRULY, {"fault": "nan at termination"}), 2, "plain")
+    trajectory = Collector(envs, ScriptedActor(envs)).collect(8, np.random.SeedSequence(0))
+    assert np.isnan(trajectory.final_observations[trajectory.terminated]).all()
+    assert trajectory.terminated.any()
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("killed", r"Unruly-v0 failed at step 2: the process of environment \d was killed by SIGKILL"),
+        ("exits", r"Unruly-v0 failed at step 2: the process of environment \d exited with 3"),
+    ],
+)
+def test_a_worker_that_dies_is_named(fault: str, message: str) -> None:
+    assert re.fullmatch(message, collect(fault, "async"))  # of either of two, which fail alike
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+@pytest.mark.parametrize("fault", ["sleeps", "spins", "swallows"])
+def test_a_step_that_hangs_is_ended(fault: str, way: str) -> None:
+    began = time.monotonic()
+    message = collect(fault, way, timeout=1.5)
+    assert message == "Unruly-v0 failed at step 2: no answer within 1.5 s (env_timeout_seconds)"
+    assert time.monotonic() - began >= 1.5
+
+
+@pytest.mark.parametrize("way", ["plain", "async"])
+def test_a_reset_that_hangs_is_ended(way: str) -> None:
+    message = collect("reset hangs", way, timeout=1.5)
+    assert message == "Unruly-v0 failed at reset: no answer within 1.5 s (env_timeout_seconds)"
+
+
+@pytest.mark.parametrize("way", ["plain", "async"])
+def test_in_time_is_in_time(way: str) -> None:
+    envs = environments.make(UNRULY, 2, way, timeout=30)
+    assert Collector(envs, ScriptedActor(envs)).collect(6, np.random.SeedSequence(0)).steps >= 30
+    envs.close()
+
+
+def test_an_alarm_of_somebody_else_goes_on() -> None:
+    rung: list[float] = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    other = signal.setitimer(signal.ITIMER_REAL, 2.0)
+    try:
+        envs = environments.make(Recipe(UNRULY, {"fault": "sleeps", "at": 20}), 1, "plain", timeout=0.5)
+        with pytest.raises(EnvironmentStepError, match=r"no answer within 0\.5 s"):
+            Collector(envs, ScriptedActor(envs)).collect(9, np.random.SeedSequence(0))
+        assert not rung
+        assert 0.5 < signal.getitimer(signal.ITIMER_REAL)[0] < 1.6
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        time.sleep(0.2)
+        assert len(rung) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *other)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def test_where_there_are_no_alarms_a_limit_is_refused_and_processes_have_it() -> None:
+    outcome: list[Any] = []
+
+    def make() -> None:
+        try:
+            environments.make(UNRULY, 1, "plain", timeout=1)
+        except EnvironmentSetupError as error:
+            outcome.append(str(error))
+        outcome.append(collect("sleeps", "async", timeout=1))
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    thread.join(60)
+    assert "use vectorization=async" in outcome[0]
+    assert "no answer within 1 s" in outcome[1]
+
+
+@pytest.mark.parametrize(
+    ("fault", "settings", "message"),
+    [
+        ("sleeps", ["env_timeout_seconds=1"], "no answer within 1 s"),
+        ("killed", ["vectorization=async", "env_workers=1"], "was killed by SIGKILL"),
+    ],
+)
+def test_a_run_keeps_its_last_checkpoint(tmp_path: Path, fault: str, settings: list[str], message: str) -> None:
+    # An epoch is 4 episodes of 5 to 9 steps, and the fault comes at the 300th step: after 8 epochs or more.
+    pairs = ["envs=1", "episodes=4", "hidden=4", "checkpoint_seconds=0", *settings]
+    pairs += [f"env_kwargs.fault={fault}", "env_kwargs.at=300"]
+    arguments = ["train", UNRULY, "--steps", "2000", "--out", "run", "--no-export"]
+    result = python("-m", "pgkeras", *arguments, *(a for pair in pairs for a in ("--set", pair)), cwd=tmp_path)
+    assert result.returncode == 1
+    assert re.search(rf"Unruly-v0.*{message}", result.stderr)
+    assert "Traceback" not in result.stderr
+    epochs = runs.read_metrics(tmp_path / "run")
+    assert len(epochs) >= 7
+    assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]
+    if fault == "killed":  # one shows it for all: the run goes on after its last whole epoch, without the fault
+        arguments = ["train", "--resume", "run", "--steps", "400", "--no-export", "--set", "env_kwargs.fault=none"]
+        resumed = python("-m", "pgkeras", *arguments, cwd=tmp_path)
+        assert resumed.returncode == 0, resumed.stderr
+        more = runs.read_metrics(tmp_path / "run")
+        assert len(more) > len(epochs)
+        assert more[: len(epochs)] == epochs
+    else:
+        checkpoint = Checkpoints(tmp_path / "run", 1).read()
+        assert checkpoint["counters"][0] == len(epochs)

@@ -1,0 +1,206 @@
+"""Every way to play environments plays the same episodes, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from pgkeras import environments
+from pgkeras.collect import Collector
+from pgkeras.environments import Environments, PlainEnvironments, ProcessEnvironments, Recipe, VectorEnvironments
+from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
+from pgkeras.recipe import WrapperCall
+from pgkeras.trajectory import Trajectory
+from tests.learner.test_collect import ScriptedActor, assert_same
+
+ROOT = Path(__file__).parents[2]
+UNRULY = "tests.environments.unruly:Unruly-v0"
+
+
+def played(envs: Environments, episodes: int = 13, epochs: int = 2) -> list[Trajectory]:
+    try:
+        collector = Collector(envs, ScriptedActor(envs, by_noise=True))
+        return [collector.collect(episodes, np.random.SeedSequence(5, spawn_key=(i,))) for i in range(epochs)]
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize("env_id", [UNRULY, "CartPole-v1"])
+@pytest.mark.parametrize(("way", "workers"), [("sync", None), ("async", 1), ("async", 2), ("async", 9)])
+def test_the_episodes_are_those_of_plain_environments(env_id: str, way: str, workers: int | None) -> None:
+    plain = played(environments.make(env_id, 5, "plain"))
+    other = played(environments.make(env_id, 5, way, workers=workers))
+    for one, another in zip(plain, other, strict=True):
+        assert_same(one, another)
+        assert len(set(one.lengths.tolist())) > 3
+    assert not np.array_equal(plain[0].rewards[0], plain[1].rewards[0]) or env_id == "CartPole-v1"
+
+
+def test_continuous_actions_reach_the_workers() -> None:
+    plain = played(environments.make("Pendulum-v1", 3, "plain", 20), 4, 1)
+    other = played(environments.make("Pendulum-v1", 3, "async", 20, workers=2), 4, 1)
+    assert_same(plain[0], other[0])
+
+
+def test_dead_slots_are_not_stepped_by_workers() -> None:
+    envs = environments.make(UNRULY, 2, "async", workers=2)
+    collector = Collector(envs, ScriptedActor(envs, by_noise=True))
+    collector.collect(1, np.random.SeedSequence(0))
+    assert (envs.lockstep, collector.idle_steps) == (False, 0)
+    envs.close()
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children(recursive=True) if "multiprocessing.spawn" in " ".join(child.cmdline())]
+
+
+def test_close_ends_the_workers() -> None:
+    before = set(psutil.Process().children())
+    envs = environments.make(UNRULY, 3, "async", workers=3)
+    workers = [p for p in workers_of(psutil.Process()) if p not in before]
+    assert len(workers) == 3
+    envs.close()
+    envs.close()
+    assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_workers_end_when_the_last_reference_goes() -> None:
+    envs = environments.make(UNRULY, 2, "async", workers=1)
+    (worker,) = workers_of(psutil.Process())[-1:]
+    del envs
+    assert psutil.wait_procs([worker], timeout=20)[1] == []
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, busy: bool) -> None:
+    fault = "spins" if busy else "none"
+    code = f"""
+import numpy as np
+from pgkeras import environments
+from pgkeras.collect import Collector
+from tests.environments.test_ways import UNRULY, Recipe, ScriptedActor
+if __name__ == "__main__":
+    envs = environments.make(Recipe(UNRULY, {{"fault": {fault!r}, "at": 3}}), 2, "async", workers=2)
+    print("ready", flush=True)
+    while True:
+        Collector(envs, ScriptedActor(envs)).collect(4, np.random.SeedSequence(0))
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "serving")])}
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, env=environment, text=True)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        workers = workers_of(psutil.Process(process.pid))
+        assert len(workers) == 2
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+        assert psutil.wait_procs(workers, timeout=20)[1] == []
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_keyword_arguments_reach_the_environment_in_every_way() -> None:
+    for way in ("vector", "plain"):
+        with pytest.raises(EnvironmentSetupError, match=r"CartPole-v1.* with gravitas=1.*gravitas"):
+            environments.make(Recipe("CartPole-v1", {"gravitas": 1}), 2, way)
+    with pytest.raises(EnvironmentSetupError, match=r"Unruly-v0.* with fautl='x'.*fautl"):
+        environments.make(Recipe(UNRULY, {"fautl": "x"}), 2, "async")
+    lengths = {
+        (way, g): played(environments.make(Recipe("Pendulum-v1", {"g": g}, (), 30), 2, way), 2, 1)[0].rewards.sum()
+        for way in ("plain", "sync", "async")
+        for g in (1.0, 20.0)
+    }
+    for g in (1.0, 20.0):
+        assert lengths["plain", g] == lengths["sync", g] == lengths["async", g]
+    assert lengths["plain", 1.0] != lengths["plain", 20.0]
+
+
+DOUBLED = WrapperCall("tests.environments.unruly:Doubled", {"factor": 3.0})
+SHIFTED = WrapperCall("tests.environments.unruly:Shifted")
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+def test_wrappers_are_applied_from_the_innermost_out(way: str) -> None:
+    bare = played(environments.make(UNRULY, 2, "plain"), 2, 1)[0].observations[0]
+    for wrappers, expected in (((DOUBLED, SHIFTED), bare * 3 + 1), ((SHIFTED, DOUBLED), (bare + 1) * 3)):
+        envs = environments.make(Recipe(UNRULY, {}, wrappers), 2, way)
+        np.testing.assert_allclose(played(envs, 2, 1)[0].observations[0], expected, rtol=1e-6)
+
+
+def test_gymnasiums_wrappers_by_name_wrap_vector_environments_too() -> None:
+    recipe = Recipe("CartPole-v1", {}, (WrapperCall("ClipReward", {"max_reward": 0.25}),))
+    for slots, kind in ((4, VectorEnvironments), (1, PlainEnvironments)):
+        envs = environments.make(recipe, slots)
+        assert isinstance(envs, kind)
+        trajectory = played(envs, 4, 1)[0]
+        assert (trajectory.rewards[trajectory.mask] == 0.25).all()
+
+
+def test_a_wrapper_that_cannot_wrap_vector_environments_makes_them_plain_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recipe = Recipe("CartPole-v1", {}, (DOUBLED,))
+    assert isinstance(environments.make(recipe, 4), PlainEnvironments)
+    assert "CartPole-v1: wrapper tests.environments.unruly:Doubled cannot wrap" in caplog.text
+    with pytest.raises(EnvironmentSetupError, match="Doubled cannot wrap a vector environment; use vectorization=pl"):
+        environments.make(recipe, 4, "vector")
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (WrapperCall("ClipRewards"), "wrapper ClipRewards: .*did you mean ClipReward"),
+        (WrapperCall("no_such_module:X"), "wrapper no_such_module:X: cannot import module 'no_such_module'"),
+        (WrapperCall("tests.environments.unruly:X"), "wrapper tests.environments.unruly:X: .*none of that name"),
+        (WrapperCall("ClipReward", {"top": 1}), r"wrapper ClipReward\(top=1\) cannot be applied: TypeError"),
+        (WrapperCall("numpy:array"), "wrapper numpy:array: made ndarray, which is no gymnasium.Env"),
+    ],
+)
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
+def test_wrappers_that_cannot_be_applied_are_named(env_id: str, call: WrapperCall, message: str) -> None:
+    with pytest.raises(EnvironmentSetupError, match=message):
+        environments.make(Recipe(env_id, {}, (call,)), 4)
+
+
+def test_a_recipe_is_read_from_settings() -> None:
+    wrappers = ["A", {"name": "m:B", "kwargs": {"n": 1}}]
+    settings = {"env_id": "E-v0", "env_kwargs": {"a": 1}, "wrappers": wrappers, "max_episode_steps": 9, "gamma": 1}
+    assert Recipe.read(settings) == Recipe("E-v0", {"a": 1}, (WrapperCall("A"), WrapperCall("m:B", {"n": 1})), 9)
+    assert Recipe.read({"env_id": "E-v0"}) == Recipe("E-v0")
+    with pytest.raises(ConfigError, match="wrappers: expected names"):
+        Recipe.read({"env_id": "E-v0", "wrappers": [7]})
+
+
+def test_envpool_is_refused_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "envpool", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "pgkeras\[envpool\]"'):
+        environments.make("CartPole-v1", 2, "envpool")
+    with pytest.raises(EnvironmentSetupError, match="wrapper ClipReward cannot wrap environments of EnvPool"):
+        environments.make(Recipe("CartPole-v1", {}, (WrapperCall("ClipReward"),)), 2, "envpool")
+
+
+def test_sync_environments_know_their_specification() -> None:
+    envs = environments.make("CartPole-v1", 2, "sync")
+    assert envs.spec is not None
+    assert (envs.spec.id, envs.spec.reward_threshold) == ("CartPole-v1", 475.0)
+    envs.close()
+
+
+def test_shares_of_slots_are_even() -> None:
+    envs = environments.make(UNRULY, 7, "async", workers=3)
+    assert isinstance(envs, ProcessEnvironments)
+    observations: NDArray[Any] = played(envs, 7, 1)[0].observations[0]
+    np.testing.assert_array_equal(observations, played(environments.make(UNRULY, 7, "plain"), 7, 1)[0].observations[0])
