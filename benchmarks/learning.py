@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.report import machine, table
+from pgkeras import statistics
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EVALUATION_EPISODES = 100
@@ -122,15 +123,9 @@ def _table(runs: list[dict[str, Any]]) -> str:
 
 
 def _interquartile(values: list[float]) -> str:
-    def means(samples: np.ndarray) -> np.ndarray:
-        ordered = np.sort(samples, axis=-1)
-        cut = ordered.shape[-1] // 4
-        return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
-
     data = np.array(values)
-    picks = np.random.default_rng(0).integers(len(data), size=(10_000, len(data)))
-    low, high = np.percentile(means(data[picks]), [2.5, 97.5])
-    return f"{means(data):.1f} ({low:.1f} to {high:.1f})"
+    low, high = statistics.bootstrap_interval([data])
+    return f"{statistics.interquartile_mean(data):.1f} ({low:.1f} to {high:.1f})"
 
 
 if __name__ == "__main__":

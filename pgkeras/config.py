@@ -149,6 +149,11 @@ class Config:
         "which policy is best.",
         choices=("greedy", "sample", "both"),
     )
+    loggers: str = _setting(
+        "tensorboard",
+        "Where the metrics of every epoch go beside metrics.jsonl: nowhere, into metrics.csv, to TensorBoard, or both.",
+        choices=("none", "csv", "tensorboard", "both"),
+    )
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
     keep_checkpoints: int = _setting(
         2, "How many of the last checkpoints are kept, beside the best.", minimum=1, maximum=1_000_000

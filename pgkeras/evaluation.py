@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras import statistics
 from pgkeras.collect import Actor, Collector
 from pgkeras.engines import Engine
 from pgkeras.environments import Environments, without_mask
@@ -22,8 +23,6 @@ if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
 __all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
 Answer = dict[str, NDArray[Any]]
-
-_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -51,9 +50,7 @@ class Evaluation:
     @property
     def interval(self) -> tuple[float, float]:
         """95 % interval of the mean return: the percentile bootstrap (Efron 1979), resampling episodes."""
-        generator = np.random.default_rng(0)
-        picks = generator.integers(len(self.returns), size=(_RESAMPLES, len(self.returns)))
-        low, high = np.percentile(self.returns[picks].mean(axis=1), [2.5, 97.5])
+        low, high = statistics.bootstrap_interval([self.returns], statistics.mean)
         return float(low), float(high)
 
     def to_json(self) -> dict[str, Any]:

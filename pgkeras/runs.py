@@ -5,6 +5,7 @@
     <run>/
       config.json           settings, package versions, device
       metrics.jsonl         one line per epoch
+      metrics.csv           the same as a table, if asked for
       events.out.tfevents.* the same as TensorBoard scalars
       evaluations.jsonl     one line per evaluation
       checkpoints/          see pgkeras.checkpoints
@@ -21,6 +22,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pgkeras import loggers as loggers_
 from pgkeras.checkpoints import Checkpoints
 from pgkeras.errors import RunError
 from pgkeras.files import Lines, write_whole
@@ -46,13 +48,14 @@ class RunDirectory:
     Args:
         path: The directory; made if need be.
         keep_checkpoints: How many of the last checkpoints to keep, beside the best.
+        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.loggers.loggers`.
         resume: Whether to go on with a run that is there. Otherwise there must be none.
 
     Raises:
         RunError: The directory holds a run and ``resume`` is false, holds none and it is true, or is not writable.
     """
 
-    def __init__(self, path: Path, keep_checkpoints: int, *, resume: bool = False) -> None:
+    def __init__(self, path: Path, keep_checkpoints: int, loggers: str = "none", *, resume: bool = False) -> None:
         self.path = path
         self.checkpoints = Checkpoints(path, keep_checkpoints)
         holds_run = (path / CONFIG).exists()
@@ -68,7 +71,7 @@ class RunDirectory:
             raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
         self._metrics = Lines(path / METRICS)
         self._evaluations = Lines(path / EVALUATIONS)
-        self._events: Any = None
+        self._loggers = loggers_.loggers(loggers, path)
 
     def config(self) -> dict[str, Any] | None:
         """The settings that are written here, or None before there are any."""
@@ -79,16 +82,17 @@ class RunDirectory:
         write_whole(self.path / CONFIG, _json(config))
 
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
-        """Appends one epoch's metrics, by name; ``env_steps`` is TensorBoard's step."""
+        """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""
         finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
         self._metrics.append(json.dumps(finite))
-        self._write_event({name: v for name, v in finite.items() if v is not None})
+        for logger in self._loggers:
+            logger.write(finite)
 
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Appends one evaluation; ``epoch`` says when it was."""
         self._evaluations.append(json.dumps(evaluation))
 
-    def forget_after(self, epoch: int) -> None:
+    def forget_after(self, epoch: int, env_steps: int) -> None:
         """Drops what was written after an epoch, which a run that goes on from it plays again."""
         for file in (self.path / METRICS, self.path / EVALUATIONS):
             if file.exists():
@@ -96,6 +100,8 @@ class RunDirectory:
                 lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
                 kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
                 write_whole(file, "".join(kept))
+        for logger in self._loggers:
+            logger.forget_after(epoch, env_steps)
         self.checkpoints.forget_after(epoch)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
@@ -111,22 +117,8 @@ class RunDirectory:
         """Flushes everything."""
         self._metrics.close()
         self._evaluations.close()
-        if self._events is not None:
-            self._events.close()
-
-    def _write_event(self, metrics: Mapping[str, float]) -> None:
-        # TensorBoard's own writer: one event for all scalars, written by a thread of its own, at a hundredth of the
-        # cost of a tf.summary.scalar call for each.
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        if self._events is None:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-            self._events = EventFileWriter(str(self.path))
-        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in metrics.items()]
-        event = Event(wall_time=time.time(), step=int(metrics["env_steps"]), summary=Summary(value=values))
-        self._events.add_event(event)
+        for logger in self._loggers:
+            logger.close()
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -125,7 +125,7 @@ class Training:
         self._reported: dict[str, float] = {}
         self.directory: runs.RunDirectory | None = None
         if directory is not None:
-            self.directory = runs.RunDirectory(directory, config.keep_checkpoints, resume=resume)
+            self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
         self._between_epochs = True  # when weights and counters belong together
         self._bundle: bundle.Bundle | None = None
@@ -213,7 +213,7 @@ class Training:
         if not self._started:
             self._started = True
             if self.directory is not None:
-                self.directory.forget_after(self.epoch)
+                self.directory.forget_after(self.epoch, self.env_steps)
             for callback in self._callbacks:
                 callback.on_start(self)
         while not self.finished:
@@ -311,8 +311,8 @@ class Training:
             self.directory.write_summary(self.summary())
             if self.epoch:
                 path, title = self.directory.path, f"{self.config.env_id}, seed {self.config.seed}"
-                curves = {path.name: runs.read_metrics(path)}
-                plotting.plot_learning_curves(path / runs.CURVE, curves, title, self.stop_return)
+                metrics, evaluations = runs.read_metrics(path), runs.read_evaluations(path)
+                plotting.plot_learning_curve(path / runs.CURVE, metrics, title, self.stop_return, evaluations)
 
     def summary(self) -> dict[str, Any]:
         """What came of the run, for ``summary.json``."""

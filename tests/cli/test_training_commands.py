@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from pgkeras import bundle, runs
 from pgkeras.cli import _COMMANDS
@@ -190,29 +191,99 @@ def test_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
     assert size_of(finished.run / "learning_curve.png") == (960, 540)
     # Two runs of one name in two places are two curves.
     shutil.copytree(finished.run, tmp_path / "other" / "run")
-    result = invoke("plot", finished.run, "other/run", "--out", "both.png", "--title", "Both")
+    result = invoke("plot", finished.run, "other/run", "--by", "run", "--out", "both.png", "--title", "Both")
     assert result.exit_code == 0
     assert size_of(tmp_path / "both.png") == (960, 540)
     assert (tmp_path / "both.png").read_bytes() != (tmp_path / "learning_curves.png").read_bytes()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["both.png", "learning_curves.png", "other"]
 
 
-def test_a_plot_has_a_curve_for_each_run(
-    invoke: Invoke, finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from matplotlib.figure import Figure
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """What is drawn, in place of the files."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (figures.append(figure), path.write_bytes(b"")))
+    return figures
 
-    drawn: list[Figure] = []
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: (drawn.append(figure), path.write_bytes(b"")))
-    shutil.copytree(finished.run, tmp_path / "other" / "run")
-    invoke("plot", finished.run, "other/run")
-    curve = [m["mean_return_100"] for m in runs.read_metrics(finished.run)]
-    lines = [list(line.get_ydata()) for line in drawn[0].axes[0].lines]
-    assert lines == [curve, curve, [450, 450]]
+
+def lines_of(figure: Figure, panel: int = 0) -> dict[str, list[list[float]]]:
+    """The y of each line, by its label; lines without one are "_"."""
+    lines: dict[str, list[list[float]]] = {}
+    for line in figure.axes[panel].lines:
+        label = str(line.get_label())
+        lines.setdefault("_" if label.startswith("_") else label, []).append(np.asarray(line.get_ydata()).tolist())
+    return lines
+
+
+def another(finished: Finished, name: str, shift: float, **settings: object) -> Path:
+    """A copy of the finished run whose returns are higher."""
+    shutil.copytree(finished.run, name)
+    run = Path(name)
+    lines = [{**m, "mean_return_100": m["mean_return_100"] + shift} for m in runs.read_metrics(run)]
+    (run / runs.METRICS).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    config = runs.read_config(run)
+    (run / runs.CONFIG).write_text(json.dumps({**config, "config": {**config["config"], **settings}}))
+    return run
+
+
+def test_runs_of_an_environment_are_one_curve_with_its_interval(
+    invoke: Invoke, finished: Finished, drawn: list[Figure]
+) -> None:
+    shifts = [0.0, 1, 2, 3, 100]
+    assert invoke("plot", *(another(finished, f"r{i}", shift) for i, shift in enumerate(shifts))).exit_code == 0
+    lines = lines_of(drawn[0])
+    curve = np.array([m["mean_return_100"] for m in runs.read_metrics(finished.run)])
+    np.testing.assert_allclose(sorted(lines["_"]), [(curve + shift).tolist() for shift in shifts])
+    # On a grid from its first step to its last: the middle three of five are shifted by 2 on average.
+    (middle,) = lines["interquartile mean (5 runs)"]
+    assert (middle[0], middle[-1]) == (pytest.approx(curve[0] + 2), pytest.approx(curve[-1] + 2))
+    assert lines["solved: 450"] == [[450, 450]]
+    band = drawn[0].axes[0].collections[0].get_paths()[0].vertices
+    low, high = band[:, 1].min(), band[:, 1].max()
+    assert low >= curve.min()
+    assert high <= curve.max() + 100
+    assert high - low > 30  # a run so far away makes the interval wide
+
+
+def test_runs_are_grouped_by_setting_label_or_run(invoke: Invoke, finished: Finished, drawn: list[Figure]) -> None:
+    a, b = another(finished, "a", 0), another(finished, "b", 5, gamma=0.5)
+    c = another(finished, "c", 7, env_id="Other-v0")
+    assert invoke("plot", a, b, c, "--by", "gamma").exit_code == 0
+    assert set(lines_of(drawn[0])) == {"gamma=0.995", "gamma=0.5", "solved: 450"}
+    assert [axes.get_title() for axes in drawn[0].axes] == ["CartPole-v1", "Other-v0"]
+    assert set(lines_of(drawn[0], 1)) == {"gamma=0.995", "solved: 450"}
+    assert invoke("plot", a, b, "--by", "run").exit_code == 0
+    assert set(lines_of(drawn[1])) == {"a", "b", "solved: 450"}
+    assert invoke("plot", "--group", "mine", "[ab]", "--metric", "entropy").exit_code == 0
+    entropy = [m["entropy"] for m in runs.read_metrics(finished.run)]
+    assert lines_of(drawn[2])["_"] == [entropy, entropy]
+    assert "mine (2 runs)" in lines_of(drawn[2])
+    assert drawn[2].axes[0].get_ylabel() == "entropy"
+
+
+def test_a_single_run_is_drawn_in_detail(invoke: Invoke, finished: Finished, drawn: list[Figure]) -> None:
+    run = another(finished, "r", 0)
+    evaluations = [{"epoch": 1, "env_steps": 50 * i, "mode": "greedy", "mean": 20.0 + i} for i in range(3)]
+    (run / runs.EVALUATIONS).write_text("".join(f"{json.dumps(line)}\n" for line in evaluations))
+    assert invoke("plot", run).exit_code == 0
+    lines = lines_of(drawn[0])
+    metrics = runs.read_metrics(run)
+    assert lines["mean of the last 100 episodes"] == [[m["mean_return_100"] for m in metrics]]
+    assert lines["mean of an epoch"] == [[m["return_mean"] for m in metrics]]
+    assert lines["evaluation, greedy"] == [[20.0, 21.0, 22.0]]
+    assert "evaluation, sampled" not in lines
 
 
 def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
-    assert invoke("plot").exit_code == 2
+    for arguments, message in (
+        ([], "give a run directory"),
+        (["--group", "mine", "no/such/*"], "--group mine: nothing matches 'no/such/*'"),
+        ([finished.run, finished.run, "--by", "colour"], "has no such setting; there is act_engine"),
+    ):
+        result = invoke("plot", *arguments)
+        assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True), result.stderr
+    result = invoke("plot", finished.run, "--metric", "colour")
+    assert (result.exit_code, "no epoch has the metric 'colour'; there is" in result.stderr) == (1, True)
     result = invoke("plot", "nothing")
     assert (result.exit_code, "nothing is no run directory" in result.stderr) == (1, True)
     result = invoke("plot", finished.run, "--out", "no/such/place.png")

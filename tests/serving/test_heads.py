@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pgkeras import bundle, noise
 from pgkeras.client import PolicyClient
 from pgkeras.engines import load
 from pgkeras.spaces import Box, MultiBinary, MultiDiscrete, Space
-from tests.serving.conftest import OBSERVATIONS, running
+from tests.serving.conftest import OBSERVATIONS, run_cli, running
 
 FLOAT64 = np.dtype(np.float64)
 BOX = Box(np.array([[-1.0, 0.1], [-200.0, 2.0]]), np.array([[1.0, 0.7], [100.0, 3.0]]), FLOAT64)
@@ -109,3 +110,19 @@ def _tensor(array: np.ndarray) -> Any:
     import tensorflow as tf
 
     return tf.constant(array)
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("levers", [r" component 2", r"  [567] .* <- chosen"]),
+        ("switches", [r"    3  probabilities 0\.\d+   chosen [01]"]),
+        ("squashed", [r"    1  [+-]\d+\.\d+ \+- \d+\.\d+   chosen \+\d+\.\d+"]),
+        ("kumaraswamy", [r"    0  a \d+(\.\d+)?   b \d+(\.\d+)?   chosen -?\d\.\d+"]),
+    ],
+)
+def test_the_command_line_shows_every_distribution(target: str, name: str, lines: list[str]) -> None:
+    result = run_cli("act", "--target", target, "--policy", name, "--observation", "[0.1, 0.2, -0.3, 0.4]")
+    assert result.returncode == 0, result.stderr
+    for line in lines:
+        assert re.search(line, result.stdout), result.stdout

@@ -1,0 +1,79 @@
+"""Spaces of several integers or bits: what they take, what they refuse, and what they are called."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pgkeras.errors import InvalidRequestError
+from pgkeras.spaces import MultiBinary, MultiDiscrete, from_gymnasium
+
+LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
+SWITCHES = MultiBinary((2, 2))
+
+
+def test_every_value_of_the_space_is_taken_alone_or_in_a_batch():
+    for a in (0, 1):
+        for b in (-1, 0, 1):
+            batch, has_batch_axis = LEVERS.batched(np.array([[a, b]]))
+            assert (batch.tolist(), has_batch_axis) == ([[[a, b]]], False)
+    batch, has_batch_axis = LEVERS.batched(np.array([[[0, -1]], [[1, 1]]]))
+    assert (batch.shape, has_batch_axis) == ((2, 1, 2), True)
+    bits = np.eye(2, dtype=np.int8)
+    assert SWITCHES.batched(bits)[0].tolist() == [[[1, 0], [0, 1]]]
+    assert SWITCHES.batched(np.stack([bits, bits]))[1]
+
+
+@pytest.mark.parametrize(
+    ("space", "array", "message"),
+    [
+        (LEVERS, np.array([[2, 0]]), r"integers from 0 to 1 at index \[0, 0\], got 2"),
+        (LEVERS, np.array([[[0, 0]], [[0, -2]]]), r"integers from -1 to 1 at index \[1, 0, 1\], got -2"),
+        (LEVERS, np.array([0, 0]), r"shape \[1, 2\] or \[batch, 1, 2\], got shape \[2\]"),
+        (LEVERS, np.array([[0, 0]], np.int32), "dtype int64, got dtype int32"),
+        (LEVERS, np.zeros((0, 1, 2), np.int64), "empty batch"),
+        (SWITCHES, np.array([[0, 1], [2, 1]], np.int8), r"zeros and ones, got 2 at index \[1, 0\]"),
+        (SWITCHES, np.array([[0, 1], [-1, 1]], np.int8), "got -1"),
+        (SWITCHES, np.zeros(4, np.int8), "shape"),
+        (SWITCHES, np.zeros((2, 2), np.bool_), "dtype int8, got dtype bool"),
+    ],
+)
+def test_what_is_not_in_the_space_is_refused(space, array, message):
+    with pytest.raises(InvalidRequestError, match=message) as caught:
+        space.batched(array, "the action")
+    assert str(caught.value).startswith("the action: expected")
+
+
+def test_gymnasium_spaces_are_mirrored():
+    import gymnasium
+
+    levers = gymnasium.spaces.MultiDiscrete(np.array([[2, 3]]), start=np.array([[0, -1]]))
+    assert from_gymnasium(levers, "action") == LEVERS
+    small = gymnasium.spaces.MultiDiscrete([2, 3], dtype=np.int32)
+    assert from_gymnasium(small, "action").dtype == np.int32
+    assert from_gymnasium(gymnasium.spaces.MultiBinary([2, 2]), "action") == SWITCHES
+    assert from_gymnasium(gymnasium.spaces.MultiBinary(3), "action") == MultiBinary((3,))
+
+
+def test_spaces_are_equal_when_their_values_are():
+    assert MultiDiscrete(LEVERS.nvec, np.array([[0, 0]])) != LEVERS
+    assert MultiDiscrete(np.array([2, 3]), np.array([0, -1])) != LEVERS
+    assert MultiDiscrete(LEVERS.nvec, LEVERS.start, np.dtype(np.int32)) != LEVERS
+    assert hash(LEVERS) == hash(MultiDiscrete(LEVERS.nvec.copy(), LEVERS.start.copy()))
+    assert MultiBinary((4,)) != SWITCHES
+
+
+def test_spaces_say_what_they_are():
+    assert str(LEVERS) == "MultiDiscrete([[2, 3]], start=[[0, -1]])"
+    assert str(MultiDiscrete(np.array([4]), np.array([0]))) == "MultiDiscrete([4])"
+    assert str(SWITCHES) == "MultiBinary([2, 2])"
+    assert str(MultiBinary((3,))) == "MultiBinary(3)"
+
+
+def test_spaces_that_cannot_be_are_refused():
+    with pytest.raises(ValueError, match="every nvec must be at least 1, got 0"):
+        MultiDiscrete(np.array([2, 0]), np.array([0, 0]))
+    with pytest.raises(ValueError, match="start has"):
+        MultiDiscrete(np.array([2, 3]), np.array([0]))
+    with pytest.raises(ValueError, match="at least 0"):
+        MultiBinary((-1,))
