@@ -81,6 +81,9 @@ class Policy:
             images=images,
             network=network,
         )
+        described = f"network {network.name!r}" if network is not None else networks.describe(layout, hidden, images)
+        self.architecture = described if self.memory is None else f"{described}, {memory.upper()} {memory_units}"
+        """What it is made of, for people."""
         features = keras.Input(self._body.output_shape[1:])
         remembered = features if self.memory is None else keras.Input([memory_units])
         self._head = keras.Model(remembered, _head(remembered, self.distribution, initial_log_std, seed + 1000))

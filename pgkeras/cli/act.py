@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 import click
 
-from pgkeras.cli import text
+from pgkeras.cli import text as text_
 from pgkeras.cli.connection import connection_options
 from pgkeras.client import Mode, PolicyClient
 from pgkeras.errors import ConfigError
@@ -17,7 +17,15 @@ __all__ = ["command"]
 
 @click.command()
 @click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
-@click.option("--observation", metavar="JSON", required=True, help="One observation, or a list of them, as JSON.")
+@click.option(
+    "--observation",
+    metavar="JSON",
+    required=True,
+    help="One observation, or a list of them, as JSON; an object of its parts for a Dict.",
+)
+@click.option(
+    "--action-mask", metavar="JSON", help="Which actions are allowed: a list of 0 and 1, or one for each observation."
+)
 @click.option("--policy", default="", help="Which policy; may be left out when the server has only one.")
 @click.option("--policy-version", type=int, help="Which version; the newest by default.")
 @click.option("--label", help="The version that has this label.")
@@ -28,6 +36,7 @@ __all__ = ["command"]
 def command(
     target: str,
     observation: str,
+    action_mask: str | None,
     policy: str,
     policy_version: int | None,
     label: str | None,
@@ -41,11 +50,16 @@ def command(
     Prints the distribution over actions and the action chosen, as in:
     pgkeras act --target 127.0.0.1:50051 --observation '[0.0, 0.1, 0.0, -0.1]'
     """
-    try:
-        observations = json.loads(observation)
-    except ValueError as error:
-        raise ConfigError(f"--observation: expected JSON such as '[0.0, 0.1]', got {observation!r}: {error}") from error
+    observations = _parse("--observation", observation, "[0.0, 0.1]")
+    mask = None if action_mask is None else _parse("--action-mask", action_mask, "[1, 0]")
     with PolicyClient(target, policy, policy_version, label=label, **connection) as client:
-        actions = client.act(observations, mode, seed)
+        actions = client.act(observations, mode, seed, action_mask=mask)
         space = client.describe().spec.action_space
-    click.echo(json.dumps(text.actions_json(actions)) if as_json else text.actions(actions, space))
+    click.echo(json.dumps(text_.actions_json(actions)) if as_json else text_.actions(actions, space))
+
+
+def _parse(option: str, text: str, example: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: expected JSON such as '{example}', got {text!r}: {error}") from error

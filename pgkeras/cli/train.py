@@ -100,7 +100,7 @@ def run(
         training = Training(config, directory, resume=resume, checkpoint=checkpoint)
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.distribution.value} over "
-        f"{training.policy.spec.action_space}, gradient step on {training.device}, "
+        f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "
         f"acting through {training.act_engine}.",
         err=True,
     )
