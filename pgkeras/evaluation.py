@@ -20,7 +20,7 @@ from pgkeras.state import start_over
 if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
     from pgkeras.client import Mode, PolicyClient
 
-__all__ = ["EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
+__all__ = ["AnsweringActor", "EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
 
 Answer = dict[str, NDArray[Any]]
 
@@ -67,7 +67,9 @@ class Evaluation:
         }
 
 
-class _AnsweringActor(Actor, Protocol):
+class AnsweringActor(Actor, Protocol):
+    """An actor that keeps its whole answer."""
+
     answer: Answer
 
 
@@ -140,7 +142,7 @@ class FirstSteps:
         count: How many steps to keep.
     """
 
-    def __init__(self, actor: _AnsweringActor, count: int) -> None:
+    def __init__(self, actor: AnsweringActor, count: int) -> None:
         self.spec = actor.spec
         self._actor = actor
         self._count = count

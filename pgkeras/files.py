@@ -25,15 +25,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[Any]]:
+def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
     """A scratch file, open for writing, that takes the place of ``path`` when the body succeeds.
+
+    Args:
+        path: What it replaces.
+        suffix: What the scratch file's name ends in, for those who go by that.
 
     Raises:
         RunError: It cannot be written.
     """
     name: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as scratch:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=suffix, delete=False) as scratch:
             name = Path(scratch.name)
             yield scratch
             scratch.flush()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import estimator, reinforce, returns, schedules
+from pgkeras import diagnosis, estimator, reinforce, returns, schedules
 from pgkeras.backend import keras, tf
 from pgkeras.config import Config
 from pgkeras.errors import ConfigError, TrainingError
@@ -20,6 +20,8 @@ from pgkeras.trajectory import Trajectory
 from pgkeras.value import ValueFunction
 
 __all__ = ["Learner", "Lesson"]
+
+_ADVICE = "the last checkpoint is intact. A smaller learning_rate or clip_norm may help"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,12 +143,12 @@ class Learner:
             discount_gradient=config.discount_gradient,
             running_mean=self._running_mean or 0.0,
         )
+        before = self._step.weights
         step = self._step(trajectory, advantages.values)
-        weights = self._step.weights
-        if not (np.isfinite([step.loss, step.gradient_norm]).all() and all(np.isfinite(w).all() for w in weights)):
+        if not (_finite([step.loss, step.gradient_norm]) and all(map(_finite, self._step.weights))):
+            reason = diagnosis.culprit(self.policy, before, trajectory, advantages, value)
             raise TrainingError(
-                f"epoch {epoch}: loss {step.loss}, gradient norm {step.gradient_norm}; the last checkpoint is "
-                "intact. A smaller learning_rate or clip_norm may help"
+                f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); {_ADVICE}"
             )
         if config.target_kl is not None:
             target = config.target_kl * factor
@@ -159,6 +161,11 @@ class Learner:
         value_loss = float("nan")
         if self._value is not None:
             value_loss = self._value.fit(observations, advantages.returns[mask], epoch)
+            if not (_finite(value_loss) and all(_finite(v.numpy()) for v in self._value.variables)):
+                raise TrainingError(
+                    f"epoch {epoch}: the value network's fit left loss {value_loss} and weights that are not finite; "
+                    f"{_ADVICE.replace('learning_rate', 'value_learning_rate')}"
+                )
         if self.policy.normalization is not None:
             self._observations.update(observations)
             self.policy.normalization.freeze(self._observations)
@@ -193,6 +200,7 @@ class Learner:
                 got = np.shape(state[name]) if name in state else "nothing"
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
         self._learning_rate = None  # the optimizer's variables hold the one of that time
+        self._step.weights = self.policy_weights(state)
         mean = float(state["running_mean"])
         self._running_mean = None if np.isnan(mean) else mean
         variables, moments = self._parts()
@@ -211,6 +219,10 @@ class Learner:
             return variables, [self._observations]
         variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
         return variables, [self._observations, self._value.returns]
+
+
+def _finite(numbers: Any) -> bool:
+    return bool(np.isfinite(numbers).all())
 
 
 def _check_activation(config: Config) -> None:

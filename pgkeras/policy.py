@@ -112,6 +112,11 @@ class Policy:
         return [v.value for v in (*self.model.trainable_variables, *self._statistics)]
 
     @property
+    def names(self) -> list[str]:
+        """What Keras calls the :attr:`variables`, such as "hidden_0/kernel"."""
+        return [v.path for v in (*self.model.trainable_variables, *self._statistics)]
+
+    @property
     def _statistics(self) -> list[keras.Variable]:
         # Recurrent layers own the state of a random generator, for dropout, which is no weight.
         return [v for v in self.model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]

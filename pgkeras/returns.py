@@ -158,7 +158,8 @@ def rescale(advantages: Floats, returns: Floats, mask: Mask) -> Floats:
     divided by their own size, rounding errors would be as loud as a signal.
     """
     rms = float(np.sqrt(np.mean(np.square(advantages), where=mask)))
-    return advantages / rms if rms > _rounding(returns) else np.zeros_like(advantages)
+    # Written so that a root mean square of NaN leaves NaN, which stops the run, and not zeros, which would hide it.
+    return np.zeros_like(advantages) if rms <= _rounding(returns) else advantages / rms
 
 
 def explained_variance(returns: Floats, baseline: Floats, mask: Mask) -> float:

@@ -81,6 +81,8 @@ class Faulty(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._t += 1
         observation, reward = np.full(3, self._t + 0.5, np.float32), 1.0
+        if self._t in (2, 3) and self._fault == "huge reward":
+            return observation, 1e308, False, False, {}
         if self._t == 2:
             if self._fault == "step raises":
                 raise OSError("the simulator is gone")
@@ -88,6 +90,8 @@ class Faulty(gymnasium.Env[Any, Any]):
                 observation[1] = np.nan
             if self._fault == "infinite observation":
                 observation[1] = np.inf
+            if self._fault == "large reward":
+                reward = 1e300
             if self._fault == "nan reward":
                 reward = float("nan")
             if self._fault == "no reward":

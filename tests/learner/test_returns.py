@@ -199,6 +199,13 @@ def test_rescaling_by_hand_ignores_padding() -> None:
     np.testing.assert_allclose(returns.rescale(values, values, mask), values / math.sqrt(12.5))
 
 
+def test_rescaling_hides_nothing() -> None:
+    values = np.array([[3.0, np.nan], [1.0, 2.0]])
+    mask = np.ones((2, 2), np.bool_)
+    assert np.isnan(returns.rescale(values, np.ones((2, 2)), mask)).any()
+    assert np.isnan(returns.rescale(values, values, mask)).any()
+
+
 def test_explained_variance_by_hand() -> None:
     # Returns 1, 2, 3, 6 have mean 3 and variance (4 + 1 + 0 + 9)/4 = 3.5. The residuals from the baseline 1, 1, 3, 5
     # are 0, 1, 0, 1 with variance 1/4: 1 - 0.25/3.5 = 13/14. The padded row must not count.

@@ -1,0 +1,147 @@
+"""What the commands that play share: which policy plays, and which environment."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import click
+
+from pgkeras import bundle
+from pgkeras import config as config_
+from pgkeras.cli.connection import connection_options
+from pgkeras.cli.targets import is_address
+from pgkeras.client import Mode, PolicyClient
+from pgkeras.engines import EngineName, load
+from pgkeras.errors import ConfigError, MissingExtraError
+from pgkeras.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pgkeras.evaluation import EngineActor, RemoteActor
+
+__all__ = ["Player", "player_options"]
+
+_OF_ENVIRONMENTS = ("env_kwargs", "wrappers", "max_episode_steps")
+
+_OPTIONS = (
+    click.argument("policy_or_address", metavar="[PATH|HOST:PORT]", required=False),
+    click.option("--target", metavar="HOST:PORT", help="Address of a policy server, in place of the argument."),
+    click.option("--env", "env_id", help="Environment to play. [default: the one that the policy was trained on]"),
+    click.option(
+        "--set",
+        "pairs",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"A setting of the environment: {', '.join(_OF_ENVIRONMENTS)}; may be repeated.",
+    ),
+    click.option(
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
+    ),
+    click.option("--policy", default="", help="Which policy of a server; may be left out when there is only one."),
+    click.option("--policy-version", type=click.IntRange(1), help="Which version of it; the newest by default."),
+    click.option("--label", help="The version of a server's policy that has this label."),
+    click.option(
+        "--engine",
+        type=click.Choice(get_args(EngineName)),
+        default="auto",
+        show_default=True,
+        help="What computes a policy on disk.",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Player:
+    """Who plays, and what.
+
+    Args:
+        target: The path or address.
+        name: The policy's name and version, for people.
+        recipe: The environment.
+        seed: Of environments and actions.
+        act: Makes the actor of a mode.
+    """
+
+    target: str
+    name: str
+    recipe: Recipe
+    seed: int
+    act: Callable[[Mode], EngineActor | RemoteActor]
+
+
+def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options; the command gets ``player``."""
+
+    @connection_options
+    @functools.wraps(command)
+    def wrapped(
+        policy_or_address: str | None,
+        target: str | None,
+        env_id: str | None,
+        pairs: tuple[str, ...],
+        seed: int,
+        policy: str,
+        policy_version: int | None,
+        label: str | None,
+        engine: EngineName,
+        connection: dict[str, Any],
+        **arguments: Any,
+    ) -> Any:
+        if (policy_or_address is None) == (target is None):
+            raise click.UsageError("give either PATH, HOST:PORT or --target HOST:PORT")
+        where = target or policy_or_address or ""
+        try:
+            from pgkeras import evaluation
+        except ModuleNotFoundError as error:
+            raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "play episodes") from error
+        act: Callable[[Mode], EngineActor | RemoteActor]
+        if target is not None or is_address(where):
+            client = PolicyClient(where, policy, policy_version, label=label, **connection)
+            info = client.describe()
+            name, version, provenance = info.name, info.version, _whole_numbers(info.provenance)
+            act = functools.partial(evaluation.RemoteActor, client)
+        else:
+            if label is not None:
+                raise click.UsageError("--label is for servers: a policy on disk is named by its version's directory")
+            found = bundle.open_bundle(bundle.find(Path(where)))
+            name, version, provenance = found.name, found.version, found.provenance
+            act = functools.partial(_local, found, engine)
+        recipe = _recipe(where, provenance, env_id, pairs)
+        return command(**arguments, player=Player(where, f"{name}, version {version}", recipe, seed, act))
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
+    from pgkeras.cli.quiet import quiet
+    from pgkeras.evaluation import EngineActor
+
+    with quiet():
+        return EngineActor(found.spec, load(found, engine), mode)
+
+
+def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs: tuple[str, ...]) -> Recipe:
+    given = config_.assignments(pairs)
+    for key in given:
+        if key not in _OF_ENVIRONMENTS:
+            raise ConfigError(f"--set {key}: expected a setting of the environment: {', '.join(_OF_ENVIRONMENTS)}")
+    trained_on = provenance.get("config") or provenance
+    if env_id is not None:
+        trained_on = {"env_id": env_id}  # another one, to which the settings of training may mean nothing
+    elif trained_on.get("env_id") is None:
+        raise ConfigError(f"{where} does not say which environment it was trained on: give --env")
+    return Recipe.read(config_.overlay(trained_on, given))
+
+
+def _whole_numbers(value: Any) -> Any:
+    """Provenance as it was before it came over the wire, where every number is a float."""
+    if isinstance(value, dict):
+        return {key: _whole_numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(part) for part in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
