@@ -117,7 +117,7 @@ class FrozenPolicy:
 def _is_convolutional(policy: Policy) -> bool:
     """Whether TensorFlow is faster: LiteRT computes convolutions fast only where their weights are constants."""
     kernels = [math.prod(v.shape) for v in policy.model.trainable_variables if len(v.shape) == _KERNEL_AXES]
-    return sum(kernels) > _MOST_CONVOLVED
+    return bool(sum(kernels) > _MOST_CONVOLVED)
 
 
 _KERNEL_AXES = 4
