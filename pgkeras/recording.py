@@ -110,6 +110,10 @@ class _Camera:
         self._title, self._subtitle = title, subtitle
         self._show = show
 
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.collect.Actor.begin`."""
+        self._actor.begin(starts)
+
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.collect.Actor.sample`."""
         samples, actions = self._actor.sample(observation, noise)
