@@ -30,9 +30,8 @@ def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     if not choices and (limits := range_of(setting)):
         notes += f"; {limits}"
     about = setting.metadata["help"] + (f"  [{notes}]" if notes else "")
-    kind: Any = next((k for k in (int, float) if hint is k), str)
-    if Path in (hint, *typing.get_args(hint)):
-        kind = click.Path(path_type=Path)
+    kinds = {int: int, float: float, Path: click.Path(path_type=Path)}
+    kind: Any = next((kinds[part] for part in (hint, *typing.get_args(hint)) if part in kinds), str)
     return click.option(flag, type=click.Choice(choices) if choices else kind, help=about)
 
 

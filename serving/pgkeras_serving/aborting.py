@@ -9,12 +9,14 @@ import grpc
 
 from pgkeras.errors import PolicyServiceError, ServerFailedError
 from pgkeras.status import DETAILS_KEY, encode_error
+from pgkeras_serving.metrics import Requests
 
-__all__ = ["Context", "abort"]
+__all__ = ["CODES", "Context", "abort"]
 
 logger = logging.getLogger(__name__)
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+"""gRPC's codes by number."""
 
 
 class Context(Protocol):
@@ -31,11 +33,12 @@ class Context(Protocol):
         ...
 
 
-async def abort(context: Context, method: str, error: Exception) -> NoReturn:
+async def abort(context: Context, requests: Requests, method: str, error: Exception) -> NoReturn:
     """Ends a call with the status that an exception means.
 
     Args:
         context: The call's.
+        requests: Counts it.
         method: Its name, for the log.
         error: What went wrong; the client is told of it if it is a PolicyServiceError, else only the log is.
     """
@@ -43,5 +46,6 @@ async def abort(context: Context, method: str, error: Exception) -> NoReturn:
         logger.error("%s failed", method, exc_info=error)
         error = ServerFailedError(f"{method} failed; the server's log has the reason")
     status = encode_error(error)
-    await context.abort(_CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
+    requests.count(method, CODES[status.code].name)
+    await context.abort(CODES[status.code], status.message, ((DETAILS_KEY, status.SerializeToString()),))
     raise AssertionError("abort raises")

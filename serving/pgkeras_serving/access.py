@@ -9,6 +9,7 @@ import grpc
 
 from pgkeras.errors import UnauthenticatedError
 from pgkeras_serving.aborting import abort
+from pgkeras_serving.metrics import Requests
 from pgkeras_serving.tokens import Tokens
 
 __all__ = ["TokenInterceptor"]
@@ -22,10 +23,12 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: Those that are.
+        requests: Counts the calls that are refused.
     """
 
-    def __init__(self, tokens: Tokens) -> None:
+    def __init__(self, tokens: Tokens, requests: Requests) -> None:
         self._tokens = tokens
+        self._requests = requests
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -36,12 +39,11 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._tokens.authenticate(handler_call_details.invocation_metadata)
             except UnauthenticatedError as error:
-                return _refusal(method, error)
+                return self._refusal(method.rpartition("/")[2], error)
         return await continuation(handler_call_details)
 
+    def _refusal(self, method: str, error: UnauthenticatedError) -> Any:
+        async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await abort(context, self._requests, method, error)
 
-def _refusal(method: str, error: UnauthenticatedError) -> Any:
-    async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        await abort(context, method.rpartition("/")[2], error)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)  # which serves any kind of call, since it reads nothing
+        return grpc.stream_stream_rpc_method_handler(refuse)  # which serves any kind of call, since it reads nothing

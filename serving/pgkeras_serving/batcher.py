@@ -23,6 +23,7 @@ from pgkeras import noise
 from pgkeras.engines import Engine
 from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spec import PolicySpec
+from pgkeras_serving.metrics import Meter
 
 __all__ = ["Batcher", "warm_up"]
 
@@ -83,15 +84,19 @@ class Batcher:
         max_rows: Most rows in a batch.
         max_queued: Most rows waiting.
         max_seconds: How long a request may wait.
+        meter: Is told of waits and runs.
     """
 
-    def __init__(self, engine: Engine, inline_rows: int, max_rows: int, max_queued: int, max_seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, inline_rows: int, max_rows: int, max_queued: int, max_seconds: float, meter: Meter
+    ) -> None:
         self._engine = engine
         self._inline_rows = inline_rows
         self._max_rows = max_rows
         self._max_queued = max_queued
         self._max_seconds = max_seconds
-        self._queue: dict[asyncio.Future[Arrays], Arrays] = {}
+        self._meter = meter
+        self._queue: dict[asyncio.Future[Arrays], tuple[Arrays, int]] = {}  # with when it came, in nanoseconds
         self._queued_rows = 0
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
@@ -104,7 +109,10 @@ class Batcher:
         """
         if self._running or len(inputs["noise"]) > self._inline_rows:
             return None
-        return self._engine.act(inputs)
+        start = time.perf_counter_ns()
+        answer = self._engine.act(inputs)
+        self._meter.ran(len(inputs["noise"]), time.perf_counter_ns() - start)
+        return answer
 
     async def submit(self, inputs: Arrays) -> Arrays:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
@@ -128,7 +136,7 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Arrays] = loop.create_future()
-        self._queue[answer] = inputs
+        self._queue[answer] = inputs, time.perf_counter_ns()
         self._queued_rows += rows
         if not self._running:
             self._running = True
@@ -146,10 +154,10 @@ class Batcher:
 
     def _leave(self, answer: asyncio.Future[Arrays]) -> bool:
         """Takes a request out of the queue; False if it is not in it any more."""
-        inputs = self._queue.pop(answer, None)
-        if inputs is None:
+        waiting = self._queue.pop(answer, None)
+        if waiting is None:
             return False
-        self._queued_rows -= len(inputs["noise"])
+        self._queued_rows -= len(waiting[0]["noise"])
         return True
 
     def _refuse(self, answer: asyncio.Future[Arrays]) -> None:
@@ -162,25 +170,37 @@ class Batcher:
         if not batch:
             self._running = False
             return
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._engine.act, _join(batch))
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._timed, _join(batch))
         running.add_done_callback(partial(self._finish, batch))
+
+    def _timed(self, inputs: Arrays) -> tuple[Arrays, int]:
+        start = time.perf_counter_ns()
+        answer = self._engine.act(inputs)
+        return answer, time.perf_counter_ns() - start
 
     def _take(self) -> dict[asyncio.Future[Arrays], Arrays]:
         batch: dict[asyncio.Future[Arrays], Arrays] = {}
-        total = 0
-        for answer, inputs in self._queue.items():
+        total, now = 0, time.perf_counter_ns()
+        for answer, (inputs, since) in self._queue.items():
             rows = len(inputs["noise"])
             if total + rows > self._max_rows:
                 break
             batch[answer] = inputs
+            self._meter.waited(now - since)
             total += rows
         for answer in batch:
             del self._queue[answer]
         self._queued_rows -= total
         return batch
 
-    def _finish(self, batch: dict[asyncio.Future[Arrays], Arrays], finished: asyncio.Future[Arrays]) -> None:
+    def _finish(
+        self, batch: dict[asyncio.Future[Arrays], Arrays], finished: asyncio.Future[tuple[Arrays, int]]
+    ) -> None:
         error = finished.exception()
+        arrays: Arrays = {}
+        if error is None:
+            arrays, nanoseconds = finished.result()
+            self._meter.ran(sum(len(inputs["noise"]) for inputs in batch.values()), nanoseconds)
         start = 0
         for answer, inputs in batch.items():
             stop = start + len(inputs["noise"])
@@ -189,9 +209,9 @@ class Batcher:
             elif error is not None:
                 answer.set_exception(error)
             elif len(batch) == 1:
-                answer.set_result(finished.result())
+                answer.set_result(arrays)
             else:
-                answer.set_result({name: array[start:stop] for name, array in finished.result().items()})
+                answer.set_result({name: array[start:stop] for name, array in arrays.items()})
             start = stop
         self._running = bool(self._queue)
         if self._running:

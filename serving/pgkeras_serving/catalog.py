@@ -19,6 +19,7 @@ from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.files import stamp
 from pgkeras_serving.limits import limits
+from pgkeras_serving.metrics import Meter
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
@@ -36,6 +37,7 @@ class LoadedPolicy:
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
         limits: What its calls are held to, likewise.
+        meter: What is counted about it.
     """
 
     spec: PolicySpec
@@ -44,6 +46,7 @@ class LoadedPolicy:
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
     limits: service_pb2.Limits
+    meter: Meter
 
 
 @dataclass(frozen=True)
@@ -144,8 +147,11 @@ class Catalog:
         config = self._config.of_policy(name)
         bundle = bundles.open_bundle(path)
         engine = engines.load(bundle, config.engine)
+        meter = Meter(bundle.spec)
         inline_rows = warm_up(engine, bundle.spec, config.max_batch_size)
-        batcher = Batcher(engine, inline_rows, config.max_batch_size, config.max_queued, config.max_queue_seconds)
+        batcher = Batcher(
+            engine, inline_rows, config.max_batch_size, config.max_queued, config.max_queue_seconds, meter
+        )
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
         )
@@ -153,7 +159,7 @@ class Catalog:
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
         edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
-        return LoadedPolicy(bundle.spec, edge, batcher, identity, description, limits(config))
+        return LoadedPolicy(bundle.spec, edge, batcher, identity, description, limits(config), meter)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:
         try:

@@ -38,6 +38,10 @@ class ServerConfig:
     port_file: Path | None = setting(None, "Write the port number to this file once the server is ready.")
     listen: str | None = setting(None, "unix:PATH listens on a Unix-domain socket instead of host and port.")
     socket_mode: str = setting("600", "Permissions of the Unix-domain socket, in octal: who may connect.")
+    http_port: int | None = setting(
+        None, "Port of the status page, /metrics, /healthz and /readyz; 0 takes any free one.", minimum=0, maximum=65535
+    )
+    http_host: str = setting("127.0.0.1", "Address of the status page; beyond this machine it needs TLS, too.")
     tls_cert: Path | None = setting(None, "PEM file of the certificate chain; turns TLS on.")
     tls_key: Path | None = setting(None, "PEM file of that certificate's private key.")
     tls_client_ca: Path | None = setting(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EpisodeLog", "EpisodeSummary", "Episodes", "Record", "Transition"]
+__all__ = ["EpisodeLog", "EpisodeSummary", "EpisodeSums", "Episodes", "Record", "Transition"]
 
 Record = Callable[[float, int], None]
 """Takes the undiscounted return and the length, in actions, of an episode that has ended."""
@@ -97,6 +97,21 @@ class EpisodeSummary:
     mean_length: float
 
 
+@dataclass
+class EpisodeSums:
+    """All episodes of one version since the server started.
+
+    Args:
+        count: How many.
+        returns: The sum of their undiscounted returns.
+        lengths: The sum of their lengths, in actions.
+    """
+
+    count: int = 0
+    returns: float = 0.0
+    lengths: int = 0
+
+
 class EpisodeLog:
     """Remembers the returns and lengths of the last 100 episodes of every policy version.
 
@@ -106,7 +121,7 @@ class EpisodeLog:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int], deque[tuple[float, int]]] = {}
-        self._counts: dict[tuple[str, int], int] = {}
+        self._sums: dict[tuple[str, int], EpisodeSums] = {}
 
     def recorder(self, name: str, version: int) -> Record:
         """What records the episodes of one version."""
@@ -114,7 +129,10 @@ class EpisodeLog:
 
         def record(episode_return: float, length: int) -> None:
             self._last.setdefault(key, deque(maxlen=_REMEMBERED)).append((episode_return, length))
-            self._counts[key] = self._counts.get(key, 0) + 1
+            sums = self._sums.setdefault(key, EpisodeSums())
+            sums.count += 1
+            sums.returns += episode_return
+            sums.lengths += length
 
         return record
 
@@ -124,4 +142,12 @@ class EpisodeLog:
         if not last:
             return EpisodeSummary(0, float("nan"), float("nan"))
         mean_return, mean_length = np.mean(last, axis=0)
-        return EpisodeSummary(self._counts[name, version], float(mean_return), float(mean_length))
+        return EpisodeSummary(self._sums[name, version].count, float(mean_return), float(mean_length))
+
+    def sums(self, name: str, version: int) -> EpisodeSums:
+        """All episodes of one version, added up."""
+        return self._sums.get((name, version), EpisodeSums())
+
+    def last_returns(self, name: str, version: int) -> list[float]:
+        """The returns of one version's last 100 episodes, the oldest first."""
+        return [episode_return for episode_return, _ in self._last.get((name, version), ())]

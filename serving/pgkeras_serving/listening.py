@@ -14,7 +14,7 @@ from pgkeras.errors import ConfigError
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.tls import Certificates
 
-__all__ = ["address", "bind"]
+__all__ = ["address", "bind", "host_and_port", "probe"]
 
 
 def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
@@ -35,7 +35,7 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
     if config.tls_cert is not None and config.tls_key is not None:
         certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
     try:
-        loopback = _probe(config.host, config.port)
+        loopback = probe(config.host, config.port)
         if certificates is None and not loopback and not config.insecure:
             raise ConfigError(
                 f"not listening on {where} without TLS, where others could read and send anything: give --tls-cert and "
@@ -55,11 +55,15 @@ def address(config: ServerConfig, port: int) -> str:
     """What clients call: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
     if config.listen is not None:
         return config.listen
-    host = config.host
+    return host_and_port(config.host, port)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """HOST:PORT, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def _probe(host: str, port: int) -> bool:
+def probe(host: str, port: int) -> bool:
     """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ class Session:
         return response
 
     async def _act(self, request: service_pb2.PlayRequest, response: service_pb2.ActResponse) -> None:
+        arrival = time.perf_counter_ns()
         edge, batcher = self._policy.edge, self._policy.batcher
         query = edge.decode_step(request)
         rows = len(query.inputs["observation"])
@@ -80,7 +82,9 @@ class Session:
         if size := self._policy.spec.state_size:
             query.inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
         answer = batcher.run_now(query.inputs) or await batcher.submit(query.inputs)
+        encoding = time.perf_counter_ns()
         edge.write(response, query, answer)
+        self._policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
         self._episodes.advance(transition, start)
         self._noise.consume()
         self._state = answer.get("next_state")

@@ -21,7 +21,8 @@ from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import write_whole
 from pgkeras_serving.limits import transport_options
-from pgkeras_serving.listening import address, bind
+from pgkeras_serving.listening import address, bind, host_and_port
+from pgkeras_serving.metrics import Requests
 from pgkeras_serving.servicer import PolicyServicer
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
@@ -56,23 +57,31 @@ class PolicyServer:
     def __init__(self, config: ServerConfig) -> None:
         self.store = Store(config)
         self.episodes = EpisodeLog()
+        self.requests = Requests()
         self._config = config
         self._health = _Health()
         self._following: asyncio.Task[None] | None = None
+        tokens = None if config.token_file is None else Tokens(config.token_file)
+        guards = [] if tokens is None else [TokenInterceptor(tokens, self.requests)]
         self._server = grpc.aio.server(
-            interceptors=[] if config.token_file is None else [TokenInterceptor(Tokens(config.token_file))],
+            interceptors=guards,
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
                 *transport_options(config),
             ],
         )
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
-        servicer = PolicyServicer(self.store, self._sessions, self.episodes)
+        servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests)
         service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self.port = bind(self._server, config)
+        self.web = None
+        if config.http_port is not None:
+            from pgkeras_serving.web import Web
+
+            self.web = Web(config, tokens, self.store, self._sessions, self.episodes, self.requests)
 
     @property
     def target(self) -> str:
@@ -86,10 +95,15 @@ class PolicyServer:
             BundleError: There is no policy that can be served.
         """
         await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self.web is not None:
+            self.web.target = self.target
+            await self.web.start()
         await self._server.start()
         await asyncio.to_thread(self.store.load)
         self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
+        if self.web is not None:
+            self.web.state = "serving"
 
     async def drain(self) -> None:
         """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops.
@@ -98,11 +112,15 @@ class PolicyServer:
         """
         if self._following is not None:
             self._following.cancel()
+        if self.web is not None:
+            self.web.state = "draining"
         stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
         await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
         await self._health.end()
         self._sessions.end()
         await stopping
+        if self.web is not None:
+            await self.web.stop()
         self.store.close()
 
     async def _follow(self) -> None:
@@ -185,6 +203,9 @@ async def _run(config: ServerConfig) -> None:
         if config.port_file is not None:
             _write_port(config.port_file, server.port)
         print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)
+        if server.web is not None:
+            scheme = "http" if config.tls_cert is None else "https"
+            logger.info("the status page is at %s://%s", scheme, host_and_port(config.http_host, server.web.port))
         await stop.wait()
         logger.info("draining: no new calls are taken")
 

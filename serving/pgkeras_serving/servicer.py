@@ -6,15 +6,20 @@ front which offers these can stand before it.
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+import grpc
+
 from pgkeras.errors import SpecMismatchError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras_serving.aborting import Context, abort
+from pgkeras_serving.aborting import CODES, Context, abort
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import EpisodeLog
+from pgkeras_serving.metrics import Requests
 from pgkeras_serving.play import Session
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
@@ -24,18 +29,28 @@ __all__ = ["PolicyServicer"]
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
 
+_OK = grpc.StatusCode.OK.name
+_LEFT = grpc.StatusCode.CANCELLED.name
+
 
 def _answers(
     method: Callable[[Any, _Request], Awaitable[_Response]],
 ) -> Callable[[Any, _Request, Context], Awaitable[_Response]]:
     """A call of one request and one answer, whose exceptions become status."""
+    success = method.__name__, _OK
 
     @functools.wraps(method)
     async def handler(self: Any, request: _Request, context: Context) -> _Response:
+        requests: Requests = self.requests
         try:
-            return await method(self, request)
+            response = await method(self, request)
+        except asyncio.CancelledError:  # the client has left
+            requests.count(method.__name__, _LEFT)
+            raise
         except Exception as error:
-            return await abort(context, method.__name__, error)
+            return await abort(context, requests, method.__name__, error)
+        requests.counts[success] += 1
+        return response
 
     return handler
 
@@ -47,20 +62,26 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         store: The policies; calls are answered with UNAVAILABLE until it has loaded them.
         sessions: The sessions that are open.
         episodes: Is told the episodes that are played in sessions.
+        requests: Counts the calls.
     """
 
-    def __init__(self, store: Store, sessions: Sessions, episodes: EpisodeLog) -> None:
+    def __init__(self, store: Store, sessions: Sessions, episodes: EpisodeLog, requests: Requests) -> None:
         self._store = store
         self._sessions = sessions
         self._episodes = episodes
+        self.requests = requests
 
     @_answers
     async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
         """Answers one observation, or one batch of them."""
+        arrival = time.perf_counter_ns()
         policy = self._find(request)
         query = policy.edge.decode(request)
         answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs)
-        return policy.edge.encode(query, answer)
+        encoding = time.perf_counter_ns()
+        response = policy.edge.encode(query, answer)
+        policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
+        return response
 
     async def Play(  # noqa: N802
         self, requests: AsyncIterator[service_pb2.PlayRequest], context: Context
@@ -71,9 +92,16 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
                 session = None
                 while (request := await seat.receive(requests)) is not None:
                     session = session or self._open(request)
-                    await seat.send(context.write(await session.answer(request)))
+                    response = await session.answer(request)
+                    if response.HasField("error"):
+                        self.requests.count("PlayMessage", CODES[response.error.code].name)
+                    await seat.send(context.write(response))
+        except asyncio.CancelledError:
+            self.requests.count("Play", _LEFT)
+            raise
         except Exception as error:
-            await abort(context, "Play", error)
+            await abort(context, self.requests, "Play", error)
+        self.requests.count("Play", _OK)
 
     @_answers
     async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802

@@ -19,6 +19,7 @@ class _Table:
     def __init__(self, contents: Contents) -> None:
         self.policies = policies = contents.policies
         self.labels = contents.labels
+        self.failures = contents.failures
         self.newest = {name: found[max(found)] for name, found in policies.items()}
         if len(policies) == 1:
             (self.newest[""],) = self.newest.values()
@@ -66,6 +67,14 @@ class Store:
     def policies(self) -> list[LoadedPolicy]:
         """Everything that is ready, by name, then by version."""
         return [policy for found in self._table.policies.values() for policy in found.values()]
+
+    def labels(self) -> dict[str, dict[str, int]]:
+        """Versions by policy's name, then by label."""
+        return self._table.labels
+
+    def failures(self) -> list[str]:
+        """Why versions that lie under the root are not served."""
+        return self._table.failures
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
         """The policy that a reference means: the newest version unless it names one; the only policy if it names none.

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from pgkeras_serving.batcher import Batcher, warm_up
+from pgkeras_serving.metrics import Meter
 
 from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spaces import Box, Discrete
@@ -57,7 +58,7 @@ async def until(condition):
 def test_what_queues_during_a_run_is_the_next_batch():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
         first = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         rest = [asyncio.create_task(batcher.submit(rows(i, -i))) for i in range(1, 6)]
@@ -77,7 +78,7 @@ def test_what_queues_during_a_run_is_the_next_batch():
 def test_a_fast_engine_answers_small_requests_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
         answer = batcher.run_now(rows(*range(8)))
         assert batcher.run_now(rows(*range(9))) is None
         return engine, answer
@@ -91,7 +92,7 @@ def test_a_fast_engine_answers_small_requests_on_the_spot():
 def test_a_small_request_waits_for_a_large_one_that_runs():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
         large = asyncio.create_task(batcher.submit(rows(1, 2)))
         await until(lambda: engine.batches == [2])
         assert batcher.run_now(rows(3)) is None, "an engine serves one batch at a time"
@@ -108,7 +109,7 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
 def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
         answers = await asyncio.gather(*(batcher.submit(rows(i, i)) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
@@ -121,7 +122,7 @@ def test_a_batch_has_at_most_max_rows_and_order_is_kept():
 def test_a_full_queue_is_busy_and_empties():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
@@ -141,7 +142,7 @@ def test_a_full_queue_is_busy_and_empties():
 def test_a_cancelled_request_leaves_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(6)))
@@ -162,7 +163,7 @@ def test_a_cancelled_request_leaves_the_queue():
 def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=0.02)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=0.02, meter=Meter(SPEC))
         running = asyncio.create_task(batcher.submit(rows(0)))
         await until(lambda: engine.batches == [1])
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
@@ -183,7 +184,7 @@ def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
 def test_a_request_cancelled_while_it_runs_harms_nobody():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC))
         tasks = [asyncio.create_task(batcher.submit(rows(i))) for i in range(2)]
         await until(lambda: engine.batches == [2])
         tasks[0].cancel()
@@ -202,7 +203,9 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
 def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=inline_rows, max_rows=10, max_queued=10, max_seconds=60.0)
+        batcher = Batcher(
+            engine, inline_rows=inline_rows, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC)
+        )
         engine.failure = ZeroDivisionError("broken")
         failed = await asyncio.gather(*(batcher.submit(rows(i)) for i in range(3)), return_exceptions=True)
         engine.failure = None

@@ -30,8 +30,10 @@ OTHER = {
     "tls_client_ca": Path("ca"),
     "token_file": Path("tokens"),
     "insecure": True,
+    "http_host": "::1",
     "engine": "litert",
 }
+OTHER["http_port"] = 1
 OTHER |= {name: 2000 for name in NAMES if HINTS[name] is int and name not in OTHER}
 OTHER |= {name: 7.5 for name in NAMES if HINTS[name] is float}
 # What some settings do not go without.
