@@ -23,7 +23,7 @@ from pgkeras.bundle import FLATBUFFER, Bundle, draft
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
-from pgkeras.layout import Layout, Leaf
+from pgkeras.layout import Layout, Leaf, graph_dtype
 from pgkeras.policy import Policy
 from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.tokens import FIRST
@@ -43,7 +43,10 @@ def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str
     """Publishes a policy as the next free version of ``name`` under ``root``.
 
     The SavedModel's signatures are ``act`` (observation, noise), ``distribution`` (observation) and
-    ``serving_default`` (observation, seed), which draws the noise in the graph.
+    ``serving_default`` (observation, seed), which draws the noise in the graph; with memory, all of them take
+    ``state``, too. The first two take observations as rows (:mod:`pgkeras.layout`); ``serving_default`` takes every
+    part of an observation as an input of its own, such as ``observation_camera``, a text as the numbers of its tokens,
+    and ``action_mask`` where there are masks.
 
     Args:
         policy: The policy, with its current weights.
@@ -116,20 +119,47 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
         return policy.distribution_of(**inputs, weights=module.weights)
 
     def serve(seed: tf.Tensor, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        rows = tf.shape(inputs["observation"])[0]
-        return act(**inputs, noise=draw([rows, policy.spec.noise_size], tf.stack([seed, 0])))
+        state = {"state": inputs["state"]} if policy.spec.state_size else {}
+        observation = _pack(policy.spec.layout, [inputs[name] for name in parts])
+        drawn = draw([tf.shape(observation)[0], policy.spec.noise_size], tf.stack([seed, 0]))
+        return act(observation=observation, noise=drawn, **state)
 
     module.act, module.distribution, module.serve = (
         tf.function(f, autograph=False) for f in (act, distribution, serve)
     )
+    parts = _parts(policy.spec.layout)
     without_noise = {name: spec for name, spec in inputs.items() if name != "noise"}
     return module, {
         "act": module.act.get_concrete_function(**inputs),
         "distribution": module.distribution.get_concrete_function(**without_noise),
         "serving_default": module.serve.get_concrete_function(
-            seed=tf.TensorSpec([], tf.int64, "seed"), **without_noise
+            seed=tf.TensorSpec([], tf.int64, "seed"),
+            **parts,
+            **{name: spec for name, spec in inputs.items() if name == "state"},
         ),
     }
+
+
+def _parts(layout: Layout) -> dict[str, tf.TensorSpec]:
+    """The inputs of ``serving_default``: one for every part of an observation, and one for its mask."""
+    if not layout.packed:
+        return {"observation": tf.TensorSpec([None, *layout.shape], layout.dtype, "observation")}
+    specs: dict[str, tf.TensorSpec] = {}
+    for leaf in layout.leaves:
+        name = "_".join(["observation", *leaf.path])
+        name = name if name not in specs else f"{name}_{len(specs)}"  # {"a_b": ..., "a": {"b": ...}}
+        dtype = np.dtype(np.int64) if isinstance(leaf.space, Text) else graph_dtype(leaf.space.dtype)
+        specs[name] = tf.TensorSpec([None, *leaf.shape], dtype, name)
+    if layout.mask_size:
+        specs["action_mask"] = tf.TensorSpec([None, layout.mask_size], tf.bool, "action_mask")
+    return specs
+
+
+def _pack(layout: Layout, parts: list[tf.Tensor]) -> tf.Tensor:
+    """In the graph, what :meth:`Layout.pack` does outside of it."""
+    if not layout.packed:
+        return parts[0]
+    return tf.concat([tf.reshape(tf.cast(x, tf.float32), [-1, math.prod(x.shape[1:])]) for x in parts], axis=1)
 
 
 def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:

@@ -278,3 +278,26 @@ def test_the_wrong_part_is_named(connect: Callable[..., PolicyClient], change: d
     with pytest.raises(InvalidRequestError) as caught:
         connect("rich").act({**rich(2), **change})
     assert caught.value.field == field
+
+
+def test_a_saved_model_takes_every_part_by_its_name(root: Path) -> None:
+    import tensorflow as tf
+
+    spec, engine = local(root, "rich")
+    loaded = tf.saved_model.load(str(bundle.find(root / "rich")))
+    batch, _ = spec.observation_space.batched(rich(3))
+    mask = masks(3, 5)
+    rows = spec.layout.pack(batch, mask)
+    state = np.random.default_rng(0).uniform(-1, 1, (3, 6)).astype(np.float32)
+    answer = loaded.signatures["serving_default"](
+        seed=tf.constant(7, tf.int64),
+        observation_camera=batch["camera"],
+        observation_mission=tf.constant(rows[:, 90:95], tf.int64),
+        observation_body_0=batch["body"]["0"],
+        observation_body_1=batch["body"]["1"].astype(np.float32),
+        action_mask=mask,
+        state=state,
+    )
+    expected = engine.act({"observation": rows, "noise": np.zeros((3, 1), np.float32), "state": state})
+    for name in ("probabilities", "greedy_action", "next_state"):
+        np.testing.assert_allclose(answer[name], expected[name], atol=1e-5)
