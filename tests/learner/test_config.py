@@ -190,7 +190,7 @@ def test_presets_load(name: str) -> None:
 
 
 def test_a_preset_stands_over_its_base() -> None:
-    base, preset = config.read_preset("mujoco"), config.read_preset("halfcheetah-v5")
+    base, preset = config.read_preset("mujoco"), config.read_preset("humanoid-v5")
     assert base["baseline"] == preset["baseline"] == "value"
     assert base["initial_log_std"] != preset["initial_log_std"] == -2
     assert preset.keys() == base.keys()
