@@ -12,7 +12,6 @@ import { sessions } from "./sessions.js";
 
 export interface Program {
   readonly options: Readonly<Record<string, string | undefined>>;
-  // biome-ignore lint/suspicious/noExplicitAny: the vectors are whatever their file says
   readonly vectors: any;
   readonly client: PolicyClient;
   flag(name: string): string;

@@ -1,5 +1,6 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
 import { ActMode, ActOutput, type ActResponse } from "./generated/pgkeras/v1/service.js";
+import type { Tensor as TensorMessage } from "./generated/pgkeras/v1/tensors.js";
 import { decodeTensor, type Tensor } from "./tensor.js";
 
 /** How an action is chosen: drawn from the distribution, or the most probable one (or the mean). */
@@ -69,11 +70,11 @@ export function readDistribution(message: DistributionMessage): Distribution | u
     return undefined; // of a kind that this client does not know
   }
   const kind = message.kind.$case.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-  const parameters = Object.entries(message.kind.value).map(([name, parameter]) => [
-    name,
-    decodeTensor(parameter, `distribution.${kind}.${name}`),
-  ]);
-  return { kind, parameters: Object.fromEntries(parameters) };
+  const parameters: Record<string, Tensor> = {};
+  for (const [name, parameter] of Object.entries(message.kind.value) as [string, TensorMessage][]) {
+    parameters[name] = decodeTensor(parameter, `distribution.${kind}.${name}`);
+  }
+  return { kind, parameters };
 }
 
 /** The only row of answers to a batch of one. */

@@ -123,7 +123,7 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
   if (!isServiceError(error)) {
     return new ServerUnavailableError(`the call to ${target} could not be made: ${error}`, undefined, { cause: error });
   }
-  const trailer = error.metadata?.get(DETAILS_KEY)[0];
+  const trailer = error.metadata.get(DETAILS_KEY)[0];
   const found = statusOf(error.code, error.details, trailer instanceof Uint8Array ? trailer : undefined);
   const typed = errorOfStatus(found, error);
   if (found.details?.length || trailer !== undefined) {

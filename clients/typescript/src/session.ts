@@ -83,8 +83,7 @@ export class PlaySession {
       episodeStart: flags(options.episodeStart),
       actionMask: options.mask && encodeTensor(options.mask),
     };
-    const { policy: _policy, specHash: _specHash, seed: _seed, ...next } = this.#next;
-    this.#next = next; // those are read in the first message alone
+    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
     if (response.result?.$case === "error") {
       const { code, message, details } = response.result.value;

@@ -4,27 +4,11 @@ import { DataType, type Tensor as Message, type Value } from "./generated/pgkera
 
 /** The type of a tensor's elements. */
 export type DType =
-  | "bool"
-  | "uint8"
-  | "int8"
-  | "uint16"
-  | "int16"
-  | "int32"
-  | "int64"
-  | "float16"
-  | "float32"
-  | "float64";
+  "bool" | "uint8" | "int8" | "uint16" | "int16" | "int32" | "int64" | "float16" | "float32" | "float64";
 
 /** The arrays that hold a tensor's elements: bool as bytes of 0 or 1, float16 as the bits of IEEE 754 binary16. */
 export type Elements =
-  | Uint8Array
-  | Int8Array
-  | Uint16Array
-  | Int16Array
-  | Int32Array
-  | BigInt64Array
-  | Float32Array
-  | Float64Array;
+  Uint8Array | Int8Array | Uint16Array | Int16Array | Int32Array | BigInt64Array | Float32Array | Float64Array;
 
 /** A dense array in C order. */
 export interface Tensor {
@@ -88,7 +72,11 @@ export function tensor(values: Elements, shape: readonly number[] = [values.leng
 /** A tensor as a message, sharing its memory. */
 export function encodeTensor({ dtype, shape, values }: Tensor): Message {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  return { dtype: TYPES[dtype][0], shape: shape.map(BigInt), data: inOrder(data, values.BYTES_PER_ELEMENT) };
+  return {
+    dtype: TYPES[dtype][0],
+    shape: shape.map((length) => BigInt(length)),
+    data: inOrder(data, values.BYTES_PER_ELEMENT),
+  };
 }
 
 /** An observation as a message. */
@@ -99,13 +87,16 @@ export function encodeObservation(observation: Observation): Value {
   if (isTexts(observation)) {
     return { kind: { $case: "texts", value: { texts: [...observation] } } };
   }
-  const parts = Object.entries(observation).map(([key, part]) => [key, encodeObservation(part)]);
-  return { kind: { $case: "fields", value: { fields: Object.fromEntries(parts) } } };
+  const fields: Record<string, Value> = {};
+  for (const [key, part] of Object.entries(observation)) {
+    fields[key] = encodeObservation(part);
+  }
+  return { kind: { $case: "fields", value: { fields } } };
 }
 
 /** Whether an observation is a tensor. */
 export function isTensor(observation: Observation): observation is Tensor {
-  return "values" in observation && ArrayBuffer.isView(observation.values);
+  return "dtype" in observation && typeof observation.dtype === "string";
 }
 
 /**
