@@ -47,7 +47,7 @@ export interface ActOptions {
   readonly seed?: bigint | number;
   /** Log-probability, entropy and distribution when left out. */
   readonly outputs?: readonly Output[];
-  /** bool, [batch, maskSize]: true where an action is allowed. */
+  /** bool, [maskSize], or [batch, maskSize] for a batch: true where an action is allowed. */
   readonly mask?: Tensor;
   /** For policies with memory: the state of the previous answer; none at the first step of an episode. */
   readonly state?: Uint8Array;

@@ -10,7 +10,7 @@ import { encodeObservation, encodeTensor, isTensor, type Observation, type Tenso
 export interface StepOptions {
   /** Whether the observation is the first of an episode. Left out, it is after a step that ended one. */
   readonly episodeStart?: boolean | ArrayLike<boolean | number>;
-  /** bool, [batch, maskSize]: true where an action is allowed. */
+  /** bool, [maskSize], or [batch, maskSize] for a batch: true where an action is allowed. */
   readonly mask?: Tensor;
   readonly timeoutMs?: number;
 }
@@ -71,7 +71,8 @@ export class PlaySession {
       throw this.#failure;
     }
     const single = isTensor(observation) && observation.shape.length === this.#rank;
-    const batch = single ? { ...observation, shape: [1, ...observation.shape] } : observation;
+    const batch = single ? withBatchAxis(observation) : observation;
+    const { mask } = options;
     this.#id += 1n;
     const request: PlayRequest = {
       ...this.#next,
@@ -81,7 +82,7 @@ export class PlaySession {
       terminated: flags(terminated),
       truncated: flags(truncated),
       episodeStart: flags(options.episodeStart),
-      actionMask: options.mask && encodeTensor(options.mask),
+      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? withBatchAxis(mask) : mask),
     };
     this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
@@ -115,6 +116,10 @@ export class PlaySession {
     this.#failure ??= reason;
     this.#waiting?.reject(this.#failure);
   }
+}
+
+function withBatchAxis(tensor: Tensor): Tensor {
+  return { ...tensor, shape: [1, ...tensor.shape] };
 }
 
 function floats(values: number | ArrayLike<number> | undefined): Message | undefined {
