@@ -1,9 +1,12 @@
 """What is learnt: every row of docs/results.md, over several seeds.
 
-``python -m benchmarks.learning`` trains each environment of ``ROWS`` by its default preset, each seed in a process of
-its own, and appends one JSON line a run to ``docs/results.jsonl``. What is there already is not run again: delete a
-line to run it anew. At the end it writes the table into ``docs/results.md``. MuJoCo's environments need
-``pip install "gymnasium[mujoco]"``.
+``python -m benchmarks.learning`` trains each environment of ``benchmarks.rows`` by its default preset, each seed in a
+process of its own, and appends one JSON line a run to ``docs/results.jsonl``. What is there already, with the settings
+of today, is not run again; runs with other settings are left out of the table. At the end it writes the table into
+``docs/results.md``. MuJoCo's environments need ``pip install "gymnasium[mujoco]"``, LunarLander
+``pip install "gymnasium[box2d]"``.
+
+Nothing stops early, so that every figure is of final performance: a run that reached the goal and lost it again shows.
 
 A figure is the interquartile mean over seeds (the mean of the middle half) with its 95 % bootstrap interval, as
 Agarwal et al. 2021 advise, "Deep reinforcement learning at the edge of the statistical precipice".
@@ -17,33 +20,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from benchmarks.report import machine, table
+from benchmarks.rows import ROWS, SOURCES
 from pgkeras import statistics
+from pgkeras.config import Config, resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EVALUATION_EPISODES = 100
 _EVALUATION_SEED = 1_000_000
+_CURVE_POINTS = 50
+_NEVER = 1e9  # a return that none of the environments can give
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
-
-
-class Row(NamedTuple):
-    """One environment."""
-
-    steps: int
-    beside: str  # what others report, and where
-
-
-ROWS = {
-    "CartPole-v1": Row(500_000, "SLM-Lab 5 REINFORCE 483.3 at 200k frames (its docs/BENCHMARKS.md)"),
-    "Acrobot-v1": Row(500_000, "A2C -84.0 at 300k (SLM-Lab), -83.4 at 500k (RL Baselines3 Zoo)"),
-    "InvertedPendulum-v5": Row(
-        500_000, "REINFORCE 999.2, the best over 3M steps of v2 (Tianshou, examples/mujoco/README.md)"
-    ),
-}
 
 
 def main() -> None:
@@ -53,42 +44,61 @@ def main() -> None:
     parser.add_argument("--one", nargs=2, metavar=("ENV", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(_train(options.one[0], int(options.one[1]))))
+        print(json.dumps(_train(_config(options.one[0], int(options.one[1])))))
         return
     file = DOCS / "results.jsonl"
-    done = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    finished = {(run["env_id"], run["seed"]) for run in done}
-    for env_id in options.only:
-        for seed in range(options.seeds):
+    runs = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    runs = [run for run in runs if _is_current(run)]
+    finished = {(run["env_id"], run["seed"]) for run in runs}
+    for seed in range(options.seeds):  # breadth first: a row of one seed says more than none
+        for env_id in options.only:
             if (env_id, seed) not in finished:
-                done.append(_train_in_process(env_id, seed))
+                runs.append(_train_in_process(env_id, seed))
                 with file.open("a") as stream:
-                    stream.write(json.dumps(done[-1]) + "\n")
-                print(done[-1], flush=True)
+                    stream.write(json.dumps(runs[-1]) + "\n")
+                print(runs[-1], flush=True)
     document = DOCS / "results.md"
     head = document.read_text().partition(_MARKER)[0]
-    document.write_text(f"{head}{_MARKER}\n\n{_table(done)}\n")
+    sources = "\n".join(f"- {name}: {source}." for name, source in SOURCES.items())
+    document.write_text(f"{head}{_MARKER}\n\n{_table(runs)}\n\nBeside, from:\n\n{sources}\n")
 
 
-def _train(env_id: str, seed: int) -> dict[str, Any]:
+def _config(env_id: str, seed: int) -> Config:
+    return resolve(env_id, overrides={"seed": seed, "stop_return": _NEVER})
+
+
+def _is_current(run: dict[str, Any]) -> bool:
+    """Whether the run is of a row and by the settings of today; one that is newer than the run was at its default."""
+    env_id, seed = run["env_id"], run["seed"]
+    if env_id not in ROWS:
+        return False
+    return {**Config(env_id=env_id).to_json(), **run["config"]} == _config(env_id, seed).to_json()
+
+
+def _train(config: Config) -> dict[str, Any]:
     from pgkeras import engines, environments, evaluation
-    from pgkeras.config import resolve
     from pgkeras.export import package_versions
     from pgkeras.training import Training
 
-    training = Training(resolve(env_id, overrides={"seed": seed, "steps": ROWS[env_id].steps}))
-    for _ in training:
-        pass
+    training = Training(config)
+    curve = []
+    for metrics in training:
+        if metrics.env_steps * _CURVE_POINTS >= config.steps * (len(curve) + 1):
+            curve.append([metrics.env_steps, round(metrics.mean_return_100, 2)])
+            print(f"{config.env_id} seed {config.seed}:", *curve[-1], file=sys.stderr, flush=True)
     training.finish()
     with tempfile.TemporaryDirectory() as root:
         exported = training.export(root)
         actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-    played = evaluation.evaluate(actor, environments.make(env_id, 10, "plain"), _EVALUATION_EPISODES, _EVALUATION_SEED)
+    played = evaluation.evaluate(
+        actor, environments.make(config.env_id, 10, "plain"), _EVALUATION_EPISODES, _EVALUATION_SEED
+    )
     summary = training.summary()
-    kept = ("env_id", "seed", "solved", "env_steps", "train_seconds", "mean_return_100")
     return {
-        **{key: summary[key] for key in kept},
+        **{key: summary[key] for key in ("env_id", "seed", "env_steps", "train_seconds", "mean_return_100")},
         "greedy_mean": played.mean,
+        "curve": curve,
+        "config": config.to_json(),
         "machine": machine(),
         "packages": package_versions(),
     }
@@ -103,29 +113,28 @@ def _train_in_process(env_id: str, seed: int) -> dict[str, Any]:
 
 def _table(runs: list[dict[str, Any]]) -> str:
     rows = []
-    for env_id, row in ROWS.items():
+    for env_id, beside in ROWS.items():
         of_env = [run for run in runs if run["env_id"] == env_id]
-        if not of_env:
-            rows.append({"environment": env_id, "seeds": "not yet run", "beside": row.beside})
-            continue
         rows.append(
             {
                 "environment": env_id,
-                "seeds": len(of_env),
+                "seeds": len(of_env) or "not yet run",
                 "last 100 training episodes": _interquartile([run["mean_return_100"] for run in of_env]),
                 "100 greedy episodes": _interquartile([run["greedy_mean"] for run in of_env]),
-                "steps, median": f"{np.median([run['env_steps'] for run in of_env]):,.0f}",
-                "seconds, median": f"{np.median([run['train_seconds'] for run in of_env]):.1f}",
-                "beside": row.beside,
+                "steps": f"{_config(env_id, 0).steps:,}",
+                "seconds, median": f"{np.median([run['train_seconds'] for run in of_env]):,.0f}" if of_env else "",
+                "beside": beside,
             }
         )
     return table(rows)
 
 
 def _interquartile(values: list[float]) -> str:
+    if len(values) < 2:
+        return "".join(f"{value:,.1f}" for value in values)
     data = np.array(values)
     low, high = statistics.bootstrap_interval([data])
-    return f"{statistics.interquartile_mean(data):.1f} ({low:.1f} to {high:.1f})"
+    return f"{statistics.interquartile_mean(data):,.1f} ({low:,.1f} to {high:,.1f})"
 
 
 if __name__ == "__main__":

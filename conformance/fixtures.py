@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,8 @@ def export_all(root: Path) -> None:
     """Puts the policy that ships and the fixtures into a directory of policies."""
     shutil.copytree(ROOT / "saved_models" / "cartpole-v1" / "1", root / "cartpole-v1" / "1")
     _export_image(root)
+    _export(root, "masked", 5, mask_size=5)
+    _export(root, "memory", 3, memory="gru", memory_units=8)
 
 
 def _export_image(root: Path) -> None:
@@ -49,6 +52,18 @@ def _export_image(root: Path) -> None:
     pixels = keras.layers.Flatten()(keras.ops.cast(image[:, ::256, ::256], "float32") / 255.0)
     network = keras.Model(image, keras.layers.Dense(4)(pixels))
     export_policy(Policy(space, Discrete(3), network), root, "image", {"env_id": "Image-v0"})
+
+
+def _export(root: Path, name: str, actions: int, **options: Any) -> None:
+    from pgkeras.export import export_policy
+    from pgkeras.policy import Policy
+
+    space = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
+    policy = Policy(space, Discrete(actions), hidden=(8,), **options)
+    generator = np.random.default_rng(0)
+    for variable in policy.variables:  # large enough that what it saw and remembers shows in its probabilities
+        variable.assign(generator.normal(0.0, 0.5, variable.shape).astype(np.float32))
+    export_policy(policy, root, name, {"env_id": "Test-v0"})
 
 
 if __name__ == "__main__":

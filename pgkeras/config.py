@@ -42,6 +42,12 @@ class Config:
     )
     envs: int = _setting(16, "Environments played side by side.", minimum=1, maximum=65_536)
     episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
+    batch_steps: int | None = _setting(
+        None,
+        "Environment steps per gradient step, about: before each one, the number of episodes is chosen anew, by the "
+        "mean length of the last hundred; `episodes` is then that of the first. none for always `episodes`.",
+        minimum=1,
+    )
     max_episode_steps: int | None = _setting(
         None, "Steps after which an episode is truncated; by default the environment's own limit.", minimum=1
     )
@@ -226,7 +232,7 @@ def preset_for(env_id: str) -> str:
 
 
 def read_preset(name: str) -> dict[str, Any]:
-    """A preset's settings, beside the defaults.
+    """A preset's settings, beside the defaults: its own, over those of the preset that its key "base" names, if any.
 
     Raises:
         ConfigError: There is none of that name.
@@ -234,7 +240,9 @@ def read_preset(name: str) -> dict[str, Any]:
     if name not in preset_names():
         raise ConfigError(f"preset {name!r}: there is none; {nearest(name, preset_names())}")
     text = resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return tomllib.loads(text)
+    values = tomllib.loads(text)
+    base = values.pop("base", None)
+    return {**(read_preset(base) if base is not None else {}), **values}
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:

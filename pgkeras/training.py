@@ -114,6 +114,7 @@ class Training:
         self._collector = Collector(self._environments, self._frozen)
         self._evaluators: dict[str, tuple[FrozenPolicy, Collector]] = {}  # by mode
         self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._recent_lengths: deque[int] = deque(maxlen=WINDOW)
         self.epoch = self.env_steps = self.episodes = 0
         self.seconds = 0.0
         self.best: Best | None = None
@@ -223,7 +224,8 @@ class Training:
         config = self.config
         began = time.perf_counter()
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
-        trajectory = self._collector.collect(config.episodes, seed)
+        episodes = self._episodes_to_play()
+        trajectory = self._collector.collect(episodes, seed)
         collected = time.perf_counter()
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
@@ -232,10 +234,11 @@ class Training:
 
         self.epoch += 1
         self.env_steps += trajectory.steps
-        self.episodes += config.episodes
+        self.episodes += episodes
         self.seconds += learnt - began
         returns = trajectory.episode_returns
         self._recent.extend(returns.tolist())
+        self._recent_lengths.extend(trajectory.lengths.tolist())
         self._between_epochs = True
         return EpochMetrics(
             epoch=self.epoch,
@@ -246,13 +249,20 @@ class Training:
             return_min=float(returns.min()),
             return_max=float(returns.max()),
             mean_return_100=self.mean_return_100,
-            episode_length=trajectory.steps / config.episodes,
+            episode_length=trajectory.steps / episodes,
             idle_steps=self._collector.idle_steps,
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
             steps_per_second=trajectory.steps / (learnt - began),
             **vars(lesson),
         )
+
+    def _episodes_to_play(self) -> int:
+        # Fixed before the episodes are played, by earlier ones: to play on until there are enough steps would favour
+        # short episodes.
+        if self.config.batch_steps is None or not self._recent_lengths:
+            return self.config.episodes
+        return max(1, round(self.config.batch_steps / float(np.mean(self._recent_lengths))))
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
@@ -280,6 +290,7 @@ class Training:
             "counters": np.array(counters),
             "seconds": np.array(self.seconds),
             "recent": np.array(self._recent),
+            "recent_lengths": np.array(self._recent_lengths),
             **{f"{name}{key}": v for name, callback in self._named_callbacks() for key, v in callback.state().items()},
         }
 
@@ -389,6 +400,7 @@ class Training:
             self.epoch, self.env_steps, self.episodes = (int(n) for n in arrays["counters"])
             self.seconds = float(arrays["seconds"])
             self._recent.extend(arrays["recent"].tolist())
+            self._recent_lengths.extend(arrays["recent_lengths"].tolist())
             for prefix, callback in self._named_callbacks():
                 state = {name.removeprefix(prefix): v for name, v in arrays.items() if name.startswith(prefix)}
                 if state:

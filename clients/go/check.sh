@@ -6,6 +6,6 @@ unformatted=$(gofmt -l .)
 [ -z "$unformatted" ] || { echo "not formatted: $unformatted; run gofmt -w ."; exit 1; }
 go vet ./...
 go tool -modfile=tools.mod staticcheck ./...
-rm -rf build/stubs
-buf generate --output build/stubs
-diff -r build/stubs/pgkeras/v1 pgkeras/v1 || { echo "the committed stubs are out of date: run buf generate"; exit 1; }
+rm -rf build/_stubs
+buf generate --output build/_stubs
+diff -r build/_stubs/pgkeras/v1 pgkeras/v1 || { echo "the committed stubs are out of date: run buf generate"; exit 1; }

@@ -128,12 +128,45 @@ class Scenarios:
         close(answer.distribution["probabilities"].sum(), 1.0)
 
     def masks(self) -> None:
-        self._fixture("masked")
-        raise Skip("this client has no masks yet")
+        zeros = np.zeros((32, 4), np.float32)
+        with self._fixture("masked") as client, client.play(seed=3, outputs=("distribution",)) as session:
+            self._masks(lambda mask: client.act(zeros, seed=3, action_mask=mask))
+
+            def step(mask: NDArray[np.bool_]) -> Any:
+                ends = np.zeros(32, np.bool_)
+                outcome = () if session.answer is None else (np.zeros(32), ends, ends)
+                session.step(zeros, *outcome, action_mask=mask)
+                return session.answer
+
+            self._masks(step)
+
+    @staticmethod
+    def _masks(ask: Callable[[NDArray[np.bool_]], Any]) -> None:
+        rows = np.arange(32) % 5
+        only = ask(rows[:, np.newaxis] == np.arange(5))
+        check((only.action == rows).all(), f"actions {only.action}")
+        odd = ask(np.tile(np.arange(5) % 2 == 1, (32, 1)))
+        check((odd.action % 2 == 1).all(), f"actions {odd.action}")
+        probabilities = odd.distribution["probabilities"]
+        check((probabilities[:, ::2] < 1e-6).all(), f"probabilities {probabilities}")
+        error = failure(InvalidRequestError, lambda: ask(np.zeros((32, 5), np.bool_)))
+        check(error.field == "action_mask", f"field {error.field}")
 
     def memory(self) -> None:
-        self._fixture("memory")
-        raise Skip("this client has no memory yet")
+        ones = np.ones(4, np.float32)
+        with self._fixture("memory") as client:
+            first = client.act(ones, "greedy")
+            second = client.act(ones, "greedy", state=first.state)
+            third = client.act(ones, "greedy")
+            expected = [answer.distribution["probabilities"] for answer in (first, second, third)]
+            check(np.abs(expected[1] - expected[0]).max() > 1e-4, "the state changes nothing")
+            close(expected[2], expected[0])
+            with client.play("greedy", outputs=("distribution",)) as session:
+                for i, probabilities in enumerate(expected):
+                    outcome = (1.0, False, False) if i else ()
+                    session.step(ones, *outcome, episode_start=i != 1)
+                    assert session.answer is not None
+                    close(session.answer.distribution["probabilities"], probabilities)
 
     def deadline(self) -> None:
         with PolicyClient(self._flag("slow_target"), "cartpole-v1", timeout=20) as client:

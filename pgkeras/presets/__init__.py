@@ -1,1 +1,1 @@
-"""Tuned settings, one TOML file per environment; a file holds what differs from the defaults."""
+"""Tuned settings, one TOML file per environment; a file holds what differs from the defaults, or from its ``base``."""

@@ -29,10 +29,8 @@ def test_the_lists_of_scenarios_agree():
 
 def test_the_python_client_passes(stage):
     outcomes = runner.run_program(PYTHON.command(PYTHON.conformance), stage, PYTHON.directory)
-    assert [outcome for outcome in outcomes if outcome.status == "FAIL"] == []
+    assert [outcome for outcome in outcomes if outcome.status != "PASS"] == []
     assert [outcome.scenario for outcome in outcomes] == runner.scenarios()
-    skipped = {outcome.scenario for outcome in outcomes if outcome.status == "SKIP"}
-    assert skipped <= {"masks", "memory"}
 
 
 def test_its_simulator_is_solved_by_the_policy_that_ships(stage):

@@ -40,6 +40,15 @@ def test_a_stopped_run_goes_on_as_if_undisturbed(
     assert without_times(runs.read_metrics(run)) == without_times(expected)
 
 
+def test_a_stopped_run_remembers_how_long_episodes_were(tmp_path: Path) -> None:
+    config = small(batch_steps=200)
+    undisturbed = run_to_end(Training(config))
+    first = Training(config, tmp_path / "run")
+    next(iter(first))
+    first.finish()
+    assert_same_state(run_to_end(Training(config, tmp_path / "run", resume=True)), undisturbed)
+
+
 # Where a run kills itself: in a method, at its nth call, before or after it does its work.
 KILLS = {
     "playing": ("pgkeras.environments.vector:VectorEnvironments.step", 100, "before"),

@@ -181,11 +181,19 @@ def test_keyword_arguments_add_up() -> None:
 
 @pytest.mark.parametrize("name", config.preset_names())
 def test_presets_load(name: str) -> None:
-    values = tomllib.loads(resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    text = resources.files("pgkeras.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    values = {key: value for key, value in tomllib.loads(text).items() if key != "base"}
     resolved = resolve("Any-v0", name)
     for key, value in values.items():
         is_off = value == "none" and type(None) in typing.get_args(HINTS[key])
         assert getattr(resolved, key) == (None if is_off else value)
+
+
+def test_a_preset_stands_over_its_base() -> None:
+    base, preset = config.read_preset("mujoco"), config.read_preset("humanoid-v5")
+    assert base["baseline"] == preset["baseline"] == "value"
+    assert base["initial_log_std"] != preset["initial_log_std"] == -2
+    assert preset.keys() == base.keys()
 
 
 def test_presets_are_found_by_environment() -> None:

@@ -79,6 +79,18 @@ def test_metrics_add_up(undisturbed: Training) -> None:
         assert metrics[-1]["mean_return_100"] == pytest.approx(np.mean(recent))
 
 
+def test_episodes_are_chosen_by_the_length_of_earlier_ones() -> None:
+    training = Training(small(batch_steps=300, steps=6000, learning_rate=0.02))
+    lines = list(training)
+    training.finish()
+    played = np.diff([0, *(line.episodes for line in lines)])
+    # CartPole pays 1 a step, so that the mean return of the last hundred episodes is their mean length.
+    expected = [max(1, round(300 / line.mean_return_100)) for line in lines[:-1]]
+    assert played.tolist() == [6, *expected]
+    assert len(set(expected)) > 3  # lengths changed
+    assert np.mean([line.episode_length for line in lines] * played) == pytest.approx(300, rel=0.4)
+
+
 def test_a_run_leaves_its_files(undisturbed: Training) -> None:
     assert undisturbed.directory is not None
     path = undisturbed.directory.path

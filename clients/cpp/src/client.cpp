@@ -71,6 +71,7 @@ struct Client::Impl {
     const Call call{target, timeout.value_or(options.timeout)};
     const auto deadline = Clock::now() + call.timeout;
     Clock::duration backoff = first_backoff;
+    std::optional<grpc::Status> last;
     while (true) {
       grpc::ClientContext context;
       context.set_deadline(std::chrono::system_clock::now() + (deadline - Clock::now()));
@@ -83,8 +84,10 @@ struct Client::Impl {
       }
       const Clock::duration wait = retry_delay(status).value_or(shortened(backoff));
       if (!answered || status.error_code() != grpc::UNAVAILABLE || Clock::now() + wait >= deadline) {
-        throw_error(status, call);
+        // Why the tries before failed says more than that the time is over.
+        throw_error(last && status.error_code() == grpc::DEADLINE_EXCEEDED ? *last : status, call);
       }
+      last = status;
       const auto again = Clock::now() + wait;
       // gRPC makes headway with a connection only while somebody waits for it.
       channel->WaitForConnected(std::chrono::system_clock::now() + wait);

@@ -82,6 +82,16 @@ TEST_F(SessionTest, AnswersWhatWasAskedFor) {
   EXPECT_FALSE(lean.log_prob || lean.entropy || lean.greedy_action);
 }
 
+TEST_F(SessionTest, AMessageThatIsTooLargeIsTheCallersMistake) {
+  const std::vector<float> rows(4 << 22);
+  try {
+    client_.act(pgkeras::ArrayView(rows, {1 << 22, 4}));
+    FAIL() << "it was answered";
+  } catch (const pgkeras::InvalidRequestError& error) {
+    EXPECT_EQ(error.field, "message");
+  }
+}
+
 TEST(ClientTest, RefusesAVersionWithALabel) {
   EXPECT_THROW(pgkeras::Client("127.0.0.1:1", {.version = 1, .label = "stable"}), pgkeras::InvalidRequestError);
 }

@@ -44,7 +44,7 @@ func Outputs(outputs ...Output) CallOption {
 	return func(c *choices) { c.outputs = withAction(outputs) }
 }
 
-// Mask allows only the actions where it is true: bool, [batch, mask_size].
+// Mask allows only the actions where it is true: bool, [mask_size], or [batch, mask_size] for a batch.
 func Mask(mask Tensor) CallOption { return func(c *choices) { c.mask = &mask } }
 
 // State is, for policies with memory, that of the previous answer; none at the first step of an episode.

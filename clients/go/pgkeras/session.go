@@ -105,7 +105,7 @@ func (s *Session) Step(
 		tensor.Shape = append([]int{1}, tensor.Shape...)
 		observation = tensor
 	}
-	if err := s.send(ctx, observation, reward, terminated, truncated, options); err != nil {
+	if err := s.send(ctx, observation, single, reward, terminated, truncated, options); err != nil {
 		return nil, err
 	}
 	response, err := s.receive(ctx, begin)
@@ -138,7 +138,7 @@ func (s *Session) Close() {
 }
 
 func (s *Session) send(
-	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options []CallOption,
+	ctx context.Context, observation Value, single bool, reward []float32, terminated, truncated []bool, options []CallOption,
 ) error {
 	request := s.next
 	chosen := choices{mode: request.Mode, outputs: request.Outputs}
@@ -163,6 +163,9 @@ func (s *Session) send(
 	}
 	if chosen.mask != nil {
 		message.ActionMask = chosen.mask.proto()
+		if single && len(chosen.mask.Shape) == 1 {
+			message.ActionMask.Shape = []int64{1, message.ActionMask.Shape[0]}
+		}
 	}
 	// Sending waits when the server takes nothing; then the deadline ends the session.
 	stop := context.AfterFunc(ctx, s.cancel)

@@ -1,0 +1,30 @@
+"""The rows of docs/results.md: environments, and what others report of them, by the names in ``SOURCES``."""
+
+from __future__ import annotations
+
+__all__ = ["ROWS", "SOURCES"]
+
+SOURCES = {
+    "Tianshou": "Tianshou, `examples/mujoco/README.md`: the best over training, mean and one standard deviation of 10 "
+    "seeds, on v2 and v3 of the environments",
+    "VPG": "OpenAI Spinning Up's VPG, a value network and GAE, at 3M steps, as Tianshou reads it off the plots",
+    "SLM-Lab": "SLM-Lab 5, `docs/BENCHMARKS.md`",
+    "Zoo": "RL Baselines3 Zoo, `benchmark.md`: one run each, on v2 of LunarLander",
+}
+
+ROWS = {
+    "CartPole-v1": "REINFORCE 483.3 at 200k (SLM-Lab)",
+    "Acrobot-v1": "A2C -84.0 at 300k (SLM-Lab), -83.4 at 500k (Zoo)",
+    "MountainCarContinuous-v0": "A2C with state-dependent exploration 91.2 at 100k (Zoo)",
+    "Pendulum-v1": "A2C -821, PPO -175 (SLM-Lab); A2C -163 at 1M (Zoo)",
+    "LunarLander-v3": "A2C 27, PPO 183 at 300k (SLM-Lab); A2C 155.8 at 200k, PPO 242 at 1M (Zoo)",
+    "InvertedPendulum-v5": "REINFORCE 999.2 ± 2.4 at 3M, 1000 at 10M (Tianshou)",
+    "InvertedDoublePendulum-v5": "REINFORCE 1060 ± 308 at 3M, 7726 at 10M (Tianshou)",
+    "Reacher-v5": "REINFORCE -10.5 ± 0.7 at 3M, -5.5 at 10M (Tianshou)",
+    "Swimmer-v5": "REINFORCE 35.3 ± 1.4 at 3M, 35.6 at 10M (Tianshou); ~51 (VPG)",
+    "Hopper-v5": "REINFORCE 395.8 ± 64.5 at 3M, 416.0 at 10M, A2C 1253.2 at 1M (Tianshou); ~800 (VPG)",
+    "Walker2d-v5": "REINFORCE 412.0 ± 52.4 at 3M, 440.9 at 10M, A2C 1091.6 at 1M (Tianshou); ~460 (VPG)",
+    "HalfCheetah-v5": "REINFORCE 884.0 ± 41.0 at 3M, 1138.8 at 10M, A2C 1829.9 at 1M (Tianshou); ~600 (VPG)",
+    "Ant-v5": "REINFORCE 474.9 ± 133.5 at 3M, 1108.1 at 10M (Tianshou); ~5 (VPG)",
+    "Humanoid-v5": "REINFORCE 438.2 ± 47.8 at 3M, 464.3 at 10M (Tianshou)",
+}

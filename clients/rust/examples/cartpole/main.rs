@@ -1,0 +1,84 @@
+//! CartPole in Rust, played by a policy server:
+//!
+//! ```text
+//! cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
+//! cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
+//! ```
+
+#[path = "../support/flags.rs"]
+mod flags;
+mod physics;
+
+use std::time::Instant;
+
+use flags::Flags;
+use pgkeras::{Array, Client, ClientOptions, Error, Mode, Outcomes, PlayOptions, StepOptions};
+use physics::CartPole;
+
+const GREEDY: PlayOptions<'_> = PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None };
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let flags = Flags::from_arguments()?;
+    let options = ClientOptions { policy: "cartpole-v1".into(), ..Default::default() };
+    let client = Client::new(flags.required("target")?, options)?;
+    match flags.number("environments")? {
+        Some(environments) => race(&client, environments, flags.number("steps")?.unwrap_or(1000)).await?,
+        None => play(&client, flags.number("episodes")?.unwrap_or(20)).await?,
+    }
+    Ok(())
+}
+
+async fn play(client: &Client, episodes: usize) -> Result<(), Error> {
+    let mut cartpole = CartPole::new(0);
+    let mut session = client.play(&GREEDY).await?;
+    let mut steps = 0;
+    for _ in 0..episodes {
+        cartpole.reset();
+        let mut action = session.begin(&cartpole.observation()).await?.action.item(0)?;
+        let mut over = false;
+        while !over {
+            cartpole.step(action);
+            steps += 1;
+            let (terminated, truncated) = (cartpole.terminated(), cartpole.truncated());
+            let answer = session.step(&cartpole.observation(), 1.0, terminated, truncated).await?;
+            action = answer.action.item(0)?;
+            over = terminated || truncated;
+        }
+    }
+    let mean = f64::from(steps) / episodes as f64;
+    println!("{{\"episodes\": {episodes}, \"mean_return\": {mean}, \"steps\": {steps}}}");
+    Ok(())
+}
+
+/// Every environment begins its next episode at once: the observation is then that episode's first, and `over` says so.
+async fn race(client: &Client, environments: usize, steps: usize) -> Result<(), Error> {
+    let mut cartpoles: Vec<_> = (0..environments as u64).map(CartPole::new).collect();
+    let reward = vec![1.0; environments];
+    let (mut terminated, mut truncated) = (vec![false; environments], vec![false; environments]);
+    let mut over = vec![false; environments];
+    let observe = |cartpoles: &[CartPole]| cartpoles.iter().map(CartPole::observation).collect::<Vec<_>>();
+
+    let mut session = client.play(&GREEDY).await?;
+    let rows = observe(&cartpoles);
+    let mut actions = session.begin_batch(Array::new(rows.as_flattened(), &[environments, 4])?).await?.action;
+    let begin = Instant::now();
+    for _ in 0..steps {
+        for (i, (cartpole, &action)) in cartpoles.iter_mut().zip(actions.values()?.iter()).enumerate() {
+            cartpole.step(action);
+            (terminated[i], truncated[i]) = (cartpole.terminated(), cartpole.truncated());
+            over[i] = terminated[i] || truncated[i];
+            if over[i] {
+                cartpole.reset();
+            }
+        }
+        let rows = observe(&cartpoles);
+        let observations = Array::new(rows.as_flattened(), &[environments, 4])?;
+        let outcomes = Outcomes { reward: &reward, terminated: &terminated, truncated: &truncated };
+        let options = StepOptions { episode_start: Some(&over), ..Default::default() };
+        actions = session.step_batch_with(observations, Some(outcomes), &options).await?.action;
+    }
+    let rate = (environments * steps) as f64 / begin.elapsed().as_secs_f64();
+    println!("{{\"environments\": {environments}, \"steps\": {steps}, \"environment_steps_per_second\": {rate}}}");
+    Ok(())
+}

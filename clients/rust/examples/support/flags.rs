@@ -1,0 +1,36 @@
+//! The programs' command lines: `--name value`, in any order.
+
+use std::collections::HashMap;
+
+/// What a program was started with.
+pub struct Flags(HashMap<String, String>);
+
+#[allow(dead_code, reason = "every program uses some of it")]
+impl Flags {
+    /// This program's own.
+    pub fn from_arguments() -> Result<Self, String> {
+        let mut words = std::env::args().skip(1);
+        let mut flags = HashMap::new();
+        while let Some(word) = words.next() {
+            let name = word.strip_prefix("--").ok_or_else(|| format!("{word}: expected --NAME VALUE"))?;
+            flags.insert(name.to_owned(), words.next().ok_or_else(|| format!("{word}: expected a value"))?);
+        }
+        Ok(Flags(flags))
+    }
+
+    /// The value of a flag that may be left out.
+    pub fn find(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    /// The value of a flag that may not.
+    pub fn required(&self, name: &str) -> Result<&str, String> {
+        self.find(name).ok_or_else(|| format!("--{name} is missing"))
+    }
+
+    /// A number that may be left out.
+    pub fn number(&self, name: &str) -> Result<Option<usize>, String> {
+        let parse = |value: &str| value.parse().map_err(|_| format!("--{name}: expected a number, got {value}"));
+        self.find(name).map(parse).transpose()
+    }
+}

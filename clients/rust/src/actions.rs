@@ -1,0 +1,156 @@
+//! What is asked of a policy, and what it answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use prost::bytes::Bytes;
+
+use crate::v1::{self, distribution::Kind};
+use crate::{Array, Error, Tensor};
+
+/// How an action is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Drawn from the distribution.
+    #[default]
+    Sample,
+    /// The distribution's mode: the most probable action, or the mean.
+    Greedy,
+}
+
+/// What may be answered besides the action.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// ln P(action | observation).
+    LogProb,
+    /// Entropy of the distribution, in nats.
+    Entropy,
+    /// The distribution's parameters.
+    Distribution,
+    /// What [`Mode::Greedy`] would have done.
+    GreedyAction,
+}
+
+/// How to act on a batch.
+#[derive(Clone, Debug)]
+pub struct ActOptions<'a> {
+    /// How to choose.
+    pub mode: Mode,
+    /// Makes the draw reproducible.
+    pub seed: Option<u64>,
+    /// What to answer besides the action.
+    pub outputs: &'a [Output],
+    /// For policies that take one: bool, shape [batch, mask_size], true where an action is allowed.
+    pub action_mask: Option<Array<'a>>,
+    /// For policies with memory: the state of the previous answer; empty at the first step of an episode.
+    pub state: Bytes,
+    /// How long the call may take, tries included; the client's own timeout if not given.
+    pub timeout: Option<Duration>,
+}
+
+impl Default for ActOptions<'_> {
+    fn default() -> Self {
+        let outputs = &[Output::LogProb, Output::Entropy, Output::Distribution];
+        ActOptions { mode: Mode::Sample, seed: None, outputs, action_mask: None, state: Bytes::new(), timeout: None }
+    }
+}
+
+/// How to play a session.
+#[derive(Clone, Debug, Default)]
+pub struct PlayOptions<'a> {
+    /// How to choose actions.
+    pub mode: Mode,
+    /// Makes the whole session reproducible.
+    pub seed: Option<u64>,
+    /// What to answer besides the actions.
+    pub outputs: &'a [Output],
+    /// How long a step may take; the client's own timeout if not given.
+    pub timeout: Option<Duration>,
+}
+
+/// The answer for one observation, or for a batch: arrays have a leading batch axis if the observations had one. What was
+/// not asked for is not there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Actions {
+    /// Of the action space's type and shape.
+    pub action: Tensor,
+    /// float32: ln P(action | observation); for a clipped continuous action, of the sample before clipping.
+    pub log_prob: Option<Tensor>,
+    /// float32, in nats.
+    pub entropy: Option<Tensor>,
+    /// What [`Mode::Greedy`] would have done.
+    pub greedy_action: Option<Tensor>,
+    /// The distribution's parameters by their names: `probabilities`, or `mean` and `stddev`, and so on.
+    pub distribution: BTreeMap<&'static str, Tensor>,
+    /// For policies with memory: the state to send with the next observation.
+    pub state: Bytes,
+    /// Name of the policy that answered.
+    pub policy: String,
+    /// Its version.
+    pub version: i64,
+}
+
+impl Actions {
+    /// The answer for the only observation of a batch.
+    pub(crate) fn first_row(self) -> Result<Self, Error> {
+        let distribution = self.distribution.into_iter().map(|(name, tensor)| Ok((name, tensor.first_row()?)));
+        Ok(Actions {
+            action: self.action.first_row()?,
+            log_prob: self.log_prob.map(Tensor::first_row).transpose()?,
+            entropy: self.entropy.map(Tensor::first_row).transpose()?,
+            greedy_action: self.greedy_action.map(Tensor::first_row).transpose()?,
+            distribution: distribution.collect::<Result<_, Error>>()?,
+            ..self
+        })
+    }
+}
+
+pub(crate) fn mode_number(mode: Mode) -> i32 {
+    match mode {
+        Mode::Sample => v1::ActMode::Sample as i32,
+        Mode::Greedy => v1::ActMode::Greedy as i32,
+    }
+}
+
+pub(crate) fn output_numbers(outputs: &[Output]) -> Vec<i32> {
+    let number = |output: &Output| match output {
+        Output::LogProb => v1::ActOutput::LogProb as i32,
+        Output::Entropy => v1::ActOutput::Entropy as i32,
+        Output::Distribution => v1::ActOutput::Distribution as i32,
+        Output::GreedyAction => v1::ActOutput::GreedyAction as i32,
+    };
+    std::iter::once(v1::ActOutput::Action as i32).chain(outputs.iter().map(number)).collect()
+}
+
+/// An answer as arrays.
+pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
+    let read =
+        |tensor: Option<v1::Tensor>, field| tensor.map(|tensor| Tensor::from_message(&tensor, field)).transpose();
+    let version = response.policy.unwrap_or_default();
+    Ok(Actions {
+        action: Tensor::from_message(&response.action.unwrap_or_default(), "action")?,
+        log_prob: read(response.log_prob, "log_prob")?,
+        entropy: read(response.entropy, "entropy")?,
+        greedy_action: read(response.greedy_action, "greedy_action")?,
+        distribution: response.distribution.map(read_distribution).transpose()?.unwrap_or_default(),
+        state: response.state,
+        policy: version.name,
+        version: version.version,
+    })
+}
+
+fn read_distribution(distribution: v1::Distribution) -> Result<BTreeMap<&'static str, Tensor>, Error> {
+    let parameters = match distribution.kind {
+        None => vec![],
+        Some(Kind::Categorical(kind)) => vec![("probabilities", kind.probabilities)],
+        Some(Kind::DiagonalGaussian(kind)) => vec![("mean", kind.mean), ("stddev", kind.stddev)],
+        Some(Kind::MultiCategorical(kind)) => vec![("probabilities", kind.probabilities)],
+        Some(Kind::MultiBernoulli(kind)) => vec![("probabilities", kind.probabilities)],
+        Some(Kind::SquashedGaussian(kind)) => vec![("mean", kind.mean), ("stddev", kind.stddev)],
+        Some(Kind::Kumaraswamy(kind)) => vec![("a", kind.a), ("b", kind.b)],
+    };
+    let read = |(name, tensor): (&'static str, Option<v1::Tensor>)| {
+        Ok((name, Tensor::from_message(&tensor.unwrap_or_default(), &format!("distribution.{name}"))?))
+    };
+    parameters.into_iter().map(read).collect()
+}

@@ -1,0 +1,316 @@
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::{Request, Response, Status};
+
+use crate::actions::{mode_number, output_numbers, read_actions};
+use crate::status::{Call, error_of};
+use crate::v1::policy_service_client::PolicyServiceClient;
+use crate::v1::{self, policy_ref::Select};
+use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session};
+
+// gRPC's own 4 MB is too small for batches of images.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+
+/// Which version of a policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum VersionChoice {
+    /// The newest.
+    #[default]
+    Newest,
+    /// This one.
+    Version(i64),
+    /// The one that has this label.
+    Label(String),
+}
+
+/// How a connection is encrypted. Everything is PEM.
+#[derive(Clone, Debug, Default)]
+pub struct Tls {
+    /// The authorities to trust; the system's if not given.
+    pub root_certificates: Option<String>,
+    /// This client's certificate and its key, if the server asks for one.
+    pub identity: Option<(String, String)>,
+    /// The name in the server's certificate, if it is not the target's.
+    pub server_name: Option<String>,
+}
+
+/// How to connect, and to what.
+#[derive(Clone)]
+pub struct ClientOptions {
+    /// Which policy; may be empty when the server has only one.
+    pub policy: String,
+    /// Which version of it.
+    pub version: VersionChoice,
+    /// How long any call may take, connecting and tries included.
+    pub timeout: Duration,
+    /// Unencrypted if not given.
+    pub tls: Option<Tls>,
+    /// Sent as a bearer token; anybody on the way can read it without TLS.
+    pub token: Option<String>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        let timeout = Duration::from_secs(10);
+        ClientOptions { policy: String::new(), version: VersionChoice::Newest, timeout, tls: None, token: None }
+    }
+}
+
+impl fmt::Debug for ClientOptions {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = self.token.as_ref().map(|_| "...");
+        let ClientOptions { policy, version, timeout, .. } = self;
+        write!(formatter, "ClientOptions {{ {policy:?}, {version:?}, {timeout:?}, token: {token:?} }}")
+    }
+}
+
+/// What a server accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most observations in one request.
+    pub max_batch_size: i64,
+    /// Largest message that it receives.
+    pub max_receive_message_bytes: i64,
+    /// Largest message that it sends.
+    pub max_send_message_bytes: i64,
+}
+
+/// A policy as a server offers it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyInfo {
+    /// Name, version, spec, spec hash, engine, load time and provenance.
+    pub policy: v1::Policy,
+    /// What the server accepts; not in a list of policies.
+    pub limits: Option<Limits>,
+}
+
+/// A connection to a policy server, and one policy on it. Clones share the connection.
+///
+/// A call that finds the server unavailable is made again, with back-off, as long as its timeout allows: a server that is
+/// restarted is waited for. Only a client that was never answered says so at once, since its address may be wrong.
+#[derive(Clone, Debug)]
+pub struct Client {
+    target: String,
+    options: ClientOptions,
+    token: Option<MetadataValue<Ascii>>,
+    stub: PolicyServiceClient<Channel>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    answered: AtomicBool,
+    spec_hash: RwLock<Option<String>>,
+}
+
+impl Client {
+    /// A client of the server at `target`, HOST:PORT. It connects at its first call.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidRequest`]: the target is no address, a certificate or key is not PEM, or the token has characters
+    /// that no header can hold.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a Tokio runtime.
+    pub fn new(target: impl Into<String>, options: ClientOptions) -> Result<Self, Error> {
+        let target = target.into();
+        let channel = endpoint(&target, options.tls.as_ref())?.connect_lazy();
+        let stub = PolicyServiceClient::new(channel)
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(usize::MAX); // see `check_size`
+        let bearer = |token: &String| {
+            let wrong = |_| Error::invalid("token", "visible ASCII characters", "others");
+            let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(wrong)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        let token = options.token.as_ref().map(bearer).transpose()?;
+        Ok(Client { target, options, token, stub, shared: Arc::default() })
+    }
+
+    /// Asks for the action for one observation, or for each of a batch. Calls `describe` before the first time.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn act(&self, observation: impl Into<Observation>, options: &ActOptions<'_>) -> Result<Actions, Error> {
+        let request = v1::ActRequest {
+            policy: Some(self.policy()),
+            spec_hash: self.spec_hash(options.timeout).await?,
+            observation: Some(observation.into().0),
+            action_mask: options.action_mask.as_ref().map(crate::Array::message),
+            state: options.state.clone(),
+            mode: mode_number(options.mode),
+            seed: options.seed,
+            outputs: output_numbers(options.outputs),
+        };
+        let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.act(request).await;
+        read_actions(self.invoke(call, request, options.timeout).await?)
+    }
+
+    /// Opens a session for one simulator, of one or many environments, once the server answers.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn play(&self, options: &PlayOptions<'_>) -> Result<Session, Error> {
+        let spec_hash = self.spec_hash(options.timeout).await?;
+        // A session is not made again: this is what waits for a server that restarts.
+        self.get_policy(options.timeout).await?;
+        let first = v1::PlayRequest {
+            policy: Some(self.policy()),
+            spec_hash,
+            mode: mode_number(options.mode),
+            seed: options.seed,
+            outputs: output_numbers(options.outputs),
+            ..Default::default()
+        };
+        let call = Call { target: self.target.clone(), timeout: options.timeout.unwrap_or(self.options.timeout) };
+        Ok(Session::open(self.stub.clone(), self.token.clone(), first, call))
+    }
+
+    /// Describes the policy and the server's limits.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn describe(&self) -> Result<PolicyInfo, Error> {
+        self.describe_within(None).await
+    }
+
+    /// Describes every policy and version that the server has ready, by name, then by version.
+    ///
+    /// # Errors
+    ///
+    /// Any [`Error`].
+    pub async fn policies(&self) -> Result<Vec<PolicyInfo>, Error> {
+        let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.list_policies(request).await;
+        let response = self.invoke(call, v1::ListPoliciesRequest {}, None).await?;
+        Ok(response.policies.into_iter().map(|policy| PolicyInfo { policy, limits: None }).collect())
+    }
+
+    async fn describe_within(&self, timeout: Option<Duration>) -> Result<PolicyInfo, Error> {
+        let response = self.get_policy(timeout).await?;
+        let policy = response.policy.unwrap_or_default();
+        let limits = response.limits.map(|limits| Limits {
+            max_batch_size: limits.max_batch_size,
+            max_receive_message_bytes: limits.max_receive_message_bytes,
+            max_send_message_bytes: limits.max_send_message_bytes,
+        });
+        *self.shared.spec_hash.write().unwrap_or_else(|poisoned| poisoned.into_inner()) =
+            Some(policy.spec_hash.clone());
+        Ok(PolicyInfo { policy, limits })
+    }
+
+    async fn spec_hash(&self, timeout: Option<Duration>) -> Result<String, Error> {
+        let known = self.shared.spec_hash.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        match known {
+            Some(hash) => Ok(hash),
+            None => Ok(self.describe_within(timeout).await?.policy.spec_hash),
+        }
+    }
+
+    async fn get_policy(&self, timeout: Option<Duration>) -> Result<v1::GetPolicyResponse, Error> {
+        let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.get_policy(request).await;
+        self.invoke(call, v1::GetPolicyRequest { policy: Some(self.policy()) }, timeout).await
+    }
+
+    fn policy(&self) -> v1::PolicyRef {
+        let select = match &self.options.version {
+            VersionChoice::Newest => None,
+            VersionChoice::Version(version) => Some(Select::Version(*version)),
+            VersionChoice::Label(label) => Some(Select::Label(label.clone())),
+        };
+        v1::PolicyRef { name: self.options.policy.clone(), select }
+    }
+
+    async fn invoke<M: prost::Message + Clone, R, F>(
+        &self,
+        method: impl Fn(PolicyServiceClient<Channel>, Request<M>) -> F,
+        message: M,
+        timeout: Option<Duration>,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        check_size(&message)?;
+        let call = Call { target: self.target.clone(), timeout: timeout.unwrap_or(self.options.timeout) };
+        let deadline = Instant::now() + call.timeout;
+        let mut backoff = FIRST_BACKOFF;
+        let mut last = None;
+        loop {
+            let mut request = Request::new(message.clone());
+            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            if let Some(token) = &self.token {
+                request.metadata_mut().insert("authorization", token.clone());
+            }
+            let status = match timeout_at(deadline, method(self.stub.clone(), request)).await {
+                Ok(Ok(response)) => {
+                    self.shared.answered.store(true, Ordering::Relaxed);
+                    return Ok(response.into_inner());
+                }
+                Ok(Err(status)) if Instant::now() < deadline => status,
+                // Why the tries before failed says more than that the time is over.
+                _ => return Err(last.unwrap_or_else(|| call.late())),
+            };
+            let error = error_of(&status, &call);
+            let Error::ServerUnavailable { retry_after, .. } = &error else { return Err(error) };
+            let wait = retry_after.unwrap_or_else(|| shortened(backoff));
+            if !self.shared.answered.load(Ordering::Relaxed) || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            sleep(wait).await;
+            last = Some(error);
+            backoff = (2 * backoff).min(LONGEST_BACKOFF);
+        }
+    }
+}
+
+/// Refuses what is too large to send. tonic would end the call with nothing but "internal error".
+pub(crate) fn check_size(message: &impl prost::Message) -> Result<(), Error> {
+    match message.encoded_len() {
+        0..=MAX_MESSAGE_BYTES => Ok(()),
+        length => {
+            Err(Error::invalid("message", format!("at most {MAX_MESSAGE_BYTES} bytes"), format!("{length} bytes")))
+        }
+    }
+}
+
+fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let wrong = |_| Error::invalid("target", "HOST:PORT", target);
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{target}")).map_err(wrong)?;
+    let Some(tls) = tls else { return Ok(endpoint) };
+    let mut config = ClientTlsConfig::new();
+    config = match &tls.root_certificates {
+        Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
+        None => config.with_native_roots(),
+    };
+    if let Some((certificate, key)) = &tls.identity {
+        config = config.identity(Identity::from_pem(certificate, key));
+    }
+    if let Some(name) = &tls.server_name {
+        config = config.domain_name(name);
+    }
+    endpoint
+        .tls_config(config)
+        .map_err(|error| Error::invalid("tls", "certificates and keys in PEM", error.to_string()))
+}
+
+/// Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.
+fn shortened(backoff: Duration) -> Duration {
+    use std::hash::{BuildHasher, RandomState};
+    let random = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;
+    backoff.mul_f64(1.0 - random / 2.0)
+}

@@ -1,0 +1,43 @@
+//! A client of [pgkeras](https://github.com/pgkeras/pgkeras) policy servers: a simulator sends observations and rewards,
+//! and gets actions.
+//!
+//! ```no_run
+//! # async fn simulate(_: i64) -> ([f32; 4], f32, bool, bool) { unimplemented!() }
+//! # async fn play() -> Result<(), pgkeras::Error> {
+//! let client = pgkeras::Client::new("127.0.0.1:50051", pgkeras::ClientOptions::default())?;
+//! let mut session = client.play(&pgkeras::PlayOptions::default()).await?;
+//! let mut action = session.begin(&[0.0_f32, 0.1, 0.0, -0.1]).await?.action.item::<i64>(0)?;
+//! loop {
+//!     let (observation, reward, terminated, truncated) = simulate(action).await;
+//!     action = session.step(&observation, reward, terminated, truncated).await?.action.item(0)?;
+//! }
+//! # }
+//! ```
+//!
+//! Every call and every step has a deadline. What fails is an [`Error`], whose message says what to do.
+
+mod actions;
+mod client;
+mod error;
+mod session;
+mod status;
+mod tensor;
+
+/// The messages and the stub, generated from `protos/pgkeras/v1`.
+#[allow(missing_docs, clippy::large_enum_variant)]
+pub mod v1 {
+    tonic::include_proto!("pgkeras.v1");
+}
+
+pub use actions::{ActOptions, Actions, Mode, Output, PlayOptions};
+pub use client::{Client, ClientOptions, Limits, PolicyInfo, Tls, VersionChoice};
+pub use error::Error;
+pub use session::{Outcome, Outcomes, Session, StepOptions};
+pub use tensor::{Array, Element, Observation, Tensor};
+
+/// What a client's own tests check; see `conformance/README.md`.
+#[doc(hidden)]
+pub mod testing {
+    pub use crate::actions::read_actions;
+    pub use crate::status::{Call, error_of};
+}

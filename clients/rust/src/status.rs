@@ -1,0 +1,117 @@
+//! The one table between gRPC status codes and errors.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::Error;
+use crate::v1::PlayError;
+
+const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+// gRPC's own words for an oversized message, which comes without details.
+const SIZE_REFUSAL: &str = "larger than max";
+
+/// Whom a call was made to, and how long it was given: what an error message needs.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// HOST:PORT.
+    pub target: String,
+    /// How long it was given.
+    pub timeout: Duration,
+}
+
+impl Call {
+    pub(crate) fn late(&self) -> Error {
+        Error::DeadlineExceeded(format!(
+            "no answer from {} within {:?}; is it the right address? If the server is just slow, allow a longer timeout",
+            self.target, self.timeout
+        ))
+    }
+
+    pub(crate) fn unavailable(&self, reason: &str) -> Error {
+        let message = format!(
+            "no policy server answers at {}; start one with: pgkeras serve, or check the address ({reason})",
+            self.target
+        );
+        Error::ServerUnavailable { message, retry_after: None }
+    }
+}
+
+/// The error that a failed call means.
+pub fn error_of(status: &Status, call: &Call) -> Error {
+    // A PlayError has the fields of a google.rpc.Status, under the same numbers.
+    let details = PlayError::decode(status.details()).ok().filter(|error| error.code == status.code() as i32);
+    if let Some(details) = details {
+        return translate(&details.message, status);
+    }
+    let plain = Status::new(status.code(), status.message());
+    if status.source().is_some() && status.code() != Code::OutOfRange {
+        return call.unavailable(&reasons(status)); // not the server's words, but of the connection's end
+    }
+    match status.code() {
+        Code::DeadlineExceeded => call.late(),
+        Code::Unavailable | Code::Cancelled => call.unavailable(status.message()),
+        _ => translate(status.message(), &plain),
+    }
+}
+
+/// The error that concerns one message of a session.
+pub(crate) fn error_of_step(error: &PlayError) -> Error {
+    let details = error.encode_to_vec().into();
+    translate(&error.message, &Status::with_details(Code::from_i32(error.code), error.message.clone(), details))
+}
+
+fn translate(message: &str, status: &Status) -> Error {
+    let retry_after = || status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let message = message.to_owned();
+    match status.code() {
+        Code::InvalidArgument => invalid_request(message, status),
+        Code::NotFound => Error::PolicyNotFound(message),
+        Code::FailedPrecondition => Error::SpecMismatch(message),
+        Code::ResourceExhausted if message.contains(SIZE_REFUSAL) => too_large(message),
+        Code::OutOfRange => too_large(message), // this client's own refusal
+        Code::ResourceExhausted => Error::ServerBusy { message, retry_after: retry_after().unwrap_or(DEFAULT_RETRY) },
+        Code::DeadlineExceeded => Error::DeadlineExceeded(message),
+        // A stopping server cuts off what is left with CANCELLED.
+        Code::Unavailable | Code::Cancelled => Error::ServerUnavailable { message, retry_after: retry_after() },
+        Code::Unauthenticated => Error::Unauthenticated(message),
+        Code::Internal => Error::ServerFailed(message),
+        code => Error::ServerFailed(format!("{code:?}: {message}")),
+    }
+}
+
+fn too_large(message: String) -> Error {
+    Error::invalid("message", "a message within the size limits that describe() states", message)
+}
+
+fn invalid_request(message: String, status: &Status) -> Error {
+    let violations = status.get_details_bad_request().map(|request| request.field_violations).unwrap_or_default();
+    let Some(violation) = violations.into_iter().next() else {
+        return Error::invalid("request", "one that the server accepts", message);
+    };
+    match status.get_details_error_info().filter(|info| info.domain == "pgkeras") {
+        Some(mut info) => Error::InvalidRequest {
+            field: violation.field,
+            expected: info.metadata.remove("expected").unwrap_or_default(),
+            got: info.metadata.remove("got").unwrap_or_default(),
+        },
+        None => Error::invalid(violation.field, "one that the server accepts", violation.description),
+    }
+}
+
+/// A connection's failure, down to its cause.
+fn reasons(status: &Status) -> String {
+    let mut words = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        let reason = error.to_string();
+        if !words.contains(&reason) {
+            words = format!("{words}: {reason}");
+        }
+        source = error.source();
+    }
+    words
+}

@@ -1,0 +1,161 @@
+//! What sessions and calls do when the server does not answer, with a real server that is stopped and goes on.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, PlayOptions, StepOptions};
+
+/// The policy that ships pushes against these.
+const FALLS_LEFT: &[f32; 4] = &[0.0, 0.0, -0.1, -1.0];
+const FALLS_RIGHT: &[f32; 4] = &[0.0, 0.0, 0.1, 1.0];
+const GREEDY: PlayOptions<'_> = PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None };
+const GOING_ON: Option<Outcome> = Some(Outcome { reward: 1.0, terminated: false, truncated: false });
+
+/// `python3 -m pgkeras serve`, or what `$PGKERAS_PYTHON` names.
+struct Server {
+    process: Child,
+    port_file: PathBuf,
+}
+
+impl Server {
+    async fn start(name: &str) -> Self {
+        let python = std::env::var("PGKERAS_PYTHON").unwrap_or("python3".into());
+        let port_file = std::env::temp_dir().join(format!("pgkeras-rust-{}-{name}", std::process::id()));
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../saved_models");
+        let mut command = Command::new(&python);
+        command.args(["-m", "pgkeras", "serve", root, "--port", "0", "--port-file"]).arg(&port_file);
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while !port_file.exists() {
+            let ended = process.try_wait().unwrap();
+            assert!(ended.is_none(), "{python} -m pgkeras serve has ended: install pgkeras[serve] for it");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Server { process, port_file }
+    }
+
+    fn target(&self) -> String {
+        format!("127.0.0.1:{}", std::fs::read_to_string(&self.port_file).unwrap().trim())
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.target(), ClientOptions::default()).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([name, &self.process.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_file(&self.port_file);
+    }
+}
+
+fn within(milliseconds: u64) -> Option<Duration> {
+    Some(Duration::from_millis(milliseconds))
+}
+
+#[tokio::test]
+async fn a_step_that_misses_its_deadline_is_dropped_and_the_next_is_answered() {
+    let server = Server::start("late").await;
+    let mut session = server.client().play(&GREEDY).await.unwrap();
+    session.begin(FALLS_LEFT).await.unwrap();
+    server.signal("-STOP");
+    for _ in 0..5 {
+        let options = StepOptions { timeout: within(20), ..Default::default() };
+        let late = session.step_with(FALLS_LEFT, GOING_ON, &options).await;
+        assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    }
+    server.signal("-CONT");
+    let answer = session.step(FALLS_RIGHT, 1.0, false, false).await.unwrap();
+    assert_eq!(answer.action.item::<i64>(0), Ok(1));
+}
+
+#[tokio::test]
+async fn a_step_whose_future_is_dropped_counts_as_one_that_was_late() {
+    let server = Server::start("dropped").await;
+    let mut session = server.client().play(&GREEDY).await.unwrap();
+    server.signal("-STOP");
+    let dropped = tokio::time::timeout(Duration::from_millis(20), session.begin(FALLS_LEFT)).await;
+    assert!(dropped.is_err());
+    server.signal("-CONT");
+    let answer = session.step(FALLS_RIGHT, 1.0, false, false).await.unwrap();
+    assert_eq!(answer.action.item::<i64>(0), Ok(1));
+}
+
+#[tokio::test]
+async fn nothing_hangs_while_the_server_stands_still() {
+    let server = Server::start("still").await;
+    let client = server.client();
+    let mut session = client.play(&GREEDY).await.unwrap();
+    session.begin(FALLS_LEFT).await.unwrap();
+    server.signal("-STOP");
+    let late = client.act(FALLS_LEFT, &ActOptions { timeout: within(50), ..Default::default() }).await;
+    assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    let late = client.play(&PlayOptions { timeout: within(50), ..GREEDY }).await.err();
+    assert!(matches!(late, Some(Error::DeadlineExceeded(_))), "{late:?}");
+    // A server that reads nothing is sent a few messages, and is not waited for either.
+    let rows = vec![0.0_f32; 4 << 16];
+    let rows = pgkeras::Array::new(&rows, &[1 << 16, 4]).unwrap();
+    for _ in 0..20 {
+        let options = StepOptions { timeout: within(5), ..Default::default() };
+        let late = session.step_batch_with(rows.clone(), None, &options).await;
+        assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_message_leaves_the_session_as_it_was() {
+    let server = Server::start("wrong").await;
+    let mut session = server.client().play(&GREEDY).await.unwrap();
+    let wrong = session.begin(&[0.0_f64; 4]).await;
+    assert!(matches!(wrong, Err(Error::InvalidRequest { .. })), "{wrong:?}");
+    assert_eq!(session.begin(FALLS_RIGHT).await.unwrap().action.item::<i64>(0), Ok(1));
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_answered() {
+    let server = Server::start("outputs").await;
+    let outputs = &[Output::LogProb, Output::Entropy, Output::GreedyAction];
+    let mut session = server.client().play(&PlayOptions { outputs, ..GREEDY }).await.unwrap();
+    let full = session.begin(FALLS_RIGHT).await.unwrap();
+    assert!(full.log_prob.is_some() && full.entropy.is_some());
+    assert_eq!(full.greedy_action.unwrap().item::<i64>(0), Ok(1));
+    let lean = server.client().play(&GREEDY).await.unwrap().begin(FALLS_RIGHT).await.unwrap();
+    assert!(lean.log_prob.is_none() && lean.entropy.is_none() && lean.greedy_action.is_none());
+}
+
+#[tokio::test]
+async fn a_server_that_dies_ends_its_sessions() {
+    let server = Server::start("dies").await;
+    let client = server.client();
+    let mut session = client.play(&GREEDY).await.unwrap();
+    session.begin(FALLS_LEFT).await.unwrap();
+    drop(server);
+    for _ in 0..2 {
+        let gone = session.step(FALLS_LEFT, 1.0, false, false).await;
+        assert!(matches!(gone, Err(Error::ServerUnavailable { .. })), "{gone:?}");
+    }
+    let gone = client.act(FALLS_LEFT, &ActOptions { timeout: within(1000), ..Default::default() }).await;
+    assert!(matches!(gone, Err(Error::ServerUnavailable { .. })), "{gone:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_the_callers_mistake() {
+    let server = Server::start("large").await;
+    let rows = vec![0.0_f32; 4 << 22];
+    let rows = pgkeras::Array::new(&rows, &[1 << 22, 4]).unwrap();
+    let wrong = server.client().act(rows, &ActOptions::default()).await;
+    assert!(matches!(&wrong, Err(Error::InvalidRequest { field, .. }) if field == "message"), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_target_that_is_none_is_named() {
+    let wrong = Client::new("no target", ClientOptions::default());
+    assert!(matches!(&wrong, Err(Error::InvalidRequest { field, .. }) if field == "target"), "{wrong:?}");
+}

@@ -1,0 +1,132 @@
+/**
+ * CartPole-v1, simulated here and steered by a policy server through a session.
+ *
+ * Equations and constants are those of gymnasium's envs/classic_control/cartpole.py, after Barto, Sutton & Anderson,
+ * "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+ */
+
+import { parseArgs } from "node:util";
+import { type PlaySession, PolicyClient, tensor } from "../src/index.js";
+
+const GRAVITY = 9.8;
+const MASS_CART = 1.0;
+const MASS_POLE = 0.1;
+const TOTAL_MASS = MASS_CART + MASS_POLE;
+const LENGTH = 0.5; // half the pole's
+const FORCE = 10.0;
+const TAU = 0.02; // seconds from step to step
+const MAX_X = 2.4;
+const MAX_ANGLE = (12 * 2 * Math.PI) / 360;
+const MAX_STEPS = 500;
+
+/** Many carts, each with its pole; an episode that ends is followed by the next at once. */
+class CartPoles {
+  readonly observation: Float32Array;
+  readonly reward: Float32Array;
+  readonly terminated: Uint8Array;
+  readonly truncated: Uint8Array;
+  readonly episodeStart: Uint8Array;
+  private readonly states: Float64Array;
+  private readonly ages: Uint32Array;
+
+  constructor(readonly environments: number) {
+    this.states = new Float64Array(4 * environments);
+    this.ages = new Uint32Array(environments);
+    this.observation = new Float32Array(4 * environments);
+    this.reward = new Float32Array(environments).fill(1);
+    this.terminated = new Uint8Array(environments);
+    this.truncated = new Uint8Array(environments);
+    this.episodeStart = new Uint8Array(environments);
+    for (let i = 0; i < environments; i++) {
+      this.reset(i);
+    }
+    this.observation.set(this.states);
+  }
+
+  step(actions: BigInt64Array): void {
+    for (let i = 0; i < this.environments; i++) {
+      this.stepOne(i, actions[i] === 1n ? FORCE : -FORCE);
+    }
+    this.observation.set(this.states);
+  }
+
+  private stepOne(i: number, force: number): void {
+    const state = this.states.subarray(4 * i, 4 * i + 4);
+    const [x = 0, speed = 0, angle = 0, turning = 0] = state;
+    const cosine = Math.cos(angle);
+    const sine = Math.sin(angle);
+    const push = (force + MASS_POLE * LENGTH * turning ** 2 * sine) / TOTAL_MASS;
+    const turningChange =
+      (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - (MASS_POLE * cosine ** 2) / TOTAL_MASS));
+    const speedChange = push - (MASS_POLE * LENGTH * turningChange * cosine) / TOTAL_MASS;
+    state[0] = x + TAU * speed;
+    state[1] = speed + TAU * speedChange;
+    state[2] = angle + TAU * turning;
+    state[3] = turning + TAU * turningChange;
+    const age = (this.ages[i] ?? 0) + 1;
+    const fallen = Math.abs(state[0]) > MAX_X || Math.abs(state[2]) > MAX_ANGLE;
+    this.ages[i] = age;
+    this.terminated[i] = Number(fallen);
+    this.truncated[i] = Number(!fallen && age >= MAX_STEPS);
+    this.episodeStart[i] = Number(fallen || age >= MAX_STEPS);
+    if (this.episodeStart[i]) {
+      this.reset(i);
+    }
+  }
+
+  private reset(i: number): void {
+    for (let j = 0; j < 4; j++) {
+      this.states[4 * i + j] = Math.random() * 0.1 - 0.05;
+    }
+    this.ages[i] = 0;
+  }
+}
+
+async function ask(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<BigInt64Array> {
+  const observation = tensor(carts.observation, [carts.environments, 4]);
+  const { reward, terminated, truncated, episodeStart } = carts;
+  const answer = isFirst
+    ? await session.step(observation)
+    : // The observation is the next episode's first already, where one has ended.
+      await session.step(observation, reward, terminated, truncated, { episodeStart });
+  return answer.action.values as BigInt64Array;
+}
+
+async function play(session: PlaySession, episodes: number): Promise<object> {
+  const carts = new CartPoles(1);
+  let steps = 0;
+  for (let ended = 0; ended < episodes; ended += carts.episodeStart[0] ?? 0) {
+    carts.step(await ask(session, carts, steps === 0));
+    steps++;
+  }
+  return { episodes, mean_return: steps / episodes, steps };
+}
+
+async function race(session: PlaySession, environments: number, steps: number): Promise<object> {
+  const carts = new CartPoles(environments);
+  let actions = await ask(session, carts, true);
+  const begin = performance.now();
+  for (let i = 0; i < steps; i++) {
+    carts.step(actions);
+    actions = await ask(session, carts, false);
+  }
+  const seconds = (performance.now() - begin) / 1000;
+  return { environments, steps, environment_steps_per_second: (environments * steps) / seconds };
+}
+
+const { values: options } = parseArgs({
+  options: {
+    target: { type: "string", default: "127.0.0.1:50051" },
+    episodes: { type: "string", default: "20" },
+    environments: { type: "string" },
+    steps: { type: "string", default: "1000" },
+  },
+});
+const client = new PolicyClient(options.target, { policy: "cartpole-v1" });
+const session = await client.play({ mode: "greedy" });
+const report = options.environments
+  ? await race(session, Number(options.environments), Number(options.steps))
+  : await play(session, Number(options.episodes));
+console.log(JSON.stringify(report));
+session.close();
+client.close();

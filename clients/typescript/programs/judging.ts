@@ -1,0 +1,36 @@
+import { tensor } from "../src/index.js";
+
+export const ROW = tensor(Float32Array.of(0, 0.1, 0, -0.1));
+export const SHORT_ROW = tensor(Float32Array.of(0, 0.1, 0));
+
+/** A scenario that cannot be run here; the message says why. */
+export class Skip extends Error {}
+
+export function check(right: boolean, complaint: string): asserts right {
+  if (!right) {
+    throw new Error(complaint);
+  }
+}
+
+type Numbers = ArrayLike<number | bigint> | undefined;
+
+export function near(got: Numbers, expected: Numbers): void {
+  const a = Array.from(got ?? [], Number);
+  const b = Array.from(expected ?? [], Number);
+  const same = b.every((value, i) => Math.abs((a[i] ?? Number.NaN) - value) <= 1e-5 * Math.max(1, Math.abs(value)));
+  check(a.length === b.length && b.length > 0 && same, `got ${a}, not ${b}`);
+}
+
+type Kind<E> = abstract new (...args: never[]) => E;
+
+/** The typed error that a call was expected to fail with. */
+export async function failure<E extends Error>(kinds: readonly Kind<E>[], call: Promise<unknown>): Promise<E> {
+  try {
+    await call;
+  } catch (error) {
+    const kind = kinds.find((one) => error instanceof one);
+    check(kind !== undefined, `it failed with ${error}, not ${kinds.map((one) => one.name)}`);
+    return error as E;
+  }
+  throw new Error(`it was answered, and did not fail with ${kinds.map((one) => one.name)}`);
+}

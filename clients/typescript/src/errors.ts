@@ -1,0 +1,179 @@
+import { type ServiceError, status } from "@grpc/grpc-js";
+import { BadRequest, ErrorInfo, RetryInfo } from "./generated/google/rpc/error_details.js";
+import { Status } from "./generated/google/rpc/status.js";
+
+/** A call to a policy server failed. Every error of this package is one of its children. */
+export class PolicyServiceError extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = new.target.name;
+  }
+}
+
+/** The request is wrong: which field, what would have been right, and what came. */
+export class InvalidRequestError extends PolicyServiceError {
+  constructor(
+    /** Path of the field in the request, such as `observation.tensor.shape`. */
+    readonly field: string,
+    readonly expected: string,
+    readonly got: string,
+    options?: ErrorOptions,
+  ) {
+    super(`${field}: expected ${expected}, got ${got}`, options);
+  }
+}
+
+/** No such policy, version or label; the message lists what there is. */
+export class PolicyNotFoundError extends PolicyServiceError {}
+
+/** The policy has another spec than when it was described: describe it again, and see whether the simulator fits it. */
+export class SpecMismatchError extends PolicyServiceError {}
+
+/** The server is full. */
+export class ServerBusyError extends PolicyServiceError {
+  constructor(
+    message: string,
+    /** How long to wait before trying again. */
+    readonly retryAfterMs: number,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** No answer came in time. */
+export class DeadlineExceededError extends PolicyServiceError {}
+
+/** Nobody answers at the address, or the server is starting or stopping, or the client or session has been closed. */
+export class ServerUnavailableError extends PolicyServiceError {
+  constructor(
+    message: string,
+    /** How long to wait before trying again, if the server said so. */
+    readonly retryAfterMs?: number,
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** The call's token is missing, or not one that the server knows. */
+export class UnauthenticatedError extends PolicyServiceError {}
+
+/** A defect of the server, whose log has the reason, or a call that it does not offer. */
+export class ServerFailedError extends PolicyServiceError {}
+
+const DETAILS_KEY = "grpc-status-details-bin";
+const DOMAIN = "pgkeras";
+const DEFAULT_RETRY_MS = 1000;
+// gRPC's own words for a message that is too large, which comes without details.
+const SIZE_REFUSAL = "larger than max";
+
+/** The typed error that a status means. */
+export function errorOfStatus(found: Status, cause?: unknown): PolicyServiceError {
+  const message = found.message ?? "";
+  const options = { cause };
+  switch (found.code) {
+    case status.INVALID_ARGUMENT:
+      return invalidRequest(found, options);
+    case status.NOT_FOUND:
+      return new PolicyNotFoundError(message, options);
+    case status.FAILED_PRECONDITION:
+      return new SpecMismatchError(message, options);
+    case status.RESOURCE_EXHAUSTED: {
+      if (message.includes(SIZE_REFUSAL)) {
+        const expected = "a message within the size limits that GetPolicy states";
+        return new InvalidRequestError("message", expected, message, options);
+      }
+      return new ServerBusyError(message, retryAfter(found) ?? DEFAULT_RETRY_MS, options);
+    }
+    case status.DEADLINE_EXCEEDED:
+      return new DeadlineExceededError(message, options);
+    case status.UNAVAILABLE:
+    case status.CANCELLED:
+      return new ServerUnavailableError(message, retryAfter(found), options);
+    case status.UNAUTHENTICATED:
+      return new UnauthenticatedError(message, options);
+    case status.INTERNAL:
+      return new ServerFailedError(message, options);
+    default:
+      return new ServerFailedError(`${status[found.code ?? status.UNKNOWN]}: ${message}`, options);
+  }
+}
+
+/** The status of a call that failed: that of its trailer if it is whole, else just code and message. */
+export function statusOf(code: number, message: string, trailer?: Uint8Array): Status {
+  if (trailer !== undefined) {
+    try {
+      const found = Status.decode(trailer);
+      if (found.code === code) {
+        return found;
+      }
+    } catch {
+      // Something on the way mangled it: code and message are still right.
+    }
+  }
+  return { code, message, details: [] };
+}
+
+/** The typed error of a call that failed, with what to do about it. */
+export function translate(error: unknown, target: string, timeoutMs: number): PolicyServiceError {
+  if (error instanceof PolicyServiceError) {
+    return error;
+  }
+  if (!isServiceError(error)) {
+    return new ServerUnavailableError(`the call to ${target} could not be made: ${error}`, undefined, { cause: error });
+  }
+  const trailer = error.metadata.get(DETAILS_KEY)[0];
+  const found = statusOf(error.code, error.details, trailer instanceof Uint8Array ? trailer : undefined);
+  const typed = errorOfStatus(found, error);
+  if (found.details?.length || trailer !== undefined) {
+    return typed; // the server's own words
+  }
+  if (typed instanceof DeadlineExceededError) {
+    return late(target, timeoutMs, error);
+  }
+  if (typed instanceof ServerUnavailableError) {
+    const advice = "start one with: pgkeras serve, or check the address, and whether it speaks TLS";
+    const message = `no policy server answers at ${target}; ${advice} (${error.details})`;
+    return new ServerUnavailableError(message, typed.retryAfterMs, { cause: error });
+  }
+  return typed;
+}
+
+/** The error of an answer that did not come in time. */
+export function late(target: string, timeoutMs: number, cause?: unknown): DeadlineExceededError {
+  const advice = "is it the right address? If the server is just slow, give the call a longer timeout";
+  return new DeadlineExceededError(`no answer from ${target} within ${timeoutMs / 1000} s; ${advice}`, { cause });
+}
+
+function invalidRequest(found: Status, options: ErrorOptions): InvalidRequestError {
+  const accepted = "one that the server accepts";
+  const violation = detail(found, "google.rpc.BadRequest", BadRequest)?.fieldViolations?.[0];
+  if (violation === undefined) {
+    return new InvalidRequestError("request", accepted, found.message ?? "", options);
+  }
+  const info = detail(found, "google.rpc.ErrorInfo", ErrorInfo);
+  if (info?.domain === DOMAIN) {
+    const { expected = "", got = "" } = info.metadata ?? {};
+    return new InvalidRequestError(violation.field ?? "", expected, got, options);
+  }
+  return new InvalidRequestError(violation.field ?? "", accepted, violation.description ?? "", options);
+}
+
+function retryAfter(found: Status): number | undefined {
+  const delay = detail(found, "google.rpc.RetryInfo", RetryInfo)?.retryDelay;
+  return delay && Number(delay.seconds ?? 0n) * 1000 + (delay.nanos ?? 0) / 1e6;
+}
+
+function detail<T>(found: Status, type: string, codec: { decode(data: Uint8Array): T }): T | undefined {
+  const packed = found.details?.find((one) => one.typeUrl?.endsWith(`/${type}`));
+  try {
+    return packed?.value && codec.decode(packed.value);
+  } catch {
+    return undefined; // a mangled detail is as good as none
+  }
+}
+
+function isServiceError(error: unknown): error is ServiceError {
+  return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
+}

@@ -1,0 +1,146 @@
+import type { ClientDuplexStream } from "@grpc/grpc-js";
+import { type Actions, firstRow, readActions } from "./actions.js";
+import { errorOfStatus, late, type PolicyServiceError, ServerUnavailableError, translate } from "./errors.js";
+import type { PolicySpec } from "./generated/pgkeras/v1/policy.js";
+import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
+import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
+import { encodeObservation, encodeTensor, isTensor, type Observation, type Tensor } from "./tensor.js";
+
+/** Further parts of a session's step. */
+export interface StepOptions {
+  /** Whether the observation is the first of an episode. Left out, it is after a step that ended one. */
+  readonly episodeStart?: boolean | ArrayLike<boolean | number>;
+  /** bool, [maskSize], or [batch, maskSize] for a batch: true where an action is allowed. */
+  readonly mask?: Tensor;
+  readonly timeoutMs?: number;
+}
+
+interface Waiting {
+  readonly id: bigint;
+  readonly resolve: (response: PlayResponse) => void;
+  readonly reject: (error: PolicyServiceError) => void;
+}
+
+/** One simulator's session, made by PolicyClient.play. One step at a time. */
+export class PlaySession {
+  #next: PlayRequest;
+  #id = 0n;
+  #waiting: Waiting | undefined;
+  #failure: PolicyServiceError | undefined;
+  readonly #rank: number;
+
+  constructor(
+    private readonly stream: ClientDuplexStream<PlayRequest, PlayResponse>,
+    first: PlayRequest,
+    spec: PolicySpec | undefined,
+    private readonly target: string,
+    private readonly timeoutMs: number,
+  ) {
+    this.#next = first;
+    const space = spec?.observationSpace?.kind?.value;
+    this.#rank = space === undefined ? -1 : "shape" in space ? (space.shape ?? []).length : 0;
+    stream.on("data", (response: PlayResponse) => {
+      if (this.#waiting?.id === response.id) {
+        this.#waiting?.resolve(response); // else it is one whose deadline has passed
+      }
+    });
+    stream.on("error", (error) => this.#end(translate(error, target, timeoutMs)));
+    stream.on("end", () => this.#end(new ServerUnavailableError(`${target} has ended the session; open a new one`)));
+  }
+
+  /**
+   * Reports what the last action led to, and asks for the next.
+   *
+   * The observation is of the observation space's shape for a single environment, or has a leading axis of B
+   * environments, as many at every step. Reward, terminated and truncated are a number and booleans, or have one
+   * element for each environment; they are left out at the first step, and may be where every environment starts an
+   * episode.
+   *
+   * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
+   * may be made again. A step whose time is over counts: its action is lost, and the session goes on. What else fails
+   * ends the session.
+   */
+  async step(
+    observation: Observation,
+    reward?: number | ArrayLike<number>,
+    terminated?: boolean | ArrayLike<boolean | number>,
+    truncated?: boolean | ArrayLike<boolean | number>,
+    options: StepOptions = {},
+  ): Promise<Actions> {
+    if (this.#failure !== undefined) {
+      throw this.#failure;
+    }
+    const single = isTensor(observation) && observation.shape.length === this.#rank;
+    const batch = single ? withBatchAxis(observation) : observation;
+    const { mask } = options;
+    this.#id += 1n;
+    const request: PlayRequest = {
+      ...this.#next,
+      id: this.#id,
+      observation: encodeObservation(batch),
+      reward: floats(reward),
+      terminated: flags(terminated),
+      truncated: flags(truncated),
+      episodeStart: flags(options.episodeStart),
+      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? withBatchAxis(mask) : mask),
+    };
+    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
+    const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
+    if (response.result?.$case === "error") {
+      const { code, message, details } = response.result.value;
+      throw errorOfStatus({ code, message, details });
+    }
+    const actions = readActions(response.result?.value ?? {});
+    return single ? firstRow(actions) : actions;
+  }
+
+  /** Ends the session; a step after it fails. */
+  close(): void {
+    this.#end(new ServerUnavailableError("the session has been closed; open a new one"));
+    this.stream.end();
+  }
+
+  #exchange(request: PlayRequest, timeoutMs: number): Promise<PlayResponse> {
+    let timer: NodeJS.Timeout | undefined;
+    return new Promise<PlayResponse>((resolve, reject) => {
+      this.#waiting = { id: this.#id, resolve, reject };
+      timer = setTimeout(() => reject(late(this.target, timeoutMs)), timeoutMs);
+      this.stream.write(request);
+    }).finally(() => {
+      clearTimeout(timer);
+      this.#waiting = undefined;
+    });
+  }
+
+  #end(reason: PolicyServiceError): void {
+    this.#failure ??= reason;
+    this.#waiting?.reject(this.#failure);
+  }
+}
+
+function withBatchAxis(tensor: Tensor): Tensor {
+  return { ...tensor, shape: [1, ...tensor.shape] };
+}
+
+function floats(values: number | ArrayLike<number> | undefined): Message | undefined {
+  if (values === undefined) {
+    return undefined;
+  }
+  const array = typeof values === "number" ? Float32Array.of(values) : asArray(values, Float32Array);
+  return encodeTensor({ dtype: "float32", shape: [array.length], values: array });
+}
+
+function flags(values: boolean | ArrayLike<boolean | number> | undefined): Message | undefined {
+  if (values === undefined) {
+    return undefined;
+  }
+  const array = typeof values === "boolean" ? Uint8Array.of(Number(values)) : asArray(values, Uint8Array);
+  return encodeTensor({ dtype: "bool", shape: [array.length], values: array });
+}
+
+function asArray<T extends Float32Array | Uint8Array>(
+  values: ArrayLike<boolean | number>,
+  type: { new (values: ArrayLike<number>): T },
+): T {
+  return values instanceof type ? values : new type(Array.from(values, Number));
+}

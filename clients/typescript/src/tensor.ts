@@ -1,0 +1,147 @@
+import { endianness } from "node:os";
+import { InvalidRequestError } from "./errors.js";
+import { DataType, type Tensor as Message, type Value } from "./generated/pgkeras/v1/tensors.js";
+
+/** The type of a tensor's elements. */
+export type DType =
+  "bool" | "uint8" | "int8" | "uint16" | "int16" | "int32" | "int64" | "float16" | "float32" | "float64";
+
+/** The arrays that hold a tensor's elements: bool as bytes of 0 or 1, float16 as the bits of IEEE 754 binary16. */
+export type Elements =
+  Uint8Array | Int8Array | Uint16Array | Int16Array | Int32Array | BigInt64Array | Float32Array | Float64Array;
+
+/** A dense array in C order. */
+export interface Tensor {
+  readonly dtype: DType;
+  /** Length of every axis; empty for a scalar. */
+  readonly shape: readonly number[];
+  readonly values: Elements;
+}
+
+/**
+ * An observation, or a batch of them, whose tensors have one leading axis more: a tensor, or strings where the space is
+ * a Text, or an object of parts where it is a Dict or (with keys "0", "1" and so on) a Tuple.
+ */
+export type Observation = Tensor | readonly string[] | { readonly [part: string]: Observation };
+
+type ElementsConstructor = new (buffer: ArrayBufferLike, offset: number, length: number) => Elements;
+
+const MAX_AXES = 32;
+const IS_LITTLE_ENDIAN = endianness() === "LE";
+const TYPES: Record<DType, [DataType, ElementsConstructor & { BYTES_PER_ELEMENT: number }]> = {
+  bool: [DataType.BOOL, Uint8Array],
+  uint8: [DataType.UINT8, Uint8Array],
+  int8: [DataType.INT8, Int8Array],
+  uint16: [DataType.UINT16, Uint16Array],
+  int16: [DataType.INT16, Int16Array],
+  int32: [DataType.INT32, Int32Array],
+  int64: [DataType.INT64, BigInt64Array],
+  float16: [DataType.FLOAT16, Uint16Array],
+  float32: [DataType.FLOAT32, Float32Array],
+  float64: [DataType.FLOAT64, Float64Array],
+};
+const DTYPES = new Map(Object.entries(TYPES).map(([dtype, [number]]) => [number, dtype as DType]));
+const DEFAULTS = new Map<unknown, DType>([
+  [Int8Array, "int8"],
+  [Uint16Array, "uint16"],
+  [Int16Array, "int16"],
+  [Int32Array, "int32"],
+  [BigInt64Array, "int64"],
+  [Float32Array, "float32"],
+  [Float64Array, "float64"],
+]);
+
+/**
+ * Makes a tensor of values in C order, sharing their memory.
+ *
+ * @param shape Length of every axis; a vector of all values when left out.
+ * @param dtype Left out, it is the array's own; needed for bool and float16 alone.
+ * @throws InvalidRequestError The shape does not have as many elements as there are values, or the dtype is not theirs.
+ */
+export function tensor(values: Elements, shape: readonly number[] = [values.length], dtype?: DType): Tensor {
+  const chosen = dtype ?? DEFAULTS.get(values.constructor) ?? "uint8";
+  if (values.BYTES_PER_ELEMENT !== TYPES[chosen][1].BYTES_PER_ELEMENT) {
+    throw new InvalidRequestError("tensor.dtype", `an array for ${chosen}`, values.constructor.name);
+  }
+  if (shape.reduce((product, length) => product * length, 1) !== values.length) {
+    throw new InvalidRequestError("tensor.shape", `${values.length} elements`, `[${shape}]`);
+  }
+  return { dtype: chosen, shape, values };
+}
+
+/** A tensor as a message, sharing its memory. */
+export function encodeTensor({ dtype, shape, values }: Tensor): Message {
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  return {
+    dtype: TYPES[dtype][0],
+    shape: shape.map((length) => BigInt(length)),
+    data: inOrder(data, values.BYTES_PER_ELEMENT),
+  };
+}
+
+/** An observation as a message. */
+export function encodeObservation(observation: Observation): Value {
+  if (isTensor(observation)) {
+    return { kind: { $case: "tensor", value: encodeTensor(observation) } };
+  }
+  if (isTexts(observation)) {
+    return { kind: { $case: "texts", value: { texts: [...observation] } } };
+  }
+  const fields: Record<string, Value> = {};
+  for (const [key, part] of Object.entries(observation)) {
+    fields[key] = encodeObservation(part);
+  }
+  return { kind: { $case: "fields", value: { fields } } };
+}
+
+/** Whether an observation is a tensor. */
+export function isTensor(observation: Observation): observation is Tensor {
+  return "dtype" in observation && typeof observation.dtype === "string";
+}
+
+/**
+ * A message as a tensor, sharing its memory where that is aligned.
+ *
+ * @param field Its path in the answer, for the error.
+ * @throws InvalidRequestError The dtype is unknown, the shape is not one, or the data's length does not fit them.
+ */
+export function decodeTensor(message: Message | undefined, field: string): Tensor {
+  const dtype = DTYPES.get(message?.dtype ?? DataType.UNSPECIFIED);
+  if (message === undefined || dtype === undefined) {
+    throw new InvalidRequestError(`${field}.dtype`, "a DataType other than UNSPECIFIED", `${message?.dtype}`);
+  }
+  const lengths = message.shape ?? [];
+  if (lengths.length > MAX_AXES) {
+    throw new InvalidRequestError(`${field}.shape`, `at most ${MAX_AXES} axes`, `${lengths.length} axes`);
+  }
+  if (lengths.some((length) => length < 0n)) {
+    throw new InvalidRequestError(`${field}.shape`, "lengths of at least 0", `[${lengths}]`);
+  }
+  const type = TYPES[dtype][1];
+  const data = message.data ?? new Uint8Array();
+  const size = lengths.reduce((product, length) => product * length, BigInt(type.BYTES_PER_ELEMENT));
+  if (size !== BigInt(data.length)) {
+    throw new InvalidRequestError(`${field}.data`, `${size} bytes for shape [${lengths}]`, `${data.length} bytes`);
+  }
+  if (dtype === "bool" && data.some((byte) => byte > 1)) {
+    throw new InvalidRequestError(`${field}.data`, "bytes of 0 or 1 for a bool", `${Math.max(...data)}`);
+  }
+  const ordered = inOrder(data, type.BYTES_PER_ELEMENT);
+  // Typed arrays begin at a multiple of their elements' size, messages' bytes anywhere.
+  const aligned = ordered.byteOffset % type.BYTES_PER_ELEMENT === 0 ? ordered : new Uint8Array(ordered);
+  const values = new type(aligned.buffer, aligned.byteOffset, data.length / type.BYTES_PER_ELEMENT);
+  return { dtype, shape: lengths.map(Number), values };
+}
+
+function isTexts(observation: Observation): observation is readonly string[] {
+  return Array.isArray(observation);
+}
+
+/** Bytes in the order of the other side: as they are on nearly every machine, else swapped in a copy. */
+function inOrder(data: Uint8Array, size: number): Uint8Array {
+  if (IS_LITTLE_ENDIAN || size === 1) {
+    return data;
+  }
+  const copy = Buffer.from(data);
+  return size === 2 ? copy.swap16() : size === 4 ? copy.swap32() : copy.swap64();
+}
