@@ -1,7 +1,8 @@
-"""Steps per second of whole training, as a share of the bare environment's with random actions.
+"""Steps per second of whole training: as a share of the bare environment's with random actions, and beside peers.
 
-``python -m benchmarks.training`` measures both in turn, several times, and prints the median of the ratios. Training is
-everything from the first episode to the last gradient step; random play includes resets, as training does.
+``python -m benchmarks.training`` measures both of a pair in turn, several times, and prints the median of the ratios.
+Training is everything from the first episode to the last gradient step; random play includes resets, as training does.
+``--peers`` adds what other libraries reach with the same network and as many environments.
 """
 
 from __future__ import annotations
@@ -18,42 +19,62 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+import benchmarks.environments  # noqa: F401 - registers MinAtar
+from benchmarks import peers
 from benchmarks.report import machine, spread, table, write_json
 from pgkeras.config import resolve
 from pgkeras.training import Training
 
 _NEVER = 1e9  # a return that is never reached, so that training goes on to its last step
+_THREADS = (1, 2)  # of a peer, whose better speed counts
+_PEER_ENVS = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison."""
+    """Training beside the bare environment."""
 
     name: str
+    env_id: str
     settings: dict[str, Any]
     preset: str | None
-    bare: Callable[[int], float]
+    bare: Callable[[int], float]  # steps per second in so many steps
+    steps: int
     goal: float
 
 
-def single(steps: int) -> float:
+@dataclass(frozen=True)
+class PeerCase:
+    """Training beside another library's."""
+
+    name: str
+    env_id: str
+    settings: dict[str, Any]
+    peer: str
+    steps: int
+    goal: float
+
+
+def single(env_id: str, steps: int) -> float:
     """Steps per second of one plain environment."""
-    env = gymnasium.make("CartPole-v1", disable_env_checker=True)
+    env = gymnasium.make(env_id, disable_env_checker=True)
     env.reset(seed=0)
-    actions = np.random.default_rng(0).integers(2, size=steps).tolist()
+    env.action_space.seed(0)
+    sampled = [env.action_space.sample() for _ in range(min(steps, 10_000))]
+    actions = [int(action) if isinstance(action, np.integer) else action for action in sampled]
     began = time.perf_counter()
-    for action in actions:
-        _, _, terminated, truncated, _ = env.step(action)
+    for i in range(steps):
+        _, _, terminated, truncated, _ = env.step(actions[i % len(actions)])
         if terminated or truncated:
             env.reset()
     return steps / (time.perf_counter() - began)
 
 
-def vector(steps: int, slots: int, mode: gymnasium.VectorizeMode) -> float:
-    """Steps per second of a vector environment."""
-    env = gymnasium.make_vec("CartPole-v1", slots, vectorization_mode=mode)
+def vector(env_id: str, steps: int, slots: int, mode: gymnasium.VectorizeMode) -> float:
+    """Steps per second of a vector environment with discrete actions."""
+    env = gymnasium.make_vec(env_id, slots, vectorization_mode=mode)
     env.reset(seed=0)
-    actions = np.random.default_rng(0).integers(2, size=(steps // slots, slots))
+    actions = np.random.default_rng(0).integers(env.single_action_space.n, size=(steps // slots, slots))
     began = time.perf_counter()
     for row in actions:
         env.step(row)
@@ -61,56 +82,127 @@ def vector(steps: int, slots: int, mode: gymnasium.VectorizeMode) -> float:
 
 
 _MODES = gymnasium.VectorizeMode
+_CARTPOLE = "CartPole-v1"
 CASES = (
     Case(
         "vector entry point, 64 environments",
+        _CARTPOLE,
         {"envs": 64, "episodes": 64},
         None,
-        lambda steps: vector(steps, 64, _MODES.VECTOR_ENTRY_POINT),
+        lambda steps: vector(_CARTPOLE, steps, 64, _MODES.VECTOR_ENTRY_POINT),
+        300_000,
         0.2,
     ),
     Case(
         "8 plain environments, beside SyncVectorEnv",
+        _CARTPOLE,
         {"envs": 8, "episodes": 8, "vectorization": "plain"},
         None,
-        lambda steps: vector(steps, 8, _MODES.SYNC),
+        lambda steps: vector(_CARTPOLE, steps, 8, _MODES.SYNC),
+        300_000,
         0.5,
     ),
-    Case("1 environment, textbook preset", {}, "textbook", single, 0.3),
+    Case(
+        "1 environment, textbook preset",
+        _CARTPOLE,
+        {},
+        "textbook",
+        lambda steps: single(_CARTPOLE, steps),
+        300_000,
+        0.3,
+    ),
+    Case(
+        "LunarLander-v3, its preset",
+        "LunarLander-v3",
+        {},
+        None,
+        lambda steps: single("LunarLander-v3", steps),
+        150_000,
+        0.6,
+    ),
+    Case(
+        "HalfCheetah-v5, its preset",
+        "HalfCheetah-v5",
+        {},
+        None,
+        lambda steps: single("HalfCheetah-v5", steps),
+        100_000,
+        0.6,
+    ),
 )
+PEER_CASES = (
+    PeerCase(
+        "MinAtar Breakout, small CNN, beside Stable-Baselines3's A2C",
+        "MinAtar/Breakout-v1",
+        {"hidden": ()},
+        "cnn",
+        20_000,
+        2.0,
+    ),
+    PeerCase(
+        "CartPole-v1, 64 units and an LSTM of 64, beside sb3-contrib's recurrent PPO",
+        _CARTPOLE,
+        {"hidden": (64,), "memory": "lstm", "memory_units": 64, "vectorization": "plain"},
+        "lstm",
+        20_000,
+        2.0,
+    ),
+)
+
+
+def train(env_id: str, preset: str | None, seed: int, steps: int, settings: dict[str, Any]) -> float:
+    """Steps per second of pgkeras."""
+    config = resolve(env_id, preset, {"seed": seed, "steps": steps, "stop_return": _NEVER, **settings})
+    training = Training(config)
+    for _ in training:
+        pass
+    training.finish()
+    return training.env_steps / training.seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="how often each pair is measured")
-    parser.add_argument("--steps", type=int, default=300_000, help="environment steps of each training run")
+    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--peers", action="store_true", help="also measure other libraries")
     parser.add_argument("--json", type=Path, help="also write the results here")
     options = parser.parse_args()
     print(machine())
     results = []
     for case in CASES:
-        pairs = []
+        if options.only not in case.name:
+            continue
+        pairs = [
+            (case.bare(case.steps // 3), train(case.env_id, case.preset, seed, case.steps, case.settings))
+            for seed in range(options.repeats)
+        ]
+        results.append(_row(case.name, "bare environment", pairs, case.goal))
+    for peer_case in PEER_CASES if options.peers else ():
+        if options.only not in peer_case.name:
+            continue
+        python, pairs = peers.environment(), []
         for seed in range(options.repeats):
-            bare = case.bare(options.steps // 3)
-            settings = {"seed": seed, "steps": options.steps, "stop_return": _NEVER, **case.settings}
-            training = Training(resolve("CartPole-v1", case.preset, settings))
-            for _ in training:
-                pass
-            training.finish()
-            pairs.append((bare, training.env_steps / training.seconds))
-        shares = [trained / bare for bare, trained in pairs]
-        results.append(
-            {
-                "case": case.name,
-                "bare steps/s": f"{statistics.median(b for b, _ in pairs):,.0f}",
-                "training steps/s": f"{statistics.median(t for _, t in pairs):,.0f}",
-                "share, median (range)": spread(shares),
-                "goal": f">= {case.goal:.2f}",
-            }
-        )
-        print(results[-1], flush=True)
+            speeds = [
+                peers.speed(python, peer_case.peer, seed, peer_case.steps, _PEER_ENVS, threads) for threads in _THREADS
+            ]
+            settings = {"envs": _PEER_ENVS, "episodes": _PEER_ENVS, **peer_case.settings}
+            pairs.append((max(speeds), train(peer_case.env_id, None, seed, peer_case.steps, settings)))
+        results.append(_row(peer_case.name, "peer", pairs, peer_case.goal))
     print("\n" + table(results))
     write_json(options.json, "python -m benchmarks.training " + " ".join(sys.argv[1:]), results)
+
+
+def _row(name: str, beside: str, pairs: list[tuple[float, float]], goal: float) -> dict[str, Any]:
+    row = {
+        "case": name,
+        "beside": beside,
+        "its steps/s": f"{statistics.median(other for other, _ in pairs):,.0f}",
+        "training steps/s": f"{statistics.median(own for _, own in pairs):,.0f}",
+        "ratio, median (range)": spread([own / other for other, own in pairs]),
+        "goal": f">= {goal:.2f}",
+    }
+    print(row, flush=True)
+    return row
 
 
 if __name__ == "__main__":

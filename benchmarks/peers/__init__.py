@@ -25,7 +25,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PEERS", "environment", "run"]
+__all__ = ["PEERS", "environment", "run", "speed"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -118,6 +118,26 @@ def run(
         env=environ,
     )
     return {"peer": peer, **json.loads(process.stdout.splitlines()[-1])}
+
+
+def speed(python: Path, case: str, seed: int, steps: int, envs: int, threads: int) -> float:
+    """Steps per second of a peer's training, in a process of its own.
+
+    Args:
+        python: The interpreter that ``environment`` returned.
+        case: "cnn" for Stable-Baselines3's A2C, "lstm" for sb3-contrib's recurrent PPO.
+        seed: Seeds environments, network and sampling.
+        steps: Environment steps to train for.
+        envs: How many environments it plays at once.
+        threads: How many threads computation gets.
+
+    Raises:
+        subprocess.CalledProcessError: The peer failed; its traceback is on standard error.
+    """
+    command = [python, _HERE / "sb3_speed.py", case, "--steps", str(steps), "--envs", str(envs), "--seed", str(seed)]
+    environ = _clean_environ() | {"OMP_NUM_THREADS": str(threads)}
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
+    return float(json.loads(process.stdout.splitlines()[-1])["steps_per_second"])
 
 
 def _default_directory() -> Path:
