@@ -28,6 +28,10 @@ class Context(Protocol):
         """Ends the call; does not return."""
         ...
 
+    def peer(self) -> str:
+        """Names the connection."""
+        ...
+
     async def write(self, message: Any) -> None:
         """Sends a message, when the client has room for it."""
         ...

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pgkeras import bundle as bundles
 from pgkeras import engines
-from pgkeras.errors import BundleError, BundleNotFoundError, PgkerasError
+from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
 from pgkeras.labels import read_labels
 from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
@@ -145,7 +145,12 @@ class Catalog:
     def _load(self, path: Path) -> LoadedPolicy:
         name, version = path.parent.name, int(path.name)
         config = self._config.of_policy(name)
-        bundle = bundles.open_bundle(path)
+        root, real = self._config.root.resolve(), path.resolve()
+        if not real.is_relative_to(root):
+            raise CorruptBundleError(
+                f"{path}: a symbolic link that leads out of {root}; copy the version there instead"
+            )
+        bundle = bundles.open_bundle(real)
         engine = engines.load(bundle, config.engine)
         meter = Meter(bundle.spec)
         inline_rows = warm_up(engine, bundle.spec, config.max_batch_size)

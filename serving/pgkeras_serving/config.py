@@ -70,6 +70,9 @@ class ServerConfig:
     max_streams: int = setting(
         4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1
     )
+    max_pending_calls: int = setting(
+        1000, "Most calls that wait to be taken in; beyond it, gRPC cancels ever more of the next ones.", minimum=1
+    )
     max_sessions: int = setting(
         4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1
     )

@@ -15,13 +15,14 @@ import grpc
 import numpy as np
 
 from pgkeras.errors import ConfigError, MissingExtraError
-from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras.v1 import service_pb2
 from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import write_whole
 from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind, host_and_port
+from pgkeras_serving.methods import generic_handler
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.servicer import PolicyServicer
 from pgkeras_serving.sessions import Sessions
@@ -39,7 +40,8 @@ __all__ = ["PolicyServer", "run", "serving"]
 
 logger = logging.getLogger(__name__)
 
-_SERVICE = service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
+_DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
+_SERVICE = _DESCRIPTOR.full_name
 # How long Watch calls have to send NOT_SERVING before they are ended.
 _LAST_WORD_SECONDS = 0.05
 
@@ -72,7 +74,7 @@ class PolicyServer:
         )
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests)
-        service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        self._server.add_generic_rpc_handlers((generic_handler(_DESCRIPTOR, servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -197,7 +199,9 @@ async def _run(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    np.seterr(over="ignore")  # requests are checked for what overflows; a warning in the log would tell nobody
+    np.seterr(
+        over="ignore", invalid="ignore"
+    )  # requests are checked for what overflows; a warning in the log would tell nobody
     async with serving(config) as server:
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:

@@ -19,6 +19,7 @@ from pgkeras.v1 import service_pb2, service_pb2_grpc
 from pgkeras_serving.aborting import CODES, Context, abort
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import EpisodeLog
+from pgkeras_serving.methods import whole
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.play import Session
 from pgkeras_serving.sessions import Sessions
@@ -34,7 +35,7 @@ _LEFT = grpc.StatusCode.CANCELLED.name
 
 
 def _answers(
-    method: Callable[[Any, _Request], Awaitable[_Response]],
+    method: Callable[[Any, _Request, Context], Awaitable[_Response]],
 ) -> Callable[[Any, _Request, Context], Awaitable[_Response]]:
     """A call of one request and one answer, whose exceptions become status."""
     success = method.__name__, _OK
@@ -43,7 +44,7 @@ def _answers(
     async def handler(self: Any, request: _Request, context: Context) -> _Response:
         requests: Requests = self.requests
         try:
-            response = await method(self, request)
+            response = await method(self, whole(request), context)
         except asyncio.CancelledError:  # the client has left
             requests.count(method.__name__, _LEFT)
             raise
@@ -72,12 +73,14 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         self.requests = requests
 
     @_answers
-    async def Act(self, request: service_pb2.ActRequest) -> service_pb2.ActResponse:  # noqa: N802
+    async def Act(  # noqa: N802
+        self, request: service_pb2.ActRequest, context: Context
+    ) -> service_pb2.ActResponse:
         """Answers one observation, or one batch of them."""
         arrival = time.perf_counter_ns()
         policy = self._find(request)
         query = policy.edge.decode(request)
-        answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs)
+        answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs, context.peer())
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
         policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
@@ -91,8 +94,8 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
             with self._sessions.seat() as seat:
                 session = None
                 while (request := await seat.receive(requests)) is not None:
-                    session = session or self._open(request)
-                    response = await session.answer(request)
+                    session = session or self._open(whole(request), context.peer())
+                    response = await session.answer(whole(request))
                     if response.HasField("error"):
                         self.requests.count("PlayMessage", CODES[response.error.code].name)
                     await seat.send(context.write(response))
@@ -104,15 +107,16 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         self.requests.count("Play", _OK)
 
     @_answers
-    async def GetPolicy(self, request: service_pb2.GetPolicyRequest) -> service_pb2.GetPolicyResponse:  # noqa: N802
+    async def GetPolicy(  # noqa: N802
+        self, request: service_pb2.GetPolicyRequest, _: Context
+    ) -> service_pb2.GetPolicyResponse:
         """Describes one policy and the server's limits."""
         policy = self._store.resolve(request.policy)
         return service_pb2.GetPolicyResponse(policy=policy.description, limits=policy.limits)
 
     @_answers
     async def ListPolicies(  # noqa: N802
-        self,
-        request: service_pb2.ListPoliciesRequest,
+        self, request: service_pb2.ListPoliciesRequest, _: Context
     ) -> service_pb2.ListPoliciesResponse:
         """Describes every policy and version that is ready."""
         return service_pb2.ListPoliciesResponse(policies=[policy.description for policy in self._store.policies()])
@@ -126,7 +130,7 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
             )
         return policy
 
-    def _open(self, request: service_pb2.PlayRequest) -> Session:
+    def _open(self, request: service_pb2.PlayRequest, caller: str) -> Session:
         policy = self._find(request)
         record = self._episodes.recorder(policy.version.name, policy.version.version)
-        return Session(policy, request.seed if request.HasField("seed") else None, record)
+        return Session(policy, request.seed if request.HasField("seed") else None, record, caller)
