@@ -260,7 +260,7 @@ def test_warm_up_refuses_an_engine_that_is_not_the_specs():
 def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=3, max_queued=6, max_seconds=60.0)
+        batcher = Batcher(engine, inline_rows=0, max_rows=3, max_queued=6, max_seconds=60.0, meter=Meter(SPEC))
         flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), "flood"))]
         await until(lambda: engine.batches == [3])
         flood += [asyncio.create_task(batcher.submit(rows(i, i, i), "flood")) for i in (1, 2)]
