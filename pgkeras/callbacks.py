@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "Callback",
     "Evaluate",
     "Plateau",
+    "Publish",
     "ReturnReached",
     "StepLimit",
     "StopCondition",
@@ -121,6 +123,44 @@ class ReturnReached(StopCondition):
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """See :meth:`Callback.restore`."""
         self.at = (float(state["at"][0]), int(state["at"][1])) if state["at"].size else None
+
+
+class Publish(Callback):
+    """Publishes the policy every so often while it trains: the best so far or, without evaluations, the last.
+
+    Into a directory that a server serves, this is a deployment. What was published already is not published again.
+
+    Args:
+        root: Directory of policies.
+        name: The policy's name; by default the environment's.
+        seconds: Shortest time between two publications, in seconds of training.
+    """
+
+    def __init__(self, root: Path, name: str | None, seconds: float) -> None:
+        self._root = root
+        self._name = name
+        self._seconds = seconds
+        self._due = 0.0
+        self._published = 0
+        self.paths: list[Path] = []
+        """The versions that were published, the first first."""
+
+    def on_start(self, training: Training) -> None:
+        """The first time is one interval away."""
+        self._due = training.seconds + self._seconds
+
+    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+        """Publishes if it is time to."""
+        if training.seconds >= self._due:
+            self._due = training.seconds + self._seconds
+            self.publish(training)
+
+    def publish(self, training: Training) -> None:
+        """Publishes unless it has been done."""
+        epoch = training.epoch if training.best is None else training.best.epoch
+        if epoch != self._published:
+            self.paths.append(training.export(self._root, self._name).path)
+            self._published = epoch
 
 
 class Plateau(StopCondition):

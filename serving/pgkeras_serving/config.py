@@ -49,6 +49,14 @@ class ServerConfig:
     )
     token_file: Path | None = setting(None, "File of hashed tokens, see pgkeras token; calls without one are refused.")
     insecure: bool = setting(False, "Listen beyond this machine without TLS, because something else protects it.")
+    log_format: str = setting(
+        "auto",
+        "How log lines are written; auto is for people on a terminal, else JSON.",
+        choices=("auto", "human", "json"),
+    )
+    log_level: str = setting("info", "Least level logged.", choices=("debug", "info", "warning", "error"))
+    log_access: bool = setting(False, "Log a line for every call that ends.")
+    log_observations: bool = setting(False, "Put observations into the log of calls; they may be private.")
     engine: EngineName = setting(
         "auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.", choices=get_args(EngineName)
     )
@@ -94,6 +102,8 @@ class ServerConfig:
             raise ConfigError("tls_cert and tls_key belong together: give both or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
+        if self.log_observations and not self.log_access:
+            raise ConfigError("log_observations: they are part of the log of calls: set log_access, too")
         if self.listen is not None:
             self._check_socket()
         for name in self.policies:

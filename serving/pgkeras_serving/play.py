@@ -52,6 +52,11 @@ class Session:
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
 
+    @property
+    def version(self) -> tuple[str, int]:
+        """The policy's name and its version."""
+        return self._policy.version.name, self._policy.version.version
+
     async def answer(self, request: service_pb2.PlayRequest) -> service_pb2.PlayResponse:
         """Answers one message, with actions or with the error that concerns it."""
         response = service_pb2.PlayResponse(id=request.id)
