@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ __all__ = [
     "StopCondition",
     "TimeLimit",
     "configured",
+    "evaluation_modes",
 ]
 
 WINDOW = 100  # episodes whose mean return says how good the policy is while it trains
@@ -199,13 +200,13 @@ class Evaluate(Callback):
     Args:
         every: Epochs from one evaluation to the next.
         episodes: How many episodes to play in each mode.
-        mode: "greedy", "sample", or "both"; of both, greedy play says which policy is best.
+        modes: "greedy", "sample", or both; the first says which policy is best.
     """
 
-    def __init__(self, every: int, episodes: int, mode: str) -> None:
+    def __init__(self, every: int, episodes: int, modes: Sequence[str]) -> None:
         self._every = every
         self._episodes = episodes
-        self._modes = ("greedy", "sample") if mode == "both" else (mode,)
+        self._modes = modes
 
     def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
         """Evaluates, if it is time to or the run is about to end."""
@@ -237,4 +238,11 @@ def configured(config: Config, stop_return: float | None) -> tuple[list[StopCond
         stops.append(Plateau(config.plateau_steps))
     if not config.evaluation_every:
         return stops, []
-    return stops, [Evaluate(config.evaluation_every, config.evaluation_episodes, config.evaluation_mode)]
+    return stops, [Evaluate(config.evaluation_every, config.evaluation_episodes, evaluation_modes(config))]
+
+
+def evaluation_modes(config: Config) -> tuple[str, ...]:
+    """How evaluations act, if there are any."""
+    if not config.evaluation_every:
+        return ()
+    return ("greedy", "sample") if config.evaluation_mode == "both" else (config.evaluation_mode,)
