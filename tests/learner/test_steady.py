@@ -51,5 +51,5 @@ def test_a_thousand_epochs_trace_nothing_anew_and_leak_nothing(tmp_path: Path, s
     if value is not None:
         assert sum(f.experimental_get_tracing_count() for f in (value._predict, value._fit)) == traces == 2
     assert grown < MOST_MIB, f"resident memory grew by {grown:.1f} MiB"
-    print(f"resident memory grew by {grown:.2f} MiB over {EPOCHS} epochs")
+
     training.finish()
