@@ -40,6 +40,7 @@ format: $(VENV)/.dev ## Format the code.
 
 protos: $(VENV)-protos/.installed $(VENV)/.dev ## Generate the committed stubs, of Python and of the clients, from protos/.
 	$(call generate,.)
+	$(BIN)/python -m conformance.reference
 	$(BIN)/python -m conformance --generate
 
 clean: ## Remove the virtual environments and whatever was built.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,13 @@ __all__ = [
     "Callback",
     "Evaluate",
     "Plateau",
+    "Publish",
     "ReturnReached",
     "StepLimit",
     "StopCondition",
     "TimeLimit",
     "configured",
+    "evaluation_modes",
 ]
 
 WINDOW = 100  # episodes whose mean return says how good the policy is while it trains
@@ -123,6 +126,44 @@ class ReturnReached(StopCondition):
         self.at = (float(state["at"][0]), int(state["at"][1])) if state["at"].size else None
 
 
+class Publish(Callback):
+    """Publishes the policy every so often while it trains: the best so far or, without evaluations, the last.
+
+    Into a directory that a server serves, this is a deployment. What was published already is not published again.
+
+    Args:
+        root: Directory of policies.
+        name: The policy's name; by default the environment's.
+        seconds: Shortest time between two publications, in seconds of training.
+    """
+
+    def __init__(self, root: Path, name: str | None, seconds: float) -> None:
+        self._root = root
+        self._name = name
+        self._seconds = seconds
+        self._due = 0.0
+        self._published = 0
+        self.paths: list[Path] = []
+        """The versions that were published, the first first."""
+
+    def on_start(self, training: Training) -> None:
+        """The first time is one interval away."""
+        self._due = training.seconds + self._seconds
+
+    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+        """Publishes if it is time to."""
+        if training.seconds >= self._due:
+            self._due = training.seconds + self._seconds
+            self.publish(training)
+
+    def publish(self, training: Training) -> None:
+        """Publishes unless it has been done."""
+        epoch = training.epoch if training.best is None else training.best.epoch
+        if epoch != self._published:
+            self.paths.append(training.export(self._root, self._name).path)
+            self._published = epoch
+
+
 class Plateau(StopCondition):
     """Stops when the mean return of the last hundred episodes has not risen for ``steps`` environment steps."""
 
@@ -159,13 +200,13 @@ class Evaluate(Callback):
     Args:
         every: Epochs from one evaluation to the next.
         episodes: How many episodes to play in each mode.
-        mode: "greedy", "sample", or "both"; of both, greedy play says which policy is best.
+        modes: "greedy", "sample", or both; the first says which policy is best.
     """
 
-    def __init__(self, every: int, episodes: int, mode: str) -> None:
+    def __init__(self, every: int, episodes: int, modes: Sequence[str]) -> None:
         self._every = every
         self._episodes = episodes
-        self._modes = ("greedy", "sample") if mode == "both" else (mode,)
+        self._modes = modes
 
     def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
         """Evaluates, if it is time to or the run is about to end."""
@@ -197,4 +238,11 @@ def configured(config: Config, stop_return: float | None) -> tuple[list[StopCond
         stops.append(Plateau(config.plateau_steps))
     if not config.evaluation_every:
         return stops, []
-    return stops, [Evaluate(config.evaluation_every, config.evaluation_episodes, config.evaluation_mode)]
+    return stops, [Evaluate(config.evaluation_every, config.evaluation_episodes, evaluation_modes(config))]
+
+
+def evaluation_modes(config: Config) -> tuple[str, ...]:
+    """How evaluations act, if there are any."""
+    if not config.evaluation_every:
+        return ()
+    return ("greedy", "sample") if config.evaluation_mode == "both" else (config.evaluation_mode,)

@@ -32,7 +32,7 @@ from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 from pgkeras.values import cast, cast_mask, write_value
 from pgkeras.wire import decode_spec, decode_struct, write_tensor
 
-__all__ = ["Actions", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
+__all__ = ["Actions", "EpisodesPlayed", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
 
 # Seconds before a call is made again that ended with UNAVAILABLE: doubling, less a random part of up to a half.
 _FIRST_BACKOFF = 0.1
@@ -72,6 +72,21 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class EpisodesPlayed:
+    """The episodes that have been played with a version, in sessions.
+
+    Args:
+        count: How many have ended since the server started.
+        mean_return: Mean undiscounted return of the last 100; None when there are none.
+        mean_length: Their mean length, in actions.
+    """
+
+    count: int
+    mean_return: float | None
+    mean_length: float | None
+
+
+@dataclass(frozen=True)
 class PolicyInfo:
     """A policy as a server offers it.
 
@@ -83,6 +98,8 @@ class PolicyInfo:
         engine: What computes it.
         load_time: When it became ready.
         provenance: Where it comes from.
+        labels: The labels on this version.
+        episodes: The episodes played with it.
         limits: What the server accepts; None in a list of policies.
     """
 
@@ -93,6 +110,8 @@ class PolicyInfo:
     engine: str
     load_time: datetime.datetime
     provenance: dict[str, Any]
+    labels: tuple[str, ...]
+    episodes: EpisodesPlayed
     limits: Limits | None = None
 
 
@@ -301,6 +320,7 @@ def _limits(limits: service_pb2.Limits) -> Limits:
 
 
 def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
+    played = policy.episodes
     return PolicyInfo(
         name=policy.name,
         version=policy.version,
@@ -309,5 +329,11 @@ def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
         engine=policy.engine,
         load_time=policy.load_time.ToDatetime(datetime.UTC),
         provenance=decode_struct(policy.provenance),
+        labels=tuple(policy.labels),
+        episodes=EpisodesPlayed(
+            played.count,
+            played.mean_return if played.HasField("mean_return") else None,
+            played.mean_length if played.HasField("mean_length") else None,
+        ),
         limits=limits,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -126,6 +127,12 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
         return DeadlineExceededError(
             f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
             "give the call a longer timeout"
+        )
+    if error.code() is grpc.StatusCode.CANCELLED:
+        return ServerUnavailableError(
+            f"{target} has cut the call off: it is stopping, or has far more calls than it can take; try again in a "
+            "moment",
+            failure.retry_after if isinstance(failure, ServerUnavailableError) else None,
         )
     if isinstance(failure, ServerUnavailableError):
         if refusal := explain_refusal(target, str(failure)):

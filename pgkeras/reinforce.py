@@ -123,6 +123,10 @@ class TrainStep:
 
     def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.estimator.advantages` gives it."""
+        return self.apply(self.batch(trajectory, advantage))
+
+    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> list[tf.Tensor]:
+        """What :meth:`apply` takes: the batch as tensors, on the device."""
         mask = trajectory.mask
         batch = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
         if self._policy.memory is None:
@@ -132,8 +136,11 @@ class TrainStep:
         if self._pad:
             size = 1 << (len(batch[0]) - 1).bit_length()
             batch = [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in batch]
-        episodes = np.float32(len(trajectory.lengths))
-        metrics, *weights = self._step(*[tf.constant(array) for array in (*batch, episodes)])
+        return [tf.constant(array) for array in (*batch, np.float32(len(trajectory.lengths)))]
+
+    def apply(self, batch: list[tf.Tensor]) -> StepMetrics:
+        """Takes the step on a :meth:`batch`."""
+        metrics, *weights = self._step(*batch)
         self.weights = [weight.numpy() for weight in weights]
         return StepMetrics(*metrics.numpy().tolist())
 

@@ -122,6 +122,8 @@ class Training:
         stops, after = callbacks_.configured(config, self.stop_return)
         self._goal = next((stop for stop in stops if isinstance(stop, callbacks_.ReturnReached)), None)
         self._callbacks: list[Callback] = [*stops, *callbacks, *after]
+        for mode in callbacks_.evaluation_modes(config):
+            self._evaluator(mode)  # made now, since converting a graph takes a moment
         self._started = False
         self._reported: dict[str, float] = {}
         self.directory: runs.RunDirectory | None = None
@@ -184,13 +186,16 @@ class Training:
         Raises:
             EnvironmentStepError: The environment failed.
         """
-        if mode not in self._evaluators:
-            actor = FrozenPolicy(self.policy, self.config.act_engine, mode)
-            self._evaluators[mode] = (actor, Collector(self._environments, actor))
-        actor, collector = self._evaluators[mode]
+        actor, collector = self._evaluators.get(mode) or self._evaluator(mode)
         actor.freeze()
         played = collector.collect(episodes, np.random.SeedSequence(self.config.seed, spawn_key=_EVALUATION))
         return Evaluation(played.episode_returns, played.lengths)
+
+    def _evaluator(self, mode: str) -> tuple[FrozenPolicy, Collector]:
+        # Sampling is what training does, too, so that its graph is there already.
+        actor = self._frozen if mode == "sample" else FrozenPolicy(self.policy, self.config.act_engine, mode)
+        self._evaluators[mode] = (actor, Collector(self._environments, actor))
+        return self._evaluators[mode]
 
     def keep_best(self, score: float) -> bool:
         """Keeps the policy as it is now as the one to export, if none scored higher; says whether it does.

@@ -17,6 +17,7 @@ import gymnasium
 gymnasium.register("TMaze-v0", "benchmarks.environments.memory:TMaze", reward_threshold=0.95)
 gymnasium.register("KnightsTour-v0", "benchmarks.environments.masks:KnightsTour")
 gymnasium.register("KnightsTourDict-v0", "benchmarks.environments.masks:KnightsTour", kwargs={"mask_in": "observation"})
+gymnasium.register("Fetch-v0", "benchmarks.environments.text:make_fetch")
 gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
 
 if importlib.util.find_spec("minatar") is not None:

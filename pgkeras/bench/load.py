@@ -78,13 +78,14 @@ class Load:
         return self.concurrency or _DEFAULT_CONCURRENCY
 
 
-def run(load: Load, *, tls: Tls | bool = False, token: str | None = None) -> Report:
+def run(load: Load, *, tls: Tls | bool = False, token: str | None = None, record: loops.Record | None = None) -> Report:
     """Puts a load on a server, and reports how it was answered.
 
     Args:
         load: What to ask.
         tls: As for :class:`pgkeras.client.PolicyClient`.
         token: As for :class:`pgkeras.client.PolicyClient`.
+        record: An empty one, for those who want to watch it being filled.
 
     Raises:
         ConfigError: ``tls`` or ``token`` is of no use as it is.
@@ -105,12 +106,18 @@ def run(load: Load, *, tls: Tls | bool = False, token: str | None = None) -> Rep
         first, payloads = messages.play_requests(info, ref, rows or 1, generator)
     # An epoll waits for whole milliseconds, which is longer than many calls take; a select does not.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
-        return runner.run(_run(load, endpoint, info, first, payloads))
+        return runner.run(_run(load, endpoint, info, first, payloads, record or loops.Record()))
 
 
-async def _run(load: Load, endpoint: Endpoint, info: PolicyInfo, first: bytes | None, payloads: list[bytes]) -> Report:
+async def _run(
+    load: Load,
+    endpoint: Endpoint,
+    info: PolicyInfo,
+    first: bytes | None,
+    payloads: list[bytes],
+    record: loops.Record,
+) -> Report:
     channels = [endpoint.connect_aio() for _ in range(load.connections)]
-    record = loops.Record()
     gc.collect()
     gc.freeze()  # what is there stays: collections need not walk over it between calls
     try:

@@ -88,7 +88,7 @@ def _bar(training: Training) -> Iterator[EpochMetrics]:
         task = progress.add_task(config.env_id, total=config.steps, completed=training.env_steps, goal="", speed="")
         wanted = f" of {training.stop_return:g}" if training.stop_return is not None else ""
         for metrics in training:
-            best = f", best evaluation {training.best.score:.1f}" if training.best is not None else ""
+            best = f", best {training.best.score:.1f}" if training.best is not None else ""
             progress.update(
                 task,
                 completed=min(metrics.env_steps, config.steps),

@@ -57,7 +57,9 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
             f"there is no {effective.config.root} directory here: name the directory of policies to serve, "
             "or make one with: pgkeras train ENV"
         )
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from pgkeras_serving import logs
+
+    logs.configure(effective.config)
     for advice in effective.unknown:
         logging.getLogger(__name__).warning("there is no such variable: %s", advice)
     from pgkeras_serving.server import run

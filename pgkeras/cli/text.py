@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -116,6 +117,8 @@ def server_policy(info: PolicyInfo) -> dict[str, Any]:
         "spec_hash": info.spec_hash,
         "engine": info.engine,
         "load_time": info.load_time.isoformat(timespec="seconds"),
+        "labels": list(info.labels),
+        "episodes": dataclasses.asdict(info.episodes),
         "provenance": info.provenance,
     }
 
@@ -129,7 +132,8 @@ def table(values: Mapping[str, Any], indent: str = "") -> str:
             lines.append(f"{indent}{name}")
             lines.append(table(value, indent + "  "))
         else:
-            lines.append(f"{indent}{name:<{width}}  {value}")
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            lines.append(f"{indent}{name:<{width}}  {shown}".rstrip())
     return "\n".join(line for line in lines if line)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgkeras import config as config_
+from pgkeras.callbacks import Publish
 from pgkeras.checkpoints import LAST
 from pgkeras.cli.settings import setting_options, settings_table
 from pgkeras.cli.targets import name_option, root_option
@@ -29,6 +30,18 @@ __all__ = ["command", "run"]
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
 @click.option("--checkpoint", help="Which checkpoint to resume from: last, best, or an epoch. [default: last]")
 @root_option("--export-to")
+@click.option(
+    "--serve-to",
+    type=click.Path(path_type=Path),
+    help="Directory that a server serves: the policy is published there while it trains, too.",
+)
+@click.option(
+    "--serve-every",
+    type=click.FloatRange(0),
+    default=60.0,
+    show_default=True,
+    help="Seconds of training between two publications to it.",
+)
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
@@ -39,6 +52,8 @@ def command(
     resume: Path | None,
     checkpoint: str | None,
     root: Path,
+    serve_to: Path | None,
+    serve_every: float,
     name: str | None,
     export: bool,
     **options: Any,
@@ -55,6 +70,7 @@ def command(
       pgkeras train CartPole-v1
       pgkeras train CartPole-v1 --preset textbook --seed 3
       pgkeras train Pendulum-v1 --set env_kwargs.g=9.81
+      pgkeras train LunarLander-v3 --serve-to saved_models --serve-every 120 --evaluation-every 20
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
     """
@@ -74,10 +90,15 @@ def command(
         config = config_.resolve(env_id, preset, given)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
+    publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
-    training, interrupted_by = run(config, directory, resume=resume is not None, checkpoint=checkpoint or LAST)
+    training, interrupted_by = run(
+        config, directory, resume=resume is not None, checkpoint=checkpoint or LAST, publish=publish
+    )
     _report(training, directory)
-    if export and training.epoch:
+    if publish is not None and training.epoch:
+        _publish(publish, training)
+    elif export and training.epoch:
         _export(training, root, name)
     if interrupted_by is not None:
         click.echo(f"Interrupted. Go on with: pgkeras train --resume {directory}", err=True)
@@ -85,7 +106,7 @@ def command(
 
 
 def run(
-    config: Config, directory: Path, *, resume: bool = False, checkpoint: str = LAST
+    config: Config, directory: Path, *, resume: bool = False, checkpoint: str = LAST, publish: Publish | None = None
 ) -> tuple[Training, int | None]:
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.quiet import quiet
@@ -97,7 +118,8 @@ def run(
     except ModuleNotFoundError as error:
         raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "train policies") from error
     with quiet():
-        training = Training(config, directory, resume=resume, checkpoint=checkpoint)
+        watching = () if publish is None else (publish,)
+        training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.distribution.value} over "
         f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "
@@ -130,6 +152,19 @@ def _report(training: Training, directory: Path) -> None:
             f"episodes, after {training.best.env_steps:,} steps; that policy is the one to export."
         )
     click.echo(f"Run directory: {directory}")
+
+
+class _QuietPublish(Publish):
+    def publish(self, training: Training) -> None:
+        from pgkeras.cli.quiet import quiet
+
+        with quiet():
+            super().publish(training)
+
+
+def _publish(publish: Publish, training: Training) -> None:
+    publish.publish(training)
+    click.echo(f"Published: {', '.join(map(str, publish.paths))}")
 
 
 def _export(training: Training, root: Path, name: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,7 +57,9 @@ class PoolEnvironments:
         """See :meth:`Environments.reset`."""
         self._pool.close()
         self._pool = VectorEnvironments(self._make(seeds))
-        self._pool.reset(seeds, tape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # EnvPool's, that it takes no seeds here: it has them already
+            self._pool.reset(seeds, tape)
 
     def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""

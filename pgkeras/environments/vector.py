@@ -63,13 +63,24 @@ class VectorEnvironments:
             for i in np.flatnonzero(ended).tolist():
                 tape.put_final(t, i, _row(finals, i), {key: _row(value, i) for key, value in final_info.items()})
             if self._mode is AutoresetMode.DISABLED:
-                observations, info = self._environment.reset(options={"reset_mask": ended})
+                observations, begun = self._environment.reset(options={"reset_mask": ended})
+                info = _merged(info, begun, ended)
         tape.put(t + 1, slice(None), observations, info)
         return any_ended
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""
         self._environment.close()
+
+
+def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
+    """What slots show, of which some have just begun: a reset of these gives nothing for the others."""
+    merged = {**info, **begun}
+    for key, new in begun.items():
+        old = info.get(key)
+        if isinstance(new, np.ndarray) and isinstance(old, np.ndarray):
+            merged[key] = np.where(ended.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+    return merged
 
 
 def _row(batch: Any, i: int) -> Any:

@@ -4,10 +4,11 @@ from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from pgkeras.v1 import spaces_pb2 as _spaces_pb2
 from pgkeras.v1 import tensors_pb2 as _tensors_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -44,7 +45,7 @@ class PolicySpec(_message.Message):
     def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., distribution: _Optional[_Union[DistributionKind, str]] = ..., state_size: _Optional[int] = ..., mask_size: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "version", "spec", "spec_hash", "engine", "load_time", "provenance")
+    __slots__ = ("name", "version", "spec", "spec_hash", "engine", "load_time", "provenance", "labels", "episodes")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +53,8 @@ class Policy(_message.Message):
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     LOAD_TIME_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    EPISODES_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     spec: PolicySpec
@@ -59,7 +62,19 @@ class Policy(_message.Message):
     engine: str
     load_time: _timestamp_pb2.Timestamp
     provenance: _struct_pb2.Struct
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[PolicySpec, _Mapping]] = ..., spec_hash: _Optional[str] = ..., engine: _Optional[str] = ..., load_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., provenance: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    episodes: EpisodeSummary
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec: _Optional[_Union[PolicySpec, _Mapping]] = ..., spec_hash: _Optional[str] = ..., engine: _Optional[str] = ..., load_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., provenance: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., labels: _Optional[_Iterable[str]] = ..., episodes: _Optional[_Union[EpisodeSummary, _Mapping]] = ...) -> None: ...
+
+class EpisodeSummary(_message.Message):
+    __slots__ = ("count", "mean_return", "mean_length")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_RETURN_FIELD_NUMBER: _ClassVar[int]
+    MEAN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    mean_return: float
+    mean_length: float
+    def __init__(self, count: _Optional[int] = ..., mean_return: _Optional[float] = ..., mean_length: _Optional[float] = ...) -> None: ...
 
 class PolicyRef(_message.Message):
     __slots__ = ("name", "version", "label")

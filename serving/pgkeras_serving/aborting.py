@@ -11,7 +11,7 @@ from pgkeras.errors import PolicyServiceError, ServerFailedError
 from pgkeras.status import DETAILS_KEY, encode_error
 from pgkeras_serving.metrics import Requests
 
-__all__ = ["CODES", "Context", "abort"]
+__all__ = ["CODES", "Context", "abort", "code_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,9 +28,18 @@ class Context(Protocol):
         """Ends the call; does not return."""
         ...
 
+    def peer(self) -> str:
+        """Names the connection."""
+        ...
+
     async def write(self, message: Any) -> None:
         """Sends a message, when the client has room for it."""
         ...
+
+
+def code_of(error: Exception) -> str:
+    """The name of the status that an exception means."""
+    return CODES[encode_error(error).code].name if isinstance(error, PolicyServiceError) else "INTERNAL"
 
 
 async def abort(context: Context, requests: Requests, method: str, error: Exception) -> NoReturn:
@@ -43,7 +52,7 @@ async def abort(context: Context, requests: Requests, method: str, error: Except
         error: What went wrong; the client is told of it if it is a PolicyServiceError, else only the log is.
     """
     if not isinstance(error, PolicyServiceError):
-        logger.error("%s failed", method, exc_info=error)
+        logger.error("%s failed", method, exc_info=error, extra={"fields": {"method": method}})
         error = ServerFailedError(f"{method} failed; the server's log has the reason")
     status = encode_error(error)
     requests.count(method, CODES[status.code].name)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -24,6 +24,7 @@ from pgkeras.engines import Engine
 from pgkeras.errors import EngineError, ServerBusyError
 from pgkeras.spec import PolicySpec
 from pgkeras_serving.metrics import Meter
+from pgkeras_serving.turns import Turns
 
 __all__ = ["Batcher", "warm_up"]
 
@@ -96,8 +97,9 @@ class Batcher:
         self._max_queued = max_queued
         self._max_seconds = max_seconds
         self._meter = meter
-        self._queue: dict[asyncio.Future[Arrays], tuple[Arrays, int]] = {}  # with when it came, in nanoseconds
-        self._queued_rows = 0
+        # With when they came, in nanoseconds.
+        self._waiting: dict[asyncio.Future[Arrays], tuple[Arrays, int]] = {}
+        self._turns = Turns[asyncio.Future[Arrays]]()
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
 
@@ -114,13 +116,14 @@ class Batcher:
         self._meter.ran(len(inputs["noise"]), time.perf_counter_ns() - start)
         return answer
 
-    async def submit(self, inputs: Arrays) -> Arrays:
+    async def submit(self, inputs: Arrays, caller: Hashable = "") -> Arrays:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
 
-        A request that is cancelled leaves the queue.
+        A request that is cancelled leaves the queue. When more is waiting than fits a batch, callers take turns.
 
         Args:
             inputs: As :meth:`pgkeras.engines.Engine.act` takes them, of at least 1 and at most ``max_rows`` rows.
+            caller: Who asks: one request of each may wait even if the queue is full.
 
         Returns:
             What the engine answers for these rows.
@@ -129,15 +132,15 @@ class Batcher:
             ServerBusyError: The queue is full, or the request has waited in it for too long.
         """
         rows = len(inputs["noise"])
-        if self._queue and self._queued_rows + rows > self._max_queued:
+        if caller in self._turns and self._turns.rows + rows > self._max_queued:
             raise ServerBusyError(
-                f"{self._queued_rows} observations are waiting for this policy and at most {self._max_queued} may",
+                f"{self._turns.rows} observations are waiting for this policy and at most {self._max_queued} may",
                 _RETRY_SECONDS,
             )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Arrays] = loop.create_future()
-        self._queue[answer] = inputs, time.perf_counter_ns()
-        self._queued_rows += rows
+        self._waiting[answer] = inputs, time.perf_counter_ns()
+        self._turns.put(answer, rows, caller)
         if not self._running:
             self._running = True
             loop.call_soon(self._run)  # not at once: requests that are ready in this turn of the loop join the batch
@@ -154,11 +157,8 @@ class Batcher:
 
     def _leave(self, answer: asyncio.Future[Arrays]) -> bool:
         """Takes a request out of the queue; False if it is not in it any more."""
-        waiting = self._queue.pop(answer, None)
-        if waiting is None:
-            return False
-        self._queued_rows -= len(waiting[0]["noise"])
-        return True
+        self._waiting.pop(answer, None)
+        return self._turns.remove(answer)
 
     def _refuse(self, answer: asyncio.Future[Arrays]) -> None:
         if self._leave(answer) and not answer.done():
@@ -180,17 +180,10 @@ class Batcher:
 
     def _take(self) -> dict[asyncio.Future[Arrays], Arrays]:
         batch: dict[asyncio.Future[Arrays], Arrays] = {}
-        total, now = 0, time.perf_counter_ns()
-        for answer, (inputs, since) in self._queue.items():
-            rows = len(inputs["noise"])
-            if total + rows > self._max_rows:
-                break
-            batch[answer] = inputs
+        now = time.perf_counter_ns()
+        for answer in self._turns.take(self._max_rows):
+            batch[answer], since = self._waiting.pop(answer)
             self._meter.waited(now - since)
-            total += rows
-        for answer in batch:
-            del self._queue[answer]
-        self._queued_rows -= total
         return batch
 
     def _finish(
@@ -213,7 +206,7 @@ class Batcher:
             else:
                 answer.set_result({name: array[start:stop] for name, array in arrays.items()})
             start = stop
-        self._running = bool(self._queue)
+        self._running = bool(self._turns)
         if self._running:
             asyncio.get_running_loop().call_soon(self._run)
 

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pgkeras import bundle as bundles
 from pgkeras import engines
-from pgkeras.errors import BundleError, BundleNotFoundError, PgkerasError
+from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
 from pgkeras.labels import read_labels
 from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
@@ -19,6 +20,7 @@ from pgkeras_serving.batcher import Batcher, warm_up
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.files import stamp
 from pgkeras_serving.limits import limits
+from pgkeras_serving.logs import about
 from pgkeras_serving.metrics import Meter
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
@@ -114,7 +116,7 @@ class Catalog:
             return self._contents
         self._told.pop(self._config.root, None)
         for path in gone:
-            logger.info("%s is gone: it takes no new requests", path)
+            logger.info("%s is gone: it takes no new requests", path, extra=_about(path))
             del self._versions[path]
         for path in set(self._failures).difference(paths):
             del self._failures[path]
@@ -140,12 +142,19 @@ class Catalog:
         else:
             self._failures.pop(path, None)
             self._told.pop(path, None)
-            logger.info("%s is ready", path)
+            logger.info("%s is ready", path, extra=_about(path))
 
     def _load(self, path: Path) -> LoadedPolicy:
         name, version = path.parent.name, int(path.name)
+        if not path.resolve().is_relative_to(self._config.root.resolve()):
+            raise CorruptBundleError(f"{path} leads out of {self._config.root}, to {path.resolve()}")
         config = self._config.of_policy(name)
-        bundle = bundles.open_bundle(path)
+        root, real = self._config.root.resolve(), path.resolve()
+        if not real.is_relative_to(root):
+            raise CorruptBundleError(
+                f"{path}: a symbolic link that leads out of {root}; copy the version there instead"
+            )
+        bundle = bundles.open_bundle(real)
         engine = engines.load(bundle, config.engine)
         meter = Meter(bundle.spec)
         inline_rows = warm_up(engine, bundle.spec, config.max_batch_size)
@@ -197,10 +206,10 @@ class Catalog:
                 labels[label] = before[label]
         return labels
 
-    def _tell(self, about: Path, message: str) -> None:
-        if self._told.get(about) != message:
-            self._told[about] = message
-            logger.error("%s", message)
+    def _tell(self, where: Path, message: str) -> None:
+        if self._told.get(where) != message:
+            self._told[where] = message
+            logger.error("%s", message, extra=_about(where))
 
 
 def _version_directories(config: ServerConfig) -> list[Path]:
@@ -224,6 +233,13 @@ def _version_directories(config: ServerConfig) -> list[Path]:
 def _stamp(path: Path) -> Hashable | None:
     """What changes when a version is replaced by another; None when it is gone."""
     return stamp(path / bundles.MANIFEST)
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """The log's fields for a version's directory, a policy's, or a label of one."""
+    if path.name.isdigit():
+        return about(policy=path.parent.name, version=int(path.name))
+    return about(policy=path.name) if path.is_dir() else about(policy=path.parent.name, label=path.name)
 
 
 def _files(path: Path) -> Hashable:

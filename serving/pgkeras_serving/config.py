@@ -49,6 +49,14 @@ class ServerConfig:
     )
     token_file: Path | None = setting(None, "File of hashed tokens, see pgkeras token; calls without one are refused.")
     insecure: bool = setting(False, "Listen beyond this machine without TLS, because something else protects it.")
+    log_format: str = setting(
+        "auto",
+        "How log lines are written; auto is for people on a terminal, else JSON.",
+        choices=("auto", "human", "json"),
+    )
+    log_level: str = setting("info", "Least level logged.", choices=("debug", "info", "warning", "error"))
+    log_access: bool = setting(False, "Log a line for every call that ends.")
+    log_observations: bool = setting(False, "Put observations into the log of calls; they may be private.")
     engine: EngineName = setting(
         "auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.", choices=get_args(EngineName)
     )
@@ -69,6 +77,9 @@ class ServerConfig:
     max_connections: int = setting(10000, "Most connections at once; beyond it, new ones are closed.", minimum=1)
     max_streams: int = setting(
         4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1
+    )
+    max_pending_calls: int = setting(
+        1000, "Most calls that wait to be taken in; beyond it, gRPC cancels ever more of the next ones.", minimum=1
     )
     max_sessions: int = setting(
         4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1
@@ -91,6 +102,8 @@ class ServerConfig:
             raise ConfigError("tls_cert and tls_key belong together: give both or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
+        if self.log_observations and not self.log_access:
+            raise ConfigError("log_observations: they are part of the log of calls: set log_access, too")
         if self.listen is not None:
             self._check_socket()
         for name in self.policies:

@@ -44,6 +44,10 @@ def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.absolute_max_metadata_size", config.max_header_bytes),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams),
+        # Between the two limits gRPC refuses at random. To refuse with a status of ours would take Python more than
+        # half of the time that an answer takes: with three times too many calls, a server would do nothing else.
+        ("grpc.server.max_pending_requests", config.max_pending_calls),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * config.max_pending_calls),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
         ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
         ("grpc.keepalive_time_ms", _milliseconds(config.keepalive_seconds)),

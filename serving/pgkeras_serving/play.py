@@ -41,14 +41,21 @@ class Session:
         policy: The version, which stays the same however long the session lasts.
         seed: Makes the session reproducible: the noise of all its answers comes, in order, from this seed's generator.
         record: Is told every episode that ends.
+        caller: Who plays, as :meth:`pgkeras_serving.batcher.Batcher.submit` knows them.
     """
 
-    def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record) -> None:
+    def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record, caller: str = "") -> None:
         self._policy = policy
         self._record = record
+        self._caller = caller
         self._noise = _Noise(policy.spec, seed)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """The policy's name and its version."""
+        return self._policy.version.name, self._policy.version.version
 
     async def answer(self, request: service_pb2.PlayRequest) -> service_pb2.PlayResponse:
         """Answers one message, with actions or with the error that concerns it."""
@@ -81,7 +88,7 @@ class Session:
         query.inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
             query.inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
-        answer = batcher.run_now(query.inputs) or await batcher.submit(query.inputs)
+        answer = batcher.run_now(query.inputs) or await batcher.submit(query.inputs, self._caller)
         encoding = time.perf_counter_ns()
         edge.write(response, query, answer)
         self._policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())

@@ -15,13 +15,15 @@ import grpc
 import numpy as np
 
 from pgkeras.errors import ConfigError, MissingExtraError
-from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras.v1 import service_pb2
 from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import write_whole
 from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind, host_and_port
+from pgkeras_serving.logs import AccessLog
+from pgkeras_serving.methods import generic_handler
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.servicer import PolicyServicer
 from pgkeras_serving.sessions import Sessions
@@ -39,7 +41,9 @@ __all__ = ["PolicyServer", "run", "serving"]
 
 logger = logging.getLogger(__name__)
 
-_SERVICE = service_pb2.DESCRIPTOR.services_by_name["PolicyService"].full_name
+_DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
+_SERVICE = _DESCRIPTOR.full_name
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # How long Watch calls have to send NOT_SERVING before they are ended.
 _LAST_WORD_SECONDS = 0.05
 
@@ -60,6 +64,7 @@ class PolicyServer:
         self.requests = Requests()
         self._config = config
         self._health = _Health()
+        self._healthy: set[str] = set()
         self._following: asyncio.Task[None] | None = None
         tokens = None if config.token_file is None else Tokens(config.token_file)
         guards = [] if tokens is None else [TokenInterceptor(tokens, self.requests)]
@@ -71,8 +76,9 @@ class PolicyServer:
             ],
         )
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
-        servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests)
-        service_pb2_grpc.add_PolicyServiceServicer_to_server(servicer, self._server)  # type: ignore[no-untyped-call]
+        access = AccessLog(config.log_observations) if config.log_access else None
+        servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, access)
+        self._server.add_generic_rpc_handlers((generic_handler(_DESCRIPTOR, servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -94,7 +100,7 @@ class PolicyServer:
         Raises:
             BundleError: There is no policy that can be served.
         """
-        await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._report(_NOT_SERVING)
         if self.web is not None:
             self.web.target = self.target
             await self.web.start()
@@ -102,6 +108,7 @@ class PolicyServer:
         await asyncio.to_thread(self.store.load)
         self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
+        await self._report_policies()
         if self.web is not None:
             self.web.state = "serving"
 
@@ -128,8 +135,17 @@ class PolicyServer:
             await asyncio.sleep(self._config.poll_seconds)
             try:
                 await asyncio.to_thread(self.store.refresh)
+                await self._report_policies()
             except Exception:  # of any kind: the next look may fare better, and what is served stays
                 logger.exception("looking for new versions failed")
+
+    async def _report_policies(self) -> None:
+        """Tells of every policy whether a version of it is ready; of one that is gone, that none is."""
+        names = {policy.version.name for policy in self.store.policies()}
+        for name in names ^ self._healthy:
+            status = health_pb2.HealthCheckResponse.SERVING if name in names else _NOT_SERVING
+            await self._health.set(f"policies/{name}", status)
+        self._healthy = names
 
     async def _report(self, status: Any) -> None:
         for service in ("", _SERVICE):
@@ -197,7 +213,9 @@ async def _run(config: ServerConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
-    np.seterr(over="ignore")  # requests are checked for what overflows; a warning in the log would tell nobody
+    np.seterr(
+        over="ignore", invalid="ignore"
+    )  # requests are checked for what overflows; a warning in the log would tell nobody
     async with serving(config) as server:
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:

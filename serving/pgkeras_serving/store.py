@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 from pgkeras.errors import BundleError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2
 from pgkeras_serving.catalog import Catalog, Contents, LoadedPolicy
 from pgkeras_serving.config import ServerConfig
 
 __all__ = ["Store"]
+
+_MORE_LOOKS = 5
+_LOOK_SECONDS = 0.1
 
 
 class _Table:
@@ -51,6 +56,11 @@ class Store:
             BundleError: None could be loaded.
         """
         contents = self._catalog.look()
+        for _ in range(_MORE_LOOKS):  # all that was found may have been replaced while it was being loaded
+            if contents.policies:
+                break
+            time.sleep(_LOOK_SECONDS)
+            contents = self._catalog.look()
         if not contents.policies:
             raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(contents.failures)}")
         self._table = _Table(contents)

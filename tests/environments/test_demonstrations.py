@@ -15,14 +15,14 @@ from benchmarks.environments.masks import KnightsTour
 from benchmarks.environments.memory import FORWARD, LEFT, RIGHT, TMaze
 from benchmarks.environments.text import Instructed
 
-IDS = ["TMaze-v0", "KnightsTour-v0", "KnightsTourDict-v0", "GoToDoor-v0", "MinAtar/Breakout-v1"]
+IDS = ["TMaze-v0", "KnightsTour-v0", "KnightsTourDict-v0", "GoToDoor-v0", "Fetch-v0", "MinAtar/Breakout-v1"]
 
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.filterwarnings("ignore:.*WARN")
 def test_observations_are_in_their_spaces_and_seeds_decide(env_id: str) -> None:
     # gymnasium's own checker acts without looking at masks, and MinAtar's generator is not gymnasium's.
-    if env_id in ("TMaze-v0", "GoToDoor-v0"):
+    if env_id in ("TMaze-v0", "GoToDoor-v0", "Fetch-v0"):
         check_env(gymnasium.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
     records = [list(play(env_id, seed)) for seed in (3, 3, 4)]
     assert len(records[0]) > 40
@@ -225,3 +225,30 @@ def test_done_beside_the_right_door_pays_and_elsewhere_does_not() -> None:
         assert reward == pytest.approx(1 - 0.9 / 100 if beside else 0)
         paid.append(beside)
     assert 20 < sum(paid) < 80  # one square of nine, 400 times: 44 expected
+
+
+def test_fetching_what_was_named_pays_and_only_the_mission_names_it() -> None:
+    alike = pays = 0
+    for seed in range(300):
+        env = gymnasium.make("Fetch-v0", disable_env_checker=True)
+        withheld = gymnasium.make("Fetch-v0", blank=True, disable_env_checker=True)
+        observation, _ = env.reset(seed=seed)
+        np.testing.assert_array_equal(withheld.reset(seed=seed)[0]["image"], observation["image"])
+        room = env.unwrapped
+        things = [
+            (i, cell) for i, cell in enumerate(room.grid.grid) if cell is not None and cell.type in ("key", "ball")
+        ]
+        assert len(things) == 2
+        named = [f"{cell.color} {cell.type}" for _, cell in things]
+        assert sum(observation["mission"].endswith(name) for name in named) == 1 + (named[0] == named[1])
+        alike += named[0] == named[1]
+        # Put before the first thing and facing it, the agent picks it up.
+        place, _ = things[0]
+        room.agent_pos, room.agent_dir = (place % 5 - 1, place // 5), 0
+        _, reward, terminated, _, _ = env.step(3)
+        assert terminated
+        right = observation["mission"].endswith(named[0])
+        assert reward == pytest.approx(1 - 0.9 / 125 if right else 0)
+        pays += right
+    assert 8 < alike < 46  # one in twelve of 300: 25 expected
+    assert 118 < pays < 206  # 13/24 of 300: 162.5 expected, with a standard deviation of 8.6

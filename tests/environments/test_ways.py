@@ -20,6 +20,8 @@ from pgkeras.collect import Collector
 from pgkeras.environments import Environments, PlainEnvironments, ProcessEnvironments, Recipe, VectorEnvironments
 from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
 from pgkeras.recipe import WrapperCall
+from pgkeras.spaces import Discrete
+from pgkeras.spec import DistributionKind, PolicySpec
 from pgkeras.trajectory import Trajectory
 from tests.learner.test_collect import ScriptedActor, assert_same
 
@@ -204,3 +206,34 @@ def test_shares_of_slots_are_even() -> None:
     assert isinstance(envs, ProcessEnvironments)
     observations: NDArray[Any] = played(envs, 7, 1)[0].observations[0]
     np.testing.assert_array_equal(observations, played(environments.make(UNRULY, 7, "plain"), 7, 1)[0].observations[0])
+
+
+@pytest.mark.parametrize("env_id", ["KnightsTour-v0", "KnightsTourDict-v0"])
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_masks_come_along(env_id: str, way: str) -> None:
+    # An illegal action raises in the environment. Rows are the board's 72 planes and the mask.
+    recipe = Recipe(f"benchmarks.environments:{env_id}", {"size": 5})
+    trajectories = []
+    for kind in ("plain", way):
+        envs = environments.make(recipe, 3, kind)
+        look = environments.look(envs, 0, True)
+        spec = PolicySpec(look.observation_space, Discrete(25), DistributionKind.CATEGORICAL, mask_size=look.mask_size)
+        trajectories.append(Collector(envs, FirstLegal(spec)).collect(5, np.random.SeedSequence(0)))
+        envs.close()
+    assert_same(*trajectories)
+
+
+class FirstLegal:
+    """Takes the first action that the mask allows."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self.spec = spec
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        raise AssertionError("without memory nobody is told")
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        mask = self.spec.layout.unpack(observation)[1]
+        assert mask is not None
+        action = mask.argmax(axis=-1)
+        return action, action

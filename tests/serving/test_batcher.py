@@ -255,3 +255,28 @@ def test_warm_up_refuses_an_engine_that_is_not_the_specs():
     broken.failure = ValueError("cannot set tensor")
     with pytest.raises(EngineError, match=r"held engine cannot run this policy.*cannot set tensor"):
         warm_up(broken, SPEC, 4)
+
+
+def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
+    async def main():
+        engine = HeldEngine()
+        batcher = Batcher(engine, inline_rows=0, max_rows=3, max_queued=6, max_seconds=60.0, meter=Meter(SPEC))
+        flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), "flood"))]
+        await until(lambda: engine.batches == [3])
+        flood += [asyncio.create_task(batcher.submit(rows(i, i, i), "flood")) for i in (1, 2)]
+        await settle()
+        with pytest.raises(ServerBusyError):
+            await batcher.submit(rows(9), "flood")
+        modest = asyncio.create_task(batcher.submit(rows(7), "modest"))
+        await settle()
+        with pytest.raises(ServerBusyError):
+            await batcher.submit(rows(8), "modest")
+        engine.go.release(3)
+        await modest
+        waiting = sum(not task.done() for task in flood)
+        engine.go.release(1)
+        await asyncio.gather(*flood)
+        batcher.close()
+        return waiting
+
+    assert asyncio.run(main()) == 1, "it had its turn before the last of the flood"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from pgkeras.bench.messages import random_values
 from pgkeras.bench.report import QUANTILES, quantiles
 from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
-from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from tests.serving.certificates import Authority
 from tests.serving.conftest import run_cli, running, wait_until
 
@@ -34,6 +33,20 @@ SPACES = [
     MultiDiscrete(np.array([2, 5]), np.array([0, -1]), np.dtype(np.int64)),
     MultiBinary((2, 3)),
 ]
+
+
+STRUCTURES = [
+    Text(3, 12, "abc", ("a", "b", "c"), 2),
+    Text(2, 40, vocabulary=("go", "to"), max_tokens=4),
+    Dict({"image": SPACES[3], "more": Tuple((SPACES[0], Text(vocabulary=("go",), max_tokens=1), Discrete(3)))}),
+]
+
+
+@pytest.mark.parametrize("space", STRUCTURES, ids=str)
+def test_random_observations_may_have_structure(space):
+    batch, has_batch_axis = space.batched(random_values(space, 50, np.random.default_rng(0)))
+    assert has_batch_axis
+    assert len(str(batch)) > 100
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -107,9 +120,10 @@ def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
     ):
         with running(policies, tmp_path) as server:
             load = bench.Load(server.target, "discrete", duration=2.5, warmup=0.2, **options)
-            stall = threading.Thread(target=_stall, args=(server.process.pid,))
+            record = loops.Record()
+            stall = threading.Thread(target=_stall, args=(server.process.pid, record))
             stall.start()
-            report = bench.run(load)
+            report = bench.run(load, record=record)
             stall.join()
         assert list(report.codes) == ["OK"]
         shares[name] = np.mean(report.latencies > 0.5)
@@ -120,12 +134,8 @@ def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
     assert shares["closed"] < min(shares["open"], shares["open play"]) / 3, "it makes no calls while it waits"
 
 
-def _stall(pid):
-    def ticks():
-        return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]))
-
-    before = ticks()
-    wait_until(lambda: ticks() > before + 3)  # the load has begun
+def _stall(pid, record):
+    wait_until(lambda: len(record.latencies["OK"]) > 20)
     os.kill(pid, signal.SIGSTOP)
     time.sleep(1.0)
     os.kill(pid, signal.SIGCONT)
@@ -136,11 +146,17 @@ def test_failures_are_counted_by_code_and_sessions_are_opened_again(policies, tm
         report = bench.run(bench.Load(server.target, "discrete", rpc="play", concurrency=3, duration=1.0, warmup=0.0))
         assert {"OK", "RESOURCE_EXHAUSTED"} <= set(report.codes) <= {"OK", "RESOURCE_EXHAUSTED", "UNKNOWN"}
         assert len(report.latencies) == report.codes["OK"]
-        kill = threading.Timer(1.5, server.process.kill)
+        record = loops.Record()
+        kill = threading.Thread(target=_kill, args=(server.process, record))
         kill.start()
-        report = bench.run(bench.Load(server.target, "discrete", duration=3.0, warmup=0.0))
+        report = bench.run(bench.Load(server.target, "discrete", duration=3.0, warmup=0.0), record=record)
         kill.join()
         assert report.codes["UNAVAILABLE"] > 0
+
+
+def _kill(process, record):
+    wait_until(lambda: len(record.latencies["OK"]) > 20)
+    process.kill()
 
 
 def test_a_generator_that_cannot_keep_up_says_so(server):

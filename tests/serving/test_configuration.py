@@ -34,11 +34,12 @@ OTHER = {
     "engine": "litert",
 }
 OTHER["http_port"] = 1
+OTHER |= {"log_format": "json", "log_level": "debug", "log_access": True, "log_observations": True}
 OTHER |= {name: 2000 for name in NAMES if HINTS[name] is int and name not in OTHER}
 OTHER |= {name: 7.5 for name in NAMES if HINTS[name] is float}
 # What some settings do not go without.
 TLS = {"tls_cert": "crt", "tls_key": "key"}
-NEEDS = {"tls_cert": TLS, "tls_key": TLS, "tls_client_ca": TLS}
+NEEDS = {"tls_cert": TLS, "tls_key": TLS, "tls_client_ca": TLS, "log_observations": {"log_access": True}}
 
 
 def written(value):
@@ -66,7 +67,7 @@ def test_each_source_gives_each_setting_and_the_nearer_one_wins(tmp_path, name):
     file.write_text(toml(**others, **{name: value}))
     from_file = resolve({}, {}, file)
     assert (getattr(from_file.config, name), from_file.origins[name]) == (value, str(file))
-    from_variable = resolve({}, {variable(name): written(value)} | {variable(n): v for n, v in others.items()})
+    from_variable = resolve({}, {variable(name): written(value)} | {variable(n): written(v) for n, v in others.items()})
     assert (getattr(from_variable.config, name), from_variable.origins[name]) == (value, variable(name))
     flag = "--" + name.replace("_", "-")
     from_flag = resolve(needs | {name: value}, {})

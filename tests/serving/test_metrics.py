@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import urllib.request
 
 import numpy as np
@@ -49,8 +50,8 @@ def measured(policies, tmp_path_factory):
 
 def page_of(server):
     wait_until(lambda: "the status page is at" in server.log.read_text())
-    (line,) = [line for line in server.log.read_text().splitlines() if "the status page is at" in line]
-    return line.split()[-1]
+    (page,) = re.findall(r"the status page is at (https?://[\w.:]+)", server.log.read_text())
+    return page
 
 
 def samples(page):

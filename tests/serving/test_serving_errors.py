@@ -128,8 +128,7 @@ def parses(data):
     return True
 
 
-# For what is no protocol buffer at all, and never reaches the servicer.
-UNPARSED = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
+UNPARSED = {grpc.StatusCode.INVALID_ARGUMENT}
 REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
 
 

@@ -153,7 +153,10 @@ type ActRequest struct {
 	// For policies that take one: bool, shape [batch, mask_size], true where an action is allowed; at least one must be,
 	// for every component of the action. All are allowed when it is absent.
 	ActionMask *Tensor `protobuf:"bytes,4,opt,name=action_mask,json=actionMask,proto3" json:"action_mask,omitempty"`
-	// For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque.
+	// For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque, but
+	// divisible: row i of a batch is the i-th of equally long pieces, so that batches may be put together anew, and a
+	// piece of zero bytes is the start of an episode. It is taken by every server that serves the same version's files,
+	// and by no other version: one that was not given out so is INVALID_ARGUMENT.
 	State []byte `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
 	// How to choose; SAMPLE when unspecified.
 	Mode ActMode `protobuf:"varint,6,opt,name=mode,proto3,enum=pgkeras.v1.ActMode" json:"mode,omitempty"`
@@ -265,7 +268,7 @@ type ActResponse struct {
 	GreedyAction *Tensor `protobuf:"bytes,4,opt,name=greedy_action,json=greedyAction,proto3" json:"greedy_action,omitempty"`
 	// The distribution that the action was chosen from.
 	Distribution *Distribution `protobuf:"bytes,5,opt,name=distribution,proto3" json:"distribution,omitempty"`
-	// For policies with memory: the state to send with the next observation. Opaque.
+	// For policies with memory: the state to send with the next observation; see ActRequest.state.
 	State []byte `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// The version that answered.
 	Policy        *PolicyVersion `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`

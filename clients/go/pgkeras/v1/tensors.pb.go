@@ -284,7 +284,8 @@ func (*Value_Fields) isValue_Kind() {}
 // The strings of a batch for one Text space, UTF-8.
 type Texts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One string per observation, in batch order.
+	// One string per observation, in batch order. A single string beside arrays without a batch axis is a single
+	// observation's; where there are only texts, it is a batch of one.
 	Texts         []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -74,7 +74,12 @@ export interface ActRequest {
   actionMask?:
     | Tensor
     | undefined;
-  /** For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque. */
+  /**
+   * For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque, but
+   * divisible: row i of a batch is the i-th of equally long pieces, so that batches may be put together anew, and a
+   * piece of zero bytes is the start of an episode. It is taken by every server that serves the same version's files,
+   * and by no other version: one that was not given out so is INVALID_ARGUMENT.
+   */
   state?:
     | Uint8Array
     | undefined;
@@ -115,7 +120,7 @@ export interface ActResponse {
   distribution?:
     | Distribution
     | undefined;
-  /** For policies with memory: the state to send with the next observation. Opaque. */
+  /** For policies with memory: the state to send with the next observation; see ActRequest.state. */
   state?:
     | Uint8Array
     | undefined;

@@ -77,7 +77,10 @@ export interface Value {
 
 /** The strings of a batch for one Text space, UTF-8. */
 export interface Texts {
-  /** One string per observation, in batch order. */
+  /**
+   * One string per observation, in batch order. A single string beside arrays without a batch axis is a single
+   * observation's; where there are only texts, it is a batch of one.
+   */
   texts?: string[] | undefined;
 }
 

@@ -1,0 +1,95 @@
+"""Version swaps under load, in turns with undisturbed load."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.soak.server import publish, serving
+from pgkeras import bench
+from pgkeras.bench.report import quantiles
+from pgkeras.client import PolicyClient
+
+__all__ = ["swaps"]
+
+_KEPT = 2
+
+
+def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float = 3.0) -> dict[str, Any]:
+    """Publishes ``count`` versions one after the other, deleting old ones, while calls and sessions go on.
+
+    Spells with swaps and spells without take turns, so that a drift of the machine cancels.
+
+    Args:
+        scratch: A directory.
+        count: How many swaps.
+        rate: Calls a second; half as many messages go through sessions at the same time.
+        seconds: Length of a spell.
+    """
+    policy = scratch / "policies" / "p"
+    policy.mkdir(parents=True)
+    publish(policy, 1)
+    done, memory = 0, []
+    latencies: dict[str, list[Any]] = {"undisturbed": [], "swapping": []}
+    failures: dict[str, int] = {}
+    calls = 0
+    with (
+        serving(scratch / "policies", scratch, "--poll-seconds", "0.02") as server,
+        PolicyClient(server.target) as client,
+    ):
+        while done < count:
+            for spell, found in latencies.items():
+                act = bench.Load(server.target, rate=rate, duration=seconds, warmup=0.3, seed=done)
+                play = bench.Load(server.target, rpc="play", rate=rate / 2, duration=seconds, warmup=0.3, seed=done)
+                stop = threading.Event()
+                with ThreadPoolExecutor(3) as pool:
+                    loads = [pool.submit(bench.run, load) for load in (act, play)]
+                    swapping = pool.submit(_swap, policy, client, done, count, stop) if spell == "swapping" else None
+                    reports = [load.result() for load in loads]
+                    stop.set()
+                    done += 0 if swapping is None else swapping.result()
+                found.append(reports[0].latencies)
+                for report in reports:
+                    calls += report.calls
+                    for code, number in report.codes.items():
+                        failures[code] = failures.get(code, 0) + number * (code != "OK")
+            memory.append((done, server.rss_mb()))
+        clean = "Traceback" not in server.log.read_text()
+        status = server.stop()
+    tails = {spell: quantiles(np.concatenate(found)) for spell, found in latencies.items()}
+    # The first spells fill caches; from then on memory should stand still.
+    settled = np.array(memory[len(memory) // 3 :]).T
+    return {
+        "swaps": done,
+        "calls": calls,
+        "failed": {code: number for code, number in failures.items() if number},
+        "p50_ms": {spell: tail["p50"] * 1e3 for spell, tail in tails.items()},
+        "p99_ms": {spell: tail["p99"] * 1e3 for spell, tail in tails.items()},
+        "p99_ratio": tails["swapping"]["p99"] / tails["undisturbed"]["p99"],
+        "rss_mb": [round(mb, 1) for _, mb in memory],
+        "rss_kb_per_swap": float(np.polyfit(*settled, 1)[0] * 1024) if settled.shape[1] > 2 else None,
+        "clean_log": clean,
+        "exit_status": status,
+    }
+
+
+def _swap(policy: Path, client: PolicyClient, done: int, count: int, stop: threading.Event) -> int:
+    """Publishes versions until it is told to stop, and waits for each to be served; gives their number."""
+    swapped = 0
+    while not stop.is_set() and done + swapped < count:
+        swapped += 1
+        version = 1 + done + swapped
+        publish(policy, version)
+        deadline = time.monotonic() + 60
+        while client.describe().version != version:
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"version {version} is not served")
+            time.sleep(0.005)
+        shutil.rmtree(policy / str(version - _KEPT), ignore_errors=True)
+    return swapped

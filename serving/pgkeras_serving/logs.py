@@ -1,0 +1,109 @@
+"""Logs: one line per event, for people or for machines. An observation's content is in none, unless it is asked for."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from google.protobuf import json_format
+
+from pgkeras.v1 import service_pb2
+from pgkeras_serving.config import ServerConfig
+
+__all__ = ["AccessLog", "about", "configure"]
+
+_HUMAN, _JSON = "human", "json"
+
+
+def about(**fields: Any) -> dict[str, Any]:
+    """What a log line is about, as its ``extra``: policy, version, method, code and the like."""
+    return {"fields": fields}
+
+
+def configure(config: ServerConfig) -> None:
+    """Sends the log to standard error, in the format that the settings say."""
+    form = config.log_format
+    if form == "auto":
+        form = _HUMAN if sys.stderr.isatty() else _JSON
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Machine() if form == _JSON else _Human())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    if form == _JSON:  # gRPC writes lines of its own, past any formatter
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class AccessLog:
+    """A line for every call that ends.
+
+    Args:
+        observations: Whether the lines have the observations in them.
+    """
+
+    def __init__(self, observations: bool) -> None:
+        self._logger = logging.getLogger("pgkeras.access")
+        self._observations = observations
+
+    def ended(self, method: str, code: str, peer: str, request: Any, response: Any, start: int) -> None:
+        """Tells of a call.
+
+        Args:
+            method: Its name.
+            code: Its status.
+            peer: The client's address.
+            request: The request; of a session, the first.
+            response: The response, if there is one.
+            start: When it came, by time.perf_counter_ns.
+        """
+        fields: dict[str, Any] = {"method": method, "code": code, "peer": peer}
+        if isinstance(request, service_pb2.ActRequest | service_pb2.PlayRequest | service_pb2.GetPolicyRequest):
+            fields["policy"] = request.policy.name
+        if isinstance(response, service_pb2.ActResponse | service_pb2.GetPolicyResponse):
+            fields["policy"], fields["version"] = response.policy.name, response.policy.version
+        fields["milliseconds"] = round((time.perf_counter_ns() - start) / 1e6, 3)
+        if self._observations and isinstance(request, service_pb2.ActRequest):
+            fields["observation"] = json_format.MessageToDict(request.observation)
+        self._logger.info("%s %s", method, code, extra=about(**fields))
+
+    def message(self, request: service_pb2.PlayRequest, policy: str, version: int) -> None:
+        """Tells of a session's message, if observations are wanted."""
+        if self._observations:
+            observation = json_format.MessageToDict(request.observation)
+            fields = about(method="Play", policy=policy, version=version, observation=observation)
+            self._logger.info("a session's message", extra=fields)
+
+
+class _Machine(logging.Formatter):
+    """An object of JSON per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _moment(record).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class _Human(logging.Formatter):
+    """Time, level and message, then what it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        tail = "".join(f" {name}={value}" for name, value in fields.items() if value not in ("", None))
+        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")  # a line that others write is one line
+        line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {message}{tail}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _moment(record: logging.LogRecord) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(record.created, datetime.UTC)

@@ -1,0 +1,52 @@
+"""EnvPool's environments; skipped where it is not installed, since its assets weigh 1 GB."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pgkeras import environments
+from pgkeras.collect import Collector
+from pgkeras.environments import PoolEnvironments, Recipe
+from pgkeras.errors import EnvironmentSetupError
+from tests.learner.test_collect import ScriptedActor, assert_same, cartpole_next, fallen
+
+pytest.importorskip("envpool")
+
+
+def test_episodes_obey_the_equations_and_the_seed() -> None:
+    envs = environments.make("CartPole-v1", 6, "envpool")
+    assert isinstance(envs, PoolEnvironments)
+    assert envs.spec is not None
+    assert envs.spec.reward_threshold == 475
+    collector = Collector(envs, ScriptedActor(envs, by_noise=True))
+    first, second = (collector.collect(20, np.random.SeedSequence(3, spawn_key=(i,))) for i in range(2))
+    assert_same(collector.collect(20, np.random.SeedSequence(3, spawn_key=(0,))), first)
+    assert not np.array_equal(first.observations[0], second.observations[0])
+    assert len(np.unique(first.observations[0], axis=0)) == 20
+    for b, length in enumerate(first.lengths):
+        states = first.observations[:length, b].astype(np.float64)
+        assert np.abs(states[0]).max() <= 0.05 + 1e-6
+        assert (first.rewards[:length, b] == 1).all()  # a reset's row, of reward 0, is not counted
+        for t in range(length):
+            following = cartpole_next(states[t], int(first.samples[t, b]))
+            if t + 1 < length:
+                np.testing.assert_allclose(states[t + 1], following, atol=2e-6)
+                assert not fallen(following, 1e-5)
+        assert first.terminated[b] == fallen(following, -1e-5)
+    envs.close()
+
+
+def test_a_limit_truncates() -> None:
+    envs = environments.make("CartPole-v1", 3, "envpool", max_episode_steps=5)
+    trajectory = Collector(envs, ScriptedActor(envs)).collect(6, np.random.SeedSequence(0))
+    assert trajectory.lengths.max() == 5
+    assert not trajectory.terminated[trajectory.lengths == 5].any()
+    envs.close()
+
+
+def test_what_it_does_not_know_is_refused_by_name() -> None:
+    with pytest.raises(EnvironmentSetupError, match="Nope-v1: EnvPool cannot make it"):
+        environments.make("Nope-v1", 2, "envpool")
+    with pytest.raises(EnvironmentSetupError, match=r"CartPole-v1: EnvPool cannot make it: .*gravitas"):
+        environments.make(Recipe("CartPole-v1", {"gravitas": 3}), 2, "envpool")

@@ -1,0 +1,154 @@
+"""Clients that do not read, do not write, or do so a byte at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import threading
+import time
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from benchmarks.soak.crowds import crowd
+from benchmarks.soak.fuzz import recorded_call
+from benchmarks.soak.server import SHIPPED, serving
+from pgkeras.client import PolicyClient
+from pgkeras.v1 import service_pb2, tensors_pb2
+from pgkeras.wire import encode_tensor
+from tests.reliability.conftest import ONE, is_sound
+from tests.serving.conftest import wait_until
+
+ROWS = 256
+
+
+def _messages():
+    rows = tensors_pb2.Value(tensor=encode_tensor(np.zeros((ROWS, 4), np.float32)))
+    going_on = encode_tensor(np.zeros(ROWS, np.bool_))
+    outputs = [1, 2, 3, 4, 5]
+    first = service_pb2.PlayRequest(observation=rows, outputs=outputs)
+    rewards = encode_tensor(np.zeros(ROWS, np.float32))
+    later = service_pb2.PlayRequest(
+        observation=rows, outputs=outputs, reward=rewards, terminated=going_on, truncated=going_on
+    )
+    return first.SerializeToString(), later.SerializeToString()
+
+
+def test_a_client_that_stops_reading_is_held_back_and_loses_its_place(tmp_path):
+    first, later = _messages()
+    sent, stop = 0, threading.Event()
+
+    def messages():
+        nonlocal sent
+        yield first
+        while not stop.is_set():
+            sent += 1
+            yield later
+
+    options = ("--max-sessions", "1", "--session-idle-seconds", "3")
+    with serving(SHIPPED, tmp_path, *options) as server, grpc.insecure_channel(server.target) as channel:
+        before = server.rss_mb()
+        call = channel.stream_stream("/pgkeras.v1.PolicyService/Play")(messages(), timeout=120)
+        _until_it_stands_still(lambda: sent)
+        assert 0 < sent < 20_000, "more than the windows of HTTP/2 hold is not taken from it"
+        assert server.rss_mb() < before + 64
+        assert is_sound(server.target)
+
+        def has_a_place():
+            with PolicyClient(server.target) as client, client.play() as session, contextlib.suppress(Exception):
+                return session.step(ONE) is not None
+
+        wait_until(has_a_place, 60.0)
+        stop.set()
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in call:
+                pass
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+def _until_it_stands_still(number, seconds=60.0):
+    last, since, end = number(), time.monotonic(), time.monotonic() + seconds
+    while time.monotonic() < since + 1.0 or last == 0:
+        assert time.monotonic() < end, "it never stands still"
+        time.sleep(0.02)
+        if number() != last:
+            last, since = number(), time.monotonic()
+
+
+def test_a_thousand_sessions_play_and_a_thousand_stand_idle(tmp_path):
+    found = crowd(tmp_path, sessions=1000, seconds=1.0)
+    assert list(found["playing"]) == ["OK"]
+    assert found["playing"]["OK"] >= 1000
+    assert found["idle_sessions"] == 1000
+    assert found["one_too_many"] == "RESOURCE_EXHAUSTED"
+    assert list(found["calls_beside_idle"]) == ["OK"]
+    assert found["clean_log"]
+    assert found["exit_status"] == 0
+
+
+def test_a_call_that_trickles_in_is_answered_and_holds_nobody_up(shipped):
+    host, _, port = shipped.target.rpartition(":")
+    whole = recorded_call(host, int(port))
+    answered, before = threading.Event(), _descriptors(shipped)
+    with socket.create_connection((host, int(port))) as slow:
+
+        def trickle():
+            for byte in whole:
+                slow.sendall(bytes([byte]))
+                time.sleep(0.002)
+            received = b""
+            while b"cartpole-v1" not in received and (data := slow.recv(4096)):
+                received += data
+            if b"cartpole-v1" in received:  # the policy's name, in the answer
+                answered.set()
+
+        thread = threading.Thread(target=trickle)
+        thread.start()
+        beside = 0
+        with PolicyClient(shipped.target, timeout=60.0) as client:
+            while thread.is_alive():
+                client.act(ONE)
+                beside += 1
+        thread.join()
+    assert answered.is_set()
+    assert beside > 5
+    wait_until(lambda: _descriptors(shipped) <= before)
+
+
+def test_connections_that_never_finish_their_greeting_hold_nobody_up(shipped):
+    host, _, port = shipped.target.rpartition(":")
+    before = _descriptors(shipped)
+    greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(200)]
+        for i, connection in enumerate(connections):
+            connection.sendall(greeting[: i % len(greeting)])
+        assert is_sound(shipped.target)
+        for i, connection in enumerate(connections):
+            connection.sendall(greeting[i % len(greeting) :] + b"\x00\xff\xff\x01")  # and half of a frame's head
+        assert is_sound(shipped.target)
+    wait_until(lambda: _descriptors(shipped) <= before)
+
+
+def test_calls_that_are_given_up_leave_nothing(shipped):
+    async def give_up():
+        async with grpc.aio.insecure_channel(shipped.target) as channel:
+            play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
+            for _ in range(200):
+                stream = play()
+                await stream.write(_messages()[0])
+                stream.cancel()
+
+    before = _descriptors(shipped)
+    asyncio.run(give_up())
+    assert is_sound(shipped.target)
+    wait_until(lambda: _descriptors(shipped) <= before)
+
+
+def _descriptors(server):
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))

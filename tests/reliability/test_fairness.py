@@ -1,0 +1,70 @@
+"""Slow beside fast, much beside little: who asks for much waits for it alone."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.soak.server import serving
+from pgkeras.client import PolicyClient
+from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras.wire import encode_tensor
+from tests.reliability.conftest import ONE
+
+BATCH = np.zeros((4096, 4), np.float32)
+
+
+@pytest.fixture(scope="module")
+def slow(slow_root, tmp_path_factory):
+    """A server of a slow and of a fast policy."""
+    with serving(slow_root, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+def test_a_slow_policy_holds_up_neither_a_fast_one_nor_a_health_check(slow):
+    with (
+        PolicyClient(slow.target, "slow", timeout=120.0) as busy,
+        PolicyClient(slow.target, "fast") as fast,
+        grpc.insecure_channel(slow.target) as channel,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        check = health_pb2_grpc.HealthStub(channel).Check
+        fast.act(ONE)
+        calls = [pool.submit(busy.act, BATCH) for _ in range(4)]
+        beside = 0
+        with fast.play() as session:
+            session.step(ONE)
+            while not calls[0].done() and not calls[1].done():
+                fast.act(ONE)
+                session.step(ONE, 0.0, False, False)
+                assert check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
+                beside += 1
+        assert beside >= 3, "one batch takes far longer than many small calls"
+        assert [call.result().action.shape for call in calls] == [(4096,)] * 4
+
+
+def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
+    answered = []
+    modest = service_pb2.ActRequest(policy={"name": "slow"})
+    modest.observation.tensor.CopyFrom(encode_tensor(ONE))
+    with (
+        PolicyClient(slow.target, "slow", timeout=120.0) as flooding,
+        grpc.insecure_channel(slow.target, [("grpc.use_local_subchannel_pool", 1)]) as another,
+        ThreadPoolExecutor(10) as pool,
+    ):
+        act = service_pb2_grpc.PolicyServiceStub(another).Act
+        act(modest, timeout=120)
+        flood = [pool.submit(lambda: answered.append(flooding.act(BATCH).version)) for _ in range(10)]
+        while not answered:  # now the others wait
+            threading.Event().wait(0.005)
+        before = len(answered)
+        act(modest, timeout=120)
+        after = len(answered)
+        for call in flood:
+            call.result()
+    assert after <= before + 4, "it waits for a batch or two, not for all of them"

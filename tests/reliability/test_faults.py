@@ -1,0 +1,217 @@
+"""Policies that are swapped, spoilt or taken away under load; servers that are killed; too much load."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import threading
+from collections import Counter
+
+import pytest
+
+from benchmarks.soak.kills import kills
+from benchmarks.soak.overload import overload
+from benchmarks.soak.server import SHIPPED, publish, serving
+from benchmarks.soak.swaps import swaps
+from pgkeras.bundle import FLATBUFFER
+from pgkeras.client import PolicyClient
+from pgkeras.errors import PolicyServiceError
+from tests.reliability.conftest import ONE
+from tests.serving.conftest import wait_until
+
+
+def test_swaps_under_load_fail_no_request(tmp_path):
+    _check_swaps(swaps(tmp_path, count=8, rate=100.0, seconds=1.0), 8)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_hundred_swaps_under_load_fail_no_request(tmp_path):
+    found = swaps(tmp_path)
+    _check_swaps(found, 100)
+    assert found["rss_kb_per_swap"] < 100
+
+
+def _check_swaps(found, count):
+    assert found["swaps"] == count
+    assert found["calls"] > 50
+    assert found["failed"] == {}
+    assert found["clean_log"]
+    assert found["exit_status"] == 0
+
+
+def test_clients_go_on_after_kills(tmp_path):
+    _check_kills(kills(tmp_path, count=4, longest_life=0.5), 4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_clients_go_on_after_many_kills(tmp_path):
+    _check_kills(kills(tmp_path, count=25), 25)
+
+
+def _check_kills(found, count):
+    assert found["kills"] == count
+    assert found["failures_that_say_to_come_back"] > 0
+    assert found["other_failures"] == []
+    assert found["all_clients_went_on"]
+    assert found["newest_version_is_served"]
+    assert found["clean_log"]
+    assert found["exit_status"] == 0
+
+
+def test_what_is_too_much_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
+    options = ("--max-queue-seconds", "0.2")
+    found = overload(slow_root / "slow", tmp_path, *options, rounds=1, seconds=2.0)
+    assert set(found["codes"]) == {"OK", "RESOURCE_EXHAUSTED"}
+    assert found["codes"]["OK"] > 0
+    assert found["codes"]["RESOURCE_EXHAUSTED"] > 0
+    assert found["afterwards"]["OK"] > 0
+    assert found["clean_log"]
+    assert found["exit_status"] == 0
+
+
+class Spoilt:
+    """Ways in which a policy's directory goes wrong while it is served; each leaves version 1 to be served."""
+
+    @staticmethod
+    def corrupt(policy):
+        path = publish(policy, 2) / FLATBUFFER
+        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+
+    @staticmethod
+    def half_copied(policy):
+        shutil.copytree(SHIPPED, policy / "2", ignore=shutil.ignore_patterns("variables*", "*.tflite"))
+
+    @staticmethod
+    def no_manifest(policy):
+        shutil.copytree(SHIPPED, policy / "2", ignore=shutil.ignore_patterns("policy.json"))
+
+    @staticmethod
+    def empty(policy):
+        (policy / "2").mkdir()
+
+    @staticmethod
+    def overwritten_in_place(policy):
+        for file in (policy / "1").rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"nonsense")
+
+    @staticmethod
+    def replaced_by_nonsense(policy):
+        shutil.rmtree(policy / "1")
+        (policy / "1" / "assets.extra" / "pgkeras").mkdir(parents=True)
+        (policy / "1" / "assets.extra" / "pgkeras" / "policy.json").write_text("[" * 100_000)
+
+    @staticmethod
+    def a_version_that_leads_out(policy):
+        outside = policy.parent.parent / "outside-version"
+        shutil.copytree(SHIPPED, outside)
+        (policy / "2").symlink_to(outside)
+
+    @staticmethod
+    def a_policy_that_leads_out(policy):
+        outside = policy.parent.parent / "outside-policy"
+        shutil.copytree(policy, outside)
+        (policy.parent / "other").symlink_to(outside)
+
+    @staticmethod
+    def a_file_that_leads_out(policy):
+        path = publish(policy, 2) / FLATBUFFER
+        outside = policy.parent.parent / "outside-file"
+        path.rename(outside)
+        path.symlink_to(outside)
+
+    @staticmethod
+    def labels_of_nonsense(policy):
+        (policy / "labels.json").write_text('{"stable": "../../etc"}')
+
+
+WAYS = [name for name in vars(Spoilt) if not name.startswith("_")]
+
+
+def test_spoilt_directories_spoil_no_answer(tmp_path):
+    root = tmp_path / "policies"
+    for way in WAYS:
+        (root / way).mkdir(parents=True)
+        publish(root / way, 1)
+    with serving(root, tmp_path, "--poll-seconds", "0.02") as server, contextlib.ExitStack() as stack:
+        clients = {way: stack.enter_context(PolicyClient(server.target, way)) for way in WAYS}
+        stop, versions, failures = threading.Event(), {way: Counter() for way in WAYS}, []
+
+        def act():
+            while not stop.is_set():
+                for way, client in clients.items():
+                    try:
+                        versions[way][client.act(ONE).version] += 1
+                    except Exception as error:
+                        failures.append(error)
+
+        acting = threading.Thread(target=act)
+        acting.start()
+        for way in WAYS:
+            getattr(Spoilt, way)(root / way)
+        wait_until(lambda: server.log.read_text().count("a symbolic link") == 3)
+        seen = versions[WAYS[-1]][1]
+        wait_until(lambda: versions[WAYS[-1]][1] > seen + 20)
+        assert {way: set(counts) for way, counts in versions.items()} == {way: {1} for way in WAYS}
+        for way in WAYS:  # what is whole is served
+            publish(root / way, 7)
+        wait_until(lambda: all(counts[7] for counts in versions.values()))
+        stop.set()
+        acting.join()
+        assert failures == []
+        assert "other" not in {policy.name for policy in clients[WAYS[0]].policies()}
+        assert "Traceback" not in server.log.read_text()
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("way", ["deleted", "a file in its place"])
+def test_a_root_that_goes_away_is_served_on(way, root, tmp_path):
+    with serving(root, tmp_path, "--poll-seconds", "0.02") as server, PolicyClient(server.target) as client:
+        client.act(ONE)
+        shutil.rmtree(root)
+        if way != "deleted":
+            root.write_text("nonsense")
+        wait_until(lambda: "serving on with what was there before" in server.log.read_text())
+        assert client.act(ONE).version == 1
+        root.unlink(missing_ok=True)
+        (root / "p").mkdir(parents=True)
+        publish(root / "p", 7)
+        wait_until(lambda: client.describe().version == 7)
+        assert "Traceback" not in server.log.read_text()
+        assert server.stop() == 0
+
+
+def test_links_within_the_root_are_followed(root, tmp_path):
+    (root / "p" / "2").symlink_to(root / "p" / "1")
+    (root / "alias").symlink_to(root / "p")
+    link = tmp_path / "link"
+    link.symlink_to(root)
+    with serving(link, tmp_path) as server, PolicyClient(server.target) as client:
+        assert {(policy.name, policy.version) for policy in client.policies()} == {
+            (name, version) for name in ("p", "alias") for version in (1, 2)
+        }
+
+
+def test_one_policys_faults_are_not_anothers(root, tmp_path):
+    (root / "q").mkdir()
+    publish(root / "q", 1)
+    with (
+        serving(root, tmp_path, "--poll-seconds", "0.02") as server,
+        PolicyClient(server.target, "q") as broken,
+        PolicyClient(server.target, "p") as whole,
+    ):
+        shutil.rmtree(root / "q")
+
+        def is_gone():
+            try:
+                broken.act(ONE)
+            except PolicyServiceError:
+                return True
+            return False
+
+        assert whole.act(ONE).version == 1
+        wait_until(is_gone)
+        assert whole.act(ONE).version == 1
+        assert server.stop() == 0

@@ -1,0 +1,57 @@
+"""The benchmarks that measure devices run anywhere, and count right."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+
+from benchmarks import gpu
+from pgkeras.policy import Policy
+from pgkeras.spaces import Discrete
+from tests.cli.conftest import ROOT, environment
+
+
+@pytest.mark.parametrize("network", ["mlp", "wide-mlp", "cnn", "nature-cnn"])
+def test_operations_are_those_that_tensorflow_counts(network: str) -> None:
+    policy = Policy(gpu.space(gpu.CASES[network]), Discrete(6), **gpu.CASES[network].settings)
+    rows = 8
+    observation = tf.TensorSpec([rows, *gpu.CASES[network].shape], gpu.CASES[network].dtype)
+    graph = tf.function(policy.parameters).get_concrete_function(observation).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    operations, _ = gpu.counts(policy)
+    # TensorFlow also counts biases, activations and scaling.
+    assert rows * operations == pytest.approx(counted, rel=0.06)
+    assert rows * operations < counted
+
+
+def test_operations_of_a_gru() -> None:
+    case = gpu.CASES["gru"]
+    operations, outputs = gpu.counts(Policy(gpu.space(case), Discrete(6), **case.settings))
+    # 17 to 64; then three gates from 64 inputs and 64 remembered; then 64 to 6.
+    assert operations == 2 * (17 * 64 + 3 * 64 * (64 + 64) + 64 * 6)
+    assert outputs == 64 + 64 + 6
+
+
+def test_every_network_is_measured_on_the_device_that_is_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--networks", "mlp", "cnn", "gru", "--sizes", "64", "--seconds"]
+    command += ["0", "--matrix", "64", "--devices", "CPU", "--json", str(tmp_path / "out.json")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert [(r.get("network"), r.get("steps")) for r in results] == [
+        (None, None), ("mlp", 64), ("cnn", 64), ("gru", 64)
+    ]  # fmt: skip
+    for result in results[1:]:
+        assert result["milliseconds"] > 0
+        assert result["steps_per_second"] == pytest.approx(64 / result["milliseconds"] * 1e3)
+        assert result["flops_share"] > 0
+        assert result["bytes_share"] > 0
+        assert "note" not in result
+    assert "| CPU" in done.stdout
