@@ -136,7 +136,16 @@ class NeedsMore(gymnasium.Env[Any, Any]):
         )
 
 
+class Listing(Faulty):
+    """Observes lists of any length, which no network here reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.observation_space = gymnasium.spaces.Sequence(Discrete(3))
+
+
 gymnasium.register("Scripted-v0", Scripted)
+gymnasium.register("Listing-v0", Listing)
 gymnasium.register("Faulty-v0", Faulty)
 gymnasium.register("Aim-v0", Aim)
 gymnasium.register("NeedsMore-v0", NeedsMore)

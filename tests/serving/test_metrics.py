@@ -80,6 +80,12 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values, share):
     assert histogram.total == sum(values)
 
 
+def test_a_quantile_is_interpolated_within_its_bucket():
+    histogram = Histogram()
+    histogram.add(np.full(4, 700))  # all in the bucket from 512 to 1023
+    assert [histogram.quantile(share) for share in (0.25, 0.5, 1.0)] == [640.0, 768.0, 1024.0]
+
+
 def test_a_quantile_of_nothing_is_none():
     histogram = Histogram()
     assert math.isnan(histogram.quantile(0.5))
