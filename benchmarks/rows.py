@@ -27,4 +27,9 @@ ROWS = {
     "HalfCheetah-v5": "REINFORCE 884.0 ± 41.0 at 3M, 1138.8 at 10M, A2C 1829.9 at 1M (Tianshou); ~600 (VPG)",
     "Ant-v5": "REINFORCE 474.9 ± 133.5 at 3M, 1108.1 at 10M (Tianshou); ~5 (VPG)",
     "Humanoid-v5": "REINFORCE 438.2 ± 47.8 at 3M, 464.3 at 10M (Tianshou)",
+    "benchmarks.environments:TMaze-v0": "memory: 0.5 at most without one, 1 at best",
+    "benchmarks.environments:KnightsTour-v0": "masks: 19 by random legal leaps, 35 at best; an illegal one is an error",
+    "benchmarks.environments:MinAtar/Breakout-v1": "images",
+    "benchmarks.environments:MinAtar/Asterix-v1": "images",
+    "benchmarks.environments:Fetch-v0": "text: 0.54 at most without reading",
 }
