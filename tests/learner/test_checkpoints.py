@@ -99,7 +99,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
     for where, process in processes.items():
-        _, errors = process.communicate(timeout=280)
+        _, errors = process.communicate(timeout=500)
         assert process.returncode == -signal.SIGKILL, f"{where}: {errors}"
     return {where: root / str(i) for i, where in enumerate(KILLS)}
 
@@ -110,6 +110,7 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Training:
     return run_to_end(Training(small(**EVALUATED), tmp_path_factory.mktemp("runs") / "evaluated"))
 
 
+@pytest.mark.timeout(600)  # on a busy machine, five imports of TensorFlow at once take their time
 @pytest.mark.parametrize("where", KILLS)
 def test_a_killed_run_goes_on_as_if_undisturbed(killed: dict[str, Path], evaluated: Training, where: str) -> None:
     run = killed[where]
