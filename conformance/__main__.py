@@ -69,6 +69,9 @@ def _check(client: Client, servers: Stage, required: bool) -> list[str]:
             client.run(client.command(command))
     except (OSError, subprocess.SubprocessError) as error:
         return [f"{client.name}: {error}"]
+    if not client.conformance:
+        print("skipped: the scenarios, for which it has no program", flush=True)
+        return []
     failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
     return failures + _simulate(client, servers)
 

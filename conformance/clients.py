@@ -25,7 +25,7 @@ class Client:
         generate: Commands that generate its stubs, if they are committed; run in its directory, like the others.
         build: Commands that build it.
         test: Commands that check it without a policy server: formatter, linter, generated code, the vectors.
-        conformance: Its conformance program.
+        conformance: Its conformance program; empty for a client that can only be compiled here.
         cartpole: Its simulator.
         bench: Its benchmark program.
     """
