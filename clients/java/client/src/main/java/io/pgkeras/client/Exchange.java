@@ -17,6 +17,7 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
   private final String target;
   private ClientCallStreamObserver<PlayRequest> call;
   private RuntimeException end;
+  private boolean closed;
 
   Exchange(String target) {
     this.target = target;
@@ -96,14 +97,16 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
 
   /** Ends the stream and waits until the server does so, too. */
   synchronized void close(Deadline deadline) throws InterruptedException {
-    if (end == null) {
+    if (end == null && !closed) {
+      closed = true;
       call.onCompleted();
       await(() -> end != null, deadline);
     }
   }
 
   /** Gives the stream up. */
-  void cancel() {
+  synchronized void cancel() {
+    closed = true;
     call.cancel("the session is closed", null);
   }
 
