@@ -2,8 +2,8 @@
 
 Each client's benchmark program (``conformance/README.md`` describes it) runs as a process that plays with
 ``pgkeras serve``, and with an echo server that it starts in another process of its own. The two take turns, many short
-rounds each, so that a drift of the machine cancels; a ratio is the median over rounds of (session / echo). The server is
-Python in every row and the echo server is not, so a ratio is mostly about how far Python's gRPC is from the language's.
+rounds each, so that a drift of the machine cancels; a ratio is the median over rounds of (session / echo). The policy
+server is Python in every row, so that a ratio is mostly about how far Python's gRPC is from the language's own.
 
 python -m benchmarks.clients [--client NAME ...] [--json FILE]
 """
