@@ -20,7 +20,7 @@ test: $(VENV)/.dev ## Run the tests.
 test-slow: $(VENV)/.dev ## Run the long proofs as well.
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-test-clients: $(VENV)/.dev ## Build and check the clients in all languages whose toolchain is installed.
+test-clients: $(VENV)/.dev ## Build and check the clients whose toolchain is installed (REQUIRE=all: and miss none).
 	$(BIN)/python -m conformance $(if $(REQUIRE),--require $(REQUIRE))
 
 lint: $(VENV)/.dev $(VENV)-protos/.installed ## Check style, types, imports, the protocol and the committed stubs.

@@ -1,7 +1,8 @@
 """Checks clients: builds them, runs their own tests, the scenarios and their simulators.
 
 python -m conformance                       every client whose toolchain is installed
-python -m conformance --require go,rust     and fails if one of these was skipped
+python -m conformance --require go,rust     and fails if one of these was skipped; "all" is all but the optional ones
+python -m conformance --generate            only generates their committed stubs anew
 python -m conformance --program 'COMMAND'   the scenarios alone, with a program of yours
 """
 
@@ -27,10 +28,12 @@ def main() -> None:
     known = [client.name for client in find_all()]
     parser.add_argument("--client", action="append", choices=known, help="only this one; may be given several times")
     parser.add_argument("--program", help="a conformance program of your own, instead of the clients")
-    parser.add_argument("--require", default="", help="clients, separated by commas, that must not be skipped")
+    parser.add_argument("--require", default="", help="clients that must not be skipped, separated by commas, or all")
     parser.add_argument("--generate", action="store_true", help="generate the committed stubs, and do nothing else")
     options = parser.parse_args()
     required = set(filter(None, options.require.split(",")))
+    if required == {"all"}:
+        required = {client.name for client in find_all() if not client.optional}
     if not required <= set(known):
         parser.error(f"--require: there are {', '.join(known)}, not {', '.join(sorted(required - set(known)))}")
     chosen = [client for client in find_all() if not options.client or client.name in options.client]
@@ -69,6 +72,9 @@ def _check(client: Client, servers: Stage, required: bool) -> list[str]:
             client.run(client.command(command))
     except (OSError, subprocess.SubprocessError) as error:
         return [f"{client.name}: {error}"]
+    if not client.conformance:
+        print("skipped: the scenarios, for which it has no program", flush=True)
+        return []
     failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
     return failures + _simulate(client, servers)
 

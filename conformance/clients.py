@@ -9,6 +9,7 @@ import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 __all__ = ["Client", "find_all"]
 
@@ -25,9 +26,10 @@ class Client:
         generate: Commands that generate its stubs, if they are committed; run in its directory, like the others.
         build: Commands that build it.
         test: Commands that check it without a policy server: formatter, linter, generated code, the vectors.
-        conformance: Its conformance program.
+        conformance: Its conformance program; empty for a client that can only be compiled here.
         cartpole: Its simulator.
         bench: Its benchmark program.
+        optional: Whether it may be skipped even where all are required.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Client:
     conformance: list[str] = field(default_factory=list)
     cartpole: list[str] = field(default_factory=list)
     bench: list[str] = field(default_factory=list)
+    optional: bool = False
 
     @property
     def directory(self) -> Path:
@@ -48,13 +51,19 @@ class Client:
         """Commands of its toolchain that are not installed."""
         return [command for command in self.toolchain if shutil.which(command) is None]
 
-    def run(self, command: list[str]) -> None:
+    def run(self, command: list[str], output: IO[str] | None = None) -> None:
         """Runs one of its commands to its end.
+
+        Args:
+            command: The command.
+            output: Where what it prints goes, instead of to standard output.
 
         Raises:
             subprocess.CalledProcessError: It failed.
         """
-        subprocess.run(self.command(command), cwd=self.directory, env=environment(), check=True, timeout=1800)
+        subprocess.run(
+            self.command(command), cwd=self.directory, env=environment(), stdout=output, check=True, timeout=1800
+        )
 
     def command(self, command: list[str]) -> list[str]:
         """A command of its ``client.toml``, in which "python" is the Python that runs this."""

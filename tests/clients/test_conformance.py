@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import clients as benchmark
 from conformance import fixtures, runner
 from conformance.clients import find_all
 
@@ -71,3 +72,12 @@ def test_a_client_that_is_wrong_fails(stage, tmp_path):
     outcomes = {o.scenario: o for o in runner.run_program([sys.executable, str(program)], stage, tmp_path)}
     assert outcomes["seeded_sessions"].status == "FAIL"
     assert outcomes["describe"].status == "PASS"
+
+
+def test_its_benchmark_program_obeys(stage):
+    with benchmark.started(PYTHON) as program:
+        port = program.ask("serve")["port"]
+        for verb, target in (("play", stage.target), ("echo", f"127.0.0.1:{port}")):
+            report = program.ask(verb, target, 3, 0.1)
+            assert report["messages"] > 0
+            assert 0 < report["p50_us"] <= report["p99_us"]

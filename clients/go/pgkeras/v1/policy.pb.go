@@ -191,7 +191,11 @@ type Policy struct {
 	// When the version was loaded and became ready.
 	LoadTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=load_time,json=loadTime,proto3" json:"load_time,omitempty"`
 	// Where the policy comes from: environment id, seed, configuration, package versions, returns.
-	Provenance    *structpb.Struct `protobuf:"bytes,7,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	Provenance *structpb.Struct `protobuf:"bytes,7,opt,name=provenance,proto3" json:"provenance,omitempty"`
+	// Labels that the server's operator has put on this version, sorted.
+	Labels []string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`
+	// The episodes that have been played with this version in sessions.
+	Episodes      *EpisodeSummary `protobuf:"bytes,9,opt,name=episodes,proto3" json:"episodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -275,6 +279,84 @@ func (x *Policy) GetProvenance() *structpb.Struct {
 	return nil
 }
 
+func (x *Policy) GetLabels() []string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *Policy) GetEpisodes() *EpisodeSummary {
+	if x != nil {
+		return x.Episodes
+	}
+	return nil
+}
+
+// How episodes went.
+type EpisodeSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many have ended since the server started.
+	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Mean undiscounted return of the last 100; absent when there are none.
+	MeanReturn *float64 `protobuf:"fixed64,2,opt,name=mean_return,json=meanReturn,proto3,oneof" json:"mean_return,omitempty"`
+	// Their mean length, in actions; absent when there are none.
+	MeanLength    *float64 `protobuf:"fixed64,3,opt,name=mean_length,json=meanLength,proto3,oneof" json:"mean_length,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EpisodeSummary) Reset() {
+	*x = EpisodeSummary{}
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EpisodeSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EpisodeSummary) ProtoMessage() {}
+
+func (x *EpisodeSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EpisodeSummary.ProtoReflect.Descriptor instead.
+func (*EpisodeSummary) Descriptor() ([]byte, []int) {
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *EpisodeSummary) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *EpisodeSummary) GetMeanReturn() float64 {
+	if x != nil && x.MeanReturn != nil {
+		return *x.MeanReturn
+	}
+	return 0
+}
+
+func (x *EpisodeSummary) GetMeanLength() float64 {
+	if x != nil && x.MeanLength != nil {
+		return *x.MeanLength
+	}
+	return 0
+}
+
 // Names one policy and, if wanted, one version of it.
 type PolicyRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -293,7 +375,7 @@ type PolicyRef struct {
 
 func (x *PolicyRef) Reset() {
 	*x = PolicyRef{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[2]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -305,7 +387,7 @@ func (x *PolicyRef) String() string {
 func (*PolicyRef) ProtoMessage() {}
 
 func (x *PolicyRef) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[2]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -318,7 +400,7 @@ func (x *PolicyRef) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyRef.ProtoReflect.Descriptor instead.
 func (*PolicyRef) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PolicyRef) GetName() string {
@@ -386,7 +468,7 @@ type PolicyVersion struct {
 
 func (x *PolicyVersion) Reset() {
 	*x = PolicyVersion{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[3]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +480,7 @@ func (x *PolicyVersion) String() string {
 func (*PolicyVersion) ProtoMessage() {}
 
 func (x *PolicyVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[3]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +493,7 @@ func (x *PolicyVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyVersion.ProtoReflect.Descriptor instead.
 func (*PolicyVersion) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PolicyVersion) GetName() string {
@@ -455,7 +537,7 @@ type Distribution struct {
 
 func (x *Distribution) Reset() {
 	*x = Distribution{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[4]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +549,7 @@ func (x *Distribution) String() string {
 func (*Distribution) ProtoMessage() {}
 
 func (x *Distribution) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[4]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +562,7 @@ func (x *Distribution) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Distribution.ProtoReflect.Descriptor instead.
 func (*Distribution) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Distribution) GetKind() isDistribution_Kind {
@@ -601,7 +683,7 @@ type Categorical struct {
 
 func (x *Categorical) Reset() {
 	*x = Categorical{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[5]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +695,7 @@ func (x *Categorical) String() string {
 func (*Categorical) ProtoMessage() {}
 
 func (x *Categorical) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[5]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +708,7 @@ func (x *Categorical) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Categorical.ProtoReflect.Descriptor instead.
 func (*Categorical) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Categorical) GetProbabilities() *Tensor {
@@ -649,7 +731,7 @@ type DiagonalGaussian struct {
 
 func (x *DiagonalGaussian) Reset() {
 	*x = DiagonalGaussian{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[6]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +743,7 @@ func (x *DiagonalGaussian) String() string {
 func (*DiagonalGaussian) ProtoMessage() {}
 
 func (x *DiagonalGaussian) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[6]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +756,7 @@ func (x *DiagonalGaussian) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagonalGaussian.ProtoReflect.Descriptor instead.
 func (*DiagonalGaussian) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DiagonalGaussian) GetMean() *Tensor {
@@ -703,7 +785,7 @@ type MultiCategorical struct {
 
 func (x *MultiCategorical) Reset() {
 	*x = MultiCategorical{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[7]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -715,7 +797,7 @@ func (x *MultiCategorical) String() string {
 func (*MultiCategorical) ProtoMessage() {}
 
 func (x *MultiCategorical) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[7]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -728,7 +810,7 @@ func (x *MultiCategorical) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultiCategorical.ProtoReflect.Descriptor instead.
 func (*MultiCategorical) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MultiCategorical) GetProbabilities() *Tensor {
@@ -749,7 +831,7 @@ type MultiBernoulli struct {
 
 func (x *MultiBernoulli) Reset() {
 	*x = MultiBernoulli{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[8]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -761,7 +843,7 @@ func (x *MultiBernoulli) String() string {
 func (*MultiBernoulli) ProtoMessage() {}
 
 func (x *MultiBernoulli) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[8]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -774,7 +856,7 @@ func (x *MultiBernoulli) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultiBernoulli.ProtoReflect.Descriptor instead.
 func (*MultiBernoulli) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MultiBernoulli) GetProbabilities() *Tensor {
@@ -799,7 +881,7 @@ type SquashedGaussian struct {
 
 func (x *SquashedGaussian) Reset() {
 	*x = SquashedGaussian{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[9]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -811,7 +893,7 @@ func (x *SquashedGaussian) String() string {
 func (*SquashedGaussian) ProtoMessage() {}
 
 func (x *SquashedGaussian) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[9]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -824,7 +906,7 @@ func (x *SquashedGaussian) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SquashedGaussian.ProtoReflect.Descriptor instead.
 func (*SquashedGaussian) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SquashedGaussian) GetMean() *Tensor {
@@ -854,7 +936,7 @@ type Kumaraswamy struct {
 
 func (x *Kumaraswamy) Reset() {
 	*x = Kumaraswamy{}
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[10]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +948,7 @@ func (x *Kumaraswamy) String() string {
 func (*Kumaraswamy) ProtoMessage() {}
 
 func (x *Kumaraswamy) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_policy_proto_msgTypes[10]
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +961,7 @@ func (x *Kumaraswamy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kumaraswamy.ProtoReflect.Descriptor instead.
 func (*Kumaraswamy) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Kumaraswamy) GetA() *Tensor {
@@ -909,7 +991,7 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\fdistribution\x18\x03 \x01(\x0e2\x1c.pgkeras.v1.DistributionKindR\fdistribution\x12\x1d\n" +
 	"\n" +
 	"state_size\x18\x04 \x01(\x03R\tstateSize\x12\x1b\n" +
-	"\tmask_size\x18\x05 \x01(\x03R\bmaskSize\"\x89\x02\n" +
+	"\tmask_size\x18\x05 \x01(\x03R\bmaskSize\"\xd9\x02\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12*\n" +
@@ -919,7 +1001,17 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\tload_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bloadTime\x127\n" +
 	"\n" +
 	"provenance\x18\a \x01(\v2\x17.google.protobuf.StructR\n" +
-	"provenance\"]\n" +
+	"provenance\x12\x16\n" +
+	"\x06labels\x18\b \x03(\tR\x06labels\x126\n" +
+	"\bepisodes\x18\t \x01(\v2\x1a.pgkeras.v1.EpisodeSummaryR\bepisodes\"\x92\x01\n" +
+	"\x0eEpisodeSummary\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x03R\x05count\x12$\n" +
+	"\vmean_return\x18\x02 \x01(\x01H\x00R\n" +
+	"meanReturn\x88\x01\x01\x12$\n" +
+	"\vmean_length\x18\x03 \x01(\x01H\x01R\n" +
+	"meanLength\x88\x01\x01B\x0e\n" +
+	"\f_mean_returnB\x0e\n" +
+	"\f_mean_length\"]\n" +
 	"\tPolicyRef\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\aversion\x18\x02 \x01(\x03H\x00R\aversion\x12\x16\n" +
@@ -977,52 +1069,54 @@ func file_pgkeras_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_pgkeras_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgkeras_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_pgkeras_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pgkeras_v1_policy_proto_goTypes = []any{
 	(DistributionKind)(0),         // 0: pgkeras.v1.DistributionKind
 	(*PolicySpec)(nil),            // 1: pgkeras.v1.PolicySpec
 	(*Policy)(nil),                // 2: pgkeras.v1.Policy
-	(*PolicyRef)(nil),             // 3: pgkeras.v1.PolicyRef
-	(*PolicyVersion)(nil),         // 4: pgkeras.v1.PolicyVersion
-	(*Distribution)(nil),          // 5: pgkeras.v1.Distribution
-	(*Categorical)(nil),           // 6: pgkeras.v1.Categorical
-	(*DiagonalGaussian)(nil),      // 7: pgkeras.v1.DiagonalGaussian
-	(*MultiCategorical)(nil),      // 8: pgkeras.v1.MultiCategorical
-	(*MultiBernoulli)(nil),        // 9: pgkeras.v1.MultiBernoulli
-	(*SquashedGaussian)(nil),      // 10: pgkeras.v1.SquashedGaussian
-	(*Kumaraswamy)(nil),           // 11: pgkeras.v1.Kumaraswamy
-	(*Space)(nil),                 // 12: pgkeras.v1.Space
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
-	(*Tensor)(nil),                // 15: pgkeras.v1.Tensor
+	(*EpisodeSummary)(nil),        // 3: pgkeras.v1.EpisodeSummary
+	(*PolicyRef)(nil),             // 4: pgkeras.v1.PolicyRef
+	(*PolicyVersion)(nil),         // 5: pgkeras.v1.PolicyVersion
+	(*Distribution)(nil),          // 6: pgkeras.v1.Distribution
+	(*Categorical)(nil),           // 7: pgkeras.v1.Categorical
+	(*DiagonalGaussian)(nil),      // 8: pgkeras.v1.DiagonalGaussian
+	(*MultiCategorical)(nil),      // 9: pgkeras.v1.MultiCategorical
+	(*MultiBernoulli)(nil),        // 10: pgkeras.v1.MultiBernoulli
+	(*SquashedGaussian)(nil),      // 11: pgkeras.v1.SquashedGaussian
+	(*Kumaraswamy)(nil),           // 12: pgkeras.v1.Kumaraswamy
+	(*Space)(nil),                 // 13: pgkeras.v1.Space
+	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
+	(*Tensor)(nil),                // 16: pgkeras.v1.Tensor
 }
 var file_pgkeras_v1_policy_proto_depIdxs = []int32{
-	12, // 0: pgkeras.v1.PolicySpec.observation_space:type_name -> pgkeras.v1.Space
-	12, // 1: pgkeras.v1.PolicySpec.action_space:type_name -> pgkeras.v1.Space
+	13, // 0: pgkeras.v1.PolicySpec.observation_space:type_name -> pgkeras.v1.Space
+	13, // 1: pgkeras.v1.PolicySpec.action_space:type_name -> pgkeras.v1.Space
 	0,  // 2: pgkeras.v1.PolicySpec.distribution:type_name -> pgkeras.v1.DistributionKind
 	1,  // 3: pgkeras.v1.Policy.spec:type_name -> pgkeras.v1.PolicySpec
-	13, // 4: pgkeras.v1.Policy.load_time:type_name -> google.protobuf.Timestamp
-	14, // 5: pgkeras.v1.Policy.provenance:type_name -> google.protobuf.Struct
-	6,  // 6: pgkeras.v1.Distribution.categorical:type_name -> pgkeras.v1.Categorical
-	7,  // 7: pgkeras.v1.Distribution.diagonal_gaussian:type_name -> pgkeras.v1.DiagonalGaussian
-	8,  // 8: pgkeras.v1.Distribution.multi_categorical:type_name -> pgkeras.v1.MultiCategorical
-	9,  // 9: pgkeras.v1.Distribution.multi_bernoulli:type_name -> pgkeras.v1.MultiBernoulli
-	10, // 10: pgkeras.v1.Distribution.squashed_gaussian:type_name -> pgkeras.v1.SquashedGaussian
-	11, // 11: pgkeras.v1.Distribution.kumaraswamy:type_name -> pgkeras.v1.Kumaraswamy
-	15, // 12: pgkeras.v1.Categorical.probabilities:type_name -> pgkeras.v1.Tensor
-	15, // 13: pgkeras.v1.DiagonalGaussian.mean:type_name -> pgkeras.v1.Tensor
-	15, // 14: pgkeras.v1.DiagonalGaussian.stddev:type_name -> pgkeras.v1.Tensor
-	15, // 15: pgkeras.v1.MultiCategorical.probabilities:type_name -> pgkeras.v1.Tensor
-	15, // 16: pgkeras.v1.MultiBernoulli.probabilities:type_name -> pgkeras.v1.Tensor
-	15, // 17: pgkeras.v1.SquashedGaussian.mean:type_name -> pgkeras.v1.Tensor
-	15, // 18: pgkeras.v1.SquashedGaussian.stddev:type_name -> pgkeras.v1.Tensor
-	15, // 19: pgkeras.v1.Kumaraswamy.a:type_name -> pgkeras.v1.Tensor
-	15, // 20: pgkeras.v1.Kumaraswamy.b:type_name -> pgkeras.v1.Tensor
-	21, // [21:21] is the sub-list for method output_type
-	21, // [21:21] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	14, // 4: pgkeras.v1.Policy.load_time:type_name -> google.protobuf.Timestamp
+	15, // 5: pgkeras.v1.Policy.provenance:type_name -> google.protobuf.Struct
+	3,  // 6: pgkeras.v1.Policy.episodes:type_name -> pgkeras.v1.EpisodeSummary
+	7,  // 7: pgkeras.v1.Distribution.categorical:type_name -> pgkeras.v1.Categorical
+	8,  // 8: pgkeras.v1.Distribution.diagonal_gaussian:type_name -> pgkeras.v1.DiagonalGaussian
+	9,  // 9: pgkeras.v1.Distribution.multi_categorical:type_name -> pgkeras.v1.MultiCategorical
+	10, // 10: pgkeras.v1.Distribution.multi_bernoulli:type_name -> pgkeras.v1.MultiBernoulli
+	11, // 11: pgkeras.v1.Distribution.squashed_gaussian:type_name -> pgkeras.v1.SquashedGaussian
+	12, // 12: pgkeras.v1.Distribution.kumaraswamy:type_name -> pgkeras.v1.Kumaraswamy
+	16, // 13: pgkeras.v1.Categorical.probabilities:type_name -> pgkeras.v1.Tensor
+	16, // 14: pgkeras.v1.DiagonalGaussian.mean:type_name -> pgkeras.v1.Tensor
+	16, // 15: pgkeras.v1.DiagonalGaussian.stddev:type_name -> pgkeras.v1.Tensor
+	16, // 16: pgkeras.v1.MultiCategorical.probabilities:type_name -> pgkeras.v1.Tensor
+	16, // 17: pgkeras.v1.MultiBernoulli.probabilities:type_name -> pgkeras.v1.Tensor
+	16, // 18: pgkeras.v1.SquashedGaussian.mean:type_name -> pgkeras.v1.Tensor
+	16, // 19: pgkeras.v1.SquashedGaussian.stddev:type_name -> pgkeras.v1.Tensor
+	16, // 20: pgkeras.v1.Kumaraswamy.a:type_name -> pgkeras.v1.Tensor
+	16, // 21: pgkeras.v1.Kumaraswamy.b:type_name -> pgkeras.v1.Tensor
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_policy_proto_init() }
@@ -1032,11 +1126,12 @@ func file_pgkeras_v1_policy_proto_init() {
 	}
 	file_pgkeras_v1_spaces_proto_init()
 	file_pgkeras_v1_tensors_proto_init()
-	file_pgkeras_v1_policy_proto_msgTypes[2].OneofWrappers = []any{
+	file_pgkeras_v1_policy_proto_msgTypes[2].OneofWrappers = []any{}
+	file_pgkeras_v1_policy_proto_msgTypes[3].OneofWrappers = []any{
 		(*PolicyRef_Version)(nil),
 		(*PolicyRef_Label)(nil),
 	}
-	file_pgkeras_v1_policy_proto_msgTypes[4].OneofWrappers = []any{
+	file_pgkeras_v1_policy_proto_msgTypes[5].OneofWrappers = []any{
 		(*Distribution_Categorical)(nil),
 		(*Distribution_DiagonalGaussian)(nil),
 		(*Distribution_MultiCategorical)(nil),
@@ -1050,7 +1145,7 @@ func file_pgkeras_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgkeras_v1_policy_proto_rawDesc), len(file_pgkeras_v1_policy_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -82,7 +82,29 @@ export interface Policy {
     | Date
     | undefined;
   /** Where the policy comes from: environment id, seed, configuration, package versions, returns. */
-  provenance?: { [key: string]: any } | undefined;
+  provenance?:
+    | { [key: string]: any }
+    | undefined;
+  /** Labels that the server's operator has put on this version, sorted. */
+  labels?:
+    | string[]
+    | undefined;
+  /** The episodes that have been played with this version in sessions. */
+  episodes?: EpisodeSummary | undefined;
+}
+
+/** How episodes went. */
+export interface EpisodeSummary {
+  /** How many have ended since the server started. */
+  count?:
+    | bigint
+    | undefined;
+  /** Mean undiscounted return of the last 100; absent when there are none. */
+  meanReturn?:
+    | number
+    | undefined;
+  /** Their mean length, in actions; absent when there are none. */
+  meanLength?: number | undefined;
 }
 
 /** Names one policy and, if wanted, one version of it. */
@@ -301,6 +323,8 @@ function createBasePolicy(): Policy {
     engine: "",
     loadTime: undefined,
     provenance: undefined,
+    labels: [],
+    episodes: undefined,
   };
 }
 
@@ -329,6 +353,14 @@ export const Policy: MessageFns<Policy> = {
     }
     if (message.provenance !== undefined) {
       Struct.encode(Struct.wrap(message.provenance), writer.uint32(58).fork()).join();
+    }
+    if (message.labels !== undefined && message.labels.length !== 0) {
+      for (const v of message.labels) {
+        writer.uint32(66).string(v!);
+      }
+    }
+    if (message.episodes !== undefined) {
+      EpisodeSummary.encode(message.episodes, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -400,6 +432,96 @@ export const Policy: MessageFns<Policy> = {
             }
 
             message.provenance = Struct.unwrap(Struct.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            const el = reader.string();
+            if (el !== undefined) {
+              message.labels!.push(el);
+            }
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.episodes = EpisodeSummary.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseEpisodeSummary(): EpisodeSummary {
+  return { count: 0n, meanReturn: undefined, meanLength: undefined };
+}
+
+export const EpisodeSummary: MessageFns<EpisodeSummary> = {
+  encode(message: EpisodeSummary, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.count !== undefined && message.count !== 0n) {
+      if (BigInt.asIntN(64, message.count) !== message.count) {
+        throw new globalThis.Error("value provided for field message.count of type int64 too large");
+      }
+      writer.uint32(8).int64(message.count);
+    }
+    if (message.meanReturn !== undefined) {
+      writer.uint32(17).double(message.meanReturn);
+    }
+    if (message.meanLength !== undefined) {
+      writer.uint32(25).double(message.meanLength);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): EpisodeSummary {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEpisodeSummary();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.count = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.meanReturn = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 25) {
+              break;
+            }
+
+            message.meanLength = reader.double();
             continue;
           }
         }

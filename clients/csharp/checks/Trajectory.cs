@@ -1,0 +1,24 @@
+using System;
+using System.Globalization;
+using Pgkeras.Example;
+
+/// <summary>Prints what the cart does when it is pushed as the first argument says, a digit a step.</summary>
+public static class Trajectory
+{
+    public static void Main(string[] words)
+    {
+        var cart = new CartPole(new Random(0));
+        cart.Reset(0.01, -0.02, 0.03, -0.04);
+        var observation = new float[4];
+        foreach (char action in words[0])
+        {
+            cart.Step(action - '0');
+            cart.Observe(observation, 0);
+            foreach (float number in observation)
+            {
+                Console.Write(number.ToString("R", CultureInfo.InvariantCulture) + " ");
+            }
+            Console.WriteLine(cart.Terminated ? 1 : 0);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+using System;
+using System.Threading.Tasks;
+using Pgkeras.Client;
+
+namespace Pgkeras.Example
+{
+    /// <summary>Several carts in one session: what a MonoBehaviour or a Node calls at its own pace.</summary>
+    public sealed class Simulator
+    {
+        private readonly Session session;
+        private readonly CartPole[] carts;
+        private readonly float[] observation;
+        private readonly float[] reward;
+        private readonly bool[] terminated;
+        private readonly bool[] truncated;
+        private readonly bool[] starts;
+        private long[] actions;
+
+        public Simulator(Session session, int environments)
+        {
+            this.session = session;
+            var random = new Random(0);
+            carts = new CartPole[environments];
+            observation = new float[4 * environments];
+            reward = new float[environments];
+            terminated = new bool[environments];
+            truncated = new bool[environments];
+            starts = new bool[environments];
+            for (int i = 0; i < environments; i++)
+            {
+                carts[i] = new CartPole(random);
+                reward[i] = 1;
+            }
+        }
+
+        /// <summary>Moves every cart by its action and asks for the next; tells how many episodes have ended.</summary>
+        public async Task<int> StepAsync()
+        {
+            if (actions == null)
+            {
+                actions = (await session.StepAsync(Observe())).Action.Longs();
+            }
+            int ended = 0;
+            for (int i = 0; i < carts.Length; i++)
+            {
+                carts[i].Step(actions[i]);
+                terminated[i] = carts[i].Terminated;
+                truncated[i] = carts[i].Truncated;
+                starts[i] = terminated[i] || truncated[i];
+                if (starts[i])
+                {
+                    ended++;
+                    carts[i].Reset();
+                }
+            }
+            // The observation is the next episode's first already, where one has ended.
+            actions = (await session.StepAsync(Observe(), reward, terminated, truncated, starts)).Action.Longs();
+            return ended;
+        }
+
+        private V1.Tensor Observe()
+        {
+            for (int i = 0; i < carts.Length; i++)
+            {
+                carts[i].Observe(observation, 4 * i);
+            }
+            return Tensors.Of(observation, carts.Length, 4);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+using System;
+using System.Threading;
+using System.Threading.Tasks;
+using Grpc.Core;
+using Pgkeras.V1;
+
+namespace Pgkeras.Client
+{
+    /// <summary>One simulator's session, of one or many environments. For one caller at a time.</summary>
+    public sealed class Session : IDisposable
+    {
+        private readonly AsyncDuplexStreamingCall<PlayRequest, PlayResponse> call;
+        private readonly CancellationTokenSource ending;
+        private readonly string target;
+        private readonly TimeSpan timeout;
+        private readonly PlayRequest later;
+        private PlayRequest template;
+        private ulong id;
+        private Task<bool> reading;
+        private PolicyServiceException failure;
+
+        internal Session(
+            AsyncDuplexStreamingCall<PlayRequest, PlayResponse> call,
+            PlayRequest first,
+            CancellationTokenSource ending,
+            string target,
+            TimeSpan timeout)
+        {
+            this.call = call;
+            this.ending = ending;
+            this.target = target;
+            this.timeout = timeout;
+            template = first;
+            later = new PlayRequest { Mode = first.Mode };
+            later.Outputs.Add(first.Outputs);
+        }
+
+        /// <summary>Reports what the last actions led to, and asks for the next.</summary>
+        /// <remarks>
+        /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
+        /// <see cref="ServerBusyException"/> the same step may be made again. A step whose timeout passes counts: its
+        /// action is lost, and the session goes on. What else fails ends it, but for a <see cref="ServerFailedException"/>.
+        /// </remarks>
+        /// <param name="observation">Always a batch: one row for each environment, as many at every step.</param>
+        /// <param name="reward">One for each environment; like the next two null at the first step.</param>
+        /// <param name="terminated">Whether the last action ended the episode in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off after it.</param>
+        /// <param name="episodeStart">Whether each observation is the first of an episode; null: after one that ended.</param>
+        /// <param name="actionMask">Which actions are allowed; null: all.</param>
+        /// <param name="within">How long the step may take; the client's timeout when null.</param>
+        public async Task<ActResponse> StepAsync(
+            V1.Tensor observation,
+            float[] reward = null,
+            bool[] terminated = null,
+            bool[] truncated = null,
+            bool[] episodeStart = null,
+            V1.Tensor actionMask = null,
+            TimeSpan? within = null)
+        {
+            if (failure != null)
+            {
+                throw failure;
+            }
+            TimeSpan allowed = within ?? timeout;
+            Task late = Task.Delay(allowed);
+            PlayRequest request = template.Clone();
+            request.Id = ++id;
+            request.Observation = new Value { Tensor = observation };
+            request.Reward = reward == null ? null : Tensors.Of(reward);
+            request.Terminated = terminated == null ? null : Tensors.Of(terminated);
+            request.Truncated = truncated == null ? null : Tensors.Of(truncated);
+            request.EpisodeStart = episodeStart == null ? null : Tensors.Of(episodeStart);
+            request.ActionMask = actionMask;
+            template = later;
+            try
+            {
+                Task sending = call.RequestStream.WriteAsync(request);
+                if (await Task.WhenAny(sending, late).ConfigureAwait(false) != sending)
+                {
+                    // The server takes nothing; a stream can have but one message on its way.
+                    ending.Cancel();
+                    failure = Failures.Late(target, allowed, null);
+                    throw failure;
+                }
+                await sending.ConfigureAwait(false);
+                PlayResponse response = await ReceiveAsync(late, allowed).ConfigureAwait(false);
+                if (response.ResultCase == PlayResponse.ResultOneofCase.Error)
+                {
+                    throw Failures.Of(response.Error, null);
+                }
+                return response.Act;
+            }
+            catch (RpcException error)
+            {
+                failure = Failures.Translate(error, target, allowed);
+                throw failure;
+            }
+            catch (InvalidOperationException error)
+            {
+                // What WriteAsync says when the stream has ended; reading says why.
+                failure = await ReasonAsync(error, allowed).ConfigureAwait(false);
+                throw failure;
+            }
+        }
+
+        /// <summary>Ends the session.</summary>
+        public void Dispose()
+        {
+            failure = failure ?? new ServerUnavailableException("the session has been closed; open a new one", null, null);
+            ending.Cancel();
+            call.Dispose();
+        }
+
+        private async Task<PlayResponse> ReceiveAsync(Task late, TimeSpan allowed)
+        {
+            while (true)
+            {
+                // A read that a late answer left behind goes on; there can be but one.
+                reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
+                if (await Task.WhenAny(reading, late).ConfigureAwait(false) != reading)
+                {
+                    throw Failures.Late(target, allowed, null);
+                }
+                bool more = await reading.ConfigureAwait(false);
+                reading = null;
+                if (!more)
+                {
+                    failure = new ServerUnavailableException(target + " has ended the session; open a new one", null, null);
+                    throw failure;
+                }
+                if (call.ResponseStream.Current.Id == id)
+                {
+                    return call.ResponseStream.Current; // not one whose deadline has passed
+                }
+            }
+        }
+
+        private async Task<PolicyServiceException> ReasonAsync(Exception error, TimeSpan allowed)
+        {
+            try
+            {
+                await ReceiveAsync(Task.Delay(allowed), allowed).ConfigureAwait(false);
+            }
+            catch (RpcException why)
+            {
+                return Failures.Translate(why, target, allowed);
+            }
+            catch (PolicyServiceException why)
+            {
+                return why;
+            }
+            return new ServerUnavailableException(target + " has ended the session; open a new one", null, error);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+using System;
+using System.Collections.Generic;
+using System.Runtime.InteropServices;
+using Google.Protobuf;
+using Pgkeras.V1;
+
+namespace Pgkeras.Client
+{
+    /// <summary>
+    /// Tensors from and to arrays, in one piece. They are little-endian, like every machine that Unity and Godot run on.
+    /// </summary>
+    public static class Tensors
+    {
+        /// <summary>A tensor of values in C order; without a shape it is a vector of all of them.</summary>
+        /// <exception cref="ArgumentException">The shape has not as many elements as there are values.</exception>
+        public static V1.Tensor Of(float[] values, params long[] shape)
+        {
+            return Make(DataType.Float32, values, shape);
+        }
+
+        /// <summary>A tensor of pixels.</summary>
+        public static V1.Tensor Of(byte[] values, params long[] shape)
+        {
+            return Make(DataType.Uint8, values, shape);
+        }
+
+        /// <summary>A tensor of flags, such as an action mask.</summary>
+        public static V1.Tensor Of(bool[] values, params long[] shape)
+        {
+            return Make(DataType.Bool, values, shape);
+        }
+
+        /// <summary>The elements of an int64 tensor, the usual type of discrete actions.</summary>
+        /// <exception cref="InvalidOperationException">Its elements are of another type; so with the others.</exception>
+        public static long[] Longs(this V1.Tensor tensor)
+        {
+            return Read<long>(tensor, DataType.Int64);
+        }
+
+        /// <summary>The elements of a float32 tensor.</summary>
+        public static float[] Floats(this V1.Tensor tensor)
+        {
+            return Read<float>(tensor, DataType.Float32);
+        }
+
+        private static V1.Tensor Make<T>(DataType type, T[] values, long[] shape)
+            where T : struct
+        {
+            long[] axes = shape.Length == 0 ? new long[] { values.Length } : shape;
+            if (!Fits(axes, values.Length))
+            {
+                throw new ArgumentException(
+                    values.Length + " values do not fit shape [" + string.Join(", ", axes) + "]", nameof(shape));
+            }
+            var tensor = new V1.Tensor
+            {
+                Dtype = type,
+                Data = ByteString.CopyFrom(MemoryMarshal.AsBytes(new ReadOnlySpan<T>(values))),
+            };
+            tensor.Shape.Add(axes);
+            return tensor;
+        }
+
+        private static T[] Read<T>(V1.Tensor tensor, DataType type)
+            where T : struct
+        {
+            if (tensor.Dtype != type)
+            {
+                throw new InvalidOperationException("the tensor's elements are " + tensor.Dtype + ", not " + type);
+            }
+            T[] values = MemoryMarshal.Cast<byte, T>(tensor.Data.Span).ToArray();
+            if (!Fits(tensor.Shape, values.Length))
+            {
+                throw new InvalidOperationException(
+                    "the tensor has " + values.Length + " elements, but shape [" + string.Join(", ", tensor.Shape) + "]");
+            }
+            return values;
+        }
+
+        private static bool Fits(IEnumerable<long> shape, long count)
+        {
+            long product = 1;
+            foreach (long length in shape)
+            {
+                // A product beyond the count stays beyond it, unless an axis of length 0 follows.
+                product = length < 0 ? -1 : Math.Min(product, count + 1) * length;
+                if (product < 0)
+                {
+                    return false;
+                }
+            }
+            return product == count;
+        }
+    }
+}

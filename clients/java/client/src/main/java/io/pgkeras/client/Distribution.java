@@ -1,0 +1,45 @@
+package io.pgkeras.client;
+
+import com.google.protobuf.Descriptors.FieldDescriptor;
+import com.google.protobuf.Message;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/**
+ * An action distribution.
+ *
+ * @param kind which, as in the protocol: "categorical", "diagonal_gaussian" and so on
+ * @param parameters by name, such as "probabilities"
+ */
+public record Distribution(String kind, Map<String, Tensor> parameters) {
+  public Distribution {
+    parameters = Collections.unmodifiableMap(new LinkedHashMap<>(parameters));
+  }
+
+  static Distribution decode(io.pgkeras.v1.Distribution message) {
+    // By reflection, so that kinds which the protocol gains later need nothing here.
+    FieldDescriptor kind =
+        message.getOneofFieldDescriptor(message.getDescriptorForType().getOneofs().get(0));
+    if (kind == null) {
+      throw new ServerFailedException(
+          "the answer's distribution is of a kind that this client does not know; a newer one may",
+          null);
+    }
+    Map<String, Tensor> parameters = new LinkedHashMap<>();
+    ((Message) message.getField(kind))
+        .getAllFields()
+        .forEach(
+            (field, value) -> {
+              String path = "distribution." + kind.getName() + "." + field.getName();
+              parameters.put(field.getName(), Tensor.decode((io.pgkeras.v1.Tensor) value, path));
+            });
+    return new Distribution(kind.getName(), parameters);
+  }
+
+  Distribution firstRow() {
+    Map<String, Tensor> rows = new LinkedHashMap<>();
+    parameters.forEach((name, parameter) -> rows.put(name, Actions.firstRow(parameter)));
+    return new Distribution(kind, rows);
+  }
+}

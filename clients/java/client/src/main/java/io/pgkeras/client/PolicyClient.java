@@ -1,0 +1,333 @@
+package io.pgkeras.client;
+
+import io.grpc.ChannelCredentials;
+import io.grpc.ClientInterceptor;
+import io.grpc.Deadline;
+import io.grpc.Grpc;
+import io.grpc.InsecureChannelCredentials;
+import io.grpc.ManagedChannel;
+import io.grpc.ManagedChannelBuilder;
+import io.grpc.Metadata;
+import io.grpc.TlsChannelCredentials;
+import io.grpc.stub.MetadataUtils;
+import io.pgkeras.v1.ActRequest;
+import io.pgkeras.v1.ActResponse;
+import io.pgkeras.v1.GetPolicyRequest;
+import io.pgkeras.v1.GetPolicyResponse;
+import io.pgkeras.v1.ListPoliciesRequest;
+import io.pgkeras.v1.ListPoliciesResponse;
+import io.pgkeras.v1.Policy;
+import io.pgkeras.v1.PolicyRef;
+import io.pgkeras.v1.PolicyServiceGrpc;
+import java.time.Duration;
+import java.util.List;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ExecutionException;
+import java.util.concurrent.TimeUnit;
+
+/**
+ * A connection to a policy server, and one policy on it. Safe for use by several threads.
+ *
+ * <p>A call that the server cannot be reached for is made again, with back-off, as long as its
+ * timeout allows: a server that is restarted is waited for. Only a client that was never answered
+ * says so at once, since its address may be wrong. Whatever fails is thrown as a {@link
+ * PolicyServiceException}.
+ */
+public final class PolicyClient implements AutoCloseable {
+  /** How long a call may take unless it is said otherwise. */
+  public static final Duration DEFAULT_TIMEOUT = Duration.ofSeconds(10);
+
+  /** The largest message that is received; gRPC's own 4 MiB is too small for images. */
+  public static final int MAX_MESSAGE_BYTES = 64 << 20;
+
+  private static final Set<Output> OUTPUTS =
+      Set.of(Output.LOG_PROB, Output.ENTROPY, Output.DISTRIBUTION);
+
+  private final ManagedChannel channel;
+  private final PolicyServiceGrpc.PolicyServiceStub stub;
+  private final PolicyRef policy;
+  private final Duration timeout;
+  private final Calls calls;
+  private volatile PolicyInfo known;
+
+  private PolicyClient(Builder settings) {
+    ManagedChannelBuilder<?> builder =
+        Grpc.newChannelBuilder(settings.target, settings.credentials)
+            .maxInboundMessageSize(MAX_MESSAGE_BYTES);
+    if (settings.serverName != null) {
+      builder.overrideAuthority(settings.serverName);
+    }
+    channel = builder.build();
+    stub = PolicyServiceGrpc.newStub(channel).withInterceptors(settings.authentication());
+    policy = settings.policy.build();
+    timeout = settings.timeout;
+    calls = new Calls(channel, settings.target);
+  }
+
+  /**
+   * A client of the only policy at a target, HOST:PORT or unix:PATH. It connects with the first
+   * call.
+   */
+  public static PolicyClient connect(String target) {
+    return builder(target).build();
+  }
+
+  /** Says more about a client of a target, HOST:PORT or unix:PATH. */
+  public static Builder builder(String target) {
+    return new Builder(target);
+  }
+
+  /**
+   * Describes the policy and the server's limits. From then on, requests carry the spec hash that
+   * it gives.
+   */
+  public PolicyInfo describe() {
+    return describe(timeout);
+  }
+
+  /** The same with a timeout of its own. */
+  public PolicyInfo describe(Duration within) {
+    return await(describeAsync(within, deadline(within)));
+  }
+
+  /** Describes every policy and version that the server has ready. */
+  public List<Policy> policies() {
+    return await(
+            calls.<ListPoliciesRequest, ListPoliciesResponse>make(
+                (deadline, request, observer) ->
+                    stub.withDeadline(deadline).listPolicies(request, observer),
+                ListPoliciesRequest.getDefaultInstance(),
+                timeout,
+                deadline(timeout)))
+        .getPoliciesList();
+  }
+
+  /**
+   * Draws the action for one observation, or for each of a batch, which has one leading axis more.
+   */
+  public Actions act(Value observation) {
+    return act(observation, ActOptions.sample());
+  }
+
+  /**
+   * Asks for the action for one observation, or for each of a batch, which has one leading axis
+   * more.
+   */
+  public Actions act(Value observation, ActOptions options) {
+    return await(actAsync(observation, options));
+  }
+
+  /**
+   * The same without waiting. What depends on the answer should go on with an executor of its own
+   * ({@code thenApplyAsync}) if it takes long.
+   */
+  public CompletableFuture<Actions> actAsync(Value observation, ActOptions options) {
+    Duration within = within(options);
+    Deadline deadline = deadline(within);
+    ActRequest.Builder request =
+        ActRequest.newBuilder()
+            .setPolicy(policy)
+            .setObservation(observation.toMessage())
+            .setMode(options.mode)
+            .setState(options.state)
+            .addAllOutputs(options.outputsOr(OUTPUTS));
+    if (options.seed != null) {
+      request.setSeed(options.seed);
+    }
+    if (options.mask != null) {
+      request.setActionMask(options.mask.toTensorMessage());
+    }
+    return describeOnce(within, deadline)
+        .thenCompose(
+            info ->
+                calls.<ActRequest, ActResponse>make(
+                    (due, message, observer) -> stub.withDeadline(due).act(message, observer),
+                    request.setSpecHash(info.policy().getSpecHash()).build(),
+                    within,
+                    deadline))
+        .thenApply(Actions::decode);
+  }
+
+  /** Opens a session that draws its actions. */
+  public Session play() {
+    return play(ActOptions.sample());
+  }
+
+  /**
+   * Opens a session for one simulator, of one or many environments; the version stays the same
+   * throughout it.
+   *
+   * <pre>{@code
+   * try (Session session = client.play(ActOptions.greedy())) {
+   *   long action = session.step(first).action().longs()[0];
+   *   while (playing) {
+   *     ...
+   *     action = session.step(observation, reward, terminated, truncated).action().longs()[0];
+   *   }
+   * }
+   * }</pre>
+   *
+   * @param options mode, seed, outputs (nothing but the action by default) and the timeout of each
+   *     step
+   */
+  public Session play(ActOptions options) {
+    Duration within = within(options);
+    Deadline deadline = deadline(within);
+    PolicyInfo info = await(describeOnce(within, deadline));
+    // A session is not made again, so this is what waits for a server that restarts.
+    await(getPolicy(within, deadline));
+    return new Session(stub, policy, info, options, calls.target(), within);
+  }
+
+  /** Closes the connection; calls in flight fail. */
+  @Override
+  public void close() {
+    channel.shutdownNow();
+    try {
+      channel.awaitTermination(1, TimeUnit.SECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+    }
+  }
+
+  private CompletableFuture<PolicyInfo> describeOnce(Duration within, Deadline deadline) {
+    PolicyInfo info = known;
+    return info == null ? describeAsync(within, deadline) : CompletableFuture.completedFuture(info);
+  }
+
+  private CompletableFuture<PolicyInfo> describeAsync(Duration within, Deadline deadline) {
+    return getPolicy(within, deadline)
+        .thenApply(response -> known = new PolicyInfo(response.getPolicy(), response.getLimits()));
+  }
+
+  private CompletableFuture<GetPolicyResponse> getPolicy(Duration within, Deadline deadline) {
+    return calls.make(
+        (due, request, observer) -> stub.withDeadline(due).getPolicy(request, observer),
+        GetPolicyRequest.newBuilder().setPolicy(policy).build(),
+        within,
+        deadline);
+  }
+
+  private Duration within(ActOptions options) {
+    return options.timeout == null ? timeout : options.timeout;
+  }
+
+  private static Deadline deadline(Duration within) {
+    return Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
+  }
+
+  private <T> T await(CompletableFuture<T> answer) {
+    try {
+      return answer.get();
+    } catch (ExecutionException failed) {
+      if (failed.getCause() instanceof PolicyServiceException typed) {
+        typed.setStackTrace(
+            new Throwable().getStackTrace()); // the caller's; its cause has that of gRPC's thread
+        throw typed;
+      }
+      throw new IllegalStateException("a defect of this client", failed.getCause());
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw new ServerUnavailableException(
+          "interrupted while waiting for " + calls.target(), null, interrupted);
+    }
+  }
+
+  /** Says how a client connects, and which policy it asks. */
+  public static final class Builder {
+    private static final Metadata.Key<String> AUTHORIZATION =
+        Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
+
+    private final String target;
+    private final PolicyRef.Builder policy = PolicyRef.newBuilder();
+    private Duration timeout = DEFAULT_TIMEOUT;
+    private ChannelCredentials credentials = InsecureChannelCredentials.create();
+    private boolean secured;
+    private String serverName;
+    private String token;
+
+    private Builder(String target) {
+      this.target = target;
+    }
+
+    /** Which policy; it may be left out when the server has only one. */
+    public Builder policy(String name) {
+      policy.setName(name);
+      return this;
+    }
+
+    /** Asks a concrete version, instead of the newest. */
+    public Builder version(long version) {
+      policy.setVersion(version);
+      return this;
+    }
+
+    /** Asks the version that has this label, such as "stable". */
+    public Builder label(String label) {
+      policy.setLabel(label);
+      return this;
+    }
+
+    /** How long a call may take that has no timeout of its own. */
+    public Builder timeout(Duration value) {
+      timeout = value;
+      return this;
+    }
+
+    /** Secures the connection, trusting the authorities that come with Java. */
+    public Builder tls() {
+      return tls(TlsChannelCredentials.create());
+    }
+
+    /**
+     * Secures the connection in a way of your own, such as with other authorities, or with a
+     * certificate of the client: {@code
+     * TlsChannelCredentials.newBuilder().trustManager(file).keyManager(chain, key).build()}.
+     */
+    public Builder tls(ChannelCredentials value) {
+      credentials = value;
+      secured = true;
+      return this;
+    }
+
+    /** The name to find in the server's certificate, if it is not the target's host. */
+    public Builder serverName(String value) {
+      serverName = value;
+      return this;
+    }
+
+    /**
+     * Authenticates every call, over TLS or to this machine; unencrypted, others could read it on
+     * the way.
+     */
+    public Builder token(String value) {
+      token = value;
+      return this;
+    }
+
+    /**
+     * Makes the client.
+     *
+     * @throws IllegalArgumentException if the target is no address, or the token would travel
+     *     unencrypted
+     */
+    public PolicyClient build() {
+      if (token != null
+          && !secured
+          && !target.matches("(localhost|127(\\.\\d+){3}|\\[::1\\]):\\d+|unix:.*")) {
+        throw new IllegalArgumentException(
+            "token: not sent to " + target + " unencrypted, where others could read it; use tls()");
+      }
+      return new PolicyClient(this);
+    }
+
+    private ClientInterceptor authentication() {
+      Metadata headers = new Metadata();
+      if (token != null) {
+        headers.put(AUTHORIZATION, "Bearer " + token);
+      }
+      return MetadataUtils.newAttachHeadersInterceptor(headers);
+    }
+  }
+}

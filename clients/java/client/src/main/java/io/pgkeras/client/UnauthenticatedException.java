@@ -1,0 +1,13 @@
+package io.pgkeras.client;
+
+/**
+ * The call's token is missing, or not one that the server knows: see {@link
+ * PolicyClient.Builder#token}.
+ */
+public final class UnauthenticatedException extends PolicyServiceException {
+  private static final long serialVersionUID = 1;
+
+  UnauthenticatedException(String message, Throwable cause) {
+    super(message, cause);
+  }
+}

@@ -1,0 +1,177 @@
+package io.pgkeras.client;
+
+import static org.junit.jupiter.api.Assertions.assertArrayEquals;
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import com.google.protobuf.ByteString;
+import io.grpc.Status;
+import io.pgkeras.v1.ActResponse;
+import io.pgkeras.v1.DataType;
+import java.io.IOException;
+import java.nio.ByteBuffer;
+import java.time.Duration;
+import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.stream.Stream;
+import org.junit.jupiter.api.AfterEach;
+import org.junit.jupiter.api.BeforeEach;
+import org.junit.jupiter.api.Test;
+import org.junit.jupiter.api.Timeout;
+
+@Timeout(60)
+class PolicyClientTest {
+  private static final Tensor ROW = Tensor.of(new float[] {0, 0.1f, 0, -0.1f});
+  private static final Duration LONG = Duration.ofSeconds(30);
+
+  private ScriptedServer server;
+  private PolicyClient client;
+
+  @BeforeEach
+  void connect() throws IOException {
+    server = new ScriptedServer();
+    client = PolicyClient.builder(server.target()).timeout(LONG).token("secret").build();
+  }
+
+  @AfterEach
+  void close() {
+    client.close();
+    server.close();
+  }
+
+  @Test
+  void isMadeAgainWhenTheServerSaysSo() {
+    server.failure = n -> n < 3 ? ScriptedServer.unavailable(200) : null;
+    long begin = System.nanoTime();
+    client.act(ROW);
+    assertEquals(3, server.calls.get());
+    assertTrue(System.nanoTime() - begin >= 400_000_000L, "it came back too early");
+  }
+
+  @Test
+  void waitsForAServerThatComesBack() {
+    server.failure = n -> n < 4 ? ScriptedServer.unavailable(null) : null;
+    client.act(ROW);
+    assertEquals(4, server.calls.get());
+  }
+
+  @Test
+  void givesUpBeforeItsDeadline() {
+    client.describe();
+    server.failure = n -> ScriptedServer.unavailable(null);
+    ActOptions soon = ActOptions.sample().withTimeout(Duration.ofMillis(500));
+    var error = assertThrows(ServerUnavailableException.class, () -> client.act(ROW, soon));
+    assertEquals("starting", error.getMessage());
+    assertTrue(server.calls.get() > 1, "it was not made again");
+  }
+
+  @Test
+  void saysAtOnceThatNobodyEverAnswered() {
+    server.describes = false;
+    assertThrows(ServerUnavailableException.class, () -> client.act(ROW));
+    assertEquals(1, server.descriptions.get());
+  }
+
+  @Test
+  void doesNotRepeatWhatCannotSucceed() {
+    server.failure = n -> Status.NOT_FOUND.withDescription("there is none").asRuntimeException();
+    var error = assertThrows(PolicyNotFoundException.class, () -> client.act(ROW));
+    assertEquals("there is none", error.getMessage());
+    assertEquals(1, server.calls.get());
+    assertTrue(
+        Stream.of(error.getStackTrace())
+            .anyMatch(frame -> frame.getClassName().equals(getClass().getName())),
+        "the trace does not lead to the caller");
+  }
+
+  @Test
+  void manyCallsAreUnderWayAtOnce() {
+    var calls = Stream.generate(() -> client.actAsync(ROW, ActOptions.greedy())).limit(50).toList();
+    CompletableFuture.allOf(calls.toArray(new CompletableFuture<?>[0])).join();
+    assertEquals(50, server.calls.get());
+  }
+
+  @Test
+  void everyCallShowsTheToken() {
+    client.act(ROW);
+    try (Session session = client.play()) {
+      session.step(ROW);
+    }
+    assertEquals(Set.of("Bearer secret"), Set.copyOf(server.authorizations));
+    assertThrows(
+        IllegalArgumentException.class,
+        () -> PolicyClient.builder("robot.example:50051").token("secret").build());
+  }
+
+  @Test
+  void answersThatAreTooLargeAreSaidToBe() {
+    ByteString data = ByteString.copyFrom(ByteBuffer.allocate(PolicyClient.MAX_MESSAGE_BYTES + 1));
+    server.response =
+        ActResponse.newBuilder()
+            .setAction(
+                io.pgkeras.v1.Tensor.newBuilder()
+                    .setDtype(DataType.DATA_TYPE_INT8)
+                    .addShape(data.size())
+                    .setData(data))
+            .build();
+    var error = assertThrows(InvalidRequestException.class, () -> client.act(ROW));
+    assertEquals("message", error.field());
+  }
+
+  @Test
+  void aStepThatComesTooLateIsLostAndTheSessionGoesOn() {
+    server.play =
+        (request, answers) -> {
+          if (request.getId() > 2) {
+            answers.onNext(ScriptedServer.answer(2)); // late, and nobody's any more
+          }
+          if (request.getId() != 2) {
+            answers.onNext(ScriptedServer.answer(request.getId()));
+          }
+        };
+    try (Session session = client.play()) {
+      assertArrayEquals(new long[] {1}, session.step(ROW).action().longs());
+      StepOptions soon = StepOptions.NONE.withTimeout(Duration.ofMillis(50));
+      assertThrows(DeadlineExceededException.class, () -> session.step(ROW, 1, false, false, soon));
+      assertArrayEquals(new long[] {3}, session.step(ROW, 1, false, false).action().longs());
+    }
+  }
+
+  @Test
+  void aSessionThatTheServerEndsStaysEnded() {
+    server.play = (request, answers) -> answers.onCompleted();
+    try (Session session = client.play()) {
+      assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+      assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+    }
+  }
+
+  @Test
+  void aClosedSessionSaysSo() {
+    Session session = client.play();
+    session.close();
+    session.close();
+    var error = assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+    assertTrue(error.getMessage().contains("closed"), error.getMessage());
+  }
+
+  @Test
+  void sendingToAServerThatTakesNothingEndsInTime() {
+    server.play =
+        (request, answers) -> {
+          try {
+            Thread.sleep(3_000);
+          } catch (InterruptedException interrupted) {
+            Thread.currentThread().interrupt(); // the server is closed
+          }
+        };
+    Tensor many = Tensor.of(new float[4 << 17], 1 << 17, 4);
+    StepOptions soon = StepOptions.NONE.withTimeout(Duration.ofMillis(100));
+    try (Session session = client.play()) {
+      for (int i = 0; i < 5; i++) {
+        assertThrows(DeadlineExceededException.class, () -> session.step(many, soon));
+      }
+    }
+  }
+}

@@ -1,0 +1,71 @@
+package io.pgkeras.programs;
+
+import java.util.random.RandomGenerator;
+
+/**
+ * One cart. Equations and constants are those of gymnasium/envs/classic_control/cartpole.py, after
+ * Barto, Sutton & Anderson, "Neuronlike adaptive elements that can solve difficult learning control
+ * problems" (1983).
+ */
+final class CartPole {
+  private static final double GRAVITY = 9.8;
+  private static final double MASS_POLE = 0.1;
+  private static final double TOTAL_MASS = 1.0 + MASS_POLE;
+  private static final double LENGTH = 0.5; // half the pole's
+  private static final double FORCE = 10;
+  private static final double TAU = 0.02; // seconds from step to step
+  private static final double MAX_X = 2.4;
+  private static final double MAX_ANGLE = 12 * 2 * Math.PI / 360;
+  private static final int MAX_STEPS = 500;
+
+  private final RandomGenerator random;
+  private double x;
+  private double speed;
+  private double angle;
+  private double turning;
+  private int age;
+
+  CartPole(RandomGenerator random) {
+    this.random = random;
+    reset();
+  }
+
+  void reset() {
+    x = random.nextDouble(-0.05, 0.05);
+    speed = random.nextDouble(-0.05, 0.05);
+    angle = random.nextDouble(-0.05, 0.05);
+    turning = random.nextDouble(-0.05, 0.05);
+    age = 0;
+  }
+
+  void step(long action) {
+    double push = action == 1 ? FORCE : -FORCE;
+    double sine = Math.sin(angle);
+    double cosine = Math.cos(angle);
+    push = (push + MASS_POLE * LENGTH * turning * turning * sine) / TOTAL_MASS;
+    double turningChange =
+        (GRAVITY * sine - cosine * push)
+            / (LENGTH * (4.0 / 3 - MASS_POLE * cosine * cosine / TOTAL_MASS));
+    double speedChange = push - MASS_POLE * LENGTH * turningChange * cosine / TOTAL_MASS;
+    x += TAU * speed;
+    speed += TAU * speedChange;
+    angle += TAU * turning;
+    turning += TAU * turningChange;
+    age++;
+  }
+
+  boolean terminated() {
+    return Math.abs(x) > MAX_X || Math.abs(angle) > MAX_ANGLE;
+  }
+
+  boolean truncated() {
+    return !terminated() && age >= MAX_STEPS;
+  }
+
+  void observe(float[] into, int at) {
+    into[at] = (float) x;
+    into[at + 1] = (float) speed;
+    into[at + 2] = (float) angle;
+    into[at + 3] = (float) turning;
+  }
+}

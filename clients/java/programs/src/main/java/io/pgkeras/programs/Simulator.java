@@ -1,0 +1,122 @@
+package io.pgkeras.programs;
+
+import com.google.gson.Gson;
+import io.pgkeras.client.ActOptions;
+import io.pgkeras.client.PolicyClient;
+import io.pgkeras.client.Session;
+import io.pgkeras.client.StepOptions;
+import io.pgkeras.client.Tensor;
+import java.util.Arrays;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.SplittableRandom;
+
+/**
+ * Plays CartPole-v1 by the actions of a policy server: {@code --target HOST:PORT [--episodes 20]},
+ * or {@code --environments 256 --steps 1000} to step many at once and take the time.
+ */
+public final class Simulator {
+  private final CartPole[] carts;
+  private final float[] observation;
+  private final float[] reward;
+  private final boolean[] terminated;
+  private final boolean[] truncated;
+  private final boolean[] starts;
+
+  private Simulator(int environments) {
+    SplittableRandom random = new SplittableRandom(0);
+    carts = new CartPole[environments];
+    Arrays.setAll(carts, i -> new CartPole(random.split()));
+    observation = new float[4 * environments];
+    reward = new float[environments];
+    Arrays.fill(reward, 1);
+    terminated = new boolean[environments];
+    truncated = new boolean[environments];
+    starts = new boolean[environments];
+  }
+
+  /** Plays, and prints one JSON line. */
+  public static void main(String[] words) {
+    Arguments arguments = Arguments.parse(words);
+    int environments = Integer.parseInt(arguments.get("environments", "0"));
+    try (var client =
+            PolicyClient.builder(arguments.get("target", "127.0.0.1:50051"))
+                .policy("cartpole-v1")
+                .build();
+        var session = client.play(ActOptions.greedy())) {
+      Map<String, Object> report =
+          environments > 0
+              ? race(session, environments, Integer.parseInt(arguments.get("steps", "1000")))
+              : play(session, Integer.parseInt(arguments.get("episodes", "20")));
+      System.out.println(new Gson().toJson(report));
+    }
+  }
+
+  /** Plays whole episodes, one after the other. */
+  private static Map<String, Object> play(Session session, int episodes) {
+    Simulator simulator = new Simulator(1);
+    long[] actions = simulator.begin(session);
+    int ended = 0;
+    long steps = 0;
+    while (true) {
+      simulator.step(actions);
+      steps++;
+      if (simulator.starts[0] && ++ended == episodes) {
+        break;
+      }
+      actions = simulator.ask(session);
+    }
+    Map<String, Object> report = new LinkedHashMap<>();
+    report.put("episodes", episodes);
+    report.put("mean_return", (double) steps / episodes);
+    report.put("steps", steps);
+    return report;
+  }
+
+  /** Steps many environments in every message, and takes the time. */
+  private static Map<String, Object> race(Session session, int environments, int steps) {
+    Simulator simulator = new Simulator(environments);
+    long[] actions = simulator.begin(session);
+    long begin = System.nanoTime();
+    for (int i = 0; i < steps; i++) {
+      simulator.step(actions);
+      actions = simulator.ask(session);
+    }
+    double seconds = (System.nanoTime() - begin) / 1e9;
+    Map<String, Object> report = new LinkedHashMap<>();
+    report.put("environments", environments);
+    report.put("steps", steps);
+    report.put("environment_steps_per_second", environments * (double) steps / seconds);
+    return report;
+  }
+
+  /** Moves every cart; an episode that ends is followed by the next at once. */
+  private void step(long[] actions) {
+    for (int i = 0; i < carts.length; i++) {
+      carts[i].step(actions[i]);
+      terminated[i] = carts[i].terminated();
+      truncated[i] = carts[i].truncated();
+      starts[i] = terminated[i] || truncated[i];
+      if (starts[i]) {
+        carts[i].reset();
+      }
+    }
+  }
+
+  private long[] begin(Session session) {
+    return session.step(observe()).action().longs();
+  }
+
+  private long[] ask(Session session) {
+    // The observation is the next episode's first already, where one has ended.
+    StepOptions options = StepOptions.starts(starts);
+    return session.step(observe(), reward, terminated, truncated, options).action().longs();
+  }
+
+  private Tensor observe() {
+    for (int i = 0; i < carts.length; i++) {
+      carts[i].observe(observation, 4 * i);
+    }
+    return Tensor.of(observation, carts.length, 4);
+  }
+}
