@@ -17,7 +17,17 @@ from pgkeras.settings import range_of
 __all__ = ["setting_options", "settings_table"]
 
 # The settings with an option of their own; the others are set by --set.
-_OPTIONS = ("seed", "steps", "time_limit", "stop_return", "baseline", "act_engine", "evaluation_every")
+_OPTIONS = (
+    "seed",
+    "steps",
+    "time_limit",
+    "stop_return",
+    "baseline",
+    "network",
+    "memory",
+    "act_engine",
+    "evaluation_every",
+)
 
 
 def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
