@@ -16,9 +16,11 @@
 //     latter and brakes;
 //   - it is logged, with one line when misses begin and one when they end.
 //
-// As long as an answer is due, nothing else is asked: a server that was slow finds one question when it comes back, not
-// all that it missed. That answer is too old to act on and is dropped; the next tick asks anew, and reports the rewards
-// of all ticks since the last question. When a session ends with an error, another is opened beside the loop.
+// An answer that is there when the tick looks is used, even where the operating system let the tick sleep past its
+// deadline. As long as an answer is due, nothing else is asked: a server that was slow finds one question when it comes
+// back, not all that it missed. That answer is too old to act on and is dropped; the next tick asks anew, and reports
+// the rewards of all ticks since the last question. When a session ends with an error, another is opened beside the
+// loop.
 class ControlLoop {
  public:
   using Clock = std::chrono::steady_clock;
