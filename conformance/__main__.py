@@ -75,16 +75,8 @@ def _check(client: Client, servers: Stage, required: bool) -> list[str]:
     if not client.conformance:
         print("skipped: the scenarios, for which it has no program", flush=True)
         return []
-    failures = []
-    if client.conformance:
-        failures += _scenarios(client.name, client.command(client.conformance), servers, client.directory)
-    else:
-        print("no conformance program: its scenarios were not run", flush=True)
-    if client.cartpole:
-        failures += _simulate(client, servers)
-    else:
-        print("no simulator: it was not run", flush=True)
-    return failures
+    failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
+    return failures + _simulate(client, servers)
 
 
 def _scenarios(name: str, command: list[str], servers: Stage, directory: Path) -> list[str]:
