@@ -27,7 +27,7 @@ from benchmarks.soak.server import SHIPPED
 _GHZ = "github.com/bojand/ghz/cmd/ghz@v0.121.0"
 _PROTOS = Path(__file__).parent.parent / "protos"
 _FIGURES = ("calls/s", "p50 ms", "p99 ms")
-# How far apart the best rounds may be. The client is part of a closed loop, and theirs is another one, in another language.
+# How far apart the best rounds may be. The client is part of a closed loop, and theirs is in another language.
 _TOLERANCES = {"calls/s": 0.30, "p50 ms": 0.30, "p99 ms": 0.60}
 
 
