@@ -34,7 +34,7 @@ from pgkeras import bundle, engines, noise
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import encode_tensor
 
-EXPORT = """
+_EXPORT = """
 import sys
 from pathlib import Path
 import numpy as np
@@ -226,7 +226,7 @@ def images(rounds: int, seconds: float) -> dict[str, float]:
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        subprocess.run([sys.executable, "-c", EXPORT, str(root)], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-c", _EXPORT, str(root)], check=True, stderr=subprocess.DEVNULL)
         ready = [seconds_until_ready(root) for _ in range(5)]
         ours = stack.enter_context(started("pgkeras", "serve", str(root), "--port", "0"))
         target = ours.line().rsplit(" ", 1)[1]

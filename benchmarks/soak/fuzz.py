@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -302,7 +303,7 @@ def fuzz_connections(target: str, count: int, seed: int = 0) -> int:
     mutate = Mutator([recorded_call(host, int(port)), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01"], seed)
     sent = 0
     for i in range(count):
-        with socket.create_connection((host, int(port)), timeout=20) as connection, contextlib.suppress(OSError):
+        with _connected(host, int(port)) as connection, contextlib.suppress(OSError):
             data = mutate()
             connection.sendall(data)
             sent += len(data)
@@ -312,6 +313,18 @@ def fuzz_connections(target: str, count: int, seed: int = 0) -> int:
                 while connection.recv(4096):
                     pass
     return sent
+
+
+def _connected(host: str, port: int, seconds: float = 30.0) -> socket.socket:
+    """A connection; a server that has to open its front again has a while for it."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return socket.create_connection((host, port), timeout=20)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
 
 
 def recorded_call(host: str, port: int) -> bytes:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +22,7 @@ from pgkeras.client import PolicyClient
 __all__ = ["swaps"]
 
 _KEPT = 2
+_PAUSE_SECONDS = 0.2
 
 
 def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float = 3.0) -> dict[str, Any]:
@@ -46,18 +50,19 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
         while done < count:
             for spell, found in latencies.items():
                 act = bench.Load(server.target, rate=rate, duration=seconds, warmup=0.3, seed=done)
-                play = bench.Load(server.target, rpc="play", rate=rate / 2, duration=seconds, warmup=0.3, seed=done)
+                play = ["--rpc", "play", "--rate", str(rate / 2), "--duration", str(seconds), "--warmup", "0.3"]
                 stop = threading.Event()
-                with ThreadPoolExecutor(3) as pool:
-                    loads = [pool.submit(bench.run, load) for load in (act, play)]
+                with ThreadPoolExecutor(2) as pool:
+                    playing = pool.submit(_bench, server.target, play)
                     swapping = pool.submit(_swap, policy, client, done, count, stop) if spell == "swapping" else None
-                    reports = [load.result() for load in loads]
+                    acted = bench.run(act)
+                    played = playing.result()
                     stop.set()
                     done += 0 if swapping is None else swapping.result()
-                found.append(reports[0].latencies)
-                for report in reports:
-                    calls += report.calls
-                    for code, number in report.codes.items():
+                found.append(acted.latencies)
+                for codes in (acted.codes, played):
+                    calls += sum(codes.values())
+                    for code, number in codes.items():
                         failures[code] = failures.get(code, 0) + number * (code != "OK")
             memory.append((done, server.rss_mb()))
         clean = "Traceback" not in server.log.read_text()
@@ -79,6 +84,13 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
     }
 
 
+def _bench(target: str, options: list[str]) -> dict[str, int]:
+    """Runs a load in a process of its own, since grpc.aio is at its best with one event loop in a process."""
+    command = [sys.executable, "-m", "pgkeras", "bench", "--target", target, "--json", *options]
+    found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return {code: int(number) for code, number in found["codes"].items()}
+
+
 def _swap(policy: Path, client: PolicyClient, done: int, count: int, stop: threading.Event) -> int:
     """Publishes versions until it is told to stop, and waits for each to be served; gives their number."""
     swapped = 0
@@ -92,4 +104,5 @@ def _swap(policy: Path, client: PolicyClient, done: int, count: int, stop: threa
                 raise RuntimeError(f"version {version} is not served")
             time.sleep(0.005)
         shutil.rmtree(policy / str(version - _KEPT), ignore_errors=True)
+        stop.wait(_PAUSE_SECONDS)
     return swapped

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import signal
@@ -46,6 +47,8 @@ _SERVICE = _DESCRIPTOR.full_name
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # How long Watch calls have to send NOT_SERVING before they are ended.
 _LAST_WORD_SECONDS = 0.05
+# How often is looked whether the front is up.
+_LOOK_SECONDS = 0.1
 
 
 class PolicyServer:
@@ -66,28 +69,19 @@ class PolicyServer:
         self._health = _Health()
         self._healthy: set[str] = set()
         self._following: asyncio.Task[None] | None = None
-        tokens = None if config.token_file is None else Tokens(config.token_file)
-        guards = [] if tokens is None else [TokenInterceptor(tokens, self.requests)]
-        self._server = grpc.aio.server(
-            interceptors=guards,
-            options=[
-                ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
-                *transport_options(config),
-            ],
-        )
+        self._staying: asyncio.Task[None] | None = None
+        self._crashed: set[asyncio.Task[None]] = set()
+        self._tokens = None if config.token_file is None else Tokens(config.token_file)
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         access = AccessLog(config.log_observations) if config.log_access else None
-        servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, access)
-        self._server.add_generic_rpc_handlers((generic_handler(_DESCRIPTOR, servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, access)
+        self._server = self._front()
         self.port = bind(self._server, config)
         self.web = None
         if config.http_port is not None:
             from pgkeras_serving.web import Web
 
-            self.web = Web(config, tokens, self.store, self._sessions, self.episodes, self.requests)
+            self.web = Web(config, self._tokens, self.store, self._sessions, self.episodes, self.requests)
 
     @property
     def target(self) -> str:
@@ -105,6 +99,7 @@ class PolicyServer:
             self.web.target = self.target
             await self.web.start()
         await self._server.start()
+        self._staying = asyncio.create_task(self._stay())
         await asyncio.to_thread(self.store.load)
         self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
@@ -117,8 +112,9 @@ class PolicyServer:
 
         A session ends when it has answered the message that it is at, and its client is told to connect again.
         """
-        if self._following is not None:
-            self._following.cancel()
+        for task in (self._following, self._staying):
+            if task is not None:
+                task.cancel()
         if self.web is not None:
             self.web.state = "draining"
         stopping = asyncio.create_task(self._server.stop(self._config.drain_seconds))
@@ -129,6 +125,47 @@ class PolicyServer:
         if self.web is not None:
             await self.web.stop()
         self.store.close()
+
+    def _front(self) -> grpc.aio.Server:
+        server = grpc.aio.server(
+            interceptors=[] if self._tokens is None else [TokenInterceptor(self._tokens, self.requests)],
+            options=[
+                ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
+                *transport_options(self._config),
+            ],
+        )
+        server.add_generic_rpc_handlers((generic_handler(_DESCRIPTOR, self._servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    async def _stay(self) -> None:
+        """Opens the front again when it has crashed, as that of grpcio 1.85 does at a call whose path is not UTF-8.
+
+        The crashed one ends by itself, when the connections do that are still its own.
+        """
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            # Waiting for its termination would wait for those connections, and whoever cancels that cancels its end.
+            if self._server._server.is_running():  # type: ignore[attr-defined]
+                continue
+            logger.error("gRPC's server has crashed and is started again; its connections end")
+            ending = asyncio.create_task(self._server.stop(0))
+            self._crashed.add(ending)
+            ending.add_done_callback(self._crashed.discard)
+            self._server = self._front()
+            while not self._bind_again():
+                await asyncio.sleep(_LOOK_SECONDS)
+            await self._server.start()
+
+    def _bind_again(self) -> bool:
+        try:
+            bind(self._server, dataclasses.replace(self._config, port=self.port))
+        except ConfigError as error:
+            logger.error("%s", error)
+            return False
+        return True
 
     async def _follow(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import threading
 from collections import Counter
@@ -151,7 +152,7 @@ def test_spoilt_directories_spoil_no_answer(tmp_path):
         acting.start()
         for way in WAYS:
             getattr(Spoilt, way)(root / way)
-        wait_until(lambda: server.log.read_text().count("a symbolic link") == 3)
+        wait_until(lambda: len(re.findall("leads out of|a symbolic link", server.log.read_text())) >= 3)
         seen = versions[WAYS[-1]][1]
         wait_until(lambda: versions[WAYS[-1]][1] > seen + 20)
         assert {way: set(counts) for way, counts in versions.items()} == {way: {1} for way in WAYS}

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from benchmarks.soak.fuzz import act_seeds, fuzz, fuzz_calls, fuzz_connections, fuzz_edge, fuzz_sessions, play_seeds
+from benchmarks.soak.fuzz import (
+    act_seeds,
+    fuzz,
+    fuzz_calls,
+    fuzz_connections,
+    fuzz_edge,
+    fuzz_sessions,
+    play_seeds,
+    recorded_call,
+)
+from benchmarks.soak.server import SHIPPED, serving
+from pgkeras.client import PolicyClient
 from pgkeras.errors import InvalidRequestError
 from pgkeras.status import decode_error, read_status
-from tests.reliability.conftest import is_sound
+from tests.reliability.conftest import ONE, is_sound
 
 NONSENSE = b"\xff\xff\xff"
 
@@ -103,6 +115,27 @@ def test_an_oversized_message_is_refused_before_it_is_read(shipped, method):
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert shipped.rss_mb() < before + 40
     assert is_sound(shipped.target)
+
+
+@pytest.mark.parametrize("times", [1, 5])
+def test_a_path_that_is_no_text_takes_the_server_down_for_a_moment_only(tmp_path, times):
+    with serving(SHIPPED, tmp_path) as server:
+        host, _, port = server.target.rpartition(":")
+        call = recorded_call(host, int(port))
+        broken = call.replace(b"/pgkeras.v1.", b"/pgker\xe1s.v1.")
+        assert broken != call
+        with PolicyClient(server.target, timeout=60.0) as client:
+            for _ in range(times):
+                client.act(ONE)
+                with socket.create_connection((host, int(port))) as connection:
+                    connection.sendall(broken)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(4096):
+                        pass
+                assert client.act(ONE).version == 1  # on the same port, by a client that comes back
+                assert is_sound(server.target)
+        assert server.log.read_text().count("has crashed and is started again") == times
+        assert server.stop() == 0
 
 
 @pytest.mark.slow

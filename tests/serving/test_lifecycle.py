@@ -101,8 +101,8 @@ def test_nothing_from_outside_the_root_is_served(root, tmp_path):
         with PolicyClient(server.target, "linked") as client, pytest.raises(PolicyNotFoundError):
             client.act(ONE)
         log = server.log.read_text()
-        assert f"discrete/3 leads out of {root}, to {outside}/1" in log
-        assert f"linked/1 leads out of {root}" in log
+        for link in ("discrete/3", "linked/1"):
+            assert f"{link}: a symbolic link that leads out of {root}" in log
 
 
 def test_training_deploys_into_a_served_directory(tmp_path):

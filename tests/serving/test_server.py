@@ -103,7 +103,7 @@ def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
 def test_drain_is_bounded(slow_policy, tmp_path):
     with running(slow_policy, tmp_path, "--drain-seconds", "0") as server, PolicyClient(server.target) as client:
         answers, failures = [], []
-        calls = [threading.Thread(target=_act, args=(client, answers, failures)) for _ in range(6)]
+        calls = [threading.Thread(target=_act, args=(client, answers, failures, 30)) for _ in range(6)]
         for call in calls:
             call.start()
         wait_until(lambda: bool(answers or failures))
@@ -246,8 +246,8 @@ def _collect(watch, statuses):
         return
 
 
-def _act(client, answers, failures):
+def _act(client, answers, failures, timeout=120):
     try:
-        answers.append(client.act(BATCH, timeout=120))
+        answers.append(client.act(BATCH, timeout=timeout))
     except Exception as error:
         failures.append(error)
