@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pgkeras.errors import InvalidRequestError
-from pgkeras.spaces import MultiBinary, MultiDiscrete, from_gymnasium
+from pgkeras.spaces import MultiBinary, MultiDiscrete, actions_from_gymnasium
 
 LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
 SWITCHES = MultiBinary((2, 2))
@@ -48,11 +48,11 @@ def test_gymnasium_spaces_are_mirrored():
     import gymnasium
 
     levers = gymnasium.spaces.MultiDiscrete(np.array([[2, 3]]), start=np.array([[0, -1]]))
-    assert from_gymnasium(levers, "action") == LEVERS
+    assert actions_from_gymnasium(levers) == LEVERS
     small = gymnasium.spaces.MultiDiscrete([2, 3], dtype=np.int32)
-    assert from_gymnasium(small, "action").dtype == np.int32
-    assert from_gymnasium(gymnasium.spaces.MultiBinary([2, 2]), "action") == SWITCHES
-    assert from_gymnasium(gymnasium.spaces.MultiBinary(3), "action") == MultiBinary((3,))
+    assert actions_from_gymnasium(small).dtype == np.int32
+    assert actions_from_gymnasium(gymnasium.spaces.MultiBinary([2, 2])) == SWITCHES
+    assert actions_from_gymnasium(gymnasium.spaces.MultiBinary(3)) == MultiBinary((3,))
 
 
 def test_spaces_are_equal_when_their_values_are():
