@@ -151,7 +151,8 @@ def test_every_episode_starts_without_a_memory(mode: Any) -> None:
 
 
 def test_a_memory_solves_what_needs_one(tmp_path: Path) -> None:
-    run = pgkeras.train("benchmarks.environments:TMaze-v0", memory="gru", envs=32, episodes=32, steps=300_000)
+    settings = {"memory": "gru", "envs": 32, "episodes": 32, "steps": 300_000, "stop_return": 0.99}
+    run = pgkeras.train("benchmarks.environments:TMaze-v0", preset="default", **settings)
     assert run.summary()["solved"]
     bundle = run.export(tmp_path)
     envs = environments.make("benchmarks.environments:TMaze-v0", 20, "plain")
