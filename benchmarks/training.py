@@ -136,7 +136,7 @@ PEER_CASES = (
         "MinAtar/Breakout-v1",
         {"hidden": ()},
         "cnn",
-        20_000,
+        40_000,
         2.0,
     ),
     PeerCase(
@@ -144,7 +144,7 @@ PEER_CASES = (
         _CARTPOLE,
         {"hidden": (64,), "memory": "lstm", "memory_units": 64, "vectorization": "plain"},
         "lstm",
-        20_000,
+        5_000,
         2.0,
     ),
 )
@@ -186,7 +186,7 @@ def main() -> None:
                 peers.speed(python, peer_case.peer, seed, peer_case.steps, _PEER_ENVS, threads) for threads in _THREADS
             ]
             settings = {"envs": _PEER_ENVS, "episodes": _PEER_ENVS, **peer_case.settings}
-            pairs.append((max(speeds), train(peer_case.env_id, None, seed, peer_case.steps, settings)))
+            pairs.append((max(speeds), train(peer_case.env_id, "default", seed, peer_case.steps, settings)))
         results.append(_row(peer_case.name, "peer", pairs, peer_case.goal))
     print("\n" + table(results))
     write_json(options.json, "python -m benchmarks.training " + " ".join(sys.argv[1:]), results)
