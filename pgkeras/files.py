@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from pgkeras.errors import RunError
 
-__all__ = ["Lines", "replacing", "write_whole"]
+__all__ = ["Lines", "replacing", "whole_file", "write_whole"]
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -35,6 +35,25 @@ def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
     Raises:
         RunError: It cannot be written.
     """
+    try:
+        with whole_file(path, suffix) as scratch:
+            yield scratch
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error}") from error
+
+
+@contextmanager
+def whole_file(path: Path, suffix: str = "", mode: int = 0o644) -> Iterator[IO[Any]]:
+    """What :func:`replacing` gives, for those whose errors are others.
+
+    Args:
+        path: What the scratch file replaces.
+        suffix: What its name ends in.
+        mode: Who may do what with it.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     name: Path | None = None
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", suffix=suffix, delete=False) as scratch:
@@ -42,10 +61,8 @@ def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
             yield scratch
             scratch.flush()
             os.fsync(scratch.fileno())
-        name.chmod(0o644)
+        name.chmod(mode)
         name.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error}") from error
     finally:
         if name is not None:
             name.unlink(missing_ok=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pgkeras.bundle import open_bundle, versions
 from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError
+from pgkeras.files import whole_file
 
 __all__ = ["FILE", "delete_labels", "read_labels", "set_labels"]
 
@@ -103,22 +103,14 @@ def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
     """The labels, to be changed in place and written when the body is done; others who change them wait."""
     import fcntl  # not on Windows, where a server can read labels but none can be changed
 
-    scratch: Path | None = None
     try:
         directory = os.open(policy_dir, os.O_RDONLY)
         try:
             fcntl.flock(directory, fcntl.LOCK_EX)
             labels = read_labels(policy_dir)
             yield labels
-            descriptor, name = tempfile.mkstemp(prefix=f".{FILE}-", dir=policy_dir)
-            scratch = Path(name)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                json.dump(dict(sorted(labels.items())), stream, indent=2)
-                stream.write("\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            scratch.chmod(0o644)
-            scratch.replace(policy_dir / FILE)
+            with whole_file(policy_dir / FILE) as scratch:
+                scratch.write(f"{json.dumps(dict(sorted(labels.items())), indent=2)}\n".encode())
             os.fsync(directory)
         finally:
             os.close(directory)
@@ -126,6 +118,3 @@ def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
         raise
     except OSError as error:
         raise ExportError(f"cannot write {policy_dir / FILE}: {error.strerror}") from error
-    finally:
-        if scratch is not None:
-            scratch.unlink(missing_ok=True)

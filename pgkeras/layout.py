@@ -9,7 +9,7 @@ network take them apart again.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pgkeras import tokens
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves
 
 __all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype"]
 
@@ -76,18 +76,18 @@ class Layout:
         Raises:
             UnsupportedSpaceError: It has no leaf, or a leaf whose integers float32 cannot tell apart.
         """
-        leaves: list[Leaf] = []
-        for path, leaf in _leaves(space, ()):
-            start = leaves[-1].stop if leaves else 0
+        placed_leaves: list[Leaf] = []
+        for path, leaf in leaves(space):
+            start = placed_leaves[-1].stop if placed_leaves else 0
             placed = Leaf(path, leaf, start, start)
-            leaves.append(placed._replace(stop=start + math.prod(placed.shape)))
+            placed_leaves.append(placed._replace(stop=start + math.prod(placed.shape)))
         packed = bool(mask_size) or isinstance(space, Text | Dict | Tuple)
         if packed:
-            for placed in leaves:
+            for placed in placed_leaves:
                 _check_exact(placed)
-        if not leaves or leaves[-1].stop == 0:
+        if not placed_leaves or placed_leaves[-1].stop == 0:
             raise UnsupportedSpaceError(f"observation space {space} is not supported: it holds nothing to observe")
-        return cls(tuple(leaves), mask_size, packed)
+        return cls(tuple(placed_leaves), mask_size, packed)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -173,17 +173,6 @@ class Layout:
             _copy(row[..., -self.mask_size :], np.broadcast_to(allowed, (*leading, allowed.shape[-1])), ACTION_MASK)
 
 
-def _leaves(space: Space, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], ArraySpace | Text]]:
-    if isinstance(space, Dict):
-        for key, part in space.spaces.items():
-            yield from _leaves(part, (*path, key))
-    elif isinstance(space, Tuple):
-        for i, part in enumerate(space.spaces):
-            yield from _leaves(part, (*path, str(i)))
-    else:
-        yield path, space
-
-
 def _at(value: Any, path: Sequence[str]) -> Any:
     for key in path:
         value = value[key] if isinstance(value, Mapping) else value[int(key)]
@@ -195,10 +184,9 @@ def _copy(place: NDArray[Any], value: Any, name: str) -> None:
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.shape != place.shape:
         raise ValueError(f"expected {name} of shape {place.shape}, got {array.shape}")
-    if array.dtype == place.dtype:
+    # Whether float32 holds these integers, the layout has seen to; NumPy would think that it may not.
+    if array.dtype == place.dtype or (array.dtype.kind in "biu" and place.dtype == _FLOAT32):
         place[...] = array
-    elif array.dtype.kind in "biu" and place.dtype == _FLOAT32:
-        place[...] = array  # integers that float32 holds, which NumPy does not know
     else:
         np.copyto(place, array, casting="same_kind")
 

@@ -10,9 +10,7 @@ from typing import Any
 from pgkeras.backend import keras, tf
 from pgkeras.networks import orthogonal
 
-__all__ = ["MEMORIES", "Memory"]
-
-MEMORIES = ("none", "gru", "lstm")
+__all__ = ["Memory"]
 
 
 class Memory:

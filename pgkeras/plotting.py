@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pgkeras import statistics
 from pgkeras.errors import MissingExtraError, RunError
+from pgkeras.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,11 +185,5 @@ def _short(steps: float) -> str:
 
 
 def _save(figure: Any, path: Path) -> None:
-    scratch = path.with_name(f".{path.name}.partial")
-    try:
-        figure.savefig(scratch, format="png", dpi=_DPI)
-        scratch.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
+    with replacing(path) as scratch:
+        figure.savefig(Path(scratch.name), format="png", dpi=_DPI)

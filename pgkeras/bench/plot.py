@@ -9,6 +9,7 @@ import numpy as np
 
 from pgkeras.bench.report import Report
 from pgkeras.errors import BenchError, MissingExtraError
+from pgkeras.files import whole_file
 
 __all__ = ["check_plotting", "plot_latencies"]
 
@@ -57,14 +58,11 @@ def plot_latencies(path: Path, report: Report) -> None:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
-    scratch = path.with_name(f".{path.name}.partial")
     try:
-        figure.savefig(scratch, format="png", dpi=120)
-        scratch.replace(path)
+        with whole_file(path) as scratch:
+            figure.savefig(Path(scratch.name), format="png", dpi=120)
     except OSError as error:
         raise BenchError(f"cannot write {path}: {error}") from error
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def _title(report: Report) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from pgkeras_serving.files import write_whole
 from pgkeras_serving.tokens import create_token, hashed_line, read_tokens
 
 from pgkeras.errors import ConfigError
+from pgkeras.files import whole_file
 
 __all__ = ["command"]
 
@@ -50,6 +50,7 @@ def _append(file: Path, name: str, line: str) -> None:
         text = file.read_text(encoding="utf-8")
     whole = text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
     try:
-        write_whole(file, whole)
+        with whole_file(file, mode=0o600) as scratch:
+            scratch.write(whole.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from error

@@ -11,7 +11,7 @@ import numpy as np
 from pgkeras.environments.protocol import Environments
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.layout import ACTION_MASK
-from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, map_texts, observations_from_gymnasium
+from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
 from pgkeras.spec import mask_size_of
 from pgkeras.tokens import with_vocabulary
 
@@ -43,7 +43,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
     space = without_mask(given)
     notes = _Notes()
     generator = np.random.default_rng(seed)
-    has_texts = _has_texts(space)
+    has_texts = any(isinstance(leaf, Text) for _, leaf in leaves(space))
     while not notes.rows or (has_texts and len(notes.rows) < _EXAMPLES):
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
@@ -79,12 +79,6 @@ def _mask_size(space: gymnasium.Space[Any]) -> int:
         f"the environment gives action masks, but actions of {space} cannot be masked; only those of Discrete and "
         "MultiDiscrete can. Leave the masks out with --set action_masks=false"
     )
-
-
-def _has_texts(space: Space) -> bool:
-    found: list[Text] = []
-    map_texts(space, lambda text, _: found.append(text) or text)  # type: ignore[func-returns-value]
-    return bool(found)
 
 
 def _texts(notes: _Notes, environments: Environments, path: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ def body(
         activation: Their activation.
         normalization: Normalises the rows first; None for none.
         seed: Seed of the initial weights.
-        images: What reads images: one of :data:`pgkeras.networks.encoders.IMAGE_NETWORKS`.
+        images: What reads images: one of the choices of the setting ``network``.
         network: Takes the place of encoders and dense layers. It is called with the observation, or for an observation
             of several parts with a dictionary of them by their paths ("position", "arm.angle", ...).
 

@@ -14,10 +14,7 @@ from pgkeras.networks.layers import TextReader, orthogonal
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.tokens import FIRST
 
-__all__ = ["IMAGE_NETWORKS", "describe", "encode", "is_image"]
-
-IMAGE_NETWORKS = ("auto", "mlp", "small_cnn", "nature_cnn")
-"""What may read images: by their size, dense layers alone, or one of the two convolutional networks."""
+__all__ = ["describe", "encode", "is_image"]
 
 _MOST_ONE_HOT = 512
 _EMBEDDING_WIDTH = 32
@@ -67,7 +64,7 @@ def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool) -> Any:
         leaf: What it is.
         x: Its symbolic values.
         seed: Seed of the initial weights.
-        images: What reads images: one of :data:`IMAGE_NETWORKS`.
+        images: What reads images: one of the choices of the setting ``network``.
         normalised: Whether the values have been normalised, so that their space's bounds are no longer theirs.
     """
     space = leaf.space

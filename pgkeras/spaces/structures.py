@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "Tuple",
     "actions_from_gymnasium",
     "count",
+    "leaves",
     "map_texts",
     "observations_from_gymnasium",
     "parts",
@@ -200,6 +201,15 @@ def parts(space: Space) -> Mapping[str, Space]:
     if isinstance(space, Dict):
         return space.spaces
     return {str(i): part for i, part in enumerate(space.spaces)} if isinstance(space, Tuple) else {}
+
+
+def leaves(space: Space, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], ArraySpace | Text]]:
+    """The arrays and texts that a space is made of, each with the keys that lead to it, in order."""
+    if isinstance(space, Dict | Tuple):
+        for key, part in parts(space).items():
+            yield from leaves(part, (*path, key))
+    else:
+        yield path, space
 
 
 def count(batch: Any) -> int:

@@ -16,11 +16,11 @@ import grpc
 import numpy as np
 
 from pgkeras.errors import ConfigError, MissingExtraError
+from pgkeras.files import whole_file
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.episodes import EpisodeLog
-from pgkeras_serving.files import write_whole
 from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind, host_and_port
 from pgkeras_serving.logs import AccessLog
@@ -272,6 +272,7 @@ def _inventory(store: Store) -> str:
 
 def _write_port(file: Path, port: int) -> None:
     try:
-        write_whole(file, f"{port}\n")
+        with whole_file(file, mode=0o600) as scratch:
+            scratch.write(f"{port}\n".encode())
     except OSError as error:
         raise ConfigError(f"port_file: cannot write {file}: {error.strerror}") from error
