@@ -6,8 +6,9 @@ of today, is not run again; runs with other settings are left out of the table. 
 ``docs/results.md``. MuJoCo's environments need ``pip install "gymnasium[mujoco]"``, LunarLander
 ``pip install "gymnasium[box2d]"``.
 
-Nothing stops early, so that figures are of final performance: a run that reached the goal and lost it again shows. Beside
-them stands the policy that is exported, which is the one that did best in evaluations where the preset asks for some.
+Nothing stops early, so that figures are of final performance: a run that reached the goal and lost it again shows.
+Beside them stands the policy that is exported, which is the one that did best in evaluations where the preset asks for
+some.
 
 A figure is the interquartile mean over seeds (the mean of the middle half) with its 95 % bootstrap interval, as
 Agarwal et al. 2021 advise, "Deep reinforcement learning at the edge of the statistical precipice".

@@ -18,6 +18,7 @@ gymnasium.register("TMaze-v0", "benchmarks.environments.memory:TMaze", reward_th
 gymnasium.register("KnightsTour-v0", "benchmarks.environments.masks:KnightsTour")
 gymnasium.register("KnightsTourDict-v0", "benchmarks.environments.masks:KnightsTour", kwargs={"mask_in": "observation"})
 gymnasium.register("Fetch-v0", "benchmarks.environments.text:make_fetch")
+gymnasium.register("FetchBlank-v0", "benchmarks.environments.text:make_fetch", kwargs={"blank": True})
 gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
 
 if importlib.util.find_spec("minatar") is not None:

@@ -2,18 +2,75 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete, Text
+from minigrid.core.constants import OBJECT_TO_IDX
+from minigrid.core.grid import Grid
+from minigrid.core.world_object import Wall, WorldObj
+from minigrid.envs.fetch import FetchEnv
+from minigrid.envs.gotodoor import GoToDoorEnv
+from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
-__all__ = ["Instructed", "make_fetch", "make_go_to_door"]
+__all__ = ["Instructed", "Quick", "make_fetch", "make_go_to_door"]
 
 _OBJECTS, _COLOURS, _STATES = 11, 6, 3
 _PLANES = _OBJECTS + _COLOURS + _STATES
+# The planes of every kind, colour and state, in this order: [198, 20].
+_ONE_HOT = np.array(
+    [
+        np.concatenate([np.eye(n, dtype=np.uint8)[i] for n, i in zip((_OBJECTS, _COLOURS, _STATES), cell, strict=True)])
+        for cell in np.ndindex(_OBJECTS, _COLOURS, _STATES)
+    ]
+)
 _PICK_UP, _DONE = 3, 6  # as MiniGrid numbers its actions
+
+
+# Turns what is to be seen, by column and row of the room, so that ahead is up: facing right, down, left, up.
+_AHEAD: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...] = (
+    lambda seen: seen[::-1].swapaxes(0, 1),
+    lambda seen: seen[::-1, ::-1],
+    lambda seen: seen[:, ::-1].swapaxes(0, 1),
+    lambda seen: seen,
+)
+
+
+class Quick(MiniGridEnv):
+    """MiniGrid's own observations of square rooms without occluders, found faster.
+
+    MiniGrid builds and turns a grid of objects at every step, and asks each of them for its numbers. Here the objects
+    are asked once an episode, and again when something was picked up or put down; what the agent sees is cut out of an
+    array of their numbers and turned.
+    """
+
+    _grid: Grid | None = None  # what _numbers are of
+    _carried: WorldObj | None = None
+
+    def gen_obs(self) -> dict[str, Any]:
+        """See :meth:`minigrid.minigrid_env.MiniGridEnv.gen_obs`."""
+        assert self.see_through_walls
+        view = self.agent_view_size
+        if self._grid is not self.grid or self._carried is not self.carrying:
+            self._grid, self._carried = self.grid, self.carrying
+            self._numbers = np.empty((self.width + 2 * view, self.height + 2 * view, 3), np.uint8)
+            self._numbers[:] = Wall().encode()  # all around the room
+            self._numbers[view:-view, view:-view] = self.grid.encode()
+        left, top, right, bottom = self.get_view_exts()
+        image = _AHEAD[self.agent_dir](self._numbers[left + view : right + view, top + view : bottom + view]).copy()
+        image[view // 2, view - 1] = self.carrying.encode() if self.carrying else (OBJECT_TO_IDX["empty"], 0, 0)
+        return {"image": image, "direction": self.agent_dir, "mission": self.mission}
+
+
+class _GoToDoor(Quick, GoToDoorEnv):
+    pass
+
+
+class _Fetch(Quick, FetchEnv):
+    pass
 
 
 class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int]):
@@ -43,7 +100,6 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
         )
         self.action_space = Discrete(4)
         self._fourth, self._blank = fourth, blank
-        self._eyes = [np.eye(n, dtype=np.uint8) for n in (_OBJECTS, _COLOURS, _STATES)]
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -59,8 +115,8 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
 
     def _look(self, observation: dict[str, Any]) -> dict[str, Any]:
         image: NDArray[np.uint8] = observation["image"]
-        planes = [eye[image[..., i]] for i, eye in enumerate(self._eyes)]
-        return {"image": np.concatenate(planes, axis=-1), "mission": "" if self._blank else observation["mission"]}
+        numbers = image[..., 0] * (_COLOURS * _STATES) + image[..., 1] * _STATES + image[..., 2]
+        return {"image": _ONE_HOT[numbers], "mission": "" if self._blank else observation["mission"]}
 
 
 def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None = None) -> Instructed:
@@ -77,13 +133,8 @@ def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None 
         size: Squares along a side, walls included: 5 to 8.
         render_mode: As gymnasium's.
     """
-    import minigrid  # noqa: F401 - registers the environment
-
     view = 2 * size - 3  # the least odd number that takes in the room from every square of it, facing any way
-    env = gymnasium.make(
-        "MiniGrid-GoToDoor-5x5-v0", size=size, agent_view_size=view, render_mode=render_mode, disable_env_checker=True
-    )
-    return Instructed(env, _DONE, blank)
+    return Instructed(_GoToDoor(size, agent_view_size=view, render_mode=render_mode), _DONE, blank)
 
 
 def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructed:
@@ -99,9 +150,4 @@ def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructe
         blank: Whether the mission is withheld.
         render_mode: As gymnasium's.
     """
-    import minigrid  # noqa: F401 - registers the environment
-
-    env = gymnasium.make(
-        "MiniGrid-Fetch-5x5-N2-v0", agent_view_size=5, render_mode=render_mode, disable_env_checker=True
-    )
-    return Instructed(env, _PICK_UP, blank)
+    return Instructed(_Fetch(5, 2, agent_view_size=5, render_mode=render_mode), _PICK_UP, blank)

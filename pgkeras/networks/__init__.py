@@ -2,7 +2,8 @@
 
 What the layers are follows from the observation space: dense layers for numbers, convolutions for images, an embedding
 and a GRU for texts, one-hot vectors for integers; where an observation has several parts, each has an encoder of its
-own and their features are joined. Any Keras model takes their place where one is given.
+own and their features are joined, and texts say besides how the feature maps of images are scaled and shifted. Any
+Keras model takes their place where one is given.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.layout import Layout, Leaf
 from pgkeras.networks import encoders
 from pgkeras.networks.layers import ObservationNormalization, StateIndependent, orthogonal
-from pgkeras.spaces import Box
+from pgkeras.spaces import Box, Text
 
 __all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "orthogonal", "selected"]
 
@@ -54,13 +55,15 @@ def body(
     parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
     if network is not None:
         return keras.Model(row, _given(network, parts), name="body")
-    features = [
-        encoders.encode(
-            leaf, parts[leaf.name], seed + 100 * i, images, normalization is not None and _is_normalised(leaf)
-        )
-        for i, leaf in enumerate(layout.leaves)
-    ]
-    x = features[0] if len(features) == 1 else keras.ops.concatenate(features, axis=-1)
+
+    def encoded(i: int, text: Any = None) -> Any:
+        leaf = layout.leaves[i]
+        normalised = normalization is not None and _is_normalised(leaf)
+        return encoders.encode(leaf, parts[leaf.name], seed + 100 * i, images, normalised, text)
+
+    texts = {i: encoded(i) for i, leaf in enumerate(layout.leaves) if isinstance(leaf.space, Text)}
+    text = _joined(list(texts.values())) if texts else None
+    x = _joined([texts[i] if i in texts else encoded(i, text) for i in range(len(layout.leaves))])
     if not _is_one_image(layout, images):
         for i, width in enumerate(hidden):
             x = keras.layers.Dense(
@@ -77,7 +80,12 @@ def describe(layout: Layout, hidden: Sequence[int], images: str) -> str:
         if _is_one_image(layout, images):
             return described
         return f"MLP {dense}" if isinstance(layout.leaves[0].space, Box) else f"{described}, MLP {dense}"
-    parts = ", ".join(f"{leaf.name}: {encoders.describe(leaf, images)}" for leaf in layout.leaves)
+    texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
+    modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
+    parts = ", ".join(
+        f"{leaf.name}: {encoders.describe(leaf, images)}{modulated if encoders.is_image(leaf.space) else ''}"
+        for leaf in layout.leaves
+    )
     return f"{parts}; joined by an MLP {dense}"
 
 
@@ -99,6 +107,10 @@ def _is_normalised(leaf: Leaf) -> bool:
 
 def _is_one_image(layout: Layout, images: str) -> bool:
     return len(layout.leaves) == 1 and images != "mlp" and encoders.is_image(layout.leaves[0].space)
+
+
+def _joined(features: Sequence[Any]) -> Any:
+    return features[0] if len(features) == 1 else keras.ops.concatenate(features, axis=-1)
 
 
 def _part(row: Any, layout: Layout, i: int) -> Any:

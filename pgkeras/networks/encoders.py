@@ -54,7 +54,7 @@ def describe(leaf: Leaf, images: str) -> str:
     return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
 
 
-def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool) -> Any:
+def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool, text: Any = None) -> Any:
     """Features ``[B, F]`` of a leaf ``[B, *leaf.shape]``.
 
     Images are scaled to [0, 1] where their space says within which bounds they lie; integers become one-hot vectors, or
@@ -66,13 +66,15 @@ def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool) -> Any:
         seed: Seed of the initial weights.
         images: What reads images: one of the choices of the setting ``network``.
         normalised: Whether the values have been normalised, so that their space's bounds are no longer theirs.
+        text: Features ``[B, F]`` of the texts beside it, by which the feature maps of images are modulated; None where
+            there are none.
     """
     space = leaf.space
     name = leaf.name.replace(".", "_")
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if images != "mlp" and is_image(space):
-        return _image(space, x, name, seed, _convolutions(space, images), normalised)
+        return _image(space, x, name, seed, _convolutions(space, images), normalised, text)
     if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
         return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
@@ -105,7 +107,7 @@ def _most_values(space: Discrete | MultiDiscrete) -> int:
     return int(_counts(space).max())
 
 
-def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool) -> Any:
+def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool, text: Any) -> Any:
     height, width, channels = _image_shape(space.shape)
     x = keras.ops.cast(x, "float32")
     if len(space.shape) == 2:
@@ -120,10 +122,12 @@ def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normal
             filters,
             size,
             stride,
-            activation="relu",
+            activation="relu" if text is None else None,
             kernel_initializer=orthogonal(math.sqrt(2), seed + i),
             name=f"{name}_convolution_{i}",
         )(x)
+        if text is not None:
+            x = keras.ops.relu(_modulated(x, text, f"{name}_{i}", seed + 10 + i))
     x = keras.layers.Flatten(name=f"{name}_flat")(x)
     return keras.layers.Dense(
         kind.dense,
@@ -131,6 +135,21 @@ def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normal
         kernel_initializer=orthogonal(math.sqrt(2), seed + len(kind.layers)),
         name=f"{name}_dense",
     )(x)
+
+
+def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
+    """Feature maps ``[B, H, W, C]``, each scaled and shifted as a text's features ``[B, F]`` say.
+
+    What an instruction means is a product of text and image, which dense layers over both have to find first. Perez et
+    al. 2018, "FiLM: visual reasoning with a general conditioning layer", section 2; BabyAI's policies read their
+    instructions that way (Chevalier-Boisvert et al. 2019, section 4).
+    """
+    channels = x.shape[-1]
+    scale, shift = (
+        keras.layers.Dense(channels, kernel_initializer=orthogonal(1.0, seed + 10 * k), name=f"{name}_{what}")(text)
+        for k, what in enumerate(("scale", "shift"))
+    )
+    return x * (1.0 + keras.ops.reshape(scale, (-1, 1, 1, channels))) + keras.ops.reshape(shift, (-1, 1, 1, channels))
 
 
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -37,11 +37,11 @@ def relu(x: NDArray[Any]) -> NDArray[Any]:
     return np.maximum(x, 0)
 
 
-def convolve(x: NDArray[Any], kernel: NDArray[Any], bias: NDArray[Any], stride: int) -> NDArray[Any]:
+def convolve(x: NDArray[Any], kernel: NDArray[Any], bias: NDArray[Any], stride: int = 1) -> NDArray[Any]:
     """``[B, H, W, C]`` by ``[h, w, C, F]``, without padding."""
     h, w = kernel.shape[:2]
     windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), axis=(1, 2))[:, ::stride, ::stride]
-    return relu(np.einsum("bijchw,hwcf->bijf", windows, kernel) + bias)
+    return np.asarray(np.einsum("bijchw,hwcf->bijf", windows, kernel) + bias)
 
 
 @pytest.mark.parametrize(("shape", "strides"), [((9, 8, 3), (1,)), ((40, 44, 2), (4, 2, 1))])
@@ -51,7 +51,7 @@ def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[
     *layers, dense, dense_bias, head, head_bias = (w.astype(np.float64) for w in policy.weights())
     expected = x / 255
     for i, stride in enumerate(strides):
-        expected = convolve(expected, layers[2 * i], layers[2 * i + 1], stride)
+        expected = relu(convolve(expected, layers[2 * i], layers[2 * i + 1], stride))
     expected = relu(expected.reshape(3, -1) @ dense + dense_bias) @ head + head_bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
@@ -81,7 +81,10 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         (
             Dict({"eye": image(9, 9, 3), "n": Discrete(3), "s": Text(vocabulary=("a",), max_tokens=1), "v": vector(2)}),
             "auto",
-            "eye: small CNN, n: one-hot, s: embedding of 1 tokens and GRU, v: numbers as they are; joined by an MLP 32",
+            (
+                "eye: small CNN modulated by s, n: one-hot, s: embedding of 1 tokens and GRU, v: numbers as they are; "
+                "joined by an MLP 32"
+            ),
         ),
     ],
 )
@@ -133,6 +136,31 @@ def test_texts_are_read_by_a_gru_to_their_last_token() -> None:
     np.testing.assert_allclose(policy.parameters(rows), np.array(expected), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("shape", "strides"), [((9, 8, 3), (1,)), ((40, 44, 2), (4, 2, 1))])
+def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    said = Text(vocabulary=("a", "b"), max_tokens=2)
+    space = Dict({"eye": image(*shape), "said": said})
+    policy = linear(space)
+    weights = dict(zip(policy.names, policy.weights(), strict=True))
+    reader = Policy(said, Discrete(64), hidden=())  # whose parameters are the text's features
+    read = [weight for name, weight in weights.items() if name.startswith("said_text")]
+    reader.assign([*read, np.eye(64, dtype=np.float32), np.zeros(64, np.float32)])
+    x, texts = RNG.integers(0, 256, (4, *shape)).astype(np.uint8), ["a", "b a", "a b", ""]
+    text = np.asarray(reader.parameters(reader.spec.layout.pack(texts)), np.float64)
+    seen = x / 255
+    for i, stride in enumerate(strides):
+        scale, shift = (
+            (text @ weights[f"eye_{i}_{what}/kernel"] + weights[f"eye_{i}_{what}/bias"])[:, None, None]
+            for what in ("scale", "shift")
+        )
+        maps = convolve(seen, weights[f"eye_convolution_{i}/kernel"], weights[f"eye_convolution_{i}/bias"], stride)
+        seen = relu(maps * (1 + scale) + shift)
+    eye = relu(seen.reshape(4, -1) @ weights["eye_dense/kernel"] + weights["eye_dense/bias"])
+    expected = np.concatenate([eye, text], axis=1) @ weights["head/kernel"] + weights["head/bias"]
+    rows = policy.spec.layout.pack(space.batched({"eye": x, "said": np.array(texts)})[0])
+    np.testing.assert_allclose(policy.parameters(rows), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
     space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
     policy = linear(space, normalize=True)
@@ -164,7 +192,8 @@ def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
             "head/bias",
         )
     )
-    eye = relu(convolve(seen[:, :12].reshape(-1, 3, 4, 1), kernel, bias, 1).reshape(50, -1) @ dense + dense_bias)
+    maps = relu(convolve(seen[:, :12].reshape(-1, 3, 4, 1), kernel, bias))
+    eye = relu(maps.reshape(50, -1) @ dense + dense_bias)
     features = np.concatenate([eye, np.eye(3)[rows[:, 12].astype(int)], seen[:, 13:]], axis=1)
     np.testing.assert_allclose(policy.parameters(rows), features @ head + head_bias, rtol=1e-3, atol=1e-3)
 

@@ -43,7 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def export(name: str, space: Space, actions: Any, seed: int, **settings: Any) -> None:
         policy = Policy(space, actions, hidden=(8,), seed=seed, **settings)
         generator = np.random.default_rng(seed)
-        policy.assign([generator.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
+        policy.assign([generator.normal(0, 0.3, w.shape).astype(np.float32) for w in policy.weights()])
         export_policy(policy, root, name, {"env_id": "Test-v0"})
 
     export("rich", RICH, Discrete(5), 1, memory="gru", memory_units=6, mask_size=5)
