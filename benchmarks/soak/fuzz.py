@@ -21,7 +21,7 @@ from pgkeras_serving.play import Session
 from pgkeras_serving.store import Store
 
 from benchmarks.soak.server import SHIPPED, serving
-from pgkeras.errors import PolicyServiceError
+from pgkeras.errors import InvalidRequestError, PolicyServiceError
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from pgkeras.wire import encode_tensor
 
@@ -262,28 +262,40 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
     acts = Mutator(act_seeds(), seed, service_pb2.ActRequest)
     plays = Mutator(play_seeds(), seed, service_pb2.PlayRequest)
 
+    async def act(message: bytes) -> None:
+        with contextlib.suppress(DecodeError):
+            request = service_pb2.ActRequest.FromString(message)
+            try:
+                store.resolve(request.policy)
+                query = policy.edge.decode(request)
+                recalled = policy.edge.recall(message)
+                if recalled is not None:
+                    outcomes["Act: recalled"] += 1
+                    np.testing.assert_array_equal(recalled.inputs["observation"], query.inputs["observation"])
+                    assert recalled[1:] == query[1:], message
+                policy.edge.remember(message, request, query)
+                policy.edge.encode(query, await policy.batcher.submit(query.inputs, query.needs))
+                outcomes["Act: answered"] += 1
+            except PolicyServiceError as error:
+                outcomes[f"Act: {type(error).__name__}"] += 1
+
     async def main() -> None:
         session = Session(policy, None, lambda *_: None)
         for i in range(count):
-            with contextlib.suppress(DecodeError):
-                if i % 2:
-                    request = service_pb2.ActRequest.FromString(acts())
-                    try:
-                        store.resolve(request.policy)
-                        query = policy.edge.decode(request)
-                        policy.edge.encode(query, await policy.batcher.submit(query.inputs)).SerializeToString()
-                        outcomes["Act: answered"] += 1
-                    except PolicyServiceError as error:
-                        outcomes[f"Act: {type(error).__name__}"] += 1
-                    continue
-                if i % 200 == 0:
-                    session = Session(policy, None, lambda *_: None)
-                message = service_pb2.PlayRequest.FromString(plays())
-                answer = await session.answer(message)
-                code = code_pb2.Code.Name(answer.error.code)
-                if code == "INTERNAL":
-                    raise AssertionError(f"a session failed on {message}")
-                outcomes[f"Play: {code}"] += 1
+            if i % 2:
+                await act(acts())
+                continue
+            if i % 200 == 0:
+                session = Session(policy, None, lambda *_: None)
+            message = plays()
+            try:
+                _, number = await session.answer(message)
+            except InvalidRequestError:  # no message at all
+                continue
+            code = code_pb2.Code.Name(number)
+            if code == "INTERNAL":
+                raise AssertionError(f"a session failed on {message!r}")
+            outcomes[f"Play: {code}"] += 1
 
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # as the server's process does

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
@@ -25,12 +25,15 @@ class Engine(Protocol):
     def name(self) -> str:
         """Which engine it is: "litert" or "tensorflow"."""
 
-    def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def act(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch.
 
         Args:
             inputs: ``observation``, rows as ``spec.layout`` lays them out; ``noise``, float32
                 ``[B, spec.noise_size]``; and for a policy with memory ``state``, float32 ``[B, spec.state_size]``.
+            outputs: Names of those that are wanted; None for all.
 
         Returns:
             ``action``, ``greedy_action``, ``log_prob`` ``[B]``, ``entropy`` ``[B]``, the distribution's parameters and,

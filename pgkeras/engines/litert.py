@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ class _Prepared:
 
     interpreter: Any
     inputs: dict[str, int]
-    outputs: tuple[tuple[str, int], ...]
+    outputs: dict[str, int]
 
 
 class LiteRTEngine:
@@ -54,7 +54,9 @@ class LiteRTEngine:
         for prepared in self._prepared.values():
             _set_weights(prepared, weights)
 
-    def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def act(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch; see :class:`pgkeras.engines.Engine`."""
         rows = len(inputs["noise"])
         size = 1 << (rows - 1).bit_length()
@@ -63,9 +65,10 @@ class LiteRTEngine:
         for name, array in inputs.items():
             interpreter.set_tensor(prepared.inputs[name], array if rows == size else _pad(array, size))
         interpreter.invoke()
+        indices, get = prepared.outputs, interpreter.get_tensor
         if rows == size:
-            return {name: interpreter.get_tensor(index) for name, index in prepared.outputs}
-        return {name: interpreter.get_tensor(index)[:rows] for name, index in prepared.outputs}
+            return {name: get(indices[name]) for name in outputs or indices}
+        return {name: get(indices[name])[:rows] for name in outputs or indices}
 
     def bind(self, rows: int, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[NDArray[Any]]]:
         """A function of these inputs for one batch size, which does nothing but to compute these outputs.
@@ -77,7 +80,7 @@ class LiteRTEngine:
         set_tensor, get_tensor = prepared.interpreter.set_tensor, prepared.interpreter.get_tensor
         invoke = prepared.interpreter.invoke
         places = [prepared.inputs[name] for name in inputs]
-        indices = [dict(prepared.outputs)[name] for name in outputs]
+        indices = [prepared.outputs[name] for name in outputs]
 
         def call(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
             for place, array in zip(places, arrays, strict=True):
@@ -93,7 +96,7 @@ class LiteRTEngine:
             runner = interpreter.get_signature_runner()
             details = runner.get_input_details()
             inputs = {name: int(detail["index"]) for name, detail in details.items()}
-            outputs = tuple((name, int(d["index"])) for name, d in runner.get_output_details().items())
+            outputs = {name: int(detail["index"]) for name, detail in runner.get_output_details().items()}
             del runner  # it would count as a live reference to the interpreter's memory
             for name, detail in details.items():
                 if name in _ROWS:

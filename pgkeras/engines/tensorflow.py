@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,11 @@ class TensorFlowEngine:
             raise EngineError(f"TensorFlow cannot load {path}: {error}") from error
         return cls(signature, model)
 
-    def act(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    def act(
+        self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str] | None = None
+    ) -> dict[str, NDArray[Any]]:
         """Evaluates the graph on a batch; see :class:`pgkeras.engines.Engine`."""
         from pgkeras.backend import tf
 
-        outputs = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
-        return {name: tensor.numpy() for name, tensor in outputs.items()}
+        tensors = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in tensors.items() if outputs is None or name in outputs}

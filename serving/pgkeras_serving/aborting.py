@@ -32,7 +32,11 @@ class Context(Protocol):
         """Names the connection."""
         ...
 
-    async def write(self, message: Any) -> None:
+    async def read(self) -> Any:
+        """The client's next message; grpc.aio.EOF when it has closed its side."""
+        ...
+
+    async def write(self, message: bytes) -> None:
         """Sends a message, when the client has room for it."""
         ...
 

@@ -97,36 +97,38 @@ class Batcher:
         self._max_queued = max_queued
         self._max_seconds = max_seconds
         self._meter = meter
-        # With when they came, in nanoseconds.
-        self._waiting: dict[asyncio.Future[Arrays], tuple[Arrays, int]] = {}
+        # With what they need, and when they came, in nanoseconds.
+        self._waiting: dict[asyncio.Future[Arrays], tuple[Arrays, frozenset[str], int]] = {}
         self._turns = Turns[asyncio.Future[Arrays]]()
         self._running = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
 
-    def run_now(self, inputs: Arrays) -> Arrays | None:
+    def run_now(self, inputs: Arrays, needs: frozenset[str]) -> Arrays | None:
         """The answer, if the request is small enough and the engine free; None if it must be submitted.
 
         Args:
             inputs: As for :meth:`submit`.
+            needs: Likewise.
         """
         if self._running or len(inputs["noise"]) > self._inline_rows:
             return None
         start = time.perf_counter_ns()
-        answer = self._engine.act(inputs)
+        answer = self._engine.act(inputs, needs)
         self._meter.ran(len(inputs["noise"]), time.perf_counter_ns() - start)
         return answer
 
-    async def submit(self, inputs: Arrays, caller: Hashable = "") -> Arrays:
+    async def submit(self, inputs: Arrays, needs: frozenset[str], caller: Hashable = "") -> Arrays:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
 
         A request that is cancelled leaves the queue. When more is waiting than fits a batch, callers take turns.
 
         Args:
             inputs: As :meth:`pgkeras.engines.Engine.act` takes them, of at least 1 and at most ``max_rows`` rows.
+            needs: Names of the graph's outputs that are wanted.
             caller: Who asks: one request of each may wait even if the queue is full.
 
         Returns:
-            What the engine answers for these rows.
+            What the engine answers for these rows; others may have had more put out.
 
         Raises:
             ServerBusyError: The queue is full, or the request has waited in it for too long.
@@ -139,7 +141,7 @@ class Batcher:
             )
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Arrays] = loop.create_future()
-        self._waiting[answer] = inputs, time.perf_counter_ns()
+        self._waiting[answer] = inputs, needs, time.perf_counter_ns()
         self._turns.put(answer, rows, caller)
         if not self._running:
             self._running = True
@@ -166,25 +168,27 @@ class Batcher:
             answer.set_exception(ServerBusyError(waited, _RETRY_SECONDS))
 
     def _run(self) -> None:
-        batch = self._take()
+        batch, needs = self._take()
         if not batch:
             self._running = False
             return
-        running = asyncio.get_running_loop().run_in_executor(self._thread, self._timed, _join(batch))
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._timed, _join(batch), needs)
         running.add_done_callback(partial(self._finish, batch))
 
-    def _timed(self, inputs: Arrays) -> tuple[Arrays, int]:
+    def _timed(self, inputs: Arrays, needs: frozenset[str]) -> tuple[Arrays, int]:
         start = time.perf_counter_ns()
-        answer = self._engine.act(inputs)
+        answer = self._engine.act(inputs, needs)
         return answer, time.perf_counter_ns() - start
 
-    def _take(self) -> dict[asyncio.Future[Arrays], Arrays]:
+    def _take(self) -> tuple[dict[asyncio.Future[Arrays], Arrays], frozenset[str]]:
         batch: dict[asyncio.Future[Arrays], Arrays] = {}
+        needs: frozenset[str] = frozenset()
         now = time.perf_counter_ns()
         for answer in self._turns.take(self._max_rows):
-            batch[answer], since = self._waiting.pop(answer)
+            batch[answer], wanted, since = self._waiting.pop(answer)
+            needs |= wanted
             self._meter.waited(now - since)
-        return batch
+        return batch, needs
 
     def _finish(
         self, batch: dict[asyncio.Future[Arrays], Arrays], finished: asyncio.Future[tuple[Arrays, int]]

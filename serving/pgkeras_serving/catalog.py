@@ -22,6 +22,7 @@ from pgkeras_serving.files import stamp
 from pgkeras_serving.limits import limits
 from pgkeras_serving.logs import about
 from pgkeras_serving.metrics import Meter
+from pgkeras_serving.steps import Steps
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
@@ -35,6 +36,7 @@ class LoadedPolicy:
     Args:
         spec: What it consumes and produces.
         edge: What decodes its requests and encodes its answers.
+        steps: What decodes its sessions' messages.
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
@@ -44,6 +46,7 @@ class LoadedPolicy:
 
     spec: PolicySpec
     edge: Edge
+    steps: Steps
     batcher: Batcher
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
@@ -166,7 +169,7 @@ class Catalog:
         description.provenance.update(bundle.provenance)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
         edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
-        return LoadedPolicy(bundle.spec, edge, batcher, identity, description, limits(config), meter)
+        return LoadedPolicy(bundle.spec, edge, Steps(edge), batcher, identity, description, limits(config), meter)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:
         try:

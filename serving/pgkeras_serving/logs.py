@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import DecodeError
 
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.config import ServerConfig
@@ -49,33 +52,48 @@ class AccessLog:
         self._logger = logging.getLogger("pgkeras.access")
         self._observations = observations
 
-    def ended(self, method: str, code: str, peer: str, request: Any, response: Any, start: int) -> None:
+    def ended(self, method: str, code: str, peer: str, request: bytes, response: bytes | None, start: int) -> None:
         """Tells of a call.
 
         Args:
             method: Its name.
             code: Its status.
             peer: The client's address.
-            request: The request; of a session, the first.
-            response: The response, if there is one.
+            request: The request's bytes; of a session, those of the first message.
+            response: The response's, if there is one.
             start: When it came, by time.perf_counter_ns.
         """
         fields: dict[str, Any] = {"method": method, "code": code, "peer": peer}
-        if isinstance(request, service_pb2.ActRequest | service_pb2.PlayRequest | service_pb2.GetPolicyRequest):
-            fields["policy"] = request.policy.name
-        if isinstance(response, service_pb2.ActResponse | service_pb2.GetPolicyResponse):
-            fields["policy"], fields["version"] = response.policy.name, response.policy.version
+        asked, answered = _read(_REQUESTS, method, request), _read(_RESPONSES, method, response)
+        if asked is not None:
+            fields["policy"] = asked.policy.name
+        if answered is not None:
+            fields["policy"], fields["version"] = answered.policy.name, answered.policy.version
         fields["milliseconds"] = round((time.perf_counter_ns() - start) / 1e6, 3)
-        if self._observations and isinstance(request, service_pb2.ActRequest):
-            fields["observation"] = json_format.MessageToDict(request.observation)
+        if self._observations and isinstance(asked, service_pb2.ActRequest):
+            fields["observation"] = json_format.MessageToDict(asked.observation)
         self._logger.info("%s %s", method, code, extra=about(**fields))
 
-    def message(self, request: service_pb2.PlayRequest, policy: str, version: int) -> None:
+    def message(self, message: bytes, policy: str, version: int) -> None:
         """Tells of a session's message, if observations are wanted."""
-        if self._observations:
+        request = _read(_REQUESTS, "Play", message) if self._observations else None
+        if request is not None:
             observation = json_format.MessageToDict(request.observation)
             fields = about(method="Play", policy=policy, version=version, observation=observation)
             self._logger.info("a session's message", extra=fields)
+
+
+_REQUESTS = {"Act": service_pb2.ActRequest, "Play": service_pb2.PlayRequest, "GetPolicy": service_pb2.GetPolicyRequest}
+_RESPONSES = {"Act": service_pb2.ActResponse, "GetPolicy": service_pb2.GetPolicyResponse}
+
+
+def _read(kinds: Mapping[str, Any], method: str, data: bytes | None) -> Any:
+    """The message in some bytes; None if there is none, or it names no policy."""
+    if data is None or method not in kinds:
+        return None
+    with contextlib.suppress(DecodeError):
+        return kinds[method].FromString(data)
+    return None
 
 
 class _Machine(logging.Formatter):

@@ -1,20 +1,17 @@
-"""A servicer's methods for grpcio's front, with requests that may be no protocol buffers at all."""
+"""A servicer's methods for grpcio's front, which hands them every request as the bytes that came."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
-from google.protobuf import message, message_factory
+from google.protobuf import message
 
 from pgkeras.errors import InvalidRequestError
 
-__all__ = ["Request", "generic_handler", "whole"]
+__all__ = ["generic_handler", "parse"]
 
-Request = Any
-"""A request message, or the DecodeError of bytes that are none: grpcio itself would end the call with UNKNOWN and a
-traceback in the log for each, which anybody could fill a disk with."""
+_Message = TypeVar("_Message", bound=message.Message)
 
 
 def generic_handler(service: Any, servicer: Any) -> grpc.GenericRpcHandler:
@@ -22,41 +19,31 @@ def generic_handler(service: Any, servicer: Any) -> grpc.GenericRpcHandler:
 
     Args:
         service: The service's descriptor.
-        servicer: Has a method for each of its methods, which passes what it gets to :func:`whole`.
+        servicer: Has a method for each of its methods, which takes and gives bytes.
     """
     kinds = {
         (False, False): grpc.unary_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }
-    handlers = {
-        method.name: kinds[method.client_streaming, method.server_streaming](
-            getattr(servicer, method.name),
-            request_deserializer=_reader(message_factory.GetMessageClass(method.input_type)),
-            response_serializer=message_factory.GetMessageClass(method.output_type).SerializeToString,
-        )
+    handlers: dict[str, Any] = {
+        method.name: kinds[method.client_streaming, method.server_streaming](getattr(servicer, method.name))
         for method in service.methods
     }
     return grpc.method_handlers_generic_handler(service.full_name, handlers)
 
 
-def whole(request: Request) -> Any:
-    """Gives back a request that is one.
+def parse(kind: type[_Message], data: bytes) -> _Message:
+    """The message in some bytes.
+
+    Were grpcio to parse it, it would end the call with UNKNOWN and write a traceback into the log for each, which
+    anybody could fill a disk with.
 
     Raises:
-        InvalidRequestError: It is not.
+        InvalidRequestError: They are none.
     """
-    if isinstance(request, message.DecodeError):
-        raise InvalidRequestError("message", "a protocol buffer of this method's request", f"other bytes: {request}")
-    return request
-
-
-def _reader(kind: Any) -> Callable[[bytes], Request]:
-    parse = kind.FromString
-
-    def read(data: bytes) -> Request:
-        try:
-            return parse(data)
-        except message.DecodeError as error:
-            return error
-
-    return read
+    try:
+        return kind.FromString(data)
+    except message.DecodeError as error:
+        raise InvalidRequestError(
+            "message", "a protocol buffer of this method's request", f"other bytes: {error}"
+        ) from error

@@ -1,7 +1,7 @@
 """Metrics: what is counted about calls, at about a microsecond for each; what exports it does its work elsewhere.
 
 On a call's way nothing happens but that a few numbers are appended to a list. They are added up, many at once and by
-NumPy, a hundred times a second at the most. The distribution of actions is only looked at that often.
+NumPy, twenty times a second at the most. The distribution of actions is only looked at that often.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pgkeras.spec import PolicySpec
 
 __all__ = ["Histogram", "LastMinute", "Meter", "Requests"]
 
-_LOOK_NS = 10_000_000
+_LOOK_NS = 50_000_000
 _SLOTS = 12
 _SLOT_SECONDS = 5
 _MOST_ACTIONS = 256  # of a distribution that is kept; components of more are summed up by mean and deviation
@@ -147,13 +147,13 @@ class Meter:
         """Counts an answer.
 
         Args:
-            answer: What the engine gave.
+            answer: What the engine gave: the entropy and the action that was taken, at least.
             greedy: Whether the greedy action was taken.
             start: When the request came, by time.perf_counter_ns, like the next two.
             encoding: When its encoding began.
             end: When it ended.
         """
-        self._answers.append((len(answer["action"]), end - encoding, end - start))
+        self._answers.append((len(answer["entropy"]), end - encoding, end - start))
         if end >= self._next_look:
             self._next_look = end + _LOOK_NS
             self.settle()

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import noise
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
-from pgkeras.spec import PolicySpec
 from pgkeras.state import start_over
 from pgkeras.status import encode_error
-from pgkeras.v1 import service_pb2, tensors_pb2
-from pgkeras.wire import decode_tensor
+from pgkeras.v1 import service_pb2
+from pgkeras_serving.ahead import NoiseAhead
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import Episodes, Record, Transition
+from pgkeras_serving.methods import parse
+from pgkeras_serving.patterns import varint
+from pgkeras_serving.steps import OUTCOME, Step
 
 __all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
 
-_OUTCOME = ("reward", "terminated", "truncated")
-_FLOAT32: np.dtype[Any] = np.dtype(np.float32)
-_BOOL: np.dtype[Any] = np.dtype(np.bool_)
-_NUMBERS = {_FLOAT32: tensors_pb2.DATA_TYPE_FLOAT32, _BOOL: tensors_pb2.DATA_TYPE_BOOL}
+_NOISE_AHEAD = 64
+# The keys of PlayResponse's fields "id" and "act", as they stand before the values.
+_ID = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["id"].number << 3)
+_ACT = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["act"].number << 3 | 2)
 
 
 class Session:
@@ -48,7 +49,7 @@ class Session:
         self._policy = policy
         self._record = record
         self._caller = caller
-        self._noise = _Noise(policy.spec, seed)
+        self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
 
@@ -57,101 +58,89 @@ class Session:
         """The policy's name and its version."""
         return self._policy.version.name, self._policy.version.version
 
-    async def answer(self, request: service_pb2.PlayRequest) -> service_pb2.PlayResponse:
-        """Answers one message, with actions or with the error that concerns it."""
-        response = service_pb2.PlayResponse(id=request.id)
+    async def answer(self, message: bytes) -> tuple[bytes, int]:
+        """Answers one message, with actions or with the error that concerns it.
+
+        Args:
+            message: The bytes of a ``PlayRequest``.
+
+        Returns:
+            The bytes of a ``PlayResponse``, and the code of the error in it; 0 for none.
+
+        Raises:
+            InvalidRequestError: The bytes are no message.
+        """
+        arrival = time.perf_counter_ns()
+        steps, request, step = self._policy.steps, None, None
+        rows = len(self._episodes.over) if self._episodes is not None else None
+        known = steps.recall(message, rows)
+        if known is not None:
+            index, step = known
+        else:
+            request = parse(service_pb2.PlayRequest, message)
+            index = request.id
         try:
-            await self._act(request, response.act)
+            if request is not None:
+                step = steps.decode(request, rows)
+            assert step is not None
+            transition = self._begin(step)
+            inputs, needs = step.query.inputs, step.query.needs
+            answer = self._policy.batcher.run_now(inputs, needs)
+            if answer is None:
+                answer = await self._policy.batcher.submit(inputs, needs, self._caller)
+            act = self._finish(step, transition, answer, arrival)
         except PolicyServiceError as error:
-            failure = error
+            return _refusal(index, error)
         except Exception:
             logger.exception("a message of a session failed")
-            failure = ServerFailedError("this message failed; the server's log has the reason")
-        else:
-            return response
-        status = encode_error(failure)
-        response.error.code, response.error.message = status.code, status.message
-        response.error.details.extend(status.details)
-        return response
+            return _refusal(index, ServerFailedError("this message failed; the server's log has the reason"))
+        if request is not None:
+            steps.remember(message, request, step)
+        return b"".join((_ID, varint(index), _ACT, varint(len(act)), act)), 0
 
-    async def _act(self, request: service_pb2.PlayRequest, response: service_pb2.ActResponse) -> None:
-        arrival = time.perf_counter_ns()
-        edge, batcher = self._policy.edge, self._policy.batcher
-        query = edge.decode_step(request)
-        rows = len(query.inputs["observation"])
-        if self._episodes is not None and rows != len(self._episodes.over):
-            expected = f"{len(self._episodes.over)} observations, as in the session's first message"
-            raise InvalidRequestError("observation", expected, str(rows))
-        start = _vector(request, "episode_start", _BOOL, rows) if request.HasField("episode_start") else None
-        transition = self._transition(request, rows, start)
+    def _begin(self, step: Step) -> Transition | None:
+        """Checks a step against what came before, and puts in what only the session knows."""
+        inputs, start = step.query.inputs, step.episode_start
+        rows = len(inputs["observation"])
+        transition = self._transition(step)
         self._episodes = self._episodes or Episodes(rows, self._record)
-        query.inputs["noise"] = self._noise.peek(rows)
+        inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
-            query.inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
-        answer = batcher.run_now(query.inputs) or await batcher.submit(query.inputs, self._caller)
-        encoding = time.perf_counter_ns()
-        edge.write(response, query, answer)
-        self._policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
-        self._episodes.advance(transition, start)
-        self._noise.consume()
-        self._state = answer.get("next_state")
+            inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
+        return transition
 
-    def _transition(self, request: service_pb2.PlayRequest, rows: int, start: NDArray[Any] | None) -> Transition | None:
-        given = [name for name in _OUTCOME if request.HasField(name)]
+    def _finish(
+        self, step: Step, transition: Transition | None, answer: Mapping[str, NDArray[Any]], arrival: int
+    ) -> bytes:
+        """Encodes the answer; only then does the step count."""
+        assert self._episodes is not None
+        encoding = time.perf_counter_ns()
+        act = self._policy.edge.answers.encode(step.query, answer)
+        self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
+        self._episodes.advance(transition, step.episode_start)
+        self._noise.skip(len(step.query.inputs["noise"]))
+        self._state = answer.get("next_state")
+        return act
+
+    def _transition(self, step: Step) -> Transition | None:
+        start = step.episode_start
         if self._episodes is None:
-            if given:
-                raise InvalidRequestError(given[0], "nothing in a session's first message, before any action", "one")
+            if step.given:
+                expected = "nothing in a session's first message, before any action"
+                raise InvalidRequestError(step.given[0], expected, "one")
             if start is not None and not start.all():
                 raise InvalidRequestError("episode_start", "true everywhere in a session's first message", "false")
             return None
-        if not given and (self._episodes.over if start is None else start).all():
-            return None
-        for name in _OUTCOME:
-            if name not in given:
-                expected = "what the previous actions led to, unless every environment starts an episode"
-                raise InvalidRequestError(name, expected, "nothing")
-        reward = _vector(request, "reward", _FLOAT32, rows)
-        terminated, truncated = (_vector(request, name, _BOOL, rows) for name in ("terminated", "truncated"))
-        return Transition(reward, terminated | truncated)
+        if step.transition is not None:
+            return step.transition
+        if step.given or not (self._episodes.over if start is None else start).all():
+            missing = next(name for name in OUTCOME if name not in step.given)
+            expected = "what the previous actions led to, unless every environment starts an episode"
+            raise InvalidRequestError(missing, expected, "nothing")
+        return None
 
 
-class _Noise:
-    """A session's noise: what a message has been shown it is shown again, until one has been answered with it."""
-
-    def __init__(self, spec: PolicySpec, seed: int | None) -> None:
-        self._spec = spec
-        self._generator = noise.seeded(seed)
-        self._next: NDArray[np.float32] | None = None
-
-    def peek(self, rows: int) -> NDArray[np.float32]:
-        """The noise for the next answer, ``[rows, noise_size]``."""
-        if self._next is None:
-            self._next = noise.draw(self._generator, self._spec, rows)
-        return self._next
-
-    def consume(self) -> None:
-        """Goes on to the noise after it."""
-        self._next = None
-
-
-def _vector(request: service_pb2.PlayRequest, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
-    tensor: tensors_pb2.Tensor = getattr(request, name)
-    data = tensor.data
-    # Nearly every message is right, and is found to be so in a tenth of the time that a full check takes.
-    if tensor.dtype == _NUMBERS[dtype] and len(data) == rows * dtype.itemsize and tensor.shape == [rows]:
-        array = np.frombuffer(data, dtype)
-        # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
-        if not data.strip(b"\0\1") if dtype is _BOOL else math.isfinite(array.dot(array)):
-            return array
-    return _check_vector(tensor, name, dtype, rows)
-
-
-def _check_vector(tensor: tensors_pb2.Tensor, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
-    array = decode_tensor(tensor, name)
-    if array.dtype != dtype:
-        raise InvalidRequestError(name, f"dtype {dtype}", f"dtype {array.dtype}")
-    if array.shape != (rows,):
-        raise InvalidRequestError(name, f"shape [{rows}], one element per environment", f"shape {list(array.shape)}")
-    if not np.isfinite(array).all():
-        raise InvalidRequestError(name, "finite numbers", str(array[~np.isfinite(array)][0]))
-    return array
+def _refusal(index: int, error: PolicyServiceError) -> tuple[bytes, int]:
+    status = encode_error(error)
+    failure = service_pb2.PlayError(code=status.code, message=status.message, details=status.details)
+    return service_pb2.PlayResponse(id=index, error=failure).SerializeToString(), status.code

@@ -242,7 +242,16 @@ def run(config: ServerConfig) -> None:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
         BundleError: There is no policy that can be served.
     """
-    asyncio.run(_run(config))
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(_run(config))
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # there is none for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _run(config: ServerConfig) -> None:

@@ -1,7 +1,7 @@
 """The servicer: translates between the protocol and the policies. It decides nothing.
 
-Of the transport it uses nothing but an iterator of requests and ``context.abort`` and ``context.write``, so that any
-front which offers these can stand before it.
+Of the transport it uses nothing but requests as the bytes that came and a :class:`Context`'s methods, so that any front
+which offers these can stand before it.
 """
 
 from __future__ import annotations
@@ -9,63 +9,65 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import grpc
 
 from pgkeras.errors import SpecMismatchError
-from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
+from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.aborting import CODES, Context, abort, code_of
+from pgkeras_serving.answers import Query
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.logs import AccessLog
-from pgkeras_serving.methods import whole
+from pgkeras_serving.methods import parse
 from pgkeras_serving.metrics import Requests
+from pgkeras_serving.patterns import varint
 from pgkeras_serving.play import Session
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
 
 __all__ = ["PolicyServicer"]
 
-_Request = TypeVar("_Request")
-_Response = TypeVar("_Response")
+_Handler = Callable[[Any, bytes, Context], Awaitable[bytes]]
 
 _OK = grpc.StatusCode.OK.name
 _LEFT = grpc.StatusCode.CANCELLED.name
+_POLICY = varint(service_pb2.ActRequest.DESCRIPTOR.fields_by_name["policy"].number << 3 | 2)  # before its length,
+_LONG = b"\x80"  # and the least first byte of a length that takes more than one
 
 
-def _answers(
-    method: Callable[[Any, _Request, Context], Awaitable[_Response]],
-) -> Callable[[Any, _Request, Context], Awaitable[_Response]]:
+def _answers(method: _Handler) -> _Handler:
     """A call of one request and one answer, whose exceptions become status."""
-    success = method.__name__, _OK
+    name = method.__name__
+    success = name, _OK
 
     @functools.wraps(method)
-    async def handler(self: Any, request: _Request, context: Context) -> _Response:
+    async def handler(self: Any, request: bytes, context: Context) -> bytes:
         requests: Requests = self.requests
         access: AccessLog | None = self.access
         arrival = time.perf_counter_ns() if access is not None else 0
         try:
-            response = await method(self, whole(request), context)
+            response = await method(self, request, context)
         except asyncio.CancelledError:  # the client has left
-            requests.count(method.__name__, _LEFT)
+            requests.count(name, _LEFT)
             if access is not None:
-                access.ended(method.__name__, _LEFT, context.peer(), request, None, arrival)
+                access.ended(name, _LEFT, context.peer(), request, None, arrival)
             raise
         except Exception as error:
             if access is not None:
-                access.ended(method.__name__, code_of(error), context.peer(), request, None, arrival)
-            return await abort(context, requests, method.__name__, error)
+                access.ended(name, code_of(error), context.peer(), request, None, arrival)
+            return await abort(context, requests, name, error)
         if access is not None:
-            access.ended(method.__name__, _OK, context.peer(), request, response, arrival)
+            access.ended(name, _OK, context.peer(), request, response, arrival)
         requests.counts[success] += 1
         return response
 
     return handler
 
 
-class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
+class PolicyServicer:
     """``pgkeras.v1.PolicyService`` over a :class:`Store`.
 
     Args:
@@ -91,36 +93,43 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         self.access = access
 
     @_answers
-    async def Act(  # noqa: N802
-        self, request: service_pb2.ActRequest, context: Context
-    ) -> service_pb2.ActResponse:
+    async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """Answers one observation, or one batch of them."""
         arrival = time.perf_counter_ns()
-        policy = self._find(request)
-        query = policy.edge.decode(request)
-        answer = policy.batcher.run_now(query.inputs) or await policy.batcher.submit(query.inputs, context.peer())
+        policy, query = self._recall(request) or self._decode(request)
+        answer = policy.batcher.run_now(query.inputs, query.needs)
+        if answer is None:
+            answer = await policy.batcher.submit(query.inputs, query.needs, context.peer())
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
         policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
         return response
 
-    async def Play(  # noqa: N802
-        self, requests: AsyncIterator[service_pb2.PlayRequest], context: Context
-    ) -> None:
+    async def Play(self, _: Any, context: Context) -> None:  # noqa: N802
         """Holds one simulator's session."""
-        arrival, first, code = time.perf_counter_ns(), None, _OK
+        arrival, code, first = time.perf_counter_ns(), _OK, b""
         try:
             with self._sessions.seat() as seat:
-                session = None
-                while (request := await seat.receive(requests)) is not None:
-                    session = session or self._open(whole(request), context.peer())
-                    first = first or request
-                    if self.access is not None:
-                        self.access.message(whole(request), *session.version)
-                    response = await session.answer(whole(request))
-                    if response.HasField("error"):
-                        self.requests.count("PlayMessage", CODES[response.error.code].name)
-                    await seat.send(context.write(response))
+                try:
+                    seat.receives()
+                    first = message = await context.read()
+                    if first is not grpc.aio.EOF:
+                        session = self._open(parse(service_pb2.PlayRequest, first), context.peer())
+                    while message is not grpc.aio.EOF:
+                        seat.works()
+                        if self.access is not None:
+                            self.access.message(message, *session.version)
+                        response, error = await session.answer(message)
+                        if error:
+                            self.requests.count("PlayMessage", CODES[error].name)
+                        seat.sends()
+                        await context.write(response)
+                        seat.receives()
+                        message = await context.read()
+                except asyncio.CancelledError:
+                    if seat.reason is None:  # it is the client who left
+                        raise
+                    raise seat.reason from None
         except asyncio.CancelledError:
             code = _LEFT
             self.requests.count("Play", code)
@@ -130,23 +139,22 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
             await abort(context, self.requests, "Play", error)
         finally:
             if self.access is not None:
-                self.access.ended("Play", code, context.peer(), first, None, arrival)
+                self.access.ended("Play", code, context.peer(), first or b"", None, arrival)
         self.requests.count("Play", _OK)
 
     @_answers
-    async def GetPolicy(  # noqa: N802
-        self, request: service_pb2.GetPolicyRequest, _: Context
-    ) -> service_pb2.GetPolicyResponse:
+    async def GetPolicy(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes one policy and the server's limits."""
-        policy = self._store.resolve(request.policy)
-        return service_pb2.GetPolicyResponse(policy=self._describe(policy), limits=policy.limits)
+        policy = self._store.resolve(parse(service_pb2.GetPolicyRequest, request).policy)
+        answer = service_pb2.GetPolicyResponse(policy=self._describe(policy), limits=policy.limits)
+        return answer.SerializeToString()
 
     @_answers
-    async def ListPolicies(  # noqa: N802
-        self, request: service_pb2.ListPoliciesRequest, _: Context
-    ) -> service_pb2.ListPoliciesResponse:
+    async def ListPolicies(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes every policy and version that is ready."""
-        return service_pb2.ListPoliciesResponse(policies=[self._describe(policy) for policy in self._store.policies()])
+        parse(service_pb2.ListPoliciesRequest, request)
+        policies = [self._describe(policy) for policy in self._store.policies()]
+        return service_pb2.ListPoliciesResponse(policies=policies).SerializeToString()
 
     def _describe(self, policy: LoadedPolicy) -> policy_pb2.Policy:
         """The description, with what changes while the version is served."""
@@ -162,6 +170,20 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
             description.episodes.mean_length = episodes.mean_length
         return description
 
+    def _recall(self, request: bytes) -> tuple[LoadedPolicy, Query] | None:
+        """A request like an earlier one, for the policy that is meant now."""
+        policy = self._store.recall(_leading_reference(request))
+        query = policy.edge.recall(request) if policy is not None else None
+        return None if policy is None or query is None else (policy, query)
+
+    def _decode(self, request: bytes) -> tuple[LoadedPolicy, Query]:
+        parsed = parse(service_pb2.ActRequest, request)
+        policy = self._find(parsed)
+        query = policy.edge.decode(parsed)
+        if _leading_reference(request) == parsed.policy.SerializeToString():
+            policy.edge.remember(request, parsed, query)
+        return policy, query
+
     def _find(self, request: service_pb2.ActRequest | service_pb2.PlayRequest) -> LoadedPolicy:
         policy = self._store.resolve(request.policy)
         if request.spec_hash and request.spec_hash != policy.version.spec_hash:
@@ -175,3 +197,10 @@ class PolicyServicer(service_pb2_grpc.PolicyServiceServicer):
         policy = self._find(request)
         record = self._episodes.recorder(policy.version.name, policy.version.version)
         return Session(policy, request.seed if request.HasField("seed") else None, record, caller)
+
+
+def _leading_reference(request: bytes) -> bytes:
+    """What an ``ActRequest`` begins with, if that is a short reference to a policy, as its fields' order has it."""
+    if request.startswith(_POLICY) and request[1:2] < _LONG:
+        return request[2 : 2 + int.from_bytes(request[1:2])]
+    return b""

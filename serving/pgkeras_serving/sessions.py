@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from pgkeras.errors import DeadlineExceededError, PolicyServiceError, ServerBusyError, ServerUnavailableError
 
 __all__ = ["Seat", "Sessions"]
-
-_T = TypeVar("_T")
-_R = TypeVar("_R")
 
 _RETRY_SECONDS = 1.0
 # Idle sessions are looked for so many times while one may be idle, which is cheaper than a timer per message.
@@ -20,58 +17,53 @@ _LOOKS = 4
 
 
 class Seat:
-    """One open session's place; made by :meth:`Sessions.seat`, and used by the task that made it."""
+    """One open session's place; made by :meth:`Sessions.seat`, and used by the task that made it.
+
+    The task says when it begins to wait for the client and when it has stopped to; what it waits in is cancelled when
+    the session is to end, and then :attr:`reason` says why. These are no coroutines around the waiting itself, since
+    each of those would cost a session as much as reading its message does.
+
+    Attributes:
+        reason: Why the session is to end; None while it is not.
+    """
 
     def __init__(self) -> None:
+        self.reason: PolicyServiceError | None = None
         self._task = asyncio.current_task()
         self._receiving = False
         self._waiting_since: float | None = None
-        self._reason: PolicyServiceError | None = None
 
-    async def receive(self, messages: AsyncIterator[_T]) -> _T | None:
-        """Waits for the client's next message; None when it has closed its side.
+    def receives(self) -> None:
+        """The task is about to wait for the client's next message.
 
         Raises:
             PolicyServiceError: The session has been ended; the error says why.
         """
-        if self._reason is not None:
-            raise self._reason
+        if self.reason is not None:
+            raise self.reason
         self._receiving = True
-        try:
-            return await self._wait(anext(messages, None))
-        finally:
-            self._receiving = False
+        self._waiting_since = time.monotonic()
 
-    async def send(self, writing: Awaitable[None]) -> None:
-        """Waits until the client has room for an answer.
+    def sends(self) -> None:
+        """The task is about to wait until the client has room for an answer."""
+        self._waiting_since = time.monotonic()
 
-        Raises:
-            PolicyServiceError: It had none for too long.
-        """
-        await self._wait(writing)
+    def works(self) -> None:
+        """The task waits for the client no more."""
+        self._receiving = False
+        self._waiting_since = None
 
     def end(self, reason: PolicyServiceError) -> None:
         """Ends the session: at once if it waits for a message, else when it has sent the answer that it is at."""
-        self._reason = self._reason or reason
+        self.reason = self.reason or reason
         if self._receiving:
             self._cancel()
 
     def expire(self, moment: float, reason: PolicyServiceError) -> None:
-        """Ends the session at once if nothing has moved since a moment of the event loop's clock."""
+        """Ends the session at once if nothing has moved since a moment of the monotonic clock."""
         if self._waiting_since is not None and self._waiting_since <= moment:
-            self._reason = self._reason or reason
+            self.reason = self.reason or reason
             self._cancel()
-
-    async def _wait(self, other_side: Awaitable[_R]) -> _R:
-        self._waiting_since = asyncio.get_running_loop().time()
-        try:
-            return await other_side
-        except asyncio.CancelledError:
-            if self._reason is None:  # it is the client who left
-                raise
-            raise self._reason from None
-        finally:
-            self._waiting_since = None
 
     def _cancel(self) -> None:
         assert self._task is not None
@@ -130,7 +122,7 @@ class Sessions:
             f"nothing was sent or received for {self._idle_seconds:g} s, so the session was ended; open a new one"
         )
         for seat in self._seats:
-            seat.expire(loop.time() - self._idle_seconds, idle)
+            seat.expire(time.monotonic() - self._idle_seconds, idle)
         self._watching = bool(self._seats)
         if self._watching:
             loop.call_later(self._idle_seconds / _LOOKS, self._watch)

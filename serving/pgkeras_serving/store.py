@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+
+from google.protobuf.message import DecodeError
 
 from pgkeras.errors import BundleError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2
@@ -13,6 +16,7 @@ __all__ = ["Store"]
 
 _MORE_LOOKS = 5
 _LOOK_SECONDS = 0.1
+_MOST_REFERENCES = 256
 
 
 class _Table:
@@ -28,6 +32,7 @@ class _Table:
         self.newest = {name: found[max(found)] for name, found in policies.items()}
         if len(policies) == 1:
             (self.newest[""],) = self.newest.values()
+        self.known: dict[bytes, LoadedPolicy] = {}  # by the bytes of references that were resolved
 
     def __str__(self) -> str:
         return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in self.policies.items())
@@ -85,6 +90,15 @@ class Store:
     def failures(self) -> list[str]:
         """Why versions that lie under the root are not served."""
         return self._table.failures
+
+    def recall(self, reference: bytes) -> LoadedPolicy | None:
+        """The policy that the bytes of a reference mean, as :meth:`resolve` finds it; None if it does not."""
+        known = self._table.known
+        policy = known.get(reference)
+        if policy is None and len(known) < _MOST_REFERENCES:
+            with contextlib.suppress(DecodeError, PolicyNotFoundError, ServerUnavailableError):
+                policy = known[reference] = self.resolve(policy_pb2.PolicyRef.FromString(reference))
+        return policy
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
         """The policy that a reference means: the newest version unless it names one; the only policy if it names none.

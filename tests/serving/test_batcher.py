@@ -19,6 +19,9 @@ SPEC = PolicySpec(
 )
 
 
+ACTION = frozenset({"action"})
+
+
 class HeldEngine:
     """Answers each row with itself. In a thread it waits for :attr:`go`; it notes the size of every batch."""
 
@@ -27,10 +30,12 @@ class HeldEngine:
     def __init__(self, held=True):
         self.go = threading.Semaphore(0) if held else threading.Semaphore(10**6)
         self.batches = []
+        self.outputs = []
         self.threads = set()
         self.failure = None
 
-    def act(self, inputs):
+    def act(self, inputs, outputs=None):
+        self.outputs.append(outputs)
         self.batches.append(len(inputs["noise"]))
         self.threads.add(threading.current_thread())
         assert self.go.acquire(timeout=20)
@@ -59,9 +64,9 @@ def test_what_queues_during_a_run_is_the_next_batch():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
-        first = asyncio.create_task(batcher.submit(rows(0)))
+        first = asyncio.create_task(batcher.submit(rows(0), ACTION))
         await until(lambda: engine.batches == [1])
-        rest = [asyncio.create_task(batcher.submit(rows(i, -i))) for i in range(1, 6)]
+        rest = [asyncio.create_task(batcher.submit(rows(i, -i), ACTION)) for i in range(1, 6)]
         await settle()
         engine.go.release(2)
         answers = [await task for task in (first, *rest)]
@@ -75,12 +80,24 @@ def test_what_queues_during_a_run_is_the_next_batch():
     assert len(engine.threads) == 1
 
 
+def test_a_batch_puts_out_what_any_of_its_requests_needs():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = Batcher(engine, inline_rows=9, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
+        batcher.run_now(rows(1), ACTION)
+        await asyncio.gather(*(batcher.submit(rows(1), ACTION | {name}) for name in ("entropy", "log_prob", "entropy")))
+        batcher.close()
+        return engine.outputs
+
+    assert asyncio.run(main()) == [{"action"}, {"action", "entropy", "log_prob"}]
+
+
 def test_a_fast_engine_answers_small_requests_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
         batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
-        answer = batcher.run_now(rows(*range(8)))
-        assert batcher.run_now(rows(*range(9))) is None
+        answer = batcher.run_now(rows(*range(8)), ACTION)
+        assert batcher.run_now(rows(*range(9)), ACTION) is None
         return engine, answer
 
     engine, answer = asyncio.run(main())
@@ -93,15 +110,15 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
-        large = asyncio.create_task(batcher.submit(rows(1, 2)))
+        large = asyncio.create_task(batcher.submit(rows(1, 2), ACTION))
         await until(lambda: engine.batches == [2])
-        assert batcher.run_now(rows(3)) is None, "an engine serves one batch at a time"
-        small = asyncio.create_task(batcher.submit(rows(3)))
+        assert batcher.run_now(rows(3), ACTION) is None, "an engine serves one batch at a time"
+        small = asyncio.create_task(batcher.submit(rows(3), ACTION))
         await settle()
         assert engine.batches == [2]
         engine.go.release(3)
         answers = [(await task)["action"].tolist() for task in (large, small)]
-        return [*answers, batcher.run_now(rows(4))["action"].tolist()]
+        return [*answers, batcher.run_now(rows(4), ACTION)["action"].tolist()]
 
     assert asyncio.run(main()) == [[10, 20], [30], [40]]
 
@@ -110,7 +127,7 @@ def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
         batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
-        answers = await asyncio.gather(*(batcher.submit(rows(i, i)) for i in range(6)))
+        answers = await asyncio.gather(*(batcher.submit(rows(i, i), ACTION) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
 
@@ -123,16 +140,16 @@ def test_a_full_queue_is_busy_and_empties():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0)))
+        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
         await until(lambda: engine.batches == [1])
-        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         await settle()
         with pytest.raises(ServerBusyError, match=r"3 observations are waiting.*at most 4") as caught:
-            await batcher.submit(rows(4, 5))
+            await batcher.submit(rows(4, 5), ACTION)
         assert caught.value.retry_after > 0
         engine.go.release(3)
         await asyncio.gather(running, waiting)
-        await batcher.submit(rows(4, 5))
+        await batcher.submit(rows(4, 5), ACTION)
         batcher.close()
         return engine.batches
 
@@ -143,14 +160,14 @@ def test_a_cancelled_request_leaves_the_queue():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0)))
+        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
         await until(lambda: engine.batches == [1])
-        waiting = asyncio.create_task(batcher.submit(rows(6)))
-        leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        waiting = asyncio.create_task(batcher.submit(rows(6), ACTION))
+        leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         await settle()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9)))  # for which there was no room beside it
+        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9), ACTION))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, waiting, staying)]
@@ -164,14 +181,14 @@ def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=0.02, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0)))
+        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
         await until(lambda: engine.batches == [1])
-        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3)))
+        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         with pytest.raises(ServerBusyError, match=r"has waited for 0.02 s") as caught:
             await waiting
         assert caught.value.retry_after > 0
         batcher._max_seconds = 60.0
-        staying = asyncio.create_task(batcher.submit(rows(4, 5, 6)))  # for which there was no room beside it
+        staying = asyncio.create_task(batcher.submit(rows(4, 5, 6), ACTION))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, staying)]
@@ -185,7 +202,7 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC))
-        tasks = [asyncio.create_task(batcher.submit(rows(i))) for i in range(2)]
+        tasks = [asyncio.create_task(batcher.submit(rows(i), ACTION)) for i in range(2)]
         await until(lambda: engine.batches == [2])
         tasks[0].cancel()
         await settle()
@@ -207,9 +224,9 @@ def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
             engine, inline_rows=inline_rows, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC)
         )
         engine.failure = ZeroDivisionError("broken")
-        failed = await asyncio.gather(*(batcher.submit(rows(i)) for i in range(3)), return_exceptions=True)
+        failed = await asyncio.gather(*(batcher.submit(rows(i), ACTION) for i in range(3)), return_exceptions=True)
         engine.failure = None
-        answer = await batcher.submit(rows(4))
+        answer = await batcher.submit(rows(4), ACTION)
         batcher.close()
         return failed, answer["action"].tolist()
 
@@ -227,7 +244,7 @@ class TimedEngine:
         self.seconds = seconds
         self.sizes = set()
 
-    def act(self, inputs):
+    def act(self, inputs, outputs=None):
         size = len(inputs["noise"])
         self.sizes.add(size)
         threading.Event().wait(self.seconds * size)
@@ -261,16 +278,16 @@ def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
         batcher = Batcher(engine, inline_rows=0, max_rows=3, max_queued=6, max_seconds=60.0, meter=Meter(SPEC))
-        flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), "flood"))]
+        flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), ACTION, "flood"))]
         await until(lambda: engine.batches == [3])
-        flood += [asyncio.create_task(batcher.submit(rows(i, i, i), "flood")) for i in (1, 2)]
+        flood += [asyncio.create_task(batcher.submit(rows(i, i, i), ACTION, "flood")) for i in (1, 2)]
         await settle()
         with pytest.raises(ServerBusyError):
-            await batcher.submit(rows(9), "flood")
-        modest = asyncio.create_task(batcher.submit(rows(7), "modest"))
+            await batcher.submit(rows(9), ACTION, "flood")
+        modest = asyncio.create_task(batcher.submit(rows(7), ACTION, "modest"))
         await settle()
         with pytest.raises(ServerBusyError):
-            await batcher.submit(rows(8), "modest")
+            await batcher.submit(rows(8), ACTION, "modest")
         engine.go.release(3)
         await modest
         waiting = sum(not task.done() for task in flood)

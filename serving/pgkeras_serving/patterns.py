@@ -1,0 +1,172 @@
+"""Patterns: messages that are known but for some of their values, read and written without a parser.
+
+A simulator sends the same message over and over, with other numbers in it. Once one has been parsed and found right,
+the next of its length needs only to be compared with it, byte by byte, outside of the values that may differ. As the
+bytes before a value say how long it is, what lies in a value cannot change how the rest is read: a message that fits a
+pattern is parsed to the same message, but for its values.
+
+The format: https://protobuf.dev/programming-guides/encoding
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+__all__ = ["Pattern", "Patterns", "Place", "number", "varint"]
+
+_Meaning = TypeVar("_Meaning")
+
+_VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
+_FIXED = {_I64: 8, _I32: 4}
+_MORE = 0x80
+_MOST_LENGTHS = 256
+_MOST_PER_LENGTH = 8
+
+
+class Place(NamedTuple):
+    """Where a value may be in a message.
+
+    Args:
+        path: Field numbers, from the outermost in.
+        is_integer: Whether it is an integer; it is a string of bytes otherwise.
+    """
+
+    path: tuple[int, ...]
+    is_integer: bool
+
+    @classmethod
+    def of(cls, kind: type[Message], names: str) -> Place:
+        """The place of a field of a kind of message, such as "observation.tensor.data"."""
+        descriptor: Any = kind.DESCRIPTOR
+        path = []
+        for name in names.split("."):
+            field = descriptor.fields_by_name[name]
+            path.append(field.number)
+            descriptor = field.message_type
+        return cls(tuple(path), field.type == FieldDescriptor.TYPE_UINT64)
+
+
+class Pattern:
+    """A message cut at its values.
+
+    Args:
+        message: Bytes that have been parsed, so that their format is right.
+        values: Places by name; values that the message has not are left out.
+
+    Raises:
+        ValueError: What is on the way to a value is there twice, or is something else; what counts then is for the
+            parser to know.
+    """
+
+    def __init__(self, message: bytes, values: Mapping[str, Place]) -> None:
+        spans = {name: _find(message, 0, len(message), *place) for name, place in values.items()}
+        found = sorted((*span, name) for name, span in spans.items() if span is not None)
+        self._parts: list[bytes] = []
+        expression, at = b"", 0
+        for start, stop, name in found:
+            piece, size = message[at:start], stop - start
+            value = rb"[\x80-\xff]{%d}[\x00-\x7f]" % (size - 1) if values[name].is_integer else b".{%d}" % size
+            expression += re.escape(piece) + b"(?P<%s>%s)" % (name.encode(), value)
+            self._parts += [piece, b""]
+            at = stop
+        self._parts.append(message[at:])
+        self.names = tuple(name for *_, name in found)
+        self._match = re.compile(expression + re.escape(message[at:]), re.DOTALL).fullmatch
+
+    def read(self, message: bytes) -> dict[str, bytes] | None:
+        """The values of a message, by name; None if it does not fit."""
+        match = self._match(message)
+        return None if match is None else match.groupdict()
+
+    def write(self, values: Iterable[bytes]) -> bytes:
+        """The message with other values, in the order of ``names``, each as long as the one that was there."""
+        parts = self._parts.copy()
+        parts[1::2] = values
+        return b"".join(parts)
+
+
+class Patterns(Generic[_Meaning]):
+    """Patterns of what came before, each with what it means.
+
+    Args:
+        values: Places of the values, by name.
+    """
+
+    def __init__(self, values: Mapping[str, Place]) -> None:
+        self._values = values
+        self._known: dict[int, list[tuple[Pattern, _Meaning]]] = {}
+
+    def read(self, message: bytes) -> tuple[_Meaning, dict[str, bytes]] | None:
+        """What a message means and its values; None if it fits none of the patterns."""
+        for pattern, meaning in self._known.get(len(message), ()):
+            values = pattern.read(message)
+            if values is not None:
+                return meaning, values
+        return None
+
+    def learn(self, message: bytes, meaning: _Meaning) -> None:
+        """Remembers what a message means that was found right; not if there are many patterns already."""
+        known = self._known.get(len(message), [])
+        if len(known) == _MOST_PER_LENGTH or (not known and len(self._known) == _MOST_LENGTHS):
+            return
+        try:
+            known.append((Pattern(message, self._values), meaning))
+        except ValueError:
+            return
+        self._known[len(message)] = known
+
+
+def number(value: bytes) -> int:
+    """The integer in the bytes of a varint."""
+    result = 0
+    for byte in reversed(value):
+        result = result << 7 | byte & 0x7F
+    return result & 0xFFFFFFFFFFFFFFFF
+
+
+def varint(value: int) -> bytes:
+    """A non-negative integer as bytes."""
+    digits = bytearray()
+    while value >= _MORE:
+        digits.append(value & 0x7F | _MORE)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)
+
+
+def _find(message: bytes, start: int, stop: int, path: tuple[int, ...], is_integer: bool) -> tuple[int, int] | None:
+    """Where the value at a path begins and ends; None if it is not there."""
+    wanted, *rest = path
+    found = None
+    while start < stop:
+        key, at = _varint_at(message, start)
+        field, kind = key >> 3, key & 7
+        if kind == _VARINT:
+            _, end = _varint_at(message, at)
+        elif kind == _LEN:
+            length, at = _varint_at(message, at)
+            end = at + length
+        elif kind in _FIXED:
+            end = at + _FIXED[kind]
+        else:
+            raise ValueError("a group")
+        if field == wanted:
+            if found is not None:
+                raise ValueError(f"field {field} is there twice")
+            if kind != (_VARINT if is_integer and not rest else _LEN):
+                raise ValueError(f"field {field} is of another type")
+            found = at, end
+        start = end
+    return _find(message, *found, tuple(rest), is_integer) if found and rest else found
+
+
+def _varint_at(message: bytes, at: int) -> tuple[int, int]:
+    end = at
+    while message[end] >= _MORE:
+        end += 1
+    return number(message[at : end + 1]), end + 1
