@@ -57,7 +57,7 @@ class Steps:
         self._patterns = Patterns[tuple[tuple[Any, ...], tuple[str, ...]]](_VALUES)
 
     def recall(self, message: bytes, rows: int | None) -> tuple[int, Step] | None:
-        """The id, and what :meth:`decode` makes of a message like an earlier one; None of others, and of what it refuses.
+        """The id, and what :meth:`decode` makes of a message like an earlier one; None of any other.
 
         Args:
             message: The bytes of a ``PlayRequest``.
