@@ -98,8 +98,8 @@ def _parameters(policy: Policy, trajectory: Trajectory) -> tf.Tensor:
     """The distribution's parameters of all real steps, ``[N, P]``."""
     if policy.memory is None:
         return policy.parameters(tf.constant(trajectory.observations[trajectory.mask]), training=True)
-    episodes = policy.parameters_of_episodes(tf.constant(trajectory.observations))
-    return tf.boolean_mask(episodes, tf.constant(trajectory.mask))
+    steps = policy.parameters_of_episodes(tf.constant(trajectory.observations))
+    return tf.boolean_mask(steps, tf.constant(trajectory.mask.ravel()))
 
 
 def _spread(rows: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:

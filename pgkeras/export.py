@@ -25,7 +25,7 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
 from pgkeras.layout import Layout, Leaf, graph_dtype
 from pgkeras.policy import Policy
-from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete, Text
+from pgkeras.spaces import ArraySpace, Box, Text, draw_integers
 from pgkeras.tokens import FIRST
 
 __all__ = ["convert", "export_policy", "package_versions"]
@@ -218,18 +218,10 @@ def _random_values(leaf: Leaf, rows: int, generator: np.random.Generator) -> NDA
     space, shape = leaf.space, (rows, *leaf.shape)
     if isinstance(space, Text):
         return generator.integers(len(space.vocabulary) + FIRST, size=shape)
-    if isinstance(space, Discrete):
-        return generator.integers(space.start, space.start + space.n, shape)
-    if isinstance(space, MultiDiscrete):
-        return generator.integers(space.start, space.start + space.nvec, shape)
-    if isinstance(space, MultiBinary):
-        return generator.integers(0, 2, shape)
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        return draw_integers(space, rows, generator)
     # Declared bounds are often huge or infinite, while real observations are of order 1.
-    if space.dtype.kind == "f":
-        wide = generator.standard_normal(shape) * 3
-    else:
-        wide = np.floor(generator.uniform(space.low, space.high + 1, shape))
-    return np.clip(wide, space.low, space.high).astype(space.dtype)
+    return np.clip(generator.standard_normal(shape) * 3, space.low, space.high).astype(space.dtype)
 
 
 def _installed(package: str) -> bool:

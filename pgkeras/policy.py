@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pgkeras import distributions, networks
 from pgkeras.backend import keras, tf
+from pgkeras.config import Config
 from pgkeras.memory import Memory
 from pgkeras.spaces import ArraySpace, Space
 from pgkeras.spec import PolicySpec
@@ -25,6 +26,8 @@ class Policy:
     Every method is a pure function of its arguments and the network's weights, which can be arguments too. Observations
     are rows as ``spec.layout`` lays them out, with the action mask in them where there is one. A policy with memory
     takes a state ``[B, spec.state_size]`` beside them, zeros at the start of an episode, and gives the next.
+
+    What is left out is as :class:`pgkeras.config.Config` has it.
 
     Args:
         observation_space: What the policy observes.
@@ -53,16 +56,16 @@ class Policy:
         action_space: ArraySpace,
         network: keras.Model | None = None,
         *,
-        hidden: Sequence[int] = (64, 64),
-        activation: str = "tanh",
-        images: str = "auto",
-        memory: str = "none",
-        memory_units: int = 64,
+        hidden: Sequence[int] = Config.hidden,
+        activation: str = Config.activation,
+        images: str = Config.network,
+        memory: str = Config.memory,
+        memory_units: int = Config.memory_units,
         mask_size: int = 0,
-        distribution: str = distributions.AUTO,
-        initial_log_std: float = 0.0,
-        normalize: bool = False,
-        seed: int = 0,
+        distribution: str = Config.distribution,
+        initial_log_std: float = Config.initial_log_std,
+        normalize: bool = Config.normalize_observations,
+        seed: int = Config.seed,
     ) -> None:
         self.distribution = distributions.for_action_space(action_space, distribution)
         self.memory = Memory(memory, memory_units, seed + 500) if memory != "none" else None
@@ -160,7 +163,7 @@ class Policy:
         return self._masked(self.model(observation, training=training), observation)
 
     def parameters_of_episodes(self, observation: tf.Tensor) -> tf.Tensor:
-        """For training: the parameters ``[T, B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
+        """For training: the parameters ``[T * B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
 
         What a step remembers does not depend on later ones, so that padding after an episode's end changes nothing.
         """
@@ -170,7 +173,7 @@ class Policy:
         features = self._body(flat, training=True)
         recalled = self.memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
         parameters = self._head(tf.reshape(recalled, [-1, recalled.shape[-1]]), training=True)
-        return tf.reshape(self._masked(parameters, flat), [steps, episodes, self.distribution.parameter_size])
+        return self._masked(parameters, flat)
 
     def sample(
         self,

@@ -175,6 +175,4 @@ class TrainStep:
         """The distribution's parameters of all steps, ``[N, P]``."""
         if self._policy.memory is None:
             return self._policy.parameters(observation, training=True)
-        return tf.reshape(
-            self._policy.parameters_of_episodes(observation), [-1, self._policy.distribution.parameter_size]
-        )
+        return self._policy.parameters_of_episodes(observation)

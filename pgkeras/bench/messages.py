@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.client import PolicyInfo
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, parts
+from pgkeras.spaces import ArraySpace, Box, Dict, Space, Text, Tuple, draw_integers, parts
 from pgkeras.tokens import FIRST, decode
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras.values import first, write_value
@@ -81,15 +81,9 @@ def random_values(space: Space, rows: int, generator: np.random.Generator) -> An
 
 
 def _random_arrays(space: ArraySpace, rows: int, generator: np.random.Generator) -> NDArray[Any]:
-    shape = (rows, *space.shape)
-    if isinstance(space, MultiBinary):
-        return generator.integers(0, 2, shape).astype(space.dtype)
-    if not isinstance(space, Box):
-        count = space.n if isinstance(space, Discrete) else space.nvec
-        return generator.integers(space.start, space.start + count, shape).astype(space.dtype)
-    low, high = space.low, space.high
-    if space.dtype.kind in "iu":
-        return generator.integers(low.astype(space.dtype), high.astype(space.dtype), shape, space.dtype, endpoint=True)
+    if not isinstance(space, Box) or space.dtype.kind != "f":
+        return draw_integers(space, rows, generator)
+    low, high, shape = space.low, space.high, (rows, *space.shape)
     has_low, has_high = np.isfinite(low), np.isfinite(high)
     normal = generator.standard_normal(shape)
     values = np.where(has_low, np.where(has_low, low, 0) + np.abs(normal), normal)

@@ -4,6 +4,7 @@ They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or 
 """
 
 from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces.draws import draw_integers
 from pgkeras.spaces.structures import (
     Dict,
     Space,
@@ -29,6 +30,7 @@ __all__ = [
     "Tuple",
     "actions_from_gymnasium",
     "count",
+    "draw_integers",
     "leaves",
     "map_texts",
     "observations_from_gymnasium",

@@ -33,6 +33,11 @@ def policy(kind: str = "gru", **settings: Any) -> Policy:
     return made
 
 
+def parameters(made: Policy, x: NDArray[Any]) -> NDArray[Any]:
+    """Of every step of whole episodes, ``[T, B, 3]``."""
+    return made.parameters_of_episodes(x).numpy().reshape(*x.shape[:2], -1)
+
+
 def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
     return 1 / (1 + np.exp(-x))
 
@@ -55,18 +60,18 @@ def numpy_gru(weights: list[NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
 def test_a_gru_is_what_its_paper_says() -> None:
     made = policy()
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3)).astype(np.float32)
-    np.testing.assert_allclose(made.parameters_of_episodes(x), numpy_gru(made.weights(), x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(parameters(made, x), numpy_gru(made.weights(), x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
 def test_step_by_step_is_the_same_as_whole_episodes(kind: str) -> None:
     made = policy(kind)
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3)).astype(np.float32)
-    whole = made.parameters_of_episodes(x).numpy()
+    whole = parameters(made, x)
     state = tf.zeros([EPISODES, made.spec.state_size])
     for t in range(STEPS):
-        parameters, state = made.step(x[t], state, [tf.constant(w) for w in made.weights()])
-        np.testing.assert_allclose(parameters, whole[t], rtol=1e-4, atol=1e-5)
+        step, state = made.step(x[t], state, [tf.constant(w) for w in made.weights()])
+        np.testing.assert_allclose(step, whole[t], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
@@ -77,7 +82,7 @@ def test_every_form_of_a_bundle_remembers_alike(kind: str, tmp_path: Path) -> No
     assert bundle.spec.state_size == made.spec.state_size == (5 if kind == "gru" else 10)
     x = np.random.default_rng(0).normal(size=(STEPS, 2, 3)).astype(np.float32)
     noise = np.random.default_rng(1).random((STEPS, 2, 1), np.float32)
-    expected = made.parameters_of_episodes(x).numpy()
+    expected = parameters(made, x)
     for engine in ("litert", "tensorflow"):
         loaded, state = load(bundle, engine), np.zeros((2, made.spec.state_size), np.float32)  # type: ignore[arg-type]
         for t in range(STEPS):
@@ -142,11 +147,11 @@ def test_every_episode_starts_without_a_memory(mode: Any) -> None:
         envs = environments.VectorEnvironments(vector)
     trajectory = Collector(envs, FrozenPolicy(made, mode="greedy")).collect(8, np.random.SeedSequence(0))
     assert trajectory.lengths.tolist() == [3, 1, 2, 3, 3, 1, 2, 3]
-    expected = made.parameters_of_episodes(trajectory.observations).numpy().argmax(axis=-1)
+    expected = parameters(made, trajectory.observations).argmax(axis=-1)
     np.testing.assert_array_equal(trajectory.samples[trajectory.mask], expected[trajectory.mask])
     # The same observations after others would have led to something else, so that a memory left over would show.
     twice = np.concatenate([trajectory.observations, trajectory.observations])
-    later = made.parameters_of_episodes(twice).numpy()[len(expected) :].argmax(axis=-1)
+    later = parameters(made, twice)[len(expected) :].argmax(axis=-1)
     assert (later != expected)[trajectory.mask].any()
 
 

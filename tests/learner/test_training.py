@@ -225,6 +225,6 @@ def test_unsupported_spaces_are_named() -> None:
     ("env_id", "name"), [("CartPole-v1", "cartpole-v1"), ("module.sub:My-v0", "my-v0"), ("ALE/Pong-v5", "ale-pong-v5")]
 )
 def test_policy_names(env_id: str, name: str) -> None:
-    from pgkeras.training import policy_name
+    from pgkeras.run_state import policy_name
 
     assert policy_name(env_id) == name

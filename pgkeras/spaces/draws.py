@@ -1,0 +1,40 @@
+"""Random values of the spaces whose values are integers, for whoever needs some of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary
+
+__all__ = ["draw_integers"]
+
+
+def draw_integers(space: ArraySpace, rows: int, generator: np.random.Generator) -> NDArray[Any]:
+    """Values of a space of integers or bits, ``[rows, *space.shape]``, each as likely as any other.
+
+    Args:
+        space: Any array space but a Box of floats.
+        rows: How many.
+        generator: Where they come from.
+    """
+    shape = (rows, *space.shape)
+    if isinstance(space, Box):
+        least, greatest = _range(space.dtype)
+        low, high = (np.clip(bound, least, greatest).astype(space.dtype) for bound in (space.low, space.high))
+        return generator.integers(low, high, shape, space.dtype, endpoint=True)
+    if isinstance(space, MultiBinary):
+        return generator.integers(0, 2, shape).astype(space.dtype)
+    count = space.n if isinstance(space, Discrete) else space.nvec
+    return generator.integers(space.start, space.start + count, shape).astype(space.dtype)
+
+
+def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
+    """The least and the greatest float64 that the dtype can hold."""
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
+    # The greatest of 64 bits is rounded up, out of their range.
+    return float(least), float(greatest) if int(float(greatest)) == greatest else float(np.nextafter(greatest, 0))
