@@ -63,14 +63,15 @@ def test_a_gru_is_what_its_paper_says() -> None:
     np.testing.assert_allclose(parameters(made, x), numpy_gru(made.weights(), x), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_step_by_step_is_the_same_as_whole_episodes(kind: str) -> None:
-    made = policy(kind)
-    x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3)).astype(np.float32)
+@pytest.mark.parametrize(("kind", "mask_size"), [("gru", 0), ("lstm", 0), ("gru", 3)])
+def test_step_by_step_is_the_same_as_whole_episodes(kind: str, mask_size: int) -> None:
+    made = policy(kind, mask_size=mask_size)
+    x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3 + mask_size)).astype(np.float32)
+    x[..., 3:] = np.random.default_rng(1).random((STEPS, EPISODES, mask_size)) < 0.5
     whole = parameters(made, x)
     state = tf.zeros([EPISODES, made.spec.state_size])
     for t in range(STEPS):
-        step, state = made.step(x[t], state, [tf.constant(w) for w in made.weights()])
+        step, state = made.step(tf.constant(x[t]), state, [tf.constant(w) for w in made.weights()])
         np.testing.assert_allclose(step, whole[t], rtol=1e-4, atol=1e-5)
 
 

@@ -43,9 +43,9 @@ def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float
     )
 
 
-def policy_of(action_space: Space, seed: int = 0) -> Policy:
+def policy_of(action_space: Space, seed: int = 0, mask_size: int = 0) -> Policy:
     """A linear policy with weights that matter."""
-    policy = Policy(OBSERVATION, action_space, hidden=(), seed=seed)
+    policy = Policy(OBSERVATION, action_space, hidden=(), seed=seed, mask_size=mask_size)
     generator = np.random.default_rng(seed)
     for variable in policy.variables:
         variable.assign(generator.normal(0, 0.5, variable.shape).astype(np.float32))
@@ -55,19 +55,23 @@ def policy_of(action_space: Space, seed: int = 0) -> Policy:
 def gradients_by_loops(
     policy: Policy, trajectory: Trajectory, weights: np.ndarray, entropy_bonus: float = 0.0
 ) -> list[np.ndarray]:
-    """Of the loss of a linear categorical policy, step by step: d log p_a / d logits = onehot(a) - p."""
+    """Of the loss of a linear categorical policy, step by step: d log p_a / d logits = onehot(a) - p.
+
+    Where rows of observations end in a mask, only the actions that it allows have any probability.
+    """
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
     d_kernel, d_bias = np.zeros_like(kernel), np.zeros_like(bias)
     episodes = len(trajectory.lengths)
     for b, length in enumerate(trajectory.lengths):
         for t in range(length):
-            x = trajectory.observations[t, b].astype(np.float64)
-            e = np.exp(x @ kernel + bias)
+            x, mask = np.split(trajectory.observations[t, b].astype(np.float64), [len(kernel)])
+            e = np.exp(x @ kernel + bias) * (mask if mask.size else 1)
             p = e / e.sum()
             onehot = np.eye(len(p))[trajectory.samples[t, b]]
-            entropy = -(p * np.log(p)).sum()
+            log_p = np.log(p, where=p > 0, out=np.zeros_like(p))
+            entropy = -(p * log_p).sum()
             # dH/dlogit_k = -p_k (ln p_k + H)
-            d_logits = -(onehot - p) * weights[t, b] + entropy_bonus * p * (np.log(p) + entropy)
+            d_logits = -(onehot - p) * weights[t, b] + entropy_bonus * p * (log_p + entropy)
             d_kernel += np.outer(x, d_logits) / episodes
             d_bias += d_logits / episodes
     return [d_kernel, d_bias]
@@ -269,6 +273,22 @@ def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bon
         np.testing.assert_allclose(new, old - 0.1 * gradient, rtol=1e-5, atol=1e-6)
     norm = np.sqrt(sum((g**2).sum() for g in expected))
     assert metrics.gradient_norm == pytest.approx(norm, rel=1e-5)
+
+
+def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
+    policy = policy_of(Discrete(3), mask_size=3)
+    trajectory = batch([5, 2, 11], Discrete(3))
+    masks = np.random.default_rng(1).random((11, 3, 3)) < 0.5
+    np.put_along_axis(masks, trajectory.samples[..., np.newaxis], True, axis=-1)  # what was done was allowed
+    assert not masks[trajectory.mask].all()
+    rows = np.concatenate([trajectory.observations, masks], axis=-1).astype(np.float32)
+    trajectory = trajectory._replace(observations=rows, final_observations=rows[-1])
+    values = advantages(trajectory, 0.9, "leave-one-out").values
+    expected = gradients_by_loops(policy, trajectory, values, 0.3)
+    before = policy.weights()
+    TrainStep(policy, keras.optimizers.SGD(0.1), entropy_bonus=0.3)(trajectory, values)
+    for old, new, gradient in zip(before, policy.weights(), expected, strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * gradient, rtol=1e-5, atol=1e-6)
 
 
 def test_metrics_are_of_real_steps() -> None:

@@ -15,6 +15,7 @@ from pgkeras import bundle, engines, noise
 from pgkeras.client import PolicyClient
 from pgkeras.engines import Engine
 from pgkeras.errors import InvalidRequestError
+from pgkeras.evaluation import EngineActor, RemoteActor
 from pgkeras.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spec import PolicySpec
 from tests.serving.conftest import Server, running
@@ -192,7 +193,9 @@ def test_states_that_were_not_given_out_are_refused(connect: Callable[..., Polic
     state = newest.act(observations).state
     forged = bytearray(state)
     forged[-1] ^= 1
-    for bad in (bytes(forged), older.act(observations).state, state[:-1], state + state, b"\1" * len(state), b"x"):
+    untagged = bytes(16) + state[16:]  # the tag is the first 16 bytes of a row's piece
+    others = (older.act(observations).state, state[:-1], state + state, b"\1" * len(state), b"x")
+    for bad in (bytes(forged), untagged, *others):
         with pytest.raises(InvalidRequestError) as caught:
             newest.act(observations, state=bad)
         assert caught.value.field == "state"
@@ -243,6 +246,21 @@ def test_a_session_remembers_its_episodes(root: Path, connect: Callable[..., Pol
             assert session.answer.state == b""
             state = expected["next_state"]
             over = ended & ~over if t else np.zeros(2, bool)
+
+
+def test_an_actor_behind_a_server_remembers_as_one_beside_it(root: Path, connect: Callable[..., PolicyClient]) -> None:
+    spec, engine = local(root, "lstm")
+    beside, behind = EngineActor(spec, engine, "greedy"), RemoteActor(connect("lstm"), "greedy")
+    generator = np.random.default_rng(6)
+    starts = generator.random((8, 3)) < 0.3
+    starts[0], starts[1] = True, [True, False, False]
+    for t in range(8):
+        observation, drawn = generator.normal(size=(3, 4)).astype(np.float32), np.zeros((3, 1), np.float32)
+        for actor in (beside, behind):
+            if starts[t].any():
+                actor.begin(starts[t])
+            actor.sample(observation, drawn)
+        np.testing.assert_allclose(behind.answer["probabilities"], beside.answer["probabilities"], atol=1e-6)
 
 
 def test_a_session_starts_over_where_it_is_told(connect: Callable[..., PolicyClient]) -> None:
