@@ -14,8 +14,8 @@ import click
 from pgkeras_serving.config import ServerConfig, settings
 from pgkeras_serving.sources import as_toml, resolve
 
+from pgkeras.cli.settings import note
 from pgkeras.errors import ConfigError
-from pgkeras.settings import range_of
 
 __all__ = ["command"]
 
@@ -26,10 +26,7 @@ def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     choices = setting.metadata["choices"]
     if hint is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=setting.metadata["help"])
-    notes = "" if setting.default is None else f"default: {setting.default}"
-    if not choices and (limits := range_of(setting)):
-        notes += f"; {limits}"
-    about = setting.metadata["help"] + (f"  [{notes}]" if notes else "")
+    about = f"{setting.metadata['help']} {note(setting, choices=False)}"
     kinds = {int: int, float: float, Path: click.Path(path_type=Path)}
     kind: Any = next((kinds[part] for part in (hint, *typing.get_args(hint)) if part in kinds), str)
     return click.option(flag, type=click.Choice(choices) if choices else kind, help=about)

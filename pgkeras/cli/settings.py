@@ -14,7 +14,7 @@ import click
 from pgkeras.config import Config, settings
 from pgkeras.settings import range_of
 
-__all__ = ["setting_options", "settings_table"]
+__all__ = ["note", "setting_options", "settings_table"]
 
 # The settings with an option of their own; the others are set by --set.
 _OPTIONS = (
@@ -40,7 +40,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command = click.option(
             "--" + setting.name.replace("_", "-"),
             type=click.Choice(choices) if choices else kind,
-            help=f"{setting.metadata['help']} {_default(setting)}",
+            help=f"{setting.metadata['help']} {note(setting, choices=False)}",
         )(command)
     return command
 
@@ -50,17 +50,25 @@ def settings_table() -> str:
     lines = ["\b", "Settings for --set, with their defaults (a preset may differ: see pgkeras presets):"]
     width = max(len(setting.name) for setting in settings())
     for setting in settings():
-        text = f"{setting.metadata['help']} {_default(setting)}"
+        text = f"{setting.metadata['help']} {note(setting, choices=True)}"
         lines += textwrap.wrap(
             text, 78, initial_indent=f"  {setting.name:<{width}}  ", subsequent_indent=" " * (width + 4)
         )
     return "\n".join(lines)
 
 
-def _default(setting: dataclasses.Field[Any]) -> str:
-    value = setting.default
-    limits = range_of(setting)
-    if value is None:
-        return f"[{limits}]" if limits else ""
-    shown = ",".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
-    return f"[default: {shown}{'; ' + limits if limits else ''}]"
+def note(setting: dataclasses.Field[Any], *, choices: bool) -> str:
+    """A setting's default and range, to stand behind its help; empty where there is nothing to say.
+
+    Args:
+        setting: The setting.
+        choices: Whether to name its choices; click shows those of an option by itself.
+    """
+    value, limits = setting.default, range_of(setting)
+    notes = []
+    if value not in (None, ()):
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        notes.append(f"default: {str(shown).lower() if isinstance(shown, bool) else shown}")
+    if limits and (choices or not setting.metadata["choices"]):
+        notes.append(limits)
+    return f"[{'; '.join(notes)}]" if notes else ""

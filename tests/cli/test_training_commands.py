@@ -38,6 +38,12 @@ def test_help_of_train_lists_every_setting_with_its_default(invoke: Invoke) -> N
     assert "[default: 0.99; from 0 to 1]" in text
 
 
+@pytest.mark.parametrize("command", _COMMANDS)
+def test_help_says_nothing_where_there_is_nothing_to_say(invoke: Invoke, command: str) -> None:
+    text = " ".join(invoke(command, "--help").output.split())
+    assert not re.findall(r".{40}(?:\[;|\[\]|default: \])", text)
+
+
 def test_train_reports_what_it_did(finished: Finished) -> None:
     out, err = finished.result.stdout, finished.result.stderr
     assert re.search(r"^The last 100 episodes returned \d+\.\d on average, after \d+ steps", out, re.M)

@@ -9,7 +9,7 @@ from pgkeras import environments
 from pgkeras.collect import Collector
 from pgkeras.environments import PoolEnvironments, Recipe
 from pgkeras.errors import EnvironmentSetupError
-from tests.learner.test_collect import ScriptedActor, assert_same, cartpole_next, fallen
+from tests.learner.test_collect import ScriptedActor, assert_obeys_cartpole, assert_same
 
 pytest.importorskip("envpool")
 
@@ -24,16 +24,7 @@ def test_episodes_obey_the_equations_and_the_seed() -> None:
     assert_same(collector.collect(20, np.random.SeedSequence(3, spawn_key=(0,))), first)
     assert not np.array_equal(first.observations[0], second.observations[0])
     assert len(np.unique(first.observations[0], axis=0)) == 20
-    for b, length in enumerate(first.lengths):
-        states = first.observations[:length, b].astype(np.float64)
-        assert np.abs(states[0]).max() <= 0.05 + 1e-6
-        assert (first.rewards[:length, b] == 1).all()  # a reset's row, of reward 0, is not counted
-        for t in range(length):
-            following = cartpole_next(states[t], int(first.samples[t, b]))
-            if t + 1 < length:
-                np.testing.assert_allclose(states[t + 1], following, atol=2e-6)
-                assert not fallen(following, 1e-5)
-        assert first.terminated[b] == fallen(following, -1e-5)
+    assert_obeys_cartpole(first)
     envs.close()
 
 

@@ -16,6 +16,7 @@ from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.export import convert
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from tests.learner.differences import assert_gradients_are_right
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAST_UNIFORM = np.float32(1 - 2.0**-24)
@@ -184,16 +185,7 @@ def test_gradients_are_those_of_finite_differences(distribution: Distribution, n
     parameters = generator.normal(0, 1, (1, distribution.parameter_size))
     size = distribution.parameter_size // 2
     z = generator.random((1, size)) if noise == "uniform" else generator.normal(size=(1, size))
-    sample = distribution.sample(tf.constant(parameters), tf.constant(z))
-    for function in (lambda p: distribution.log_prob(p, sample), distribution.entropy):
-        p = tf.constant(parameters)
-        with tf.GradientTape() as tape:
-            tape.watch(p)
-            value = function(p)
-        gradient = tape.gradient(value, p).numpy()[0]
-        for i, step in enumerate(np.eye(parameters.shape[1]) * 1e-5):
-            rise = function(tf.constant(parameters + step)) - function(tf.constant(parameters - step))
-            assert gradient[i] == pytest.approx(rise.numpy()[0] / 2e-5, rel=1e-5, abs=1e-7)
+    assert_gradients_are_right(distribution, parameters, z, rel=1e-5, abs=1e-7)
 
 
 @pytest.mark.parametrize(("distribution", "noise"), heads())

@@ -18,6 +18,7 @@ from pgkeras.errors import InvalidRequestError
 from pgkeras.export import convert
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from pgkeras.spec import DistributionKind, PolicySpec, check_mask
+from tests.learner.differences import assert_gradients_are_right
 
 LAST_UNIFORM = np.float32(1 - 2.0**-24)  # the largest float32 below 1
 UNEVEN = MultiDiscrete(np.array([2, 4, 1, 3]), np.array([0, -1, 5, 0]))
@@ -117,16 +118,7 @@ def test_gradients_are_those_of_finite_differences(distribution: distributions.D
     generator = np.random.default_rng(3)
     parameters = generator.normal(0, 1, (1, distribution.parameter_size))
     noise = generator.random((1, 1 if isinstance(distribution, Categorical) else 4)).astype(np.float64)
-    sample = distribution.sample(tf.constant(parameters), tf.constant(noise))
-    for function in (lambda p: distribution.log_prob(p, sample), distribution.entropy):
-        p = tf.constant(parameters)
-        with tf.GradientTape() as tape:
-            tape.watch(p)
-            value = function(p)
-        gradient = tape.gradient(value, p).numpy()[0]
-        for i, step in enumerate(np.eye(parameters.shape[1]) * 1e-5):
-            rise = function(tf.constant(parameters + step)) - function(tf.constant(parameters - step))
-            assert gradient[i] == pytest.approx(rise.numpy()[0] / 2e-5, abs=1e-8)
+    assert_gradients_are_right(distribution, parameters, noise, rel=1e-6, abs=1e-8)
 
 
 SMALL = MultiDiscrete(np.array([2, 3]), np.array([0, 1]))

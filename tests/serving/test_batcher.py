@@ -44,6 +44,20 @@ class HeldEngine:
         return {"action": inputs["observation"][:, 0] * 10}
 
 
+def batcher_of(engine, **limits):
+    """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
+    room = {"inline_rows": 0, "max_rows": 100, "max_queued": 100, "max_seconds": 60.0}
+    return Batcher(engine, **room | limits, meter=Meter(SPEC))
+
+
+async def busy(engine, **limits):
+    """A batcher whose engine is at a first request, of observation 0."""
+    batcher = batcher_of(engine, **limits)
+    first = asyncio.create_task(batcher.submit(rows(0), ACTION))
+    await until(lambda: engine.batches == [1])
+    return batcher, first
+
+
 def rows(*values):
     observation = np.array(values, np.float32)[:, None]
     return {"observation": observation, "noise": np.zeros((len(values), 1), np.float32)}
@@ -63,9 +77,7 @@ async def until(condition):
 def test_what_queues_during_a_run_is_the_next_batch():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
-        first = asyncio.create_task(batcher.submit(rows(0), ACTION))
-        await until(lambda: engine.batches == [1])
+        batcher, first = await busy(engine)
         rest = [asyncio.create_task(batcher.submit(rows(i, -i), ACTION)) for i in range(1, 6)]
         await settle()
         engine.go.release(2)
@@ -83,7 +95,7 @@ def test_what_queues_during_a_run_is_the_next_batch():
 def test_a_batch_puts_out_what_any_of_its_requests_needs():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=9, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, inline_rows=9)
         batcher.run_now(rows(1), ACTION)
         await asyncio.gather(*(batcher.submit(rows(1), ACTION | {name}) for name in ("entropy", "log_prob", "entropy")))
         batcher.close()
@@ -95,7 +107,7 @@ def test_a_batch_puts_out_what_any_of_its_requests_needs():
 def test_a_fast_engine_answers_small_requests_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=8, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, inline_rows=8)
         answer = batcher.run_now(rows(*range(8)), ACTION)
         assert batcher.run_now(rows(*range(9)), ACTION) is None
         return engine, answer
@@ -109,7 +121,7 @@ def test_a_fast_engine_answers_small_requests_on_the_spot():
 def test_a_small_request_waits_for_a_large_one_that_runs():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=1, max_rows=100, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, inline_rows=1)
         large = asyncio.create_task(batcher.submit(rows(1, 2), ACTION))
         await until(lambda: engine.batches == [2])
         assert batcher.run_now(rows(3), ACTION) is None, "an engine serves one batch at a time"
@@ -126,7 +138,7 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
 def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(engine, inline_rows=0, max_rows=5, max_queued=100, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, max_rows=5)
         answers = await asyncio.gather(*(batcher.submit(rows(i, i), ACTION) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
@@ -139,9 +151,7 @@ def test_a_batch_has_at_most_max_rows_and_order_is_kept():
 def test_a_full_queue_is_busy_and_empties():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
-        await until(lambda: engine.batches == [1])
+        batcher, running = await busy(engine, max_rows=10, max_queued=4)
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         await settle()
         with pytest.raises(ServerBusyError, match=r"3 observations are waiting.*at most 4") as caught:
@@ -159,9 +169,7 @@ def test_a_full_queue_is_busy_and_empties():
 def test_a_cancelled_request_leaves_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=60.0, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
-        await until(lambda: engine.batches == [1])
+        batcher, running = await busy(engine, max_rows=10, max_queued=4)
         waiting = asyncio.create_task(batcher.submit(rows(6), ACTION))
         leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         await settle()
@@ -180,9 +188,7 @@ def test_a_cancelled_request_leaves_the_queue():
 def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=4, max_seconds=0.02, meter=Meter(SPEC))
-        running = asyncio.create_task(batcher.submit(rows(0), ACTION))
-        await until(lambda: engine.batches == [1])
+        batcher, running = await busy(engine, max_rows=10, max_queued=4, max_seconds=0.02)
         waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
         with pytest.raises(ServerBusyError, match=r"has waited for 0.02 s") as caught:
             await waiting
@@ -201,7 +207,7 @@ def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
 def test_a_request_cancelled_while_it_runs_harms_nobody():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, max_rows=10, max_queued=10)
         tasks = [asyncio.create_task(batcher.submit(rows(i), ACTION)) for i in range(2)]
         await until(lambda: engine.batches == [2])
         tasks[0].cancel()
@@ -220,9 +226,7 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
 def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
     async def main():
         engine = HeldEngine(held=False)
-        batcher = Batcher(
-            engine, inline_rows=inline_rows, max_rows=10, max_queued=10, max_seconds=60.0, meter=Meter(SPEC)
-        )
+        batcher = batcher_of(engine, inline_rows=inline_rows, max_rows=10, max_queued=10)
         engine.failure = ZeroDivisionError("broken")
         failed = await asyncio.gather(*(batcher.submit(rows(i), ACTION) for i in range(3)), return_exceptions=True)
         engine.failure = None
@@ -277,7 +281,7 @@ def test_warm_up_refuses_an_engine_that_is_not_the_specs():
 def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = Batcher(engine, inline_rows=0, max_rows=3, max_queued=6, max_seconds=60.0, meter=Meter(SPEC))
+        batcher = batcher_of(engine, max_rows=3, max_queued=6)
         flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), ACTION, "flood"))]
         await until(lambda: engine.batches == [3])
         flood += [asyncio.create_task(batcher.submit(rows(i, i, i), ACTION, "flood")) for i in (1, 2)]
