@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from pgkeras.cli import _COMMANDS, _pgkeras
+from pgkeras.config import assignments, resolve
+from pgkeras.errors import ConfigError
+
 ROOT = Path(__file__).parent.parent
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
+    *(ROOT / "docs").rglob("*.md"),
+    *(ROOT / "conformance").glob("*.md"),
+    *(ROOT / "clients").glob("*/README.md"),
+]
 _BLOCK = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 
 
@@ -53,12 +65,38 @@ def test_make_quickstart_is_the_command_that_tests_run() -> None:
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
-    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    documents += [*(ROOT / "conformance").glob("*.md"), *(ROOT / "clients").glob("*/README.md")]
-    texts = {d: re.sub(r"```.*?```|`[^`]*`", "", d.read_text(encoding="utf-8"), flags=re.DOTALL) for d in documents}
+    texts = {d: re.sub(r"```.*?```|`[^`]*`", "", d.read_text(encoding="utf-8"), flags=re.DOTALL) for d in DOCUMENTS}
     links = [(d, link) for d, text in texts.items() for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)]
     assert len(links) > 10
     assert [f"{d.name}: {link}" for d, link in links if not (d.parent / link).exists()] == []
+
+
+def _commands() -> list[tuple[str, str]]:
+    """Every pgkeras command line in the documents and in the help of the commands themselves, with where it stands."""
+    found = []
+    for document in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+            found += [(document.name, line) for line in block.replace("\\\n", " ").splitlines()]
+    for name in _COMMANDS:
+        text = _pgkeras.get_command(click.Context(_pgkeras), name).help or ""  # type: ignore[union-attr]
+        found += [(f"pgkeras {name} --help", line) for line in text.splitlines()]
+    return [
+        (where, command) for where, line in found for command in re.findall(r"(?:^ *|\()(pgkeras [a-z][^)&]*)", line)
+    ]
+
+
+def test_every_command_in_the_documents_is_one() -> None:
+    commands = _commands()
+    assert len(commands) > 40
+    for where, line in commands:
+        name, *arguments = shlex.split(line, comments=True)[1:]
+        command = _pgkeras.get_command(click.Context(_pgkeras), name)
+        assert command is not None, f"{where}: {line}"
+        try:
+            given = command.make_context(name, arguments).params
+            resolve(given.get("env_id") or "CartPole-v1", given.get("preset"), assignments(given.get("pairs", ())))
+        except (click.ClickException, ConfigError) as error:
+            pytest.fail(f"{where}: {line}: {error}")
 
 
 def test_own_environment(tmp_path: Path) -> None:
