@@ -14,8 +14,8 @@ help: ## Show this help.
 quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole line in one command.
 	$(BIN)/pgkeras quickstart
 
-test: $(VENV)/.dev ## Run the tests.
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev ## Run the tests, on all cores up to four.
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 test-slow: $(VENV)/.dev ## Run the long proofs as well.
 	$(BIN)/python -m pytest -m "slow or not slow"

@@ -20,18 +20,19 @@ ROOT = Path(__file__).parents[2]
 Invoke = Callable[..., Result]
 
 
+def here(*arguments: object) -> Result:
+    """The command line in this process; anything but a clean exit or error is raised."""
+    result = CliRunner().invoke(_pgkeras, [str(argument) for argument in arguments], prog_name="pgkeras")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
 @pytest.fixture
 def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Invoke:
-    """Runs a command in this process, in a directory of its own; anything but a clean exit or error is raised."""
+    """Runs a command in this process, in a directory of its own."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> Result:
-        result = CliRunner().invoke(_pgkeras, [str(argument) for argument in arguments], prog_name="pgkeras")
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return run
+    return here
 
 
 def environment(**extra: str) -> dict[str, str]:
@@ -67,6 +68,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     run, models = root / "run", root / "models"
     arguments: list[Any] = ["train", "CartPole-v1", "--steps", 400, "--seed", 3, "--stop-return", 450]
     arguments += ["--set", "hidden=8", "--set", "episodes=4", "--out", run, "--export-to", models]
-    result = CliRunner().invoke(_pgkeras, list(map(str, arguments)), prog_name="pgkeras")
+    result = here(*arguments)
     assert result.exit_code == 0, result.output
     return Finished(run, models, result)

@@ -17,7 +17,7 @@ from pgkeras.checkpoints import Checkpoints
 from pgkeras.collect import Collector
 from pgkeras.environments import Recipe
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
-from tests.cli.conftest import python
+from tests.cli.conftest import here
 from tests.learner.test_collect import ScriptedActor
 
 UNRULY = "tests.environments.unruly:Unruly-v0"
@@ -148,13 +148,16 @@ def test_where_there_are_no_alarms_a_limit_is_refused_and_processes_have_it() ->
         ("killed", ["vectorization=async", "env_workers=1"], "was killed by SIGKILL"),
     ],
 )
-def test_a_run_keeps_its_last_checkpoint(tmp_path: Path, fault: str, settings: list[str], message: str) -> None:
+def test_a_run_keeps_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, settings: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     # An epoch is 4 episodes of 5 to 9 steps, and the fault comes at the 300th step: after 8 epochs or more.
     pairs = ["envs=1", "episodes=4", "hidden=4", "checkpoint_seconds=0", *settings]
     pairs += [f"env_kwargs.fault={fault}", "env_kwargs.at=300"]
     arguments = ["train", UNRULY, "--steps", "2000", "--out", "run", "--no-export"]
-    result = python("-m", "pgkeras", *arguments, *(a for pair in pairs for a in ("--set", pair)), cwd=tmp_path)
-    assert result.returncode == 1
+    result = here(*arguments, *(a for pair in pairs for a in ("--set", pair)))
+    assert result.exit_code == 1
     assert re.search(rf"Unruly-v0.*{message}", result.stderr)
     assert "Traceback" not in result.stderr
     epochs = runs.read_metrics(tmp_path / "run")
@@ -162,8 +165,8 @@ def test_a_run_keeps_its_last_checkpoint(tmp_path: Path, fault: str, settings: l
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]
     if fault == "killed":  # one shows it for all: the run goes on after its last whole epoch, without the fault
         arguments = ["train", "--resume", "run", "--steps", "400", "--no-export", "--set", "env_kwargs.fault=none"]
-        resumed = python("-m", "pgkeras", *arguments, cwd=tmp_path)
-        assert resumed.returncode == 0, resumed.stderr
+        resumed = here(*arguments)
+        assert resumed.exit_code == 0, resumed.output
         more = runs.read_metrics(tmp_path / "run")
         assert len(more) > len(epochs)
         assert more[: len(epochs)] == epochs

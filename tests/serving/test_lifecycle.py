@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyNotFoundError
+from tests.cli.conftest import here
 from tests.serving.conftest import run_cli, running, wait_until
 
 ONE = np.zeros(4, np.float32)
@@ -105,17 +106,18 @@ def test_nothing_from_outside_the_root_is_served(root, tmp_path):
             assert f"{link}: a symbolic link that leads out of {root}" in log
 
 
-def test_training_deploys_into_a_served_directory(tmp_path):
+def test_training_deploys_into_a_served_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     root = tmp_path / "served"
     train = ("train", "CartPole-v1", "--serve-to", str(root), "--out")
-    first = run_cli(*train, str(tmp_path / "a"), "--steps", "400", "--serve-every", "1000", cwd=tmp_path)
-    assert first.returncode == 0, first.stderr
+    first = here(*train, "a", "--steps", "400", "--serve-every", "1000")
+    assert first.exit_code == 0, first.output
     assert first.stdout.rstrip().endswith(f"Published: {root}/cartpole-v1/1")
     with running(root, tmp_path, "--poll-seconds", "0.05") as server, PolicyClient(server.target) as client:
         assert client.describe().version == 1
         options = ("--steps", "1200", "--serve-every", "0", "--set", "stop_return=none")
-        second = run_cli(*train, str(tmp_path / "b"), *options, cwd=tmp_path)
-        assert second.returncode == 0, second.stderr
+        second = here(*train, "b", *options)
+        assert second.exit_code == 0, second.output
         versions = [int(path.rpartition("/")[2]) for path in second.stdout.rstrip().split("Published: ")[1].split(", ")]
         assert len(versions) >= 2  # one for every epoch, and none twice
         assert versions == list(range(2, 2 + len(versions)))
