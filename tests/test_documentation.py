@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand, in order, in an empty directory; and the examples."""
+"""The README's commands, run as they stand but for the port, in order, in an empty directory; and the examples."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +32,11 @@ _BLOCK = re.compile(r"<!-- run -->\n```(sh|python)\n(.*?)```", re.DOTALL)
 def test_readme_commands(tmp_path: Path) -> None:
     blocks = _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(blocks) >= 5
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = str(listening.getsockname()[1])  # somebody else may be at the README's own
     script = ["set -euo pipefail", "trap 'kill $(jobs -p)' EXIT"]
-    for i, (language, code) in enumerate(blocks):
+    for i, (language, text) in enumerate(blocks):
+        code = text.replace("50051", port)
         script.append(f'echo "== block {i}"')
         if language == "python":
             (tmp_path / f"block{i}.py").write_text(code, encoding="utf-8")
@@ -40,7 +44,7 @@ def test_readme_commands(tmp_path: Path) -> None:
             continue
         script.append(code)
         if "pgkeras serve" in code:  # a person would wait for its ready line
-            channel = 'grpc.insecure_channel("127.0.0.1:50051")'
+            channel = f'grpc.insecure_channel("127.0.0.1:{port}")'
             script.append(f"python -c 'import grpc; grpc.channel_ready_future({channel}).result(60)'")
     result = _run(["bash", "-c", "\n".join(script)], tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr
