@@ -14,7 +14,7 @@ from benchmarks.soak.kills import kills
 from benchmarks.soak.overload import overload
 from benchmarks.soak.server import SHIPPED, publish, serving
 from benchmarks.soak.swaps import swaps
-from pgkeras.bundle import FLATBUFFER
+from pgkeras.bundle import FLATBUFFER, MANIFEST
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyServiceError
 from tests.reliability.conftest import ONE
@@ -100,9 +100,11 @@ class Spoilt:
 
     @staticmethod
     def replaced_by_nonsense(policy):
-        shutil.rmtree(policy / "1")
-        (policy / "1" / "assets.extra" / "pgkeras").mkdir(parents=True)
-        (policy / "1" / "assets.extra" / "pgkeras" / "policy.json").write_text("[" * 100_000)
+        # The manifest in one step: a version without any is one that is gone, and takes no new requests.
+        (policy / "nonsense").write_text("[" * 100_000)
+        (policy / "nonsense").replace(policy / "1" / MANIFEST)
+        shutil.rmtree(policy / "1" / "variables")
+        (policy / "1" / FLATBUFFER).unlink()
 
     @staticmethod
     def a_version_that_leads_out(policy):
