@@ -10,6 +10,7 @@ The format: https://protobuf.dev/programming-guides/encoding
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -25,6 +26,7 @@ _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {_I64: 8, _I32: 4}
 _MORE = 0x80
 _MOST_LENGTHS = 256
+_MOST_VARINTS = 1024
 _MOST_PER_LENGTH = 8
 
 
@@ -34,13 +36,15 @@ class Place(NamedTuple):
     Args:
         path: Field numbers, from the outermost in.
         is_integer: Whether it is an integer; it is a string of bytes otherwise.
+        byte: A regular expression for each byte of a string.
     """
 
     path: tuple[int, ...]
     is_integer: bool
+    byte: bytes
 
     @classmethod
-    def of(cls, kind: type[Message], names: str) -> Place:
+    def of(cls, kind: type[Message], names: str, byte: bytes = b".") -> Place:
         """The place of a field of a kind of message, such as "observation.tensor.data"."""
         descriptor: Any = kind.DESCRIPTOR
         path = []
@@ -48,7 +52,7 @@ class Place(NamedTuple):
             field = descriptor.fields_by_name[name]
             path.append(field.number)
             descriptor = field.message_type
-        return cls(tuple(path), field.type == FieldDescriptor.TYPE_UINT64)
+        return cls(tuple(path), field.type == FieldDescriptor.TYPE_UINT64, byte)
 
 
 class Pattern:
@@ -64,13 +68,15 @@ class Pattern:
     """
 
     def __init__(self, message: bytes, values: Mapping[str, Place]) -> None:
-        spans = {name: _find(message, 0, len(message), *place) for name, place in values.items()}
+        spans = {name: _find(message, 0, len(message), *place[:2]) for name, place in values.items()}
         found = sorted((*span, name) for name, span in spans.items() if span is not None)
         self._parts: list[bytes] = []
         expression, at = b"", 0
         for start, stop, name in found:
             piece, size = message[at:start], stop - start
-            value = rb"[\x80-\xff]{%d}[\x00-\x7f]" % (size - 1) if values[name].is_integer else b".{%d}" % size
+            value = b"%s{%d}" % (values[name].byte, size)
+            if values[name].is_integer:
+                value = rb"[\x80-\xff]{%d}[\x00-\x7f]" % (size - 1)
             expression += re.escape(piece) + b"(?P<%s>%s)" % (name.encode(), value)
             self._parts += [piece, b""]
             at = stop
@@ -129,6 +135,7 @@ def number(value: bytes) -> int:
     return result & 0xFFFFFFFFFFFFFFFF
 
 
+@functools.lru_cache(_MOST_VARINTS)
 def varint(value: int) -> bytes:
     """A non-negative integer as bytes."""
     digits = bytearray()

@@ -29,7 +29,8 @@ _TRUE = b"\1"
 _VALUES = {
     "id": Place.of(service_pb2.PlayRequest, "id"),
     "observation": Place.of(service_pb2.PlayRequest, "observation.tensor.data"),
-    **{name: Place.of(service_pb2.PlayRequest, f"{name}.data") for name in _DTYPES},
+    "reward": Place.of(service_pb2.PlayRequest, "reward.data"),
+    **{name: Place.of(service_pb2.PlayRequest, f"{name}.data", rb"[\x00\x01]") for name in _FLAGS},
 }
 
 
@@ -69,8 +70,6 @@ class Steps:
         (asked, given), values = known
         observation = self._edge.numbers(values["observation"])
         if observation is None or rows not in (None, len(observation)):
-            return None
-        if any(values[name].strip(b"\0\1") for name in _FLAGS if name in values):
             return None
         transition = None
         if given == OUTCOME:
