@@ -104,6 +104,26 @@ def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
     assert float(made.state()["running_mean"]) == pytest.approx(0.5 * mean + 0.5 * returns[second.mask].mean())
 
 
+def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
+    settings = PLAIN | {"optimizer": "sgd", "learning_rate": 0.1}
+    first, second = batch([4, 6, 2], Discrete(3), seed=1, garbage=99.0), batch([5, 1], Discrete(3), seed=2)
+    made, plain = (
+        Learner(Config(env_id="E", normalize_observations=flag, **settings), OBSERVATION, Discrete(3))
+        for flag in (True, False)
+    )
+    seen = first.observations[first.mask].astype(np.float64)
+    normalised = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
+    # To the first batch the statistics are a mean of 0 and a deviation of 1; to the second, those of the first.
+    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalised))]):
+        made.learn(raw, epoch, 0.0)
+        plain.learn(as_seen, epoch, 0.0)
+        for got, want in zip(made.policy.weights(), plain.policy.weights(), strict=False):  # without the statistics
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    both = np.concatenate([seen, second.observations[second.mask]])
+    np.testing.assert_allclose(made.policy.weights()[2], both.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(made.policy.weights()[3], 1 / both.std(axis=0), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
