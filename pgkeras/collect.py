@@ -73,7 +73,7 @@ class Collector:
         words = seed.generate_state(slots + 4, np.uint32)
         generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
-        live = quota > 0
+        remaining = quota
         casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
         # How many steps ago an episode ended whose slot now begins another; without memory nobody asks.
         since_end = environments.gap + 1 if actor.spec.state_size else 0
@@ -85,7 +85,7 @@ class Collector:
         except Exception as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
-        while live.any():
+        while remaining.any():
             noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
             for row in noise:
                 t += 1
@@ -98,13 +98,13 @@ class Collector:
                 if casts:
                     actions = actor.spec.from_graph(actions)
                 try:
-                    any_ended = environments.step(t, actions, live, tape)
+                    any_ended = environments.step(t, actions, remaining, tape)
                 except Exception as error:  # an environment may raise anything
                     raise _failure(environments, f"step {t}", error) from error
                 if any_ended:
                     last_end = t
-                    live = tape.ended[: t + 1].sum(axis=0) < quota
-                    if not live.any():
+                    remaining = np.maximum(remaining - tape.ended[t], 0)
+                    if not remaining.any():
                         break
                 elif t - last_end >= _LONGEST_EPISODE:
                     raise EnvironmentStepError(

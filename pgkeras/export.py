@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras import examples
 from pgkeras import noise as noise_source
 from pgkeras.backend import tf
 from pgkeras.bundle import FLATBUFFER, Bundle, draft
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
-from pgkeras.layout import Layout, Leaf, graph_dtype
+from pgkeras.layout import Layout, graph_dtype
 from pgkeras.policy import Policy
-from pgkeras.spaces import ArraySpace, Box, Text, draw_integers
-from pgkeras.tokens import FIRST
+from pgkeras.spaces import ArraySpace, Box, Text
 
 __all__ = ["convert", "export_policy", "package_versions"]
 
@@ -165,8 +165,9 @@ def _pack(layout: Layout, parts: list[tf.Tensor]) -> tf.Tensor:
 def _check_parity(policy: Policy, engines: Mapping[str, Any]) -> None:
     """Compares every engine with the Keras model on random observations."""
     generator = noise_source.seeded(0)
-    observation = _random_observations(policy.spec.layout, generator)
-    rows = len(observation)
+    layout = policy.spec.layout
+    rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // math.prod(layout.shape)))
+    observation = examples.random_observations(layout, rows, generator)
     inputs = {"observation": observation, "noise": noise_source.draw(generator, policy.spec, rows)}
     if policy.spec.state_size:
         inputs["state"] = generator.uniform(-1, 1, (rows, policy.spec.state_size)).astype(np.float32)
@@ -202,26 +203,6 @@ def _compare(form: str, name: str, discrete: bool, size: Any, got: NDArray[Any],
     allowed = len(expected) // 100 if discrete and name in ("action", "greedy_action", "log_prob") else 0
     if np.isnan(got).any() or bad > allowed:
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {bad} observations")
-
-
-def _random_observations(layout: Layout, generator: np.random.Generator) -> NDArray[Any]:
-    size = math.prod(layout.shape)
-    rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // size))
-    parts = [_random_values(leaf, rows, generator).astype(layout.dtype) for leaf in layout.leaves]
-    if not layout.packed:
-        return parts[0]
-    mask = (generator.random((rows, layout.mask_size)) < 0.5).astype(layout.dtype)
-    return np.concatenate([*(part.reshape(rows, -1) for part in parts), mask], axis=1)
-
-
-def _random_values(leaf: Leaf, rows: int, generator: np.random.Generator) -> NDArray[Any]:
-    space, shape = leaf.space, (rows, *leaf.shape)
-    if isinstance(space, Text):
-        return generator.integers(len(space.vocabulary) + FIRST, size=shape)
-    if not isinstance(space, Box) or space.dtype.kind != "f":
-        return draw_integers(space, rows, generator)
-    # Declared bounds are often huge or infinite, while real observations are of order 1.
-    return np.clip(generator.standard_normal(shape) * 3, space.low, space.high).astype(space.dtype)
 
 
 def _installed(package: str) -> bool:

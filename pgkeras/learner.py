@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import diagnosis, estimator, reinforce, returns, schedules
+from pgkeras import diagnosis, estimator, examples, reinforce, returns, schedules
 from pgkeras.backend import keras, tf
 from pgkeras.config import Config
 from pgkeras.errors import ConfigError, TrainingError
@@ -175,6 +175,31 @@ class Learner:
             value_loss=value_loss,
             learning_rate=learning_rate,
         )
+
+    def rehearse(self) -> None:
+        """Learns from a made-up episode of one step, and takes it back: nothing changes.
+
+        TensorFlow traces and optimises a graph in its first run, which takes longer than hundreds of later ones. Here
+        it counts as setup.
+        """
+        before = self.state()
+        observation = examples.random_observations(self.policy.spec.layout, 1, np.random.default_rng(0))
+        sample = self.policy.distribution.sample(
+            tf.zeros([1, self.policy.distribution.parameter_size]), tf.zeros([1, self.policy.spec.noise_size])
+        )
+        episode = Trajectory(
+            observations=observation[np.newaxis],
+            samples=sample.numpy()[np.newaxis],
+            rewards=np.zeros((1, 1)),
+            lengths=np.ones(1, np.int64),
+            terminated=np.ones(1, np.bool_),
+            final_observations=observation,
+        )
+        self._step(episode, np.zeros((1, 1)))
+        if self._value is not None:
+            self._value.fit(observation, np.zeros(1), epoch=0)
+            self._value.predict(observation)
+        self.restore(before)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that changes, by name."""

@@ -68,6 +68,7 @@ class RunState:
         look = environments.look(self._environments, config.seed, config.action_masks)
         action_space = actions_from_gymnasium(self._environments.action_space)
         self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
+        self._learner.rehearse()
         self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._evaluators: dict[str, tuple[FrozenPolicy, Collector]] = {}  # by mode

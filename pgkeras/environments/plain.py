@@ -17,7 +17,10 @@ __all__ = ["PlainEnvironments", "native"]
 
 
 class PlainEnvironments:
-    """Environments stepped one after the other; one whose episode ended is reset at once, within the same step."""
+    """Environments stepped one after the other; one whose episode ended is reset at once, within the same step.
+
+    After the last one that a slot has to play, it is not: a reset may take as long as a hundred steps.
+    """
 
     gap = 0
     lockstep = False
@@ -34,18 +37,21 @@ class PlainEnvironments:
         for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             tape.put(0, i, *env.reset(seed=seed))
 
-    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         choices = self._native(actions)
         any_ended = False
+        left = remaining.tolist()
         for i, env in enumerate(self._environments):
-            if live[i]:
+            if left[i]:
                 observation, reward, terminated, truncated, info = env.step(choices[i])
                 put_reward(tape.rewards, t, i, reward)
                 if terminated or truncated:
                     any_ended = tape.ended[t, i] = True
                     tape.terminated[t, i] = terminated
                     tape.put_final(t, i, observation, info)
+                    if left[i] == 1:
+                        continue
                     observation, info = env.reset()
                 tape.put(t + 1, i, observation, info)
         return any_ended

@@ -61,9 +61,9 @@ class PoolEnvironments:
             warnings.simplefilter("ignore")  # EnvPool's, that it takes no seeds here: it has them already
             self._pool.reset(seeds, tape)
 
-    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        return self._pool.step(t, actions.astype(self._dtype, copy=False), live, tape)
+        return self._pool.step(t, actions.astype(self._dtype, copy=False), remaining, tape)
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""

@@ -90,10 +90,13 @@ class ProcessEnvironments:
         for shown, i in self._ask(tasks):
             tape.put(0, i, *shown)
 
-    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         choices = self._native(actions)
-        tasks = [(k, [(i, choices[i]) for i in share[live[share]].tolist()]) for k, share in enumerate(self._shares)]
+        tasks = [
+            (k, [(i, choices[i], bool(remaining[i] > 1)) for i in share[remaining[share] > 0].tolist()])
+            for k, share in enumerate(self._shares)
+        ]
         any_ended = False
         outcome: Outcome
         for outcome, i in self._ask([(k, task) for k, task in tasks if task]):
@@ -102,7 +105,8 @@ class ProcessEnvironments:
                 any_ended = tape.ended[t, i] = True
                 tape.terminated[t, i] = outcome.terminated
                 tape.put_final(t, i, *outcome.final)
-            tape.put(t + 1, i, *outcome.shown)
+            if outcome.shown is not None:
+                tape.put(t + 1, i, *outcome.shown)
         return any_ended
 
     def close(self) -> None:

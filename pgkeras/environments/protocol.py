@@ -46,16 +46,23 @@ class Environments(Protocol):
 
     @property
     def lockstep(self) -> bool:
-        """Whether slots are stepped all together, live or not."""
+        """Whether slots are stepped all together, whether they have anything left to play or not."""
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
 
-    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
-        """Steps the live slots; the others may be stepped too, which nobody reads.
+    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+        """Steps the slots that have episodes left to play; the others may be stepped too, which nobody reads.
 
         What came of it is written to row ``t`` of the tape, and what to act on next to row ``t + 1`` of its
-        observations: after an episode's end, the first observation of the next (once the gap has passed).
+        observations: after an episode's end, the first observation of the next (once the gap has passed), if the slot
+        is to play another.
+
+        Args:
+            t: Number of the step, from 0.
+            actions: ``[slots, ...]``.
+            remaining: ``[slots]``, how many episodes each slot has left to play, with the one that it is in.
+            tape: What it is written to.
 
         Returns:
             Whether an episode ended in any slot.

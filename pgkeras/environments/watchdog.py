@@ -53,9 +53,9 @@ class WatchedEnvironments:
         """See :meth:`Environments.reset`."""
         _within(self._seconds, self._environments.reset, seeds, tape)
 
-    def step(self, t: int, actions: NDArray[Any], live: NDArray[np.bool_], tape: Tape) -> bool:
+    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        return _within(self._seconds, self._environments.step, t, actions, live, tape)
+        return _within(self._seconds, self._environments.step, t, actions, remaining, tape)
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""

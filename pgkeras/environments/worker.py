@@ -24,7 +24,7 @@ Shown = tuple[Any, dict[str, Any]]  # an observation, and of the info what a pol
 class Outcome(NamedTuple):
     """What came of a step."""
 
-    shown: Shown  # what to act on next: after an episode's end, the first observation of the next
+    shown: Shown | None  # what to act on next: after an episode's end, the first of the next, if there is to be one
     reward: Any
     terminated: bool
     final: Shown | None  # the last observation, where an episode ended
@@ -33,7 +33,8 @@ class Outcome(NamedTuple):
 def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) -> None:
     """Makes environments for some slots, and resets and steps them as told until the pipe is closed.
 
-    A task is a list of seeds, one a slot, or of pairs of slot and action. An answer is a pair: what went wrong, or
+    A task is a list of seeds, one a slot, or of slots, each with its action and whether it is to play another episode
+    after the one that it is in. An answer is a pair: what went wrong, or
     None; and what came of it, each with its slot.
     """
     # An interrupt from the terminal goes to all processes; the one in charge closes the pipe when it is done.
@@ -59,7 +60,7 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
                 resets = [environments[slot].reset(seed=seed) for slot, seed in zip(slots, task, strict=True)]
                 answer: Any = (None, [(_shown(*reset), slot) for reset, slot in zip(resets, slots, strict=True)])
             else:
-                answer = (None, [(_step(environments[slot], action), slot) for slot, action in task])
+                answer = (None, [(_step(environments[slot], action, another), slot) for slot, action, another in task])
         except Exception as error:  # an environment may raise anything
             answer = (f"{type(error).__name__}: {error}", None)
         try:
@@ -70,12 +71,12 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
         environment.close()
 
 
-def _step(environment: gymnasium.Env[Any, Any], action: Any) -> Outcome:
+def _step(environment: gymnasium.Env[Any, Any], action: Any, another: bool) -> Outcome:
     observation, reward, terminated, truncated, info = environment.step(action)
     if not (terminated or truncated):
         return Outcome(_shown(observation, info), reward, False, None)
     final = copy.deepcopy(_shown(observation, info))  # which a reset may write over
-    return Outcome(_shown(*environment.reset()), reward, bool(terminated), final)
+    return Outcome(_shown(*environment.reset()) if another else None, reward, bool(terminated), final)
 
 
 def _shown(observation: Any, info: dict[str, Any]) -> Shown:

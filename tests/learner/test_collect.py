@@ -289,7 +289,24 @@ def test_observations_keep_their_fractions_after_an_integer_start() -> None:
 def test_a_failing_environment_is_named_with_the_step(fault: str, message: str) -> None:
     envs = environments.PlainEnvironments([gymnasium.make("Faulty-v0", fault=fault, disable_env_checker=True)])
     with pytest.raises(EnvironmentStepError, match=r"Faulty-v0.*" + message):
-        Collector(envs, ScriptedActor(envs)).collect(1, np.random.SeedSequence(0))
+        Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
+
+
+@pytest.mark.parametrize(("episodes", "resets"), [(1, [1, 1]), (2, [1, 1]), (3, [2, 1]), (6, [3, 3])])
+def test_no_environment_is_reset_for_an_episode_that_nobody_plays(episodes: int, resets: list[int]) -> None:
+    counts = [0, 0]
+
+    def counting(slot: int) -> gymnasium.Env[Any, Any]:
+        class Counting(Scripted):
+            def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
+                counts[slot] += 1
+                return super().reset(**options)
+
+        return Counting(slot, LENGTHS[slot])
+
+    envs = PlainEnvironments([counting(0), counting(1)])
+    Collector(envs, ScriptedActor(envs)).collect(episodes, np.random.SeedSequence(0))
+    assert counts == resets
 
 
 def test_a_healthy_one_passes() -> None:

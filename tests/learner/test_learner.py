@@ -134,3 +134,34 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
 def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(env_id="E", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip_norm": 0.5, "rescale": True},
+        {"baseline": "value", "normalize_observations": True, "target_kl": 0.01},
+        {"memory": "gru", "memory_units": 4, "optimizer": "adamw", "entropy_bonus": 0.1},
+        {"baseline": "running-mean", "jit_compile": True},
+    ],
+    ids=["plain", "value", "memory", "jit"],
+)
+def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(settings: dict[str, Any]) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    config = Config(env_id="E", hidden=(4,), **settings)
+    rehearsed, other = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
+    before = rehearsed.state()
+    rehearsed.rehearse()
+    for name, array in rehearsed.state().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    value = rehearsed._value
+    traced = [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] if value is not None else []
+    assert set(traced) <= {1}
+    for epoch in range(2):
+        lessons = [vars(made.learn(episodes, epoch, 0.0)) for made in (rehearsed, other)]
+        assert lessons[0] == pytest.approx(lessons[1], rel=0, abs=0, nan_ok=True)
+    for x, y in zip(rehearsed.state().values(), other.state().values(), strict=True):
+        np.testing.assert_array_equal(x, y)
+    if value is not None:
+        assert [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] == traced
+    assert rehearsed._step.traces == 1
