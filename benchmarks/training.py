@@ -1,14 +1,19 @@
 """Steps per second of whole training: as a share of the bare environment's with random actions, and beside peers.
 
 ``python -m benchmarks.training`` measures both of a pair in turn, several times, and prints the median of the ratios.
-Training is everything from the first episode to the last gradient step; random play includes resets, as training does.
-``--peers`` adds what other libraries reach with the same network and as many environments.
+Training is everything from the first episode to the last gradient step; setup, which makes environments and graphs and
+runs each graph once, is not. Random play includes resets, as training does. ``--peers`` adds what other libraries reach
+with the same network and as many environments: each training has a process of its own, with one thread and with two,
+and the better of both counts, the peer's as well as ours.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -26,7 +31,7 @@ from pgkeras.config import resolve
 from pgkeras.training import Training
 
 _NEVER = 1e9  # a return that is never reached, so that training goes on to its last step
-_THREADS = (1, 2)  # of a peer, whose better speed counts
+_THREADS = (1, 2)  # beside a peer: the better speed counts
 _PEER_ENVS = 8
 
 
@@ -160,33 +165,49 @@ def train(env_id: str, preset: str | None, seed: int, steps: int, settings: dict
     return training.env_steps / training.seconds
 
 
+def train_in_process(case: PeerCase, seed: int, threads: int) -> float:
+    """Steps per second of pgkeras in a process of its own, as a peer has one."""
+    command = [sys.executable, "-m", "benchmarks.training", "--one", case.name, str(seed)]
+    environ = os.environ | {"TF_NUM_INTRAOP_THREADS": str(threads)}
+    process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
+    return float(json.loads(process.stdout.splitlines()[-1]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5, help="how often each pair is measured")
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     parser.add_argument("--peers", action="store_true", help="also measure other libraries")
     parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    print(machine())
+    if options.one:
+        case = next(case for case in PEER_CASES if case.name == options.one[0])
+        settings = {"envs": _PEER_ENVS, "episodes": _PEER_ENVS, **case.settings}
+        print(json.dumps(train(case.env_id, "default", int(options.one[1]), case.steps, settings)))
+        return
+    print(machine(), flush=True)
     results = []
-    for case in CASES:
-        if options.only not in case.name:
+    for bare_case in CASES:
+        if options.only not in bare_case.name:
             continue
+        c = bare_case
         pairs = [
-            (case.bare(case.steps // 3), train(case.env_id, case.preset, seed, case.steps, case.settings))
+            (c.bare(c.steps // 3), train(c.env_id, c.preset, seed, c.steps, c.settings))
             for seed in range(options.repeats)
         ]
-        results.append(_row(case.name, "bare environment", pairs, case.goal))
+        results.append(_row(c.name, "bare environment", pairs, c.goal))
     for peer_case in PEER_CASES if options.peers else ():
         if options.only not in peer_case.name:
             continue
-        python, pairs = peers.environment(), []
-        for seed in range(options.repeats):
-            speeds = [
-                peers.speed(python, peer_case.peer, seed, peer_case.steps, _PEER_ENVS, threads) for threads in _THREADS
-            ]
-            settings = {"envs": _PEER_ENVS, "episodes": _PEER_ENVS, **peer_case.settings}
-            pairs.append((max(speeds), train(peer_case.env_id, "default", seed, peer_case.steps, settings)))
+        python = peers.environment()
+        pairs = [
+            (
+                max(peers.speed(python, peer_case.peer, seed, peer_case.steps, _PEER_ENVS, n) for n in _THREADS),
+                max(train_in_process(peer_case, seed, n) for n in _THREADS),
+            )
+            for seed in range(options.repeats)
+        ]
         results.append(_row(peer_case.name, "peer", pairs, peer_case.goal))
     print("\n" + table(results))
     write_json(options.json, "python -m benchmarks.training " + " ".join(sys.argv[1:]), results)

@@ -121,6 +121,6 @@ def _is_convolutional(policy: Policy) -> bool:
 
 
 _KERNEL_AXES = 4
-# Between MinAtar's CNN (a few hundred; LiteRT takes 0.2 ms for 32 images, TensorFlow 1.1) and the Nature CNN (78,000;
-# LiteRT takes 31 ms for 32 images, TensorFlow 10).
+# Between MinAtar's CNN (a few hundred; LiteRT takes 0.2 ms for 32 images, TensorFlow 1.0) and the Nature CNN (78,000;
+# LiteRT takes 17 ms for 32 images, TensorFlow 5): python -m benchmarks.acting.
 _MOST_CONVOLVED = 10_000

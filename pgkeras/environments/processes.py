@@ -34,8 +34,8 @@ _GRACE = 5.0  # seconds that a process has to close its environments
 class ProcessEnvironments:
     """Environments in worker processes, which step their shares of the slots at the same time.
 
-    The episodes are those that :class:`PlainEnvironments` plays for the same seeds: only live slots are stepped, and
-    an episode's end is followed by a reset at once. Workers are started anew rather than forked, since a fork of a
+    The episodes are those that :class:`PlainEnvironments` plays for the same seeds: only slots with
+    episodes left to play are stepped, and an episode's end is followed by a reset at once if there is another to play. Workers are started anew rather than forked, since a fork of a
     process that holds TensorFlow or gRPC may hang; they end when this process does, even if it is killed.
 
     Args:

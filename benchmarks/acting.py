@@ -1,0 +1,64 @@
+"""How long the policy in training takes to act, by LiteRT and by TensorFlow: what ``act_engine=auto`` chooses between.
+
+``python -m benchmarks.acting`` times one call for a batch of observations by either engine, in turns, for an MLP and
+for the two networks that read images. The fastest call is what the engine needs; the median is what the machine left
+of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.gpu import CASES, space
+from benchmarks.report import machine, table, write_json
+from pgkeras import examples
+from pgkeras import noise as noise_source
+from pgkeras.acting import FrozenPolicy
+from pgkeras.policy import Policy
+from pgkeras.spaces import Discrete
+
+_NETWORKS = ("mlp", "cnn", "nature-cnn")
+_ENGINES = ("litert", "tensorflow")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=32, help="observations a call")
+    parser.add_argument("--calls", type=int, default=200, help="calls of each engine, by turns")
+    parser.add_argument("--json", type=Path, help="also write the results here")
+    options = parser.parse_args()
+    print(machine(), flush=True)
+    results = [_row(network, options.rows, options.calls) for network in _NETWORKS]
+    print(table(results))
+    write_json(options.json, f"python -m benchmarks.acting --rows {options.rows} --calls {options.calls}", results)
+
+
+def _row(network: str, rows: int, calls: int) -> dict[str, str]:
+    case = CASES[network]
+    policy = Policy(space(case), Discrete(6), **case.settings)
+    generator = np.random.default_rng(0)
+    observation = examples.random_observations(policy.spec.layout, rows, generator)
+    noise = noise_source.draw(generator, policy.spec, rows)
+    actors = {engine: FrozenPolicy(policy, engine) for engine in _ENGINES}
+    seconds: dict[str, list[float]] = {engine: [] for engine in _ENGINES}
+    for actor in actors.values():
+        actor.sample(observation, noise)  # its first call sets it up
+    for _ in range(calls):
+        for engine, actor in actors.items():
+            began = time.perf_counter()
+            actor.sample(observation, noise)
+            seconds[engine].append(time.perf_counter() - began)
+    times = {
+        f"{engine}, ms: fastest (median)": f"{1e3 * min(taken):.2f} ({1e3 * statistics.median(taken):.2f})"
+        for engine, taken in seconds.items()
+    }
+    return {"network": network, **times, "auto takes": FrozenPolicy(policy).engine}
+
+
+if __name__ == "__main__":
+    main()
