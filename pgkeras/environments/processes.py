@@ -34,9 +34,10 @@ _GRACE = 5.0  # seconds that a process has to close its environments
 class ProcessEnvironments:
     """Environments in worker processes, which step their shares of the slots at the same time.
 
-    The episodes are those that :class:`PlainEnvironments` plays for the same seeds: only slots with
-    episodes left to play are stepped, and an episode's end is followed by a reset at once if there is another to play. Workers are started anew rather than forked, since a fork of a
-    process that holds TensorFlow or gRPC may hang; they end when this process does, even if it is killed.
+    The episodes are those that :class:`PlainEnvironments` plays for the same seeds: only slots with episodes left to
+    play are stepped, and an episode's end is followed by a reset at once if there is another to play. Workers are
+    started anew rather than forked, since a fork of a process that holds TensorFlow or gRPC may hang; they end when
+    this process does, even if it is killed.
 
     Args:
         recipe: How one environment is made. Its module is imported by the workers.
