@@ -27,15 +27,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.report import machine, table
-from benchmarks.rows import ROWS, SOURCES
+from benchmarks.rows import DEFAULTS, ROWS, SOURCES
 from pgkeras import statistics
-from pgkeras.config import Config, resolve
+from pgkeras.config import Config, preset_for, resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EVALUATION_EPISODES = 100
 _EVALUATION_SEED = 1_000_000
 _CURVE_POINTS = 50
 _NEVER = 1e9  # a return that none of the environments can give
+_DEFAULT = "default"
+_BY_DEFAULT = """## By the defaults alone
+
+With the preset that environments get which have none of their own (`--preset default`, the defaults of
+`pgkeras/config.py`; here `python -m benchmarks.learning --defaults`), beside what random actions return, as the mean of
+1,000 episodes."""
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 
 
@@ -43,41 +49,48 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0 on")
     parser.add_argument("--only", nargs="*", choices=ROWS, default=list(ROWS), help="these environments alone")
-    parser.add_argument("--one", nargs=2, metavar=("ENV", "SEED"), help=argparse.SUPPRESS)
+    parser.add_argument("--defaults", action="store_true", help="by the default preset, those rows that are shown so")
+    parser.add_argument("--one", nargs=3, metavar=("ENV", "PRESET", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(_train(_config(options.one[0], int(options.one[1])))))
+        env_id, preset, seed = options.one
+        print(json.dumps(_train(_config(env_id, int(seed), preset), preset)))
         return
     file = DOCS / "results.jsonl"
     runs = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     runs = [run for run in runs if _is_current(run)]
-    finished = {(run["env_id"], run["seed"]) for run in runs}
+    finished = {(run["env_id"], run["preset"], run["seed"]) for run in runs}
+    wanted = [(env_id, preset_for(env_id)) for env_id in options.only]
+    if options.defaults:
+        wanted = [(env_id, _DEFAULT) for env_id in DEFAULTS if env_id in options.only]
     for seed in range(options.seeds):  # breadth first: a row of one seed says more than none
-        for env_id in options.only:
-            if (env_id, seed) not in finished:
-                runs.append(_train_in_process(env_id, seed))
+        for env_id, preset in wanted:
+            if (env_id, preset, seed) not in finished:
+                runs.append(_train_in_process(env_id, preset, seed))
                 with file.open("a") as stream:
                     stream.write(json.dumps(runs[-1]) + "\n")
                 print(runs[-1], flush=True)
     document = DOCS / "results.md"
     head = document.read_text().partition(_MARKER)[0]
     sources = "\n".join(f"- {name}: {source}." for name, source in SOURCES.items())
-    document.write_text(f"{head}{_MARKER}\n\n{_table(runs)}\n\nBeside, from:\n\n{sources}\n")
+    parts = [f"{head}{_MARKER}", _table(runs), "Beside, from:", sources, _BY_DEFAULT, _defaults(runs)]
+    document.write_text("\n\n".join(parts) + "\n")
 
 
-def _config(env_id: str, seed: int) -> Config:
-    return resolve(env_id, overrides={"seed": seed, "stop_return": _NEVER})
+def _config(env_id: str, seed: int, preset: str) -> Config:
+    return resolve(env_id, preset, {"seed": seed, "stop_return": _NEVER})
 
 
 def _is_current(run: dict[str, Any]) -> bool:
     """Whether the run is of a row and by the settings of today; one that is newer than the run was at its default."""
     env_id, seed = run["env_id"], run["seed"]
-    if env_id not in ROWS:
+    preset = run.setdefault("preset", preset_for(env_id))
+    if env_id not in ROWS or preset not in (_DEFAULT, preset_for(env_id)):
         return False
-    return {**Config(env_id=env_id).to_json(), **run["config"]} == _config(env_id, seed).to_json()
+    return {**Config(env_id=env_id).to_json(), **run["config"]} == _config(env_id, seed, preset).to_json()
 
 
-def _train(config: Config) -> dict[str, Any]:
+def _train(config: Config, preset: str) -> dict[str, Any]:
     from pgkeras import engines, environments, evaluation
     from pgkeras.export import package_versions
     from pgkeras.training import Training
@@ -99,6 +112,7 @@ def _train(config: Config) -> dict[str, Any]:
 
     summary = training.summary()
     return {
+        "preset": preset,
         **{key: summary[key] for key in ("env_id", "seed", "env_steps", "train_seconds", "mean_return_100")},
         "greedy_mean": greedy_mean("last"),
         "exported_greedy_mean": greedy_mean("best"),
@@ -109,8 +123,8 @@ def _train(config: Config) -> dict[str, Any]:
     }
 
 
-def _train_in_process(env_id: str, seed: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.learning", "--one", env_id, str(seed)]
+def _train_in_process(env_id: str, preset: str, seed: int) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.learning", "--one", env_id, preset, str(seed)]
     process = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
     result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return result
@@ -119,20 +133,39 @@ def _train_in_process(env_id: str, seed: int) -> dict[str, Any]:
 def _table(runs: list[dict[str, Any]]) -> str:
     rows = []
     for env_id, beside in ROWS.items():
-        of_env = [run for run in runs if run["env_id"] == env_id]
+        of_env = _of(runs, env_id, preset_for(env_id))
         rows.append(
             {
-                "environment": env_id,
-                "seeds": len(of_env) or "not yet run",
-                "last 100 training episodes": _interquartile([run["mean_return_100"] for run in of_env]),
-                "100 greedy episodes": _interquartile([run["greedy_mean"] for run in of_env]),
+                **_figures(env_id, of_env),
                 "the same, of what is exported": _interquartile([_exported(run) for run in of_env]),
-                "steps": f"{_config(env_id, 0).steps:,}",
+                "steps": f"{_config(env_id, 0, preset_for(env_id)).steps:,}",
                 "seconds, median": f"{np.median([run['train_seconds'] for run in of_env]):,.0f}" if of_env else "",
                 "beside": beside,
             }
         )
     return table(rows)
+
+
+def _defaults(runs: list[dict[str, Any]]) -> str:
+    return table(
+        [
+            {**_figures(env_id, _of(runs, env_id, _DEFAULT)), "at random": f"{random:,}"}
+            for env_id, random in DEFAULTS.items()
+        ]
+    )
+
+
+def _of(runs: list[dict[str, Any]], env_id: str, preset: str) -> list[dict[str, Any]]:
+    return [run for run in runs if (run["env_id"], run["preset"]) == (env_id, preset)]
+
+
+def _figures(env_id: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "environment": env_id,
+        "seeds": len(runs) or "not yet run",
+        "last 100 training episodes": _interquartile([run["mean_return_100"] for run in runs]),
+        "100 greedy episodes": _interquartile([run["greedy_mean"] for run in runs]),
+    }
 
 
 def _exported(run: dict[str, Any]) -> float:

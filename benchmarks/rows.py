@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ROWS", "SOURCES"]
+__all__ = ["DEFAULTS", "ROWS", "SOURCES"]
 
 SOURCES = {
     "Tianshou": "Tianshou, `examples/mujoco/README.md`: the best over training, mean and one standard deviation of 10 "
@@ -35,4 +35,13 @@ ROWS = {
     "benchmarks.environments:MinAtar/SpaceInvaders-v1": "images: 4.0 at random; AC ~50 at 1M, ~185 at 5M (MinAtar)",
     "benchmarks.environments:Fetch-v0": "text: 0.54 at most without reading, 1 at best",
     "benchmarks.environments:FetchBlank-v0": "the same with the text blanked: 0.54 at most",
+}
+
+# Shown by the default preset, too, with what random actions return.
+DEFAULTS = {
+    "CartPole-v1": 22.2,
+    "Acrobot-v1": -499.1,
+    "LunarLander-v3": -181.7,
+    "InvertedPendulum-v5": 5.1,
+    "benchmarks.environments:KnightsTour-v0": 19.3,
 }
