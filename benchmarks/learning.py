@@ -174,11 +174,12 @@ def _exported(run: dict[str, Any]) -> float:
 
 
 def _interquartile(values: list[float]) -> str:
+    digits = 1 if np.abs(values).max(initial=0) >= 10 else 2
     if len(values) < 2:
-        return "".join(f"{value:,.1f}" for value in values)
+        return "".join(f"{value:,.{digits}f}" for value in values)
     data = np.array(values)
     low, high = statistics.bootstrap_interval([data])
-    return f"{statistics.interquartile_mean(data):,.1f} ({low:,.1f} to {high:,.1f})"
+    return f"{statistics.interquartile_mean(data):,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
 if __name__ == "__main__":
