@@ -58,7 +58,7 @@ export_policy(Policy(images, Discrete(6)), Path(sys.argv[1]), "cnn", {})
 _IMAGES = 32  # in a call
 _IMAGE_CALLS_IN_FLIGHT = 3
 
-_TARGETS = {"ratio": 0.8, "observations/s": 120_000, "ready s": 1.0, "RSS MB": 120, "act us": 25}
+_TARGETS = {"Act": 0.85, "Play": 0.75, "observations/s": 150_000, "ready s": 1.0, "RSS MB": 120, "act us": 25}
 
 
 class Process:
@@ -302,7 +302,8 @@ def report(result: dict[str, Any]) -> str:
         f"Nature CNN, {_IMAGES} images a call, {_IMAGE_CALLS_IN_FLIGHT} in flight: {cnn['served_ms']:.2f} ms an image, "
         f"engine alone {cnn['engine_ms']:.2f} ms, ratio {cnn['ratio']:.2f} (target 1.2)"
     )
-    lines.append(f"ratio target {limit['ratio']}; load average {' '.join(result['load_average'])}; {result['machine']}")
+    load = " ".join(result["load_average"])
+    lines.append(f"ratio targets: Act {limit['Act']}, Play {limit['Play']}; load average {load}; {result['machine']}")
     return "\n".join(lines)
 
 
