@@ -79,4 +79,6 @@ class _Late:
                 pending.put_nowait((loop.time() + seconds, data))
             pending.put_nowait((loop.time() + seconds, b""))
 
-        await asyncio.gather(collect(), deliver())
+        async with asyncio.TaskGroup() as both:  # when one ends by an error, so does the other
+            both.create_task(collect())
+            both.create_task(deliver())
