@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -25,6 +25,7 @@ _Meaning = TypeVar("_Meaning")
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {_I64: 8, _I32: 4}
 _MORE = 0x80
+_MOST_FIXED = 2048
 _MOST_LENGTHS = 256
 _MOST_VARINTS = 1024
 _MOST_PER_LENGTH = 8
@@ -64,12 +65,15 @@ class Pattern:
 
     Raises:
         ValueError: What is on the way to a value is there twice, or is something else; what counts then is for the
-            parser to know.
+            parser to know. Or there is too much around the values to keep: anybody may fill a message with fields that
+            nobody reads.
     """
 
     def __init__(self, message: bytes, values: Mapping[str, Place]) -> None:
         spans = {name: _find(message, 0, len(message), *place[:2]) for name, place in values.items()}
         found = sorted((*span, name) for name, span in spans.items() if span is not None)
+        if len(message) - sum(stop - start for start, stop, _ in found) > _MOST_FIXED:
+            raise ValueError(f"more than {_MOST_FIXED} bytes beside the values")
         self._parts: list[bytes] = []
         expression, at = b"", 0
         for start, stop, name in found:
@@ -82,7 +86,12 @@ class Pattern:
             at = stop
         self._parts.append(message[at:])
         self.names = tuple(name for *_, name in found)
-        self._match = re.compile(expression + re.escape(message[at:]), re.DOTALL).fullmatch
+        self._expression = expression + re.escape(message[at:])
+
+    @functools.cached_property
+    def _match(self) -> Callable[[bytes], re.Match[bytes] | None]:
+        # Not before it is read: one that is only written needs no expression.
+        return re.compile(self._expression, re.DOTALL).fullmatch
 
     def read(self, message: bytes) -> dict[str, bytes] | None:
         """The values of a message, by name; None if it does not fit."""

@@ -119,6 +119,16 @@ def test_only_so_many_patterns_are_kept():
     assert known.read(KIND(spec_hash="0000").SerializeToString()) == (0, {})
 
 
+def test_a_message_full_of_what_nobody_reads_is_not_kept():
+    known = Patterns(PLACES)
+    message = KIND(spec_hash="x" * 3000, reward=tensors_pb2.Tensor(data=b"abcd")).SerializeToString()
+    known.learn(message, "meaning")
+    assert known.read(message) is None
+    message = KIND(spec_hash="x", reward=tensors_pb2.Tensor(data=bytes(10**6))).SerializeToString()
+    known.learn(message, "meaning")
+    assert known.read(message) == ("meaning", {"reward": bytes(10**6)})
+
+
 @given(st.integers(0, 2**64 - 1))
 def test_varints_are_as_protobuf_writes_them(value):
     written = KIND(id=value).SerializeToString()
