@@ -21,7 +21,7 @@ from pgkeras_serving.answers import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
 from pgkeras_serving.patterns import Patterns, Place, number
 from pgkeras_serving.states import StateSeal
 
-__all__ = ["Edge"]
+__all__ = ["Edge", "surely_finite"]
 
 _GREEDY = service_pb2.ACT_MODE_GREEDY
 _MODES = frozenset(service_pb2.ActMode.values())
@@ -93,12 +93,9 @@ class Edge:
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
-        asked = self._asked(request)
-        outputs = asked.outputs or DEFAULT_OUTPUTS
-        inputs = self._inputs(
-            asked.inputs["observation"], request.seed if request.HasField("seed") else None, request.state
-        )
-        return asked._replace(inputs=inputs, outputs=outputs, needs=self.answers.needs(asked.greedy, outputs))
+        asked = self._asked(request, DEFAULT_OUTPUTS)
+        seed = request.seed if request.HasField("seed") else None
+        return asked._replace(inputs=self._inputs(asked.inputs["observation"], seed, request.state))
 
     def remember(self, message: bytes, request: service_pb2.ActRequest, query: Query) -> None:
         """Keeps what was made of a request, for :meth:`recall`."""
@@ -111,7 +108,7 @@ class Edge:
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
-        asked = self._asked(request)
+        asked = self._asked(request, frozenset())
         if not asked.has_batch_axis:
             raise InvalidRequestError(
                 "observation", "a batch, with a leading axis for the session's environments", "a single observation"
@@ -130,8 +127,7 @@ class Edge:
     def numbers(self, data: bytes) -> NDArray[Any] | None:
         """A plain observation of a length that was found right; None if it is not finite, or may not be."""
         array = np.frombuffer(data, self._dtype)
-        # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
-        if self._is_float and not math.isfinite(array.dot(array)):
+        if self._is_float and not surely_finite(array):
             return None
         return array.reshape(self._shape)
 
@@ -147,15 +143,15 @@ class Edge:
             raise InvalidRequestError("state", "no bytes, since this policy has no memory", f"{len(state)} bytes")
         return {"observation": observation, "noise": drawn}
 
-    def _asked(self, request: _Request) -> Query:
+    def _asked(self, request: _Request, default_outputs: frozenset[int]) -> Query:
         """The request but for its noise and state; checked."""
         if request.mode not in _MODES:
             raise InvalidRequestError("mode", "a known ActMode", str(request.mode))
-        outputs = frozenset(request.outputs)
+        outputs: frozenset[int] = frozenset(request.outputs)
         if not outputs <= OUTPUTS:
             unknown = sorted(outputs - OUTPUTS)
             raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
-        greedy = request.mode == _GREEDY
+        greedy, outputs = request.mode == _GREEDY, outputs or default_outputs
         observation, has_batch_axis = self._observation(request)
         return Query({"observation": observation}, has_batch_axis, greedy, outputs, self.answers.needs(greedy, outputs))
 
@@ -186,6 +182,11 @@ class Edge:
         if list(mask.shape) != shape:
             raise InvalidRequestError("action_mask", f"shape {shape}", f"shape {list(mask.shape)}")
         return check_mask(mask, self._spec)
+
+
+def surely_finite(array: NDArray[Any]) -> bool:
+    """Whether a vector's sum of squares is finite: if so, all elements are; if not, one may just be huge."""
+    return math.isfinite(array.dot(array))
 
 
 def _arrays(batch: Any) -> Iterator[NDArray[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from pgkeras.errors import InvalidRequestError
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import decode_tensor
-from pgkeras_serving.act import Edge
+from pgkeras_serving.act import Edge, surely_finite
 from pgkeras_serving.answers import Query
 from pgkeras_serving.episodes import Transition
 from pgkeras_serving.patterns import Patterns, Place, number
@@ -74,8 +73,7 @@ class Steps:
         transition = None
         if given == OUTCOME:
             reward = np.frombuffer(values["reward"], _FLOAT32)
-            # A sum of squares is finite unless an element is not, or is huge: then the full check tells.
-            if not math.isfinite(reward.dot(reward)):
+            if not surely_finite(reward):
                 return None
             terminated, truncated = values["terminated"], values["truncated"]
             ended = None
