@@ -274,7 +274,7 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
                     np.testing.assert_array_equal(recalled.inputs["observation"], query.inputs["observation"])
                     assert recalled[1:] == query[1:], message
                 policy.edge.remember(message, request, query)
-                policy.edge.encode(query, await policy.batcher.submit(query.inputs, query.needs))
+                policy.edge.encode(query, await policy.batcher.submit(query.inputs, query.needs, lambda: "the fuzzer"))
                 outcomes["Act: answered"] += 1
             except PolicyServiceError as error:
                 outcomes[f"Act: {type(error).__name__}"] += 1

@@ -48,7 +48,7 @@ class Session:
     def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record, caller: str = "") -> None:
         self._policy = policy
         self._record = record
-        self._caller = caller
+        self._caller = lambda: caller
         self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
@@ -84,10 +84,8 @@ class Session:
                 step = steps.decode(request, rows)
             assert step is not None
             transition = self._begin(step)
-            inputs, needs = step.query.inputs, step.query.needs
-            answer = self._policy.batcher.run_now(inputs, needs)
-            if answer is None:
-                answer = await self._policy.batcher.submit(inputs, needs, self._caller)
+            batcher, inputs, needs = self._policy.batcher, step.query.inputs, step.query.needs
+            answer = batcher.run_now(inputs, needs) or await batcher.submit(inputs, needs, self._caller)
             act = self._finish(step, transition, answer, arrival)
         except PolicyServiceError as error:
             return _refusal(index, error)

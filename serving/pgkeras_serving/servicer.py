@@ -18,6 +18,7 @@ from pgkeras.errors import SpecMismatchError
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.aborting import CODES, Context, abort, code_of
 from pgkeras_serving.answers import Query
+from pgkeras_serving.begun import Begun
 from pgkeras_serving.catalog import LoadedPolicy
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.logs import AccessLog
@@ -25,7 +26,7 @@ from pgkeras_serving.methods import parse
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.patterns import varint
 from pgkeras_serving.play import Session
-from pgkeras_serving.sessions import Sessions
+from pgkeras_serving.sessions import Seat, Sessions
 from pgkeras_serving.store import Store
 
 __all__ = ["PolicyServicer"]
@@ -97,9 +98,8 @@ class PolicyServicer:
         """Answers one observation, or one batch of them."""
         arrival = time.perf_counter_ns()
         policy, query = self._recall(request) or self._decode(request)
-        answer = policy.batcher.run_now(query.inputs, query.needs)
-        if answer is None:
-            answer = await policy.batcher.submit(query.inputs, query.needs, context.peer())
+        batcher, inputs, needs = policy.batcher, query.inputs, query.needs
+        answer = batcher.run_now(inputs, needs) or await batcher.submit(inputs, needs, context.peer)
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
         policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
@@ -112,20 +112,9 @@ class PolicyServicer:
             with self._sessions.seat() as seat:
                 try:
                     seat.receives()
-                    first = message = await context.read()
+                    first = await context.read()
                     if first is not grpc.aio.EOF:
-                        session = self._open(parse(service_pb2.PlayRequest, first), context.peer())
-                    while message is not grpc.aio.EOF:
-                        seat.works()
-                        if self.access is not None:
-                            self.access.message(message, *session.version)
-                        response, error = await session.answer(message)
-                        if error:
-                            self.requests.count("PlayMessage", CODES[error].name)
-                        seat.sends()
-                        await context.write(response)
-                        seat.receives()
-                        message = await context.read()
+                        await self._converse(first, seat, context)
                 except asyncio.CancelledError:
                     if seat.reason is None:  # it is the client who left
                         raise
@@ -155,6 +144,37 @@ class PolicyServicer:
         parse(service_pb2.ListPoliciesRequest, request)
         policies = [self._describe(policy) for policy in self._store.policies()]
         return service_pb2.ListPoliciesResponse(policies=policies).SerializeToString()
+
+    async def _converse(self, message: Any, seat: Seat, context: Context) -> None:
+        """Answers a session's messages, from the first on."""
+        sending = Begun()
+        failure: Exception | None = None
+        try:
+            session = self._open(parse(service_pb2.PlayRequest, message), context.peer())
+            while message is not grpc.aio.EOF:
+                seat.works()
+                if self.access is not None:
+                    self.access.message(message, *session.version)
+                response, error = await session.answer(message)
+                if error:
+                    self.requests.count("PlayMessage", CODES[error].name)
+                seat.sends()
+                await sending
+                sending = Begun(context.write(response))
+                if len(self._sessions) == 1:  # with nothing else to do meanwhile, to wait here is faster
+                    await sending
+                seat.receives()
+                message = await context.read()
+        except asyncio.CancelledError:
+            if seat.reason is None:  # it is the client who left
+                raise
+            failure = seat.reason
+        except Exception as error:
+            failure = error
+        seat.sends()
+        await sending  # status comes after the last answer
+        if failure is not None:
+            raise failure
 
     def _describe(self, policy: LoadedPolicy) -> policy_pb2.Policy:
         """The description, with what changes while the version is served."""

@@ -50,10 +50,14 @@ def batcher_of(engine, **limits):
     return Batcher(engine, **room | limits, meter=Meter(SPEC))
 
 
+def ask(batcher, inputs, needs=ACTION, caller=""):
+    return batcher.submit(inputs, needs, lambda: caller)
+
+
 async def busy(engine, **limits):
     """A batcher whose engine is at a first request, of observation 0."""
     batcher = batcher_of(engine, **limits)
-    first = asyncio.create_task(batcher.submit(rows(0), ACTION))
+    first = ask(batcher, rows(0))
     await until(lambda: engine.batches == [1])
     return batcher, first
 
@@ -78,7 +82,7 @@ def test_what_queues_during_a_run_is_the_next_batch():
     async def main():
         engine = HeldEngine()
         batcher, first = await busy(engine)
-        rest = [asyncio.create_task(batcher.submit(rows(i, -i), ACTION)) for i in range(1, 6)]
+        rest = [ask(batcher, rows(i, -i)) for i in range(1, 6)]
         await settle()
         engine.go.release(2)
         answers = [await task for task in (first, *rest)]
@@ -96,50 +100,98 @@ def test_a_batch_puts_out_what_any_of_its_requests_needs():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=9)
-        batcher.run_now(rows(1), ACTION)
-        await asyncio.gather(*(batcher.submit(rows(1), ACTION | {name}) for name in ("entropy", "log_prob", "entropy")))
-        batcher.close()
+        await ask(batcher, rows(1))
+        await asyncio.gather(*(ask(batcher, rows(1), ACTION | {name}) for name in ("entropy", "log_prob", "entropy")))
         return engine.outputs
 
     assert asyncio.run(main()) == [{"action"}, {"action", "entropy", "log_prob"}]
 
 
-def test_a_fast_engine_answers_small_requests_on_the_spot():
+def test_a_fast_engine_answers_what_comes_in_one_turn_of_the_loop_in_one_batch_on_the_spot():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=8)
-        answer = batcher.run_now(rows(*range(8)), ACTION)
-        assert batcher.run_now(rows(*range(9)), ACTION) is None
-        return engine, answer
+        assert batcher.run_now(rows(0), ACTION) is None, "others may come in the same turn"
+        answers = await asyncio.gather(*(ask(batcher, rows(*range(i))) for i in (3, 1, 4, 2, 8)))
+        return engine, answers
 
-    engine, answer = asyncio.run(main())
-    assert answer["action"].tolist() == [10 * i for i in range(8)]
-    assert engine.batches == [8]
+    engine, answers = asyncio.run(main())
+    assert [answer["action"].tolist() for answer in answers] == [[10 * j for j in range(i)] for i in (3, 1, 4, 2, 8)]
+    assert engine.batches == [8, 2, 8]
     assert engine.threads == {threading.main_thread()}
+
+
+def test_where_requests_come_one_by_one_most_run_at_once_until_some_come_together():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = batcher_of(engine, inline_rows=8)
+        lonely = 0
+        for i in range(100):
+            if batcher.run_now(rows(i), ACTION) is None:
+                await ask(batcher, rows(i))
+            else:
+                lonely += 1
+        assert batcher.run_now(rows(*range(9)), ACTION) is None, "too many for the loop"
+        while batcher.run_now(rows(1), ACTION) is not None:
+            pass
+        engine.batches.clear()
+        await asyncio.gather(ask(batcher, rows(1)), ask(batcher, rows(2)))
+        return lonely, engine.batches, batcher.run_now(rows(1), ACTION)
+
+    lonely, batches, after = asyncio.run(main())
+    assert 80 <= lonely < 100
+    assert batches == [2]
+    assert after is None
+
+
+def test_who_gives_up_within_the_turn_is_not_run():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = batcher_of(engine, inline_rows=8)
+        leaving, staying = ask(batcher, rows(1, 2)), ask(batcher, rows(3))
+        leaving.cancel()
+        return (await staying)["action"].tolist(), engine.batches
+
+    assert asyncio.run(main()) == ([30], [1])
 
 
 def test_a_small_request_waits_for_a_large_one_that_runs():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, inline_rows=1)
-        large = asyncio.create_task(batcher.submit(rows(1, 2), ACTION))
-        await until(lambda: engine.batches == [2])
+        engine.go.release()
+        await ask(batcher, rows(0))  # alone: the next would run at once
+        large = ask(batcher, rows(1, 2))
+        await until(lambda: engine.batches == [1, 2])
         assert batcher.run_now(rows(3), ACTION) is None, "an engine serves one batch at a time"
-        small = asyncio.create_task(batcher.submit(rows(3), ACTION))
+        small = ask(batcher, rows(3))
         await settle()
-        assert engine.batches == [2]
+        assert engine.batches == [1, 2]
         engine.go.release(3)
-        answers = [(await task)["action"].tolist() for task in (large, small)]
+        answers = [(await request)["action"].tolist() for request in (large, small)]
         return [*answers, batcher.run_now(rows(4), ACTION)["action"].tolist()]
 
     assert asyncio.run(main()) == [[10, 20], [30], [40]]
+
+
+def test_a_small_request_joins_a_large_one_that_comes_after_it_in_the_same_turn():
+    async def main():
+        engine = HeldEngine(held=False)
+        batcher = batcher_of(engine, inline_rows=1)
+        small, leaving, large = ask(batcher, rows(1)), ask(batcher, rows(2)), ask(batcher, rows(3, 4))
+        leaving.cancel()
+        answers = [(await request)["action"].tolist() for request in (small, large)]
+        batcher.close()
+        return answers, engine.batches, threading.main_thread() in engine.threads
+
+    assert asyncio.run(main()) == ([[10], [30, 40]], [3], False)
 
 
 def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, max_rows=5)
-        answers = await asyncio.gather(*(batcher.submit(rows(i, i), ACTION) for i in range(6)))
+        answers = await asyncio.gather(*(ask(batcher, rows(i, i)) for i in range(6)))
         batcher.close()
         return engine.batches, [answer["action"][0] for answer in answers]
 
@@ -152,14 +204,14 @@ def test_a_full_queue_is_busy_and_empties():
     async def main():
         engine = HeldEngine()
         batcher, running = await busy(engine, max_rows=10, max_queued=4)
-        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
+        waiting = ask(batcher, rows(1, 2, 3))
         await settle()
         with pytest.raises(ServerBusyError, match=r"3 observations are waiting.*at most 4") as caught:
-            await batcher.submit(rows(4, 5), ACTION)
+            await ask(batcher, rows(4, 5))
         assert caught.value.retry_after > 0
         engine.go.release(3)
         await asyncio.gather(running, waiting)
-        await batcher.submit(rows(4, 5), ACTION)
+        await ask(batcher, rows(4, 5))
         batcher.close()
         return engine.batches
 
@@ -170,12 +222,12 @@ def test_a_cancelled_request_leaves_the_queue():
     async def main():
         engine = HeldEngine()
         batcher, running = await busy(engine, max_rows=10, max_queued=4)
-        waiting = asyncio.create_task(batcher.submit(rows(6), ACTION))
-        leaving = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
+        waiting = ask(batcher, rows(6))
+        leaving = ask(batcher, rows(1, 2, 3))
         await settle()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        staying = asyncio.create_task(batcher.submit(rows(7, 8, 9), ACTION))  # for which there was no room beside it
+        staying = ask(batcher, rows(7, 8, 9))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, waiting, staying)]
@@ -189,12 +241,12 @@ def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
     async def main():
         engine = HeldEngine()
         batcher, running = await busy(engine, max_rows=10, max_queued=4, max_seconds=0.02)
-        waiting = asyncio.create_task(batcher.submit(rows(1, 2, 3), ACTION))
+        waiting = ask(batcher, rows(1, 2, 3))
         with pytest.raises(ServerBusyError, match=r"has waited for 0.02 s") as caught:
             await waiting
         assert caught.value.retry_after > 0
         batcher._max_seconds = 60.0
-        staying = asyncio.create_task(batcher.submit(rows(4, 5, 6), ACTION))  # for which there was no room beside it
+        staying = ask(batcher, rows(4, 5, 6))  # for which there was no room beside it
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, staying)]
@@ -208,7 +260,7 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, max_rows=10, max_queued=10)
-        tasks = [asyncio.create_task(batcher.submit(rows(i), ACTION)) for i in range(2)]
+        tasks = [ask(batcher, rows(i)) for i in range(2)]
         await until(lambda: engine.batches == [2])
         tasks[0].cancel()
         await settle()
@@ -228,9 +280,9 @@ def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=inline_rows, max_rows=10, max_queued=10)
         engine.failure = ZeroDivisionError("broken")
-        failed = await asyncio.gather(*(batcher.submit(rows(i), ACTION) for i in range(3)), return_exceptions=True)
+        failed = await asyncio.gather(*(ask(batcher, rows(i)) for i in range(3)), return_exceptions=True)
         engine.failure = None
-        answer = await batcher.submit(rows(4), ACTION)
+        answer = await ask(batcher, rows(4))
         batcher.close()
         return failed, answer["action"].tolist()
 
@@ -282,16 +334,16 @@ def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, max_rows=3, max_queued=6)
-        flood = [asyncio.create_task(batcher.submit(rows(0, 0, 0), ACTION, "flood"))]
+        flood = [ask(batcher, rows(0, 0, 0), caller="flood")]
         await until(lambda: engine.batches == [3])
-        flood += [asyncio.create_task(batcher.submit(rows(i, i, i), ACTION, "flood")) for i in (1, 2)]
+        flood += [ask(batcher, rows(i, i, i), caller="flood") for i in (1, 2)]
         await settle()
         with pytest.raises(ServerBusyError):
-            await batcher.submit(rows(9), ACTION, "flood")
-        modest = asyncio.create_task(batcher.submit(rows(7), ACTION, "modest"))
+            await ask(batcher, rows(9), caller="flood")
+        modest = ask(batcher, rows(7), caller="modest")
         await settle()
         with pytest.raises(ServerBusyError):
-            await batcher.submit(rows(8), ACTION, "modest")
+            await ask(batcher, rows(8), caller="modest")
         engine.go.release(3)
         await modest
         waiting = sum(not task.done() for task in flood)
