@@ -27,6 +27,10 @@ ACTION_MASK = "action_mask"
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _MOST_EXACT = 2**24  # float32 holds all integers up to it
+# Numbers in the observations that a gradient is taken of at once, and how many of those: with what a network makes of
+# them on the way, that comes to about a gigabyte.
+_MOST_NUMBERS = 2**25
+_MOST_ROWS = 2**18
 
 
 def graph_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -101,6 +105,11 @@ class Layout:
             return _FLOAT32
         assert not isinstance(self.leaves[0].space, Text)
         return graph_dtype(self.leaves[0].space.dtype)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows a network should compute at once at most, a power of two: memory is not without end."""
+        return 1 << (min(_MOST_ROWS, max(1, _MOST_NUMBERS // math.prod(self.shape))).bit_length() - 1)
 
     def pack(self, batch: Any, mask: NDArray[Any] | None = None) -> NDArray[Any]:
         """A batch of observations as rows ``[B, *shape]``; no copy where none is needed.

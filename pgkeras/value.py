@@ -66,6 +66,7 @@ class ValueFunction:
         self.optimizer.build(self._model.trainable_variables)
         self.returns = Moments.zeros(())
         self._passes, self._batch_size, self._seed = passes, batch_size, seed
+        self._rows_at_once = layout.rows_at_once
         spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
         self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
         self._fit = tf.function(
@@ -81,8 +82,9 @@ class ValueFunction:
         """Expected returns ``[N]`` for observations ``[N, ...]``; zeros before the first fit."""
         if not self.returns.count:
             return np.zeros(len(observations))
-        normalised = self._predict(observations).numpy().astype(np.float64)
-        return np.asarray(self.returns.mean + self.returns.std * normalised)
+        parts = range(0, len(observations), self._rows_at_once)
+        normalised = np.concatenate([self._predict(observations[i : i + self._rows_at_once]).numpy() for i in parts])
+        return np.asarray(self.returns.mean + self.returns.std * normalised.astype(np.float64))
 
     def fit(self, observations: NDArray[Any], returns: NDArray[np.float64], epoch: int) -> float:
         """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
