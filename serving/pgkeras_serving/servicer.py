@@ -171,7 +171,7 @@ class PolicyServicer:
             failure = seat.reason
         except Exception as error:
             failure = error
-        seat.sends()
+            seat.sends()
         await sending  # status comes after the last answer
         if failure is not None:
             raise failure

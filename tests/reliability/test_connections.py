@@ -17,28 +17,29 @@ from benchmarks.soak.crowds import crowd
 from benchmarks.soak.fuzz import recorded_call
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
+from pgkeras.errors import ServerUnavailableError
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras.wire import encode_tensor
 from tests.reliability.conftest import ONE, is_sound
 from tests.serving.conftest import wait_until
 
-ROWS = 256
 
-
-def _messages():
-    rows = tensors_pb2.Value(tensor=encode_tensor(np.zeros((ROWS, 4), np.float32)))
-    going_on = encode_tensor(np.zeros(ROWS, np.bool_))
+def _messages(rows):
+    going_on = encode_tensor(np.zeros(rows, np.bool_))
+    rewards = encode_tensor(np.zeros(rows, np.float32))
+    observations = tensors_pb2.Value(tensor=encode_tensor(np.zeros((rows, 4), np.float32)))
     outputs = [1, 2, 3, 4, 5]
-    first = service_pb2.PlayRequest(observation=rows, outputs=outputs)
-    rewards = encode_tensor(np.zeros(ROWS, np.float32))
+    first = service_pb2.PlayRequest(observation=observations, outputs=outputs)
     later = service_pb2.PlayRequest(
-        observation=rows, outputs=outputs, reward=rewards, terminated=going_on, truncated=going_on
+        observation=observations, outputs=outputs, reward=rewards, terminated=going_on, truncated=going_on
     )
     return first.SerializeToString(), later.SerializeToString()
 
 
-def test_a_client_that_stops_reading_is_held_back_and_loses_its_place(tmp_path):
-    first, later = _messages()
+@pytest.mark.parametrize("is_alone", [True, False])
+@pytest.mark.parametrize("goes_on_sending", [True, False])
+def test_a_client_that_stops_reading_is_held_back_and_loses_its_place(tmp_path, goes_on_sending, is_alone):
+    first, later = _messages(256 if goes_on_sending else 4096)  # the answers to 4096 fill the windows of HTTP/2 at once
     sent, stop = 0, threading.Event()
 
     def messages():
@@ -47,9 +48,15 @@ def test_a_client_that_stops_reading_is_held_back_and_loses_its_place(tmp_path):
         while not stop.is_set():
             sent += 1
             yield later
+            if not goes_on_sending:
+                stop.wait(120)
 
-    options = ("--max-sessions", "1", "--session-idle-seconds", "3")
-    with serving(SHIPPED, tmp_path, *options) as server, grpc.insecure_channel(server.target) as channel:
+    options = ("--max-sessions", "1" if is_alone else "2", "--session-idle-seconds", "3")
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(serving(SHIPPED, tmp_path, *options))
+        channel = stack.enter_context(grpc.insecure_channel(server.target))
+        if not is_alone:
+            stack.enter_context(_somebody_playing(server.target))
         before = server.rss_mb()
         call = channel.stream_stream("/pgkeras.v1.PolicyService/Play")(messages(), timeout=120)
         _until_it_stands_still(lambda: sent)
@@ -67,8 +74,32 @@ def test_a_client_that_stops_reading_is_held_back_and_loses_its_place(tmp_path):
             for _ in call:
                 pass
         assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "nothing was sent or received for 3 s" in caught.value.details(), "it is the session's, not the call's"
         assert server.stop() == 0
         assert "Traceback" not in server.log.read_text()
+
+
+@contextlib.contextmanager
+def _somebody_playing(target):
+    """A session that goes on all the while, in a thread, until the server stops."""
+    stop, steps = threading.Event(), 0
+
+    def play():
+        nonlocal steps
+        with contextlib.suppress(ServerUnavailableError), PolicyClient(target) as client, client.play() as session:
+            session.step(ONE)
+            while not stop.wait(0.01):
+                session.step(ONE, 0.0, False, False)
+                steps += 1
+
+    player = threading.Thread(target=play)
+    player.start()
+    wait_until(lambda: steps > 0, 20.0)
+    try:
+        yield
+    finally:
+        stop.set()
+        player.join(30)
 
 
 def _until_it_stands_still(number, seconds=60.0):
