@@ -16,13 +16,14 @@ from pgkeras.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
-from pgkeras_serving.batcher import Batcher, warm_up
+from pgkeras_serving.batcher import Batcher
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.files import stamp
 from pgkeras_serving.limits import limits
 from pgkeras_serving.logs import about
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.steps import Steps
+from pgkeras_serving.warming import warm_up
 
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
@@ -158,10 +159,8 @@ class Catalog:
         bundle = bundles.open_bundle(real)
         engine = engines.load(bundle, config.engine)
         meter = Meter(bundle.spec)
-        inline_rows = warm_up(engine, bundle.spec, config.max_batch_size)
-        batcher = Batcher(
-            engine, inline_rows, config.max_batch_size, config.max_queued, config.max_queue_seconds, meter
-        )
+        sizes = warm_up(engine, bundle.spec, config.max_batch_size)
+        batcher = Batcher(engine, sizes, config.max_queued, config.max_queue_seconds, meter)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
         )

@@ -46,13 +46,13 @@ class Turns(Generic[_Key]):
         return True
 
     def take(self, max_rows: int) -> list[_Key]:
-        """Takes out what is next: at most ``max_rows`` observations, one request of each caller in turn."""
+        """Takes out what is next: at most ``max_rows`` observations or one request, one of each caller in turn."""
         taken: list[_Key] = []
         room = max_rows
         while self._lanes:
             caller, lane = next(iter(self._lanes.items()))
             key, rows = next(iter(lane.items()))
-            if rows > room:
+            if rows > room and taken:
                 break
             room -= rows
             taken.append(key)

@@ -172,7 +172,7 @@ def test_calls_that_are_given_up_leave_nothing(shipped):
             play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
             for _ in range(200):
                 stream = play()
-                await stream.write(_messages()[0])
+                await stream.write(_messages(256)[0])
                 stream.cancel()
 
     before = _descriptors(shipped)

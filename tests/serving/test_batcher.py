@@ -7,10 +7,11 @@ import threading
 
 import numpy as np
 import pytest
-from pgkeras_serving.batcher import Batcher, warm_up
+from pgkeras_serving.batcher import Batcher
 from pgkeras_serving.metrics import Meter
+from pgkeras_serving.warming import Sizes
 
-from pgkeras.errors import EngineError, ServerBusyError
+from pgkeras.errors import ServerBusyError
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spec import DistributionKind, PolicySpec
 
@@ -47,7 +48,9 @@ class HeldEngine:
 def batcher_of(engine, **limits):
     """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
     room = {"inline_rows": 0, "max_rows": 100, "max_queued": 100, "max_seconds": 60.0}
-    return Batcher(engine, **room | limits, meter=Meter(SPEC))
+    room |= limits
+    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"))
+    return Batcher(engine, sizes, **room, meter=Meter(SPEC))
 
 
 def ask(batcher, inputs, needs=ACTION, caller=""):
@@ -291,52 +294,50 @@ def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
     assert answer == [40]
 
 
-class TimedEngine:
-    """Takes ``seconds`` a row and puts out everything a categorical policy must."""
+def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
+    async def main():
+        engine = HeldEngine()
+        batcher, first = await busy(engine, max_rows=2)
+        later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 4)]
+        await settle()
+        single = ask(batcher, rows(7), caller="early")  # behind the batch that was handed over, beside the others
+        await settle()
+        handed_over = [*batcher._handed_over]
+        later[1].cancel()  # not handed over yet
+        engine.go.release(9)
+        answers = [(await request)["action"].tolist() for request in (first, later[0], later[2], single)]
+        batcher.close()
+        return handed_over, engine.batches, answers
 
-    name = "timed"
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-        self.sizes = set()
-
-    def act(self, inputs, outputs=None):
-        size = len(inputs["noise"])
-        self.sizes.add(size)
-        threading.Event().wait(self.seconds * size)
-        zeros = np.zeros(size, np.float32)
-        names = ("action", "greedy_action", "log_prob", "entropy", "probabilities")
-        return dict.fromkeys(names, zeros)
-
-
-def test_warm_up_keeps_a_slow_engine_off_the_loop():
-    slow = TimedEngine(0.02)
-    assert warm_up(slow, SPEC, 4096) == 0
-    assert slow.sizes == {1}, "a slow engine is not made to run large batches at start"
+    handed_over, batches, answers = asyncio.run(main())
+    assert handed_over == [1, 2]
+    assert batches == [1, 2, 2, 1]
+    assert answers == [[0], [10, 10], [30, 30], [70]]
 
 
-def test_warm_up_visits_every_batch_size_of_a_fast_engine():
-    fast = TimedEngine(0.0)
-    assert warm_up(fast, SPEC, 20) == 16
-    assert fast.sizes == {1, 2, 4, 8, 16}
+def test_a_request_of_more_rows_than_a_batch_runs_alone():
+    async def main():
+        engine = HeldEngine()
+        batcher, first = await busy(engine, max_rows=2)
+        others = [ask(batcher, rows(*range(n)), caller=str(n)) for n in (1, 5, 1)]
+        await settle()
+        engine.go.release(9)
+        answers = [(await request)["action"].tolist() for request in (first, *others)]
+        batcher.close()
+        return engine.batches, answers
 
-
-def test_warm_up_refuses_an_engine_that_is_not_the_specs():
-    with pytest.raises(EngineError, match="does not put out entropy, greedy_action, log_prob, probabilities"):
-        warm_up(HeldEngine(held=False), SPEC, 4)
-    broken = HeldEngine(held=False)
-    broken.failure = ValueError("cannot set tensor")
-    with pytest.raises(EngineError, match=r"held engine cannot run this policy.*cannot set tensor"):
-        warm_up(broken, SPEC, 4)
+    batches, answers = asyncio.run(main())
+    assert batches == [1, 1, 5, 1]
+    assert answers == [[0], [0], [0, 10, 20, 30, 40], [0]]
 
 
 def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
-        batcher = batcher_of(engine, max_rows=3, max_queued=6)
+        batcher = batcher_of(engine, max_rows=3, max_queued=9)
         flood = [ask(batcher, rows(0, 0, 0), caller="flood")]
         await until(lambda: engine.batches == [3])
-        flood += [ask(batcher, rows(i, i, i), caller="flood") for i in (1, 2)]
+        flood += [ask(batcher, rows(i, i, i), caller="flood") for i in (1, 2, 3)]
         await settle()
         with pytest.raises(ServerBusyError):
             await ask(batcher, rows(9), caller="flood")
@@ -344,7 +345,7 @@ def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
         await settle()
         with pytest.raises(ServerBusyError):
             await ask(batcher, rows(8), caller="modest")
-        engine.go.release(3)
+        engine.go.release(4)
         await modest
         waiting = sum(not task.done() for task in flood)
         engine.go.release(1)

@@ -1,0 +1,93 @@
+"""Warming: an engine's first runs, which no request should have to wait for, and what they tell about it."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+
+from pgkeras import noise
+from pgkeras.engines import Engine
+from pgkeras.errors import EngineError
+from pgkeras.spec import PolicySpec
+
+__all__ = ["Sizes", "warm_up"]
+
+# A run this short may hold up the event loop: handing it to a thread and back would take about as long.
+_INLINE_SECONDS = 100e-6
+# What a run takes beside the engine's own time.
+_HAND_OVER_SECONDS = 100e-6
+# Runs that take longer are not made only in order to see whether larger batches are worth it.
+_LONG_SECONDS = 20e-3
+# A batch is worth it if it saves at least so much of the time a row that half as many rows take.
+_WORTHWHILE = 0.05
+_RUNS = 3
+
+
+class Sizes(NamedTuple):
+    """How many rows an engine is best given.
+
+    Args:
+        inline: Of the largest batch that is short enough to run on the event loop; 0 for a slow engine.
+        batch: Of the largest batch that is worth it: to put more together would only let the engine stand idle later,
+            until all of their senders are ready again. As many as may be, where that was not found out.
+    """
+
+    inline: int
+    batch: int
+
+
+def warm_up(engine: Engine, spec: PolicySpec, max_rows: int) -> Sizes:
+    """Runs batches of 1, 2, 4, ... rows as long as they are getting better, and not too long.
+
+    Args:
+        engine: The engine.
+        spec: What it is to compute.
+        max_rows: Most rows in a batch.
+
+    Raises:
+        EngineError: The engine fails, or does not give what the spec promises.
+    """
+    try:
+        return _measure(engine, spec, max_rows)
+    except EngineError:
+        raise
+    except Exception as error:  # a graph that does not fit its spec fails in whatever way the engine has
+        raise EngineError(f"the {engine.name} engine cannot run this policy: {error!r}") from error
+
+
+def _measure(engine: Engine, spec: PolicySpec, max_rows: int) -> Sizes:
+    inline, rows, cost = 0, 1, float("inf")
+    while rows <= max_rows:
+        seconds = _seconds(engine, spec, rows)
+        before, cost = cost, (seconds + _HAND_OVER_SECONDS) / rows
+        if seconds <= _INLINE_SECONDS:
+            inline = rows
+        elif cost > before * (1.0 - _WORTHWHILE):
+            return Sizes(inline, rows // 2)
+        elif seconds > _LONG_SECONDS:
+            break
+        rows *= 2
+    return Sizes(inline, max_rows)
+
+
+def _seconds(engine: Engine, spec: PolicySpec, rows: int) -> float:
+    """The shortest of some runs, after one that allocates."""
+    generator, layout = noise.seeded(0), spec.layout
+    inputs = {
+        "observation": np.zeros((rows, *layout.shape), layout.dtype),
+        "noise": noise.draw(generator, spec, rows),
+    }
+    promised = {"action", "greedy_action", "log_prob", "entropy", *spec.distribution.parameters}
+    if spec.state_size:
+        inputs["state"] = np.zeros((rows, spec.state_size), np.float32)
+        promised.add("next_state")
+    if missing := promised - set(engine.act(inputs)):
+        raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")
+    took = []
+    for _ in range(_RUNS):
+        start = time.perf_counter()
+        engine.act(inputs)
+        took.append(time.perf_counter() - start)
+    return min(took)

@@ -1,0 +1,63 @@
+"""What the first runs tell, with engines whose time is counted instead of taken."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pgkeras_serving import warming
+from pgkeras_serving.warming import Sizes, warm_up
+
+from pgkeras.errors import EngineError
+from pgkeras.spaces import Box, Discrete
+from pgkeras.spec import DistributionKind, PolicySpec
+
+SPEC = PolicySpec(
+    Box(np.full(1, -1.0), np.full(1, 1.0), np.dtype(np.float32)), Discrete(2), DistributionKind.CATEGORICAL
+)
+OUTPUTS = ("action", "greedy_action", "log_prob", "entropy", "probabilities")
+
+
+class Engine:
+    """Puts out zeros, in as many seconds as ``seconds`` gives for a number of rows."""
+
+    name = "counted"
+
+    def __init__(self, seconds=lambda rows: 0.0, outputs=OUTPUTS, failure=None):
+        self.seconds, self.outputs, self.failure = seconds, outputs, failure
+        self.now, self.sizes = 0.0, []
+
+    def act(self, inputs, outputs=None):
+        if self.failure is not None:
+            raise self.failure
+        rows = len(inputs["noise"])
+        self.now += self.seconds(rows)
+        if rows not in self.sizes:
+            self.sizes.append(rows)
+        return dict.fromkeys(self.outputs, np.zeros(rows, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected", "largest"),
+    [
+        (lambda rows: 1e-6, Sizes(64, 100), 64),  # as fast as can be
+        (lambda rows: 55e-6 + 10e-6 * rows, Sizes(4, 100), 64),  # on the loop up to 4, and better all the way
+        (lambda rows: 0.5e-3, Sizes(0, 100), 64),  # as a graph that is mostly overhead
+        (lambda rows: 0.09e-3 * rows, Sizes(1, 16), 32),  # as a network that keeps the processor busy from few rows on
+        (lambda rows: 5e-3 * rows, Sizes(0, 1), 2),  # the same, but larger: batches are no use at all
+        (lambda rows: 0.05, Sizes(0, 100), 1),  # a slow one is not made to run larger batches only in order to see
+    ],
+)
+def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, seconds, expected, largest):
+    engine = Engine(seconds)
+    monkeypatch.setattr(warming, "time", SimpleNamespace(perf_counter=lambda: engine.now))
+    assert warm_up(engine, SPEC, 100) == expected
+    assert engine.sizes == [2**i for i in range(7) if 2**i <= largest]
+
+
+def test_an_engine_that_is_not_the_specs_is_refused():
+    with pytest.raises(EngineError, match="does not put out entropy, probabilities"):
+        warm_up(Engine(outputs=("action", "greedy_action", "log_prob")), SPEC, 4)
+    with pytest.raises(EngineError, match=r"counted engine cannot run this policy.*cannot set tensor"):
+        warm_up(Engine(failure=ValueError("cannot set tensor")), SPEC, 4)
