@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ except ModuleNotFoundError as error:
     raise MissingExtraError((error.name or "a package").partition(".")[0], "video", "record films") from error
 
 __all__ = ["Recording", "record"]
+
+# Otherwise imageio-ffmpeg runs Python between fork and exec, and what gRPC does after a fork gets in its way: now and then
+# ffmpeg never started.
+os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
 
 _FPS = 30.0  # where the environment does not say
 _FORMATS = (".mp4", ".gif")
