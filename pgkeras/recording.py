@@ -27,8 +27,8 @@ except ModuleNotFoundError as error:
 
 __all__ = ["Recording", "record"]
 
-# Otherwise imageio-ffmpeg runs Python between fork and exec, and what gRPC does after a fork gets in its way: now and then
-# ffmpeg never started.
+# Otherwise imageio-ffmpeg runs Python between fork and exec, and what gRPC does after a fork gets in its way: now and
+# then ffmpeg never started.
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
 
 _FPS = 30.0  # where the environment does not say
