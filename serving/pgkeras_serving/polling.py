@@ -1,0 +1,27 @@
+"""Polling: which thread of gRPC's reads what clients send."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from importlib import metadata
+
+__all__ = ["read_where_polled"]
+
+_VARIABLE = "GRPC_EXPERIMENTS"
+_EVENT_ENGINE_OFF = "-event_engine_listener"
+# Of a name that it does not know, gRPC complains in the log, and one day this one will be gone.
+_LAST_TRIED = (1, 85)
+
+
+def read_where_polled(environment: MutableMapping[str, str]) -> None:
+    """Has gRPC read from connections in the thread that waits for its events, instead of in one of the event engine's.
+
+    That is one thread fewer for a message to wake up. It counts only before grpc is imported. Left alone are an
+    environment that says something itself, and versions of gRPC that were not tried.
+
+    Args:
+        environment: The process's environment variables.
+    """
+    major, minor, *_ = metadata.version("grpcio").split(".")
+    if (int(major), int(minor)) <= _LAST_TRIED:
+        environment.setdefault(_VARIABLE, _EVENT_ENGINE_OFF)

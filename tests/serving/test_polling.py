@@ -1,0 +1,56 @@
+"""Which thread of gRPC's reads what clients send."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pgkeras_serving.polling import read_where_polled
+
+from pgkeras.client import PolicyClient
+from tests.serving.conftest import running
+
+_CALLS = 300
+
+
+@pytest.mark.parametrize(
+    ("version", "environment", "then"),
+    [
+        ("1.76.0", {}, {"GRPC_EXPERIMENTS": "-event_engine_listener"}),
+        ("1.85.1", {}, {"GRPC_EXPERIMENTS": "-event_engine_listener"}),
+        ("1.85.1", {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}, {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}),
+        ("1.86.0rc1", {}, {}),
+        ("2.0.0", {}, {}),
+    ],
+)
+def test_it_says_so_only_where_nobody_else_does_and_it_was_tried(version, environment, then, monkeypatch):
+    monkeypatch.setattr(metadata, "version", {"grpcio": version}.__getitem__)
+    read_where_polled(environment)
+    assert environment == then
+
+
+@pytest.mark.parametrize("is_left_to_grpc", [False, True])
+def test_the_event_engine_does_not_wake_up_for_a_message(policies, tmp_path, monkeypatch, is_left_to_grpc):
+    if is_left_to_grpc:
+        monkeypatch.setenv("GRPC_EXPERIMENTS", "")
+    else:
+        monkeypatch.delenv("GRPC_EXPERIMENTS", raising=False)
+    with running(policies, tmp_path) as server, PolicyClient(server.target, "discrete") as client:
+        before = _wake_ups(server.process.pid)
+        for _ in range(_CALLS):
+            client.act(np.zeros(4, np.float32))
+        woken = _wake_ups(server.process.pid) - before
+        assert (woken > _CALLS) if is_left_to_grpc else (woken < _CALLS / 2)
+        assert "nknown experiment" not in server.log.read_text()
+
+
+def _wake_ups(process: int) -> int:
+    """How often the event engine's threads have gone to sleep so far."""
+    switches = 0
+    for thread in Path(f"/proc/{process}/task").iterdir():
+        if (thread / "comm").read_text().strip() == "event_engine":
+            status = (thread / "status").read_text()
+            switches += int(status.split("\nvoluntary_ctxt_switches:")[1].split()[0])
+    return switches
