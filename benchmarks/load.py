@@ -21,16 +21,15 @@ from pgkeras.bench.report import quantiles
 async def _drive(channel: Any, order: dict[str, Any]) -> dict[str, Any]:
     record, seconds = loops.Record(), order["seconds"]
     payload = bytes.fromhex(order["payload"])
-    asks = [
-        loops.Session(channel, bytes.fromhex(order["first"]), seconds + 30).exchange
-        if "first" in order
-        else loops.act(channel, 30)
-        for _ in range(order["in_flight"])
-    ]
+    in_flight, sessions = range(order["in_flight"]), []
+    if "first" in order:
+        sessions = [loops.Session(channel, bytes.fromhex(order["first"]), seconds + 30) for _ in in_flight]
+    asks = [session.exchange for session in sessions] or [loops.act(channel, 30) for _ in in_flight]
     start = time.perf_counter()
     window = loops.Window(start, start, start + seconds)
     await asyncio.gather(*(loops.keep_asking(ask, repeat(payload), window, record) for ask in asks))
     elapsed = time.perf_counter() - start
+    await asyncio.gather(*(session.aclose() for session in sessions))
     if failed := {code: len(values) for code, values in record.latencies.items() if code != "OK"}:
         raise RuntimeError(f"calls failed: {failed}")
     latencies = record.latencies["OK"]

@@ -9,6 +9,7 @@ up, even by those that could not be sent because of it (Tene, "How not to measur
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from array import array
 from collections.abc import Awaitable, Callable, Iterator
@@ -120,6 +121,15 @@ class Session:
             if code != _OK:
                 return code
         return await self._exchange(payload)
+
+    async def aclose(self) -> None:
+        """Ends the session, if it is open, and waits for the server to end it."""
+        stream, self._stream = self._stream, None
+        if stream is None:
+            return
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it has ended already
+            await stream.done_writing()
+        await stream.code()
 
     async def _exchange(self, payload: bytes) -> str:
         stream = self._stream

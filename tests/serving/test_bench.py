@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 
@@ -20,6 +22,8 @@ from pgkeras.bench.report import QUANTILES, quantiles
 from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
+from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
+from pgkeras.wire import encode_tensor
 from tests.serving.certificates import Authority
 from tests.serving.conftest import run_cli, running, wait_until
 
@@ -111,6 +115,26 @@ def test_every_call_is_right_and_is_counted(server, policy, rpc, rate):
     assert as_json["loop"] == ("closed" if rate is None else "open")
     assert as_json["observations_per_second"] == pytest.approx(3 * report.calls / report.seconds)
     assert json.loads(json.dumps(as_json)) == as_json
+
+
+def test_a_session_that_is_closed_makes_room_for_the_next(policies, tmp_path):
+    async def play(target: str) -> list[str]:
+        codes = []
+        async with grpc.aio.insecure_channel(target) as channel:
+            for _ in range(3):
+                session = loops.Session(channel, message, deadline=20.0)
+                codes += [await session.exchange(message), await session.exchange(message)]
+                await session.aclose()
+                await session.aclose()
+        return codes
+
+    observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros((1, 4), np.float32)))
+    start = encode_tensor(np.ones(1, np.bool_))
+    message = service_pb2.PlayRequest(
+        policy=policy_pb2.PolicyRef(name="discrete"), observation=observation, episode_start=start
+    ).SerializeToString()
+    with running(policies, tmp_path, "--max-sessions", "1") as server:
+        assert asyncio.run(play(server.target)) == ["OK"] * 6
 
 
 def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
