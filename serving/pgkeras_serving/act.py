@@ -133,8 +133,7 @@ class Edge:
 
     def _inputs(self, observation: NDArray[Any], seed: int | None, state: bytes) -> dict[str, NDArray[Any]]:
         if seed is None:
-            drawn = self._noise.peek(len(observation))
-            self._noise.skip(len(observation))
+            drawn = self._noise.take(len(observation))
         else:
             drawn = noise.draw(noise.seeded(seed), self._spec, len(observation))
         if self._seal is not None:

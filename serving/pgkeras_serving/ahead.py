@@ -39,3 +39,9 @@ class NoiseAhead:
     def skip(self, rows: int) -> None:
         """Goes on to the rows after these."""
         self._used += rows
+
+    def take(self, rows: int) -> NDArray[np.float32]:
+        """The next rows, and goes on to those after them."""
+        taken = self.peek(rows)
+        self._used += rows
+        return taken

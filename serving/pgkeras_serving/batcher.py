@@ -69,7 +69,8 @@ class Batcher:
         self._meter = meter
         self._turn: list[_Request] = []  # of the loop: what it has brought so far
         self._lonely = 0  # grows with every turn that brings one request, and starts over with one that brings more
-        self._at_once = 0  # how many requests may run before it is seen again what a turn brings
+        # How many requests may run before it is seen again what a turn brings; none where anything else waits or runs.
+        self._at_once = 0
         self._waiting: dict[asyncio.Future[Arrays], _Waiting] = {}
         self._turns = Turns[asyncio.Future[Arrays]]()
         self._is_to_run = False  # in the next turn of the loop, what waits
@@ -83,7 +84,7 @@ class Batcher:
             inputs: As for :meth:`submit`.
             needs: Likewise.
         """
-        if not self._at_once or self._is_busy or self._turn or len(inputs["noise"]) > self._sizes.inline:
+        if not self._at_once or len(inputs["noise"]) > self._sizes.inline:
             return None
         self._at_once -= 1
         start = time.perf_counter_ns()
@@ -105,6 +106,7 @@ class Batcher:
             What the engine answers for these rows; others may have had more put out. Instead of it a ServerBusyError
             if the queue is full, or the request has waited in it for too long.
         """
+        self._at_once = 0
         loop = asyncio.get_running_loop()
         request = _Request(loop.create_future(), inputs, needs, caller)
         if self._is_busy or len(inputs["noise"]) > self._sizes.inline:

@@ -21,6 +21,7 @@ from google.protobuf.message import Message
 __all__ = ["Pattern", "Patterns", "Place", "number", "varint"]
 
 _Meaning = TypeVar("_Meaning")
+_Match = Callable[[bytes], "re.Match[bytes] | None"]
 
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {_I64: 8, _I32: 4}
@@ -89,14 +90,10 @@ class Pattern:
         self._expression = expression + re.escape(message[at:])
 
     @functools.cached_property
-    def _match(self) -> Callable[[bytes], re.Match[bytes] | None]:
-        # Not before it is read: one that is only written needs no expression.
+    def match(self) -> _Match:
+        """Matches a message that fits; its groups are the values, by name."""
+        # Made when it is first asked for: a pattern that is only written needs no expression.
         return re.compile(self._expression, re.DOTALL).fullmatch
-
-    def read(self, message: bytes) -> dict[str, bytes] | None:
-        """The values of a message, by name; None if it does not fit."""
-        match = self._match(message)
-        return None if match is None else match.groupdict()
 
     def write(self, values: Iterable[bytes]) -> bytes:
         """The message with other values, in the order of ``names``, each as long as the one that was there."""
@@ -114,14 +111,13 @@ class Patterns(Generic[_Meaning]):
 
     def __init__(self, values: Mapping[str, Place]) -> None:
         self._values = values
-        self._known: dict[int, list[tuple[Pattern, _Meaning]]] = {}
+        self._known: dict[int, list[tuple[_Match, _Meaning]]] = {}
 
     def read(self, message: bytes) -> tuple[_Meaning, dict[str, bytes]] | None:
         """What a message means and its values; None if it fits none of the patterns."""
-        for pattern, meaning in self._known.get(len(message), ()):
-            values = pattern.read(message)
-            if values is not None:
-                return meaning, values
+        for match, meaning in self._known.get(len(message), ()):
+            if found := match(message):
+                return meaning, found.groupdict()
         return None
 
     def learn(self, message: bytes, meaning: _Meaning) -> None:
@@ -130,7 +126,7 @@ class Patterns(Generic[_Meaning]):
         if len(known) == _MOST_PER_LENGTH or (not known and len(self._known) == _MOST_LENGTHS):
             return
         try:
-            known.append((Pattern(message, self._values), meaning))
+            known.append((Pattern(message, self._values).match, meaning))
         except ValueError:
             return
         self._known[len(message)] = known

@@ -170,11 +170,12 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
         small = ask(batcher, rows(3))
         await settle()
         assert engine.batches == [1, 2]
-        engine.go.release(3)
+        engine.go.release(4)
         answers = [(await request)["action"].tolist() for request in (large, small)]
-        return [*answers, batcher.run_now(rows(4), ACTION)["action"].tolist()]
+        answers.append((await ask(batcher, rows(4)))["action"].tolist())
+        return [*answers, batcher.run_now(rows(5), ACTION)["action"].tolist()]
 
-    assert asyncio.run(main()) == [[10, 20], [30], [40]]
+    assert asyncio.run(main()) == [[10, 20], [30], [40], [50]]
 
 
 def test_a_small_request_joins_a_large_one_that_comes_after_it_in_the_same_turn():

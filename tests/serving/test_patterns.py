@@ -52,7 +52,7 @@ def values_of(message):
 @settings(deadline=None)
 def test_a_message_is_read_to_its_own_values(message):
     data = message.SerializeToString()
-    read = Pattern(data, PLACES).read(data)
+    read = Pattern(data, PLACES).match(data).groupdict()
     for name in ("id", "seed"):
         if name in read:
             read[name] = number(read[name])
@@ -69,9 +69,10 @@ def test_what_fits_a_pattern_is_the_same_message_but_for_the_values(known, other
         for at in data.draw(st.lists(st.integers(0, max(len(known) - 1, 0)), max_size=4)):
             if at < len(other):
                 other[at] = data.draw(st.integers(0, 255))
-    read = pattern.read(bytes(other))
-    if read is None:
+    match = pattern.match(bytes(other))
+    if match is None:
         return
+    read = match.groupdict()
     want, got = KIND.FromString(known), KIND.FromString(bytes(other))
     assert len(other) == len(known)
     for name in ("id", "seed"):
@@ -139,4 +140,4 @@ def test_varints_are_as_protobuf_writes_them(value):
 def test_large_observations_are_read():
     data = np.arange(2**20, dtype=np.uint8).tobytes()
     message = KIND(observation=tensors_pb2.Value(tensor=tensors_pb2.Tensor(data=data))).SerializeToString()
-    assert Pattern(message, PLACES).read(message) == {"observation": data}
+    assert Pattern(message, PLACES).match(message).groupdict() == {"observation": data}
