@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pgkeras import __version__
+from pgkeras.cli.polling import read_where_polled
 from pgkeras.errors import PgkerasError
 
 __all__ = ["main"]
@@ -45,6 +46,7 @@ class _LazyGroup(click.Group):
             return None
         if cmd_name != "serve":  # or gRPC would report failed handshakes, too, which our own errors explain
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        read_where_polled(os.environ)
         command: click.Command = importlib.import_module(f"pgkeras.cli.{cmd_name}").command
         return command
 

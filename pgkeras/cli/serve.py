@@ -54,12 +54,11 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
             f"there is no {effective.config.root} directory here: name the directory of policies to serve, "
             "or make one with: pgkeras train ENV"
         )
-    from pgkeras_serving import logs, polling
+    from pgkeras_serving import logs
 
     logs.configure(effective.config)
     for advice in effective.unknown:
         logging.getLogger(__name__).warning("there is no such variable: %s", advice)
-    polling.read_where_polled(os.environ)
     from pgkeras_serving.server import run
 
     run(effective.config)

@@ -1,4 +1,4 @@
-"""Which thread of gRPC's reads what clients send."""
+"""Which thread of gRPC's reads from connections."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pgkeras_serving.polling import read_where_polled
 
+from pgkeras.cli.polling import read_where_polled
 from pgkeras.client import PolicyClient
 from tests.serving.conftest import running
 
 _CALLS = 300
+SAID = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
 
 
 @pytest.mark.parametrize(
     ("version", "environment", "then"),
     [
-        ("1.76.0", {}, {"GRPC_EXPERIMENTS": "-event_engine_listener"}),
-        ("1.85.1", {}, {"GRPC_EXPERIMENTS": "-event_engine_listener"}),
+        ("1.76.0", {}, SAID),
+        ("1.85.1", {}, SAID),
         ("1.85.1", {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}, {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}),
         ("1.86.0rc1", {}, {}),
         ("2.0.0", {}, {}),

@@ -1,15 +1,14 @@
-"""Polling: which thread of gRPC's reads what clients send."""
+"""Polling: which thread of gRPC's reads from connections."""
 
 from __future__ import annotations
 
 from collections.abc import MutableMapping
-from importlib import metadata
 
 __all__ = ["read_where_polled"]
 
 _VARIABLE = "GRPC_EXPERIMENTS"
-_EVENT_ENGINE_OFF = "-event_engine_listener"
-# Of a name that it does not know, gRPC complains in the log, and one day this one will be gone.
+_EVENT_ENGINE_OFF = "-event_engine_client,-event_engine_listener"
+# Of a name that it does not know, gRPC complains in the log, and one day these will be gone.
 _LAST_TRIED = (1, 85)
 
 
@@ -22,6 +21,8 @@ def read_where_polled(environment: MutableMapping[str, str]) -> None:
     Args:
         environment: The process's environment variables.
     """
+    from importlib import metadata  # which takes a while, and --help has no need of it
+
     major, minor, *_ = metadata.version("grpcio").split(".")
     if (int(major), int(minor)) <= _LAST_TRIED:
         environment.setdefault(_VARIABLE, _EVENT_ENGINE_OFF)
