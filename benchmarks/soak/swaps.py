@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import subprocess
 import sys
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,20 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
     calls = 0
     with (
         serving(scratch / "policies", scratch, "--poll-seconds", "0.02") as server,
-        PolicyClient(server.target) as client,
+        # In a process of its own, since it would hold up the calls in this one, and they would look slow.
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as swapper,
+        ThreadPoolExecutor(1) as player,
     ):
         while done < count:
             for spell, found in latencies.items():
                 act = bench.Load(server.target, rate=rate, duration=seconds, warmup=0.3, seed=done)
                 play = ["--rpc", "play", "--rate", str(rate / 2), "--duration", str(seconds), "--warmup", "0.3"]
-                stop = threading.Event()
-                with ThreadPoolExecutor(2) as pool:
-                    playing = pool.submit(_bench, server.target, play)
-                    swapping = pool.submit(_swap, policy, client, done, count, stop) if spell == "swapping" else None
-                    acted = bench.run(act)
-                    played = playing.result()
-                    stop.set()
-                    done += 0 if swapping is None else swapping.result()
+                playing = player.submit(_bench, server.target, play)
+                most = count - done if spell == "swapping" else 0
+                swapping = swapper.submit(_swap, policy, server.target, done, most, seconds)
+                acted = bench.run(act)
+                played = playing.result()
+                done += swapping.result()
                 found.append(acted.latencies)
                 for codes in (acted.codes, played):
                     calls += sum(codes.values())
@@ -91,18 +91,19 @@ def _bench(target: str, options: list[str]) -> dict[str, int]:
     return {code: int(number) for code, number in found["codes"].items()}
 
 
-def _swap(policy: Path, client: PolicyClient, done: int, count: int, stop: threading.Event) -> int:
-    """Publishes versions until it is told to stop, and waits for each to be served; gives their number."""
-    swapped = 0
-    while not stop.is_set() and done + swapped < count:
-        swapped += 1
-        version = 1 + done + swapped
-        publish(policy, version)
-        deadline = time.monotonic() + 60
-        while client.describe().version != version:
-            if time.monotonic() > deadline:
-                raise RuntimeError(f"version {version} is not served")
-            time.sleep(0.005)
-        shutil.rmtree(policy / str(version - _KEPT), ignore_errors=True)
-        stop.wait(_PAUSE_SECONDS)
+def _swap(policy: Path, target: str, done: int, most: int, seconds: float) -> int:
+    """Publishes versions for a while, and waits for each to be served; gives their number."""
+    swapped, end = 0, time.monotonic() + seconds
+    with PolicyClient(target) as client:
+        while swapped < most and time.monotonic() < end:
+            swapped += 1
+            version = 1 + done + swapped
+            publish(policy, version)
+            deadline = time.monotonic() + 60
+            while client.describe().version != version:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"version {version} is not served")
+                time.sleep(0.005)
+            shutil.rmtree(policy / str(version - _KEPT), ignore_errors=True)
+            time.sleep(_PAUSE_SECONDS)
     return swapped

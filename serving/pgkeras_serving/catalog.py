@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,10 @@ from pgkeras_serving.warming import warm_up
 __all__ = ["Catalog", "Contents", "LoadedPolicy"]
 
 logger = logging.getLogger(__name__)
+
+# While others are served, loading a version rests so long again and again. To whoever works on end the scheduler gives
+# slices of milliseconds, for which a call would have to wait.
+_REST_SECONDS = 0.002
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,7 @@ class Catalog:
             self._tell(path, f"not serving {path}: {failure.reason}")
             return
         try:
-            self._versions[path] = (found, self._load(path))
+            self._versions[path] = (found, self._load(path, 0.0 if first else _REST_SECONDS))
         except Exception as error:  # whatever is wrong with one version, the others are served
             reason = str(error) if isinstance(error, PgkerasError) else repr(error)
             self._failures[path] = _Failure(files, reason)
@@ -148,7 +153,7 @@ class Catalog:
             self._told.pop(path, None)
             logger.info("%s is ready", path, extra=_about(path))
 
-    def _load(self, path: Path) -> LoadedPolicy:
+    def _load(self, path: Path, rest_seconds: float) -> LoadedPolicy:
         name, version = path.parent.name, int(path.name)
         config = self._config.of_policy(name)
         root, real = self._config.root.resolve(), path.resolve()
@@ -157,9 +162,10 @@ class Catalog:
                 f"{path}: a symbolic link that leads out of {root}; copy the version there instead"
             )
         bundle = bundles.open_bundle(real)
+        time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)
         meter = Meter(bundle.spec)
-        sizes = warm_up(engine, bundle.spec, config.max_batch_size)
+        sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds)
         batcher = Batcher(engine, sizes, config.max_queued, config.max_queue_seconds, meter)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name

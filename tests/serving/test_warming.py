@@ -27,10 +27,17 @@ class Engine:
     def __init__(self, seconds=lambda rows: 0.0, outputs=OUTPUTS, failure=None):
         self.seconds, self.outputs, self.failure = seconds, outputs, failure
         self.now, self.sizes = 0.0, []
+        self.is_rested, self.runs_on_end = False, 0
+
+    def rest(self, seconds):
+        self.now += seconds
+        self.is_rested = True
 
     def act(self, inputs, outputs=None):
         if self.failure is not None:
             raise self.failure
+        self.runs_on_end += not self.is_rested
+        self.is_rested = False
         rows = len(inputs["noise"])
         self.now += self.seconds(rows)
         if rows not in self.sizes:
@@ -49,10 +56,13 @@ class Engine:
         (lambda rows: 0.05, Sizes(0, 100), 1),  # a slow one is not made to run larger batches only in order to see
     ],
 )
-def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, seconds, expected, largest):
+@pytest.mark.parametrize("rest_seconds", [0.0, 0.002])
+def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, seconds, expected, largest):
     engine = Engine(seconds)
-    monkeypatch.setattr(warming, "time", SimpleNamespace(perf_counter=lambda: engine.now))
-    assert warm_up(engine, SPEC, 100) == expected
+    clock = SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest)
+    monkeypatch.setattr(warming, "time", clock)
+    assert warm_up(engine, SPEC, 100, rest_seconds) == expected
+    assert engine.runs_on_end == 0
     assert engine.sizes == [2**i for i in range(7) if 2**i <= largest]
 
 
