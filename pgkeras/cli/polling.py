@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import MutableMapping
 
 __all__ = ["read_where_polled"]
@@ -16,13 +17,16 @@ def read_where_polled(environment: MutableMapping[str, str]) -> None:
     """Has gRPC read from connections in the thread that waits for its events, instead of in one of the event engine's.
 
     That is one thread fewer for a message to wake up. It counts only before grpc is imported. Left alone are an
-    environment that says something itself, and versions of gRPC that were not tried.
+    environment that says something itself, and systems and versions of gRPC that it was not tried with.
 
     Args:
         environment: The process's environment variables.
     """
     from importlib import metadata  # which takes a while, and --help has no need of it
 
-    major, minor, *_ = metadata.version("grpcio").split(".")
-    if (int(major), int(minor)) <= _LAST_TRIED:
+    try:
+        major, minor, *_ = metadata.version("grpcio").split(".")
+    except metadata.PackageNotFoundError:  # whoever needs it will say so
+        return
+    if sys.platform == "linux" and (int(major), int(minor)) <= _LAST_TRIED:
         environment.setdefault(_VARIABLE, _EVENT_ENGINE_OFF)

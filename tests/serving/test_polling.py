@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -17,19 +18,30 @@ SAID = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
 
 
 @pytest.mark.parametrize(
-    ("version", "environment", "then"),
+    ("platform", "version", "environment", "then"),
     [
-        ("1.76.0", {}, SAID),
-        ("1.85.1", {}, SAID),
-        ("1.85.1", {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}, {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}),
-        ("1.86.0rc1", {}, {}),
-        ("2.0.0", {}, {}),
+        ("linux", "1.76.0", {}, SAID),
+        ("linux", "1.85.1", {}, SAID),
+        ("linux", "1.85.1", {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}, {"GRPC_EXPERIMENTS": "tcp_rcv_lowat"}),
+        ("linux", "1.86.0rc1", {}, {}),
+        ("linux", "2.0.0", {}, {}),
+        ("darwin", "1.85.1", {}, {}),
+        ("win32", "1.85.1", {}, {}),
     ],
 )
-def test_it_says_so_only_where_nobody_else_does_and_it_was_tried(version, environment, then, monkeypatch):
+def test_it_says_so_only_where_nobody_else_does_and_it_was_tried(platform, version, environment, then, monkeypatch):
+    monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(metadata, "version", {"grpcio": version}.__getitem__)
     read_where_polled(environment)
     assert environment == then
+
+
+def test_without_grpc_there_is_nothing_to_say(monkeypatch):
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda _: real("there-is-no-such-package"))
+    environment: dict[str, str] = {}
+    read_where_polled(environment)
+    assert environment == {}
 
 
 @pytest.mark.parametrize("is_left_to_grpc", [False, True])
