@@ -258,7 +258,7 @@ def _verify_file(path: Path, file: str, size: int, digest: str) -> None:
     if any((path / parent).is_symlink() for parent in [Path(file), *Path(file).parents][:-1]):
         raise CorruptBundleError(f"{full}: a symbolic link, which a bundle may not hold")
     if not full.is_file():
-        raise CorruptBundleError(f"{full}: missing")
+        raise CorruptBundleError(f"{full}: missing; copy or export the version again")
     actual = full.stat().st_size
     if actual != size or size > _MAX_FILE_BYTES:
         raise CorruptBundleError(f"{full}: expected {size} bytes (at most {_MAX_FILE_BYTES}), got {actual}")

@@ -57,6 +57,8 @@ class Limits:
         max_streams_per_connection: Most calls and sessions at once of one client.
         max_header_bytes: Largest metadata of a call.
         min_ping_seconds: Shortest interval of keepalive pings.
+        max_connections: Most connections at once, of all clients together.
+        keepalive_seconds: After how long a silence the server pings.
     """
 
     max_batch_size: int
@@ -69,6 +71,8 @@ class Limits:
     max_streams_per_connection: int
     max_header_bytes: int
     min_ping_seconds: float
+    max_connections: int
+    keepalive_seconds: float
 
 
 @dataclass(frozen=True)
@@ -316,6 +320,8 @@ def _limits(limits: service_pb2.Limits) -> Limits:
         max_streams_per_connection=limits.max_streams_per_connection,
         max_header_bytes=limits.max_header_bytes,
         min_ping_seconds=limits.min_ping_interval.ToNanoseconds() / 1e9,
+        max_connections=limits.max_connections,
+        keepalive_seconds=limits.keepalive_interval.ToNanoseconds() / 1e9,
     )
 
 

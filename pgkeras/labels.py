@@ -71,7 +71,10 @@ def set_labels(policy_dir: Path, labels: Mapping[str, int]) -> dict[str, int]:
         if version not in (found := versions(policy_dir)):
             there = ", ".join(map(str, found)) or "none"
             raise BundleNotFoundError(f"{policy_dir} has no version {version}; there is: {there}")
-        open_bundle(policy_dir / str(version))
+        try:
+            open_bundle(policy_dir / str(version))
+        except CorruptBundleError as error:
+            raise CorruptBundleError(f"no label is set: version {version} is not whole: {error}") from error
     with _changing(policy_dir) as current:
         current.update(labels)
     return read_labels(policy_dir)

@@ -14,6 +14,7 @@ import click
 from pgkeras import bench
 from pgkeras.bench.plot import check_plotting, plot_latencies
 from pgkeras.cli.connection import connection_options
+from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -49,6 +50,8 @@ def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **opti
     load = bench.Load(**options)
     if plot is not None:
         check_plotting()
+        if not plot.parent.is_dir():
+            raise ConfigError(f"--plot {plot}: there is no directory {plot.parent}; make it, or name another file")
     report = bench.run(load, **connection)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
     if plot is not None:

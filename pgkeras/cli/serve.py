@@ -47,6 +47,8 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
     """
     effective = resolve({**flags, "root": root}, os.environ, config)
     if print_config:
+        for advice in effective.unknown:
+            click.echo(f"Warning: there is no such variable: {advice}", err=True)
         click.echo(as_toml(effective), nl=False)
         return
     if effective.origins["root"] == "default" and not effective.config.root.is_dir():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 
 from pgkeras.errors import UnauthenticatedError
-from pgkeras_serving.aborting import abort
+from pgkeras_serving.aborting import abort, code_of
+from pgkeras_serving.logs import AccessLog
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.tokens import Tokens
 
@@ -24,11 +26,13 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     Args:
         tokens: Those that are.
         requests: Counts the calls that are refused.
+        access: Logs them; None: nothing does.
     """
 
-    def __init__(self, tokens: Tokens, requests: Requests) -> None:
+    def __init__(self, tokens: Tokens, requests: Requests, access: AccessLog | None) -> None:
         self._tokens = tokens
         self._requests = requests
+        self._access = access
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -44,6 +48,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     def _refusal(self, method: str, error: UnauthenticatedError) -> Any:
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            if self._access is not None:
+                self._access.ended(method, code_of(error), context.peer(), b"", None, time.perf_counter_ns())
             await abort(context, self._requests, method, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)  # which serves any kind of call, since it reads nothing

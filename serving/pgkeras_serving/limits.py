@@ -31,6 +31,8 @@ def limits(config: ServerConfig) -> service_pb2.Limits:
         max_streams_per_connection=config.max_streams,
         max_header_bytes=config.max_header_bytes,
         min_ping_interval=_duration(config.min_ping_seconds),
+        max_connections=config.max_connections,
+        keepalive_interval=_duration(config.keepalive_seconds),
     )
 
 

@@ -65,7 +65,7 @@ class AccessLog:
         """
         fields: dict[str, Any] = {"method": method, "code": code, "peer": peer}
         asked, answered = _read(_REQUESTS, method, request), _read(_RESPONSES, method, response)
-        if asked is not None:
+        if asked is not None and asked.policy.name:
             fields["policy"] = asked.policy.name
         if answered is not None:
             fields["policy"], fields["version"] = answered.policy.name, answered.policy.version

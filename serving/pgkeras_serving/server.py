@@ -73,8 +73,8 @@ class PolicyServer:
         self._crashed: set[asyncio.Task[None]] = set()
         self._tokens = None if config.token_file is None else Tokens(config.token_file)
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
-        access = AccessLog(config.log_observations) if config.log_access else None
-        self._servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, access)
+        self._access = AccessLog(config.log_observations) if config.log_access else None
+        self._servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, self._access)
         self._server = self._front()
         self.port = bind(self._server, config)
         self.web = None
@@ -101,6 +101,9 @@ class PolicyServer:
         await self._server.start()
         self._staying = asyncio.create_task(self._stay())
         await asyncio.to_thread(self.store.load)
+        served = {policy.version.name for policy in self.store.policies()}
+        for name in sorted(set(self._config.policies) - served):
+            logger.warning("policies.%s: no such policy is served; there is: %s", name, ", ".join(sorted(served)))
         self._following = asyncio.create_task(self._follow())
         await self._report(health_pb2.HealthCheckResponse.SERVING)
         await self._report_policies()
@@ -128,7 +131,7 @@ class PolicyServer:
 
     def _front(self) -> grpc.aio.Server:
         server = grpc.aio.server(
-            interceptors=[] if self._tokens is None else [TokenInterceptor(self._tokens, self.requests)],
+            interceptors=[] if self._tokens is None else [TokenInterceptor(self._tokens, self.requests, self._access)],
             options=[
                 ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
                 *transport_options(self._config),

@@ -226,6 +226,9 @@ def test_what_cannot_be_measured_is_refused(server):
     finished = run_cli("bench", "--target", target, "--policy", "discrete", "--rate", "-1")
     assert finished.returncode == 1
     assert "Error: rate: expected a finite number above 0" in finished.stderr
+    finished = run_cli("bench", "--target", target, "--policy", "discrete", "--plot", "nowhere/x.png")
+    assert finished.returncode == 1
+    assert "Error: --plot nowhere/x.png: there is no directory nowhere; make it" in finished.stderr
 
 
 def test_it_calls_a_server_that_demands_tls_and_a_token(policies, tmp_path):

@@ -13,7 +13,7 @@ from pgkeras_serving.sources import as_toml, resolve, variable
 
 from pgkeras.errors import ConfigError
 from pgkeras.settings import range_of
-from tests.serving.conftest import ROOT, run_cli
+from tests.serving.conftest import ROOT, run_cli, running
 
 NAMES = [setting.name for setting in settings()]
 HINTS = typing.get_type_hints(ServerConfig)
@@ -164,6 +164,19 @@ def test_the_command_prints_the_configuration(tmp_path, monkeypatch):
     wrong = run_cli("serve", "--max-sessions", "0", "--print-config")
     assert wrong.returncode == 1
     assert "max_sessions: expected a finite number of at least 1, got 0 (given by --max-sessions)" in wrong.stderr
+
+
+def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
+    monkeypatch.setenv("PGKERAS_SERVE_PROT", "1")
+    printed = run_cli("serve", str(policies), "--print-config")
+    assert printed.returncode == 0
+    assert "there is no such variable: PGKERAS_SERVE_PROT" in printed.stderr
+    file = tmp_path / "own.toml"
+    file.write_text("[policies.discrete]\nmax_queued = 9\n[policies.nobody]\nmax_queued = 9\n")
+    with running(policies, tmp_path, "--config", str(file)) as server:
+        text = server.log.read_text()
+    assert "policies.nobody: no such policy is served; there is: discrete, gaussian" in text
+    assert text.count("no such policy is served") == 1
 
 
 def test_the_documentation_has_the_table_of_all_settings():

@@ -40,6 +40,7 @@ def test_the_limits_are_published_for_every_policy(tight):
     assert (limits.max_batch_size, limits.max_queued, limits.max_queue_seconds) == (4096, 100, 2.5)
     assert (limits.max_sessions, limits.session_idle_seconds) == (5, 60.0)
     assert (limits.max_streams_per_connection, limits.max_header_bytes, limits.min_ping_seconds) == (2, 2048, 0.5)
+    assert (limits.max_connections, limits.keepalive_seconds) == (3, 60.0)
     with PolicyClient(tight.target, "gaussian") as client:
         limits = client.describe().limits
         assert (limits.max_batch_size, limits.max_queued, limits.max_sessions) == (3, 7, 5)

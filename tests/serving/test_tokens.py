@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 
 import grpc
@@ -49,6 +50,20 @@ def test_a_known_token_is_let_in_and_no_other(guarded, token):
     assert "this server demands a token" in refused(server.target, None)
     for wrong in (create_token(), token[:-1], token + "x", token.swapcase(), "x" * 10_000):
         assert "the token is not one that this server knows" in refused(server.target, wrong)
+
+
+def test_a_refused_call_is_logged_with_its_caller(policies, token, tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(hashed_line("robot-7", token) + "\n")
+    wrong = create_token()
+    with running(policies / "discrete", tmp_path, "--token-file", str(file), "--log-access") as server:
+        refused(server.target, wrong)
+        lines = [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+        (line,) = (line for line in lines if line["logger"] == "pgkeras.access")
+        assert (line["method"], line["code"]) == ("GetPolicy", "UNAUTHENTICATED")
+        assert line["peer"].startswith("ipv4:127.0.0.1:")
+        assert "policy" not in line
+        assert wrong not in server.log.read_text()
 
 
 def test_every_call_demands_it_but_a_health_check(guarded):

@@ -56,7 +56,7 @@ namespace Pgkeras.V1 {
             "Lmdvb2dsZS5wcm90b2J1Zi5BbnkiOQoQR2V0UG9saWN5UmVxdWVzdBIlCgZw",
             "b2xpY3kYASABKAsyFS5wZ2tlcmFzLnYxLlBvbGljeVJlZiJbChFHZXRQb2xp",
             "Y3lSZXNwb25zZRIiCgZwb2xpY3kYASABKAsyEi5wZ2tlcmFzLnYxLlBvbGlj",
-            "eRIiCgZsaW1pdHMYAiABKAsyEi5wZ2tlcmFzLnYxLkxpbWl0cyLqAgoGTGlt",
+            "eRIiCgZsaW1pdHMYAiABKAsyEi5wZ2tlcmFzLnYxLkxpbWl0cyK6AwoGTGlt",
             "aXRzEhYKDm1heF9iYXRjaF9zaXplGAEgASgDEiEKGW1heF9yZWNlaXZlX21l",
             "c3NhZ2VfYnl0ZXMYAiABKAMSHgoWbWF4X3NlbmRfbWVzc2FnZV9ieXRlcxgD",
             "IAEoAxISCgptYXhfcXVldWVkGAQgASgDEjEKDm1heF9xdWV1ZV90aW1lGAUg",
@@ -64,25 +64,27 @@ namespace Pgkeras.V1 {
             "cxgGIAEoAxI0ChFzZXNzaW9uX2lkbGVfdGltZRgHIAEoCzIZLmdvb2dsZS5w",
             "cm90b2J1Zi5EdXJhdGlvbhIiChptYXhfc3RyZWFtc19wZXJfY29ubmVjdGlv",
             "bhgIIAEoAxIYChBtYXhfaGVhZGVyX2J5dGVzGAkgASgDEjQKEW1pbl9waW5n",
-            "X2ludGVydmFsGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIhUK",
-            "E0xpc3RQb2xpY2llc1JlcXVlc3QiPAoUTGlzdFBvbGljaWVzUmVzcG9uc2US",
-            "JAoIcG9saWNpZXMYASADKAsyEi5wZ2tlcmFzLnYxLlBvbGljeSpNCgdBY3RN",
-            "b2RlEhgKFEFDVF9NT0RFX1VOU1BFQ0lGSUVEEAASEwoPQUNUX01PREVfU0FN",
-            "UExFEAESEwoPQUNUX01PREVfR1JFRURZEAIqqgEKCUFjdE91dHB1dBIaChZB",
-            "Q1RfT1VUUFVUX1VOU1BFQ0lGSUVEEAASFQoRQUNUX09VVFBVVF9BQ1RJT04Q",
-            "ARIXChNBQ1RfT1VUUFVUX0xPR19QUk9CEAISFgoSQUNUX09VVFBVVF9FTlRS",
-            "T1BZEAMSGwoXQUNUX09VVFBVVF9ESVNUUklCVVRJT04QBBIcChhBQ1RfT1VU",
-            "UFVUX0dSRUVEWV9BQ1RJT04QBTKjAgoNUG9saWN5U2VydmljZRI2CgNBY3QS",
-            "Fi5wZ2tlcmFzLnYxLkFjdFJlcXVlc3QaFy5wZ2tlcmFzLnYxLkFjdFJlc3Bv",
-            "bnNlEj0KBFBsYXkSFy5wZ2tlcmFzLnYxLlBsYXlSZXF1ZXN0GhgucGdrZXJh",
-            "cy52MS5QbGF5UmVzcG9uc2UoATABEkgKCUdldFBvbGljeRIcLnBna2VyYXMu",
-            "djEuR2V0UG9saWN5UmVxdWVzdBodLnBna2VyYXMudjEuR2V0UG9saWN5UmVz",
-            "cG9uc2USUQoMTGlzdFBvbGljaWVzEh8ucGdrZXJhcy52MS5MaXN0UG9saWNp",
-            "ZXNSZXF1ZXN0GiAucGdrZXJhcy52MS5MaXN0UG9saWNpZXNSZXNwb25zZUKJ",
-            "AQoNaW8ucGdrZXJhcy52MUIMU2VydmljZVByb3RvUAFaOmdpdGh1Yi5jb20v",
-            "cGdrZXJhcy9wZ2tlcmFzL2NsaWVudHMvZ28vcGdrZXJhcy92MTtwZ2tlcmFz",
-            "djGiAgNQR0uqAgpQZ2tlcmFzLlYxygIKUGdrZXJhc1xWMeoCC1Bna2VyYXM6",
-            "OlYxYgZwcm90bzM="));
+            "X2ludGVydmFsGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcK",
+            "D21heF9jb25uZWN0aW9ucxgLIAEoAxI1ChJrZWVwYWxpdmVfaW50ZXJ2YWwY",
+            "DCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iFQoTTGlzdFBvbGlj",
+            "aWVzUmVxdWVzdCI8ChRMaXN0UG9saWNpZXNSZXNwb25zZRIkCghwb2xpY2ll",
+            "cxgBIAMoCzISLnBna2VyYXMudjEuUG9saWN5Kk0KB0FjdE1vZGUSGAoUQUNU",
+            "X01PREVfVU5TUEVDSUZJRUQQABITCg9BQ1RfTU9ERV9TQU1QTEUQARITCg9B",
+            "Q1RfTU9ERV9HUkVFRFkQAiqqAQoJQWN0T3V0cHV0EhoKFkFDVF9PVVRQVVRf",
+            "VU5TUEVDSUZJRUQQABIVChFBQ1RfT1VUUFVUX0FDVElPThABEhcKE0FDVF9P",
+            "VVRQVVRfTE9HX1BST0IQAhIWChJBQ1RfT1VUUFVUX0VOVFJPUFkQAxIbChdB",
+            "Q1RfT1VUUFVUX0RJU1RSSUJVVElPThAEEhwKGEFDVF9PVVRQVVRfR1JFRURZ",
+            "X0FDVElPThAFMqMCCg1Qb2xpY3lTZXJ2aWNlEjYKA0FjdBIWLnBna2VyYXMu",
+            "djEuQWN0UmVxdWVzdBoXLnBna2VyYXMudjEuQWN0UmVzcG9uc2USPQoEUGxh",
+            "eRIXLnBna2VyYXMudjEuUGxheVJlcXVlc3QaGC5wZ2tlcmFzLnYxLlBsYXlS",
+            "ZXNwb25zZSgBMAESSAoJR2V0UG9saWN5EhwucGdrZXJhcy52MS5HZXRQb2xp",
+            "Y3lSZXF1ZXN0Gh0ucGdrZXJhcy52MS5HZXRQb2xpY3lSZXNwb25zZRJRCgxM",
+            "aXN0UG9saWNpZXMSHy5wZ2tlcmFzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3Qa",
+            "IC5wZ2tlcmFzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlQokBCg1pby5wZ2tl",
+            "cmFzLnYxQgxTZXJ2aWNlUHJvdG9QAVo6Z2l0aHViLmNvbS9wZ2tlcmFzL3Bn",
+            "a2VyYXMvY2xpZW50cy9nby9wZ2tlcmFzL3YxO3Bna2VyYXN2MaICA1BHS6oC",
+            "ClBna2VyYXMuVjHKAgpQZ2tlcmFzXFYx6gILUGdrZXJhczo6VjFiBnByb3Rv",
+            "Mw=="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Pgkeras.V1.PolicyReflection.Descriptor, global::Pgkeras.V1.TensorsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::Pgkeras.V1.ActMode), typeof(global::Pgkeras.V1.ActOutput), }, null, new pbr::GeneratedClrTypeInfo[] {
@@ -93,7 +95,7 @@ namespace Pgkeras.V1 {
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayError), global::Pgkeras.V1.PlayError.Parser, new[]{ "Code", "Message", "Details" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.GetPolicyRequest), global::Pgkeras.V1.GetPolicyRequest.Parser, new[]{ "Policy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.GetPolicyResponse), global::Pgkeras.V1.GetPolicyResponse.Parser, new[]{ "Policy", "Limits" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Limits), global::Pgkeras.V1.Limits.Parser, new[]{ "MaxBatchSize", "MaxReceiveMessageBytes", "MaxSendMessageBytes", "MaxQueued", "MaxQueueTime", "MaxSessions", "SessionIdleTime", "MaxStreamsPerConnection", "MaxHeaderBytes", "MinPingInterval" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Limits), global::Pgkeras.V1.Limits.Parser, new[]{ "MaxBatchSize", "MaxReceiveMessageBytes", "MaxSendMessageBytes", "MaxQueued", "MaxQueueTime", "MaxSessions", "SessionIdleTime", "MaxStreamsPerConnection", "MaxHeaderBytes", "MinPingInterval", "MaxConnections", "KeepaliveInterval" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ListPoliciesRequest), global::Pgkeras.V1.ListPoliciesRequest.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ListPoliciesResponse), global::Pgkeras.V1.ListPoliciesResponse.Parser, new[]{ "Policies" }, null, null, null, null)
           }));
@@ -2966,6 +2968,8 @@ namespace Pgkeras.V1 {
       maxStreamsPerConnection_ = other.maxStreamsPerConnection_;
       maxHeaderBytes_ = other.maxHeaderBytes_;
       minPingInterval_ = other.minPingInterval_ != null ? other.minPingInterval_.Clone() : null;
+      maxConnections_ = other.maxConnections_;
+      keepaliveInterval_ = other.keepaliveInterval_ != null ? other.keepaliveInterval_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3125,6 +3129,36 @@ namespace Pgkeras.V1 {
       }
     }
 
+    /// <summary>Field number for the "max_connections" field.</summary>
+    public const int MaxConnectionsFieldNumber = 11;
+    private long maxConnections_;
+    /// <summary>
+    /// Most connections at once, of all clients together; further ones are closed.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long MaxConnections {
+      get { return maxConnections_; }
+      set {
+        maxConnections_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "keepalive_interval" field.</summary>
+    public const int KeepaliveIntervalFieldNumber = 12;
+    private global::Google.Protobuf.WellKnownTypes.Duration keepaliveInterval_;
+    /// <summary>
+    /// A connection that is silent for so long is pinged, and closed if it does not answer.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Google.Protobuf.WellKnownTypes.Duration KeepaliveInterval {
+      get { return keepaliveInterval_; }
+      set {
+        keepaliveInterval_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3150,6 +3184,8 @@ namespace Pgkeras.V1 {
       if (MaxStreamsPerConnection != other.MaxStreamsPerConnection) return false;
       if (MaxHeaderBytes != other.MaxHeaderBytes) return false;
       if (!object.Equals(MinPingInterval, other.MinPingInterval)) return false;
+      if (MaxConnections != other.MaxConnections) return false;
+      if (!object.Equals(KeepaliveInterval, other.KeepaliveInterval)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3167,6 +3203,8 @@ namespace Pgkeras.V1 {
       if (MaxStreamsPerConnection != 0L) hash ^= MaxStreamsPerConnection.GetHashCode();
       if (MaxHeaderBytes != 0L) hash ^= MaxHeaderBytes.GetHashCode();
       if (minPingInterval_ != null) hash ^= MinPingInterval.GetHashCode();
+      if (MaxConnections != 0L) hash ^= MaxConnections.GetHashCode();
+      if (keepaliveInterval_ != null) hash ^= KeepaliveInterval.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3225,6 +3263,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(82);
         output.WriteMessage(MinPingInterval);
       }
+      if (MaxConnections != 0L) {
+        output.WriteRawTag(88);
+        output.WriteInt64(MaxConnections);
+      }
+      if (keepaliveInterval_ != null) {
+        output.WriteRawTag(98);
+        output.WriteMessage(KeepaliveInterval);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3275,6 +3321,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(82);
         output.WriteMessage(MinPingInterval);
       }
+      if (MaxConnections != 0L) {
+        output.WriteRawTag(88);
+        output.WriteInt64(MaxConnections);
+      }
+      if (keepaliveInterval_ != null) {
+        output.WriteRawTag(98);
+        output.WriteMessage(KeepaliveInterval);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3314,6 +3368,12 @@ namespace Pgkeras.V1 {
       }
       if (minPingInterval_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(MinPingInterval);
+      }
+      if (MaxConnections != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(MaxConnections);
+      }
+      if (keepaliveInterval_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(KeepaliveInterval);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3365,6 +3425,15 @@ namespace Pgkeras.V1 {
           MinPingInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
         }
         MinPingInterval.MergeFrom(other.MinPingInterval);
+      }
+      if (other.MaxConnections != 0L) {
+        MaxConnections = other.MaxConnections;
+      }
+      if (other.keepaliveInterval_ != null) {
+        if (keepaliveInterval_ == null) {
+          KeepaliveInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+        }
+        KeepaliveInterval.MergeFrom(other.KeepaliveInterval);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3430,6 +3499,17 @@ namespace Pgkeras.V1 {
             input.ReadMessage(MinPingInterval);
             break;
           }
+          case 88: {
+            MaxConnections = input.ReadInt64();
+            break;
+          }
+          case 98: {
+            if (keepaliveInterval_ == null) {
+              KeepaliveInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(KeepaliveInterval);
+            break;
+          }
         }
       }
     #endif
@@ -3492,6 +3572,17 @@ namespace Pgkeras.V1 {
               MinPingInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(MinPingInterval);
+            break;
+          }
+          case 88: {
+            MaxConnections = input.ReadInt64();
+            break;
+          }
+          case 98: {
+            if (keepaliveInterval_ == null) {
+              KeepaliveInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
+            }
+            input.ReadMessage(KeepaliveInterval);
             break;
           }
         }

@@ -789,8 +789,12 @@ type Limits struct {
 	MaxHeaderBytes int64 `protobuf:"varint,9,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// Shortest interval of keepalive pings; a connection that pings oftener is closed.
 	MinPingInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=min_ping_interval,json=minPingInterval,proto3" json:"min_ping_interval,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Most connections at once, of all clients together; further ones are closed.
+	MaxConnections int64 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
+	// A connection that is silent for so long is pinged, and closed if it does not answer.
+	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,12,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -889,6 +893,20 @@ func (x *Limits) GetMaxHeaderBytes() int64 {
 func (x *Limits) GetMinPingInterval() *durationpb.Duration {
 	if x != nil {
 		return x.MinPingInterval
+	}
+	return nil
+}
+
+func (x *Limits) GetMaxConnections() int64 {
+	if x != nil {
+		return x.MaxConnections
+	}
+	return 0
+}
+
+func (x *Limits) GetKeepaliveInterval() *durationpb.Duration {
+	if x != nil {
+		return x.KeepaliveInterval
 	}
 	return nil
 }
@@ -1033,7 +1051,7 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x06policy\x18\x01 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\"k\n" +
 	"\x11GetPolicyResponse\x12*\n" +
 	"\x06policy\x18\x01 \x01(\v2\x12.pgkeras.v1.PolicyR\x06policy\x12*\n" +
-	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\x96\x04\n" +
+	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\x89\x05\n" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_batch_size\x18\x01 \x01(\x03R\fmaxBatchSize\x129\n" +
 	"\x19max_receive_message_bytes\x18\x02 \x01(\x03R\x16maxReceiveMessageBytes\x123\n" +
@@ -1046,7 +1064,9 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x1amax_streams_per_connection\x18\b \x01(\x03R\x17maxStreamsPerConnection\x12(\n" +
 	"\x10max_header_bytes\x18\t \x01(\x03R\x0emaxHeaderBytes\x12E\n" +
 	"\x11min_ping_interval\x18\n" +
-	" \x01(\v2\x19.google.protobuf.DurationR\x0fminPingInterval\"\x15\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\x0fminPingInterval\x12'\n" +
+	"\x0fmax_connections\x18\v \x01(\x03R\x0emaxConnections\x12H\n" +
+	"\x12keepalive_interval\x18\f \x01(\v2\x19.google.protobuf.DurationR\x11keepaliveInterval\"\x15\n" +
 	"\x13ListPoliciesRequest\"F\n" +
 	"\x14ListPoliciesResponse\x12.\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x12.pgkeras.v1.PolicyR\bpolicies*M\n" +
@@ -1136,20 +1156,21 @@ var file_pgkeras_v1_service_proto_depIdxs = []int32{
 	19, // 26: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
 	19, // 27: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
 	19, // 28: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
-	18, // 29: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
-	2,  // 30: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
-	4,  // 31: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
-	7,  // 32: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
-	10, // 33: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
-	3,  // 34: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
-	5,  // 35: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
-	8,  // 36: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
-	11, // 37: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
-	34, // [34:38] is the sub-list for method output_type
-	30, // [30:34] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	19, // 29: pgkeras.v1.Limits.keepalive_interval:type_name -> google.protobuf.Duration
+	18, // 30: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
+	2,  // 31: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
+	4,  // 32: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
+	7,  // 33: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
+	10, // 34: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
+	3,  // 35: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
+	5,  // 36: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
+	8,  // 37: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
+	11, // 38: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
+	35, // [35:39] is the sub-list for method output_type
+	31, // [31:35] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_service_proto_init() }

@@ -273,7 +273,15 @@ export interface Limits {
     | bigint
     | undefined;
   /** Shortest interval of keepalive pings; a connection that pings oftener is closed. */
-  minPingInterval?: Duration | undefined;
+  minPingInterval?:
+    | Duration
+    | undefined;
+  /** Most connections at once, of all clients together; further ones are closed. */
+  maxConnections?:
+    | bigint
+    | undefined;
+  /** A connection that is silent for so long is pinged, and closed if it does not answer. */
+  keepaliveInterval?: Duration | undefined;
 }
 
 /** Asks for all policies. */
@@ -1016,6 +1024,8 @@ function createBaseLimits(): Limits {
     maxStreamsPerConnection: 0n,
     maxHeaderBytes: 0n,
     minPingInterval: undefined,
+    maxConnections: 0n,
+    keepaliveInterval: undefined,
   };
 }
 
@@ -1071,6 +1081,15 @@ export const Limits: MessageFns<Limits> = {
     }
     if (message.minPingInterval !== undefined) {
       Duration.encode(message.minPingInterval, writer.uint32(82).fork()).join();
+    }
+    if (message.maxConnections !== undefined && message.maxConnections !== 0n) {
+      if (BigInt.asIntN(64, message.maxConnections) !== message.maxConnections) {
+        throw new globalThis.Error("value provided for field message.maxConnections of type int64 too large");
+      }
+      writer.uint32(88).int64(message.maxConnections);
+    }
+    if (message.keepaliveInterval !== undefined) {
+      Duration.encode(message.keepaliveInterval, writer.uint32(98).fork()).join();
     }
     return writer;
   },
@@ -1166,6 +1185,22 @@ export const Limits: MessageFns<Limits> = {
             }
 
             message.minPingInterval = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 11: {
+            if (tag !== 88) {
+              break;
+            }
+
+            message.maxConnections = reader.int64() as bigint;
+            continue;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.keepaliveInterval = Duration.decode(reader, reader.uint32());
             continue;
           }
         }
