@@ -42,13 +42,11 @@ class Session:
         policy: The version, which stays the same however long the session lasts.
         seed: Makes the session reproducible: the noise of all its answers comes, in order, from this seed's generator.
         record: Is told every episode that ends.
-        caller: Who plays, as :meth:`pgkeras_serving.batcher.Batcher.submit` knows them.
     """
 
-    def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record, caller: str = "") -> None:
+    def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record) -> None:
         self._policy = policy
         self._record = record
-        self._caller = lambda: caller
         self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
@@ -95,6 +93,10 @@ class Session:
         if request is not None:
             steps.remember(message, request, step)
         return b"".join((_ID, varint(index), _ACT, varint(len(act)), act)), 0
+
+    def _caller(self) -> Session:
+        """A session is a caller by itself: others of its connection have their own turns."""
+        return self
 
     def _begin(self, step: Step) -> Transition | None:
         """Checks a step against what came before, and puts in what only the session knows."""

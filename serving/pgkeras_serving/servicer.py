@@ -150,7 +150,7 @@ class PolicyServicer:
         sending = Begun()
         failure: Exception | None = None
         try:
-            session = self._open(parse(service_pb2.PlayRequest, message), context.peer())
+            session = self._open(parse(service_pb2.PlayRequest, message))
             while message is not grpc.aio.EOF:
                 seat.works()
                 if self.access is not None:
@@ -213,10 +213,10 @@ class PolicyServicer:
             )
         return policy
 
-    def _open(self, request: service_pb2.PlayRequest, caller: str) -> Session:
+    def _open(self, request: service_pb2.PlayRequest) -> Session:
         policy = self._find(request)
         record = self._episodes.recorder(policy.version.name, policy.version.version)
-        return Session(policy, request.seed if request.HasField("seed") else None, record, caller)
+        return Session(policy, request.seed if request.HasField("seed") else None, record)
 
 
 def _leading_reference(request: bytes) -> bytes:

@@ -68,3 +68,19 @@ def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
         for call in flood:
             call.result()
     assert after <= before + 4, "it waits for a batch or two, not for all of them"
+
+
+def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
+    answered = []
+    with PolicyClient(slow.target, "slow", timeout=120.0) as client, ThreadPoolExecutor(10) as pool:
+        with client.play() as session:
+            session.step(ONE)
+            flood = [pool.submit(lambda: answered.append(client.act(BATCH).version)) for _ in range(10)]
+            while not answered:
+                threading.Event().wait(0.005)
+            before = len(answered)
+            session.step(ONE, 0.0, False, False)
+            after = len(answered)
+        for call in flood:
+            call.result()
+    assert after <= before + 4, "it waits for a batch or two, not for all of them"
