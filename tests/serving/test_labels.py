@@ -58,9 +58,7 @@ def test_what_is_wrong_changes_nothing(root):
         delete_labels(root / "nobody", ["stable"])
     flatbuffer = policy / "2/assets.extra/pgkeras/policy.tflite"
     flatbuffer.write_bytes(flatbuffer.read_bytes()[:-1])
-    with pytest.raises(
-        CorruptBundleError, match="no label is set: version 2 is not whole: .*: expected"
-    ):
+    with pytest.raises(CorruptBundleError, match=r"no label is set: version 2 is not whole: .*: expected"):
         set_labels(policy, {"stable": 2})
     assert read_labels(policy) == {"stable": 1}
     assert sorted(path.name for path in policy.iterdir()) == ["1", "2", "labels.json"]
