@@ -20,7 +20,7 @@ from pgkeras.callbacks import WINDOW, Callback, ReturnReached, configured, evalu
 from pgkeras.checkpoints import BEST
 from pgkeras.collect import Collector
 from pgkeras.config import Config
-from pgkeras.errors import RunError
+from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation import Evaluation
 from pgkeras.export import export_policy, package_versions
 from pgkeras.learner import Learner
@@ -56,6 +56,7 @@ class RunState:
         checkpoint: str,
     ) -> None:
         self._began = time.perf_counter()
+        _check(network, callbacks)
         self.config = config
         self._environments = environments.make(
             environments.Recipe.read(config.to_json()),
@@ -283,3 +284,11 @@ def _stop_return(config: Config, envs: environments.Environments) -> float | Non
         return config.stop_return
     threshold = envs.spec.reward_threshold if envs.spec is not None else None
     return float(threshold) if threshold is not None else None
+
+
+def _check(network: Any, callbacks: Sequence[Any]) -> None:
+    if network is not None and not isinstance(network, keras.Model):
+        raise ConfigError(f"network: expected a Keras model, or the name of a configured one, got {network!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")

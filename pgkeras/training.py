@@ -198,7 +198,7 @@ def train(
     *,
     preset: str | None = None,
     out: Path | str | None = None,
-    network: keras.Model | None = None,
+    network: keras.Model | str | None = None,
     callbacks: Sequence[Callback] = (),
     **settings: Any,
 ) -> Training:
@@ -208,7 +208,7 @@ def train(
         env_id: A gymnasium id, or ``module:id``.
         preset: Name of a preset; by default the environment's own.
         out: Run directory; by default the run leaves no files.
-        network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, in place of the configured one.
+        network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, or the setting of that name.
         callbacks: What watches the run, and may stop it.
         **settings: Any setting of :class:`pgkeras.config.Config`.
 
@@ -219,6 +219,8 @@ def train(
         PgkerasError: See :class:`Training`.
     """
     directory = Path(out) if out is not None else None
+    if isinstance(network, str):
+        network, settings = None, {**settings, "network": network}
     training = Training(resolve(env_id, preset, settings), directory, network=network, callbacks=callbacks)
     try:
         for _ in training:

@@ -48,7 +48,8 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
         except Exception as error:  # an environment may raise anything
-            raise EnvironmentSetupError(f"the environment failed at reset: {type(error).__name__}: {error}") from error
+            name = environments.spec.id if environments.spec is not None else "the environment"
+            raise EnvironmentSetupError(f"{name} failed at reset: {type(error).__name__}: {error}") from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
     masked = space != given or ACTION_MASK in notes.rows[0][1]

@@ -123,7 +123,8 @@ def _part(row: Any, layout: Layout, i: int) -> Any:
 def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
     observation = next(iter(parts.values())) if len(parts) == 1 else parts
     shapes = {name: (None, *part.shape[1:]) for name, part in parts.items()}
-    wanted = f"expected {next(iter(shapes.values())) if len(shapes) == 1 else shapes}, and features (None, F)"
+    taken = next(iter(shapes.values())) if len(shapes) == 1 else shapes
+    wanted = f"expected is a network that takes {taken} and gives features of shape (None, F)"
     takes = getattr(network, "input_shape", None) if network.built and len(parts) == 1 else None
     if takes is not None and takes != next(iter(shapes.values())):
         raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
@@ -134,5 +135,10 @@ def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
             f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
         ) from error
     if len(getattr(features, "shape", ())) != 2:
-        raise UnsupportedSpaceError(f"network {network.name!r} gives {features}; {wanted}")
+        raise UnsupportedSpaceError(f"network {network.name!r} gives {_shape(features)}; {wanted}")
     return features
+
+
+def _shape(features: Any) -> str:
+    shape = getattr(features, "shape", None)
+    return repr(features) if shape is None else f"shape {tuple(shape)}"

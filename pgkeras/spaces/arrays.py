@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ArraySpace", "Box", "Discrete", "MultiBinary", "MultiDiscrete", "from_gymnasium"]
 
-_KINDS = "Box, Discrete, MultiDiscrete and MultiBinary"
 _INT64: np.dtype[Any] = np.dtype(np.int64)
 _INT8: np.dtype[Any] = np.dtype(np.int8)
 
@@ -223,12 +222,13 @@ class MultiBinary:
 ArraySpace = Box | Discrete | MultiDiscrete | MultiBinary
 
 
-def from_gymnasium(space: gymnasium.Space[Any], role: str) -> ArraySpace:
+def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str) -> ArraySpace:
     """Converts a gymnasium space.
 
     Args:
         space: The space to convert.
-        role: "observation" or "action", for the error message.
+        where: What it is, for the error message, such as "action space".
+        instead: What works in place of one that does not, likewise.
 
     Raises:
         UnsupportedSpaceError: The space is of a kind that pgkeras does not handle.
@@ -244,10 +244,7 @@ def from_gymnasium(space: gymnasium.Space[Any], role: str) -> ArraySpace:
         return MultiDiscrete(nvec, start, np.dtype(space.dtype))
     if isinstance(space, gymnasium.spaces.MultiBinary):
         return MultiBinary(tuple(int(length) for length in space.shape))
-    raise UnsupportedSpaceError(
-        f"{role} space {space} is not supported: pgkeras handles {_KINDS}. "
-        "A wrapper such as gymnasium.wrappers.FlattenObservation or TransformAction can turn it into one of these."
-    )
+    raise UnsupportedSpaceError(f"{where} {space} is not supported: {instead}")
 
 
 def _with_batch_axis(

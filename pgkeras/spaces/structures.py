@@ -129,9 +129,23 @@ class Tuple:
 
 Space = ArraySpace | Text | Dict | Tuple
 
+_OBSERVED = (
+    "pgkeras observes Box, Discrete, MultiDiscrete, MultiBinary and Text, and Dict and Tuple of these. "
+    "gymnasium.wrappers.TransformObservation can make one of them of it: of a sequence or a graph, for instance, a Box "
+    "of fixed shape, padded."
+)
+_ACTED = (
+    "pgkeras acts in Box, Discrete, MultiDiscrete and MultiBinary. gymnasium.wrappers.TransformAction can make one of "
+    "them of it: of a Dict, for instance, a MultiDiscrete or a Box."
+)
 
-def observations_from_gymnasium(space: gymnasium.Space[Any]) -> Space:
+
+def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Space:
     """Converts the space of an environment's observations.
+
+    Args:
+        space: The space, or a part of it.
+        path: The part's path, such as "robot.arm".
 
     Raises:
         UnsupportedSpaceError: The space, or a part of it, is of a kind that pgkeras does not handle.
@@ -141,14 +155,15 @@ def observations_from_gymnasium(space: gymnasium.Space[Any]) -> Space:
     if isinstance(space, spaces.Dict):
         if any("." in key for key in space.spaces):
             raise UnsupportedSpaceError(f"observation space {space} is not supported: a key of it has a '.'")
-        return Dict({key: observations_from_gymnasium(part) for key, part in space.spaces.items()})
+        return Dict({key: observations_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
-        return Tuple(tuple(observations_from_gymnasium(part) for part in space.spaces))
+        inner = enumerate(space.spaces)
+        return Tuple(tuple(observations_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
     if isinstance(space, spaces.Text):
         return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
     if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
         return Text()
-    return arrays.from_gymnasium(space, "observation")
+    return arrays.from_gymnasium(space, f"observation space, part {path}:" if path else "observation space", _OBSERVED)
 
 
 def actions_from_gymnasium(space: gymnasium.Space[Any]) -> ArraySpace:
@@ -157,7 +172,11 @@ def actions_from_gymnasium(space: gymnasium.Space[Any]) -> ArraySpace:
     Raises:
         UnsupportedSpaceError: It is of a kind that pgkeras does not handle.
     """
-    return arrays.from_gymnasium(space, "action")
+    return arrays.from_gymnasium(space, "action space", _ACTED)
+
+
+def _inner(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 def map_texts(

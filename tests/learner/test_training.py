@@ -11,6 +11,7 @@ import gymnasium
 import keras
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 import pgkeras
 from pgkeras import environments, runs
@@ -228,3 +229,36 @@ def test_policy_names(env_id: str, name: str) -> None:
     from pgkeras.run_state import policy_name
 
     assert policy_name(env_id) == name
+
+
+def test_the_network_s_setting_has_the_name_of_the_argument_for_a_model() -> None:
+    assert pgkeras.train("CartPole-v1", network="mlp", steps=200, episodes=2, envs=2).config.network == "mlp"
+    with pytest.raises(ConfigError, match=r"network: expected one of auto, mlp, .*; got 'cnn'"):
+        pgkeras.train("CartPole-v1", network="cnn")
+    with pytest.raises(ConfigError, match="network: expected a Keras model, or the name of a configured one, got <f"):
+        pgkeras.train("CartPole-v1", network=lambda observations: observations)
+
+
+def test_what_is_no_callback_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"callbacks: expected objects of classes made from pgkeras\.Callback, got 7"):
+        pgkeras.train("CartPole-v1", callbacks=[7])
+
+
+@pytest.mark.parametrize(
+    ("convert", "space", "message"),
+    [
+        (
+            observations_from_gymnasium,
+            spaces.Dict(x=spaces.Box(0, 1), g=spaces.Tuple((spaces.Sequence(spaces.Discrete(3)),))),
+            r"observation space, part g\.0: Sequence\(.*\) is not supported: .* of a sequence .*, a Box of fixed shape",
+        ),
+        (
+            actions_from_gymnasium,
+            spaces.Dict(x=spaces.Discrete(2)),
+            r"action space Dict\(.*\) is not supported: .*TransformAction .* of a Dict, .*, a MultiDiscrete or a Box",
+        ),
+    ],
+)
+def test_a_space_that_does_not_work_is_named_with_what_would(convert: Any, space: Any, message: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=message):
+        convert(space)
