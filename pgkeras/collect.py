@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras import noise as noise_source
-from pgkeras.environments import Environments
+from pgkeras.environments import Environments, name_of
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError
 from pgkeras.layout import graph_dtype
 from pgkeras.spec import PolicySpec, check_mask
@@ -108,12 +108,12 @@ class Collector:
                         break
                 elif t - last_end >= _LONGEST_EPISODE:
                     raise EnvironmentStepError(
-                        f"{_name(environments)}: no episode ended within {_LONGEST_EPISODE:,} steps; "
+                        f"{name_of(environments)}: no episode ended within {_LONGEST_EPISODE:,} steps; "
                         "REINFORCE learns from whole episodes: end them with --set max_episode_steps=N"
                     )
         trajectory = tape.cut(quota, environments.gap)
         self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
-        _check(_name(environments), actor.spec, trajectory)
+        _check(name_of(environments), actor.spec, trajectory)
         return trajectory
 
 
@@ -123,7 +123,7 @@ _LONGEST_EPISODE = 1_000_000
 
 def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
     what = str(error) if isinstance(error, EnvironmentStepError) else f"{type(error).__name__}: {error}"
-    return EnvironmentStepError(f"{_name(environments)} failed at {where}: {what}")
+    return EnvironmentStepError(f"{name_of(environments)} failed at {where}: {what}")
 
 
 def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
@@ -150,7 +150,3 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
             check_mask(masks[mask], spec)
         except InvalidRequestError as error:
             raise EnvironmentStepError(f"{name}: an action mask is wrong: {error}") from error
-
-
-def _name(environments: Environments) -> str:
-    return environments.spec.id if environments.spec is not None else "the environment"

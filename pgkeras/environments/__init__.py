@@ -10,7 +10,7 @@ from pgkeras.environments.making import make, make_one
 from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.pool import PoolEnvironments
 from pgkeras.environments.processes import ProcessEnvironments
-from pgkeras.environments.protocol import Environments
+from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
 from pgkeras.recipe import Recipe, WrapperCall
@@ -28,5 +28,6 @@ __all__ = [
     "look",
     "make",
     "make_one",
+    "name_of",
     "without_mask",
 ]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from pgkeras.environments.protocol import Environments
+from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.layout import ACTION_MASK
 from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
@@ -48,8 +48,9 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
         except Exception as error:  # an environment may raise anything
-            name = environments.spec.id if environments.spec is not None else "the environment"
-            raise EnvironmentSetupError(f"{name} failed at reset: {type(error).__name__}: {error}") from error
+            raise EnvironmentSetupError(
+                f"{name_of(environments)} failed at reset: {type(error).__name__}: {error}"
+            ) from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
     masked = space != given or ACTION_MASK in notes.rows[0][1]

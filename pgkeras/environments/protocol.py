@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgkeras.trajectory import Tape
 
-__all__ = ["Environments", "Rows"]
+__all__ = ["Environments", "Rows", "name_of"]
 
 
 class Rows(Protocol):
@@ -70,3 +70,8 @@ class Environments(Protocol):
 
     def close(self) -> None:
         """Frees what the environments hold."""
+
+
+def name_of(environments: Environments) -> str:
+    """What an error calls them: their gymnasium id, where they have one."""
+    return environments.spec.id if environments.spec is not None else "the environment"

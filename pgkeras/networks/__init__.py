@@ -124,7 +124,7 @@ def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
     observation = next(iter(parts.values())) if len(parts) == 1 else parts
     shapes = {name: (None, *part.shape[1:]) for name, part in parts.items()}
     taken = next(iter(shapes.values())) if len(shapes) == 1 else shapes
-    wanted = f"expected {taken} taken, and features of shape (None, F) given"
+    wanted = f"expected {taken} in, and features of shape (None, F) out"
     takes = getattr(network, "input_shape", None) if network.built and len(parts) == 1 else None
     if takes is not None and takes != next(iter(shapes.values())):
         raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
