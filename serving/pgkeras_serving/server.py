@@ -8,6 +8,7 @@ import dataclasses
 import gc
 import logging
 import signal
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pgkeras.files import whole_file
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.deferring import defer
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind, host_and_port
@@ -75,7 +77,10 @@ class PolicyServer:
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         self._access = AccessLog(config.log_observations) if config.log_access else None
         self._servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, self._access)
+        self._deferring: list[asyncio.Task[None]] = []
+        before = set(threading.enumerate())
         self._server = self._front()
+        self._polling = set(threading.enumerate()) - before  # one thread; none if the process has used gRPC before
         self.port = bind(self._server, config)
         self.web = None
         if config.http_port is not None:
@@ -100,6 +105,7 @@ class PolicyServer:
             await self.web.start()
         await self._server.start()
         self._staying = asyncio.create_task(self._stay())
+        self._deferring = [asyncio.create_task(defer(thread)) for thread in self._polling]
         await asyncio.to_thread(self.store.load)
         served = {policy.version.name for policy in self.store.policies()}
         for name in sorted(set(self._config.policies) - served):
@@ -115,7 +121,7 @@ class PolicyServer:
 
         A session ends when it has answered the message that it is at, and its client is told to connect again.
         """
-        for task in (self._following, self._staying):
+        for task in (self._following, self._staying, *self._deferring):
             if task is not None:
                 task.cancel()
         if self.web is not None:
