@@ -40,6 +40,9 @@ class Engine(Protocol):
             for a policy with memory, ``next_state``.
         """
 
+    def copy(self) -> Engine:
+        """An engine for the same policy that another thread may use at the same time; callable at any time."""
+
 
 def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
     """Loads a bundle's act graph.

@@ -43,6 +43,7 @@ class LiteRTEngine:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise MissingExtraError("ai-edge-litert", "serve", "run policies with LiteRT") from error
+        self._flatbuffer, self._threads = flatbuffer, threads
         self._new_interpreter: Any = lambda: Interpreter(model_content=flatbuffer, num_threads=threads)
         self._prepared: dict[int, _Prepared] = {}
         self._weights: Sequence[NDArray[Any]] = ()
@@ -69,6 +70,12 @@ class LiteRTEngine:
         if rows == size:
             return {name: get(indices[name]) for name in outputs or indices}
         return {name: get(indices[name])[:rows] for name in outputs or indices}
+
+    def copy(self) -> LiteRTEngine:
+        """Another one for the same graph, with interpreters of its own; see :class:`pgkeras.engines.Engine`."""
+        copy = LiteRTEngine(self._flatbuffer, self._threads)
+        copy.set_weights(self._weights)
+        return copy
 
     def bind(self, rows: int, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[NDArray[Any]]]:
         """A function of these inputs for one batch size, which does nothing but to compute these outputs.

@@ -54,3 +54,7 @@ class TensorFlowEngine:
 
         tensors = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in tensors.items() if outputs is None or name in outputs}
+
+    def copy(self) -> TensorFlowEngine:
+        """Itself: a TensorFlow function may be called by several threads at once."""
+        return self

@@ -2,8 +2,8 @@
 
 Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch, as far
 as larger batches take less time a row. A batch that is full is handed over while the one before it runs, so that the
-engine has not to wait for the event loop. There is no timer to tune; an idle server answers at once, and a busy one
-batches as much as it must.
+engine has not to wait for the event loop, or to another engine where a core can be had for it. There is no timer to
+tune; an idle server answers at once, and a busy one batches as much as it must.
 
 An engine that answers in less time than a hand-over to a thread takes has no use for a queue: nothing can arrive while
 it holds the event loop. It runs there, and its batch is what comes in one turn of the loop. Where requests keep coming
@@ -15,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
 from pgkeras.errors import ServerBusyError
+from pgkeras_serving.lanes import Lane, Lanes
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.turns import Turns
 from pgkeras_serving.warming import Sizes
@@ -50,19 +50,23 @@ class _Waiting(NamedTuple):
 
 
 class Batcher:
-    """Runs one policy's engine for everybody, one batch at a time.
+    """Computes one policy for everybody, a batch at a time in each of its lanes.
 
     Args:
-        engine: The engine; nobody else may use it.
+        engine: The policy's engine; nobody else may use it.
         sizes: Batches of up to ``sizes.inline`` rows run on the event loop, larger requests in a thread of their own;
             ``sizes.batch`` rows are the most that are put together.
+        lanes: Where batches are computed that are not run on the event loop.
         max_queued: Most rows waiting.
         max_seconds: How long a request may wait.
         meter: Is told of waits and runs.
     """
 
-    def __init__(self, engine: Engine, sizes: Sizes, max_queued: int, max_seconds: float, meter: Meter) -> None:
+    def __init__(
+        self, engine: Engine, sizes: Sizes, lanes: Lanes, max_queued: int, max_seconds: float, meter: Meter
+    ) -> None:
         self._engine = engine
+        self._lanes = lanes
         self._sizes = sizes
         self._max_queued = max_queued
         self._max_seconds = max_seconds
@@ -74,8 +78,6 @@ class Batcher:
         self._waiting: dict[asyncio.Future[Arrays], _Waiting] = {}
         self._turns = Turns[asyncio.Future[Arrays]]()
         self._is_to_run = False  # in the next turn of the loop, what waits
-        self._handed_over: list[int] = []  # rows of the batch that runs, and of the one behind it
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pgkeras-engine")  # starts no thread until it must
 
     def run_now(self, inputs: Arrays, needs: frozenset[str]) -> Arrays | None:
         """The answer, if the engine is free and quick and nobody is expected to join in; None: it must be submitted.
@@ -118,12 +120,12 @@ class Batcher:
         return request.answer
 
     def close(self) -> None:
-        """Lets go of the thread; call it when nothing is queued or running."""
-        self._thread.shutdown(wait=False)
+        """Lets go of the threads; call it when nothing is queued or running."""
+        self._lanes.close()
 
     @property
     def _is_busy(self) -> bool:
-        return self._is_to_run or bool(self._handed_over)
+        return self._is_to_run or self._lanes.are_busy
 
     def _run_turn(self) -> None:
         turn, self._turn = self._turn, []
@@ -139,7 +141,7 @@ class Batcher:
 
     def _run_here(self, batch: list[_Request]) -> None:
         try:
-            arrays, start, end = self._timed(batch)
+            arrays, start, end = self._timed(batch, self._lanes.first)
         except Exception as error:  # of any kind: whoever waits is told
             _fail(batch, error)
         else:
@@ -147,7 +149,7 @@ class Batcher:
 
     def _queue(self, request: _Request) -> None:
         answer, rows, caller = request.answer, len(request.inputs["noise"]), request.caller()
-        ahead = self._turns.rows + sum(self._handed_over[1:])
+        ahead = self._turns.rows + self._lanes.rows_behind
         if caller in self._turns and ahead + rows > self._max_queued:
             full = f"{ahead} observations are waiting for this policy and at most {self._max_queued} may"
             answer.set_exception(ServerBusyError(full, _RETRY_SECONDS))
@@ -174,34 +176,31 @@ class Batcher:
             answer.set_exception(ServerBusyError(waited, _RETRY_SECONDS))
 
     def _run_soon(self) -> None:
-        if not self._is_to_run and self._may_run:
+        if not self._is_to_run and self._next_lane() is not None:
             self._is_to_run = True
             asyncio.get_running_loop().call_soon(self._run)  # not at once, likewise
 
-    @property
-    def _may_run(self) -> bool:
-        """Whether a batch should be handed over: at once if none is, and behind another one if it is full."""
-        if self._handed_over:
-            return len(self._handed_over) == 1 and self._turns.rows >= self._sizes.batch
-        return bool(self._turns)
+    def _next_lane(self) -> Lane | None:
+        return self._lanes.choose(self._turns.rows, len(self._turns)) if self._turns else None
 
     def _run(self) -> None:
         self._is_to_run = False
-        while self._may_run:
+        while lane := self._next_lane():
             batch = [self._waiting.pop(answer) for answer in self._turns.take(self._sizes.batch)]
             requests = [waiting.request for waiting in batch]
-            self._handed_over.append(sum(len(request.inputs["noise"]) for request in requests))
-            running = asyncio.get_running_loop().run_in_executor(self._thread, self._timed, requests)
-            running.add_done_callback(partial(self._finish, batch))
+            lane.add(sum(len(request.inputs["noise"]) for request in requests))
+            running = asyncio.get_running_loop().run_in_executor(lane.thread, self._timed, requests, lane)
+            running.add_done_callback(partial(self._finish, batch, lane))
 
-    def _timed(self, batch: list[_Request]) -> tuple[Arrays, int, int]:
+    def _timed(self, batch: list[_Request], lane: Lane) -> tuple[Arrays, int, int]:
         """What the engine answers, when it began and when it was done, in nanoseconds."""
         inputs, needs = _join(batch)
+        engine = lane.engine
         start = time.perf_counter_ns()
-        return self._engine.act(inputs, needs), start, time.perf_counter_ns()
+        return engine.act(inputs, needs), start, time.perf_counter_ns()
 
-    def _finish(self, batch: list[_Waiting], finished: asyncio.Future[tuple[Arrays, int, int]]) -> None:
-        del self._handed_over[0]
+    def _finish(self, batch: list[_Waiting], lane: Lane, finished: asyncio.Future[tuple[Arrays, int, int]]) -> None:
+        lane.done()
         self._run_soon()
         error = finished.exception()
         requests = [waiting.request for waiting in batch]

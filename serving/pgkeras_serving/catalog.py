@@ -20,6 +20,7 @@ from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.files import stamp
+from pgkeras_serving.lanes import Cores, Lanes
 from pgkeras_serving.limits import limits
 from pgkeras_serving.logs import about
 from pgkeras_serving.metrics import Meter
@@ -92,6 +93,7 @@ class Catalog:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
+        self._cores = Cores()
         self._versions: dict[Path, tuple[Hashable, LoadedPolicy]] = {}
         self._failures: dict[Path, _Failure] = {}
         self._contents = Contents()
@@ -122,6 +124,8 @@ class Catalog:
         gone = [path for path in self._versions if stamps.get(path) is None]
         if len(gone) == len(self._versions) > 0:
             self._tell(self._config.root, f"serving on with what was there before: {self._config.root} has no version")
+            if not self._contents.policies:  # it was there but for the time of loading it
+                self._contents = self._collect(gone, labels)
             return self._contents
         self._told.pop(self._config.root, None)
         for path in gone:
@@ -162,18 +166,19 @@ class Catalog:
                 f"{path}: a symbolic link that leads out of {root}; copy the version there instead"
             )
         bundle = bundles.open_bundle(real)
+        identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
+        edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
         time.sleep(rest_seconds)
-        engine = engines.load(bundle, config.engine)
-        meter = Meter(bundle.spec)
+        engine = engines.load(bundle, config.engine)  # the files are not needed any more
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds)
-        batcher = Batcher(engine, sizes, config.max_queued, config.max_queue_seconds, meter)
+        meter = Meter(bundle.spec)
+        lanes = Lanes(engine, sizes, config.max_engines, self._cores, meter)
+        batcher = Batcher(engine, sizes, lanes, config.max_queued, config.max_queue_seconds, meter)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
         )
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
-        identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
         return LoadedPolicy(bundle.spec, edge, Steps(edge), batcher, identity, description, limits(config), meter)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:

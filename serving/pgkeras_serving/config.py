@@ -15,7 +15,7 @@ from pgkeras.wire import MAX_MESSAGE_BYTES
 
 __all__ = ["PER_POLICY", "ServerConfig", "settings"]
 
-PER_POLICY = ("max_batch_size", "max_queued", "max_queue_seconds")
+PER_POLICY = ("max_batch_size", "max_queued", "max_queue_seconds", "max_engines")
 """Settings that a configuration file can also give for one policy alone."""
 
 
@@ -71,6 +71,9 @@ class ServerConfig:
     )
     max_queue_seconds: float = setting(
         30.0, "Longest wait of an observation for its policy; after it, the call is told to retry.", minimum=0.001
+    )
+    max_engines: int = setting(
+        4, "Most batches of one slow policy computed at once, each by a copy of its own, as far as cores go.", minimum=1
     )
     max_message_bytes: int = setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024)
     max_header_bytes: int = setting(16384, "Largest metadata of a call, in bytes.", minimum=1024, maximum=2**20)

@@ -21,6 +21,7 @@ from pgkeras.spec import PolicySpec
 __all__ = ["Histogram", "LastMinute", "Meter", "Requests"]
 
 _LOOK_NS = 50_000_000
+_ASKED_NS = 1_000_000_000
 _SLOTS = 12
 _SLOT_SECONDS = 5
 _MOST_ACTIONS = 256  # of a distribution that is kept; components of more are summed up by mean and deviation
@@ -158,6 +159,10 @@ class Meter:
             self._next_look = end + _LOOK_NS
             self.settle()
             self._look(answer["entropy"], answer["greedy_action" if greedy else "action"])
+
+    def is_asked(self) -> bool:
+        """Whether there was an answer within about the last second."""
+        return time.perf_counter_ns() < self._next_look + _ASKED_NS
 
     def settle(self) -> None:
         """Adds up what has been noted; call it before reading."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,9 @@ _LONG_SECONDS = 20e-3
 # A batch is worth it if it saves at least so much of the time a row that half as many rows take.
 _WORTHWHILE = 0.05
 _RUNS = 3
+# That a batch is not worth it is believed after so many more runs, or as many as take so long: if something else had
+# wanted the processor, it would look the same.
+_MORE_RUNS, _MORE_SECONDS = 20, 10e-3
 
 
 class Sizes(NamedTuple):
@@ -32,10 +37,12 @@ class Sizes(NamedTuple):
         inline: Of the largest batch that is short enough to run on the event loop; 0 for a slow engine.
         batch: Of the largest batch that is worth it: to put more together would only let the engine stand idle later,
             until all of their senders are ready again. As many as may be, where that was not found out.
+        row_seconds: What a row takes in a batch of that many, or of the most that were tried.
     """
 
     inline: int
     batch: int
+    row_seconds: float
 
 
 def warm_up(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float = 0.0) -> Sizes:
@@ -61,20 +68,31 @@ def warm_up(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float
 def _measure(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float) -> Sizes:
     inline, rows, cost = 0, 1, float("inf")
     while rows <= max_rows:
-        seconds = _seconds(engine, spec, rows, rest_seconds)
-        before, cost = cost, (seconds + _HAND_OVER_SECONDS) / rows
+        runs = _runs(engine, spec, rows, rest_seconds)
+        next(runs)  # which allocates
+        seconds = min(islice(runs, _RUNS))
+        before, cost = cost, _cost(seconds, rows)
+        worthwhile = before * (1.0 - _WORTHWHILE)
         if seconds <= _INLINE_SECONDS:
             inline = rows
-        elif cost > before * (1.0 - _WORTHWHILE):
-            return Sizes(inline, rows // 2)
+        elif cost > worthwhile:
+            more = islice(runs, min(_MORE_RUNS, 1 + int(_MORE_SECONDS / seconds)))
+            cost = min(cost, _cost(min(more), rows))
+            if cost > worthwhile:
+                return Sizes(inline, rows // 2, before)
         elif seconds > _LONG_SECONDS:
             break
         rows *= 2
-    return Sizes(inline, max_rows)
+    return Sizes(inline, max_rows, cost)
 
 
-def _seconds(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -> float:
-    """The shortest of some runs, after one that allocates."""
+def _cost(seconds: float, rows: int) -> float:
+    """Seconds a row."""
+    return (seconds + _HAND_OVER_SECONDS) / rows
+
+
+def _runs(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -> Iterator[float]:
+    """Runs on and on, with what each takes, in seconds; each after a rest."""
     generator, layout = noise.seeded(0), spec.layout
     inputs = {
         "observation": np.zeros((rows, *layout.shape), layout.dtype),
@@ -84,12 +102,10 @@ def _seconds(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -
     if spec.state_size:
         inputs["state"] = np.zeros((rows, spec.state_size), np.float32)
         promised.add("next_state")
-    took = []
-    for _ in range(1 + _RUNS):
+    while True:
         time.sleep(rest_seconds)
         start = time.perf_counter()
         answer = engine.act(inputs)
-        took.append(time.perf_counter() - start)
-    if missing := promised - set(answer):
-        raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")
-    return min(took[1:])
+        yield time.perf_counter() - start
+        if missing := promised - set(answer):
+            raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")

@@ -8,6 +8,7 @@ import threading
 import numpy as np
 import pytest
 from pgkeras_serving.batcher import Batcher
+from pgkeras_serving.lanes import Cores, Lanes
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.warming import Sizes
 
@@ -34,6 +35,11 @@ class HeldEngine:
         self.outputs = []
         self.threads = set()
         self.failure = None
+        self.copies = 0
+
+    def copy(self):
+        self.copies += 1
+        return self
 
     def act(self, inputs, outputs=None):
         self.outputs.append(outputs)
@@ -47,10 +53,12 @@ class HeldEngine:
 
 def batcher_of(engine, **limits):
     """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
-    room = {"inline_rows": 0, "max_rows": 100, "max_queued": 100, "max_seconds": 60.0}
+    room = {"inline_rows": 0, "max_rows": 100, "row_seconds": 0.0, "max_queued": 100, "max_seconds": 60.0, "lanes": 1}
     room |= limits
-    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"))
-    return Batcher(engine, sizes, **room, meter=Meter(SPEC))
+    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"), room.pop("row_seconds"))
+    meter = Meter(SPEC)
+    lanes = Lanes(engine, sizes, room.pop("lanes"), Cores(2), meter)
+    return Batcher(engine, sizes, lanes, **room, meter=meter)
 
 
 def ask(batcher, inputs, needs=ACTION, caller=""):
@@ -303,7 +311,7 @@ def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
         await settle()
         single = ask(batcher, rows(7), caller="early")  # behind the batch that was handed over, beside the others
         await settle()
-        handed_over = [*batcher._handed_over]
+        handed_over = [*batcher._lanes.first.rows]
         later[1].cancel()  # not handed over yet
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (first, later[0], later[2], single)]
@@ -314,6 +322,49 @@ def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
     assert handed_over == [1, 2]
     assert batches == [1, 2, 2, 1]
     assert answers == [[0], [10, 10], [30, 30], [70]]
+
+
+def test_full_batches_are_computed_at_the_same_time_where_they_keep_an_engine_busy():
+    async def main():
+        engine = HeldEngine()
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        early = ask(batcher, rows(7), caller="early")
+        await settle()
+        assert engine.batches == [1], "it is not full, and more may come until the first is done"
+        later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 5)]
+        await until(lambda: len(engine.batches) == 2)
+        await settle()
+        threads, behind = len(engine.threads), batcher._lanes.rows_behind
+        engine.go.release(9)
+        answers = [(await request)["action"].tolist() for request in (first, early, *later)]
+        batcher.close()
+        return engine, threads, behind, answers
+
+    engine, threads, behind, answers = asyncio.run(main())
+    assert (threads, engine.copies) == (2, 1)
+    assert behind == 4, "one full batch behind each of the two"
+    assert sorted(engine.batches) == [1, 1, 2, 2, 2, 2]
+    assert answers == [[0], [70], [10, 10], [20, 20], [30, 30], [40, 40]]
+
+
+def test_an_engine_that_cannot_be_copied_fails_that_batch_and_no_other():
+    class Single(HeldEngine):
+        def copy(self):
+            raise MemoryError("no room")
+
+    async def main():
+        engine = Single()
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        second = ask(batcher, rows(1, 1))
+        with pytest.raises(MemoryError, match="no room"):
+            await second
+        third = ask(batcher, rows(2))
+        engine.go.release(2)
+        answers = [(await request)["action"].tolist() for request in (first, third)]
+        batcher.close()
+        return answers
+
+    assert asyncio.run(main()) == [[0], [20]]
 
 
 def test_a_request_of_more_rows_than_a_batch_runs_alone():

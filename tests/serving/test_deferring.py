@@ -46,10 +46,10 @@ def _waking() -> Iterator[threading.Thread]:
 
 @contextlib.contextmanager
 def _no_core_is_free() -> Iterator[None]:
-    """On every core, some processes that never rest."""
+    """A process that never rests for every core."""
     command = [sys.executable, "-c", "while True: pass"]
     with contextlib.ExitStack() as stack:
-        for _ in range(3 * (os.cpu_count() or 1)):
+        for _ in range(os.cpu_count() or 1):
             stack.callback(stack.enter_context(subprocess.Popen(command)).kill)
         yield
 

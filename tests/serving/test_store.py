@@ -6,6 +6,7 @@ import logging
 import shutil
 
 import pytest
+from pgkeras_serving import catalog, warming
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.store import Store
 
@@ -82,6 +83,17 @@ def test_no_usable_policy_is_an_error_with_the_reasons(copy):
         corrupt(version, lambda data: data[:-1])
     with pytest.raises(BundleError, match=r"no policy under .* can be served: .*expected \d+ bytes"):
         loaded(copy)
+
+
+def test_what_was_loaded_serves_although_it_was_deleted_meanwhile(copy, monkeypatch):
+    def warm_up(*arguments):
+        sizes = warming.warm_up(*arguments)
+        shutil.rmtree(copy / "discrete", ignore_errors=True)
+        shutil.rmtree(copy / "gaussian", ignore_errors=True)
+        return sizes
+
+    monkeypatch.setattr(catalog, "warm_up", warm_up)
+    assert names(loaded(copy)) == [("discrete", 1)]
 
 
 def test_an_empty_root_is_an_error_that_says_what_to_do(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pgkeras_serving import warming
-from pgkeras_serving.warming import Sizes, warm_up
+from pgkeras_serving.warming import warm_up
 
 from pgkeras.errors import EngineError
 from pgkeras.spaces import Box, Discrete
@@ -26,7 +27,7 @@ class Engine:
 
     def __init__(self, seconds=lambda rows: 0.0, outputs=OUTPUTS, failure=None):
         self.seconds, self.outputs, self.failure = seconds, outputs, failure
-        self.now, self.sizes = 0.0, []
+        self.now, self.runs = 0.0, Counter()
         self.is_rested, self.runs_on_end = False, 0
 
     def rest(self, seconds):
@@ -40,30 +41,42 @@ class Engine:
         self.is_rested = False
         rows = len(inputs["noise"])
         self.now += self.seconds(rows)
-        if rows not in self.sizes:
-            self.sizes.append(rows)
+        self.runs[rows] += 1
         return dict.fromkeys(self.outputs, np.zeros(rows, np.float32))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "expected", "largest"),
+    ("seconds", "inline", "batch", "largest"),
     [
-        (lambda rows: 1e-6, Sizes(64, 100), 64),  # as fast as can be
-        (lambda rows: 55e-6 + 10e-6 * rows, Sizes(4, 100), 64),  # on the loop up to 4, and better all the way
-        (lambda rows: 0.5e-3, Sizes(0, 100), 64),  # as a graph that is mostly overhead
-        (lambda rows: 0.09e-3 * rows, Sizes(1, 16), 32),  # as a network that keeps the processor busy from few rows on
-        (lambda rows: 5e-3 * rows, Sizes(0, 1), 2),  # the same, but larger: batches are no use at all
-        (lambda rows: 0.05, Sizes(0, 100), 1),  # a slow one is not made to run larger batches only in order to see
+        (lambda rows: 1e-6, 64, 100, 64),  # as fast as can be
+        (lambda rows: 55e-6 + 10e-6 * rows, 4, 100, 64),  # on the loop up to 4, and better all the way
+        (lambda rows: 0.5e-3, 0, 100, 64),  # as a graph that is mostly overhead
+        (lambda rows: 0.09e-3 * rows, 1, 16, 32),  # as a network that keeps the processor busy from few rows on
+        (lambda rows: 5e-3 * rows, 0, 1, 2),  # the same, but larger: batches are no use at all
+        (lambda rows: 0.05, 0, 100, 1),  # a slow one is not made to run larger batches only in order to see
     ],
 )
 @pytest.mark.parametrize("rest_seconds", [0.0, 0.002])
-def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, seconds, expected, largest):
+def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, seconds, inline, batch, largest):
     engine = Engine(seconds)
     clock = SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest)
     monkeypatch.setattr(warming, "time", clock)
-    assert warm_up(engine, SPEC, 100, rest_seconds) == expected
+    sizes = warm_up(engine, SPEC, 100, rest_seconds)
+    assert sizes[:2] == (inline, batch)
+    tried = min(batch, largest)
+    assert seconds(tried) / tried <= sizes.row_seconds <= (seconds(tried) + 0.2e-3) / tried
     assert engine.runs_on_end == 0
-    assert engine.sizes == [2**i for i in range(7) if 2**i <= largest]
+    assert list(engine.runs) == [2**i for i in range(7) if 2**i <= largest]
+
+
+def test_a_few_runs_that_are_disturbed_do_not_mislead(monkeypatch):
+    def seconds(rows):
+        disturbed = rows == 8 and engine.runs[8] < 6
+        return (0.09e-3 * rows + 0.1e-3) * (1.3 if disturbed else 1.0)
+
+    engine = Engine(seconds)
+    monkeypatch.setattr(warming, "time", SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest))
+    assert warm_up(engine, SPEC, 100).batch == 32, "as without the disturbance; with it, 8 rows look worse than 4"
 
 
 def test_an_engine_that_is_not_the_specs_is_refused():
