@@ -261,9 +261,13 @@ def _verify_file(path: Path, file: str, size: int, digest: str) -> None:
         raise CorruptBundleError(f"{full}: missing; copy or export the version again")
     actual = full.stat().st_size
     if actual != size or size > _MAX_FILE_BYTES:
-        raise CorruptBundleError(f"{full}: expected {size} bytes (at most {_MAX_FILE_BYTES}), got {actual}")
+        raise CorruptBundleError(
+            f"{full}: expected {size} bytes (at most {_MAX_FILE_BYTES}), got {actual}; copy or export the version again"
+        )
     if (got := _sha256(full)) != digest:
-        raise CorruptBundleError(f"{full}: SHA-256 mismatch: expected {digest}, got {got}; export or copy it again")
+        raise CorruptBundleError(
+            f"{full}: SHA-256 mismatch: expected {digest}, got {got}; copy or export the version again"
+        )
 
 
 def _sha256(file: Path) -> str:

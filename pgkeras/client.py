@@ -80,7 +80,7 @@ class EpisodesPlayed:
     """The episodes that have been played with a version, in sessions.
 
     Args:
-        count: How many have ended since the server started.
+        count: How many have ended since the server loaded this version.
         mean_return: Mean undiscounted return of the last 100; None when there are none.
         mean_length: Their mean length, in actions.
     """

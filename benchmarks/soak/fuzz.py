@@ -280,13 +280,13 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
                 outcomes[f"Act: {type(error).__name__}"] += 1
 
     async def main() -> None:
-        session = Session(policy, None, lambda *_: None)
+        session = Session(policy, None)
         for i in range(count):
             if i % 2:
                 await act(acts())
                 continue
             if i % 200 == 0:
-                session = Session(policy, None, lambda *_: None)
+                session = Session(policy, None)
             message = plays()
             try:
                 _, number = await session.answer(message)

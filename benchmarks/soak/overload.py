@@ -21,7 +21,7 @@ def overload(
     scratch: Path,
     *options: str,
     factor: float = 3.0,
-    batch: int = 256,
+    batch: int = 512,
     rounds: int = 3,
     seconds: float = 4.0,
 ) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def _workers(
     for ask, own in zip(asks, shifted, strict=True):
         if load.is_open:
             due = loops.schedule(rate / lanes, load.arrivals == "poisson", window, generator)
-            workers.append(loops.step_on_schedule(ask, own, due, window, record))
+            workers.append(loops.step_on_schedule(ask, own, due, load.timeout, window, record))
         else:
             workers.append(loops.keep_asking(ask, own, window, record))
     return workers

@@ -35,13 +35,15 @@ __all__ = [
     "step_on_schedule",
 ]
 
-Ask = Callable[[bytes], Awaitable[str]]
-"""Sends a request and waits for the answer: the name of its status code."""
+Ask = Callable[[bytes], Awaitable[tuple[str, str]]]
+"""Sends a request and waits for the answer: the name of its status code, and what the server says about it."""
 
 Metadata = tuple[tuple[str, str], ...]
 
 _SERVICE = "/pgkeras.v1.PolicyService"
 _OK = "OK"
+_ANSWERED = (_OK, "")
+_TOO_LATE = ("DEADLINE_EXCEEDED", "the answer before it took so long that it was not sent in time")
 _LOOK_SECONDS = 0.01
 # A caller that is refused at once waits so long before it opens another session.
 _PAUSE_SECONDS = 0.1
@@ -71,27 +73,32 @@ class Record:
 
     Args:
         latencies: Seconds, of every call, by the name of its status code.
+        reasons: What was said first about each code but OK.
         lags: Seconds that this process was late to do what was due.
     """
 
     latencies: dict[str, array[float]] = field(default_factory=lambda: {_OK: array("d")})
+    reasons: dict[str, str] = field(default_factory=dict)
     lags: array[float] = field(default_factory=lambda: array("d"))
 
-    def add(self, code: str, seconds: float) -> None:
-        """Counts a call."""
+    def add(self, answer: tuple[str, str], seconds: float) -> None:
+        """Counts a call, with what an :data:`Ask` gave for it."""
+        code, reason = answer
         self.latencies.setdefault(code, array("d")).append(seconds)
+        if code != _OK:
+            self.reasons.setdefault(code, reason)
 
 
 def act(channel: Any, timeout: float, metadata: Metadata = ()) -> Ask:
     """Single calls on a channel, each with a deadline of so many seconds."""
     method = channel.unary_unary(f"{_SERVICE}/Act")
 
-    async def ask(payload: bytes) -> str:
+    async def ask(payload: bytes) -> tuple[str, str]:
         try:
             await method(payload, timeout=timeout, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            return error.code().name
-        return _OK
+            return error.code().name, error.details() or ""
+        return _ANSWERED
 
     return ask
 
@@ -113,13 +120,13 @@ class Session:
         self._metadata = metadata
         self._stream: Any = None
 
-    async def exchange(self, payload: bytes) -> str:
-        """Sends a message and waits for its answer: the name of its status code, or of the session's."""
+    async def exchange(self, payload: bytes) -> tuple[str, str]:
+        """Sends a message and waits for its answer: its status or the session's, as an :data:`Ask` gives it."""
         if self._stream is None:
             self._stream = self._method(timeout=self._deadline, metadata=self._metadata)
-            code = await self._exchange(self._first)
-            if code != _OK:
-                return code
+            answer = await self._exchange(self._first)
+            if answer != _ANSWERED:
+                return answer
         return await self._exchange(payload)
 
     async def aclose(self) -> None:
@@ -131,7 +138,7 @@ class Session:
             await stream.done_writing()
         await stream.code()
 
-    async def _exchange(self, payload: bytes) -> str:
+    async def _exchange(self, payload: bytes) -> tuple[str, str]:
         stream = self._stream
         try:
             await stream.write(payload)
@@ -140,21 +147,21 @@ class Session:
             answer = grpc.aio.EOF
         if answer is grpc.aio.EOF:
             self._stream = None
-            code, details = (await stream.code()).name, await stream.details()
+            code, details = (await stream.code()).name, await stream.details() or ""
             await asyncio.sleep(_PAUSE_SECONDS)
             if details == _LOST_STATUS:
-                return "UNKNOWN"
-            return "UNAVAILABLE" if code == _OK else str(code)
-        error = service_pb2.PlayResponse.FromString(answer).error.code
-        return code_pb2.Code.Name(error) if error else _OK
+                return "UNKNOWN", details
+            return ("UNAVAILABLE", "the session was ended") if code == _OK else (str(code), details)
+        error = service_pb2.PlayResponse.FromString(answer).error
+        return (code_pb2.Code.Name(error.code), error.message) if error.code else _ANSWERED
 
 
 async def keep_asking(ask: Ask, payloads: Iterator[bytes], window: Window, record: Record) -> None:
     """A closed loop of one: asks again whenever it has been answered."""
     while (begin := time.perf_counter()) < window.end:
-        code = await ask(next(payloads))
+        answer = await ask(next(payloads))
         if begin >= window.start:
-            record.add(code, time.perf_counter() - begin)
+            record.add(answer, time.perf_counter() - begin)
 
 
 async def send_on_schedule(
@@ -164,10 +171,10 @@ async def send_on_schedule(
 
     async def one(due: float) -> None:
         begin = time.perf_counter()
-        code = await next(asks)(next(payloads))
+        answer = await next(asks)(next(payloads))
         if due >= window.start:
             record.lags.append(begin - due)
-            record.add(code, time.perf_counter() - due)
+            record.add(answer, time.perf_counter() - due)
 
     async with asyncio.TaskGroup() as group:
         for due in schedule:
@@ -176,14 +183,18 @@ async def send_on_schedule(
 
 
 async def step_on_schedule(
-    ask: Ask, payloads: Iterator[bytes], schedule: Iterator[float], window: Window, record: Record
+    ask: Ask, payloads: Iterator[bytes], schedule: Iterator[float], timeout: float, window: Window, record: Record
 ) -> None:
-    """An open loop of one session: a message waits for the answer before it, but is due when it is due."""
+    """An open loop of one session: a message waits for the answer before it, but is due when it is due.
+
+    One that could not be sent within so many seconds of that is given up, as its caller would have done.
+    """
     for due in schedule:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
-        code = await ask(next(payloads))
+        late = time.perf_counter() - due > timeout
+        answer = _TOO_LATE if late else await ask(next(payloads))
         if due >= window.start:
-            record.add(code, time.perf_counter() - due)
+            record.add(answer, time.perf_counter() - due)
 
 
 async def measure_lag(window: Window, record: Record) -> None:

@@ -51,6 +51,7 @@ class Report:
         latencies: Seconds of every call that was answered with OK, ascending: from when it was sent in a closed loop,
             from when it was due in an open one.
         codes: Number of calls by the name of their status code.
+        reasons: What the server said first about each code but OK.
         lags: Quantiles of how late the generator was, in seconds.
         busy: Share of a core that the generator's own thread took.
     """
@@ -62,6 +63,7 @@ class Report:
     seconds: float
     latencies: NDArray[np.float64]
     codes: dict[str, int]
+    reasons: dict[str, str]
     lags: dict[str, float]
     busy: float
 
@@ -76,6 +78,7 @@ class Report:
             seconds=seconds,
             latencies=np.sort(_array(record.latencies["OK"])),
             codes={code: len(values) for code, values in record.latencies.items()},
+            reasons=record.reasons,
             lags=quantiles(_array(record.lags)),
             busy=busy,
         )
@@ -116,6 +119,7 @@ class Report:
             "seconds": self.seconds,
             "calls": self.calls,
             "codes": self.codes,
+            "reasons": self.reasons,
             "answered_per_second": self.answered_per_second,
             "observations_per_second": self.answered_per_second * max(1, load.batch),
             "latency_from": "the moment when the call was due" if load.is_open else "sending",
@@ -147,6 +151,7 @@ class Report:
             f"  answered  {rate:,.1f} calls/s, {rate * max(1, load.batch):,.1f} observations/s",
             f"  latency   {latency or 'none'}  ms, {since}",
         ]
+        lines += [f"  {code}: {reason}" for code, reason in self.reasons.items() if reason]
         return "\n".join(lines + [f"  note      {self._complaint()}"] * (not self.kept_up))
 
     def _complaint(self) -> str:

@@ -57,6 +57,8 @@ def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **opti
     if plot is not None:
         plot_latencies(plot, report)
         click.echo(f"Wrote {plot}", err=as_json)
+    if not len(report.latencies):
+        raise click.ClickException("no call was answered with OK")
 
 
 _hints = typing.get_type_hints(bench.Load)

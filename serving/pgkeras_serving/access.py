@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -49,7 +48,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     def _refusal(self, method: str, error: UnauthenticatedError) -> Any:
         async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             if self._access is not None:
-                self._access.ended(method, code_of(error), context.peer(), b"", None, time.perf_counter_ns())
+                self._access.call(method, context.peer()).ended(code_of(error), error)
             await abort(context, self._requests, method, error)
 
         return grpc.stream_stream_rpc_method_handler(refuse)  # which serves any kind of call, since it reads nothing

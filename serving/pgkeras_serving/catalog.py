@@ -19,6 +19,7 @@ from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import stamp
 from pgkeras_serving.lanes import Cores, Lanes
 from pgkeras_serving.limits import limits
@@ -49,6 +50,7 @@ class LoadedPolicy:
         description: The whole of it, as GetPolicy answers it.
         limits: What its calls are held to, likewise.
         meter: What is counted about it.
+        episodes: Those that are played with it in sessions.
     """
 
     spec: PolicySpec
@@ -59,6 +61,7 @@ class LoadedPolicy:
     description: policy_pb2.Policy
     limits: service_pb2.Limits
     meter: Meter
+    episodes: EpisodeLog = field(default_factory=EpisodeLog)
 
 
 @dataclass(frozen=True)

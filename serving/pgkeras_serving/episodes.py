@@ -95,7 +95,7 @@ class EpisodeSummary:
     """How the episodes went that were played with one version.
 
     Args:
-        count: All of them since the server started.
+        count: All of them since it was loaded.
         mean_return: Mean undiscounted return of the last 100; NaN when there are none.
         mean_length: Their mean length, in actions.
     """
@@ -107,7 +107,7 @@ class EpisodeSummary:
 
 @dataclass
 class EpisodeSums:
-    """All episodes of one version since the server started.
+    """All episodes of one version since it was loaded.
 
     Args:
         count: How many.
@@ -121,41 +121,30 @@ class EpisodeSums:
 
 
 class EpisodeLog:
-    """Remembers the returns and lengths of the last 100 episodes of every policy version.
+    """The episodes that were played with one version, of which it remembers the last 100 singly.
 
-    A session knows of it nothing but the :data:`Record` that :meth:`recorder` gives out, so that another kind of
-    metric is a matter of giving out another one.
+    Attributes:
+        sums: Of all of them.
     """
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, int], deque[tuple[float, int]]] = {}
-        self._sums: dict[tuple[str, int], EpisodeSums] = {}
+        self.sums = EpisodeSums()
+        self._last: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
 
-    def recorder(self, name: str, version: int) -> Record:
-        """What records the episodes of one version."""
-        key = (name, version)
+    def record(self, episode_return: float, length: int) -> None:
+        """Takes in an episode; a :data:`Record`."""
+        self._last.append((episode_return, length))
+        self.sums.count += 1
+        self.sums.returns += episode_return
+        self.sums.lengths += length
 
-        def record(episode_return: float, length: int) -> None:
-            self._last.setdefault(key, deque(maxlen=_REMEMBERED)).append((episode_return, length))
-            sums = self._sums.setdefault(key, EpisodeSums())
-            sums.count += 1
-            sums.returns += episode_return
-            sums.lengths += length
-
-        return record
-
-    def summary(self, name: str, version: int) -> EpisodeSummary:
-        """How the episodes of one version went."""
-        last = self._last.get((name, version))
-        if not last:
+    def summary(self) -> EpisodeSummary:
+        """How they went."""
+        if not self._last:
             return EpisodeSummary(0, float("nan"), float("nan"))
-        mean_return, mean_length = np.mean(last, axis=0)
-        return EpisodeSummary(self._sums[name, version].count, float(mean_return), float(mean_length))
+        mean_return, mean_length = np.mean(self._last, axis=0)
+        return EpisodeSummary(self.sums.count, float(mean_return), float(mean_length))
 
-    def sums(self, name: str, version: int) -> EpisodeSums:
-        """All episodes of one version, added up."""
-        return self._sums.get((name, version), EpisodeSums())
-
-    def last_returns(self, name: str, version: int) -> list[float]:
-        """The returns of one version's last 100 episodes, the oldest first."""
-        return [episode_return for episode_return, _ in self._last.get((name, version), ())]
+    def last_returns(self) -> list[float]:
+        """The returns of the last 100, the oldest first."""
+        return [episode_return for episode_return, _ in self._last]

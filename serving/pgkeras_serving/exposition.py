@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from pgkeras.errors import MissingExtraError
-from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.metrics import Histogram, Requests
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
@@ -41,14 +40,12 @@ class Exposition(Collector):
     Args:
         store: The policies.
         sessions: The open sessions.
-        episodes: The episodes played in them.
         requests: The calls.
     """
 
-    def __init__(self, store: Store, sessions: Sessions, episodes: EpisodeLog, requests: Requests) -> None:
+    def __init__(self, store: Store, sessions: Sessions, requests: Requests) -> None:
         self._store = store
         self._sessions = sessions
-        self._episodes = episodes
         self._requests = requests
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -115,7 +112,7 @@ class Exposition(Collector):
                 _add(family, labels, getattr(meter, name), _TIMES, _NANOSECONDS)
             _add(rows, labels, meter.rows, _ROWS, 1)
             entropy.add_metric(labels, meter.looked, meter.entropy)
-            sums = self._episodes.sums(about.name, about.version)
+            sums = policy.episodes.sums
             returns.add_metric(labels, sums.count, sums.returns)
             lengths.add_metric(labels, sums.count, sums.lengths)
         yield from (info, loaded, observations, *timed.values(), rows, entropy, returns, lengths)

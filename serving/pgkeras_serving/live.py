@@ -66,10 +66,8 @@ class Live:
     def recent(self) -> Recent:
         """The last minute until now."""
         now = self._now()
-        since = next(look for look in self._looks if look.moment >= now.moment - _SECONDS or look is self._looks[-1])
-        last = next(
-            look for look in self._looks if look.moment >= now.moment - _RATE_SECONDS or look is self._looks[-1]
-        )
+        since = self._first_since(now.moment - _SECONDS)
+        last = self._first_since(now.moment - _RATE_SECONDS)
         elapsed = max(now.moment - last.moment, 1e-9)
         quantiles = [self.meter.seconds.quantile(share, since.latencies) / 1e6 for share in (0.5, 0.99)]
         pairs = zip(list(self._looks)[:-1], list(self._looks)[1:], strict=True)

@@ -10,15 +10,17 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
+from pgkeras.errors import InvalidRequestError, PolicyServiceError
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.config import ServerConfig
 
-__all__ = ["AccessLog", "about", "configure"]
+__all__ = ["AccessLog", "Call", "about", "configure"]
 
 _HUMAN, _JSON = "human", "json"
 
@@ -52,27 +54,34 @@ class AccessLog:
         self._logger = logging.getLogger("pgkeras.access")
         self._observations = observations
 
-    def ended(self, method: str, code: str, peer: str, request: bytes, response: bytes | None, start: int) -> None:
-        """Tells of a call.
+    def call(self, method: str, peer: str, request: bytes = b"") -> Call:
+        """A call that has just come.
 
         Args:
             method: Its name.
-            code: Its status.
             peer: The client's address.
-            request: The request's bytes; of a session, those of the first message.
-            response: The response's, if there is one.
-            start: When it came, by time.perf_counter_ns.
+            request: The request's bytes; a session's first message is put in when it has come.
         """
-        fields: dict[str, Any] = {"method": method, "code": code, "peer": peer}
-        asked, answered = _read(_REQUESTS, method, request), _read(_RESPONSES, method, response)
+        return Call(self, method, peer, request)
+
+    def ended(self, call: Call, code: str, error: Exception | None, response: bytes | None) -> None:
+        """Tells of a call; see :meth:`Call.ended`."""
+        fields: dict[str, Any] = {"method": call.method, "code": code, "peer": call.peer}
+        asked, answered = _read(_REQUESTS, call.method, call.request), _read(_RESPONSES, call.method, response)
         if asked is not None and asked.policy.name:
             fields["policy"] = asked.policy.name
         if answered is not None:
             fields["policy"], fields["version"] = answered.policy.name, answered.policy.version
-        fields["milliseconds"] = round((time.perf_counter_ns() - start) / 1e6, 3)
+        elif call.version is not None:
+            fields["policy"], fields["version"] = call.version
+        fields["milliseconds"] = round((time.perf_counter_ns() - call.start) / 1e6, 3)
+        if isinstance(error, InvalidRequestError) and not self._observations:
+            fields["reason"] = f"{error.field}: expected {error.expected}"  # what came may be of an observation
+        elif isinstance(error, PolicyServiceError):
+            fields["reason"] = str(error)
         if self._observations and isinstance(asked, service_pb2.ActRequest):
             fields["observation"] = json_format.MessageToDict(asked.observation)
-        self._logger.info("%s %s", method, code, extra=about(**fields))
+        self._logger.info("%s %s", call.method, code, extra=about(**fields))
 
     def message(self, message: bytes, policy: str, version: int) -> None:
         """Tells of a session's message, if observations are wanted."""
@@ -81,6 +90,37 @@ class AccessLog:
             observation = json_format.MessageToDict(request.observation)
             fields = about(method="Play", policy=policy, version=version, observation=observation)
             self._logger.info("a session's message", extra=fields)
+
+
+@dataclass
+class Call:
+    """A call, as the log tells of it.
+
+    Args:
+        log: The log.
+        method: Its name.
+        peer: The client's address.
+        request: The request's bytes; of a session, those of the first message.
+        version: The policy and the version that it has to do with, where the response does not say so.
+        start: When it came, by time.perf_counter_ns.
+    """
+
+    log: AccessLog
+    method: str
+    peer: str
+    request: bytes = b""
+    version: tuple[str, int] | None = None
+    start: int = field(default_factory=time.perf_counter_ns)
+
+    def ended(self, code: str, error: Exception | None = None, response: bytes | None = None) -> None:
+        """Has the log tell of it.
+
+        Args:
+            code: Its status.
+            error: Why it was refused.
+            response: The response's bytes.
+        """
+        self.log.ended(self, code, error, response)
 
 
 _REQUESTS = {"Act": service_pb2.ActRequest, "Play": service_pb2.PlayRequest, "GetPolicy": service_pb2.GetPolicyRequest}

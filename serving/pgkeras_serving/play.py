@@ -16,7 +16,7 @@ from pgkeras.status import encode_error
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.ahead import NoiseAhead
 from pgkeras_serving.catalog import LoadedPolicy
-from pgkeras_serving.episodes import Episodes, Record, Transition
+from pgkeras_serving.episodes import Episodes, Transition
 from pgkeras_serving.methods import parse
 from pgkeras_serving.patterns import varint
 from pgkeras_serving.steps import OUTCOME, Step
@@ -41,12 +41,10 @@ class Session:
     Args:
         policy: The version, which stays the same however long the session lasts.
         seed: Makes the session reproducible: the noise of all its answers comes, in order, from this seed's generator.
-        record: Is told every episode that ends.
     """
 
-    def __init__(self, policy: LoadedPolicy, seed: int | None, record: Record) -> None:
+    def __init__(self, policy: LoadedPolicy, seed: int | None) -> None:
         self._policy = policy
-        self._record = record
         self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
@@ -103,7 +101,7 @@ class Session:
         inputs, start = step.query.inputs, step.episode_start
         rows = len(inputs["observation"])
         transition = self._transition(step)
-        self._episodes = self._episodes or Episodes(rows, self._record)
+        self._episodes = self._episodes or Episodes(rows, self._policy.episodes.record)
         inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
             inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)

@@ -22,7 +22,6 @@ from pgkeras.v1 import service_pb2
 from pgkeras_serving.access import TokenInterceptor
 from pgkeras_serving.config import ServerConfig
 from pgkeras_serving.deferring import defer
-from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.limits import transport_options
 from pgkeras_serving.listening import address, bind, host_and_port
 from pgkeras_serving.logs import AccessLog
@@ -65,7 +64,6 @@ class PolicyServer:
 
     def __init__(self, config: ServerConfig) -> None:
         self.store = Store(config)
-        self.episodes = EpisodeLog()
         self.requests = Requests()
         self._config = config
         self._health = _Health()
@@ -76,7 +74,7 @@ class PolicyServer:
         self._tokens = None if config.token_file is None else Tokens(config.token_file)
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         self._access = AccessLog(config.log_observations) if config.log_access else None
-        self._servicer = PolicyServicer(self.store, self._sessions, self.episodes, self.requests, self._access)
+        self._servicer = PolicyServicer(self.store, self._sessions, self.requests, self._access)
         self._deferring: list[asyncio.Task[None]] = []
         before = set(threading.enumerate())
         self._server = self._front()
@@ -86,7 +84,7 @@ class PolicyServer:
         if config.http_port is not None:
             from pgkeras_serving.web import Web
 
-            self.web = Web(config, self._tokens, self.store, self._sessions, self.episodes, self.requests)
+            self.web = Web(config, self._tokens, self.store, self._sessions, self.requests)
 
     @property
     def target(self) -> str:

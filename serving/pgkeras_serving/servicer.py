@@ -20,8 +20,7 @@ from pgkeras_serving.aborting import CODES, Context, abort, code_of
 from pgkeras_serving.answers import Query
 from pgkeras_serving.begun import Begun
 from pgkeras_serving.catalog import LoadedPolicy
-from pgkeras_serving.episodes import EpisodeLog
-from pgkeras_serving.logs import AccessLog
+from pgkeras_serving.logs import AccessLog, Call
 from pgkeras_serving.methods import parse
 from pgkeras_serving.metrics import Requests
 from pgkeras_serving.patterns import varint
@@ -48,20 +47,20 @@ def _answers(method: _Handler) -> _Handler:
     async def handler(self: Any, request: bytes, context: Context) -> bytes:
         requests: Requests = self.requests
         access: AccessLog | None = self.access
-        arrival = time.perf_counter_ns() if access is not None else 0
+        call = access.call(name, context.peer(), request) if access is not None else None
         try:
             response = await method(self, request, context)
         except asyncio.CancelledError:  # the client has left
             requests.count(name, _LEFT)
-            if access is not None:
-                access.ended(name, _LEFT, context.peer(), request, None, arrival)
+            if call is not None:
+                call.ended(_LEFT)
             raise
         except Exception as error:
-            if access is not None:
-                access.ended(name, code_of(error), context.peer(), request, None, arrival)
+            if call is not None:
+                call.ended(code_of(error), error)
             return await abort(context, requests, name, error)
-        if access is not None:
-            access.ended(name, _OK, context.peer(), request, response, arrival)
+        if call is not None:
+            call.ended(_OK, response=response)
         requests.counts[success] += 1
         return response
 
@@ -74,7 +73,6 @@ class PolicyServicer:
     Args:
         store: The policies; calls are answered with UNAVAILABLE until it has loaded them.
         sessions: The sessions that are open.
-        episodes: Is told the episodes that are played in sessions.
         requests: Counts the calls.
         access: Logs them; None: nothing does.
     """
@@ -83,13 +81,11 @@ class PolicyServicer:
         self,
         store: Store,
         sessions: Sessions,
-        episodes: EpisodeLog,
         requests: Requests,
         access: AccessLog | None,
     ) -> None:
         self._store = store
         self._sessions = sessions
-        self._episodes = episodes
         self.requests = requests
         self.access = access
 
@@ -107,14 +103,15 @@ class PolicyServicer:
 
     async def Play(self, _: Any, context: Context) -> None:  # noqa: N802
         """Holds one simulator's session."""
-        arrival, code, first = time.perf_counter_ns(), _OK, b""
+        call = self.access.call("Play", context.peer()) if self.access is not None else None
+        code, failure = _OK, None
         try:
             with self._sessions.seat() as seat:
                 try:
                     seat.receives()
                     first = await context.read()
                     if first is not grpc.aio.EOF:
-                        await self._converse(first, seat, context)
+                        await self._converse(first, seat, context, call)
                 except asyncio.CancelledError:
                     if seat.reason is None:  # it is the client who left
                         raise
@@ -124,11 +121,11 @@ class PolicyServicer:
             self.requests.count("Play", code)
             raise
         except Exception as error:
-            code = code_of(error)
+            code, failure = code_of(error), error
             await abort(context, self.requests, "Play", error)
         finally:
-            if self.access is not None:
-                self.access.ended("Play", code, context.peer(), first or b"", None, arrival)
+            if call is not None:
+                call.ended(code, failure)
         self.requests.count("Play", _OK)
 
     @_answers
@@ -145,12 +142,16 @@ class PolicyServicer:
         policies = [self._describe(policy) for policy in self._store.policies()]
         return service_pb2.ListPoliciesResponse(policies=policies).SerializeToString()
 
-    async def _converse(self, message: Any, seat: Seat, context: Context) -> None:
+    async def _converse(self, message: Any, seat: Seat, context: Context, call: Call | None) -> None:
         """Answers a session's messages, from the first on."""
         sending = Begun()
         failure: Exception | None = None
         try:
+            if call is not None:
+                call.request = message
             session = self._open(parse(service_pb2.PlayRequest, message))
+            if call is not None:
+                call.version = session.version
             while message is not grpc.aio.EOF:
                 seat.works()
                 if self.access is not None:
@@ -183,7 +184,7 @@ class PolicyServicer:
         description.CopyFrom(policy.description)
         labels = self._store.labels().get(name, {})
         description.labels.extend(sorted(label for label, labelled in labels.items() if labelled == version))
-        episodes = self._episodes.summary(name, version)
+        episodes = policy.episodes.summary()
         description.episodes.count = episodes.count
         if episodes.count:
             description.episodes.mean_return = episodes.mean_return
@@ -215,8 +216,7 @@ class PolicyServicer:
 
     def _open(self, request: service_pb2.PlayRequest) -> Session:
         policy = self._find(request)
-        record = self._episodes.recorder(policy.version.name, policy.version.version)
-        return Session(policy, request.seed if request.HasField("seed") else None, record)
+        return Session(policy, request.seed if request.HasField("seed") else None)
 
 
 def _leading_reference(request: bytes) -> bytes:

@@ -15,7 +15,6 @@ from pgkeras import __version__
 from pgkeras.certificates import check_pair
 from pgkeras.errors import ConfigError, UnauthenticatedError
 from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.exposition import Exposition
 from pgkeras_serving.files import stamp
 from pgkeras_serving.http import Request, Response, connection_handler
@@ -43,7 +42,6 @@ class Web:
         tokens: Who may see the pages; None: everybody.
         store: The policies.
         sessions: The open sessions.
-        episodes: The episodes played in them.
         requests: The calls.
     """
 
@@ -53,7 +51,6 @@ class Web:
         tokens: Tokens | None,
         store: Store,
         sessions: Sessions,
-        episodes: EpisodeLog,
         requests: Requests,
     ) -> None:
         self.state = "loading"
@@ -66,9 +63,8 @@ class Web:
         self._tokens = tokens
         self._store = store
         self._sessions = sessions
-        self._episodes = episodes
         self._requests = requests
-        self._exposition = Exposition(store, sessions, episodes, requests)
+        self._exposition = Exposition(store, sessions, requests)
         self._pages = {"/": self._page, "/metrics": self._metrics, "/healthz": self._healthy, "/readyz": self._ready}
         self._lives: dict[tuple[str, int], Live] = {}
         self._started = time.monotonic()
@@ -185,8 +181,8 @@ class Web:
                     policy,
                     [label for label, labelled in labels.get(name, {}).items() if labelled == version],
                     live.recent(),
-                    self._episodes.summary(name, version),
-                    self._episodes.last_returns(name, version),
+                    policy.episodes.summary(),
+                    policy.episodes.last_returns(),
                 )
             )
         return Status(

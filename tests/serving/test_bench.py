@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from itertools import repeat
 
 import grpc
 import numpy as np
@@ -118,15 +119,15 @@ def test_every_call_is_right_and_is_counted(server, policy, rpc, rate):
 
 
 def test_a_session_that_is_closed_makes_room_for_the_next(policies, tmp_path):
-    async def play(target: str) -> list[str]:
-        codes = []
+    async def play(target: str) -> list[tuple[str, str]]:
+        answers = []
         async with grpc.aio.insecure_channel(target) as channel:
             for _ in range(3):
                 session = loops.Session(channel, message, deadline=20.0)
-                codes += [await session.exchange(message), await session.exchange(message)]
+                answers += [await session.exchange(message), await session.exchange(message)]
                 await session.aclose()
                 await session.aclose()
-        return codes
+        return answers
 
     observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros((1, 4), np.float32)))
     start = encode_tensor(np.ones(1, np.bool_))
@@ -134,7 +135,7 @@ def test_a_session_that_is_closed_makes_room_for_the_next(policies, tmp_path):
         policy=policy_pb2.PolicyRef(name="discrete"), observation=observation, episode_start=start
     ).SerializeToString()
     with running(policies, tmp_path, "--max-sessions", "1") as server:
-        assert asyncio.run(play(server.target)) == ["OK"] * 6
+        assert asyncio.run(play(server.target)) == [("OK", "")] * 6
 
 
 def test_a_stall_is_seen_by_every_call_that_it_held_up(policies, tmp_path):
@@ -183,6 +184,52 @@ def test_failures_are_counted_by_code_and_sessions_are_opened_again(policies, tm
 def _kill(process, record):
     wait_until(lambda: len(record.latencies["OK"]) > 20)
     process.kill()
+
+
+def test_messages_that_a_session_could_not_send_in_time_are_given_up():
+    async def main():
+        async def ask(payload):
+            sent.append(payload)
+            await asyncio.sleep(0.05)
+            return "OK", ""
+
+        begin = time.perf_counter()
+        window = loops.Window(begin, begin, begin + 1.0)
+        due = list(loops.schedule(100.0, False, window, np.random.default_rng(0)))
+        await loops.step_on_schedule(ask, repeat(b""), iter(due), 0.2, window, record)
+        return len(due)
+
+    sent, record = [], loops.Record()
+    number = asyncio.run(main())
+    answered, late = (len(record.latencies[code]) for code in ("OK", "DEADLINE_EXCEEDED"))
+    assert answered + late == number
+    assert answered == len(sent) < number / 2, "it can send twenty of the hundred"
+    assert min(record.latencies["DEADLINE_EXCEEDED"]) > 0.2
+    assert "not sent in time" in record.reasons["DEADLINE_EXCEEDED"]
+
+
+def test_when_no_call_is_answered_the_command_says_why_and_fails(policies, tmp_path):
+    with running(policies, tmp_path, "--max-batch-size", "2") as server:
+        options = (
+            "--target",
+            server.target,
+            "--policy",
+            "discrete",
+            "--duration",
+            "0.3",
+            "--warmup",
+            "0",
+            "--batch",
+            "3",
+        )
+        finished = run_cli("bench", *options)
+        as_json = run_cli("bench", *options, "--rpc", "play", "--json")
+    assert finished.returncode == as_json.returncode == 1
+    assert "no call was answered with OK" in finished.stderr
+    assert "INVALID_ARGUMENT: observation: expected at most 2 observations, got 3" in finished.stdout
+    assert json.loads(as_json.stdout)["reasons"] == {
+        "INVALID_ARGUMENT": "observation: expected at most 2 observations, got 3"
+    }
 
 
 def test_a_generator_that_cannot_keep_up_says_so(server):

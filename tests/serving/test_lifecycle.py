@@ -52,6 +52,19 @@ def test_descriptions_tell_labels_and_episodes(root, tmp_path):
         wait_until(lambda: client.describe().labels == ())
 
 
+def test_a_version_that_is_replaced_starts_without_episodes(root, tmp_path):
+    with running(root, tmp_path, "--poll-seconds", "0.05") as server, PolicyClient(server.target, "discrete") as client:
+        with client.play() as session:
+            session.step(ONE)
+            session.step(ONE, 1.0, True, False)
+        assert client.describe().episodes.count == 1
+        shutil.copytree(root / "discrete" / "1", root / "discrete" / ".other")
+        (root / "discrete" / "2").rename(root / "discrete" / ".gone")
+        (root / "discrete" / ".other").rename(root / "discrete" / "2")
+        wait_until(lambda: client.describe().episodes.count == 0)
+        assert client.describe().version == 2
+
+
 def test_a_label_stays_where_it_was_when_its_version_is_broken(root, tmp_path):
     assert run_cli("label", "discrete", "stable=1", "--root", str(root)).returncode == 0
     with running(root, tmp_path, "--poll-seconds", "0.05") as server:

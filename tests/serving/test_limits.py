@@ -62,19 +62,20 @@ def test_large_metadata_is_refused_and_the_connection_goes_on(tight):
         assert get(request, timeout=10).policy.name == "discrete"
 
 
-def test_connections_beyond_the_limit_are_closed_and_let_in_when_there_is_room(tight):
-    host, port = tight.target.split(":")
-    with socket.create_connection((host, int(port))) as first, socket.create_connection((host, int(port))) as second:
-        assert first.recv(9)[:4]  # the server's settings: it has taken the connection
-        assert second.recv(9)[:4]
-        with PolicyClient(tight.target, "discrete") as client:
-            client.act(ONE)
-            fourth = socket.create_connection((host, int(port)), timeout=10)
-            with fourth, contextlib.suppress(ConnectionResetError):
-                assert fourth.recv(9) == b""
-            client.act(ONE)
-    with PolicyClient(tight.target, "discrete", timeout=20) as client:
-        wait_until(lambda: _answers(client))
+def test_connections_beyond_the_limit_are_closed_and_let_in_when_there_is_room(policies, tmp_path):
+    with running(policies, tmp_path, "--max-connections", "3") as server:
+        where = server.target.split(":")
+        with socket.create_connection(where) as first, socket.create_connection(where) as second:
+            assert first.recv(9)[:4]  # the server's settings: it has taken the connection
+            assert second.recv(9)[:4]
+            with PolicyClient(server.target, "discrete") as client:
+                client.act(ONE)
+                fourth = socket.create_connection(where, timeout=10)
+                with fourth, contextlib.suppress(ConnectionResetError):
+                    assert fourth.recv(9) == b""
+                client.act(ONE)
+        with PolicyClient(server.target, "discrete", timeout=20) as client:
+            wait_until(lambda: _answers(client))
 
 
 def test_calls_beyond_the_streams_of_a_connection_wait_for_their_turn(tight):

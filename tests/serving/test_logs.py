@@ -105,7 +105,11 @@ def test_calls_are_logged_on_request_and_observations_are_not(policies, tmp_path
         assert found.count(("Act", "OK", "discrete", 2)) == 2
         assert found.count(("Act", "INVALID_ARGUMENT", "discrete", None)) == 1
         assert found.count(("GetPolicy", "NOT_FOUND", "nobody", None)) == 1
-        assert found.count(("Play", "OK", "discrete", None)) == 1
+        assert found.count(("Play", "OK", "discrete", 2)) == 1
+        reasons = {entry["code"]: entry.get("reason") for entry in calls(server)}
+        assert reasons["OK"] is None
+        assert reasons["INVALID_ARGUMENT"] == "observation: expected shape [4] or [batch, 4]"
+        assert reasons["NOT_FOUND"] == "no policy 'nobody'; there is: discrete (version 1, 2), gaussian (version 1)"
         assert all(entry["milliseconds"] > 0 for entry in calls(server))
         ready = [entry for entry in entries(server) if "is ready" in entry["message"]]
         assert [(entry["policy"], entry["version"]) for entry in ready] == [

@@ -1098,7 +1098,7 @@ namespace Pgkeras.V1 {
     public const int CountFieldNumber = 1;
     private long count_;
     /// <summary>
-    /// How many have ended since the server started.
+    /// How many have ended since the server loaded this version.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

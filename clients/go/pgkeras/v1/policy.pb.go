@@ -296,7 +296,7 @@ func (x *Policy) GetEpisodes() *EpisodeSummary {
 // How episodes went.
 type EpisodeSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many have ended since the server started.
+	// How many have ended since the server loaded this version.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
 	// Mean undiscounted return of the last 100; absent when there are none.
 	MeanReturn *float64 `protobuf:"fixed64,2,opt,name=mean_return,json=meanReturn,proto3,oneof" json:"mean_return,omitempty"`

@@ -95,7 +95,7 @@ export interface Policy {
 
 /** How episodes went. */
 export interface EpisodeSummary {
-  /** How many have ended since the server started. */
+  /** How many have ended since the server loaded this version. */
   count?:
     | bigint
     | undefined;
