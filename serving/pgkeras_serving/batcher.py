@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
 from pgkeras.errors import ServerBusyError
-from pgkeras_serving.lanes import Lane, Lanes
+from pgkeras_serving.lanes import Lane, Lanes, Place
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.turns import Turns
 from pgkeras_serving.warming import Sizes
@@ -47,6 +47,12 @@ class _Request(NamedTuple):
 class _Waiting(NamedTuple):
     request: _Request
     since: int  # in nanoseconds
+
+
+class _Outcome(NamedTuple):
+    arrays: Arrays  # of the whole batch
+    start: int  # in nanoseconds, like the next
+    end: int
 
 
 class Batcher:
@@ -141,11 +147,11 @@ class Batcher:
 
     def _run_here(self, batch: list[_Request]) -> None:
         try:
-            arrays, start, end = self._timed(batch, self._lanes.first)
+            outcome = self._timed(batch, self._lanes.first)
         except Exception as error:  # of any kind: whoever waits is told
             _fail(batch, error)
         else:
-            self._answer(batch, arrays, end - start)
+            self._answer(batch, outcome)
 
     def _queue(self, request: _Request) -> None:
         answer, rows, caller = request.answer, len(request.inputs["noise"]), request.caller()
@@ -176,52 +182,57 @@ class Batcher:
             answer.set_exception(ServerBusyError(waited, _RETRY_SECONDS))
 
     def _run_soon(self) -> None:
-        if not self._is_to_run and self._next_lane() is not None:
+        if not self._is_to_run and self._next_place() is not None:
             self._is_to_run = True
             asyncio.get_running_loop().call_soon(self._run)  # not at once, likewise
 
-    def _next_lane(self) -> Lane | None:
-        return self._lanes.choose(self._turns.rows, len(self._turns)) if self._turns else None
+    def _next_place(self) -> Place | None:
+        return self._lanes.place(self._turns.rows, len(self._turns)) if self._turns else None
 
     def _run(self) -> None:
         self._is_to_run = False
-        while lane := self._next_lane():
+        loop = asyncio.get_running_loop()
+        while hand_over := self._next_place():
             batch = [self._waiting.pop(answer) for answer in self._turns.take(self._sizes.batch)]
-            requests = [waiting.request for waiting in batch]
-            lane.add(sum(len(request.inputs["noise"]) for request in requests))
-            running = asyncio.get_running_loop().run_in_executor(lane.thread, self._timed, requests, lane)
-            running.add_done_callback(partial(self._finish, batch, lane))
+            rows = sum(len(waiting.request.inputs["noise"]) for waiting in batch)
+            hand_over(rows, partial(self._compute, loop, batch, rows))
 
-    def _timed(self, batch: list[_Request], lane: Lane) -> tuple[Arrays, int, int]:
-        """What the engine answers, when it began and when it was done, in nanoseconds."""
+    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], rows: int, lane: Lane) -> None:
+        """Runs in the lane's thread."""
+        outcome: _Outcome | Exception
+        try:
+            outcome = self._timed([waiting.request for waiting in batch], lane)
+        except Exception as error:  # of any kind: whoever waits is told
+            outcome = error
+        loop.call_soon_threadsafe(self._finish, batch, rows, outcome)
+
+    def _timed(self, batch: list[_Request], lane: Lane) -> _Outcome:
         inputs, needs = _join(batch)
         engine = lane.engine
         start = time.perf_counter_ns()
-        return engine.act(inputs, needs), start, time.perf_counter_ns()
+        return _Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
 
-    def _finish(self, batch: list[_Waiting], lane: Lane, finished: asyncio.Future[tuple[Arrays, int, int]]) -> None:
-        lane.done()
+    def _finish(self, batch: list[_Waiting], rows: int, outcome: _Outcome | Exception) -> None:
+        self._lanes.done(rows)
         self._run_soon()
-        error = finished.exception()
         requests = [waiting.request for waiting in batch]
-        if error is not None:
-            _fail(requests, error)
+        if isinstance(outcome, Exception):
+            _fail(requests, outcome)
             return
-        arrays, start, end = finished.result()
         for waiting in batch:
-            self._meter.waited(start - waiting.since)
-        self._answer(requests, arrays, end - start)
+            self._meter.waited(outcome.start - waiting.since)
+        self._answer(requests, outcome)
 
-    def _answer(self, batch: list[_Request], arrays: Arrays, nanoseconds: int) -> None:
+    def _answer(self, batch: list[_Request], outcome: _Outcome) -> None:
         """Gives everybody their rows."""
-        start = 0
+        start, arrays = 0, outcome.arrays
         for request in batch:
             stop = start + len(request.inputs["noise"])
             if not request.answer.done():
                 whole = len(batch) == 1
                 request.answer.set_result(arrays if whole else {name: a[start:stop] for name, a in arrays.items()})
             start = stop
-        self._meter.ran(start, nanoseconds)
+        self._meter.ran(start, outcome.end - outcome.start)
 
 
 def _batches(requests: list[_Request], max_rows: int) -> Iterator[list[_Request]]:

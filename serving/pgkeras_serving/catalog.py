@@ -19,9 +19,10 @@ from pgkeras.wire import encode_spec
 from pgkeras_serving.act import Edge
 from pgkeras_serving.batcher import Batcher
 from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.cores import Cores
 from pgkeras_serving.episodes import EpisodeLog
 from pgkeras_serving.files import stamp
-from pgkeras_serving.lanes import Cores, Lanes
+from pgkeras_serving.lanes import Lanes
 from pgkeras_serving.limits import limits
 from pgkeras_serving.logs import about
 from pgkeras_serving.metrics import Meter

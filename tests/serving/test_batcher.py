@@ -8,7 +8,8 @@ import threading
 import numpy as np
 import pytest
 from pgkeras_serving.batcher import Batcher
-from pgkeras_serving.lanes import Cores, Lanes
+from pgkeras_serving.cores import Cores
+from pgkeras_serving.lanes import Lanes
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.warming import Sizes
 
@@ -311,7 +312,7 @@ def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
         await settle()
         single = ask(batcher, rows(7), caller="early")  # behind the batch that was handed over, beside the others
         await settle()
-        handed_over = [*batcher._lanes.first.rows]
+        handed_over = [*batcher._lanes._rows]
         later[1].cancel()  # not handed over yet
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (first, later[0], later[2], single)]

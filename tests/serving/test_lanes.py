@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
-from pgkeras_serving.lanes import Cores, Lanes
+from pgkeras_serving.cores import Cores
+from pgkeras_serving.lanes import Lanes
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.warming import Sizes
 
@@ -38,77 +42,128 @@ def lanes_of(cores, *, most=4, meter=None):
     return Lanes(Original(), Sizes(0, BATCH, 1e-4), most, cores, meter or Meter(SPEC))
 
 
-def fill(lanes, rows, requests):
-    """Hands batches over until nothing may be; which lanes took them, numbered as they come up, and in the end None."""
-    taken, numbers = [], {}
-    while lane := lanes.choose(rows, requests):
-        lane.add(rows)
-        taken.append(numbers.setdefault(lane, len(numbers)))
-    return taken
+class Held:
+    """Batches that are computed until :meth:`release`; of which it notes how many are at the same time."""
+
+    def __init__(self):
+        self.handed_over, self.begun, self.engines = [], [], []
+        self._go = threading.Event()
+        self._lock = threading.Lock()
+
+    async def fill(self, lanes, rows, requests):
+        """Hands batches over until there is no place: how many are computed, and how many have to wait."""
+        before = len(self.handed_over), len(self.begun)
+        while place := lanes.place(rows, requests):
+            self.handed_over.append((lanes, rows))
+            place(rows, self._compute)
+        handed_over = len(self.handed_over) - before[0]
+        behind = lanes.rows_behind // rows
+        async with asyncio.timeout(20):
+            while len(self.begun) - before[1] < handed_over - behind:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # no more begin
+        return len(self.begun) - before[1], behind
+
+    async def release(self):
+        """Lets all be done."""
+        self._go.set()
+        async with asyncio.timeout(20):
+            while len(self.begun) < len(self.handed_over):
+                await asyncio.sleep(0.001)
+        for lanes, rows in self.handed_over:
+            lanes.done(rows)
+        assert not any(lanes.are_busy for lanes, _ in self.handed_over)
+        await asyncio.sleep(0.05)  # the threads have stopped
+
+    def _compute(self, lane):
+        with self._lock:
+            self.begun.append(lane)
+        assert self._go.wait(20)
 
 
 @pytest.mark.parametrize(
-    ("rows", "requests", "most", "cores", "taken"),
+    ("rows", "requests", "most", "cores", "computed", "behind"),
     [
-        (1, 1, 4, 16, [0]),  # an engine that is idle takes whatever there is, a busy one a full batch only
-        (BATCH, BATCH, 4, 2, [0, 0]),  # on two cores, many small requests leave one to the loop,
-        (BATCH, BATCH, 4, 4, [0, 1, 2, 0, 1, 2]),  # and where there are more cores, one as well
-        (BATCH, 1, 4, 2, [0, 1, 0, 1]),  # a large one keeps an engine busier than the loop,
-        (BATCH, 1, 1, 2, [0, 0]),  # but there are no more engines than are allowed,
-        (BATCH, BATCH, 2, 16, [0, 1, 0, 1]),
-        (BATCH, 1, 4, 1, [0, 0]),  # nor than there are cores
+        (1, 1, 4, 16, 1, 0),  # an engine that is idle takes whatever there is, others full batches only
+        (BATCH, BATCH, 4, 2, 1, 1),  # on two cores, many small requests leave one to the loop,
+        (BATCH, BATCH, 4, 4, 3, 3),  # and where there are more cores, one as well
+        (BATCH, 1, 4, 2, 2, 2),  # a large one keeps an engine busier than the loop,
+        (BATCH, 1, 1, 2, 1, 1),  # but there are no more engines than are allowed,
+        (BATCH, BATCH, 2, 16, 2, 2),
+        (BATCH, 1, 4, 1, 1, 1),  # nor than there are cores
     ],
 )
-def test_batches_go_to_as_many_engines_as_can_do_them_at_the_same_time(rows, requests, most, cores, taken):
-    assert fill(lanes_of(Cores(cores), most=most), rows, requests) == taken
+def test_as_many_batches_are_computed_at_once_as_is_of_use(rows, requests, most, cores, computed, behind):
+    async def main():
+        held, lanes = Held(), lanes_of(Cores(cores), most=most)
+        assert await held.fill(lanes, rows, requests) == (computed, behind)
+        assert len(set(held.begun)) == computed, "each in a lane of its own"
+        await held.release()
+        assert len(set(held.begun)) == computed, "those behind are computed by whichever is done"
+
+    asyncio.run(main())
 
 
 def test_policies_share_the_cores():
-    cores = Cores(3)
-    here, there = lanes_of(cores), lanes_of(cores)
-    there.first.add(1)
-    assert fill(here, BATCH, 1) == [0, 1, 0, 1], "one of the three is taken"
-    there.first.done()
-    assert fill(here, BATCH, 1) == [0, 0], "a third lane, and another batch behind its first"
-    assert fill(there, BATCH, 1) == [0, 0], "its own lane is always there"
+    async def main():
+        held, cores = Held(), Cores(3)
+        here, there = lanes_of(cores), lanes_of(cores)
+        assert await held.fill(there, 1, 1) == (1, 0)
+        assert await held.fill(here, BATCH, 1) == (2, 2), "one of the three is taken"
+        assert await held.fill(there, BATCH, 1) == (0, 1), "no core is left"
+        await held.release()
+
+    asyncio.run(main())
 
 
 def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
-    cores, meter = Cores(2), Meter(SPEC)
-    here, there = lanes_of(cores), lanes_of(cores, meter=meter)
-    now = time.perf_counter_ns()
-    meter.answered({"entropy": np.zeros(1), "action": np.zeros(1, np.int64)}, False, now, now, now)
-    assert fill(here, BATCH, 1) == [0, 0]
-    here.first.done()
-    here.first.done()
-    assert fill(there, BATCH, 1) == [0, 1, 0, 1], "nobody else is asked"
+    async def main():
+        held, cores, meter = Held(), Cores(2), Meter(SPEC)
+        here, there = lanes_of(cores), lanes_of(cores, meter=meter)
+        now = time.perf_counter_ns()
+        meter.answered({"entropy": np.zeros(1), "action": np.zeros(1, np.int64)}, False, now, now, now)
+        assert await held.fill(here, BATCH, 1) == (1, 1)
+        await held.release()
+        held = Held()
+        assert await held.fill(there, BATCH, 1) == (2, 2), "nobody else is asked"
+        await held.release()
+
+    asyncio.run(main())
 
 
-def test_the_next_batch_goes_behind_the_one_that_began_first_and_to_the_first_lane_once_it_is_free():
-    lanes = lanes_of(Cores(2))
-    first = lanes.choose(BATCH, 1)
-    first.add(BATCH)
-    second = lanes.choose(BATCH, 1)
-    second.add(BATCH)
-    assert second is not first
-    first.add(BATCH)
-    first.done()  # the one behind it has just begun
-    assert lanes.choose(BATCH, 1) is second
-    assert (lanes.rows_behind, lanes.are_busy) == (0, True)
-    first.done()
-    assert lanes.choose(1, 1) is first
-    second.done()
-    assert not lanes.are_busy
+def test_lanes_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
+    async def main():
+        lanes, original = lanes_of(Cores(2)), None
+        for _ in range(20):
+            held = Held()
+            assert await held.fill(lanes, BATCH, 1) == (2, 2)
+            original = lanes.first.engine
+            assert lanes.first in held.begun
+            await held.release()
+            for lane in held.begun:
+                assert lane.engine is original
+        assert original.copies <= 1
+
+    asyncio.run(main())
 
 
-def test_an_engine_is_copied_when_a_lane_computes_for_the_first_time():
-    lanes = lanes_of(Cores(2))
-    lanes.first.add(BATCH)
-    other = lanes.choose(BATCH, 1)
-    original = lanes.first.engine
-    assert original.copies == 0
-    assert other.engine is other.engine is original
-    assert original.copies == 1
+def test_many_batches_are_each_computed_once():
+    async def main():
+        def compute(i, _):
+            computed.append(i)
+            loop.call_soon_threadsafe(lanes.done, BATCH)
+
+        computed, lanes, loop = [], lanes_of(Cores(2)), asyncio.get_running_loop()
+        for i in range(3000):
+            while (place := lanes.place(BATCH, 1)) is None:
+                await asyncio.sleep(0)
+            place(BATCH, partial(compute, i))
+        while lanes.are_busy:
+            await asyncio.sleep(0.001)
+        lanes.close()
+        return computed
+
+    assert sorted(asyncio.run(main())) == list(range(3000))
 
 
 @pytest.mark.parametrize("name", ["litert", "tensorflow"])
