@@ -87,10 +87,9 @@ def _quotas(root: Path) -> Iterator[float]:
         top = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
         group = top / path.lstrip("/")
         for directory in (group, *group.parents):
-            if directory.is_relative_to(top):
-                with contextlib.suppress(
-                    OSError, ValueError
-                ):  # there is none, it is "max", or it is of a group outside
+            # There may be none, it may be "max", or the directory lies outside of what a container sees.
+            with contextlib.suppress(OSError, ValueError):
+                if directory.is_relative_to(top):
                     yield _quota_1(directory) if controllers else _quota_2(directory)
 
 
