@@ -9,6 +9,8 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.cores import available
 
 from benchmarks.soak.server import serving
 from pgkeras.client import PolicyClient
@@ -17,6 +19,9 @@ from pgkeras.wire import encode_tensor
 from tests.reliability.conftest import ONE
 
 BATCH = np.zeros((4096, 4), np.float32)
+FLOOD = 16
+# What is computed, as much behind it, one whose turn it is, and one that ends in the meantime.
+AHEAD = 2 * min(ServerConfig().max_engines, available()) + 2
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +60,11 @@ def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
     with (
         PolicyClient(slow.target, "slow", timeout=120.0) as flooding,
         grpc.insecure_channel(slow.target, [("grpc.use_local_subchannel_pool", 1)]) as another,
-        ThreadPoolExecutor(10) as pool,
+        ThreadPoolExecutor(FLOOD) as pool,
     ):
         act = service_pb2_grpc.PolicyServiceStub(another).Act
         act(modest, timeout=120)
-        flood = [pool.submit(lambda: answered.append(flooding.act(BATCH).version)) for _ in range(10)]
+        flood = [pool.submit(lambda: answered.append(flooding.act(BATCH).version)) for _ in range(FLOOD)]
         while not answered:  # now the others wait
             threading.Event().wait(0.005)
         before = len(answered)
@@ -67,15 +72,15 @@ def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
         after = len(answered)
         for call in flood:
             call.result()
-    assert after <= before + 4, "it waits for a batch or two, not for all of them"
+    assert after <= before + AHEAD, "it waits for what has been handed over, not for all of them"
 
 
 def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
     answered = []
-    with PolicyClient(slow.target, "slow", timeout=120.0) as client, ThreadPoolExecutor(10) as pool:
+    with PolicyClient(slow.target, "slow", timeout=120.0) as client, ThreadPoolExecutor(FLOOD) as pool:
         with client.play() as session:
             session.step(ONE)
-            flood = [pool.submit(lambda: answered.append(client.act(BATCH).version)) for _ in range(10)]
+            flood = [pool.submit(lambda: answered.append(client.act(BATCH).version)) for _ in range(FLOOD)]
             while not answered:
                 threading.Event().wait(0.005)
             before = len(answered)
@@ -83,4 +88,4 @@ def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
             after = len(answered)
         for call in flood:
             call.result()
-    assert after <= before + 4, "it waits for a batch or two, not for all of them"
+    assert after <= before + AHEAD, "it waits for what has been handed over, not for all of them"
