@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
 from pgkeras.errors import ServerBusyError
-from pgkeras_serving.lanes import Lane, Lanes, Place
+from pgkeras_serving.lanes import Lanes, Place
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.turns import Turns
 from pgkeras_serving.warming import Sizes
@@ -59,7 +59,7 @@ class Batcher:
     """Computes one policy for everybody, a batch at a time in each of its lanes.
 
     Args:
-        engine: The policy's engine; nobody else may use it.
+        engine: The policy's engine, which runs on the event loop; nobody but the lanes may use it.
         sizes: Batches of up to ``sizes.inline`` rows run on the event loop, larger requests in a thread of their own;
             ``sizes.batch`` rows are the most that are put together.
         lanes: Where batches are computed that are not run on the event loop.
@@ -147,7 +147,7 @@ class Batcher:
 
     def _run_here(self, batch: list[_Request]) -> None:
         try:
-            outcome = self._timed(batch, self._lanes.first)
+            outcome = self._timed(batch, self._engine)
         except Exception as error:  # of any kind: whoever waits is told
             _fail(batch, error)
         else:
@@ -197,18 +197,17 @@ class Batcher:
             rows = sum(len(waiting.request.inputs["noise"]) for waiting in batch)
             hand_over(rows, partial(self._compute, loop, batch, rows))
 
-    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], rows: int, lane: Lane) -> None:
-        """Runs in the lane's thread."""
+    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], rows: int, engine: Engine) -> None:
+        """Runs in a lane's thread."""
         outcome: _Outcome | Exception
         try:
-            outcome = self._timed([waiting.request for waiting in batch], lane)
+            outcome = self._timed([waiting.request for waiting in batch], engine)
         except Exception as error:  # of any kind: whoever waits is told
             outcome = error
         loop.call_soon_threadsafe(self._finish, batch, rows, outcome)
 
-    def _timed(self, batch: list[_Request], lane: Lane) -> _Outcome:
+    def _timed(self, batch: list[_Request], engine: Engine) -> _Outcome:
         inputs, needs = _join(batch)
-        engine = lane.engine
         start = time.perf_counter_ns()
         return _Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
 

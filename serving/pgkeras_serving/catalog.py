@@ -176,7 +176,7 @@ class Catalog:
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds)
         meter = Meter(bundle.spec)
-        lanes = Lanes(engine, sizes, config.max_engines, self._cores, meter)
+        lanes = Lanes(f"{name} version {version}", engine, sizes, config.max_engines, self._cores, meter)
         batcher = Batcher(engine, sizes, lanes, config.max_queued, config.max_queue_seconds, meter)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name

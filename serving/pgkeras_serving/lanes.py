@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
+import logging
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,27 +14,12 @@ from pgkeras_serving.cores import Cores
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.warming import Sizes
 
-__all__ = ["Lane", "Lanes", "Place", "Work"]
+__all__ = ["Lanes", "Place", "Work"]
 
+logger = logging.getLogger(__name__)
 
-class Lane:
-    """What computes one batch after another.
-
-    Args:
-        load: Gives its engine, and is called when that is first needed.
-    """
-
-    def __init__(self, load: Callable[[], Engine]) -> None:
-        self._load = load
-
-    @functools.cached_property
-    def engine(self) -> Engine:
-        """The engine, for whoever computes in this lane and nobody else."""
-        return self._load()
-
-
-Work = Callable[[Lane], None]
-"""Computes a batch, in a thread; raises nothing."""
+Work = Callable[[Engine], None]
+"""Computes a batch, in a thread, with an engine that is nobody else's meanwhile; raises nothing."""
 Place = Callable[[int, Work], None]
 """Hands over a batch of so many rows."""
 
@@ -44,9 +29,10 @@ class Lanes:
 
     One that is free takes whatever there is if nothing is computed, but only full batches beside others. Behind every
     batch that is computed another full one may wait, for the lane that is done first: so no lane has to wait for the
-    event loop.
+    event loop. Where no copy of the engine can be made, the lanes that there are compute all.
 
     Args:
+        name: What the policy is called in the log.
         engine: The first lane's, of which the others have copies.
         sizes: What a full batch is, and what a row takes.
         most: How many lanes there may be.
@@ -54,10 +40,10 @@ class Lanes:
         meter: Tells how much the policy is asked.
     """
 
-    def __init__(self, engine: Engine, sizes: Sizes, most: int, cores: Cores, meter: Meter) -> None:
-        self.first = Lane(lambda: engine)
-        self._free = [self.first]  # of those that nothing is computed in; there are no more lanes than threads
-        self._copy = engine.copy
+    def __init__(self, name: str, engine: Engine, sizes: Sizes, most: int, cores: Cores, meter: Meter) -> None:
+        self._name = name
+        self._engines = [engine]
+        self._free = [engine]  # no more are needed than there are threads
         self._sizes = sizes
         self._most = most
         self._cores = cores
@@ -124,15 +110,30 @@ class Lanes:
         asyncio.get_running_loop().run_in_executor(self._threads, self._compute, work).add_done_callback(self._stopped)
 
     def _compute(self, work: Work) -> None:
-        try:
-            lane = self._free.pop()
-        except IndexError:
-            lane = Lane(self._copy)
+        engine = self._take()
+        if engine is None:
+            self._behind.appendleft(work)
+            return
         with contextlib.suppress(IndexError):
             while True:
-                work(lane)
+                work(engine)
                 work = self._behind.popleft()
-        self._free.append(lane)
+        self._free.append(engine)
+
+    def _take(self) -> Engine | None:
+        """An engine that is free, if need be a new one; None: the batch has to wait for those that there are."""
+        with contextlib.suppress(IndexError):
+            return self._free.pop()
+        if len(self._engines) >= self._most:
+            return None
+        try:
+            engine = self._engines[0].copy()
+        except Exception as error:  # of any kind, out of memory as a rule
+            self._most = len(self._engines)
+            logger.warning("%s goes on with %d of its engine: a copy failed: %r", self._name, self._most, error)
+            return None
+        self._engines.append(engine)
+        return engine
 
     def _stopped(self, _: asyncio.Future[None]) -> None:
         self._running -= 1

@@ -35,11 +35,19 @@ class Original:
 
     def copy(self):
         self.copies += 1
-        return self
+        return Original()
 
 
-def lanes_of(cores, *, most=4, meter=None):
-    return Lanes(Original(), Sizes(0, BATCH, 1e-4), most, cores, meter or Meter(SPEC))
+class Single(Original):
+    """An engine that cannot be copied."""
+
+    def copy(self):
+        super().copy()
+        raise MemoryError("no room")
+
+
+def lanes_of(cores, *, most=4, meter=None, engine=None):
+    return Lanes("policy version 1", engine or Original(), Sizes(0, BATCH, 1e-4), most, cores, meter or Meter(SPEC))
 
 
 class Held:
@@ -75,9 +83,9 @@ class Held:
         assert not any(lanes.are_busy for lanes, _ in self.handed_over)
         await asyncio.sleep(0.05)  # the threads have stopped
 
-    def _compute(self, lane):
+    def _compute(self, engine):
         with self._lock:
-            self.begun.append(lane)
+            self.begun.append(engine)
         assert self._go.wait(20)
 
 
@@ -133,37 +141,47 @@ def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
 
 def test_lanes_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
     async def main():
-        lanes, original = lanes_of(Cores(2)), None
+        original = Original()
+        lanes, engines = lanes_of(Cores(2), engine=original), set()
         for _ in range(20):
             held = Held()
             assert await held.fill(lanes, BATCH, 1) == (2, 2)
-            original = lanes.first.engine
-            assert lanes.first in held.begun
+            assert original in held.begun
             await held.release()
-            for lane in held.begun:
-                assert lane.engine is original
-        assert original.copies <= 1
+            engines |= set(held.begun)
+        assert len(engines) == 1 + original.copies == 2
 
     asyncio.run(main())
 
 
-def test_many_batches_are_each_computed_once():
+@pytest.mark.parametrize("engine", [Original(), Single()], ids=type)
+def test_many_batches_are_each_computed_once(engine, caplog):
     async def main():
-        def compute(i, _):
+        def compute(i, engine):
             computed.append(i)
+            engines.add(engine)
             loop.call_soon_threadsafe(lanes.done, BATCH)
 
-        computed, lanes, loop = [], lanes_of(Cores(2)), asyncio.get_running_loop()
-        for i in range(3000):
+        computed, engines, loop = [], set(), asyncio.get_running_loop()
+        lanes = lanes_of(Cores(2), engine=engine)
+        for i in range(5000):
             while (place := lanes.place(BATCH, 1)) is None:
                 await asyncio.sleep(0)
             place(BATCH, partial(compute, i))
-        while lanes.are_busy:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(20):
+            while lanes.are_busy:
+                await asyncio.sleep(0.001)
         lanes.close()
-        return computed
+        return computed, engines
 
-    assert sorted(asyncio.run(main())) == list(range(3000))
+    computed, engines = asyncio.run(main())
+    assert sorted(computed) == list(range(5000))
+    if isinstance(engine, Single):
+        assert engines == {engine}
+        assert [record.getMessage() for record in caplog.records] == [
+            "policy version 1 goes on with 1 of its engine: a copy failed: MemoryError('no room')"
+        ]
+        assert engine.copies == 1
 
 
 @pytest.mark.parametrize("name", ["litert", "tensorflow"])
