@@ -132,8 +132,9 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
         finite = np.isfinite(array).reshape(*mask.shape, -1).all(axis=-1)
         if not (finite | ~mask).all():
             step, episode = np.argwhere(mask & ~finite)[0]
+            what = field if field == "reward" else spec.layout.not_finite(array[step, episode])
             raise EnvironmentStepError(
-                f"{name}: {field} is not finite at step {step} of episode {episode} of this epoch"
+                f"{name}: {what} is not finite at step {step} of episode {episode} of this epoch"
             )
     # What a terminal state looks like, nobody asks; what a truncated episode would have gone on from is learnt from.
     finals = trajectory.final_observations
@@ -141,8 +142,8 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
     if strange.any():
         episode = int(strange.argmax())
         raise EnvironmentStepError(
-            f"{name}: final observation is not finite after step {trajectory.lengths[episode] - 1} of episode "
-            f"{episode} of this epoch, which was truncated"
+            f"{name}: final {spec.layout.not_finite(finals[episode])} is not finite after step "
+            f"{trajectory.lengths[episode] - 1} of episode {episode} of this epoch, which was truncated"
         )
     if spec.mask_size:
         masks = trajectory.observations[..., -spec.mask_size :]

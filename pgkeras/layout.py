@@ -111,6 +111,13 @@ class Layout:
         """How many rows a network should compute at once at most, a power of two: memory is not without end."""
         return 1 << (min(_MOST_ROWS, max(1, _MOST_NUMBERS // math.prod(self.shape))).bit_length() - 1)
 
+    def not_finite(self, row: NDArray[Any]) -> str:
+        """What a row that holds numbers that are not finite has such in, for people; of several parts the first."""
+        if not self.packed:
+            return "observation"
+        column = int(np.isfinite(row).argmin())
+        return next((f"observation {leaf.name}" for leaf in self.leaves if column < leaf.stop), ACTION_MASK)
+
     def pack(self, batch: Any, mask: NDArray[Any] | None = None) -> NDArray[Any]:
         """A batch of observations as rows ``[B, *shape]``; no copy where none is needed.
 
@@ -163,7 +170,7 @@ class Layout:
             mask: ``[..., mask_size]``; None allows all.
 
         Raises:
-            ValueError: A leaf's shape differs, or writing it would lose its fractions.
+            ValueError: A leaf is missing, its shape differs, or writing it would lose its fractions.
         """
         if not self.packed:
             _copy(row, observation, "an observation")
@@ -183,9 +190,14 @@ class Layout:
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:
-    for key in path:
-        value = value[key] if isinstance(value, Mapping) else value[int(key)]
-    return value
+    part = value
+    try:
+        for key in path:
+            part = part[key] if isinstance(part, Mapping) else part[int(key)]
+    except (LookupError, TypeError, ValueError) as error:
+        there = f"one with {', '.join(map(repr, value))}" if isinstance(value, Mapping) else repr(value)
+        raise ValueError(f"expected an observation with the part {'.'.join(path)!r}, got {there}") from error
+    return part
 
 
 def _copy(place: NDArray[Any], value: Any, name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "parse_part", "range_of", "setting"]
+__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "parse_part", "range_of", "setting", "whole"]
 
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
@@ -78,6 +78,21 @@ def parse(name: str, text: str, hint: Any) -> Any:
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
 
 
+def whole(text: str) -> int:
+    """The whole number that a text means, such as 1000, 1_000 or 1e3.
+
+    Raises:
+        ValueError: It means none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        number = float(text)
+        if not number.is_integer():
+            raise
+        return int(number)
+
+
 def parse_part(name: str, text: str, hint: Any) -> Any:
     """The value that a text means to one part of a setting that is a table: JSON's if it is JSON, itself otherwise.
 
@@ -117,7 +132,7 @@ def _parse_table(text: str, _hint: Any) -> dict[str, Any]:
 _BOOLS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _PARSERS: dict[Any, Callable[[str, Any], Any]] = {
     bool: lambda text, _: _BOOLS[text.lower()],
-    int: lambda text, _: int(text.replace("_", "")),
+    int: lambda text, _: whole(text),
     float: lambda text, _: float(text),
     Path: lambda text, _: Path(text),
     tuple: _parse_list,
@@ -140,9 +155,9 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return dict(value)
     if hint is Path and isinstance(value, str) and value:
         return Path(value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
     wrong_bool = isinstance(value, bool) and hint is not bool
+    if hint in (int, float) and isinstance(value, int | float) and not wrong_bool and (hint is float or value % 1 == 0):
+        return hint(value)
     if wrong_bool or not isinstance(value, typing.get_origin(hint) or hint):
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}")
     return value

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pgkeras.config import Config, settings
-from pgkeras.settings import range_of
+from pgkeras.settings import range_of, whole
 
 __all__ = ["note", "setting_options", "settings_table"]
 
@@ -39,10 +39,18 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
         choices = setting.metadata["choices"]
         command = click.option(
             "--" + setting.name.replace("_", "-"),
-            type=click.Choice(choices) if choices else kind,
+            type=click.Choice(choices) if choices else _WholeNumber() if kind is int else kind,
             help=f"{setting.metadata['help']} {note(setting, choices=False)}",
         )(command)
     return command
+
+
+class _WholeNumber(click.types.IntParamType):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return whole(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number.", param, ctx)
 
 
 def settings_table() -> str:

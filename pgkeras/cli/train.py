@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pgkeras.callbacks import Publish
 from pgkeras.checkpoints import LAST
 from pgkeras.cli.settings import setting_options, settings_table
 from pgkeras.cli.targets import name_option, root_option
-from pgkeras.errors import MissingExtraError
+from pgkeras.errors import EnvironmentStepError, MissingExtraError, TrainingError
 
 if TYPE_CHECKING:
     from pgkeras.config import Config
@@ -101,7 +102,7 @@ def command(
     elif export and training.epoch:
         _export(training, root, name)
     if interrupted_by is not None:
-        click.echo(f"Interrupted. Go on with: pgkeras train --resume {directory}", err=True)
+        click.echo(f"Interrupted. {_way_on(directory)}", err=True)
         raise SystemExit(128 + interrupted_by)
 
 
@@ -126,14 +127,21 @@ def run(
         f"acting through {training.act_engine}.",
         err=True,
     )
-    with progress.interruptible() as interruption:
-        try:
+    try:
+        with progress.interruptible() as interruption, ExitStack() as stack:
+            stack.callback(training.finish)
             for _ in progress.show(training):
                 if interruption.signal is not None:
                     break
-        finally:
-            training.finish()
+    except (EnvironmentStepError, TrainingError) as error:
+        if not training.epoch:
+            raise
+        raise type(error)(f"{error}\n{_way_on(directory)}") from error
     return training, interruption.signal
+
+
+def _way_on(directory: Path) -> str:
+    return f"Go on with: pgkeras train --resume {directory}"
 
 
 def _report(training: Training, directory: Path) -> None:

@@ -48,13 +48,15 @@ def body(
             of several parts with a dictionary of them by their paths ("position", "arm.angle", ...).
 
     Raises:
-        UnsupportedSpaceError: The given network does not fit.
+        UnsupportedSpaceError: The given network does not fit, or ``images`` names one and there are none.
     """
     row = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
     seen = row if normalization is None else normalization(row)
     parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
     if network is not None:
         return keras.Model(row, _given(network, parts), name="body")
+    if images in encoders.FOR_IMAGES and not any(encoders.is_image(leaf.space) for leaf in layout.leaves):
+        raise UnsupportedSpaceError(f"network={images} reads images, and the observation has none; leave it at auto")
 
     def encoded(i: int, text: Any = None) -> Any:
         leaf = layout.leaves[i]

@@ -14,7 +14,7 @@ from pgkeras.networks.layers import TextReader, orthogonal
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.tokens import FIRST
 
-__all__ = ["describe", "encode", "is_image"]
+__all__ = ["FOR_IMAGES", "describe", "encode", "is_image"]
 
 _MOST_ONE_HOT = 512
 _EMBEDDING_WIDTH = 32
@@ -32,6 +32,9 @@ class _Convolutions(NamedTuple):
 _NATURE = _Convolutions("Nature CNN", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
 # Young & Tian 2019, "MinAtar", section 4: one layer of 16 filters and 128 units.
 _SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
+
+FOR_IMAGES = {"nature_cnn": _NATURE, "small_cnn": _SMALL}
+"""By the choices of the setting ``network`` that name one."""
 
 
 def is_image(space: Any) -> TypeGuard[Box]:
@@ -161,7 +164,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _convolutions(space: Box, images: str) -> _Convolutions:
-    if images != "auto":
-        return _NATURE if images == "nature_cnn" else _SMALL
+    if images in FOR_IMAGES:
+        return FOR_IMAGES[images]
     height, width, _ = _image_shape(space.shape)
     return _NATURE if min(height, width) >= _SMALLEST_NATURE else _SMALL

@@ -17,15 +17,23 @@ from pgkeras.checkpoints import Checkpoints
 from pgkeras.collect import Collector
 from pgkeras.environments import Recipe
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+from pgkeras.recipe import WrapperCall
 from tests.cli.conftest import here
 from tests.learner.test_collect import ScriptedActor
 
 UNRULY = "tests.environments.unruly:Unruly-v0"
 
 
-def collect(fault: str, way: str, timeout: float | None = None, at: int = 3, episodes: int = 6) -> str:
+def collect(
+    fault: str,
+    way: str,
+    timeout: float | None = None,
+    at: int = 3,
+    episodes: int = 6,
+    wrappers: tuple[WrapperCall, ...] = (),
+) -> str:
     """The message of the error that a fault raises; environments are closed after it, in time."""
-    envs = environments.make(Recipe(UNRULY, {"fault": fault, "at": at}), 2, way, workers=2, timeout=timeout)
+    envs = environments.make(Recipe(UNRULY, {"fault": fault, "at": at}, wrappers), 2, way, workers=2, timeout=timeout)
     try:
         with pytest.raises(EnvironmentStepError) as caught:
             Collector(envs, ScriptedActor(envs, by_noise=True)).collect(episodes, np.random.SeedSequence(0))
@@ -57,6 +65,18 @@ def test_nonsense_is_named(fault: str, message: str, way: str) -> None:
 @pytest.mark.parametrize(("fault", "field"), [("rewards", "reward"), ("shape", "observation"), ("text", "observation")])
 def test_the_field_is_named(fault: str, field: str, way: str) -> None:
     assert field in collect(fault, way)
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("nan observation", "Unruly-v0: observation seen.all is not finite at step 3 of episode 0"),
+        ("nan at truncation", "Unruly-v0: final observation seen.all is not finite after step "),
+    ],
+)
+def test_the_part_is_named(fault: str, message: str, way: str) -> None:
+    assert collect(fault, way, wrappers=(WrapperCall("tests.environments.unruly:Parted"),)).startswith(message)
 
 
 @pytest.mark.parametrize("way", ["plain", "sync", "async"])
@@ -160,6 +180,7 @@ def test_a_run_keeps_its_last_checkpoint(
     assert result.exit_code == 1
     assert re.search(rf"Unruly-v0.*{message}", result.stderr)
     assert "Traceback" not in result.stderr
+    assert result.stderr.endswith("\nGo on with: pgkeras train --resume run\n")
     epochs = runs.read_metrics(tmp_path / "run")
     assert len(epochs) >= 7
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]

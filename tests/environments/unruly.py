@@ -10,7 +10,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Dict, Discrete
 
 
 class Unruly(gymnasium.Env[Any, Any]):
@@ -100,6 +100,17 @@ class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
 
     def observation(self, observation: Any) -> Any:
         return observation + np.float32(1)
+
+
+class Parted(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Observations in one of two parts, of which the other is always well."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.observation_space = Dict({"seen": Dict({"all": env.observation_space}), "a": Discrete(3)})
+
+    def observation(self, observation: Any) -> Any:
+        return {"seen": {"all": observation}, "a": 1}
 
 
 gymnasium.register("Unruly-v0", Unruly)

@@ -92,6 +92,11 @@ def test_every_setting_has_help_and_its_default_is_allowed(name: str) -> None:
     assert Config(env_id="E", **{name: ALL[name].default}) == Config(env_id="E")
 
 
+def test_a_float_that_is_whole_is_a_whole_number() -> None:
+    config = Config(env_id="E", steps=1e6)  # type: ignore[arg-type]
+    assert (config.steps, type(config.steps)) == (1_000_000, int)
+
+
 @pytest.mark.parametrize("steps", [0, -1, -500_000])
 def test_negative_steps(steps: int) -> None:
     with pytest.raises(ConfigError, match=rf"steps: expected .*at least 1, got {steps}"):
@@ -104,6 +109,7 @@ def test_negative_steps(steps: int) -> None:
         ("gamma=0.5", {"gamma": 0.5}),
         ("gamma=1", {"gamma": 1.0}),
         ("steps=1_000", {"steps": 1000}),
+        ("steps=1e3", {"steps": 1000}),
         ("hidden=32,16", {"hidden": (32, 16)}),
         ("hidden=32", {"hidden": (32,)}),
         ("hidden=", {"hidden": ()}),
@@ -141,6 +147,8 @@ def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, An
         ("=3", "there is no such setting"),
         ("gamma=high", "gamma: expected a number, got 'high'"),
         ("steps=1.5", "steps: expected a whole number, got '1.5'"),
+        ("steps=1e-3", "steps: expected a whole number, got '1e-3'"),
+        ("steps=inf", "steps: expected a whole number, got 'inf'"),
         ("rescale=perhaps", "rescale: expected true or false, got 'perhaps'"),
         ("hidden=a,b", "hidden: expected whole numbers with commas"),
         ("gama=0.9", "gama: .* did you mean gamma"),

@@ -115,6 +115,8 @@ def test_masks_stand_at_the_end_of_a_row() -> None:
     [
         ({"a": np.zeros(3, np.float32), "b": 0}, r"a of shape \(2,\), got \(3,\)"),
         ({"a": np.zeros(2, np.complex64), "b": 0}, "complex64"),
+        ({"a": np.zeros(2, np.float32), "c": 0}, "expected an observation with the part 'b', got one with 'a', 'c'"),
+        (3.5, r"expected an observation with the part 'a', got 3\.5"),
     ],
 )
 def test_what_an_environment_gives_is_not_trusted(observation: Any, message: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pgkeras import networks
+from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.layout import Layout
 from pgkeras.moments import Moments
 from pgkeras.policy import Policy
@@ -91,6 +92,12 @@ def test_channels_may_come_first_or_not_at_all() -> None:
 def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
     assert networks.describe(Layout.of(space), (32,), images) == name
     assert Policy(space, Discrete(2), hidden=(32,), images=images, memory="lstm").architecture == f"{name}, LSTM 64"
+
+
+@pytest.mark.parametrize("images", ["small_cnn", "nature_cnn"])
+def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
+        Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), images=images)
 
 
 def test_integers_become_one_hot_vectors() -> None:
