@@ -45,11 +45,11 @@ class Lanes:
         self._engines = [engine]
         self._free = [engine]  # no more are needed than there are threads
         self._sizes = sizes
-        self._most = most
+        self._most = min(most, cores.number)
         self._cores = cores
         self._meter = meter
         cores.share(meter)
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="pgkeras-engine")  # starts none until it must
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts none until it must
         self._running = 0
         self._rows: list[int] = []  # of the batches that were handed over and are not done, in order
         self._behind: deque[Work] = deque()
