@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pgkeras_serving.metrics import Meter
 
-__all__ = ["Live", "Recent"]
+__all__ = ["SECONDS", "Live", "Recent"]
 
-_SECONDS = 60
+SECONDS = 60
+"""How far back rates and latencies go."""
 _RATE_SECONDS = 10
 
 
@@ -56,7 +57,7 @@ class Live:
     def __init__(self, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
         self.meter = meter
         self._clock = clock
-        self._looks: deque[_Look] = deque(maxlen=_SECONDS + 1)
+        self._looks: deque[_Look] = deque(maxlen=SECONDS + 1)
         self.look()
 
     def look(self) -> None:
@@ -66,7 +67,7 @@ class Live:
     def recent(self) -> Recent:
         """The last minute until now."""
         now = self._now()
-        since = self._first_since(now.moment - _SECONDS)
+        since = self._first_since(now.moment - SECONDS)
         last = self._first_since(now.moment - _RATE_SECONDS)
         elapsed = max(now.moment - last.moment, 1e-9)
         quantiles = [self.meter.seconds.quantile(share, since.latencies) / 1e6 for share in (0.5, 0.99)]

@@ -21,7 +21,8 @@ from pgkeras_serving.http import Request, Response, connection_handler
 from pgkeras_serving.listening import probe
 from pgkeras_serving.live import Live
 from pgkeras_serving.metrics import Requests
-from pgkeras_serving.page import Status, VersionStatus, render
+from pgkeras_serving.overview import Status, VersionStatus
+from pgkeras_serving.page import render
 from pgkeras_serving.sessions import Sessions
 from pgkeras_serving.store import Store
 from pgkeras_serving.tokens import Tokens

@@ -15,7 +15,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from pgkeras_serving.page import Status, render
+from pgkeras_serving.charts import drawn
+from pgkeras_serving.episodes import EpisodeSummary
+from pgkeras_serving.live import Recent
+from pgkeras_serving.overview import Status, VersionStatus
+from pgkeras_serving.page import render
 from pgkeras_serving.tokens import create_token, hashed_line
 
 from pgkeras.client import PolicyClient
@@ -112,6 +116,41 @@ def test_the_page_shows_policies_versions_labels_and_what_they_did(served):
     assert sum(tag == "svg" for tag, _ in found.tags) >= 3
 
 
+def test_versions_at_work_side_by_side_are_compared(policies, tmp_path):
+    with running(policies, tmp_path, "--http-port", "0") as server:
+        for name, version in (("discrete", 1), ("discrete", 2), ("gaussian", 1)):
+            with PolicyClient(server.target, name, version) as client, client.play() as session:
+                session.step(ONE)
+                for i in range(20):
+                    session.step(ONE, 1.0 + version, i % 4 == 3, False)
+        page = page_of(server)
+        _, text, _ = ask(page)
+        found = Text(text)
+        shares = [float(part.rstrip("%")) for part in found.texts if part.endswith("%")]
+        assert [sum(shares[i::2]) for i in (0, 1)] == pytest.approx([100.0, 100.0], abs=0.2)  # of versions 1 and 2
+        assert len(shares) == 2 * 3
+        assert found.texts.count("v1") == found.texts.count("v2") == 3  # charts
+        assert "last 5: 6 to 12" in found.texts  # of 4 steps, then of 3, since one is a reset
+        assert "mean 6.4 and 9.6" in found.texts
+        hues = [attributes.get("class") for tag, attributes in found.tags if tag == "g"]
+        assert hues == ["hue0", "hue1", "hue0", "hue1", "hue0", "hue0"]  # rates and returns; gaussian's alone
+        pixels = browsed(page, tmp_path)
+        assert drawn_in(pixels, (0x25, 0x63, 0xA8)) > 2_000
+        assert drawn_in(pixels, (0xC0, 0x56, 0x21)) > 2_000
+
+
+def test_the_newest_versions_at_work_are_drawn():
+    def version(rate, returns):
+        recent = Recent(rate, rate, 1.0, 1.0, [0.0, rate])
+        return VersionStatus(None, [], recent, EpisodeSummary(len(returns), 0.0, 0.0), returns)
+
+    idle, asked, played = version(0.0, []), version(1.0, []), version(0.0, [3.0])
+    assert drawn([idle]) == [(idle, "hue0")]
+    assert drawn([asked, idle]) == [(asked, "hue0")]
+    assert drawn([idle, asked, idle, played]) == [(asked, "hue0"), (played, "hue1")]
+    assert [one.hue for one in drawn([asked] * 6)] == ["hue0", "hue1", "hue2", "hue3"]
+
+
 def test_the_page_asks_for_nothing_from_elsewhere_and_runs_no_script(served):
     _, text, headers = ask(served[1])
     found = Text(text)
@@ -132,28 +171,44 @@ def test_whatever_it_shows_is_escaped():
     assert found.texts.count(evil) >= 4
 
 
-def test_a_browser_draws_it(served, tmp_path):
-    browser = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser is None and os.environ.get("CI") != "true":
+def browser(tmp_path):
+    """What starts one without a window; it draws with no data of anybody's."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None and os.environ.get("CI") != "true":
         pytest.skip("no Chromium here; CI installs it")
-    assert browser is not None
-    start = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    start += ["--disable-component-update", "--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'data'}"]
-    dom = subprocess.run([*start, "--dump-dom", served[1]], capture_output=True, text=True, timeout=120, check=True)
-    assert "Return per episode, version 2" in dom.stdout
+    assert found is not None
+    start = [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    return [
+        *start,
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path}/d",
+    ]
+
+
+def browsed(page, tmp_path):
+    """The pixels of a page in a browser's window, [1000, 1100, 3]."""
     picture = tmp_path / "page.png"
-    shot = [*start, "--window-size=1100,1000", f"--screenshot={picture}", served[1]]
+    shot = [*browser(tmp_path), "--window-size=1100,1000", f"--screenshot={picture}", page]
     subprocess.run(shot, capture_output=True, timeout=120, check=True)
     matplotlib = pytest.importorskip("matplotlib.image")
-    pixels = (matplotlib.imread(picture)[..., :3] * 255).astype(int)
+    return (matplotlib.imread(picture)[..., :3] * 255).astype(int)
+
+
+def drawn_in(pixels, color):
+    return int((np.abs(pixels - np.array(color)).max(axis=-1) <= 2).sum())
+
+
+def test_a_browser_draws_it(served, tmp_path):
+    start = [*browser(tmp_path), "--dump-dom", served[1]]
+    dom = subprocess.run(start, capture_output=True, text=True, timeout=120, check=True)
+    assert "Return per episode, version 2" in dom.stdout
+    pixels = browsed(served[1], tmp_path)
     assert pixels.shape == (1000, 1100, 3)
-
-    def drawn(color):
-        return int((np.abs(pixels - np.array(color)).max(axis=-1) <= 2).sum())
-
-    assert drawn((0xF7, 0xF7, 0xF5)) > 100_000  # the paper
-    assert drawn((0xFF, 0xFF, 0xFF)) > 200_000  # the cards: the style sheet is let in
-    assert drawn((0x25, 0x63, 0xA8)) > 2_000  # the bars
+    assert drawn_in(pixels, (0xF7, 0xF7, 0xF5)) > 100_000  # the paper
+    assert drawn_in(pixels, (0xFF, 0xFF, 0xFF)) > 200_000  # the cards: the style sheet is let in
+    assert drawn_in(pixels, (0x25, 0x63, 0xA8)) > 2_000  # the bars
 
 
 def test_probes_tell_ready_and_draining(slow_policy, tmp_path):
