@@ -55,8 +55,7 @@ from pgkeras.spaces import Box, Discrete
 images = Box(np.zeros((84, 84, 4)), np.full((84, 84, 4), 255.0), np.dtype(np.uint8))
 export_policy(Policy(images, Discrete(6)), Path(sys.argv[1]), "cnn", {})
 """
-_IMAGES = 32  # in a call
-_IMAGE_CALLS_IN_FLIGHT = 3
+_IMAGES = ((32, 3), (128, 1))  # in a call, and calls in flight
 
 _TARGETS = {"Act": 0.85, "Play": 0.75, "observations/s": 150_000, "ready s": 1.0, "RSS MB": 120, "act us": 25}
 
@@ -194,36 +193,42 @@ def in_process(root: Path) -> dict[str, float]:
     return best
 
 
-def images(rounds: int, seconds: float) -> dict[str, float]:
-    """Milliseconds an image takes a saturated server, and the engine alone, which take turns."""
-    pixels = np.random.default_rng(0).integers(0, 256, (_IMAGES, 84, 84, 4), np.uint8)
-    value = tensors_pb2.Value(tensor=encode_tensor(pixels))
-    payload = service_pb2.ActRequest(observation=value).SerializeToString().hex()
-    served, bare = [], []
+def images(rounds: int, seconds: float) -> list[dict[str, float]]:
+    """Milliseconds an image takes the server, and the engine alone, which take turns."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subprocess.run([sys.executable, "-c", EXPORT_CNN, str(root)], check=True, stderr=subprocess.DEVNULL)
-        found = bundle.open_bundle(bundle.find(root))
-        engine = engines.load(found)
-        inputs = {"observation": pixels, "noise": noise.draw(noise.seeded(0), found.spec, _IMAGES)}
         server = stack.enter_context(started("pgkeras", "serve", str(root), "--port", "0"))
         target = server.line().rsplit(" ", 1)[1]
         load = stack.enter_context(started("benchmarks.load"))
-        order = {"target": target, "in_flight": _IMAGE_CALLS_IN_FLIGHT, "seconds": seconds, "payload": payload}
-        for _ in range(rounds):
-            answer = load.ask(order)
-            served.append(answer["seconds"] / answer["calls"] / _IMAGES)
-            calls, began = 0, time.perf_counter()
-            while (spent := time.perf_counter() - began) < seconds:
-                engine.act(inputs)
-                calls += 1
-            bare.append(spent / calls / _IMAGES)
-    ratios = [a / b for a, b in zip(served, bare, strict=True)]
-    return {
-        "served_ms": statistics.median(served) * 1e3,
-        "engine_ms": statistics.median(bare) * 1e3,
-        "ratio": statistics.median(ratios),
-    }
+        found = bundle.open_bundle(bundle.find(root))
+        engine = engines.load(found)
+        cases = []
+        for count, in_flight in _IMAGES:
+            pixels = np.random.default_rng(0).integers(0, 256, (count, 84, 84, 4), np.uint8)
+            value = tensors_pb2.Value(tensor=encode_tensor(pixels))
+            payload = service_pb2.ActRequest(observation=value).SerializeToString().hex()
+            order = {"target": target, "in_flight": in_flight, "seconds": seconds, "payload": payload}
+            inputs = {"observation": pixels, "noise": noise.draw(noise.seeded(0), found.spec, count)}
+            served, bare = [], []
+            for _ in range(rounds):
+                answer = load.ask(order)
+                served.append(answer["seconds"] / answer["calls"] / count)
+                calls, began = 0, time.perf_counter()
+                while (spent := time.perf_counter() - began) < seconds:
+                    engine.act(inputs)
+                    calls += 1
+                bare.append(spent / calls / count)
+            cases.append(
+                {
+                    "images": count,
+                    "in_flight": in_flight,
+                    "served_ms": statistics.median(served) * 1e3,
+                    "engine_ms": statistics.median(bare) * 1e3,
+                    "ratio": statistics.median([a / b for a, b in zip(served, bare, strict=True)]),
+                }
+            )
+    return cases
 
 
 def measure(rounds: int, seconds: float) -> dict[str, Any]:
@@ -297,10 +302,10 @@ def report(result: dict[str, Any]) -> str:
     lines.append(f"batch 64 at 8 in flight: {batch:,.0f} observations/s (target {limit['observations/s']:,})")
     lines.append(f"ready in {result['ready_seconds']:.2f} s (target {limit['ready s']}), {memory} ({limit['RSS MB']})")
     lines.append(f"in process, one observation: {times} (target {limit['act us']})")
-    cnn = result["cnn"]
-    lines.append(
-        f"Nature CNN, {_IMAGES} images a call, {_IMAGE_CALLS_IN_FLIGHT} in flight: {cnn['served_ms']:.2f} ms an image, "
+    lines.extend(
+        f"Nature CNN, {cnn['images']} images a call, {cnn['in_flight']} in flight: {cnn['served_ms']:.2f} ms an image, "
         f"engine alone {cnn['engine_ms']:.2f} ms, ratio {cnn['ratio']:.2f} (target 1.2)"
+        for cnn in result["cnn"]
     )
     load = " ".join(result["load_average"])
     lines.append(f"ratio targets: Act {limit['Act']}, Play {limit['Play']}; load average {load}; {result['machine']}")

@@ -2,8 +2,9 @@
 
 Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch, as far
 as larger batches take less time a row. A batch that is full is handed over while the one before it runs, so that the
-engine has not to wait for the event loop, or to another engine where a core can be had for it. There is no timer to
-tune; an idle server answers at once, and a busy one batches as much as it must.
+engine has not to wait for the event loop, or to another engine where a core can be had for it. A request of many rows is
+computed in parts where several engines are idle. There is no timer to tune; an idle server answers at once, and a busy
+one batches as much as it must.
 
 An engine that answers in less time than a hand-over to a thread takes has no use for a queue: nothing can arrive while
 it holds the event loop. It runs there, and its batch is what comes in one turn of the loop. Where requests keep coming
@@ -14,15 +15,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
 from pgkeras.errors import ServerBusyError
+from pgkeras_serving.batches import Arrays, Divided, Finish, Outcome, Request, Waiting, batches, fail, join, rows_of
 from pgkeras_serving.lanes import Lanes, Place
 from pgkeras_serving.metrics import Meter
 from pgkeras_serving.turns import Turns
@@ -30,29 +28,9 @@ from pgkeras_serving.warming import Sizes
 
 __all__ = ["Batcher"]
 
-Arrays = Mapping[str, NDArray[Any]]
-
 _RETRY_SECONDS = 0.1
 # Where turns bring one request each, it is seen every so often whether they still do.
 _MOST_AT_ONCE = 15
-
-
-class _Request(NamedTuple):
-    answer: asyncio.Future[Arrays]
-    inputs: Arrays
-    needs: frozenset[str]
-    caller: Callable[[], Hashable]
-
-
-class _Waiting(NamedTuple):
-    request: _Request
-    since: int  # in nanoseconds
-
-
-class _Outcome(NamedTuple):
-    arrays: Arrays  # of the whole batch
-    start: int  # in nanoseconds, like the next
-    end: int
 
 
 class Batcher:
@@ -77,12 +55,13 @@ class Batcher:
         self._max_queued = max_queued
         self._max_seconds = max_seconds
         self._meter = meter
-        self._turn: list[_Request] = []  # of the loop: what it has brought so far
+        self._turn: list[Request] = []  # of the loop: what it has brought so far
         self._lonely = 0  # grows with every turn that brings one request, and starts over with one that brings more
         # How many requests may run before it is seen again what a turn brings; none where anything else waits or runs.
         self._at_once = 0
-        self._waiting: dict[asyncio.Future[Arrays], _Waiting] = {}
+        self._waiting: dict[asyncio.Future[Arrays], Waiting] = {}
         self._turns = Turns[asyncio.Future[Arrays]]()
+        self._divided: Divided | None = None  # the one whose parts are being handed over
         self._is_to_run = False  # in the next turn of the loop, what waits
 
     def run_now(self, inputs: Arrays, needs: frozenset[str]) -> Arrays | None:
@@ -116,7 +95,7 @@ class Batcher:
         """
         self._at_once = 0
         loop = asyncio.get_running_loop()
-        request = _Request(loop.create_future(), inputs, needs, caller)
+        request = Request(loop.create_future(), inputs, needs, caller)
         if self._is_busy or len(inputs["noise"]) > self._sizes.inline:
             self._queue(request)
         else:
@@ -142,26 +121,26 @@ class Batcher:
             return
         self._lonely = min(2 * self._lonely + 1, _MOST_AT_ONCE) if len(turn) == 1 else 0
         self._at_once = self._lonely
-        for batch in _batches(turn, self._sizes.inline):
+        for batch in batches(turn, self._sizes.inline):
             self._run_here(batch)
 
-    def _run_here(self, batch: list[_Request]) -> None:
+    def _run_here(self, batch: list[Request]) -> None:
         try:
             outcome = self._timed(batch, self._engine)
         except Exception as error:  # of any kind: whoever waits is told
-            _fail(batch, error)
+            fail(batch, error)
         else:
             self._answer(batch, outcome)
 
-    def _queue(self, request: _Request) -> None:
+    def _queue(self, request: Request) -> None:
         answer, rows, caller = request.answer, len(request.inputs["noise"]), request.caller()
-        ahead = self._turns.rows + self._lanes.rows_behind
+        ahead = self._turns.rows + self._lanes.rows_behind + self._rows_divided
         if caller in self._turns and ahead + rows > self._max_queued:
             full = f"{ahead} observations are waiting for this policy and at most {self._max_queued} may"
             answer.set_exception(ServerBusyError(full, _RETRY_SECONDS))
             return
         loop = asyncio.get_running_loop()
-        self._waiting[answer] = _Waiting(request, time.perf_counter_ns())
+        self._waiting[answer] = Waiting(request, time.perf_counter_ns())
         self._turns.put(answer, rows, caller)
         self._run_soon()
         patience = loop.call_later(self._max_seconds, self._refuse, answer)
@@ -186,43 +165,78 @@ class Batcher:
             self._is_to_run = True
             asyncio.get_running_loop().call_soon(self._run)  # not at once, likewise
 
+    @property
+    def _rows_divided(self) -> int:
+        return 0 if self._divided is None else self._divided.rows_left
+
     def _next_place(self) -> Place | None:
+        if rows := self._rows_divided:
+            # As good as a full batch, however little is left: nothing else can join in.
+            return self._lanes.place(max(rows, self._sizes.batch), 1)
         return self._lanes.place(self._turns.rows, len(self._turns)) if self._turns else None
 
     def _run(self) -> None:
         self._is_to_run = False
         loop = asyncio.get_running_loop()
         while hand_over := self._next_place():
-            batch = [self._waiting.pop(answer) for answer in self._turns.take(self._sizes.batch)]
-            rows = sum(len(waiting.request.inputs["noise"]) for waiting in batch)
-            hand_over(rows, partial(self._compute, loop, batch, rows))
+            batch, finish = self._next_batch()
+            rows = rows_of(batch)
+            hand_over(rows, partial(self._compute, loop, batch, partial(self._done, rows, finish)))
 
-    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[_Waiting], rows: int, engine: Engine) -> None:
+    def _next_batch(self) -> tuple[list[Request], Finish]:
+        divided = self._divided
+        if divided is None or not divided.rows_left:
+            self._divided = None
+            waiting = [self._waiting.pop(answer) for answer in self._turns.take(self._sizes.batch)]
+            batch = [one.request for one in waiting]
+            rows = rows_of(batch)
+            part = rows if len(batch) > 1 else self._sizes.part(rows, self._lanes.free(self._sizes.run_seconds(rows)))
+            if part == rows:
+                return batch, partial(self._finish, waiting)
+            self._divided = divided = Divided(waiting[0], part)
+        number, request = divided.next_part()
+        return [request], partial(self._finish_part, divided, number)
+
+    def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Request], done: Finish, engine: Engine) -> None:
         """Runs in a lane's thread."""
-        outcome: _Outcome | Exception
+        outcome: Outcome | Exception
         try:
-            outcome = self._timed([waiting.request for waiting in batch], engine)
+            outcome = self._timed(batch, engine)
         except Exception as error:  # of any kind: whoever waits is told
             outcome = error
-        loop.call_soon_threadsafe(self._finish, batch, rows, outcome)
+        loop.call_soon_threadsafe(done, outcome)
 
-    def _timed(self, batch: list[_Request], engine: Engine) -> _Outcome:
-        inputs, needs = _join(batch)
+    def _timed(self, batch: list[Request], engine: Engine) -> Outcome:
+        inputs, needs = join(batch)
         start = time.perf_counter_ns()
-        return _Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
+        return Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
 
-    def _finish(self, batch: list[_Waiting], rows: int, outcome: _Outcome | Exception) -> None:
+    def _done(self, rows: int, finish: Finish, outcome: Outcome | Exception) -> None:
         self._lanes.done(rows)
         self._run_soon()
+        finish(outcome)
+
+    def _finish(self, batch: list[Waiting], outcome: Outcome | Exception) -> None:
         requests = [waiting.request for waiting in batch]
         if isinstance(outcome, Exception):
-            _fail(requests, outcome)
+            fail(requests, outcome)
             return
         for waiting in batch:
             self._meter.waited(outcome.start - waiting.since)
         self._answer(requests, outcome)
 
-    def _answer(self, batch: list[_Request], outcome: _Outcome) -> None:
+    def _finish_part(self, divided: Divided, number: int, outcome: Outcome | Exception) -> None:
+        request, since = divided.waiting
+        if isinstance(outcome, Exception):
+            fail([request], outcome)
+            return
+        self._note(outcome)
+        whole = divided.add(number, outcome)
+        if whole is not None and not request.answer.done():
+            self._meter.waited(whole.start - since)
+            request.answer.set_result(whole.arrays)
+
+    def _answer(self, batch: list[Request], outcome: Outcome) -> None:
         """Gives everybody their rows."""
         start, arrays = 0, outcome.arrays
         for request in batch:
@@ -231,39 +245,7 @@ class Batcher:
                 whole = len(batch) == 1
                 request.answer.set_result(arrays if whole else {name: a[start:stop] for name, a in arrays.items()})
             start = stop
-        self._meter.ran(start, outcome.end - outcome.start)
+        self._note(outcome)
 
-
-def _batches(requests: list[_Request], max_rows: int) -> Iterator[list[_Request]]:
-    """The requests in order, in batches of at most so many rows."""
-    batch: list[_Request] = []
-    room = max_rows
-    for request in requests:
-        if request.answer.done():  # nobody waits for it any more
-            continue
-        rows = len(request.inputs["noise"])
-        if rows > room:
-            yield batch
-            batch, room = [], max_rows
-        batch.append(request)
-        room -= rows
-    if batch:
-        yield batch
-
-
-def _join(batch: list[_Request]) -> tuple[Arrays, frozenset[str]]:
-    """The inputs of all, and what any of them needs."""
-    first = batch[0]
-    if len(batch) == 1:
-        return first.inputs, first.needs
-    needs = first.needs
-    for request in batch:
-        if request.needs is not needs:
-            needs |= request.needs
-    return {name: np.concatenate([r.inputs[name] for r in batch]) for name in first.inputs}, needs
-
-
-def _fail(batch: list[_Request], error: BaseException) -> None:
-    for request in batch:
-        if not request.answer.done():
-            request.answer.set_exception(error)
+    def _note(self, outcome: Outcome) -> None:
+        self._meter.ran(len(next(iter(outcome.arrays.values()))), outcome.end - outcome.start)

@@ -41,8 +41,8 @@ class Cores:
         """Notes that a lane has nothing to compute any more."""
         self._busy -= 1
 
-    def are_free(self, meter: Meter, request_seconds: float) -> bool:
-        """Whether another engine of a policy may compute beside those that do.
+    def free(self, meter: Meter, request_seconds: float) -> int:
+        """How many more engines of a policy may compute beside those that do.
 
         One core is the event loop's. It is taken, too, for requests with which the loop has little to do, but not while
         another policy is asked: its requests would wait for a core for milliseconds.
@@ -51,12 +51,10 @@ class Cores:
             meter: The policy's.
             request_seconds: What an engine takes for a request.
         """
-        if self._busy < self.number - 1:
-            return True
-        if self._busy >= self.number or request_seconds < _LOOP_SECONDS:
-            return False
         others = (known() for known in self._meters)
-        return not any(other is not None and other is not meter and other.is_asked() for other in others)
+        is_alone = not any(other is not None and other is not meter and other.is_asked() for other in others)
+        for_loop = 0 if is_alone and request_seconds >= _LOOP_SECONDS else 1
+        return max(0, self.number - for_loop - self._busy)
 
 
 def available(root: Path = Path("/")) -> int:

@@ -79,9 +79,13 @@ class Lanes:
         if rows < self._sizes.batch:
             return None
         seconds = rows / requests * self._sizes.row_seconds
-        if len(self._rows) < self._most and self._cores.are_free(self._meter, seconds):
+        if len(self._rows) < self._most and self._cores.free(self._meter, seconds):
             return self._start
         return self._put_behind if len(self._rows) < 2 * self._computing else None
+
+    def free(self, seconds: float) -> int:
+        """How many lanes could begin at once with a request that takes so long; 1 also if it has to wait."""
+        return max(1, min(self._most - len(self._rows), self._cores.free(self._meter, seconds)))
 
     def done(self, rows: int) -> None:
         """Notes that a batch of so many rows is computed."""

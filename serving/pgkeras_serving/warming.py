@@ -22,8 +22,10 @@ _INLINE_SECONDS = 100e-6
 _HAND_OVER_SECONDS = 100e-6
 # Runs that take longer are not made only in order to see whether larger batches are worth it.
 _LONG_SECONDS = 20e-3
-# A batch is worth it if it saves at least so much of the time a row that half as many rows take.
+# A batch, or a part, is worth it if it saves at least so much of the time a row that half as many rows take.
 _WORTHWHILE = 0.05
+# A part of a request takes at least so long.
+_PART_SECONDS = 10 * _HAND_OVER_SECONDS
 _RUNS = 3
 # That a batch is not worth it is believed after so many more runs, or as many as take so long: if something else had
 # wanted the processor, it would look the same.
@@ -37,12 +39,41 @@ class Sizes(NamedTuple):
         inline: Of the largest batch that is short enough to run on the event loop; 0 for a slow engine.
         batch: Of the largest batch that is worth it: to put more together would only let the engine stand idle later,
             until all of their senders are ready again. As many as may be, where that was not found out.
-        row_seconds: What a row takes in a batch of that many, or of the most that were tried.
+        seconds: What runs of 1, 2, 4, ... rows took, as far as they were tried.
     """
 
     inline: int
     batch: int
-    row_seconds: float
+    seconds: tuple[float, ...]
+
+    @property
+    def row_seconds(self) -> float:
+        """What a row takes in the largest batch that is worth it, or the largest that was tried."""
+        rows = 1 << min(self.batch.bit_length(), len(self.seconds)) - 1
+        return self.run_seconds(rows) / rows
+
+    def run_seconds(self, rows: int) -> float:
+        """What a batch takes with its hand-over, if it is padded to a power of two; estimated beyond what was tried."""
+        size = (rows - 1).bit_length()
+        tried = min(size, len(self.seconds) - 1)
+        return self.seconds[tried] * (1 << (size - tried)) + _HAND_OVER_SECONDS
+
+    def part(self, rows: int, lanes: int) -> int:
+        """Of how many rows each part of a request should be, where so many lanes can compute them at the same time.
+
+        Returns:
+            ``rows`` if it should be computed at once. That, too, if parts would save little, or be mostly hand-over.
+        """
+        best, took = rows, self.run_seconds(rows)
+        size = 1 << (rows - 1).bit_length() >> 1
+        while size and (seconds := self.run_seconds(size)) >= _PART_SECONDS:
+            full, rest = divmod(rows, size)
+            rounds, others = divmod(full, lanes)
+            last = seconds if others else self.run_seconds(rest) if rest else 0.0
+            if rounds * seconds + last < took * (1.0 - _WORTHWHILE):
+                best, took = size, rounds * seconds + last
+            size //= 2
+        return best
 
 
 def warm_up(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float = 0.0) -> Sizes:
@@ -67,23 +98,26 @@ def warm_up(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float
 
 def _measure(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float) -> Sizes:
     inline, rows, cost = 0, 1, float("inf")
+    took: list[float] = []
     while rows <= max_rows:
         runs = _runs(engine, spec, rows, rest_seconds)
         next(runs)  # which allocates
         seconds = min(islice(runs, _RUNS))
+        took.append(seconds)
         before, cost = cost, _cost(seconds, rows)
         worthwhile = before * (1.0 - _WORTHWHILE)
         if seconds <= _INLINE_SECONDS:
             inline = rows
         elif cost > worthwhile:
             more = islice(runs, min(_MORE_RUNS, 1 + int(_MORE_SECONDS / seconds)))
-            cost = min(cost, _cost(min(more), rows))
+            took[-1] = min(seconds, *more)
+            cost = _cost(took[-1], rows)
             if cost > worthwhile:
-                return Sizes(inline, rows // 2, before)
+                return Sizes(inline, rows // 2, tuple(took))
         elif seconds > _LONG_SECONDS:
             break
         rows *= 2
-    return Sizes(inline, max_rows, cost)
+    return Sizes(inline, max_rows, tuple(took))
 
 
 def _cost(seconds: float, rows: int) -> float:

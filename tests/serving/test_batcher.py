@@ -56,7 +56,7 @@ def batcher_of(engine, **limits):
     """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
     room = {"inline_rows": 0, "max_rows": 100, "row_seconds": 0.0, "max_queued": 100, "max_seconds": 60.0, "lanes": 1}
     room |= limits
-    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"), room.pop("row_seconds"))
+    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"), (room.pop("row_seconds"),))
     meter = Meter(SPEC)
     lanes = Lanes("policy version 1", engine, sizes, room.pop("lanes"), Cores(2), meter)
     return Batcher(engine, sizes, lanes, **room, meter=meter)
@@ -367,6 +367,103 @@ def test_nobody_notices_that_an_engine_cannot_be_copied():
     engine, answers = asyncio.run(main())
     assert answers == [[0], [10, 10], [20, 20], [30, 30], [40, 40]]
     assert sorted(engine.batches) == [1, 2, 2, 2, 2]
+
+
+def test_a_request_of_many_rows_is_computed_in_parts_at_the_same_time():
+    async def main():
+        engine = HeldEngine()
+        batcher = batcher_of(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        large = ask(batcher, rows(1, 2, 3, 4, 5, 6, 7, 8, 9), caller="large")
+        await until(lambda: len(engine.batches) == 2)
+        later = ask(batcher, rows(10), caller="later")
+        await settle()
+        behind = batcher._lanes.rows_behind
+        engine.go.release(9)
+        answers = [(await request)["action"].tolist() for request in (large, later)]
+        batcher.close()
+        return engine, behind, answers
+
+    engine, behind, answers = asyncio.run(main())
+    assert len(engine.threads) == 2
+    assert behind == 1, "the last part"
+    assert sorted(engine.batches) == [1, 1, 4, 4]
+    assert answers == [[10, 20, 30, 40, 50, 60, 70, 80, 90], [100]]
+
+
+def test_where_other_lanes_are_busy_a_request_is_computed_at_once():
+    async def main():
+        engine = HeldEngine()
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        second, third = ask(batcher, rows(*range(8)), caller="a"), ask(batcher, rows(*range(4)), caller="b")
+        await until(lambda: len(engine.batches) == 2)
+        engine.go.release(9)
+        await asyncio.gather(first, second, third)
+        batcher.close()
+        return engine.batches
+
+    assert sorted(asyncio.run(main())) == [1, 4, 8]
+
+
+# Of 21 rows, five times 4 and 1 are computed in 21 s by one engine, and 32 in 32.
+LARGE = {"max_rows": 2, "row_seconds": 1.0}
+
+
+def test_parts_that_are_not_computed_yet_count_as_waiting():
+    async def main():
+        engine = HeldEngine()
+        batcher = batcher_of(engine, **LARGE, max_queued=17)
+        large = ask(batcher, rows(*range(21)))
+        await until(lambda: engine.batches == [4])
+        first, second = ask(batcher, rows(1)), ask(batcher, rows(2))
+        with pytest.raises(ServerBusyError, match="18 observations are waiting"):  # 17 of the large one's
+            await second
+        engine.go.release(9)
+        await asyncio.gather(large, first)
+        batcher.close()
+        return engine.batches
+
+    assert asyncio.run(main()) == [4, 4, 4, 4, 4, 1, 1]
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_what_nobody_waits_for_any_more_is_not_computed(how):
+    async def main():
+        engine = HeldEngine()
+        batcher = batcher_of(engine, **LARGE)
+        large = ask(batcher, rows(*range(21)))
+        await until(lambda: engine.batches == [4])
+        if how == "cancelled":
+            large.cancel()
+        else:
+            engine.failure = ZeroDivisionError("broken")
+        engine.go.release(1)
+        outcome = (await asyncio.gather(large, return_exceptions=True))[0]
+        engine.failure = None
+        later = ask(batcher, rows(7))
+        engine.go.release(9)
+        answer = (await later)["action"].tolist()
+        batcher.close()
+        return engine.batches, type(outcome), answer
+
+    batches, outcome, answer = asyncio.run(main())
+    assert outcome is (asyncio.CancelledError if how == "cancelled" else ZeroDivisionError)
+    assert answer == [70]
+    assert batches == [4, 4, 1], "but what was behind"
+
+
+def test_a_request_that_has_begun_is_not_refused_for_waiting():
+    async def main():
+        engine = HeldEngine()
+        batcher = batcher_of(engine, **LARGE, max_seconds=0.02)
+        large = ask(batcher, rows(*range(21)))
+        await until(lambda: engine.batches == [4])
+        await asyncio.sleep(0.1)
+        engine.go.release(9)
+        answer = (await large)["action"].tolist()
+        batcher.close()
+        return answer
+
+    assert asyncio.run(main()) == [10 * i for i in range(21)]
 
 
 def test_a_request_of_more_rows_than_a_batch_runs_alone():

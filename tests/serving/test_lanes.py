@@ -47,7 +47,7 @@ class Single(Original):
 
 
 def lanes_of(cores, *, most=4, meter=None, engine=None):
-    return Lanes("policy version 1", engine or Original(), Sizes(0, BATCH, 1e-4), most, cores, meter or Meter(SPEC))
+    return Lanes("policy version 1", engine or Original(), Sizes(0, BATCH, (1e-4,)), most, cores, meter or Meter(SPEC))
 
 
 class Held:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pgkeras_serving import warming
-from pgkeras_serving.warming import warm_up
+from pgkeras_serving.warming import Sizes, warm_up
 
 from pgkeras.errors import EngineError
 from pgkeras.spaces import Box, Discrete
@@ -84,3 +87,47 @@ def test_an_engine_that_is_not_the_specs_is_refused():
         warm_up(Engine(outputs=("action", "greedy_action", "log_prob")), SPEC, 4)
     with pytest.raises(EngineError, match=r"counted engine cannot run this policy.*cannot set tensor"):
         warm_up(Engine(failure=ValueError("cannot set tensor")), SPEC, 4)
+
+
+@pytest.mark.parametrize(
+    ("took", "rows", "lanes", "part"),
+    [
+        ([1e-3], 32, 1, 32),  # seconds of 1, 2, 4, ... rows
+        ([1e-3], 32, 2, 16),
+        ([1e-3], 32, 4, 8),
+        ([1e-3], 32, 3, 4),  # in three rounds; of 8 it would be two, of 16 one
+        ([1e-4], 96, 1, 64),  # 128 rows otherwise, of which 32 for nobody
+        ([1e-4], 96, 2, 16),
+        ([1e-4], 200, 2, 32),
+        ([1e-4], 130, 2, 64),  # and 2
+        ([1e-4], 100, 1, 32),  # and 4 rows
+        ([1e-6], 512, 4, 512),  # all hand-over
+        ([10e-3, 10e-3, 10e-3, 10e-3], 8, 2, 8),  # four rows take as long as eight
+        ([3e-3, 4e-3, 6e-3, 10e-3], 8, 2, 4),
+        ([1e-3], 1, 4, 1),
+    ],
+)
+def test_requests_are_divided_where_that_is_quicker(took, rows, lanes, part):
+    assert Sizes(0, 1, tuple(took)).part(rows, lanes) == part
+
+
+@given(
+    seconds=st.lists(st.floats(1e-4, 1e-1), min_size=1, max_size=8).map(sorted),
+    rows=st.integers(1, 700),
+    lanes=st.integers(1, 9),
+)
+def test_no_other_division_is_quicker(seconds, rows, lanes):
+    sizes = Sizes(0, 1, tuple(seconds))
+
+    def took(part):
+        """By playing it through: whichever lane is free first takes the next part."""
+        ends = [0.0] * lanes
+        for begin in range(0, rows, part):
+            end = heapq.heappop(ends) + sizes.run_seconds(min(part, rows - begin))
+            heapq.heappush(ends, end)
+        return max(ends)
+
+    chosen = sizes.part(rows, lanes)
+    others = [2**i for i in range(10) if 2**i < rows and all(sizes.run_seconds(2**j) >= 1e-3 for j in range(i, 10))]
+    assert 0.95 * took(chosen) <= min(map(took, [rows, *others])) * 1.0001
+    assert chosen == rows or took(chosen) < 0.95 * took(rows)
