@@ -2,9 +2,9 @@
 
 Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch, as far
 as larger batches take less time a row. A batch that is full is handed over while the one before it runs, so that the
-engine has not to wait for the event loop, or to another engine where a core can be had for it. A request of many rows is
-computed in parts where several engines are idle. There is no timer to tune; an idle server answers at once, and a busy
-one batches as much as it must.
+engine has not to wait for the event loop, or to another engine where a core can be had for it. A request of many rows
+is computed in parts where several engines are idle. There is no timer to tune; an idle server answers at once, and a
+busy one batches as much as it must.
 
 An engine that answers in less time than a hand-over to a thread takes has no use for a queue: nothing can arrive while
 it holds the event loop. It runs there, and its batch is what comes in one turn of the loop. Where requests keep coming

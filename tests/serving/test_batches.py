@@ -8,6 +8,12 @@ from itertools import permutations
 import numpy as np
 import pytest
 from pgkeras_serving.batches import Divided, Outcome, Request, Waiting
+from pgkeras_serving.cores import available
+
+from pgkeras import bundle, engines, noise
+from pgkeras.client import PolicyClient
+from tests.serving.conftest import running
+from tests.serving.test_metrics import of, page_of, samples
 
 ROWS = np.arange(10.0).reshape(5, 2)
 
@@ -33,3 +39,17 @@ def test_parts_are_put_together_in_their_order_whichever_is_done_first(order):
     whole = asyncio.run(main())
     np.testing.assert_array_equal(whole.arrays["action"], ROWS)
     assert (whole.start, whole.end) == (0, 10)
+
+
+def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(slow_policy, tmp_path):
+    observations = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    with running(slow_policy, tmp_path, "--http-port", "0") as server, PolicyClient(server.target) as client:
+        answer = client.act(observations, seed=7)
+        parts = of(samples(page_of(server)), "batch_size_count", "1", "slow")
+        drawn = noise.draw(noise.seeded(7), client.describe().spec, len(observations))
+    engine = engines.load(bundle.open_bundle(slow_policy / "slow" / "1"), "litert")
+    rows = [engine.act({"observation": observations[i : i + 1], "noise": drawn[i : i + 1]}) for i in range(300)]
+    np.testing.assert_array_equal(answer.action, np.concatenate([row["action"] for row in rows]))
+    expected = np.concatenate([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(answer.distribution["probabilities"], expected, atol=1e-5)
+    assert parts >= 2 or available() == 1  # on one core, 300 rows may as well be padded to 512 at once
