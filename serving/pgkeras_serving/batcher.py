@@ -195,6 +195,8 @@ class Batcher:
                 return batch, partial(self._finish, waiting)
             self._divided = divided = Divided(waiting[0], part)
         number, request = divided.next_part()
+        if not divided.rows_left:
+            self._divided = None
         return [request], partial(self._finish_part, divided, number)
 
     def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Request], done: Finish, engine: Engine) -> None:
