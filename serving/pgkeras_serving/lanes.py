@@ -52,7 +52,7 @@ class Lanes:
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts none until it must
         self._running = 0
         self._rows: list[int] = []  # of the batches that were handed over and are not done, in order
-        self._behind: deque[Work] = deque()
+        self._works: deque[Work] = deque()  # that no lane has taken yet, in order
 
     @property
     def are_busy(self) -> bool:
@@ -101,27 +101,26 @@ class Lanes:
         return min(self._running, self._most)
 
     def _start(self, rows: int, work: Work) -> None:
-        self._rows.append(rows)
-        self._run(work)
+        self._put_behind(rows, work)
+        self._run()
 
     def _put_behind(self, rows: int, work: Work) -> None:
         self._rows.append(rows)
-        self._behind.append(work)
+        self._works.append(work)
 
-    def _run(self, work: Work) -> None:
+    def _run(self) -> None:
         self._running += 1
         self._cores.take()
-        asyncio.get_running_loop().run_in_executor(self._threads, self._compute, work).add_done_callback(self._stopped)
+        asyncio.get_running_loop().run_in_executor(self._threads, self._compute).add_done_callback(self._stopped)
 
-    def _compute(self, work: Work) -> None:
-        engine = self._take()
+    def _compute(self) -> None:
+        """Runs in a thread."""
+        engine = self._take() if self._works else None  # another lane may have taken it
         if engine is None:
-            self._behind.appendleft(work)
             return
         with contextlib.suppress(IndexError):
             while True:
-                work(engine)
-                work = self._behind.popleft()
+                self._works.popleft()(engine)
         self._free.append(engine)
 
     def _take(self) -> Engine | None:
@@ -142,6 +141,6 @@ class Lanes:
     def _stopped(self, _: asyncio.Future[None]) -> None:
         self._running -= 1
         self._cores.give()
-        # What was put behind when this lane had just looked; where the others are at it, it is theirs, in order.
-        if self._behind and self._computing < min(self._most, len(self._rows)):
-            self._run(self._behind.popleft())
+        # What was put behind when this lane had just looked; where the others are at it, it is theirs.
+        if self._works and self._computing < min(self._most, len(self._rows)):
+            self._run()
