@@ -20,7 +20,7 @@ from pgkeras import tokens
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves
 
-__all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype"]
+__all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype", "part_of"]
 
 ACTION_MASK = "action_mask"
 """The key under which environments give masks, in a Dict observation or in ``info``."""
@@ -129,7 +129,7 @@ class Layout:
             return np.asarray(batch).astype(self.dtype, copy=False)
         rows: NDArray[Any] | None = None
         for leaf in self.leaves:
-            values = _at(batch, leaf.path)
+            values = part_of(batch, leaf.path)
             array = tokens.encode(leaf.space, values) if isinstance(leaf.space, Text) else np.asarray(values)
             if rows is None:
                 rows = np.empty((len(array), *self.shape), self.dtype)
@@ -177,7 +177,7 @@ class Layout:
             return
         leading = row.shape[:-1]
         for leaf in self.leaves:
-            values = _at(observation, leaf.path)
+            values = part_of(observation, leaf.path)
             place = row[..., leaf.start : leaf.stop]
             if isinstance(leaf.space, Text):
                 encoded = tokens.encode(leaf.space, [str(text) for text in (values if leading else [values])])
@@ -189,7 +189,12 @@ class Layout:
             _copy(row[..., -self.mask_size :], np.broadcast_to(allowed, (*leading, allowed.shape[-1])), ACTION_MASK)
 
 
-def _at(value: Any, path: Sequence[str]) -> Any:
+def part_of(value: Any, path: Sequence[str]) -> Any:
+    """What an observation, or a batch of them, holds at a leaf's path.
+
+    Raises:
+        ValueError: Nothing; the message says what there is.
+    """
     part = value
     try:
         for key in path:

@@ -14,17 +14,16 @@ import click
 from pgkeras import bench
 from pgkeras.bench.plot import check_plotting, plot_latencies
 from pgkeras.cli.connection import connection_options
+from pgkeras.cli.settings import option_type
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
 
 
 def _option(setting: dataclasses.Field[Any], hint: Any) -> Callable[[Any], Any]:
-    kind = next((part for part in typing.get_args(hint) if part is not type(None)), hint)
-    choices = setting.metadata["choices"]
     return click.option(
         "--" + setting.name.replace("_", "-"),
-        type=click.Choice(choices) if choices else kind,
+        type=option_type(setting, hint),
         default=setting.default,
         show_default=setting.default not in (None, ""),
         help=setting.metadata["help"],

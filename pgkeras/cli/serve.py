@@ -14,7 +14,7 @@ import click
 from pgkeras_serving.config import ServerConfig, settings
 from pgkeras_serving.sources import as_toml, resolve
 
-from pgkeras.cli.settings import note
+from pgkeras.cli.settings import note, option_type
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
@@ -23,13 +23,10 @@ __all__ = ["command"]
 def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
     hint = typing.get_type_hints(ServerConfig)[setting.name]
     flag = "--" + setting.name.replace("_", "-")
-    choices = setting.metadata["choices"]
     if hint is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=setting.metadata["help"])
     about = f"{setting.metadata['help']} {note(setting, choices=False)}"
-    kinds = {int: int, float: float, Path: click.Path(path_type=Path)}
-    kind: Any = next((kinds[part] for part in (hint, *typing.get_args(hint)) if part in kinds), str)
-    return click.option(flag, type=click.Choice(choices) if choices else kind, help=about)
+    return click.option(flag, type=option_type(setting, hint), help=about)
 
 
 @click.command()

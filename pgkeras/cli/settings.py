@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import textwrap
-import types
 import typing
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +14,7 @@ import click
 from pgkeras.config import Config, settings
 from pgkeras.settings import range_of, whole
 
-__all__ = ["note", "setting_options", "settings_table"]
+__all__ = ["note", "option_type", "setting_options", "settings_table"]
 
 # The settings with an option of their own; the others are set by --set.
 _OPTIONS = (
@@ -34,15 +34,25 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds one option for each of the commonest settings, None when it is not given."""
     hints = typing.get_type_hints(Config)
     for setting in reversed([s for s in settings() if s.name in _OPTIONS]):
-        hint = hints[setting.name]
-        kind = typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
-        choices = setting.metadata["choices"]
         command = click.option(
             "--" + setting.name.replace("_", "-"),
-            type=click.Choice(choices) if choices else _WholeNumber() if kind is int else kind,
+            type=option_type(setting, hints[setting.name]),
             help=f"{setting.metadata['help']} {note(setting, choices=False)}",
         )(command)
     return command
+
+
+def option_type(setting: dataclasses.Field[Any], hint: Any) -> Any:
+    """What click reads a setting's option as: one of its choices, or what its type says, as files and --set write it.
+
+    Args:
+        setting: The setting.
+        hint: Its type, or that or None.
+    """
+    if choices := setting.metadata["choices"]:
+        return click.Choice(choices)
+    kinds = {int: _WholeNumber(), float: float, Path: click.Path(path_type=Path)}
+    return next((kinds[part] for part in (hint, *typing.get_args(hint)) if part in kinds), str)
 
 
 class _WholeNumber(click.types.IntParamType):

@@ -10,7 +10,7 @@ import numpy as np
 
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
-from pgkeras.layout import ACTION_MASK
+from pgkeras.layout import ACTION_MASK, part_of
 from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
 from pgkeras.spec import mask_size_of
 from pgkeras.tokens import with_vocabulary
@@ -85,12 +85,12 @@ def _mask_size(space: gymnasium.Space[Any]) -> int:
 
 def _texts(notes: _Notes, environments: Environments, path: Sequence[str]) -> list[str]:
     """Examples for one text of the space: from resets, and from the space itself if it knows what it is made of."""
+    space = environments.observation_space
+    for key in path:
+        space = space[key] if isinstance(space, gymnasium.spaces.Dict) else space[int(key)]  # type: ignore[index]
     found: list[str] = []
     for observation, _ in notes.rows:
-        value, space = observation, environments.observation_space
-        for key in path:
-            value = value[key] if isinstance(value, Mapping) else value[int(key)]
-            space = space[key] if isinstance(space, gymnasium.spaces.Dict) else space[int(key)]  # type: ignore[index]
+        value = part_of(observation, path)
         found.extend([value] if isinstance(value, str) else list(value))
     if not isinstance(space, gymnasium.spaces.Text):  # whose samples are random letters
         found.extend(str(space.sample()) for _ in range(_EXAMPLES))

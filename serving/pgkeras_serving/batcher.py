@@ -96,7 +96,7 @@ class Batcher:
         self._at_once = 0
         loop = asyncio.get_running_loop()
         request = Request(loop.create_future(), inputs, needs, caller)
-        if self._is_busy or len(inputs["noise"]) > self._sizes.inline:
+        if self._is_busy or request.rows > self._sizes.inline:
             self._queue(request)
         else:
             self._turn.append(request)
@@ -133,7 +133,7 @@ class Batcher:
             self._answer(batch, outcome)
 
     def _queue(self, request: Request) -> None:
-        answer, rows, caller = request.answer, len(request.inputs["noise"]), request.caller()
+        answer, rows, caller = request.answer, request.rows, request.caller()
         ahead = self._turns.rows + self._lanes.rows_behind + self._rows_divided
         if caller in self._turns and ahead + rows > self._max_queued:
             full = f"{ahead} observations are waiting for this policy and at most {self._max_queued} may"
@@ -242,7 +242,7 @@ class Batcher:
         """Gives everybody their rows."""
         start, arrays = 0, outcome.arrays
         for request in batch:
-            stop = start + len(request.inputs["noise"])
+            stop = start + request.rows
             if not request.answer.done():
                 whole = len(batch) == 1
                 request.answer.set_result(arrays if whole else {name: a[start:stop] for name, a in arrays.items()})

@@ -23,6 +23,11 @@ class Request(NamedTuple):
     needs: frozenset[str]
     caller: Callable[[], Hashable]
 
+    @property
+    def rows(self) -> int:
+        """Of how many observations."""
+        return len(self.inputs["noise"])
+
 
 class Waiting(NamedTuple):
     """A request in the queue."""
@@ -52,7 +57,7 @@ class Divided:
     """
 
     def __init__(self, waiting: Waiting, part: int) -> None:
-        rows = len(waiting.request.inputs["noise"])
+        rows = waiting.request.rows
         self.waiting = waiting
         self._parts = [slice(start, min(start + part, rows)) for start in range(0, rows, part)]
         self._next = 0
@@ -83,7 +88,7 @@ class Divided:
 
 def rows_of(batch: list[Request]) -> int:
     """How many rows they have together."""
-    return sum(len(request.inputs["noise"]) for request in batch)
+    return sum(request.rows for request in batch)
 
 
 def batches(requests: list[Request], max_rows: int) -> Iterator[list[Request]]:
@@ -93,12 +98,11 @@ def batches(requests: list[Request], max_rows: int) -> Iterator[list[Request]]:
     for request in requests:
         if request.answer.done():  # nobody waits for it any more
             continue
-        rows = len(request.inputs["noise"])
-        if rows > room:
+        if request.rows > room:
             yield batch
             batch, room = [], max_rows
         batch.append(request)
-        room -= rows
+        room -= request.rows
     if batch:
         yield batch
 

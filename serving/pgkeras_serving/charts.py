@@ -42,9 +42,10 @@ def drawn(versions: Sequence[VersionStatus]) -> list[Drawn]:
 
 def charts(shown: Sequence[Drawn]) -> str:
     """Charts of some versions of a policy, HTML."""
-    spaces = dict.fromkeys(str(one.version.policy.spec.action_space) for one in shown)
-    alike = [[one for one in shown if str(one.version.policy.spec.action_space) == space] for space in spaces]
-    return f'<div class="charts">{_rate(shown)}{"".join(map(_actions, alike))}{_returns(shown)}</div>'
+    alike: dict[str, list[Drawn]] = {}
+    for one in shown:
+        alike.setdefault(str(one.version.policy.spec.action_space), []).append(one)
+    return f'<div class="charts">{_rate(shown)}{"".join(map(_actions, alike.values()))}{_returns(shown)}</div>'
 
 
 def number(value: float) -> str:

@@ -79,13 +79,13 @@ class Lanes:
         if rows < self._sizes.batch:
             return None
         seconds = rows / requests * self._sizes.row_seconds
-        if len(self._rows) < self._most and self._cores.free(self._meter, seconds):
+        if self._spare(seconds) > 0:
             return self._start
         return self._put_behind if len(self._rows) < 2 * self._computing else None
 
     def free(self, seconds: float) -> int:
         """How many lanes could begin at once with a request that takes so long; 1 also if it has to wait."""
-        return max(1, min(self._most - len(self._rows), self._cores.free(self._meter, seconds)))
+        return max(1, self._spare(seconds))
 
     def done(self, rows: int) -> None:
         """Notes that a batch of so many rows is computed."""
@@ -99,6 +99,9 @@ class Lanes:
     def _computing(self) -> int:
         """How many lanes there are at work; one that has just become free may count still."""
         return min(self._running, self._most)
+
+    def _spare(self, request_seconds: float) -> int:
+        return min(self._most - len(self._rows), self._cores.free(self._meter, request_seconds))
 
     def _start(self, rows: int, work: Work) -> None:
         self._put_behind(rows, work)

@@ -166,6 +166,17 @@ def test_the_command_prints_the_configuration(tmp_path, monkeypatch):
     assert "max_sessions: expected a finite number of at least 1, got 0 (given by --max-sessions)" in wrong.stderr
 
 
+def test_options_read_whole_numbers_as_files_and_variables_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("PGKERAS_SERVE_MAX_SESSIONS", "2e3")
+    printed = run_cli("serve", str(tmp_path), "--max-queued", "1e3", "--print-config")
+    found = tomllib.loads(printed.stdout)
+    assert (found["max_queued"], found["max_sessions"]) == (1000, 2000)
+    for command in (["serve", "--max-queued"], ["bench", "--target", "localhost:1", "--connections"]):
+        wrong = run_cli(*command, "1.5")
+        assert wrong.returncode == 2
+        assert f"Invalid value for '{command[-1]}': '1.5' is not a whole number" in wrong.stderr
+
+
 def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
     monkeypatch.setenv("PGKERAS_SERVE_PROT", "1")
     printed = run_cli("serve", str(policies), "--print-config")
