@@ -34,6 +34,9 @@ The children of :class:`PolicyServiceError` are raised in the server, travel as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 __all__ = [
     "BenchError",
     "BundleError",
@@ -60,6 +63,7 @@ __all__ = [
     "TrainingError",
     "UnauthenticatedError",
     "UnsupportedSpaceError",
+    "extra_needed",
 ]
 
 
@@ -84,6 +88,23 @@ class MissingExtraError(PgkerasError, ImportError):
         super().__init__(f'{package} is needed to {purpose}; install it with: pip install "pgkeras[{extra}]"')
         self.package = package
         self.extra = extra
+
+
+@contextmanager
+def extra_needed(extra: str, purpose: str) -> Iterator[None]:
+    """Reports a package that is missing in an import within the block.
+
+    Args:
+        extra: The pgkeras extra that installs it.
+        purpose: What it is needed for, to complete "... is needed to".
+
+    Raises:
+        MissingExtraError: A module is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError((error.name or "a package").partition(".")[0], extra, purpose) from error
 
 
 class EnvironmentSetupError(PgkerasError):

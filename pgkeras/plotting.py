@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pgkeras import statistics
-from pgkeras.errors import MissingExtraError, RunError
+from pgkeras.errors import RunError, extra_needed
 from pgkeras.files import replacing
 
 if TYPE_CHECKING:
@@ -160,10 +160,8 @@ def _points(label: str, metrics: Metrics, metric: str) -> tuple[list[float], lis
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    try:
+    with extra_needed("train", "plot learning curves"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "train", "plot learning curves") from error
     return Figure(figsize=size, layout="constrained")
 
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["Recipe", "WrapperCall", "check_kwargs"]
+__all__ = ["Recipe", "WrapperCall", "check_kwargs", "slug"]
 
 
 @dataclass(frozen=True)
@@ -88,3 +88,8 @@ def check_kwargs(kwargs: Mapping[str, Any] | None, name: str = "env_kwargs") -> 
             json.dumps(value, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}.{key}: expected a number, text, list or table, got {value!r}") from error
+
+
+def slug(env_id: str) -> str:
+    """An environment's id as the name of files and policies: ``ale_py:ALE/Pong-v5`` becomes ``ale-pong-v5``."""
+    return env_id.rpartition(":")[2].replace("/", "-").lower()

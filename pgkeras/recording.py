@@ -14,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments import PlainEnvironments, Recipe, make_one
-from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError
+from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, extra_needed
 from pgkeras.evaluation import AnsweringActor, Evaluation, evaluate
 from pgkeras.files import replacing
 
-try:
+with extra_needed("video", "record films"):
     import imageio.v2 as imageio
 
     from pgkeras.frames import Moment, Painter
-except ModuleNotFoundError as error:
-    raise MissingExtraError((error.name or "a package").partition(".")[0], "video", "record films") from error
 
 __all__ = ["Recording", "record"]
 

@@ -24,9 +24,10 @@ from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation import Evaluation
 from pgkeras.export import export_policy, package_versions
 from pgkeras.learner import Learner
+from pgkeras.recipe import slug
 from pgkeras.spaces import actions_from_gymnasium
 
-__all__ = ["Best", "RunState", "policy_name"]
+__all__ = ["Best", "RunState"]
 
 _EVALUATION = (0, 0)  # the spawn key of evaluations' seeds; training's are (epoch,)
 
@@ -257,7 +258,7 @@ class RunState:
         source = {"exported_epoch": self.epoch if best is None else best.epoch}
         provenance = {**self.provenance(), "results": {**results, **source}}
         with self._with_weights(best):
-            self._bundle = export_policy(self.policy, Path(root), name or policy_name(self.config.env_id), provenance)
+            self._bundle = export_policy(self.policy, Path(root), name or slug(self.config.env_id), provenance)
         if self.directory is not None:
             self.directory.note_bundle(self._bundle.path)
         return self._bundle
@@ -272,11 +273,6 @@ class RunState:
             yield
         finally:
             self.policy.assign(own)
-
-
-def policy_name(env_id: str) -> str:
-    """The name under which an environment's policy is exported unless another is given: "cartpole-v1"."""
-    return env_id.rpartition(":")[2].replace("/", "-").lower()
 
 
 def _stop_return(config: Config, envs: environments.Environments) -> float | None:

@@ -26,6 +26,7 @@ from pgkeras import loggers as loggers_
 from pgkeras.checkpoints import Checkpoints
 from pgkeras.errors import RunError
 from pgkeras.files import Lines, write_whole
+from pgkeras.recipe import slug
 
 __all__ = ["RunDirectory", "default_directory", "read_config", "read_evaluations", "read_metrics", "read_summary"]
 
@@ -38,8 +39,7 @@ CURVE = "learning_curve.png"
 
 def default_directory(env_id: str, seed: int) -> Path:
     """``runs/<environment>-seed<seed>-<time>``, in the current directory."""
-    name = env_id.replace(":", "-").replace("/", "-").lower()
-    return Path("runs") / f"{name}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    return Path("runs") / f"{slug(env_id)}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class RunDirectory:

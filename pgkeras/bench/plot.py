@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pgkeras.bench.report import Report
-from pgkeras.errors import BenchError, MissingExtraError
+from pgkeras.errors import BenchError, extra_needed
 from pgkeras.files import whole_file
 
 __all__ = ["check_plotting", "plot_latencies"]
@@ -23,10 +23,8 @@ def check_plotting() -> type[Any]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with extra_needed("plot", "plot latencies"):
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "plot", "plot latencies") from error
     figure: type[Any] = Figure
     return figure
 

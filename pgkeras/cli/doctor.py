@@ -68,11 +68,9 @@ def _show_devices() -> None:
 
 
 def _list_environments() -> None:
-    from pgkeras.errors import MissingExtraError
+    from pgkeras.errors import extra_needed
 
-    try:
+    with extra_needed("train", "list environments"):
         import gymnasium
-    except ImportError as error:
-        raise MissingExtraError("gymnasium", "train", "list environments") from error
     for env_id in sorted(gymnasium.registry):
         click.echo(env_id)

@@ -8,7 +8,7 @@ import click
 
 from pgkeras.checkpoints import BEST, LAST
 from pgkeras.cli.targets import name_option, root_option
-from pgkeras.errors import MissingExtraError
+from pgkeras.errors import extra_needed
 
 __all__ = ["command"]
 
@@ -28,11 +28,8 @@ def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> 
     from pgkeras.config import Config
 
     config = Config.from_json(runs.read_config(run)["config"])
-    try:
-        with quiet():
-            from pgkeras.training import Training
-    except ModuleNotFoundError as error:
-        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "export policies") from error
+    with extra_needed("train", "export policies"), quiet():
+        from pgkeras.training import Training
     with quiet():
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST)
         bundle = training.export(root, name, BEST if checkpoint is None else LAST)

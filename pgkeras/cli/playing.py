@@ -16,7 +16,7 @@ from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import is_address
 from pgkeras.client import Mode, PolicyClient
 from pgkeras.engines import EngineName, load
-from pgkeras.errors import ConfigError, MissingExtraError
+from pgkeras.errors import ConfigError, extra_needed
 from pgkeras.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -93,10 +93,8 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if (policy_or_address is None) == (target is None):
             raise click.UsageError("give either PATH, HOST:PORT or --target HOST:PORT")
         where = target or policy_or_address or ""
-        try:
+        with extra_needed("train", "play episodes"):
             from pgkeras import evaluation
-        except ModuleNotFoundError as error:
-            raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "play episodes") from error
         act: Callable[[Mode], EngineActor | RemoteActor]
         if target is not None or is_address(where):
             client = PolicyClient(where, policy, policy_version, label=label, **connection)

@@ -9,6 +9,7 @@ import click
 
 from pgkeras.cli.playing import Player, player_options
 from pgkeras.client import Mode
+from pgkeras.recipe import slug
 
 __all__ = ["command"]
 
@@ -39,11 +40,10 @@ def command(player: Player, output: Path | None, episodes: int, greedy: bool, fp
     from pgkeras.recording import record
 
     mode: Mode = "greedy" if greedy else "sample"
-    name = player.recipe.env_id.rpartition(":")[2].replace("/", "-").lower()
     filmed = record(
         player.act(mode),
         player.recipe,
-        output or Path(f"{name}.mp4"),
+        output or Path(f"{slug(player.recipe.env_id)}.mp4"),
         episodes=episodes,
         seed=player.seed,
         subtitle=f"{player.name}, {'greedy' if greedy else 'sampled'}",

@@ -13,7 +13,7 @@ from pgkeras.callbacks import Publish
 from pgkeras.checkpoints import LAST
 from pgkeras.cli.settings import setting_options, settings_table
 from pgkeras.cli.targets import name_option, root_option
-from pgkeras.errors import EnvironmentStepError, MissingExtraError, TrainingError
+from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
 
 if TYPE_CHECKING:
     from pgkeras.config import Config
@@ -112,12 +112,9 @@ def run(
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.quiet import quiet
 
-    try:
-        with quiet():
-            from pgkeras.cli import progress
-            from pgkeras.training import Training
-    except ModuleNotFoundError as error:
-        raise MissingExtraError((error.name or "a package").partition(".")[0], "train", "train policies") from error
+    with extra_needed("train", "train policies"), quiet():
+        from pgkeras.cli import progress
+        from pgkeras.training import Training
     with quiet():
         watching = () if publish is None else (publish,)
         training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.vector import VectorEnvironments
-from pgkeras.errors import EnvironmentSetupError, MissingExtraError
+from pgkeras.errors import EnvironmentSetupError, extra_needed
 from pgkeras.recipe import Recipe
 from pgkeras.trajectory import Tape
 
@@ -70,10 +70,8 @@ class PoolEnvironments:
         self._pool.close()
 
     def _make(self, seeds: Sequence[int]) -> Any:
-        try:
+        with extra_needed("envpool", "use vectorization=envpool"):
             import envpool
-        except ImportError as error:
-            raise MissingExtraError("envpool", "envpool", "use vectorization=envpool") from error
         recipe = self._recipe
         name = recipe.env_id.rpartition(":")[2]
         options = dict(recipe.kwargs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
+from pgkeras.cores import available
 from pgkeras.environments.plain import native
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
@@ -65,7 +65,7 @@ class ProcessEnvironments:
         self.spec = spec
         self._timeout = timeout
         # Contiguous shares, as even as can be.
-        self._shares = np.array_split(np.arange(slots), min(slots, workers or _cores()))
+        self._shares = np.array_split(np.arange(slots), min(slots, workers or available()))
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
@@ -155,10 +155,6 @@ class ProcessEnvironments:
         first, last = self._shares[k][0], self._shares[k][-1]
         which = f"environment {first}" if first == last else f"environments {first} to {last}"
         return EnvironmentStepError(f"the process of {which} {how}")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stop(pipes: list[Connection], processes: list[Any]) -> None:

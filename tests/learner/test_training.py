@@ -226,9 +226,9 @@ def test_unsupported_spaces_are_named() -> None:
     ("env_id", "name"), [("CartPole-v1", "cartpole-v1"), ("module.sub:My-v0", "my-v0"), ("ALE/Pong-v5", "ale-pong-v5")]
 )
 def test_policy_names(env_id: str, name: str) -> None:
-    from pgkeras.run_state import policy_name
+    from pgkeras.recipe import slug
 
-    assert policy_name(env_id) == name
+    assert slug(env_id) == name
 
 
 def test_the_network_s_setting_has_the_name_of_the_argument_for_a_model() -> None:

@@ -8,10 +8,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 from pgkeras_serving.batches import Divided, Outcome, Request, Waiting
-from pgkeras_serving.cores import available
 
 from pgkeras import bundle, engines, noise
 from pgkeras.client import PolicyClient
+from pgkeras.cores import available
 from tests.serving.conftest import running
 from tests.serving.test_metrics import of, page_of, samples
 

@@ -6,7 +6,8 @@ import math
 import os
 
 import pytest
-from pgkeras_serving.cores import available
+
+from pgkeras.cores import available
 
 ALL = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
