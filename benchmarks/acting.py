@@ -16,11 +16,10 @@ import numpy as np
 
 from benchmarks.gpu import CASES, space
 from benchmarks.report import machine, table, write_json
-from pgkeras import examples
-from pgkeras import noise as noise_source
-from pgkeras.acting import FrozenPolicy
-from pgkeras.policy import Policy
-from pgkeras.spaces import Discrete
+from pgkeras.engines import noise as noise_source
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.acting import FrozenPolicy
+from pgkeras.spaces import Discrete, examples
 
 _NETWORKS = ("mlp", "cnn", "nature-cnn")
 _ENGINES = ("litert", "tensorflow")

@@ -55,8 +55,8 @@ def main() -> None:
 
 def _train(seed: int, preset: str | None) -> dict[str, Any]:
     began = time.perf_counter()
-    from pgkeras.config import resolve
-    from pgkeras.training import Training
+    from pgkeras.runs.training import Training
+    from pgkeras.settings.config import resolve
 
     imported = time.perf_counter()
     training = Training(resolve("CartPole-v1", preset, {"seed": seed}))

@@ -127,8 +127,8 @@ def reached(matrix: int, seconds: float) -> dict[str, float]:
 def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> dict[str, Any]:
     """Seconds for one gradient step, and how much of the device it uses."""
     from pgkeras.backend import keras
-    from pgkeras.policy import Policy
-    from pgkeras.reinforce import TrainStep
+    from pgkeras.policy.policy import Policy
+    from pgkeras.reinforce.reinforce import TrainStep
     from pgkeras.spaces import Discrete
 
     case = CASES[network]
@@ -184,7 +184,7 @@ def _layers(model: Any) -> Iterator[Any]:
 
 def _episodes(case: Case, size: int) -> tuple[Any, np.ndarray]:
     """Episodes of random steps, all of the same length."""
-    from pgkeras.trajectory import Trajectory
+    from pgkeras.environments.trajectory import Trajectory
 
     generator = np.random.default_rng(0)
     shape = (min(size, _LENGTH), max(1, size // _LENGTH))

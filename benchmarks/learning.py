@@ -28,8 +28,8 @@ import numpy as np
 
 from benchmarks.report import machine, table
 from benchmarks.rows import DEFAULTS, ROWS, SOURCES
-from pgkeras import statistics
-from pgkeras.config import Config, preset_for, resolve
+from pgkeras.evaluation import statistics
+from pgkeras.settings.config import Config, preset_for, resolve
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EVALUATION_EPISODES = 100
@@ -40,7 +40,8 @@ _DEFAULT = "default"
 _BY_DEFAULT = """## By the defaults alone
 
 With the preset that environments get which have none of their own (`--preset default`, the defaults of
-`pgkeras/config.py`; here `python -m benchmarks.learning --defaults`), beside what random actions return, as the mean of
+`pgkeras/settings/config.py`; here `python -m benchmarks.learning --defaults`),
+beside what random actions return, as the mean of
 1,000 episodes."""
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 
@@ -91,9 +92,10 @@ def _is_current(run: dict[str, Any]) -> bool:
 
 
 def _train(config: Config, preset: str) -> dict[str, Any]:
-    from pgkeras import engines, environments, evaluation
-    from pgkeras.export import package_versions
-    from pgkeras.training import Training
+    from pgkeras import engines, environments
+    from pgkeras.evaluation import evaluation
+    from pgkeras.policy.export import package_versions
+    from pgkeras.runs.training import Training
 
     training = Training(config)
     curve = []

@@ -26,13 +26,15 @@ from typing import Any
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pgkeras_serving.act import Edge
-from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.store import Store
+from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.settings.config import ServerConfig
 
-from pgkeras import bundle, engines, noise
+from pgkeras import engines
+from pgkeras.bundle import bundle
+from pgkeras.engines import noise
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
-from pgkeras.wire import encode_tensor
 
 _EXPORT = """
 import sys

@@ -27,8 +27,8 @@ import numpy as np
 import benchmarks.environments  # noqa: F401 - registers MinAtar
 from benchmarks import peers
 from benchmarks.report import machine, spread, table, write_json
-from pgkeras.config import resolve
-from pgkeras.training import Training
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import resolve
 
 _NEVER = 1e9  # a return that is never reached, so that training goes on to its last step
 _THREADS = (1, 2)  # beside a peer: the better speed counts

@@ -43,8 +43,8 @@ def export_all(root: Path) -> None:
 
 def _export_image(root: Path) -> None:
     from pgkeras.backend import keras
-    from pgkeras.export import export_policy
-    from pgkeras.policy import Policy
+    from pgkeras.policy.export import export_policy
+    from pgkeras.policy.policy import Policy
 
     space = Box(np.zeros(IMAGE_SHAPE), np.full(IMAGE_SHAPE, 255.0), np.dtype(np.uint8))
     image = keras.Input(IMAGE_SHAPE, dtype="uint8")
@@ -55,8 +55,8 @@ def _export_image(root: Path) -> None:
 
 
 def _export(root: Path, name: str, actions: int, **options: Any) -> None:
-    from pgkeras.export import export_policy
-    from pgkeras.policy import Policy
+    from pgkeras.policy.export import export_policy
+    from pgkeras.policy.policy import Policy
 
     space = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
     policy = Policy(space, Discrete(actions), hidden=(8,), **options)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
-from pgkeras_serving.tokens import create_token, hashed_line
+from pgkeras_serving.transport.tokens import create_token, hashed_line
 
 from conformance.clients import environment
 from conformance.proxy import late

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import PolicyClient, noise
+from pgkeras import PolicyClient
+from pgkeras.engines import noise
 
 __all__ = ["calls", "policy", "sessions"]
 

@@ -12,38 +12,32 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from pgkeras.callbacks import Callback
-    from pgkeras.client import PolicyClient
-    from pgkeras.config import Config
-    from pgkeras.connection import Tls
+    from pgkeras.client.client import PolicyClient
+    from pgkeras.client.connection import Tls
     from pgkeras.errors import PgkerasError
-    from pgkeras.training import Training, train
+    from pgkeras.runs.callbacks import Callback
+    from pgkeras.runs.training import Training, train
+    from pgkeras.settings.config import Config
 
 __version__ = "0.1.0"
 
 __all__ = ["Callback", "Config", "PgkerasError", "PolicyClient", "Tls", "Training", "__version__", "train"]
 
 # Imported when first used, so that the light client never waits for TensorFlow.
-_HOMES = {
-    "Callback": "pgkeras.callbacks",
-    "Config": "pgkeras.config",
-    "PgkerasError": "pgkeras.errors",
-    "PolicyClient": "pgkeras.client",
-    "Tls": "pgkeras.connection",
-    "Training": "pgkeras.training",
-    "train": "pgkeras.training",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'pgkeras' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "Callback": "pgkeras.runs.callbacks",
+        "Config": "pgkeras.settings.config",
+        "PgkerasError": "pgkeras.errors",
+        "PolicyClient": "pgkeras.client",
+        "Tls": "pgkeras.client.connection",
+        "Training": "pgkeras.runs.training",
+        "train": "pgkeras.runs.training",
+    },
+)

@@ -22,5 +22,5 @@ __all__ = ["keras", "tf"]
 if keras.backend.backend() != "tensorflow":
     raise ConfigError(
         f"Keras runs on {keras.backend.backend()} in this process, but pgkeras trains on TensorFlow: "
-        "set KERAS_BACKEND=tensorflow, or import pgkeras.training before keras"
+        "set KERAS_BACKEND=tensorflow, or import pgkeras.runs.training before keras"
     )

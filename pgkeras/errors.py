@@ -29,7 +29,7 @@
         └── ServerFailedError      a defect of the server, or a call that it does not offer
 
 The children of :class:`PolicyServiceError` are raised in the server, travel as gRPC status codes (the table is in
-:mod:`pgkeras.status`) and are raised again in the client; but for :class:`TlsError`, which a client raises alone.
+:mod:`pgkeras.protocol.status`) and are raised again in the client. Only :class:`TlsError` is the client's own.
 """
 
 from __future__ import annotations

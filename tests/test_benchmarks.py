@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import gpu
-from pgkeras.policy import Policy
+from pgkeras.policy.policy import Policy
 from pgkeras.spaces import Discrete
 from tests.cli.conftest import ROOT, environment
 

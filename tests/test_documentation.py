@@ -16,8 +16,8 @@ import click
 import pytest
 
 from pgkeras.cli import _COMMANDS, _pgkeras
-from pgkeras.config import assignments, resolve
 from pgkeras.errors import ConfigError
+from pgkeras.settings.config import assignments, resolve
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pgkeras import bundle, config
+from pgkeras.bundle import bundle
+from pgkeras.settings import config
 from tests.cli.conftest import ROOT, python
 from tests.serving.conftest import running
 

@@ -16,14 +16,14 @@ import grpc
 import numpy as np
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2
-from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.play import Session
-from pgkeras_serving.store import Store
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.play import Session
+from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.errors import InvalidRequestError, PolicyServiceError
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
-from pgkeras.wire import encode_tensor
 
 __all__ = [
     "Mutator",

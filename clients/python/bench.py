@@ -15,8 +15,8 @@ import grpc
 import numpy as np
 
 from pgkeras import PolicyClient
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras.wire import encode_tensor
 
 
 class Echo(service_pb2_grpc.PolicyServiceServicer):

@@ -14,10 +14,10 @@ import numpy as np
 
 from pgkeras.bench import loops, messages
 from pgkeras.bench.report import Report
-from pgkeras.client import PolicyClient, PolicyInfo
-from pgkeras.connection import Endpoint, Tls
+from pgkeras.client.client import PolicyClient, PolicyInfo
+from pgkeras.client.connection import Endpoint, Tls
 from pgkeras.errors import ConfigError, ServerUnavailableError
-from pgkeras.settings import check_fields, setting
+from pgkeras.settings.fields import check_fields, setting
 from pgkeras.v1 import policy_pb2
 
 __all__ = ["Load", "run"]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.client import PolicyInfo
+from pgkeras.client.client import PolicyInfo
+from pgkeras.protocol.values import first, write_value
+from pgkeras.protocol.wire import encode_tensor, write_tensor
 from pgkeras.spaces import ArraySpace, Box, Dict, Space, Text, Tuple, draw_integers, parts
-from pgkeras.tokens import FIRST, decode
+from pgkeras.spaces.tokens import FIRST, decode
 from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras.values import first, write_value
-from pgkeras.wire import encode_tensor, write_tensor
 
 __all__ = ["act_requests", "play_requests", "random_values"]
 
@@ -66,7 +66,7 @@ def play_requests(
 
 
 def random_values(space: Space, rows: int, generator: np.random.Generator) -> Any:
-    """Random values of a space, as :func:`pgkeras.values.cast` gives a batch of them.
+    """Random values of a space, as :func:`pgkeras.protocol.values.cast` gives a batch of them.
 
     Numbers are uniform where they are bounded on both sides, a half-normal beyond a single bound, else standard normal.
     Texts are of the policy's own tokens.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.client import PolicyInfo
+from pgkeras.client.client import PolicyInfo
 
 if TYPE_CHECKING:
     from pgkeras.bench.load import Load

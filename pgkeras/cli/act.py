@@ -9,7 +9,7 @@ import click
 
 from pgkeras.cli import text as text_
 from pgkeras.cli.connection import connection_options
-from pgkeras.client import Mode, PolicyClient
+from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]

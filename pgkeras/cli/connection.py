@@ -35,7 +35,7 @@ def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
         token: str | None,
         **arguments: Any,
     ) -> Any:
-        from pgkeras.connection import Tls
+        from pgkeras.client.connection import Tls
 
         parts = tls_ca, tls_cert, tls_key, tls_server_name
         wanted = tls or any(part is not None for part in parts)

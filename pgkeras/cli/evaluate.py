@@ -9,7 +9,7 @@ from typing import Any, get_args
 import click
 
 from pgkeras.cli.playing import Player, player_options
-from pgkeras.client import Mode
+from pgkeras.client.client import Mode
 
 __all__ = ["command"]
 
@@ -35,7 +35,8 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
       pgkeras evaluate 127.0.0.1:50051 --episodes 100 --mode sample --json
       pgkeras evaluate --target 127.0.0.1:50051 --label stable
     """
-    from pgkeras import environments, evaluation
+    from pgkeras import environments
+    from pgkeras.evaluation import evaluation
 
     first = evaluation.FirstSteps(player.act(mode), show_steps)
     envs = environments.make(player.recipe, min(episodes, _MOST_SLOTS), "plain")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from pgkeras.checkpoints import BEST, LAST
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import extra_needed
+from pgkeras.runs.checkpoints import BEST, LAST
 
 __all__ = ["command"]
 
@@ -23,13 +23,13 @@ def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> 
 
     The policy becomes the next free version of its name, whole or not at all.
     """
-    from pgkeras import runs
     from pgkeras.cli.quiet import quiet
-    from pgkeras.config import Config
+    from pgkeras.runs import directory as runs
+    from pgkeras.settings.config import Config
 
     config = Config.from_json(runs.read_config(run)["config"])
     with extra_needed("train", "export policies"), quiet():
-        from pgkeras.training import Training
+        from pgkeras.runs.training import Training
     with quiet():
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST)
         bundle = training.export(root, name, BEST if checkpoint is None else LAST)

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from pgkeras import bundle
+from pgkeras.bundle import bundle
 from pgkeras.cli import text
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import is_address
-from pgkeras.client import PolicyClient
+from pgkeras.client.client import PolicyClient
 
 __all__ = ["command"]
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from pgkeras.bundle import check_name, versions
+from pgkeras.bundle.bundle import check_name, versions
+from pgkeras.bundle.labels import delete_labels, read_labels, set_labels
 from pgkeras.cli.targets import DEFAULT_ROOT
 from pgkeras.errors import BundleNotFoundError, ConfigError
-from pgkeras.labels import delete_labels, read_labels, set_labels
 
 __all__ = ["command"]
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
-from pgkeras import bundle
-from pgkeras import config as config_
+from pgkeras.bundle import bundle
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import is_address
-from pgkeras.client import Mode, PolicyClient
+from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.engines import EngineName, load
 from pgkeras.errors import ConfigError, extra_needed
-from pgkeras.recipe import Recipe
+from pgkeras.settings import config as config_
+from pgkeras.settings.recipe import Recipe
 
 if TYPE_CHECKING:
-    from pgkeras.evaluation import EngineActor, RemoteActor
+    from pgkeras.evaluation.evaluation import EngineActor, RemoteActor
 
 __all__ = ["Player", "player_options"]
 
@@ -94,7 +94,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("give either PATH, HOST:PORT or --target HOST:PORT")
         where = target or policy_or_address or ""
         with extra_needed("train", "play episodes"):
-            from pgkeras import evaluation
+            from pgkeras.evaluation import evaluation
         act: Callable[[Mode], EngineActor | RemoteActor]
         if target is not None or is_address(where):
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
@@ -117,7 +117,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
     from pgkeras.cli.quiet import quiet
-    from pgkeras.evaluation import EngineActor
+    from pgkeras.evaluation.evaluation import EngineActor
 
     with quiet():
         return EngineActor(found.spec, load(found, engine), mode)

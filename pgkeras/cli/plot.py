@@ -56,7 +56,8 @@ def command(
       pgkeras plot runs/* --out curves.png
       pgkeras plot runs/* --by baseline
     """
-    from pgkeras import plotting, runs
+    from pgkeras.runs import directory as runs
+    from pgkeras.runs import plotting
 
     chosen: list[tuple[str | None, Path]] = [(None, run) for run in run_directories]
     for label, pattern in groups:
@@ -79,7 +80,8 @@ def command(
 
 def _panels(chosen: list[tuple[str | None, Path]], by: str) -> list[Any]:
     """Runs by environment, and in it by label or setting, in the order in which they were given."""
-    from pgkeras import plotting, runs
+    from pgkeras.runs import directory as runs
+    from pgkeras.runs import plotting
 
     panels: dict[str, dict[str, list[Any]]] = {}
     thresholds: dict[str, set[float | None]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from pgkeras.config import preset_names, read_preset, settings
+from pgkeras.settings.config import preset_names, read_preset, settings
 
 __all__ = ["command"]
 

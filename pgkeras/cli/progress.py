@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pgkeras.training import EpochMetrics, Training
+from pgkeras.runs.training import EpochMetrics, Training
 
 __all__ = ["Interruption", "interruptible", "show"]
 

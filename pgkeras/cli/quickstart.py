@@ -18,10 +18,11 @@ from typing import Any
 import click
 import numpy as np
 
-from pgkeras import config, runs
 from pgkeras.cli import text, train
 from pgkeras.cli.targets import root_option
 from pgkeras.errors import PgkerasError
+from pgkeras.runs import directory as runs
+from pgkeras.settings import config
 
 __all__ = ["command"]
 

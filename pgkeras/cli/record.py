@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from pgkeras.cli.playing import Player, player_options
-from pgkeras.client import Mode
-from pgkeras.recipe import slug
+from pgkeras.client.client import Mode
+from pgkeras.settings.recipe import slug
 
 __all__ = ["command"]
 
@@ -37,7 +37,7 @@ def command(player: Player, output: Path | None, episodes: int, greedy: bool, fp
     """
     # Pictures are drawn in memory: no display is looked for, which pygame would complain to miss.
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
-    from pgkeras.recording import record
+    from pgkeras.evaluation.recording import record
 
     mode: Mode = "greedy" if greedy else "sample"
     filmed = record(

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pgkeras_serving.config import ServerConfig, settings
-from pgkeras_serving.sources import as_toml, resolve
+from pgkeras_serving.settings.config import ServerConfig, settings
+from pgkeras_serving.settings.sources import as_toml, resolve
 
 from pgkeras.cli.settings import note, option_type
 from pgkeras.errors import ConfigError
@@ -53,7 +53,7 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
             f"there is no {effective.config.root} directory here: name the directory of policies to serve, "
             "or make one with: pgkeras train ENV"
         )
-    from pgkeras_serving import logs
+    from pgkeras_serving.telemetry import logs
 
     logs.configure(effective.config)
     for advice in effective.unknown:

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from pgkeras.config import Config, settings
-from pgkeras.settings import range_of, whole
+from pgkeras.settings.config import Config, settings
+from pgkeras.settings.fields import range_of, whole
 
 __all__ = ["note", "option_type", "setting_options", "settings_table"]
 

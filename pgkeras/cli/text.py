@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.bundle import Bundle
-from pgkeras.client import Actions, PolicyInfo
+from pgkeras.bundle.bundle import Bundle
+from pgkeras.client.client import Actions, PolicyInfo
 from pgkeras.spaces import Discrete, MultiDiscrete, Space
-from pgkeras.spec import PolicySpec
+from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["actions", "actions_json", "bundle", "server_policy", "table"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from pgkeras_serving.tokens import create_token, hashed_line, read_tokens
+from pgkeras_serving.transport.tokens import create_token, hashed_line, read_tokens
 
 from pgkeras.errors import ConfigError
 from pgkeras.files import whole_file

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgkeras import config as config_
-from pgkeras.callbacks import Publish
-from pgkeras.checkpoints import LAST
 from pgkeras.cli.settings import setting_options, settings_table
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
+from pgkeras.runs.callbacks import Publish
+from pgkeras.runs.checkpoints import LAST
+from pgkeras.settings import config as config_
 
 if TYPE_CHECKING:
-    from pgkeras.config import Config
-    from pgkeras.training import Training
+    from pgkeras.runs.training import Training
+    from pgkeras.settings.config import Config
 
 __all__ = ["command", "run"]
 
@@ -75,8 +75,8 @@ def command(
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
     """
-    from pgkeras import runs
-    from pgkeras.bundle import check_name
+    from pgkeras.bundle.bundle import check_name
+    from pgkeras.runs import directory as runs
 
     if name is not None:
         check_name(name)  # rather than after hours of training
@@ -114,7 +114,7 @@ def run(
 
     with extra_needed("train", "train policies"), quiet():
         from pgkeras.cli import progress
-        from pgkeras.training import Training
+        from pgkeras.runs.training import Training
     with quiet():
         watching = () if publish is None else (publish,)
         training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)

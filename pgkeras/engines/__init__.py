@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
-from pgkeras.bundle import Bundle
+from pgkeras.bundle.bundle import Bundle
 from pgkeras.errors import EngineError, MissingExtraError
 
 __all__ = ["Engine", "EngineName", "load"]

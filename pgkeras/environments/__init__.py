@@ -5,15 +5,20 @@ All ways look the same to the collector. An environment's own vector entry point
 which beats worker processes for all but heavy simulators; these are for them, and for those that crash or hang.
 """
 
-from pgkeras.environments.looking import Look, look, without_mask
-from pgkeras.environments.making import make, make_one
-from pgkeras.environments.plain import PlainEnvironments
-from pgkeras.environments.pool import PoolEnvironments
-from pgkeras.environments.processes import ProcessEnvironments
-from pgkeras.environments.protocol import Environments, name_of
-from pgkeras.environments.vector import VectorEnvironments
-from pgkeras.environments.watchdog import WatchedEnvironments
-from pgkeras.recipe import Recipe, WrapperCall
+from typing import TYPE_CHECKING
+
+from pgkeras.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from pgkeras.environments.looking import Look, look, without_mask
+    from pgkeras.environments.making import make, make_one
+    from pgkeras.environments.plain import PlainEnvironments
+    from pgkeras.environments.pool import PoolEnvironments
+    from pgkeras.environments.processes import ProcessEnvironments
+    from pgkeras.environments.protocol import Environments, name_of
+    from pgkeras.environments.vector import VectorEnvironments
+    from pgkeras.environments.watchdog import WatchedEnvironments
+    from pgkeras.settings.recipe import Recipe, WrapperCall
 
 __all__ = [
     "Environments",
@@ -31,3 +36,23 @@ __all__ = [
     "name_of",
     "without_mask",
 ]
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "Environments": "pgkeras.environments.protocol",
+        "Look": "pgkeras.environments.looking",
+        "PlainEnvironments": "pgkeras.environments.plain",
+        "PoolEnvironments": "pgkeras.environments.pool",
+        "ProcessEnvironments": "pgkeras.environments.processes",
+        "Recipe": "pgkeras.settings.recipe",
+        "VectorEnvironments": "pgkeras.environments.vector",
+        "WatchedEnvironments": "pgkeras.environments.watchdog",
+        "WrapperCall": "pgkeras.settings.recipe",
+        "look": "pgkeras.environments.looking",
+        "make": "pgkeras.environments.making",
+        "make_one": "pgkeras.environments.making",
+        "name_of": "pgkeras.environments.protocol",
+        "without_mask": "pgkeras.environments.looking",
+    },
+)

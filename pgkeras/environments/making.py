@@ -21,7 +21,7 @@ from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
 from pgkeras.environments.wrapping import unfit_for_vectors, wrap, wrap_vector
 from pgkeras.errors import EnvironmentSetupError
-from pgkeras.recipe import Recipe
+from pgkeras.settings.recipe import Recipe
 
 __all__ = ["make", "make_one"]
 

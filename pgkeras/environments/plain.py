@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
-from pgkeras.trajectory import Tape
+from pgkeras.environments.trajectory import Tape
 
 __all__ = ["PlainEnvironments", "native"]
 

@@ -12,10 +12,10 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
+from pgkeras.environments.trajectory import Tape
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.errors import EnvironmentSetupError, extra_needed
-from pgkeras.recipe import Recipe
-from pgkeras.trajectory import Tape
+from pgkeras.settings.recipe import Recipe
 
 __all__ = ["PoolEnvironments"]
 

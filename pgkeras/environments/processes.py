@@ -20,11 +20,11 @@ from pgkeras.cores import available
 from pgkeras.environments.plain import native
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
+from pgkeras.environments.trajectory import Tape
 from pgkeras.environments.watchdog import overdue
 from pgkeras.environments.worker import Outcome, work
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
-from pgkeras.recipe import Recipe
-from pgkeras.trajectory import Tape
+from pgkeras.settings.recipe import Recipe
 
 __all__ = ["ProcessEnvironments"]
 

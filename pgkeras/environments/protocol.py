@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.trajectory import Tape
+from pgkeras.environments.trajectory import Tape
 
 __all__ = ["Environments", "Rows", "name_of"]
 

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
-from pgkeras.trajectory import Tape
+from pgkeras.environments.trajectory import Tape
 
 __all__ = ["VectorEnvironments"]
 

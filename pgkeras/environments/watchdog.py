@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Environments, Rows
+from pgkeras.environments.trajectory import Tape
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
-from pgkeras.trajectory import Tape
 
 __all__ = ["WatchedEnvironments", "overdue"]
 

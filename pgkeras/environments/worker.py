@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium
 
-from pgkeras.recipe import Recipe
+from pgkeras.settings.recipe import Recipe
 
 __all__ = ["Outcome", "work"]
 

@@ -11,7 +11,7 @@ import gymnasium
 from gymnasium.vector import VectorEnv, VectorWrapper
 
 from pgkeras.errors import EnvironmentSetupError
-from pgkeras.recipe import WrapperCall
+from pgkeras.settings.recipe import WrapperCall
 
 __all__ = ["unfit_for_vectors", "wrap", "wrap_vector"]
 

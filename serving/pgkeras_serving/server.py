@@ -19,18 +19,18 @@ import numpy as np
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.files import whole_file
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.access import TokenInterceptor
-from pgkeras_serving.config import ServerConfig
-from pgkeras_serving.deferring import defer
-from pgkeras_serving.limits import transport_options
-from pgkeras_serving.listening import address, bind, host_and_port
-from pgkeras_serving.logs import AccessLog
-from pgkeras_serving.methods import generic_handler
-from pgkeras_serving.metrics import Requests
-from pgkeras_serving.servicer import PolicyServicer
-from pgkeras_serving.sessions import Sessions
-from pgkeras_serving.store import Store
-from pgkeras_serving.tokens import Tokens
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.sessions import Sessions
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.logs import AccessLog
+from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.transport.access import TokenInterceptor
+from pgkeras_serving.transport.deferring import defer
+from pgkeras_serving.transport.limits import transport_options
+from pgkeras_serving.transport.listening import address, bind, host_and_port
+from pgkeras_serving.transport.methods import generic_handler
+from pgkeras_serving.transport.servicer import PolicyServicer
+from pgkeras_serving.transport.tokens import Tokens
 
 try:
     from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -82,7 +82,7 @@ class PolicyServer:
         self.port = bind(self._server, config)
         self.web = None
         if config.http_port is not None:
-            from pgkeras_serving.web import Web
+            from pgkeras_serving.pages.web import Web
 
             self.web = Web(config, self._tokens, self.store, self._sessions, self.requests)
 

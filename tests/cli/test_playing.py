@@ -12,10 +12,10 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from pgkeras.frames import ACCENT, BAR, Painter
-from pgkeras.labels import set_labels
+from pgkeras.bundle.labels import set_labels
+from pgkeras.evaluation.frames import ACCENT, BAR, Painter
 from pgkeras.spaces import Box, Discrete
-from pgkeras.spec import DistributionKind, PolicySpec
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from tests.cli.conftest import Finished, Invoke, blocking, python
 from tests.serving.conftest import Server, running
 
@@ -158,7 +158,10 @@ def test_what_cannot_be_filmed(invoke: Invoke, finished: Finished, tmp_path: Pat
     for arguments, message in (
         (["--output", "film.avi"], "film.avi: expected a file that ends in .mp4 or .gif"),
         (["--output", "no/such/film.mp4"], "cannot write no/such/film.mp4"),
-        (["--env", "tests.learner.scripted:Scripted-v0"], "tests.learner.scripted:Scripted-v0 cannot be filmed"),
+        (
+            ["--env", "tests.environments.scripted:Scripted-v0"],
+            "tests.environments.scripted:Scripted-v0 cannot be filmed",
+        ),
         (["--env", "Pendulum-v1"], "observation space is"),
         (["--env", "CartPoel-v1"], "did you mean CartPole-v1"),
     ):

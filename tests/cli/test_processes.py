@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pgkeras import bundle, runs
-from pgkeras.checkpoints import Checkpoints
+from pgkeras.bundle import bundle
+from pgkeras.runs import directory as runs
+from pgkeras.runs.checkpoints import Checkpoints
 from tests.cli.conftest import Finished, blocking, environment, python
 
 _HEAVY = ("tensorflow", "keras", "grpc", "gymnasium", "matplotlib", "ai_edge_litert", "rich")

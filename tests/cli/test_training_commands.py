@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from pgkeras import bundle, runs
+from pgkeras.bundle import bundle
 from pgkeras.cli import _COMMANDS
-from pgkeras.config import preset_names, settings
+from pgkeras.runs import directory as runs
+from pgkeras.settings.config import preset_names, settings
 from tests.cli.conftest import Finished, Invoke
 
 
@@ -63,23 +64,23 @@ def test_train_reports_what_it_did(finished: Finished) -> None:
 
 
 def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
-    result = invoke("train", "tests.learner.scripted:Aim-v0", "--steps", 50, "--set", "hidden=4", "--out", "r")
+    result = invoke("train", "tests.environments.scripted:Aim-v0", "--steps", 50, "--set", "hidden=4", "--out", "r")
     assert result.exit_code == 0
     assert (tmp_path / "saved_models" / "aim-v0" / "1" / bundle.MANIFEST).exists()
     # It can be played by what it remembers of its environment.
     played = invoke("evaluate", "saved_models", "--episodes", 3, "--json")
-    assert json.loads(played.output)["env_id"] == "tests.learner.scripted:Aim-v0"
+    assert json.loads(played.output)["env_id"] == "tests.environments.scripted:Aim-v0"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["CartPoel-v1"], 1, "did you mean CartPole-v1"),
-        (["tests.learner.scripted:NeedsMore-v0"], 1, 'pip install "gymnasium[robots-and-more]"'),
+        (["tests.environments.scripted:NeedsMore-v0"], 1, 'pip install "gymnasium[robots-and-more]"'),
         (["ALE/Pong-v5"], 1, 'pip install "gymnasium[atari]"'),
         (["no.such.module:Foo-v0"], 1, "cannot import module 'no.such.module'"),
         (
-            ["tests.learner.scripted:Listing-v0"],
+            ["tests.environments.scripted:Listing-v0"],
             1,
             "observation space Sequence(Discrete(3), stack=False) is not supported",
         ),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pgkeras import environments
-from pgkeras.collect import Collector
 from pgkeras.environments import PoolEnvironments, Recipe
+from pgkeras.environments.collect import Collector
 from pgkeras.errors import EnvironmentSetupError
-from tests.learner.test_collect import ScriptedActor, assert_obeys_cartpole, assert_same
+from tests.environments.test_collect import ScriptedActor, assert_obeys_cartpole, assert_same
 
 pytest.importorskip("envpool")
 

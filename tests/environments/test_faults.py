@@ -12,14 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgkeras import environments, runs
-from pgkeras.checkpoints import Checkpoints
-from pgkeras.collect import Collector
+from pgkeras import environments
 from pgkeras.environments import Recipe
+from pgkeras.environments.collect import Collector
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
-from pgkeras.recipe import WrapperCall
+from pgkeras.runs import directory as runs
+from pgkeras.runs.checkpoints import Checkpoints
+from pgkeras.settings.recipe import WrapperCall
 from tests.cli.conftest import here
-from tests.learner.test_collect import ScriptedActor
+from tests.environments.test_collect import ScriptedActor
 
 UNRULY = "tests.environments.unruly:Unruly-v0"
 

@@ -16,14 +16,14 @@ import pytest
 from numpy.typing import NDArray
 
 from pgkeras import environments
-from pgkeras.collect import Collector
 from pgkeras.environments import Environments, PlainEnvironments, ProcessEnvironments, Recipe, VectorEnvironments
+from pgkeras.environments.collect import Collector
+from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
-from pgkeras.recipe import WrapperCall
+from pgkeras.settings.recipe import WrapperCall
 from pgkeras.spaces import Discrete
-from pgkeras.spec import DistributionKind, PolicySpec
-from pgkeras.trajectory import Trajectory
-from tests.learner.test_collect import ScriptedActor, assert_same
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from tests.environments.test_collect import ScriptedActor, assert_same
 
 ROOT = Path(__file__).parents[2]
 UNRULY = "tests.environments.unruly:Unruly-v0"

@@ -18,8 +18,8 @@ from benchmarks.soak.fuzz import recorded_call
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
 from pgkeras.errors import ServerUnavailableError
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
-from pgkeras.wire import encode_tensor
 from tests.reliability.conftest import ONE, is_sound
 from tests.serving.conftest import wait_until
 

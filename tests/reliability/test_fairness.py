@@ -9,13 +9,13 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import serving
 from pgkeras.client import PolicyClient
 from pgkeras.cores import available
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras.wire import encode_tensor
 from tests.reliability.conftest import ONE
 
 BATCH = np.zeros((4096, 4), np.float32)

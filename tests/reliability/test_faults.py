@@ -14,7 +14,7 @@ from benchmarks.soak.kills import kills
 from benchmarks.soak.overload import overload
 from benchmarks.soak.server import SHIPPED, publish, serving
 from benchmarks.soak.swaps import swaps
-from pgkeras.bundle import FLATBUFFER, MANIFEST
+from pgkeras.bundle.bundle import FLATBUFFER, MANIFEST
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyServiceError
 from tests.reliability.conftest import ONE

@@ -22,7 +22,7 @@ from benchmarks.soak.fuzz import (
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
 from pgkeras.errors import InvalidRequestError
-from pgkeras.status import decode_error, read_status
+from pgkeras.protocol.status import decode_error, read_status
 from tests.reliability.conftest import ONE, is_sound
 
 NONSENSE = b"\xff\xff\xff"

@@ -29,8 +29,8 @@ CONTINUOUS_ACTIONS = Box(np.full((2, 1), -100.0), np.full((2, 1), 100.0), np.dty
 
 def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] = (8,), seed: int = 0) -> Path:
     """Exports a policy whose weights are large enough that its answers differ from observation to observation."""
-    from pgkeras.export import export_policy
-    from pgkeras.policy import Policy
+    from pgkeras.policy.export import export_policy
+    from pgkeras.policy.policy import Policy
 
     policy = Policy(OBSERVATIONS, action_space, hidden=hidden, seed=seed, initial_log_std=-0.5)
     generator = np.random.default_rng(seed)

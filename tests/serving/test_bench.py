@@ -22,11 +22,11 @@ from pgkeras.bench.messages import random_values
 from pgkeras.bench.report import QUANTILES, quantiles
 from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import ConfigError, PolicyNotFoundError, ServerUnavailableError, UnauthenticatedError
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
-from pgkeras.wire import encode_tensor
-from tests.serving.certificates import Authority
 from tests.serving.conftest import run_cli, running, wait_until
+from tests.serving.transport.certificates import Authority
 
 SPACES = [
     Box(np.array([-1.0, 2.0]), np.array([1.0, 2.0]), np.dtype(np.float32)),

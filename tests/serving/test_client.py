@@ -15,11 +15,11 @@ import pytest
 import pgkeras
 from pgkeras.client import PolicyClient
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.protocol.status import DETAILS_KEY, encode_error
+from pgkeras.protocol.values import cast
 from pgkeras.spaces import Box
-from pgkeras.spec import DistributionKind, PolicySpec
-from pgkeras.status import DETAILS_KEY, encode_error
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras.values import cast
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
 
 ROW = [0.5, -1.0, 0.25, 2.0]

@@ -17,7 +17,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from pgkeras_serving.config import ServerConfig
+from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras.client import PolicyClient
 from pgkeras.errors import (
@@ -27,8 +27,8 @@ from pgkeras.errors import (
     ServerBusyError,
     ServerUnavailableError,
 )
+from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
-from pgkeras.wire import encode_tensor
 from tests.serving.conftest import run_cli, running, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -230,7 +230,10 @@ def test_without_the_serve_extra_the_pip_command_is_named(policies, tmp_path):
     ("module", "forbidden"),
     [
         ("pgkeras.client", ["tensorflow", "keras", "gymnasium", "ai_edge_litert", "pgkeras.bundle", "pgkeras.engines"]),
-        ("pgkeras_serving.server", ["tensorflow", "keras", "gymnasium", "pgkeras.policy", "pgkeras.training"]),
+        (
+            "pgkeras_serving.server",
+            ["tensorflow", "keras", "gymnasium", "pgkeras.policy.policy", "pgkeras.runs.training"],
+        ),
         ("pgkeras.cli.act", ["tensorflow", "ai_edge_litert", "grpc_health.v1"]),
         ("pgkeras.cli.serve", ["tensorflow", "ai_edge_litert", "grpc"]),
     ],

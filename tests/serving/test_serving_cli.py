@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from pgkeras_serving.config import ServerConfig, settings
+from pgkeras_serving.settings.config import ServerConfig, settings
 
 from pgkeras.cli import text
 from tests.serving.conftest import run_cli

@@ -1,0 +1,345 @@
+"""PolicyClient: asks a policy server for actions. Light: NumPy, gRPC and nothing that trains."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import grpc
+from numpy.typing import ArrayLike
+
+from pgkeras.client.connection import Endpoint, Tls
+from pgkeras.client.exchange import (
+    Actions,
+    Mode,
+    Output,
+    check_seed,
+    mode_number,
+    output_numbers,
+    read_actions,
+    translate,
+)
+from pgkeras.client.session import PlaySession
+from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
+from pgkeras.protocol.values import cast, cast_mask, write_value
+from pgkeras.protocol.wire import decode_spec, decode_struct, write_tensor
+from pgkeras.spaces.spec import PolicySpec
+from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
+
+__all__ = ["Actions", "EpisodesPlayed", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
+
+# Seconds before a call is made again that ended with UNAVAILABLE: doubling, less a random part of up to a half.
+_FIRST_BACKOFF = 0.1
+_LONGEST_BACKOFF = 1.0
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server accepts.
+
+    Args:
+        max_batch_size: Most observations in one request.
+        max_receive_message_bytes: Largest message that it receives.
+        max_send_message_bytes: Largest message that it sends.
+        max_queued: Most observations that may wait for the policy.
+        max_queue_seconds: How long they may.
+        max_sessions: Most sessions at once, of all clients together.
+        session_idle_seconds: How long a session may move nothing.
+        max_streams_per_connection: Most calls and sessions at once of one client.
+        max_header_bytes: Largest metadata of a call.
+        min_ping_seconds: Shortest interval of keepalive pings.
+        max_connections: Most connections at once, of all clients together.
+        keepalive_seconds: After how long a silence the server pings.
+    """
+
+    max_batch_size: int
+    max_receive_message_bytes: int
+    max_send_message_bytes: int
+    max_queued: int
+    max_queue_seconds: float
+    max_sessions: int
+    session_idle_seconds: float
+    max_streams_per_connection: int
+    max_header_bytes: int
+    min_ping_seconds: float
+    max_connections: int
+    keepalive_seconds: float
+
+
+@dataclass(frozen=True)
+class EpisodesPlayed:
+    """The episodes that have been played with a version, in sessions.
+
+    Args:
+        count: How many have ended since the server loaded this version.
+        mean_return: Mean undiscounted return of the last 100; None when there are none.
+        mean_length: Their mean length, in actions.
+    """
+
+    count: int
+    mean_return: float | None
+    mean_length: float | None
+
+
+@dataclass(frozen=True)
+class PolicyInfo:
+    """A policy as a server offers it.
+
+    Args:
+        name: Its name.
+        version: Its version.
+        spec: What it consumes and produces.
+        spec_hash: Identifies the spec.
+        engine: What computes it.
+        load_time: When it became ready.
+        provenance: Where it comes from.
+        labels: The labels on this version.
+        episodes: The episodes played with it.
+        limits: What the server accepts; None in a list of policies.
+    """
+
+    name: str
+    version: int
+    spec: PolicySpec
+    spec_hash: str
+    engine: str
+    load_time: datetime.datetime
+    provenance: dict[str, Any]
+    labels: tuple[str, ...]
+    episodes: EpisodesPlayed
+    limits: Limits | None = None
+
+
+class PolicyClient:
+    """A connection to a policy server, and one policy on it. Safe for use by several threads.
+
+    A call that the server cannot be reached for is made again, with back-off, as long as its timeout allows: a server
+    that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
+    wrong.
+
+    Example::
+
+        with PolicyClient("127.0.0.1:50051") as client:
+            action = client.act([0.0, 0.1, 0.0, -0.1]).action
+
+    Args:
+        target: HOST:PORT, or unix:PATH.
+        policy: Which policy; may be empty when the server has only one.
+        version: Which version; the newest when None.
+        timeout: Seconds that any call may take, connecting included, unless it is given its own.
+        label: The version that has this label, instead of ``version``.
+        tls: Whether, or how, the connection is secured; True trusts the authorities that come with gRPC.
+        token: What authenticates every call, for servers that demand it.
+
+    Raises:
+        InvalidRequestError: Both a version and a label are given.
+        ConfigError: ``tls`` or ``token`` is of no use as it is.
+
+    Every method raises:
+        ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
+        TlsError: The connection could not be secured.
+        UnauthenticatedError: The server demands a token, or does not know this one.
+        DeadlineExceededError: No answer came in time.
+        PolicyNotFoundError: No such policy, version or label; the message lists what there is.
+        PolicyServiceError: Any of its other children.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        policy: str = "",
+        version: int | None = None,
+        timeout: float = 10.0,
+        *,
+        label: str | None = None,
+        tls: Tls | bool = False,
+        token: str | None = None,
+    ) -> None:
+        if version is not None and label is not None:
+            raise InvalidRequestError("policy", "a version or a label", f"version {version} and label {label!r}")
+        self.target = target
+        self._endpoint = Endpoint.of(target, tls, token)
+        self.timeout = timeout
+        self._ref = policy_pb2.PolicyRef(name=policy, version=version, label=label)
+        self._info: PolicyInfo | None = None
+        self._answered = False
+        self._describing = threading.Lock()
+        self._channel = self._endpoint.connect()
+        self._stub = service_pb2_grpc.PolicyServiceStub(self._channel)  # type: ignore[no-untyped-call]
+
+    def act(
+        self,
+        observations: Any,
+        mode: Mode = "sample",
+        seed: int | None = None,
+        *,
+        outputs: Iterable[Output] = ("log_prob", "entropy", "distribution"),
+        action_mask: ArrayLike | None = None,
+        state: bytes = b"",
+        timeout: float | None = None,
+    ) -> Actions:
+        """Asks for the action for one observation, or for each of a batch.
+
+        Args:
+            observations: Of the observation space's shape, or with a leading batch axis; a mapping or sequence of parts
+                for a Dict or Tuple space, strings for a Text. Lists, and arrays of another dtype of the same kind
+                (such as float64 for float32), are cast.
+            mode: "sample" draws from the distribution, "greedy" takes its mode.
+            seed: Makes the draw reproducible: an integer in [0, 2**64).
+            outputs: What to answer besides the action.
+            action_mask: Which actions are allowed, ``[mask_size]`` or ``[B, mask_size]`` of bools, or of zeros and
+                ones; all when None.
+            state: For a policy with memory, the ``state`` of the answer before; empty at the start of an episode.
+            timeout: Seconds this call may take.
+
+        Raises:
+            InvalidRequestError: The observations, the mode, the seed or an output is wrong.
+            SpecMismatchError: The server has meanwhile another version of the policy, with another spec.
+            ServerBusyError: The server is full; ``retry_after`` says for how long.
+        """
+        info = self._info or self._describe_once(timeout)
+        request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
+        write_value(request.observation, cast(observations, info.spec.observation_space))
+        if action_mask is not None:
+            write_tensor(request.action_mask, cast_mask(action_mask))
+        request.state = state
+        request.mode = mode_number(mode)
+        request.outputs.extend(output_numbers(outputs))
+        if seed is not None:
+            request.seed = check_seed(seed)
+        return read_actions(self._call(self._stub.Act, request, timeout))
+
+    def play(
+        self,
+        mode: Mode = "sample",
+        seed: int | None = None,
+        *,
+        outputs: Iterable[Output] = (),
+        timeout: float | None = None,
+    ) -> PlaySession:
+        """Opens a session for one simulator, of one or many environments; the version stays the same throughout it.
+
+        Example::
+
+            with client.play(seed=1) as session:
+                action = session.step(observation)
+                while playing:
+                    observation, reward, terminated, truncated, _ = environment.step(action)
+                    action = session.step(observation, reward, terminated, truncated)
+
+        Args:
+            mode: "sample" draws from the distribution, "greedy" takes its mode.
+            seed: Makes the whole session reproducible: an integer in [0, 2**64).
+            outputs: What to answer besides the action; it is in the session's ``answer``.
+            timeout: Seconds that a step may take; the client's own when None.
+
+        Raises:
+            InvalidRequestError: The mode, the seed or an output is wrong.
+        """
+        info = self._info or self._describe_once(timeout)
+        self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
+        first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
+        first.outputs.extend(output_numbers(outputs))
+        if seed is not None:
+            first.seed = check_seed(seed)
+        seconds = self.timeout if timeout is None else timeout
+        method = functools.partial(self._stub.Play, metadata=self._endpoint.metadata)
+        return PlaySession(method, first, info.spec, self._endpoint, seconds)
+
+    def describe(self, timeout: float | None = None) -> PolicyInfo:
+        """Describes the policy and the server's limits."""
+        response = self._get_policy(timeout)
+        self._info = _info(response.policy, _limits(response.limits))
+        return self._info
+
+    def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
+        """Describes every policy and version that the server has ready, by name, then by version."""
+        response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), timeout)
+        return [_info(policy, None) for policy in response.policies]
+
+    def close(self) -> None:
+        """Closes the connection; calls in flight fail."""
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _describe_once(self, timeout: float | None) -> PolicyInfo:
+        with self._describing:
+            return self._info or self.describe(timeout)
+
+    def _get_policy(self, timeout: float | None) -> service_pb2.GetPolicyResponse:
+        method: Callable[..., service_pb2.GetPolicyResponse] = self._stub.GetPolicy
+        return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), timeout)
+
+    def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
+        seconds = self.timeout if timeout is None else timeout
+        deadline = time.monotonic() + seconds
+        backoff = _FIRST_BACKOFF
+        while True:
+            try:
+                left = max(0.0, deadline - time.monotonic())
+                response = method(request, timeout=left, metadata=self._endpoint.metadata)
+                self._answered = True
+                return response
+            except grpc.RpcError as error:
+                failure = translate(error, self._endpoint, seconds)
+                lasting = not self._answered or isinstance(failure, TlsError)
+                if lasting or not isinstance(failure, ServerUnavailableError):
+                    raise failure from error
+                wait = backoff * random.uniform(0.5, 1.0) if failure.retry_after is None else failure.retry_after
+                if time.monotonic() + wait >= deadline:
+                    raise failure from error
+            except ValueError as error:
+                raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
+            time.sleep(wait)
+            backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+
+def _limits(limits: service_pb2.Limits) -> Limits:
+    return Limits(
+        max_batch_size=limits.max_batch_size,
+        max_receive_message_bytes=limits.max_receive_message_bytes,
+        max_send_message_bytes=limits.max_send_message_bytes,
+        max_queued=limits.max_queued,
+        max_queue_seconds=limits.max_queue_time.ToNanoseconds() / 1e9,
+        max_sessions=limits.max_sessions,
+        session_idle_seconds=limits.session_idle_time.ToNanoseconds() / 1e9,
+        max_streams_per_connection=limits.max_streams_per_connection,
+        max_header_bytes=limits.max_header_bytes,
+        min_ping_seconds=limits.min_ping_interval.ToNanoseconds() / 1e9,
+        max_connections=limits.max_connections,
+        keepalive_seconds=limits.keepalive_interval.ToNanoseconds() / 1e9,
+    )
+
+
+def _info(policy: policy_pb2.Policy, limits: Limits | None) -> PolicyInfo:
+    played = policy.episodes
+    return PolicyInfo(
+        name=policy.name,
+        version=policy.version,
+        spec=decode_spec(policy.spec),
+        spec_hash=policy.spec_hash,
+        engine=policy.engine,
+        load_time=policy.load_time.ToDatetime(datetime.UTC),
+        provenance=decode_struct(policy.provenance),
+        labels=tuple(policy.labels),
+        episodes=EpisodesPlayed(
+            played.count,
+            played.mean_return if played.HasField("mean_return") else None,
+            played.mean_length if played.HasField("mean_length") else None,
+        ),
+        limits=limits,
+    )

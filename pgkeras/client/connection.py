@@ -1,0 +1,184 @@
+"""How a client reaches a server: plainly, over TLS, with a token; and what it means when it does not."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from pgkeras import certificates
+from pgkeras.errors import ConfigError, PolicyServiceError, TlsError
+from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
+
+__all__ = ["Endpoint", "Tls", "explain_refusal"]
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+# gRPC's words for what went wrong before a connection stood, and ours.
+_REFUSALS = (
+    ("certificate has expired", "its certificate has expired; its operator has to renew it"),
+    ("certificate is not yet valid", "its certificate is not yet valid; is the clock of this machine right?"),
+    (
+        "Hostname Verification Check failed",
+        "its certificate is for another name; say which with Tls(server_name=...) or --tls-server-name",
+    ),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not signed by an authority that is trusted; name one with Tls(ca=...) or --tls-ca",
+    ),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS; connect without tls, if the network may see what is sent"),
+)
+_CLOSED = "Socket closed"
+_CONNECTING = "failed to connect to all addresses"
+
+
+@dataclass(frozen=True)
+class Tls:
+    """How a client secures its connection.
+
+    Args:
+        ca: PEM file of the authorities whose certificates it accepts; those that come with gRPC when None.
+        cert: PEM file of its own certificate chain, for servers that demand one (mutual TLS).
+        key: PEM file of that certificate's private key.
+        server_name: The name to find in the server's certificate; the target's host when None.
+
+    Raises:
+        ConfigError: There is a certificate without a key, or a key without a certificate.
+    """
+
+    ca: Path | str | None = None
+    cert: Path | str | None = None
+    key: Path | str | None = None
+    server_name: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.cert is None) != (self.key is None):
+            raise ConfigError("tls: a client's certificate and its private key belong together: give both or none")
+
+    @property
+    def pair(self) -> tuple[Path, Path] | None:
+        """The certificate's file and the key's, if there are any."""
+        return None if self.cert is None or self.key is None else (Path(self.cert), Path(self.key))
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Whom a client talks to, and how.
+
+    Args:
+        target: HOST:PORT, or unix:PATH.
+        tls: How the connection is secured; None: it is not.
+        token: What authenticates every call.
+
+    Raises:
+        ConfigError: The token would travel unencrypted to another machine, or has characters that none has.
+    """
+
+    target: str
+    tls: Tls | None = None
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is None:
+            return
+        if not (self.token.isascii() and self.token.isprintable() and self.token.strip() == self.token != ""):
+            raise ConfigError("token: expected printable ASCII without spaces around it, as pgkeras token makes it")
+        if self.tls is None and not _is_this_machine(self.target):
+            raise ConfigError(f"token: not sent to {self.target} unencrypted, where others could read it; use TLS")
+
+    def __str__(self) -> str:
+        return self.target
+
+    @classmethod
+    def of(cls, target: str, tls: Tls | bool, token: str | None) -> Endpoint:
+        """The endpoint that the arguments of PolicyClient mean."""
+        return cls(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """What every call carries."""
+        return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
+
+    def connect(self) -> grpc.Channel:
+        """Opens a channel; it connects when it is used.
+
+        Raises:
+            ConfigError: A certificate, a key or the authorities' file cannot be used.
+        """
+        credentials, options = self._how()
+        if credentials is None:
+            return grpc.insecure_channel(self.target, options)
+        return grpc.secure_channel(self.target, credentials, options)
+
+    def connect_aio(self) -> grpc.aio.Channel:
+        """Opens a channel for asyncio, with a connection of its own.
+
+        Raises:
+            ConfigError: A certificate, a key or the authorities' file cannot be used.
+        """
+        credentials, options = self._how()
+        options += (("grpc.use_local_subchannel_pool", 1),)
+        if credentials is None:
+            return grpc.aio.insecure_channel(self.target, options)
+        return grpc.aio.secure_channel(self.target, credentials, options)
+
+    def _how(self) -> tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]:
+        if self.tls is None:
+            return None, _OPTIONS
+        authorities = None if self.tls.ca is None else certificates.check_authorities(Path(self.tls.ca))
+        chain, key = (None, None) if self.tls.pair is None else certificates.check_pair(*self.tls.pair)
+        options: tuple[tuple[str, Any], ...] = _OPTIONS
+        if self.tls.server_name is not None:
+            options += (("grpc.ssl_target_name_override", self.tls.server_name),)
+        return grpc.ssl_channel_credentials(authorities, key, chain), options
+
+
+def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | None:
+    """The error that a failed handshake means; None if it was none.
+
+    Args:
+        endpoint: To whom the connection failed.
+        details: What gRPC says about it.
+    """
+    for words, reason in _REFUSALS:
+        if words in details:
+            return TlsError(f"no secure connection to {endpoint}: {reason}")
+    if not (_CONNECTING in details and _CLOSED in details):
+        return None
+    if endpoint.tls is None:
+        return TlsError(
+            f"{endpoint} ends the connection before it stands: it probably speaks TLS; connect with tls=True, "
+            "Tls(ca=...), --tls or --tls-ca"
+        )
+    # A gRPC server that refuses a client's certificate does not say why: it hangs up.
+    if endpoint.tls.pair is None:
+        reason = (
+            "it probably demands a client's certificate; give one with Tls(cert=..., key=...) or --tls-cert, --tls-key"
+        )
+    elif wrong := certificates.fault(*endpoint.tls.pair):
+        reason = f"this client's certificate in {endpoint.tls.cert} is refused: {wrong}"
+    else:
+        reason = (
+            f"this client's certificate in {endpoint.tls.cert} is refused; it is probably not signed by an authority "
+            "that the server trusts (the server's log has the reason)"
+        )
+    return TlsError(f"{endpoint} ends the connection during the TLS handshake: {reason}")
+
+
+def _is_this_machine(target: str) -> bool:
+    if target.startswith(("unix:", "unix-abstract:")):
+        return True
+    host = target.rsplit(":", 1)[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

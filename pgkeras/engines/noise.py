@@ -1,0 +1,34 @@
+"""Noise: where a policy's randomness comes from.
+
+The act graph is a pure function of (observation, noise), so whoever calls it draws the noise: here, from Philox, a
+counter-based generator (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"). Rows are drawn in order, so
+row ``i`` of a seeded draw does not depend on how many rows follow it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.spaces.spec import PolicySpec
+
+__all__ = ["draw", "seeded"]
+
+
+def seeded(seed: int | np.random.SeedSequence | None) -> np.random.Generator:
+    """A Philox generator: keyed by ``seed`` as it is if that is an integer in [0, 2**64), by entropy if it is None."""
+    if isinstance(seed, int):
+        return np.random.Generator(np.random.Philox(key=seed))
+    return np.random.Generator(np.random.Philox(seed))
+
+
+def draw(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray[np.float32]:
+    """Draws the noise for ``rows`` actions.
+
+    Returns:
+        float32 ``[rows, spec.noise_size]``: uniform on [0, 1) or standard normal, as ``spec.distribution.noise`` says.
+    """
+    shape = (rows, spec.noise_size)
+    if spec.distribution.noise == "uniform":
+        return generator.random(shape, np.float32)
+    return generator.standard_normal(shape, np.float32)

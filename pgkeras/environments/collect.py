@@ -1,0 +1,153 @@
+"""Phase one: play whole episodes with the frozen policy, by sampling from it.
+
+Which episodes train the network is fixed before they are played: slot i plays its quota. (Taking the first N episodes
+to finish would favour short ones.)
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.engines import noise as noise_source
+from pgkeras.environments import Environments, name_of
+from pgkeras.environments.trajectory import Tape, Trajectory
+from pgkeras.errors import EnvironmentStepError, InvalidRequestError
+from pgkeras.spaces.layout import graph_dtype
+from pgkeras.spaces.spec import PolicySpec, check_mask
+
+__all__ = ["Actor", "Collector"]
+
+
+class Actor(Protocol):
+    """Whatever chooses actions: a policy in training, an exported one, or one behind a server."""
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What it observes and does."""
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode.
+
+        Only an actor with a state is told.
+        """
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Chooses for a batch.
+
+        Args:
+            observation: ``[B, ...]`` as the act graph takes them.
+            noise: ``[B, spec.noise_size]``, to sample with.
+
+        Returns:
+            Samples, which log-probabilities are taken of, and actions, which are played; each ``[B, ...]``.
+        """
+
+
+class Collector:
+    """Plays whole episodes in all slots of some environments at once.
+
+    Args:
+        environments: The environments.
+        actor: What chooses the actions. It must not change while episodes are played.
+    """
+
+    def __init__(self, environments: Environments, actor: Actor) -> None:
+        self._environments = environments
+        self._actor = actor
+        self._tape = Tape(environments.slots, actor.spec.layout)
+        self.idle_steps = 0
+
+    def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
+        """Plays ``episodes`` episodes: the same ones for the same seed and weights.
+
+        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done.
+
+        Raises:
+            EnvironmentStepError: The environment raised, or gave an observation or reward that is not finite.
+        """
+        environments, actor, tape = self._environments, self._actor, self._tape
+        slots = environments.slots
+        words = seed.generate_state(slots + 4, np.uint32)
+        generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
+        quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
+        remaining = quota
+        casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
+        # How many steps ago an episode ended whose slot now begins another; without memory nobody asks.
+        since_end = environments.gap + 1 if actor.spec.state_size else 0
+        tape.clear()
+        if since_end:
+            actor.begin(np.ones(slots, np.bool_))
+        try:
+            environments.reset([int(word) >> 1 for word in words[4:]], tape)
+        except Exception as error:  # an environment may raise anything
+            raise _failure(environments, "reset", error) from error
+        t = last_end = -1
+        while remaining.any():
+            noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
+            for row in noise:
+                t += 1
+                if t == tape.size:
+                    tape.grow()
+                if since_end and t >= since_end and tape.ended[t - since_end].any():
+                    actor.begin(tape.ended[t - since_end])
+                samples, actions = actor.sample(tape.observations[t], row)
+                tape.put_samples(t, samples)
+                if casts:
+                    actions = actor.spec.from_graph(actions)
+                try:
+                    any_ended = environments.step(t, actions, remaining, tape)
+                except Exception as error:  # an environment may raise anything
+                    raise _failure(environments, f"step {t}", error) from error
+                if any_ended:
+                    last_end = t
+                    remaining = np.maximum(remaining - tape.ended[t], 0)
+                    if not remaining.any():
+                        break
+                elif t - last_end >= _LONGEST_EPISODE:
+                    raise EnvironmentStepError(
+                        f"{name_of(environments)}: no episode ended within {_LONGEST_EPISODE:,} steps; "
+                        "REINFORCE learns from whole episodes: end them with --set max_episode_steps=N"
+                    )
+        trajectory = tape.cut(quota, environments.gap)
+        self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
+        _check(name_of(environments), actor.spec, trajectory)
+        return trajectory
+
+
+_NOISE_STEPS = 256  # how many steps' noise is drawn at once
+_LONGEST_EPISODE = 1_000_000
+
+
+def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
+    what = str(error) if isinstance(error, EnvironmentStepError) else f"{type(error).__name__}: {error}"
+    return EnvironmentStepError(f"{name_of(environments)} failed at {where}: {what}")
+
+
+def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
+    mask = trajectory.mask
+    for field, array in (("observation", trajectory.observations), ("reward", trajectory.rewards)):
+        finite = np.isfinite(array).reshape(*mask.shape, -1).all(axis=-1)
+        if not (finite | ~mask).all():
+            step, episode = np.argwhere(mask & ~finite)[0]
+            what = field if field == "reward" else spec.layout.not_finite(array[step, episode])
+            raise EnvironmentStepError(
+                f"{name}: {what} is not finite at step {step} of episode {episode} of this epoch"
+            )
+    # What a terminal state looks like, nobody asks; what a truncated episode would have gone on from is learnt from.
+    finals = trajectory.final_observations
+    strange = ~np.isfinite(finals).reshape(len(finals), -1).all(axis=-1) & ~trajectory.terminated
+    if strange.any():
+        episode = int(strange.argmax())
+        raise EnvironmentStepError(
+            f"{name}: final {spec.layout.not_finite(finals[episode])} is not finite after step "
+            f"{trajectory.lengths[episode] - 1} of episode {episode} of this epoch, which was truncated"
+        )
+    if spec.mask_size:
+        masks = trajectory.observations[..., -spec.mask_size :]
+        try:
+            check_mask(masks[mask], spec)
+        except InvalidRequestError as error:
+            raise EnvironmentStepError(f"{name}: an action mask is wrong: {error}") from error

@@ -1,0 +1,137 @@
+"""Trajectory: whole episodes as they were played, and Tape: what they are cut from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.spaces.layout import ACTION_MASK, Layout
+
+__all__ = ["Tape", "Trajectory"]
+
+
+class Trajectory(NamedTuple):
+    """``B`` whole episodes side by side, padded to the ``T`` steps of the longest: rows from ``lengths[b]`` on."""
+
+    observations: NDArray[Any]  # [T, B, ...] what the policy saw, as the act graph takes it
+    samples: NDArray[Any]  # [T, B, ...] what the distribution gave; the action is a function of it
+    rewards: NDArray[np.float64]  # [T, B] what followed the action; 0 in padding
+    lengths: NDArray[np.int64]  # [B] steps in each episode, at least 1
+    terminated: NDArray[np.bool_]  # [B] ended in a terminal state; otherwise it was truncated
+    final_observations: NDArray[Any]  # [B, ...] what the last action led to, which no action was taken on
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """``[T, B]``: true for real steps, false for padding."""
+        return np.arange(len(self.rewards))[:, np.newaxis] < self.lengths
+
+    @property
+    def steps(self) -> int:
+        """Number of real steps."""
+        return int(self.lengths.sum())
+
+    @property
+    def episode_returns(self) -> NDArray[np.float64]:
+        """``[B]``: the sum of each episode's rewards, undiscounted."""
+        return np.asarray(self.rewards.sum(axis=0))
+
+
+class Tape:
+    """What happened in every slot at every step. The memory grows as needed and is used again.
+
+    Row t of ``observations`` is what the policy sees at step t; the other arrays hold what it did then and what came
+    of it.
+
+    Args:
+        slots: How many environments run side by side.
+        layout: How observations are laid out.
+    """
+
+    def __init__(self, slots: int, layout: Layout) -> None:
+        self.slots = slots
+        self.size = 512
+        self._layout = layout
+        self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *layout.shape), layout.dtype)
+        self.samples: NDArray[Any] | None = None  # made when the first sample tells its shape
+        self.rewards = np.zeros((self.size, slots))
+        self.final_observations: dict[tuple[int, int], NDArray[Any]] = {}  # by step and slot that ended an episode
+        self.terminated = np.zeros((self.size, slots), np.bool_)
+        self.ended = np.zeros((self.size, slots), np.bool_)  # terminated or truncated
+
+    def clear(self) -> None:
+        """Forgets which steps ended an episode; the rest is overwritten before it is read."""
+        self.terminated[:] = self.ended[:] = False
+        self.final_observations.clear()
+
+    def grow(self) -> None:
+        """Doubles the number of steps there is room for."""
+        for name in ("observations", "samples", "rewards", "terminated", "ended"):
+            array = getattr(self, name)
+            setattr(self, name, np.concatenate([array, np.zeros((self.size, *array.shape[1:]), array.dtype)]))
+        self.size *= 2
+
+    def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
+        """Writes what an environment shows at step t, or all of them for ``slice(None)``, with its action mask.
+
+        Raises:
+            ValueError: It is not of the shape or type that the environment declares.
+        """
+        self._layout.write(self.observations[t, slot, ...], observation, self._mask(observation, info))
+
+    def put_final(self, t: int, slot: int, observation: Any, info: Mapping[str, Any]) -> None:
+        """Notes what the step t that ended an episode led to; see :meth:`put`."""
+        row = np.zeros(self._layout.shape, self._layout.dtype)
+        self._layout.write(row, observation, self._mask(observation, info))
+        self.final_observations[t, slot] = row
+
+    def _mask(self, observation: Any, info: Mapping[str, Any]) -> Any:
+        if not self._layout.mask_size:
+            return None
+        if isinstance(observation, Mapping) and ACTION_MASK in observation:
+            return observation[ACTION_MASK]
+        return info.get(ACTION_MASK)
+
+    def put_samples(self, t: int, samples: NDArray[Any]) -> None:
+        """Notes what was drawn at step t."""
+        if self.samples is None:
+            self.samples = np.zeros((self.size, *samples.shape), samples.dtype)
+        self.samples[t] = samples
+
+    def cut(self, quota: NDArray[np.int64], gap: int) -> Trajectory:
+        """The first ``quota[i]`` episodes of every slot i, in the order of their slots.
+
+        Args:
+            quota: ``[slots]``.
+            gap: How many rows lie between an episode's last step and the next one's first.
+        """
+        assert self.samples is not None
+        slot, end = np.nonzero(self.ended.T)
+        first = np.flatnonzero(np.diff(slot, prepend=-1))
+        rank = np.arange(len(slot)) - np.repeat(first, np.diff(first, append=len(slot)))
+        start = np.where(rank == 0, 0, np.roll(end, 1) + 1 + gap)
+        wanted = rank < quota[slot]
+        slot, start, end = slot[wanted], start[wanted], end[wanted]
+        lengths = end - start + 1
+        longest = int(lengths.max())
+        columns: Any
+        if len(slot) == self.slots and not start.any():
+            rows: Any = slice(longest)  # the usual case: one episode a slot, each from the first row on
+            columns = slice(None)
+        else:
+            rows = np.minimum(start + np.arange(longest)[:, np.newaxis], end)
+            columns = slot
+        mask = np.arange(longest)[:, np.newaxis] < lengths
+        return Trajectory(
+            observations=self.observations[rows, columns].copy(),
+            samples=self.samples[rows, columns].copy(),
+            rewards=np.where(mask, self.rewards[rows, columns], 0.0),
+            lengths=lengths.astype(np.int64),
+            terminated=self.terminated[end, slot],
+            final_observations=np.array(
+                [self.final_observations[key] for key in zip(end.tolist(), slot.tolist(), strict=True)],
+                self.observations.dtype,
+            ),
+        )

@@ -1,0 +1,181 @@
+"""Evaluation: play episodes with an exported policy, in this process or through a server, without TensorFlow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.engines import Engine
+from pgkeras.engines.state import start_over
+from pgkeras.environments import Environments, without_mask
+from pgkeras.environments.collect import Actor, Collector
+from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.evaluation import statistics
+from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.spaces.spec import PolicySpec
+
+if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
+    from pgkeras.client.client import Mode, PolicyClient
+
+__all__ = ["AnsweringActor", "EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
+
+Answer = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome of some episodes.
+
+    Args:
+        returns: ``[episodes]``, undiscounted.
+        lengths: ``[episodes]``, in steps.
+    """
+
+    returns: NDArray[np.float64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def mean(self) -> float:
+        """Mean return."""
+        return float(self.returns.mean())
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the returns (of a sample: divided by n - 1); 0 for a single episode."""
+        return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % interval of the mean return: the percentile bootstrap (Efron 1979), resampling episodes."""
+        low, high = statistics.bootstrap_interval([self.returns], statistics.mean)
+        return float(low), float(high)
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures and every episode's return."""
+        return {
+            "episodes": len(self.returns),
+            "mean": self.mean,
+            "std": self.std,
+            "interval95": list(self.interval),
+            "min": float(self.returns.min()),
+            "max": float(self.returns.max()),
+            "mean_length": float(self.lengths.mean()),
+            "returns": self.returns.tolist(),
+        }
+
+
+class AnsweringActor(Actor, Protocol):
+    """An actor that keeps its whole answer."""
+
+    answer: Answer
+
+
+class EngineActor:
+    """An exported policy, computed in this process.
+
+    Args:
+        spec: What it observes and does.
+        engine: What computes it.
+        mode: "greedy" for the most probable action, "sample" to draw one.
+    """
+
+    def __init__(self, spec: PolicySpec, engine: Engine, mode: Mode) -> None:
+        self.spec = spec
+        self._engine = engine
+        self._output = "greedy_action" if mode == "greedy" else "action"
+        self._state: NDArray[np.float32] | None = None  # for a policy with memory
+        self.answer: Answer = {}
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
+        if self.spec.state_size:
+            self._state = start_over(self._state, starts, self.spec.state_size)
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.environments.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+        inputs = {"observation": observation, "noise": noise}
+        self.answer = self._engine.act(inputs if self._state is None else {**inputs, "state": self._state})
+        self._state = self.answer.get("next_state")
+        action = self.answer[self._output]
+        return action, action
+
+
+class RemoteActor:
+    """A policy behind a server. The server draws its own noise.
+
+    Args:
+        client: A connected client.
+        mode: "greedy" for the most probable action, "sample" to draw one.
+    """
+
+    def __init__(self, client: PolicyClient, mode: Mode) -> None:
+        self.spec = client.describe().spec
+        self._client = client
+        self._mode: Mode = mode
+        self._state = b""
+        self.answer: Answer = {}
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
+        if self._state:
+            pieces = np.frombuffer(self._state, np.uint8).reshape(len(starts), -1)
+            self._state = np.where(starts[:, np.newaxis], np.uint8(0), pieces).tobytes()
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.environments.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+        seed = int.from_bytes(noise[0].tobytes()[:4], "little")
+        values, mask = self.spec.layout.unpack(observation)
+        answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=self._state)
+        self._state = answer.state
+        self.answer = {"action": answer.action, **answer.distribution}
+        return answer.action, answer.action
+
+
+class FirstSteps:
+    """An actor that passes everything on to another and keeps what it did in the first steps of the first slot.
+
+    Args:
+        actor: The one that acts.
+        count: How many steps to keep.
+    """
+
+    def __init__(self, actor: AnsweringActor, count: int) -> None:
+        self.spec = actor.spec
+        self._actor = actor
+        self._count = count
+        self.steps: list[dict[str, Any]] = []
+
+    def begin(self, starts: NDArray[np.bool_]) -> None:
+        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
+        self._actor.begin(starts)
+
+    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """See :meth:`pgkeras.environments.collect.Actor.sample`."""
+        samples, actions = self._actor.sample(observation, noise)
+        if len(self.steps) < self._count:
+            parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.distribution.parameters}
+            self.steps.append({"observation": observation[0].tolist(), **parameters, "action": actions[0].tolist()})
+        return samples, actions
+
+
+def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int | np.random.SeedSequence) -> Evaluation:
+    """Plays ``episodes`` episodes, the same ones for the same seed.
+
+    Raises:
+        UnsupportedSpaceError: The policy was made for another environment: its spaces differ.
+        EnvironmentStepError: The environment failed.
+    """
+    observation_space = without_mask(observations_from_gymnasium(environments.observation_space))
+    for role, wanted, given in (
+        ("observation", actor.spec.observation_space, observation_space),
+        ("action", actor.spec.action_space, actions_from_gymnasium(environments.action_space)),
+    ):
+        if given != wanted:
+            raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
+    trajectory = Collector(environments, actor).collect(
+        episodes, np.random.SeedSequence(seed) if isinstance(seed, int) else seed
+    )
+    return Evaluation(trajectory.episode_returns, trajectory.lengths)

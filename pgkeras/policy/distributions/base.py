@@ -1,0 +1,48 @@
+"""Distribution: what a policy needs of its action distribution."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from pgkeras.backend import tf
+from pgkeras.spaces.spec import DistributionKind
+
+__all__ = ["Distribution"]
+
+
+class Distribution(Protocol):
+    """What a policy needs of its action distribution."""
+
+    @property
+    def kind(self) -> DistributionKind:
+        """The family."""
+
+    @property
+    def parameter_size(self) -> int:
+        """How many numbers per observation the network puts out."""
+
+    @property
+    def state_independent_size(self) -> int:
+        """How many of them, the last ones, are variables of their own that do not depend on the observation."""
+
+    @property
+    def transforms(self) -> bool:
+        """Whether actions differ from samples."""
+
+    def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """Samples ``[B, ...]`` from parameters ``[B, parameter_size]`` and noise ``[B, noise_size]``."""
+
+    def mode(self, parameters: tf.Tensor) -> tf.Tensor:
+        """The sample ``[B, ...]`` that a greedy policy takes: the most probable one, or as the class says."""
+
+    def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
+        """Ln P(sample), or its log-density: ``[B]``."""
+
+    def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
+        """Entropy ``[B]`` in nats."""
+
+    def action(self, sample: tf.Tensor) -> tf.Tensor:
+        """What the environment is given for a sample, of the action space's shape."""
+
+    def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The parameters as people know them, by the names in ``kind.parameters``."""

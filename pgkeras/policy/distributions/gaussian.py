@@ -1,0 +1,96 @@
+"""The diagonal Gaussian distribution: independent normals, clipped to the bounds of the action space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.backend import tf
+from pgkeras.spaces import Box
+from pgkeras.spaces.spec import DistributionKind
+
+__all__ = ["DiagonalGaussian", "inner_bounds"]
+
+
+def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The space's bounds in float32, rounded inwards: a float32 near one that is given in float64 may lie outside.
+
+    Where no float32 lies between two bounds, both are the one nearest to the lower.
+    """
+    with np.errstate(over="ignore"):
+        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+    nearest = low
+    low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
+    high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
+    crossed = low > high
+    return np.where(crossed, nearest, low), np.where(crossed, nearest, high)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """Independent normals; the parameters are means and the log of standard deviations, flat; a sample is ``[B, D]``.
+
+    The standard deviations do not depend on the state, as is usual for policy gradients on continuous control
+    (Schulman et al. 2015, "Trust region policy optimization", appendix D).
+
+    Args:
+        space: The action space; D is the number of its elements.
+    """
+
+    space: Box
+
+    kind = DistributionKind.DIAGONAL_GAUSSIAN
+    transforms = True
+
+    @property
+    def parameter_size(self) -> int:
+        """A mean and a log standard deviation per component."""
+        return 2 * self.state_independent_size
+
+    @property
+    def state_independent_size(self) -> int:
+        """The log standard deviations."""
+        return int(self.space.low.size)
+
+    def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
+        """``mean + std * noise`` for standard normal noise."""
+        noise.shape.assert_has_rank(2)
+        mean, log_std = self._split(parameters)
+        return mean + tf.exp(log_std) * noise
+
+    def mode(self, parameters: tf.Tensor) -> tf.Tensor:
+        """The mean."""
+        return self._split(parameters)[0]
+
+    def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
+        """``sum_d -((x_d - mean_d) / std_d)**2 / 2 - ln std_d - ln(2 pi) / 2``."""
+        sample.shape.assert_has_rank(2)
+        mean, log_std = self._split(parameters)
+        z = (sample - mean) * tf.exp(-log_std)
+        return tf.reduce_sum(-0.5 * tf.square(z) - log_std - 0.5 * math.log(2 * math.pi), axis=-1)
+
+    def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
+        """``sum_d ln std_d + ln(2 pi e) / 2``."""
+        return tf.reduce_sum(self._split(parameters)[1] + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
+
+    def action(self, sample: tf.Tensor) -> tf.Tensor:
+        """The sample, clipped to the space's bounds."""
+        shaped = tf.reshape(sample, [-1, *self.space.shape])
+        if np.isinf(self.space.low).all() and np.isinf(self.space.high).all():
+            return shaped
+        low, high = inner_bounds(self.space)
+        return tf.clip_by_value(shaped, tf.cast(low, shaped.dtype), tf.cast(high, shaped.dtype))
+
+    def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
+        """``mean`` and ``stddev``, each ``[B, *space.shape]``."""
+        mean, log_std = self._split(parameters)
+        shape = [-1, *self.space.shape]
+        return {"mean": tf.reshape(mean, shape), "stddev": tf.reshape(tf.exp(log_std), shape)}
+
+    def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        parameters.shape.assert_has_rank(2)
+        mean, log_std = tf.split(parameters, 2, axis=-1)
+        return mean, log_std

@@ -1,0 +1,146 @@
+"""Networks: Keras models from rows of observations to features, and the memory of those that need one.
+
+What the layers are follows from the observation space: dense layers for numbers, convolutions for images, an embedding
+and a GRU for texts, one-hot vectors for integers; where an observation has several parts, each has an encoder of its
+own and their features are joined, and texts say besides how the feature maps of images are scaled and shifted. Any
+Keras model takes their place where one is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pgkeras.backend import keras
+from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.policy.networks import encoders
+from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, orthogonal
+from pgkeras.spaces import Box, Text
+from pgkeras.spaces.layout import Layout, Leaf
+
+__all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "orthogonal", "selected"]
+
+
+def body(
+    layout: Layout,
+    *,
+    hidden: Sequence[int],
+    activation: str,
+    normalization: ObservationNormalization | None,
+    seed: int,
+    images: str = "auto",
+    network: keras.Model | None = None,
+) -> keras.Model:
+    """From rows ``[B, *layout.shape]`` to features ``[B, F]``.
+
+    Args:
+        layout: How observations are laid out.
+        hidden: Width of each dense layer after the encoders. An image that is all there is to see has none but its
+            encoder's.
+        activation: Their activation.
+        normalization: Normalises the rows first; None for none.
+        seed: Seed of the initial weights.
+        images: What reads images: one of the choices of the setting ``network``.
+        network: Takes the place of encoders and dense layers. It is called with the observation, or for an observation
+            of several parts with a dictionary of them by their paths ("position", "arm.angle", ...).
+
+    Raises:
+        UnsupportedSpaceError: The given network does not fit, or ``images`` names one and there are none.
+    """
+    row = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
+    seen = row if normalization is None else normalization(row)
+    parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
+    if network is not None:
+        return keras.Model(row, _given(network, parts), name="body")
+    if images in encoders.FOR_IMAGES and not any(encoders.is_image(leaf.space) for leaf in layout.leaves):
+        raise UnsupportedSpaceError(f"network={images} reads images, and the observation has none; leave it at auto")
+
+    def encoded(i: int, text: Any = None) -> Any:
+        leaf = layout.leaves[i]
+        normalised = normalization is not None and _is_normalised(leaf)
+        return encoders.encode(leaf, parts[leaf.name], seed + 100 * i, images, normalised, text)
+
+    texts = {i: encoded(i) for i, leaf in enumerate(layout.leaves) if isinstance(leaf.space, Text)}
+    text = _joined(list(texts.values())) if texts else None
+    x = _joined([texts[i] if i in texts else encoded(i, text) for i in range(len(layout.leaves))])
+    if not _is_one_image(layout, images):
+        for i, width in enumerate(hidden):
+            x = keras.layers.Dense(
+                width, activation=activation, kernel_initializer=orthogonal(math.sqrt(2), seed + i), name=f"hidden_{i}"
+            )(x)
+    return keras.Model(row, x, name="body")
+
+
+def describe(layout: Layout, hidden: Sequence[int], images: str) -> str:
+    """What :func:`body` makes of a layout, for people."""
+    dense = "-".join(map(str, hidden))
+    if len(layout.leaves) == 1:
+        described = encoders.describe(layout.leaves[0], images)
+        if _is_one_image(layout, images):
+            return described
+        return f"MLP {dense}" if isinstance(layout.leaves[0].space, Box) else f"{described}, MLP {dense}"
+    texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
+    modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
+    parts = ", ".join(
+        f"{leaf.name}: {encoders.describe(leaf, images)}{modulated if encoders.is_image(leaf.space) else ''}"
+        for leaf in layout.leaves
+    )
+    return f"{parts}; joined by an MLP {dense}"
+
+
+def selected(layout: Layout) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Which elements of a row can be normalised: those of boxes, but for images so large that only scaling is usual."""
+    chosen = np.zeros(layout.shape, np.bool_)
+    for leaf in layout.leaves:
+        if _is_normalised(leaf):
+            chosen[slice(leaf.start, leaf.stop) if layout.packed else ...] = True
+    return chosen
+
+
+_MOST_NORMALISED = 4096
+
+
+def _is_normalised(leaf: Leaf) -> bool:
+    return isinstance(leaf.space, Box) and math.prod(leaf.shape) <= _MOST_NORMALISED
+
+
+def _is_one_image(layout: Layout, images: str) -> bool:
+    return len(layout.leaves) == 1 and images != "mlp" and encoders.is_image(layout.leaves[0].space)
+
+
+def _joined(features: Sequence[Any]) -> Any:
+    return features[0] if len(features) == 1 else keras.ops.concatenate(features, axis=-1)
+
+
+def _part(row: Any, layout: Layout, i: int) -> Any:
+    if not layout.packed:
+        return row
+    leaf = layout.leaves[i]
+    return keras.ops.reshape(row[:, leaf.start : leaf.stop], (-1, *leaf.shape))
+
+
+def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
+    observation = next(iter(parts.values())) if len(parts) == 1 else parts
+    shapes = {name: (None, *part.shape[1:]) for name, part in parts.items()}
+    taken = next(iter(shapes.values())) if len(shapes) == 1 else shapes
+    wanted = f"expected {taken} in, and features of shape (None, F) out"
+    takes = getattr(network, "input_shape", None) if network.built and len(parts) == 1 else None
+    if takes is not None and takes != next(iter(shapes.values())):
+        raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
+    try:
+        features = network(observation)
+    except Exception as error:  # a network's layers may raise anything
+        raise UnsupportedSpaceError(
+            f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
+        ) from error
+    if len(getattr(features, "shape", ())) != 2:
+        raise UnsupportedSpaceError(f"network {network.name!r} gives {_shape(features)}; {wanted}")
+    return features
+
+
+def _shape(features: Any) -> str:
+    shape = getattr(features, "shape", None)
+    return repr(features) if shape is None else f"shape {tuple(shape)}"

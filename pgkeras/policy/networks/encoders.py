@@ -1,0 +1,170 @@
+"""Encoders: from one leaf of an observation to features, each kind of leaf by the layers that fit it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.backend import keras
+from pgkeras.policy.networks.layers import TextReader, orthogonal
+from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
+from pgkeras.spaces.layout import Leaf
+from pgkeras.spaces.tokens import FIRST
+
+__all__ = ["FOR_IMAGES", "describe", "encode", "is_image"]
+
+_MOST_ONE_HOT = 512
+_EMBEDDING_WIDTH = 32
+_TEXT_UNITS = 64
+_SMALLEST_NATURE = 36  # pixels of the shorter side, of which the Nature CNN leaves one
+
+
+class _Convolutions(NamedTuple):
+    name: str
+    layers: tuple[tuple[int, int, int], ...]  # filters, kernel size, stride
+    dense: int
+
+
+# Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods, "Model architecture".
+_NATURE = _Convolutions("Nature CNN", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
+# Young & Tian 2019, "MinAtar", section 4: one layer of 16 filters and 128 units.
+_SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
+
+FOR_IMAGES = {"nature_cnn": _NATURE, "small_cnn": _SMALL}
+"""By the choices of the setting ``network`` that name one."""
+
+
+def is_image(space: Any) -> TypeGuard[Box]:
+    """Whether a space holds images: three axes, of which the first or the last are channels, or two; at least 3x3."""
+    if not isinstance(space, Box) or len(space.shape) not in (2, 3):
+        return False
+    height, width, _ = _image_shape(space.shape)
+    return min(height, width) >= 3
+
+
+def describe(leaf: Leaf, images: str) -> str:
+    """What a leaf is encoded by, for people."""
+    space = leaf.space
+    if isinstance(space, Text):
+        return f"embedding of {len(space.vocabulary)} tokens and GRU"
+    if images != "mlp" and is_image(space):
+        return _convolutions(space, images).name
+    if isinstance(space, Box | MultiBinary):
+        return "numbers as they are"
+    return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
+
+
+def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool, text: Any = None) -> Any:
+    """Features ``[B, F]`` of a leaf ``[B, *leaf.shape]``.
+
+    Images are scaled to [0, 1] where their space says within which bounds they lie; integers become one-hot vectors, or
+    embeddings where there are many; texts are read by a GRU; other numbers are taken as they are.
+
+    Args:
+        leaf: What it is.
+        x: Its symbolic values.
+        seed: Seed of the initial weights.
+        images: What reads images: one of the choices of the setting ``network``.
+        normalised: Whether the values have been normalised, so that their space's bounds are no longer theirs.
+        text: Features ``[B, F]`` of the texts beside it, by which the feature maps of images are modulated; None where
+            there are none.
+    """
+    space = leaf.space
+    name = leaf.name.replace(".", "_")
+    if isinstance(space, Text):
+        return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
+    if images != "mlp" and is_image(space):
+        return _image(space, x, name, seed, _convolutions(space, images), normalised, text)
+    if isinstance(space, Box | MultiBinary):
+        flat = keras.ops.cast(x, "float32")
+        return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
+    return _integers(space, x, name, seed)
+
+
+def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> Any:
+    values = _counts(space)
+    start = np.broadcast_to(np.asarray(space.start), space.shape).reshape(-1)
+    numbers = keras.ops.cast(keras.ops.reshape(x, (-1, len(values))), "int32") - start.astype(np.int32)
+    if _most_values(space) > _MOST_ONE_HOT:
+        # One table for all components, each with a stretch of its own.
+        offsets = np.concatenate([[0], np.cumsum(values)[:-1]]).astype(np.int32)
+        table = keras.layers.Embedding(
+            int(values.sum()),
+            _EMBEDDING_WIDTH,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
+            name=f"{name}_embedding",
+        )
+        return keras.ops.reshape(table(numbers + offsets), (-1, len(values) * _EMBEDDING_WIDTH))
+    columns = [keras.ops.one_hot(numbers[:, i], int(n), dtype="float32") for i, n in enumerate(values)]
+    return columns[0] if len(columns) == 1 else keras.ops.concatenate(columns, axis=-1)
+
+
+def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
+    return np.array([space.n]) if isinstance(space, Discrete) else space.nvec.ravel()
+
+
+def _most_values(space: Discrete | MultiDiscrete) -> int:
+    return int(_counts(space).max())
+
+
+def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool, text: Any) -> Any:
+    height, width, channels = _image_shape(space.shape)
+    x = keras.ops.cast(x, "float32")
+    if len(space.shape) == 2:
+        x = keras.ops.expand_dims(x, -1)
+    elif space.shape != (height, width, channels):
+        x = keras.ops.transpose(x, (0, 2, 3, 1))
+    low, high = float(space.low.min()), float(space.high.max())
+    if not normalised and space.dtype.kind != "f" and math.isfinite(high - low) and high > low:
+        x = (x - low) / (high - low)
+    for i, (filters, size, stride) in enumerate(kind.layers):
+        x = keras.layers.Conv2D(
+            filters,
+            size,
+            stride,
+            activation="relu" if text is None else None,
+            kernel_initializer=orthogonal(math.sqrt(2), seed + i),
+            name=f"{name}_convolution_{i}",
+        )(x)
+        if text is not None:
+            x = keras.ops.relu(_modulated(x, text, f"{name}_{i}", seed + 10 + i))
+    x = keras.layers.Flatten(name=f"{name}_flat")(x)
+    return keras.layers.Dense(
+        kind.dense,
+        activation="relu",
+        kernel_initializer=orthogonal(math.sqrt(2), seed + len(kind.layers)),
+        name=f"{name}_dense",
+    )(x)
+
+
+def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
+    """Feature maps ``[B, H, W, C]``, each scaled and shifted as a text's features ``[B, F]`` say.
+
+    What an instruction means is a product of text and image, which dense layers over both have to find first. Perez et
+    al. 2018, "FiLM: visual reasoning with a general conditioning layer", section 2; BabyAI's policies read their
+    instructions that way (Chevalier-Boisvert et al. 2019, section 4).
+    """
+    channels = x.shape[-1]
+    scale, shift = (
+        keras.layers.Dense(channels, kernel_initializer=orthogonal(1.0, seed + 10 * k), name=f"{name}_{what}")(text)
+        for k, what in enumerate(("scale", "shift"))
+    )
+    return x * (1.0 + keras.ops.reshape(scale, (-1, 1, 1, channels))) + keras.ops.reshape(shift, (-1, 1, 1, channels))
+
+
+def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Height, width and channels, which are the shorter of the first and the last axis."""
+    if len(shape) == 2:
+        return *shape, 1
+    first, middle, last = shape
+    return (first, middle, last) if last <= first else (middle, last, first)
+
+
+def _convolutions(space: Box, images: str) -> _Convolutions:
+    if images in FOR_IMAGES:
+        return FOR_IMAGES[images]
+    height, width, _ = _image_shape(space.shape)
+    return _NATURE if min(height, width) >= _SMALLEST_NATURE else _SMALL

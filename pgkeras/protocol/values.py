@@ -1,0 +1,138 @@
+"""Values: observations of any space as messages and back, and as arrays that a caller's arguments are cast to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.errors import InvalidRequestError
+from pgkeras.protocol.wire import decode_tensor, write_tensor
+from pgkeras.spaces import Dict, Space, Text, Tuple, parts
+from pgkeras.v1 import tensors_pb2
+
+__all__ = ["cast", "cast_mask", "decode_value", "first", "is_single", "with_batch_axis", "write_value"]
+
+
+def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observation") -> Any:
+    """A Value message as the space's ``batched`` takes it: arrays, lists of strings, and dictionaries of these.
+
+    Args:
+        message: The message.
+        space: What it should be a value of, or a batch of values; only its structure is checked here.
+        field: Its path in the request, for the error.
+
+    Raises:
+        InvalidRequestError: The kind is another one, or a tensor is malformed.
+    """
+    kind = message.WhichOneof("kind")
+    wanted = "texts" if isinstance(space, Text) else "fields" if isinstance(space, Dict | Tuple) else "tensor"
+    if kind != wanted:
+        raise InvalidRequestError(field, f"a value of kind {wanted!r}", repr(kind) if kind else "nothing")
+    if kind == "tensor":
+        return decode_tensor(message.tensor, f"{field}.tensor")
+    if kind == "texts":
+        return list(message.texts.texts)
+    spaces = parts(space)
+    fields = message.fields.fields
+    if unknown := sorted(set(fields) - set(spaces)):
+        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
+    return {key: decode_value(fields[key], part, f"{field}.{key}") for key, part in spaces.items() if key in fields}
+
+
+def write_value(message: tensors_pb2.Value, value: Any) -> None:
+    """Writes what :func:`cast` gives into an empty Value message."""
+    if isinstance(value, np.ndarray):
+        write_tensor(message.tensor, value)
+    elif isinstance(value, str):
+        message.texts.texts.append(value)
+    elif isinstance(value, list):
+        message.texts.texts.extend(value)
+    else:
+        for key, part in value.items():
+            write_value(message.fields.fields[key], part)
+
+
+def cast(value: Any, space: Space, field: str = "observation") -> Any:
+    """A caller's observations as arrays of the space's dtypes, strings, lists of these, and dictionaries of all.
+
+    Shapes are the server's to check. Lists, and arrays of another dtype of the same kind, are cast.
+
+    Raises:
+        InvalidRequestError: The structure is not the space's, or numbers do not fit a dtype.
+    """
+    if isinstance(space, Text):
+        if isinstance(value, str):
+            return value
+        texts = list(value) if isinstance(value, Iterable) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise InvalidRequestError(field, "a text, or a batch of texts", type(value).__name__)
+        return texts
+    if not isinstance(space, Dict | Tuple):
+        return _cast_array(value, space, field)
+    if isinstance(space, Tuple) and isinstance(value, Sequence):
+        value = {str(i): part for i, part in enumerate(value)}
+    spaces = parts(space)
+    if not isinstance(value, Mapping) or set(value) != set(spaces):
+        got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+        raise InvalidRequestError(field, f"the parts {', '.join(spaces)}", got or "none")
+    return {key: cast(value[key], part, f"{field}.{key}") for key, part in spaces.items()}
+
+
+def cast_mask(mask: Any) -> NDArray[np.bool_]:
+    """A caller's action mask as bools.
+
+    Raises:
+        InvalidRequestError: It holds something other than bools, or zeros and ones.
+    """
+    try:
+        array = np.asarray(mask)
+    except ValueError as error:
+        raise InvalidRequestError("action_mask", "an array of bools", str(error)) from error
+    if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
+        raise InvalidRequestError("action_mask", "bools, or zeros and ones", f"dtype {array.dtype}")
+    return array.astype(np.bool_)
+
+
+def is_single(value: Any, space: Space) -> bool:
+    """Whether what :func:`cast` gave is one observation and not a batch, going by its first array, or text."""
+    for key, part in parts(space).items():
+        if not isinstance(part, Text) or len(parts(space)) == 1:
+            return is_single(value[key], part)
+    if isinstance(value, np.ndarray):
+        return value.ndim == len(space.shape)  # type: ignore[union-attr]  # an array, since the value is one
+    return isinstance(value, str)
+
+
+def first(batch: Any) -> Any:
+    """The first observation of a batch."""
+    return {key: first(part) for key, part in batch.items()} if isinstance(batch, Mapping) else batch[0]
+
+
+def with_batch_axis(value: Any) -> Any:
+    """One observation as a batch of one."""
+    if isinstance(value, np.ndarray):
+        return value[np.newaxis]
+    if isinstance(value, str):
+        return [value]
+    return {key: with_batch_axis(part) for key, part in value.items()}
+
+
+def _cast_array(value: Any, space: Any, field: str) -> NDArray[Any]:
+    dtype = space.dtype
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidRequestError(field, f"an array of {space}", str(error)) from error
+    if array.dtype == dtype:
+        return array
+    if array.dtype.kind in "iu" and dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        fits = array.size == 0 or limits.min <= array.min() <= array.max() <= limits.max
+    else:
+        fits = np.can_cast(array.dtype, dtype, "same_kind")
+    if not fits:
+        raise InvalidRequestError(field, f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
+    return array.astype(dtype)

@@ -1,0 +1,40 @@
+"""Schedules: how step sizes go on while training does. Pure functions."""
+
+from __future__ import annotations
+
+__all__ = ["adapted", "factor"]
+
+_TOLERANCE = 1.5  # around the target, within which the step size stays
+_CHANGE = 1.3  # at most, per step
+_RANGE = 100.0  # around the initial step size
+
+
+def factor(schedule: str, progress: float) -> float:
+    """What is left of the initial value: all of it for "constant", ``1 - progress`` for "linear".
+
+    Args:
+        schedule: Its name.
+        progress: How far training is, from 0 to 1.
+    """
+    return 1.0 - progress if schedule == "linear" else 1.0
+
+
+def adapted(learning_rate: float, kl: float, target: float, initial: float) -> float:
+    """The next step size, when one of ``learning_rate`` moved the policy by ``kl`` and should have by ``target``.
+
+    It shrinks by a constant factor when the policy moved too far and grows when it moved too little, as Schulman et al.
+    2017, "Proximal policy optimization algorithms", section 4, do with a penalty and Rudin et al. 2022, "Learning to
+    walk in minutes using massively parallel deep reinforcement learning", with the step size. A divergence grows with
+    the square of the step, so that a change by 1.3 corrects one by 1.7.
+
+    Args:
+        learning_rate: The last step size.
+        kl: The divergence it made; see :func:`pgkeras.reinforce.reinforce.kl_divergence`.
+        target: The divergence it should make.
+        initial: The first step size. The step size stays within a factor of 100 of it.
+    """
+    if kl > target * _TOLERANCE:
+        return max(learning_rate / _CHANGE, initial / _RANGE)
+    if kl < target / _TOLERANCE:
+        return min(learning_rate * _CHANGE, initial * _RANGE)
+    return learning_rate

@@ -1,0 +1,112 @@
+"""ValueFunction: a learned baseline, V(s), the return to be expected from a state.
+
+It is fitted to the returns of each batch *after* the policy's gradient step on it, so that as a baseline it depends on
+earlier episodes only and leaves the policy gradient unbiased (Sutton & Barto 2nd ed., section 13.4). Its network,
+optimizer and loss are its own: nothing of it leaks into the policy's gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.backend import keras, tf
+from pgkeras.policy import networks
+from pgkeras.policy.moments import Moments
+from pgkeras.policy.networks import ObservationNormalization
+from pgkeras.spaces.layout import Layout
+
+__all__ = ["ValueFunction"]
+
+
+class ValueFunction:
+    """Predicts returns from observations.
+
+    The network predicts returns in units of their running standard deviation from their running mean, so that its step
+    size does not depend on the scale of rewards.
+
+    Args:
+        layout: How observations are laid out.
+        hidden: Width of each hidden layer.
+        activation: Their activation.
+        images: What reads images; see :func:`pgkeras.policy.networks.body`.
+        normalization: The policy's normalisation of observations, which is shared; None for none.
+        learning_rate: Step size of its own Adam optimizer.
+        passes: How often it goes over each batch of episodes.
+        batch_size: Steps per gradient step.
+        seed: Seed of the initial weights and of the shuffling.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        hidden: Sequence[int],
+        activation: str,
+        images: str,
+        normalization: ObservationNormalization | None,
+        *,
+        learning_rate: float,
+        passes: int,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        observation = keras.Input(layout.shape, dtype=layout.dtype.name)
+        body = networks.body(
+            layout, hidden=hidden, activation=activation, images=images, normalization=normalization, seed=seed
+        )
+        features = body(observation)
+        self._model = keras.Model(
+            observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
+        )
+        # The policy's normalisation is not trained here, nor anywhere.
+        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer.build(self._model.trainable_variables)
+        self.returns = Moments.zeros(())
+        self._passes, self._batch_size, self._seed = passes, batch_size, seed
+        self._rows_at_once = layout.rows_at_once
+        spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
+        self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
+        self._fit = tf.function(
+            self._gradient_steps, [spec, tf.TensorSpec([None]), tf.TensorSpec([None, batch_size], tf.int32)]
+        )
+
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """The network's weights."""
+        return [v.value for v in self._model.trainable_variables]
+
+    def predict(self, observations: NDArray[Any]) -> NDArray[np.float64]:
+        """Expected returns ``[N]`` for observations ``[N, ...]``; zeros before the first fit."""
+        if not self.returns.count:
+            return np.zeros(len(observations))
+        parts = range(0, len(observations), self._rows_at_once)
+        normalised = np.concatenate([self._predict(observations[i : i + self._rows_at_once]).numpy() for i in parts])
+        return np.asarray(self.returns.mean + self.returns.std * normalised.astype(np.float64))
+
+    def fit(self, observations: NDArray[Any], returns: NDArray[np.float64], epoch: int) -> float:
+        """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
+
+        The error is in units of the returns' variance, and of the last pass, taken while it goes on.
+        """
+        self.returns.update(returns)
+        targets = ((returns - self.returns.mean) / self.returns.std).astype(np.float32)
+        generator = np.random.default_rng([self._seed, epoch])
+        rows = max(1, len(targets) // self._batch_size)
+        order = [np.resize(generator.permutation(len(targets)), (rows, self._batch_size)) for _ in range(self._passes)]
+        losses = self._fit(observations, targets, np.concatenate(order).astype(np.int32)).numpy()
+        return float(losses[-rows:].mean())
+
+    def _gradient_steps(self, observations: tf.Tensor, targets: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
+        variables = self._model.trainable_variables
+        losses = tf.TensorArray(tf.float32, tf.shape(batches)[0])
+        for i in tf.range(tf.shape(batches)[0]):
+            batch = batches[i]
+            with tf.GradientTape() as tape:
+                predicted = self._model(tf.gather(observations, batch), training=True)[:, 0]
+                loss = tf.reduce_mean(tf.square(predicted - tf.gather(targets, batch)))
+            self.optimizer.apply(tape.gradient(loss, variables), variables)
+            losses = losses.write(i, loss)
+        return losses.stack()

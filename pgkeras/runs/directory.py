@@ -1,0 +1,185 @@
+"""RunDirectory: what one training run leaves on disk.
+
+::
+
+    <run>/
+      config.json           settings, package versions, device
+      metrics.jsonl         one line per epoch
+      metrics.csv           the same as a table, if asked for
+      events.out.tfevents.* the same as TensorBoard scalars
+      evaluations.jsonl     one line per evaluation
+      checkpoints/          see pgkeras.runs.checkpoints
+      summary.json          what came of the run
+      learning_curve.png
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgkeras.errors import RunError
+from pgkeras.files import Lines, write_whole
+from pgkeras.runs import loggers as loggers_
+from pgkeras.runs.checkpoints import Checkpoints
+from pgkeras.settings.recipe import slug
+
+__all__ = ["RunDirectory", "default_directory", "read_config", "read_evaluations", "read_metrics", "read_summary"]
+
+CONFIG = "config.json"
+METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
+SUMMARY = "summary.json"
+CURVE = "learning_curve.png"
+
+
+def default_directory(env_id: str, seed: int) -> Path:
+    """``runs/<environment>-seed<seed>-<time>``, in the current directory."""
+    return Path("runs") / f"{slug(env_id)}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class RunDirectory:
+    """The files of one run, open for writing.
+
+    Args:
+        path: The directory; made if need be.
+        keep_checkpoints: How many of the last checkpoints to keep, beside the best.
+        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.runs.loggers.loggers`.
+        resume: Whether to go on with a run that is there. Otherwise there must be none.
+
+    Raises:
+        RunError: The directory holds a run and ``resume`` is false, holds none and it is true, or is not writable.
+    """
+
+    def __init__(self, path: Path, keep_checkpoints: int, loggers: str = "none", *, resume: bool = False) -> None:
+        self.path = path
+        self.checkpoints = Checkpoints(path, keep_checkpoints)
+        holds_run = (path / CONFIG).exists()
+        if holds_run and not resume:
+            raise RunError(
+                f"{path} holds a run already; give another --out, or go on with: pgkeras train --resume {path}"
+            )
+        if resume and not holds_run:
+            raise RunError(f"{path} holds no run: {CONFIG} is missing")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
+        self._metrics = Lines(path / METRICS)
+        self._evaluations = Lines(path / EVALUATIONS)
+        self._loggers = loggers_.loggers(loggers, path)
+
+    def config(self) -> dict[str, Any] | None:
+        """The settings that are written here, or None before there are any."""
+        return read_config(self.path)["config"] if (self.path / CONFIG).exists() else None
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Writes the settings and what they run on."""
+        write_whole(self.path / CONFIG, _json(config))
+
+    def write_epoch(self, metrics: Mapping[str, float]) -> None:
+        """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""
+        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
+        self._metrics.append(json.dumps(finite))
+        for logger in self._loggers:
+            logger.write(finite)
+
+    def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
+        """Appends one evaluation; ``epoch`` says when it was."""
+        self._evaluations.append(json.dumps(evaluation))
+
+    def forget_after(self, epoch: int, env_steps: int) -> None:
+        """Drops what was written after an epoch, which a run that goes on from it plays again."""
+        for file in (self.path / METRICS, self.path / EVALUATIONS):
+            if file.exists():
+                # What was written last may be half a line, if a disk was full or a machine went down.
+                lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
+                write_whole(file, "".join(kept))
+        for logger in self._loggers:
+            logger.forget_after(epoch, env_steps)
+        self.checkpoints.forget_after(epoch)
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Writes what came of the run."""
+        write_whole(self.path / SUMMARY, _json(summary))
+
+    def note_bundle(self, bundle: Path) -> None:
+        """Notes in the summary, once there is one, where the policy was exported to."""
+        if (self.path / SUMMARY).exists():
+            self.write_summary({**read_summary(self.path), "bundle": str(bundle)})
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self._metrics.close()
+        self._evaluations.close()
+        for logger in self._loggers:
+            logger.close()
+
+
+def read_config(run: Path) -> dict[str, Any]:
+    """A run's settings and what it ran on.
+
+    Raises:
+        RunError: There is no run at that path, or its file is malformed.
+    """
+    data = _read_object(run / CONFIG, f"{run} is no run directory")
+    if not isinstance(data.get("config"), dict):
+        raise RunError(f"{run / CONFIG}: malformed: it holds no settings under 'config'")
+    return data
+
+
+def read_summary(run: Path) -> dict[str, Any]:
+    """What came of a run.
+
+    Raises:
+        RunError: There is none yet, or it is malformed.
+    """
+    return _read_object(run / SUMMARY, f"the run at {run} is not finished")
+
+
+def read_metrics(run: Path) -> list[dict[str, float]]:
+    """A run's metrics, one dictionary per epoch.
+
+    Raises:
+        RunError: There are none, or a line is malformed.
+    """
+    if not (run / METRICS).exists():
+        raise RunError(f"{run} is no run directory: {METRICS} is missing")
+    return _read_lines(run / METRICS)
+
+
+def read_evaluations(run: Path) -> list[dict[str, Any]]:
+    """A run's evaluations; none if it was never evaluated.
+
+    Raises:
+        RunError: A line is malformed.
+    """
+    return _read_lines(run / EVALUATIONS) if (run / EVALUATIONS).exists() else []
+
+
+def _read_lines(file: Path) -> list[dict[str, Any]]:
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: malformed: {error}") from error
+
+
+def _json(data: Mapping[str, Any]) -> str:
+    return json.dumps(data, indent=2) + "\n"
+
+
+def _read_object(file: Path, otherwise: str) -> dict[str, Any]:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{otherwise}: {file.name} is missing") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: unreadable: {error}") from error
+    if not isinstance(data, dict):
+        raise RunError(f"{file}: expected a JSON object")
+    return data

@@ -1,0 +1,149 @@
+"""Lanes: the threads in which a policy's batches are computed, each with an engine of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from pgkeras.engines import Engine
+from pgkeras_serving.inference.cores import Cores
+from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.telemetry.metrics import Meter
+
+__all__ = ["Lanes", "Place", "Work"]
+
+logger = logging.getLogger(__name__)
+
+Work = Callable[[Engine], None]
+"""Computes a batch, in a thread, with an engine that is nobody else's meanwhile; raises nothing."""
+Place = Callable[[int, Work], None]
+"""Hands over a batch of so many rows."""
+
+
+class Lanes:
+    """The lanes of one policy.
+
+    One that is free takes whatever there is if nothing is computed, but only full batches beside others. Behind every
+    batch that is computed another full one may wait, for the lane that is done first: so no lane has to wait for the
+    event loop. Where no copy of the engine can be made, the lanes that there are compute all.
+
+    Args:
+        name: What the policy is called in the log.
+        engine: The first lane's, of which the others have copies.
+        sizes: What a full batch is, and what a row takes.
+        most: How many lanes there may be.
+        cores: What they compute on.
+        meter: Tells how much the policy is asked.
+    """
+
+    def __init__(self, name: str, engine: Engine, sizes: Sizes, most: int, cores: Cores, meter: Meter) -> None:
+        self._name = name
+        self._engines = [engine]
+        self._free = [engine]  # no more are needed than there are threads
+        self._sizes = sizes
+        self._most = min(most, cores.number)
+        self._cores = cores
+        self._meter = meter
+        cores.share(meter)
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts none until it must
+        self._running = 0
+        self._rows: list[int] = []  # of the batches that were handed over and are not done, in order
+        self._works: deque[Work] = deque()  # that no lane has taken yet, in order
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether there is something to compute."""
+        return bool(self._rows)
+
+    @property
+    def rows_behind(self) -> int:
+        """Rows that have been handed over, but have to wait still."""
+        return sum(self._rows[self._computing :])
+
+    def place(self, rows: int, requests: int) -> Place | None:
+        """Where what waits should be computed.
+
+        Args:
+            rows: Of all requests that wait.
+            requests: How many wait, 1 or more.
+
+        Returns:
+            What takes the next batch; None: the requests should wait on, since more may come in the meantime.
+        """
+        if not self._rows:
+            return self._start
+        if rows < self._sizes.batch:
+            return None
+        seconds = rows / requests * self._sizes.row_seconds
+        if self._spare(seconds) > 0:
+            return self._start
+        return self._put_behind if len(self._rows) < 2 * self._computing else None
+
+    def free(self, seconds: float) -> int:
+        """How many lanes could begin at once with a request that takes so long; 1 also if it has to wait."""
+        return max(1, self._spare(seconds))
+
+    def done(self, rows: int) -> None:
+        """Notes that a batch of so many rows is computed."""
+        self._rows.remove(rows)
+
+    def close(self) -> None:
+        """Lets go of the threads; call it when nothing is computed."""
+        self._threads.shutdown(wait=False)
+
+    @property
+    def _computing(self) -> int:
+        """How many lanes there are at work; one that has just become free may count still."""
+        return min(self._running, self._most)
+
+    def _spare(self, request_seconds: float) -> int:
+        return min(self._most - len(self._rows), self._cores.free(self._meter, request_seconds))
+
+    def _start(self, rows: int, work: Work) -> None:
+        self._put_behind(rows, work)
+        self._run()
+
+    def _put_behind(self, rows: int, work: Work) -> None:
+        self._rows.append(rows)
+        self._works.append(work)
+
+    def _run(self) -> None:
+        self._running += 1
+        self._cores.take()
+        asyncio.get_running_loop().run_in_executor(self._threads, self._compute).add_done_callback(self._stopped)
+
+    def _compute(self) -> None:
+        """Runs in a thread."""
+        engine = self._take() if self._works else None  # another lane may have taken it
+        if engine is None:
+            return
+        with contextlib.suppress(IndexError):
+            while True:
+                self._works.popleft()(engine)
+        self._free.append(engine)
+
+    def _take(self) -> Engine | None:
+        """An engine that is free, if need be a new one; None: the batch has to wait for those that there are."""
+        with contextlib.suppress(IndexError):
+            return self._free.pop()
+        if len(self._engines) >= self._most:
+            return None
+        try:
+            engine = self._engines[0].copy()
+        except Exception as error:  # of any kind, out of memory as a rule
+            self._most = len(self._engines)
+            logger.warning("%s goes on with %d of its engine: a copy failed: %r", self._name, self._most, error)
+            return None
+        self._engines.append(engine)
+        return engine
+
+    def _stopped(self, _: asyncio.Future[None]) -> None:
+        self._running -= 1
+        self._cores.give()
+        # What was put behind when this lane had just looked; where the others are at it, it is theirs.
+        if self._works and self._computing < min(self._most, len(self._rows)):
+            self._run()

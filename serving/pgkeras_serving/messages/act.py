@@ -1,0 +1,197 @@
+"""The edge of a policy: requests to arrays and arrays to responses, checked. No transport in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.engines import noise
+from pgkeras.errors import InvalidRequestError
+from pgkeras.protocol.values import decode_value
+from pgkeras.protocol.wire import decode_tensor
+from pgkeras.spaces import Box, count
+from pgkeras.spaces.spec import PolicySpec, check_mask
+from pgkeras.v1 import policy_pb2, service_pb2
+from pgkeras_serving.messages.ahead import NoiseAhead
+from pgkeras_serving.messages.answers import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
+from pgkeras_serving.messages.patterns import Patterns, Place, number
+from pgkeras_serving.messages.states import StateSeal
+
+__all__ = ["Edge", "surely_finite"]
+
+_GREEDY = service_pb2.ACT_MODE_GREEDY
+_MODES = frozenset(service_pb2.ActMode.values())
+
+_Request = service_pb2.ActRequest | service_pb2.PlayRequest
+
+_VALUES = {
+    "observation": Place.of(service_pb2.ActRequest, "observation.tensor.data"),
+    "state": Place.of(service_pb2.ActRequest, "state"),
+    "seed": Place.of(service_pb2.ActRequest, "seed"),
+}
+
+_NOISE_AHEAD = 1024
+
+
+class Edge:
+    """Decodes the requests for one policy and encodes its answers.
+
+    Nearly all requests of a simulator are one message with other numbers in it. So what was found out about the first
+    is remembered as a pattern: to parse and check every one, with code that has gone cold between two calls, would take
+    longer than the policy itself.
+
+    Args:
+        spec: What the policy consumes and produces.
+        version: What every answer carries.
+        max_batch_size: Most observations in a request.
+        state_key: What states are sealed with; see :class:`StateSeal`.
+    """
+
+    def __init__(
+        self, spec: PolicySpec, version: policy_pb2.PolicyVersion, max_batch_size: int, state_key: bytes = b""
+    ) -> None:
+        self._spec = spec
+        self._max_batch_size = max_batch_size
+        self._layout = spec.layout
+        self._seal = StateSeal(state_key, spec.state_size) if spec.state_size else None
+        space = spec.observation_space
+        self._dtype = self._layout.dtype
+        self._is_float = self._dtype.kind == "f"
+        # Where the graph takes the bytes as they come, and the only check on values is that they are finite.
+        self._takes_bytes = isinstance(space, Box) and not self._layout.packed and space.dtype == self._dtype
+        self._shape = (-1, *self._layout.shape)
+        self._patterns = Patterns[tuple[bool, bool, frozenset[int], frozenset[str]]](_VALUES)
+        self._noise = NoiseAhead(spec, None, _NOISE_AHEAD)
+        self.answers = Answers(spec, version)
+
+    def recall(self, message: bytes) -> Query | None:
+        """What :meth:`decode` makes of a request like an earlier one; None of others, and where anything is wrong.
+
+        Args:
+            message: The bytes of an ``ActRequest``.
+
+        Raises:
+            InvalidRequestError: The state is of no use.
+        """
+        known = self._patterns.read(message)
+        if known is None:
+            return None
+        asked, values = known
+        observation = self.numbers(values["observation"])
+        if observation is None:
+            return None
+        seed = number(values["seed"]) if "seed" in values else None
+        return Query(self._inputs(observation, seed, values.get("state", b"")), *asked)
+
+    def decode(self, request: service_pb2.ActRequest) -> Query:
+        """Checks a request against the spec, and draws its noise.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
+        """
+        asked = self._asked(request, DEFAULT_OUTPUTS)
+        seed = request.seed if request.HasField("seed") else None
+        return asked._replace(inputs=self._inputs(asked.inputs["observation"], seed, request.state))
+
+    def remember(self, message: bytes, request: service_pb2.ActRequest, query: Query) -> None:
+        """Keeps what was made of a request, for :meth:`recall`."""
+        if self.is_plain(request):
+            self._patterns.learn(message, query[1:])
+
+    def decode_step(self, request: service_pb2.PlayRequest) -> Query:
+        """Checks what a session's message has in common with a call; the noise is the session's to put in.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
+        """
+        asked = self._asked(request, frozenset())
+        if not asked.has_batch_axis:
+            raise InvalidRequestError(
+                "observation", "a batch, with a leading axis for the session's environments", "a single observation"
+            )
+        return asked
+
+    def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> bytes:
+        """The engine's answer as the bytes of a response, with the state if there is one."""
+        state = b"" if self._seal is None else self._seal.seal(answer["next_state"])
+        return self.answers.encode(query, answer, state)
+
+    def is_plain(self, request: _Request) -> bool:
+        """Whether the bytes of the request's observation are, as they come, what the policy observes."""
+        return self._takes_bytes and not request.HasField("action_mask")
+
+    def numbers(self, data: bytes) -> NDArray[Any] | None:
+        """A plain observation of a length that was found right; None if it is not finite, or may not be."""
+        array = np.frombuffer(data, self._dtype)
+        if self._is_float and not surely_finite(array):
+            return None
+        return array.reshape(self._shape)
+
+    def _inputs(self, observation: NDArray[Any], seed: int | None, state: bytes) -> dict[str, NDArray[Any]]:
+        if seed is None:
+            drawn = self._noise.take(len(observation))
+        else:
+            drawn = noise.draw(noise.seeded(seed), self._spec, len(observation))
+        if self._seal is not None:
+            return {"observation": observation, "noise": drawn, "state": self._seal.open(state, len(observation))}
+        if state:
+            raise InvalidRequestError("state", "no bytes, since this policy has no memory", f"{len(state)} bytes")
+        return {"observation": observation, "noise": drawn}
+
+    def _asked(self, request: _Request, default_outputs: frozenset[int]) -> Query:
+        """The request but for its noise and state; checked."""
+        if request.mode not in _MODES:
+            raise InvalidRequestError("mode", "a known ActMode", str(request.mode))
+        outputs: frozenset[int] = frozenset(request.outputs)
+        if not outputs <= OUTPUTS:
+            unknown = sorted(outputs - OUTPUTS)
+            raise InvalidRequestError("outputs", "known ActOutputs other than UNSPECIFIED", str(unknown))
+        greedy, outputs = request.mode == _GREEDY, outputs or default_outputs
+        observation, has_batch_axis = self._observation(request)
+        return Query({"observation": observation}, has_batch_axis, greedy, outputs, self.answers.needs(greedy, outputs))
+
+    def _observation(self, request: _Request) -> tuple[NDArray[Any], bool]:
+        value, space = request.observation, self._spec.observation_space
+        array = decode_value(value, space)
+        batch, has_batch_axis = space.batched(array)
+        rows = count(batch)
+        if rows > self._max_batch_size:
+            raise InvalidRequestError("observation", f"at most {self._max_batch_size} observations", f"{rows}")
+        with np.errstate(over="ignore"):
+            graph = self._layout.pack(batch, self._mask(request, rows, has_batch_axis))
+        if graph is not batch and graph.dtype.kind == "f" and not np.isfinite(graph).all():
+            largest = max(float(np.abs(leaf).max()) for leaf in _arrays(batch))
+            raise InvalidRequestError("observation", f"numbers within the range of {graph.dtype}", f"{largest}")
+        return graph, has_batch_axis
+
+    def _mask(self, request: _Request, rows: int, has_batch_axis: bool) -> NDArray[Any] | None:
+        if not request.HasField("action_mask"):
+            return None
+        size = self._spec.mask_size
+        if not size:
+            raise InvalidRequestError("action_mask", "none, since this policy takes no mask", "a mask")
+        mask = decode_tensor(request.action_mask, "action_mask")
+        if mask.dtype != np.bool_:
+            raise InvalidRequestError("action_mask", "dtype bool", f"dtype {mask.dtype}")
+        shape = [rows, size] if has_batch_axis else [size]
+        if list(mask.shape) != shape:
+            raise InvalidRequestError("action_mask", f"shape {shape}", f"shape {list(mask.shape)}")
+        return check_mask(mask, self._spec)
+
+
+def surely_finite(array: NDArray[Any]) -> bool:
+    """Whether a vector's sum of squares is finite: if so, all elements are; if not, one may just be huge."""
+    return math.isfinite(array.dot(array))
+
+
+def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
+    """The arrays of numbers in a batch of structured observations."""
+    if isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from _arrays(part)
+    elif isinstance(batch, np.ndarray):
+        yield batch

@@ -1,0 +1,132 @@
+"""Answers: an engine's arrays as the bytes of a response."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from numpy.typing import NDArray
+
+from pgkeras.protocol.wire import write_tensor
+from pgkeras.spaces.spec import PolicySpec
+from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
+from pgkeras_serving.messages.greedy import greedy_log_prob
+from pgkeras_serving.messages.patterns import Pattern, Place
+
+__all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Answers", "Query"]
+
+_LOG_PROB = service_pb2.ACT_OUTPUT_LOG_PROB
+_ENTROPY = service_pb2.ACT_OUTPUT_ENTROPY
+_DISTRIBUTION = service_pb2.ACT_OUTPUT_DISTRIBUTION
+_GREEDY_ACTION = service_pb2.ACT_OUTPUT_GREEDY_ACTION
+
+OUTPUTS = frozenset(service_pb2.ActOutput.values()) - {service_pb2.ACT_OUTPUT_UNSPECIFIED}
+"""What can be asked for."""
+DEFAULT_OUTPUTS = frozenset({_LOG_PROB, _ENTROPY, _DISTRIBUTION})
+"""What a call is answered with, beside the action, that asks for nothing."""
+
+_MOST_FORMS = 256
+
+
+class Query(NamedTuple):
+    """A request that has been checked.
+
+    Args:
+        inputs: What the engine takes: observation ``[B, ...]``, noise ``[B, noise_size]`` and, for a policy with
+            memory, state ``[B, state_size]``.
+        has_batch_axis: Whether the request was a batch, so that the answer is one too.
+        greedy: Whether the action is the distribution's mode.
+        outputs: ActOutput numbers wanted besides the action.
+        needs: What the engine has to put out for that.
+    """
+
+    inputs: dict[str, NDArray[Any]]
+    has_batch_axis: bool
+    greedy: bool
+    outputs: frozenset[int]
+    needs: frozenset[str]
+
+
+class Answers:
+    """Encodes the answers of one policy.
+
+    All answers of one form (outputs and number of rows) differ in nothing but their numbers, which are put into the
+    bytes of the first: to build a message anew would take longer than the policy itself.
+
+    Args:
+        spec: What the policy produces.
+        version: What every answer carries.
+    """
+
+    def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion) -> None:
+        self._spec = spec
+        self._version = version
+        parameters = {name: f"distribution.{spec.distribution.value}.{name}" for name in spec.distribution.parameters}
+        tensors = {name: name for name in ("action", "log_prob", "entropy", "greedy_action")} | parameters
+        places = {name: Place.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
+        self._places = places | {"state": Place.of(service_pb2.ActResponse, "state")}
+        # By (rows, or None for a single observation, and outputs).
+        self._forms: dict[tuple[int | None, frozenset[int]], Pattern] = {}
+
+    def needs(self, greedy: bool, outputs: frozenset[int]) -> frozenset[str]:
+        """What the engine has to put out for an answer; the entropy always, for the metrics."""
+        names = {"greedy_action" if greedy else "action", "entropy"}
+        if _GREEDY_ACTION in outputs:
+            names.add("greedy_action")
+        if _LOG_PROB in outputs and not greedy:
+            names.add("log_prob")
+        if _DISTRIBUTION in outputs or (_LOG_PROB in outputs and greedy):
+            names.update(self._spec.distribution.parameters)
+        if self._spec.state_size:
+            names.add("next_state")
+        return frozenset(names)
+
+    def encode(self, query: Query, answer: Mapping[str, NDArray[Any]], state: bytes = b"") -> bytes:
+        """The bytes of an ``ActResponse``.
+
+        Args:
+            query: What was asked.
+            answer: What the engine put out.
+            state: What the client is to keep, if anything.
+        """
+        arrays = answer
+        if query.greedy:
+            arrays = {**arrays, "action": arrays["greedy_action"]}
+            if _LOG_PROB in query.outputs:
+                arrays["log_prob"] = greedy_log_prob(self._spec, arrays)
+        if arrays["action"].dtype != self._spec.action_space.dtype:
+            actions = {name: self._spec.from_graph(arrays[name]) for name in _ACTIONS if name in arrays}
+            arrays = {**arrays, **actions}
+        key = (len(arrays["action"]) if query.has_batch_axis else None, query.outputs)
+        form = self._forms.get(key) or self._new_form(key, arrays, state)
+        return form.write([state if name == "state" else arrays[name].tobytes() for name in form.names])
+
+    def _new_form(
+        self, key: tuple[int | None, frozenset[int]], arrays: Mapping[str, NDArray[Any]], state: bytes
+    ) -> Pattern:
+        rows, outputs = key
+        response = service_pb2.ActResponse(policy=self._version, state=state)
+        for name, tensor in self._tensors(response, outputs):
+            write_tensor(tensor, arrays[name] if rows is not None else arrays[name].reshape(arrays[name].shape[1:]))
+        form = Pattern(response.SerializeToString(), self._places)
+        if len(self._forms) < _MOST_FORMS:
+            self._forms[key] = form
+        return form
+
+    def _tensors(
+        self, response: service_pb2.ActResponse, outputs: frozenset[int]
+    ) -> Iterator[tuple[str, tensors_pb2.Tensor]]:
+        yield "action", response.action
+        if _LOG_PROB in outputs:
+            yield "log_prob", response.log_prob
+        if _ENTROPY in outputs:
+            yield "entropy", response.entropy
+        if _GREEDY_ACTION in outputs:
+            yield "greedy_action", response.greedy_action
+        if _DISTRIBUTION in outputs:
+            parameters = getattr(response.distribution, self._spec.distribution.value)
+            for name in self._spec.distribution.parameters:
+                yield name, getattr(parameters, name)
+
+
+_ACTIONS = ("action", "greedy_action")

@@ -1,0 +1,72 @@
+"""The log-probability of the greedy action, which the act graph leaves out: it gives that of the sampled one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.spaces import Box, MultiDiscrete
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+
+__all__ = ["greedy_log_prob"]
+
+
+def greedy_log_prob(spec: PolicySpec, answer: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """The log-probability of a distribution's mode, from its parameters: float32 ``[B]``.
+
+    Categorical: ``ln max_i p_i``, and the sum of that over the components of a MultiCategorical. MultiBernoulli:
+    ``sum_d ln max(p_d, 1 - p_d)``. Diagonal Gaussian, of D components, at its mean: ``-sum_d ln std_d - D/2 ln(2 pi)``.
+    Squashed Gaussian: that, less ``sum_d ln |d action_d / d u_d|`` at the mean. Kumaraswamy: the log-density of the
+    peak.
+
+    Args:
+        spec: The policy's, with its distribution and action space.
+        answer: Holds the parameters by the names in ``spec.distribution.parameters``, each ``[B, ...]``.
+    """
+    kind, space = spec.distribution, spec.action_space
+    first = answer[kind.parameters[0]]
+    rows = len(first)
+    if kind is DistributionKind.CATEGORICAL:
+        result = np.log(first.max(axis=-1))
+    elif kind is DistributionKind.MULTI_CATEGORICAL:
+        assert isinstance(space, MultiDiscrete)
+        nvec = space.nvec.ravel()
+        result = np.log(np.maximum.reduceat(first, np.cumsum(nvec) - nvec, axis=1)).sum(axis=-1)
+    elif kind is DistributionKind.MULTI_BERNOULLI:
+        flat = first.reshape(rows, -1)
+        result = np.log(np.maximum(flat, 1 - flat)).sum(axis=-1)
+    elif kind is DistributionKind.KUMARASWAMY:
+        assert isinstance(space, Box)
+        a, b = (answer[name].reshape(rows, -1).astype(np.float64) for name in ("a", "b"))
+        result = _kumaraswamy_peak(a, b).sum(axis=-1) - np.log(space.high - space.low).sum()
+    else:
+        stddev = answer["stddev"].reshape(rows, -1)
+        result = -np.log(stddev).sum(axis=-1) - stddev.shape[1] / 2 * math.log(2 * math.pi)
+        if kind is DistributionKind.SQUASHED_GAUSSIAN:
+            assert isinstance(space, Box)
+            result = result - _log_slope(answer["mean"].reshape(rows, -1), space.low.ravel(), space.high.ravel())
+    return np.asarray(result, np.float32)
+
+
+def _kumaraswamy_peak(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``ln(a b) + (a - 1) ln x + (b - 1) ln(1 - x^a)`` where ``x^a = (a - 1) / (a b - 1)``; 0 times ln 0 is 0."""
+    power = np.maximum(a * b - 1, 1e-300)
+    tiny = np.finfo(np.float64).tiny
+    below = (a - 1) / a * np.log(np.maximum((a - 1) / power, tiny))
+    above = (b - 1) * np.log(np.maximum((b - 1) * a / power, tiny))
+    return np.asarray(np.log(a * b) + below + above)
+
+
+def _log_slope(u: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``sum_d ln |d action_d / d u_d|``: that of tanh between two bounds, of softplus beyond one, of u without any."""
+    size = np.abs(u.astype(np.float64))
+    finite = np.isfinite(low) & np.isfinite(high)
+    half = np.where(finite, np.where(finite, high, 1) - np.where(finite, low, -1), 2.0) / 2
+    tanh = np.log(half) + 2 * (math.log(2) - size - np.log1p(np.exp(-2 * size)))
+    softplus = -np.logaddexp(0, -u)
+    unbounded = np.isinf(low) & np.isinf(high)
+    return np.asarray(np.where(finite, tanh, np.where(unbounded, 0.0, softplus)).sum(axis=-1))

@@ -1,0 +1,135 @@
+"""Steps: the messages of sessions as arrays, checked as far as that can be without knowing the session."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.errors import InvalidRequestError
+from pgkeras.protocol.wire import decode_tensor
+from pgkeras.v1 import service_pb2, tensors_pb2
+from pgkeras_serving.messages.act import Edge, surely_finite
+from pgkeras_serving.messages.answers import Query
+from pgkeras_serving.messages.patterns import Patterns, Place, number
+
+__all__ = ["OUTCOME", "Step", "Steps", "Transition"]
+
+_FLOAT32: np.dtype[Any] = np.dtype(np.float32)
+_BOOL: np.dtype[Any] = np.dtype(np.bool_)
+OUTCOME = ("reward", "terminated", "truncated")
+"""The fields that say what the previous actions led to."""
+_FLAGS = ("terminated", "truncated", "episode_start")
+_DTYPES = {"reward": _FLOAT32, **dict.fromkeys(_FLAGS, _BOOL)}
+_TRUE = b"\1"
+
+_VALUES = {
+    "id": Place.of(service_pb2.PlayRequest, "id"),
+    "observation": Place.of(service_pb2.PlayRequest, "observation.tensor.data"),
+    "reward": Place.of(service_pb2.PlayRequest, "reward.data"),
+    **{name: Place.of(service_pb2.PlayRequest, f"{name}.data", rb"[\x00\x01]") for name in _FLAGS},
+}
+
+
+class Transition(NamedTuple):
+    """What the previous actions of a session's environments led to.
+
+    Args:
+        reward: float32 ``[B]``.
+        ended: bool ``[B]``: whether the episode ended, be it terminated or truncated; None if none did.
+    """
+
+    reward: NDArray[np.float32]
+    ended: NDArray[np.bool_] | None
+
+
+class Step(NamedTuple):
+    """One message of a session of B environments.
+
+    Args:
+        query: What is asked; its noise and state are the session's to put in.
+        given: Which parts it has of what the previous actions led to: reward, terminated, truncated.
+        transition: All of that; None if one is missing.
+        episode_start: bool ``[B]``: whether the observation is the first of an episode; None if it does not say.
+    """
+
+    query: Query
+    given: tuple[str, ...]
+    transition: Transition | None
+    episode_start: NDArray[np.bool_] | None
+
+
+class Steps:
+    """Decodes the messages of all sessions with one policy; see :class:`pgkeras_serving.messages.act.Edge`."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+        self._patterns = Patterns[tuple[tuple[Any, ...], tuple[str, ...]]](_VALUES)
+
+    def recall(self, message: bytes, rows: int | None) -> tuple[int, Step] | None:
+        """The id, and what :meth:`decode` makes of a message like an earlier one; None of any other.
+
+        Args:
+            message: The bytes of a ``PlayRequest``.
+            rows: The number of the session's environments; None before its first message.
+        """
+        known = self._patterns.read(message)
+        if known is None:
+            return None
+        (asked, given), values = known
+        observation = self._edge.numbers(values["observation"])
+        if observation is None or rows not in (None, len(observation)):
+            return None
+        transition = None
+        if given == OUTCOME:
+            reward = np.frombuffer(values["reward"], _FLOAT32)
+            if not surely_finite(reward):
+                return None
+            terminated, truncated = values["terminated"], values["truncated"]
+            ended = None
+            if _TRUE in terminated or _TRUE in truncated:
+                ended = np.frombuffer(terminated, _BOOL) | np.frombuffer(truncated, _BOOL)
+            transition = Transition(reward, ended)
+        start = np.frombuffer(values["episode_start"], _BOOL) if "episode_start" in values else None
+        index = number(values["id"]) if "id" in values else 0
+        return index, Step(Query({"observation": observation}, *asked), given, transition, start)
+
+    def decode(self, request: service_pb2.PlayRequest, rows: int | None) -> Step:
+        """Checks a message against the spec and the number of the session's environments.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
+        """
+        query = self._edge.decode_step(request)
+        here = len(query.inputs["observation"])
+        if rows not in (None, here):
+            expected = f"{rows} observations, as in the session's first message"
+            raise InvalidRequestError("observation", expected, str(here))
+        vectors = {
+            name: _vector(getattr(request, name), name, _DTYPES[name], here)
+            for name in _DTYPES
+            if request.HasField(name)
+        }
+        given = tuple(name for name in OUTCOME if name in vectors)
+        transition = None
+        if given == OUTCOME:
+            ended = vectors["terminated"] | vectors["truncated"]
+            transition = Transition(vectors["reward"], ended if ended.any() else None)
+        return Step(query, given, transition, vectors.get("episode_start"))
+
+    def remember(self, message: bytes, request: service_pb2.PlayRequest, step: Step) -> None:
+        """Keeps what was made of a message, for :meth:`recall`."""
+        if self._edge.is_plain(request):
+            self._patterns.learn(message, (step.query[1:], step.given))
+
+
+def _vector(tensor: tensors_pb2.Tensor, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:
+    array = decode_tensor(tensor, name)
+    if array.dtype != dtype:
+        raise InvalidRequestError(name, f"dtype {dtype}", f"dtype {array.dtype}")
+    if array.shape != (rows,):
+        raise InvalidRequestError(name, f"shape [{rows}], one element per environment", f"shape {list(array.shape)}")
+    if not np.isfinite(array).all():
+        raise InvalidRequestError(name, "finite numbers", str(array[~np.isfinite(array)][0]))
+    return array

@@ -1,0 +1,65 @@
+"""Overview: what the status page tells, before it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pgkeras_serving.policies.catalog import LoadedPolicy
+from pgkeras_serving.telemetry.episodes import EpisodeSummary
+from pgkeras_serving.telemetry.live import Recent
+
+__all__ = ["Status", "VersionStatus"]
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """What the page tells of one version.
+
+    Args:
+        policy: The version.
+        labels: Its labels.
+        recent: How it fared in the last minute.
+        episodes: The episodes played with it.
+        returns: The returns of the last of them, the oldest first.
+    """
+
+    policy: LoadedPolicy
+    labels: list[str]
+    recent: Recent
+    episodes: EpisodeSummary
+    returns: list[float]
+
+    @property
+    def number(self) -> int:
+        """The version's number."""
+        return self.policy.version.version
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it did anything in the last minute, or has played episodes."""
+        return bool(any(self.recent.history) or self.returns)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the page tells of the server.
+
+    Args:
+        state: "serving", "loading" or "draining".
+        target: Where it listens.
+        uptime: Seconds since its start.
+        release: pgkeras' version.
+        sessions: How many are open.
+        requests: Calls that have ended, by method and code.
+        failures: Why versions are not served.
+        versions: Those that are, by name, then by version.
+    """
+
+    state: str
+    target: str
+    uptime: float
+    release: str
+    sessions: int
+    requests: dict[tuple[str, str], int]
+    failures: list[str]
+    versions: list[VersionStatus]

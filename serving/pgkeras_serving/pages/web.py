@@ -1,0 +1,231 @@
+"""The pages of ``--http-port``: status, metrics and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import ipaddress
+import logging
+import ssl
+import time
+from http import HTTPStatus
+
+from pgkeras import __version__
+from pgkeras.certificates import check_pair
+from pgkeras.errors import ConfigError, UnauthenticatedError
+from pgkeras_serving.pages.exposition import Exposition
+from pgkeras_serving.pages.http import Request, Response, connection_handler
+from pgkeras_serving.pages.overview import Status, VersionStatus
+from pgkeras_serving.pages.page import render
+from pgkeras_serving.policies.files import stamp
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.sessions import Sessions
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.live import Live
+from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.transport.listening import probe
+from pgkeras_serving.transport.tokens import Tokens
+
+__all__ = ["Web"]
+
+logger = logging.getLogger(__name__)
+
+_OPEN = ("/healthz", "/readyz")
+_SECOND = 1.0
+
+
+class Web:
+    """The HTTP server beside the gRPC one.
+
+    Args:
+        config: The settings.
+        tokens: Who may see the pages; None: everybody.
+        store: The policies.
+        sessions: The open sessions.
+        requests: The calls.
+    """
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        tokens: Tokens | None,
+        store: Store,
+        sessions: Sessions,
+        requests: Requests,
+    ) -> None:
+        self.state = "loading"
+        """What /readyz and the page tell: "loading", "serving" or "draining"."""
+        self.target = ""
+        """Where the gRPC server listens."""
+        self.port = 0
+        """Where this one does."""
+        self._config = config
+        self._tokens = tokens
+        self._store = store
+        self._sessions = sessions
+        self._requests = requests
+        self._exposition = Exposition(store, sessions, requests)
+        self._pages = {"/": self._page, "/metrics": self._metrics, "/healthz": self._healthy, "/readyz": self._ready}
+        self._lives: dict[tuple[str, int], Live] = {}
+        self._started = time.monotonic()
+        self._server: asyncio.Server | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._only_here = True
+        self._tls: ssl.SSLContext | None = None
+        self._certificate = None if config.tls_cert is None else stamp(config.tls_cert)
+
+    async def start(self) -> None:
+        """Listens.
+
+        Raises:
+            ConfigError: The address cannot be listened on, or would be open to others without TLS.
+        """
+        config = self._config
+        assert config.http_port is not None
+        where = f"{config.http_host}:{config.http_port}"
+        try:
+            self._only_here = probe(config.http_host, config.http_port)
+            if not self._only_here and config.tls_cert is None and not config.insecure:
+                raise ConfigError(
+                    f"not showing the status on {where} without TLS: give --tls-cert and --tls-key, or say --insecure "
+                    "if something else protects the network"
+                )
+            self._tls = _tls(config)
+            self._server = await asyncio.start_server(
+                connection_handler(self._answer), config.http_host.strip("[]"), config.http_port, ssl=self._tls
+            )
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another --http-port") from error
+        self.port = self._server.sockets[0].getsockname()[1]
+        self._watching = asyncio.create_task(self._watch())
+
+    async def stop(self) -> None:
+        """Stops listening."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._server is not None:
+            self._server.close()
+
+    async def _watch(self) -> None:
+        while True:
+            self._look()
+            self._renew()
+            await asyncio.sleep(_SECOND)
+
+    def _look(self) -> None:
+        lives = {}
+        for policy in self._store.policies():
+            key = policy.version.name, policy.version.version
+            live = self._lives.get(key)
+            if live is None or live.meter is not policy.meter:
+                live = Live(policy.meter)
+            else:
+                live.look()
+            lives[key] = live
+        self._lives = lives
+
+    def _renew(self) -> None:
+        certificate, key = self._config.tls_cert, self._config.tls_key
+        if self._tls is None or certificate is None or key is None or stamp(certificate) == self._certificate:
+            return
+        try:
+            check_pair(certificate, key)
+        except ConfigError:  # which the gRPC port reports; half of it may not be there yet
+            return
+        self._certificate = stamp(certificate)
+        self._tls.load_cert_chain(certificate, key)
+
+    def _answer(self, request: Request) -> Response:
+        if self._only_here and not _is_this_machine(request.headers.get("host", "")):
+            # Or a page from elsewhere, whose name has been made to mean this machine, could read this one.
+            return Response(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
+        if request.path not in _OPEN and (refusal := self._refusal(request)):
+            return refusal
+        page = self._pages.get(request.path)
+        return (
+            Response(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n") if page is None else page()
+        )
+
+    def _page(self) -> Response:
+        return Response(HTTPStatus.OK, render(self._status()), "text/html; charset=utf-8")
+
+    def _metrics(self) -> Response:
+        return Response(HTTPStatus.OK, self._exposition.text(), self._exposition.kind)
+
+    def _healthy(self) -> Response:
+        return Response(HTTPStatus.OK, b"ok\n")  # the event loop turns, or there would be no answer
+
+    def _ready(self) -> Response:
+        ready = self.state == "serving"
+        return Response(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self.state}\n".encode())
+
+    def _refusal(self, request: Request) -> Response | None:
+        if self._tokens is None:
+            return None
+        try:
+            self._tokens.authenticate([("authorization", _as_bearer(request.headers.get("authorization", "")))])
+        except UnauthenticatedError:
+            # Browsers ask for a name and a password then: the token is the password.
+            ask = {"WWW-Authenticate": 'Basic realm="pgkeras: the password is a token", charset="UTF-8"'}
+            return Response(HTTPStatus.UNAUTHORIZED, b"This server demands a token.\n", headers=ask)
+        return None
+
+    def _status(self) -> Status:
+        labels = self._store.labels()
+        versions = []
+        for policy in self._store.policies():
+            name, version = policy.version.name, policy.version.version
+            live = self._lives.get((name, version)) or Live(policy.meter)
+            versions.append(
+                VersionStatus(
+                    policy,
+                    [label for label, labelled in labels.get(name, {}).items() if labelled == version],
+                    live.recent(),
+                    policy.episodes.summary(),
+                    policy.episodes.last_returns(),
+                )
+            )
+        return Status(
+            state=self.state,
+            target=self.target,
+            uptime=time.monotonic() - self._started,
+            release=__version__,
+            sessions=len(self._sessions),
+            requests=dict(self._requests.counts),
+            failures=self._store.failures(),
+            versions=versions,
+        )
+
+
+def _nothing() -> Response:
+    return Response(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n")
+
+
+def _as_bearer(authorization: str) -> str:
+    scheme, _, value = authorization.partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        return "Bearer " + base64.b64decode(value, validate=True).decode("ascii").partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return name.lower() in ("localhost", "")
+
+
+def _tls(config: ServerConfig) -> ssl.SSLContext | None:
+    if config.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(config.tls_cert, config.tls_key)
+    if config.tls_client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(config.tls_client_ca)
+    return context

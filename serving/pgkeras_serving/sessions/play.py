@@ -1,0 +1,144 @@
+"""The edge of Play: one simulator's session, message by message. No transport in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.engines.state import start_over
+from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
+from pgkeras.protocol.status import encode_error
+from pgkeras.v1 import service_pb2
+from pgkeras_serving.messages.ahead import NoiseAhead
+from pgkeras_serving.messages.parsing import parse
+from pgkeras_serving.messages.patterns import varint
+from pgkeras_serving.messages.steps import OUTCOME, Step, Transition
+from pgkeras_serving.policies.catalog import LoadedPolicy
+from pgkeras_serving.sessions.episodes import Episodes
+
+__all__ = ["Session"]
+
+logger = logging.getLogger(__name__)
+
+_NOISE_AHEAD = 64
+# The keys of PlayResponse's fields "id" and "act", as they stand before the values.
+_ID = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["id"].number << 3)
+_ACT = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["act"].number << 3 | 2)
+
+
+class Session:
+    """One simulator's session with one version of a policy.
+
+    A message takes effect when it is answered with actions, and not at all when it is answered with an error: the
+    session's noise and episodes are then as if it had not come. The first message that is right fixes the number of
+    environments.
+
+    Args:
+        policy: The version, which stays the same however long the session lasts.
+        seed: Makes the session reproducible: the noise of all its answers comes, in order, from this seed's generator.
+    """
+
+    def __init__(self, policy: LoadedPolicy, seed: int | None) -> None:
+        self._policy = policy
+        self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
+        self._episodes: Episodes | None = None
+        self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """The policy's name and its version."""
+        return self._policy.version.name, self._policy.version.version
+
+    async def answer(self, message: bytes) -> tuple[bytes, int]:
+        """Answers one message, with actions or with the error that concerns it.
+
+        Args:
+            message: The bytes of a ``PlayRequest``.
+
+        Returns:
+            The bytes of a ``PlayResponse``, and the code of the error in it; 0 for none.
+
+        Raises:
+            InvalidRequestError: The bytes are no message.
+        """
+        arrival = time.perf_counter_ns()
+        steps, request, step = self._policy.steps, None, None
+        rows = len(self._episodes.over) if self._episodes is not None else None
+        known = steps.recall(message, rows)
+        if known is not None:
+            index, step = known
+        else:
+            request = parse(service_pb2.PlayRequest, message)
+            index = request.id
+        try:
+            if request is not None:
+                step = steps.decode(request, rows)
+            assert step is not None
+            transition = self._begin(step)
+            batcher, inputs, needs = self._policy.batcher, step.query.inputs, step.query.needs
+            answer = batcher.run_now(inputs, needs) or await batcher.submit(inputs, needs, self._caller)
+            act = self._finish(step, transition, answer, arrival)
+        except PolicyServiceError as error:
+            return _refusal(index, error)
+        except Exception:
+            logger.exception("a message of a session failed")
+            return _refusal(index, ServerFailedError("this message failed; the server's log has the reason"))
+        if request is not None:
+            steps.remember(message, request, step)
+        return b"".join((_ID, varint(index), _ACT, varint(len(act)), act)), 0
+
+    def _caller(self) -> Session:
+        """A session is a caller by itself: others of its connection have their own turns."""
+        return self
+
+    def _begin(self, step: Step) -> Transition | None:
+        """Checks a step against what came before, and puts in what only the session knows."""
+        inputs, start = step.query.inputs, step.episode_start
+        rows = len(inputs["observation"])
+        transition = self._transition(step)
+        self._episodes = self._episodes or Episodes(rows, self._policy.episodes.record)
+        inputs["noise"] = self._noise.peek(rows)
+        if size := self._policy.spec.state_size:
+            inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
+        return transition
+
+    def _finish(
+        self, step: Step, transition: Transition | None, answer: Mapping[str, NDArray[Any]], arrival: int
+    ) -> bytes:
+        """Encodes the answer; only then does the step count."""
+        assert self._episodes is not None
+        encoding = time.perf_counter_ns()
+        act = self._policy.edge.answers.encode(step.query, answer)
+        self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
+        self._episodes.advance(transition, step.episode_start)
+        self._noise.skip(len(step.query.inputs["noise"]))
+        self._state = answer.get("next_state")
+        return act
+
+    def _transition(self, step: Step) -> Transition | None:
+        start = step.episode_start
+        if self._episodes is None:
+            if step.given:
+                expected = "nothing in a session's first message, before any action"
+                raise InvalidRequestError(step.given[0], expected, "one")
+            if start is not None and not start.all():
+                raise InvalidRequestError("episode_start", "true everywhere in a session's first message", "false")
+            return None
+        if step.transition is not None:
+            return step.transition
+        if step.given or not (self._episodes.over if start is None else start).all():
+            missing = next(name for name in OUTCOME if name not in step.given)
+            expected = "what the previous actions led to, unless every environment starts an episode"
+            raise InvalidRequestError(missing, expected, "nothing")
+        return None
+
+
+def _refusal(index: int, error: PolicyServiceError) -> tuple[bytes, int]:
+    status = encode_error(error)
+    failure = service_pb2.PlayError(code=status.code, message=status.message, details=status.details)
+    return service_pb2.PlayResponse(id=index, error=failure).SerializeToString(), status.code

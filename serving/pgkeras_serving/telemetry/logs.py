@@ -1,0 +1,167 @@
+"""Logs: one line per event, for people or for machines. An observation's content is in none, unless it is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+
+from pgkeras.errors import InvalidRequestError, PolicyServiceError
+from pgkeras.v1 import service_pb2
+from pgkeras_serving.settings.config import ServerConfig
+
+__all__ = ["AccessLog", "Call", "about", "configure"]
+
+_HUMAN, _JSON = "human", "json"
+
+
+def about(**fields: Any) -> dict[str, Any]:
+    """What a log line is about, as its ``extra``: policy, version, method, code and the like."""
+    return {"fields": fields}
+
+
+def configure(config: ServerConfig) -> None:
+    """Sends the log to standard error, in the format that the settings say."""
+    form = config.log_format
+    if form == "auto":
+        form = _HUMAN if sys.stderr.isatty() else _JSON
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Machine() if form == _JSON else _Human())
+    logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    if form == _JSON:  # gRPC writes lines of its own, past any formatter
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class AccessLog:
+    """A line for every call that ends.
+
+    Args:
+        observations: Whether the lines have the observations in them.
+    """
+
+    def __init__(self, observations: bool) -> None:
+        self._logger = logging.getLogger("pgkeras.access")
+        self._observations = observations
+
+    def call(self, method: str, peer: str, request: bytes = b"") -> Call:
+        """A call that has just come.
+
+        Args:
+            method: Its name.
+            peer: The client's address.
+            request: The request's bytes; a session's first message is put in when it has come.
+        """
+        return Call(self, method, peer, request)
+
+    def ended(self, call: Call, code: str, error: Exception | None, response: bytes | None) -> None:
+        """Tells of a call; see :meth:`Call.ended`."""
+        fields: dict[str, Any] = {"method": call.method, "code": code, "peer": call.peer}
+        asked, answered = _read(_REQUESTS, call.method, call.request), _read(_RESPONSES, call.method, response)
+        if asked is not None and asked.policy.name:
+            fields["policy"] = asked.policy.name
+        if answered is not None:
+            fields["policy"], fields["version"] = answered.policy.name, answered.policy.version
+        elif call.version is not None:
+            fields["policy"], fields["version"] = call.version
+        fields["milliseconds"] = round((time.perf_counter_ns() - call.start) / 1e6, 3)
+        if isinstance(error, InvalidRequestError) and not self._observations:
+            fields["reason"] = f"{error.field}: expected {error.expected}"  # what came may be of an observation
+        elif isinstance(error, PolicyServiceError):
+            fields["reason"] = str(error)
+        if self._observations and isinstance(asked, service_pb2.ActRequest):
+            fields["observation"] = json_format.MessageToDict(asked.observation)
+        self._logger.info("%s %s", call.method, code, extra=about(**fields))
+
+    def message(self, message: bytes, policy: str, version: int) -> None:
+        """Tells of a session's message, if observations are wanted."""
+        request = _read(_REQUESTS, "Play", message) if self._observations else None
+        if request is not None:
+            observation = json_format.MessageToDict(request.observation)
+            fields = about(method="Play", policy=policy, version=version, observation=observation)
+            self._logger.info("a session's message", extra=fields)
+
+
+@dataclass
+class Call:
+    """A call, as the log tells of it.
+
+    Args:
+        log: The log.
+        method: Its name.
+        peer: The client's address.
+        request: The request's bytes; of a session, those of the first message.
+        version: The policy and the version that it has to do with, where the response does not say so.
+        start: When it came, by time.perf_counter_ns.
+    """
+
+    log: AccessLog
+    method: str
+    peer: str
+    request: bytes = b""
+    version: tuple[str, int] | None = None
+    start: int = field(default_factory=time.perf_counter_ns)
+
+    def ended(self, code: str, error: Exception | None = None, response: bytes | None = None) -> None:
+        """Has the log tell of it.
+
+        Args:
+            code: Its status.
+            error: Why it was refused.
+            response: The response's bytes.
+        """
+        self.log.ended(self, code, error, response)
+
+
+_REQUESTS = {"Act": service_pb2.ActRequest, "Play": service_pb2.PlayRequest, "GetPolicy": service_pb2.GetPolicyRequest}
+_RESPONSES = {"Act": service_pb2.ActResponse, "GetPolicy": service_pb2.GetPolicyResponse}
+
+
+def _read(kinds: Mapping[str, Any], method: str, data: bytes | None) -> Any:
+    """The message in some bytes; None if there is none, or it names no policy."""
+    if data is None or method not in kinds:
+        return None
+    with contextlib.suppress(DecodeError):
+        return kinds[method].FromString(data)
+    return None
+
+
+class _Machine(logging.Formatter):
+    """An object of JSON per line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": _moment(record).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+class _Human(logging.Formatter):
+    """Time, level and message, then what it is about."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        tail = "".join(f" {name}={value}" for name, value in fields.items() if value not in ("", None))
+        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")  # a line that others write is one line
+        line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {message}{tail}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _moment(record: logging.LogRecord) -> datetime.datetime:
+    return datetime.datetime.fromtimestamp(record.created, datetime.UTC)

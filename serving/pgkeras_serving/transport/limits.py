@@ -1,0 +1,38 @@
+"""The limits as gRPC enforces them: channel arguments of the server."""
+
+from __future__ import annotations
+
+from pgkeras_serving.settings.config import ServerConfig
+
+__all__ = ["transport_options"]
+
+# How long a client may take over connecting. gRPC's own patience, of two minutes, is a slow attacker's.
+_HANDSHAKE_MS = 20_000
+_KEEPALIVE_TIMEOUT_MS = 20_000
+
+
+def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """The limits as gRPC's channel arguments."""
+    return [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        # Between the two limits gRPC refuses at random, the more probably the larger the metadata.
+        ("grpc.max_metadata_size", config.max_header_bytes),
+        ("grpc.absolute_max_metadata_size", config.max_header_bytes),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_concurrent_streams", config.max_streams),
+        # Between the two limits gRPC refuses at random. To refuse with a status of ours would take Python more than
+        # half of the time that an answer takes: with three times too many calls, a server would do nothing else.
+        ("grpc.server.max_pending_requests", config.max_pending_calls),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * config.max_pending_calls),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", _milliseconds(config.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _milliseconds(config.min_ping_seconds)),
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return min(round(seconds * 1000), 2**31 - 1)

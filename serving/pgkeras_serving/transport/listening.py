@@ -1,0 +1,116 @@
+"""Listening: binds the address, with TLS where it is wanted, and nowhere that it would be unwise."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import stat
+from pathlib import Path
+
+import grpc
+
+from pgkeras.errors import ConfigError
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.transport.tls import Certificates
+
+__all__ = ["address", "bind", "host_and_port", "probe"]
+
+
+def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
+    """Binds the configured address.
+
+    Returns:
+        The port, which is another than the configured one if that is 0; 0 for a Unix-domain socket.
+
+    Raises:
+        ConfigError: The address cannot be listened on, or would be open to others without TLS; or a certificate is of
+            no use.
+    """
+    if config.listen is not None:
+        _bind_socket(server, config.listen, int(config.socket_mode, 8))
+        return 0
+    where = address(config, config.port)
+    certificates = None
+    if config.tls_cert is not None and config.tls_key is not None:
+        certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
+    try:
+        loopback = probe(config.host, config.port)
+        if certificates is None and not loopback and not config.insecure:
+            raise ConfigError(
+                f"not listening on {where} without TLS, where others could read and send anything: give --tls-cert and "
+                "--tls-key, or say --insecure if something else protects the network"
+            )
+        if certificates is None:
+            return server.add_insecure_port(where)
+        return server.add_secure_port(where, certificates.credentials())
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigError(
+            f"cannot listen on {where}: {reason}; choose another --port (0 takes any free one) or --host"
+        ) from error
+
+
+def address(config: ServerConfig, port: int) -> str:
+    """What clients call: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    if config.listen is not None:
+        return config.listen
+    return host_and_port(config.host, port)
+
+
+def host_and_port(host: str, port: int) -> str:
+    """HOST:PORT, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
+
+
+def probe(host: str, port: int) -> bool:
+    """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back.
+
+    Returns:
+        Whether nobody but this machine can reach it.
+    """
+    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    family, kind, protocol, _, first = found[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # As gRPC does, or closed connections would be in the way.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(first)
+    return all(ipaddress.ip_address(sockaddr[0]).is_loopback for *_, sockaddr in found)
+
+
+def _bind_socket(server: grpc.aio.Server, where: str, mode: int) -> None:
+    path = Path(where.removeprefix("unix:"))
+    before = os.umask(0o777 & ~mode)  # from the first moment on: between binding and chmod anybody could connect
+    try:
+        _clear(path)
+        server.add_insecure_port(where)
+    except (OSError, RuntimeError) as error:
+        raise ConfigError(f"cannot listen on {where}: {_reason(path, error)}") from error
+    finally:
+        os.umask(before)
+
+
+def _clear(path: Path) -> None:
+    """Removes the socket of a server that is no more; gRPC would remove that of one that lives, too."""
+    try:
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(0, "there is a file of that name, which is no socket")
+    except FileNotFoundError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise FileExistsError(0, "another server listens there")
+
+
+def _reason(path: Path, error: OSError | RuntimeError) -> str:
+    if isinstance(error, OSError):
+        return str(error.strerror)
+    if not path.parent.is_dir():
+        return f"there is no directory {path.parent}"
+    if not os.access(path.parent, os.W_OK):
+        return f"no permission to write in {path.parent}"
+    return str(error)

@@ -1,0 +1,27 @@
+"""A servicer's methods for grpcio's front, which hands them every request as the bytes that came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+__all__ = ["generic_handler"]
+
+
+def generic_handler(service: Any, servicer: Any) -> grpc.GenericRpcHandler:
+    """What grpcio calls a servicer's methods by.
+
+    Args:
+        service: The service's descriptor.
+        servicer: Has a method for each of its methods, which takes and gives bytes.
+    """
+    kinds = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }
+    handlers: dict[str, Any] = {
+        method.name: kinds[method.client_streaming, method.server_streaming](getattr(servicer, method.name))
+        for method in service.methods
+    }
+    return grpc.method_handlers_generic_handler(service.full_name, handlers)

@@ -1,0 +1,219 @@
+"""What reads observations of each kind, against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pgkeras.errors import UnsupportedSpaceError
+from pgkeras.policy import networks
+from pgkeras.policy.moments import Moments
+from pgkeras.policy.policy import Policy
+from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
+from pgkeras.spaces.layout import Layout
+from tests.policy.test_memory import sigmoid
+
+RNG = np.random.default_rng(0)
+
+
+def image(*shape: int, high: float = 255.0, dtype: Any = np.uint8) -> Box:
+    return Box(np.zeros(shape), np.full(shape, high), np.dtype(dtype))
+
+
+def vector(n: int) -> Box:
+    return Box(np.full(n, -np.inf), np.full(n, np.inf), np.dtype(np.float32))
+
+
+def linear(space: Space, **settings: Any) -> Policy:
+    """A policy without hidden layers, so that what the encoders give can be read off its head."""
+    policy = Policy(space, Discrete(2), hidden=(), seed=3, **settings)
+    policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
+    return policy
+
+
+def relu(x: NDArray[Any]) -> NDArray[Any]:
+    return np.maximum(x, 0)
+
+
+def convolve(x: NDArray[Any], kernel: NDArray[Any], bias: NDArray[Any], stride: int = 1) -> NDArray[Any]:
+    """``[B, H, W, C]`` by ``[h, w, C, F]``, without padding."""
+    h, w = kernel.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), axis=(1, 2))[:, ::stride, ::stride]
+    return np.asarray(np.einsum("bijchw,hwcf->bijf", windows, kernel) + bias)
+
+
+@pytest.mark.parametrize(("shape", "strides"), [((9, 8, 3), (1,)), ((40, 44, 2), (4, 2, 1))])
+def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    policy = linear(image(*shape))
+    x = RNG.integers(0, 256, (3, *shape)).astype(np.uint8)
+    *layers, dense, dense_bias, head, head_bias = (w.astype(np.float64) for w in policy.weights())
+    expected = x / 255
+    for i, stride in enumerate(strides):
+        expected = relu(convolve(expected, layers[2 * i], layers[2 * i + 1], stride))
+    expected = relu(expected.reshape(3, -1) @ dense + dense_bias) @ head + head_bias
+    np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_channels_may_come_first_or_not_at_all() -> None:
+    last, first = linear(image(9, 8, 3)), linear(image(3, 9, 8))
+    first.assign(last.weights())
+    x = RNG.integers(0, 256, (2, 9, 8, 3)).astype(np.uint8)
+    np.testing.assert_allclose(first.parameters(x.transpose(0, 3, 1, 2)), last.parameters(x), rtol=1e-5, atol=1e-5)
+    grey, one = linear(image(9, 8)), linear(image(9, 8, 1))
+    one.assign(grey.weights())
+    np.testing.assert_allclose(grey.parameters(x[..., 0]), one.parameters(x[..., :1]), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("space", "images", "name"),
+    [
+        (image(84, 84, 4), "auto", "Nature CNN"),
+        (image(4, 84, 84), "auto", "Nature CNN"),
+        (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN"),
+        (image(10, 10, 6), "mlp", "MLP 32"),
+        (image(84, 84, 4), "small_cnn", "small CNN"),
+        (vector(3), "auto", "MLP 32"),
+        (image(2, 2, 2), "auto", "MLP 32"),
+        (Discrete(5), "auto", "one-hot, MLP 32"),
+        (Discrete(5000), "auto", "embedding, MLP 32"),
+        (
+            Dict({"eye": image(9, 9, 3), "n": Discrete(3), "s": Text(vocabulary=("a",), max_tokens=1), "v": vector(2)}),
+            "auto",
+            (
+                "eye: small CNN modulated by s, n: one-hot, s: embedding of 1 tokens and GRU, v: numbers as they are; "
+                "joined by an MLP 32"
+            ),
+        ),
+    ],
+)
+def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
+    assert networks.describe(Layout.of(space), (32,), images) == name
+    assert Policy(space, Discrete(2), hidden=(32,), images=images, memory="lstm").architecture == f"{name}, LSTM 64"
+
+
+@pytest.mark.parametrize("images", ["small_cnn", "nature_cnn"])
+def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
+        Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), images=images)
+
+
+def test_integers_become_one_hot_vectors() -> None:
+    space = Tuple((Discrete(4, start=-1), MultiDiscrete(np.array([[2], [3]]), np.array([[5], [0]])), MultiBinary((2,))))
+    policy = linear(space)
+    first, several, bits = np.array([-1, 2]), np.array([[[5], [2]], [[6], [0]]]), np.array([[1, 0], [1, 1]], np.int8)
+    rows = policy.spec.layout.pack(space.batched((first, several, bits))[0])
+    expected = np.array([[1, 0, 0, 0, 1, 0, 0, 0, 1, 1, 0], [0, 0, 0, 1, 0, 1, 1, 0, 0, 1, 1]], np.float64)
+    head, bias = policy.weights()
+    np.testing.assert_allclose(policy.parameters(rows), expected @ head + bias, rtol=1e-5, atol=1e-5)
+    alone = linear(Discrete(4, start=-1))
+    head, bias = alone.weights()
+    np.testing.assert_allclose(alone.parameters(first), np.eye(4)[[0, 3]] @ head + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_many_values_are_looked_up() -> None:
+    policy = linear(MultiDiscrete(np.array([600, 700]), np.array([0, 10])))
+    table, head, bias = policy.weights()
+    assert table.shape == (1300, 32)
+    x = np.array([[599, 10], [3, 709]])
+    looked_up = np.concatenate([table[[599, 3]], table[[600, 1299]]], axis=1)
+    np.testing.assert_allclose(policy.parameters(x), looked_up @ head + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_texts_are_read_by_a_gru_to_their_last_token() -> None:
+    policy = linear(Text(vocabulary=("go", "left", "right"), max_tokens=4))
+    by_shape = {w.shape: w.astype(np.float64) for w in policy.weights()}
+    table, kernel, recurrent, bias, head, head_bias = (
+        by_shape[shape] for shape in ((5, 32), (32, 192), (64, 192), (2, 192), (64, 2), (2,))
+    )
+    texts = ["go left", "right go go left", "", "go unknown"]
+    ids = [[2, 3], [4, 2, 2, 3], [], [2, 1]]
+    expected = []
+    for row in ids:
+        h = np.zeros(64)
+        for token in row:
+            xz, xr, xh = np.split(table[token] @ kernel + bias[0], 3)
+            hz, hr, hh = np.split(h @ recurrent + bias[1], 3)
+            z, r = sigmoid(xz + hz), sigmoid(xr + hr)
+            h = z * h + (1 - z) * np.tanh(xh + r * hh)
+        expected.append(h @ head + head_bias)
+    rows = policy.spec.layout.pack(texts)
+    np.testing.assert_allclose(policy.parameters(rows), np.array(expected), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(("shape", "strides"), [((9, 8, 3), (1,)), ((40, 44, 2), (4, 2, 1))])
+def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+    said = Text(vocabulary=("a", "b"), max_tokens=2)
+    space = Dict({"eye": image(*shape), "said": said})
+    policy = linear(space)
+    weights = dict(zip(policy.names, policy.weights(), strict=True))
+    reader = Policy(said, Discrete(64), hidden=())  # whose parameters are the text's features
+    read = [weight for name, weight in weights.items() if name.startswith("said_text")]
+    reader.assign([*read, np.eye(64, dtype=np.float32), np.zeros(64, np.float32)])
+    x, texts = RNG.integers(0, 256, (4, *shape)).astype(np.uint8), ["a", "b a", "a b", ""]
+    text = np.asarray(reader.parameters(reader.spec.layout.pack(texts)), np.float64)
+    seen = x / 255
+    for i, stride in enumerate(strides):
+        scale, shift = (
+            (text @ weights[f"eye_{i}_{what}/kernel"] + weights[f"eye_{i}_{what}/bias"])[:, None, None]
+            for what in ("scale", "shift")
+        )
+        maps = convolve(seen, weights[f"eye_convolution_{i}/kernel"], weights[f"eye_convolution_{i}/bias"], stride)
+        seen = relu(maps * (1 + scale) + shift)
+    eye = relu(seen.reshape(4, -1) @ weights["eye_dense/kernel"] + weights["eye_dense/bias"])
+    expected = np.concatenate([eye, text], axis=1) @ weights["head/kernel"] + weights["head/bias"]
+    rows = policy.spec.layout.pack(space.batched({"eye": x, "said": np.array(texts)})[0])
+    np.testing.assert_allclose(policy.parameters(rows), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
+    space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
+    policy = linear(space, normalize=True)
+    layout = policy.spec.layout
+    assert networks.selected(layout).tolist() == [True] * 12 + [False] + [True] * 2
+    rows = layout.pack(
+        space.batched(
+            {
+                "eye": RNG.integers(0, 256, (50, 3, 4, 1)).astype(np.uint8),
+                "n": RNG.integers(0, 3, 50),
+                "v": RNG.normal(5, 2, (50, 2)).astype(np.float32),
+            }
+        )[0]
+    )
+    moments = Moments.zeros(layout.shape)
+    moments.update(rows)
+    assert policy.normalization is not None
+    policy.normalization.freeze(moments)
+    seen = np.clip((rows - rows.mean(axis=0)) / (rows.std(axis=0) + 1e-6), -10, 10)
+    weights = {v.path: v.numpy() for v in policy.model.variables}
+    kernel, bias, dense, dense_bias, head, head_bias = (
+        next(w for path, w in weights.items() if path.endswith(name))
+        for name in (
+            "eye_convolution_0/kernel",
+            "eye_convolution_0/bias",
+            "eye_dense/kernel",
+            "eye_dense/bias",
+            "head/kernel",
+            "head/bias",
+        )
+    )
+    maps = relu(convolve(seen[:, :12].reshape(-1, 3, 4, 1), kernel, bias))
+    eye = relu(maps.reshape(50, -1) @ dense + dense_bias)
+    features = np.concatenate([eye, np.eye(3)[rows[:, 12].astype(int)], seen[:, 13:]], axis=1)
+    np.testing.assert_allclose(policy.parameters(rows), features @ head + head_bias, rtol=1e-3, atol=1e-3)
+
+
+def test_a_keras_model_may_read_the_parts() -> None:
+    import keras
+
+    class Reader(keras.Model):
+        def call(self, parts: Any) -> Any:
+            return keras.ops.concatenate([parts["a"], keras.ops.reshape(parts["b.0"], (-1, 4))], axis=-1)
+
+    space = Dict({"a": vector(3), "b": Tuple((image(2, 2),))})
+    policy = linear(space, network=Reader())
+    head, bias = policy.weights()
+    rows = RNG.integers(0, 5, (6, 7)).astype(np.float32)
+    np.testing.assert_allclose(policy.parameters(rows), rows @ head + bias, rtol=1e-5, atol=1e-5)

@@ -1,0 +1,167 @@
+"""The learner's options: optimizers by name, schedules, and what it remembers from batch to batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras.errors import ConfigError
+from pgkeras.reinforce.learner import Learner
+from pgkeras.settings.config import Config
+from pgkeras.spaces import Discrete
+from tests.reinforce.test_reinforce import OBSERVATION, batch, gradients_by_loops, policy_of
+
+PLAIN = {"baseline": "none", "rescale": False, "clip_norm": None, "hidden": (), "gamma": 1.0}
+
+
+def learner(**settings: Any) -> Learner:
+    """One whose weights matter and whose gradient can be written out."""
+    made = Learner(Config(env_id="E", **PLAIN | settings), OBSERVATION, Discrete(3))
+    made.policy.assign(policy_of(Discrete(3)).weights())
+    return made
+
+
+def by_sgd(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    return weight - 0.01 * gradient
+
+
+def by_rmsprop(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Tieleman & Hinton 2012, with rho = 0.9: the mean square begins at zero.
+    return weight - 0.01 * gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
+
+
+def by_adam(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Kingma & Ba 2015: at the first step both moments are the gradient's own, so that it moves by its sign.
+    return weight - 0.01 * np.sign(gradient)
+
+
+def by_adamw(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    # Loshchilov & Hutter 2019, with Keras's decay of 0.004 times the step size.
+    return by_adam(weight * (1 - 0.01 * 0.004), gradient)
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("sgd", by_sgd), ("rmsprop", by_rmsprop), ("adam", by_adam), ("AdamW", by_adamw)]
+)
+def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    made = learner(optimizer=name, learning_rate=0.01)
+    before = [w.astype(np.float64) for w in made.policy.weights()]
+    returns = np.flip(np.cumsum(np.flip(episodes.rewards, 0), 0), 0)
+    gradients = gradients_by_loops(made.policy, episodes, returns)
+    made.learn(episodes, 0, 0.0)
+    for old, gradient, new in zip(before, gradients, made.policy.weights(), strict=True):
+        np.testing.assert_allclose(new, step(old, gradient), rtol=1e-3, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["adagrad", "nadam", "lion", "adadelta"])
+def test_other_optimizers_learn_and_are_restored(name: str) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    a, b = learner(optimizer=name), learner(optimizer=name)
+    a.learn(episodes, 0, 0.0)
+    b.restore(a.state())
+    for made in (a, b):
+        made.learn(episodes, 1, 0.0)
+    assert not np.array_equal(a.policy.weights()[0], policy_of(Discrete(3)).weights()[0])
+    for x, y in zip(a.state().values(), b.state().values(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    settings = {"optimizer": "sgd", "jit_compile": jit_compile}
+    scheduled = learner(**settings, entropy_bonus=0.4, entropy_schedule="linear")
+    for progress, bonus in ((0.25, 0.3), (1.0, 0.0), (0.0, 0.4)):
+        constant = learner(**settings, entropy_bonus=bonus)
+        constant.policy.assign(scheduled.policy.weights())
+        for made in (scheduled, constant):
+            made.learn(episodes, 0, progress)
+        for x, y in zip(scheduled.policy.weights(), constant.policy.weights(), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
+
+
+def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
+    settings = {"optimizer": "sgd", "learning_rate": 0.1}
+    first, second = batch([4, 6, 2], Discrete(3), seed=1), batch([5, 1], Discrete(3), seed=2)
+    made = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
+    plain = learner(**settings)
+    for each in (made, plain):  # the first batch has no baseline
+        each.learn(first, 0, 0.0)
+    np.testing.assert_array_equal(made.policy.weights()[0], plain.policy.weights()[0])
+    resumed = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
+    resumed.restore(made.state())
+    returns = np.flip(np.cumsum(np.flip(second.rewards, 0), 0), 0)
+    mean = np.flip(np.cumsum(np.flip(first.rewards, 0), 0), 0)[first.mask].mean()
+    gradients = gradients_by_loops(made.policy, second, np.where(second.mask, returns - mean, 0.0))
+    expected = [w - 0.1 * g for w, g in zip(made.policy.weights(), gradients, strict=True)]
+    for each in (made, resumed):
+        each.learn(second, 1, 0.0)
+        for got, want in zip(each.policy.weights(), expected, strict=True):
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+    assert float(made.state()["running_mean"]) == pytest.approx(0.5 * mean + 0.5 * returns[second.mask].mean())
+
+
+def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
+    settings = PLAIN | {"optimizer": "sgd", "learning_rate": 0.1}
+    first, second = batch([4, 6, 2], Discrete(3), seed=1, garbage=99.0), batch([5, 1], Discrete(3), seed=2)
+    made, plain = (
+        Learner(Config(env_id="E", normalize_observations=flag, **settings), OBSERVATION, Discrete(3))
+        for flag in (True, False)
+    )
+    seen = first.observations[first.mask].astype(np.float64)
+    normalised = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
+    # To the first batch the statistics are a mean of 0 and a deviation of 1; to the second, those of the first.
+    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalised))]):
+        made.learn(raw, epoch, 0.0)
+        plain.learn(as_seen, epoch, 0.0)
+        for got, want in zip(made.policy.weights(), plain.policy.weights(), strict=False):  # without the statistics
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    both = np.concatenate([seen, second.observations[second.mask]])
+    np.testing.assert_allclose(made.policy.weights()[2], both.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(made.policy.weights()[3], 1 / both.std(axis=0), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"returns": "episode", "discount_gradient": True}, "discount_gradient: .*returns=reward-to-go"),
+        ({"returns": "episode", "baseline": "value"}, "baseline: .*returns=reward-to-go"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Config(env_id="E", **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"clip_norm": 0.5, "rescale": True},
+        {"baseline": "value", "normalize_observations": True, "target_kl": 0.01},
+        {"memory": "gru", "memory_units": 4, "optimizer": "adamw", "entropy_bonus": 0.1},
+        {"baseline": "running-mean", "jit_compile": True},
+    ],
+    ids=["plain", "value", "memory", "jit"],
+)
+def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(settings: dict[str, Any]) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    config = Config(env_id="E", hidden=(4,), **settings)
+    rehearsed, other = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
+    before = rehearsed.state()
+    rehearsed.rehearse()
+    for name, array in rehearsed.state().items():
+        np.testing.assert_array_equal(array, before[name], err_msg=name)
+    value = rehearsed._value
+    traced = [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] if value is not None else []
+    assert set(traced) <= {1}
+    for epoch in range(2):
+        lessons = [vars(made.learn(episodes, epoch, 0.0)) for made in (rehearsed, other)]
+        assert lessons[0] == pytest.approx(lessons[1], rel=0, abs=0, nan_ok=True)
+    for x, y in zip(rehearsed.state().values(), other.state().values(), strict=True):
+        np.testing.assert_array_equal(x, y)
+    if value is not None:
+        assert [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] == traced
+    assert rehearsed._step.traces == 1

@@ -1,0 +1,117 @@
+"""A batch in parts beside the same batch at once."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.parts import divided, padded
+from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
+from pgkeras.reinforce.value import ValueFunction
+from pgkeras.spaces import Box, Dict, Discrete, Space, Text, examples
+from pgkeras.spaces.layout import Layout
+
+VECTOR = Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32))
+IMAGE = Box(np.zeros((8, 8, 2)), np.full((8, 8, 2), 255.0), np.dtype(np.uint8))
+WORDS = Dict({"text": Text(0, 20, vocabulary=("go", "left", "right"), max_tokens=4), "vector": VECTOR})
+LENGTHS = [9, 1, 4, 30, 2, 7]
+
+
+@given(steps=st.integers(1, 9), episodes=st.integers(1, 9), rows=st.integers(1, 30), has_episodes=st.booleans())
+def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, has_episodes: bool) -> None:
+    shape = (steps, episodes) if has_episodes else (steps * episodes,)
+    first = np.arange(steps * episodes).reshape(shape)
+    parts = list(divided([first, np.stack([first, -first], axis=-1)], rows, has_episodes))
+    assert all(part[0].size <= rows or part[0].shape == (steps, 1) for part in parts)
+    np.testing.assert_array_equal(np.concatenate([part[0] for part in parts], axis=len(shape) - 1), first)
+    for one, two in parts:
+        np.testing.assert_array_equal(two, np.stack([one, -one], axis=-1))
+        filled, _ = padded([one, two])
+        np.testing.assert_array_equal(filled[: len(one)], one)
+        assert not filled[len(one) :].any()
+        assert math.log2(len(filled)).is_integer()
+        assert len(one) <= len(filled) < 2 * len(one)
+
+
+@pytest.mark.parametrize("shape", [(1,), (17,), (376,), (84, 84, 4), (1080, 1920, 3), (2**26,)])
+def test_fewer_rows_are_computed_at_once_where_they_are_larger(shape: tuple[int, ...]) -> None:
+    rows = Layout.of(Box(np.zeros(shape), np.ones(shape), np.dtype(np.float32))).rows_at_once
+    assert rows >= 1
+    assert math.log2(rows).is_integer()
+    assert rows == 1 or rows * math.prod(shape) <= 2**25 < 2 * rows * math.prod(shape) or rows == 2**18
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 8])
+@pytest.mark.parametrize(
+    ("space", "settings", "jit_compile"),
+    [
+        (VECTOR, {}, False),
+        (VECTOR, {}, True),
+        (IMAGE, {}, False),
+        (WORDS, {}, False),
+        (VECTOR, {"memory": "gru", "memory_units": 5}, False),
+        (VECTOR, {"memory": "lstm", "memory_units": 5}, True),
+    ],
+)
+def test_a_step_in_parts_is_the_step_at_once(
+    space: Space, settings: dict[str, Any], jit_compile: bool, rows_at_once: int
+) -> None:
+    def steps(rows: int | None) -> tuple[list[StepMetrics], list[NDArray[Any]]]:
+        policy = Policy(space, Discrete(3), hidden=(7,), seed=3, **settings)
+        step = TrainStep(
+            policy,
+            keras.optimizers.SGD(0.1),
+            clip_norm=0.5,
+            entropy_bonus=0.2,
+            measure_kl=True,
+            jit_compile=jit_compile,
+            rows_at_once=rows,
+        )
+        metrics = [step(episodes(policy.spec.layout, seed), advantage(seed)) for seed in range(2)]
+        for ours, kept in zip(policy.weights(), step.weights, strict=True):
+            np.testing.assert_array_equal(ours, kept)
+        return metrics, policy.weights()
+
+    (expected, at_once), (got, in_parts) = steps(None), steps(rows_at_once)
+    np.testing.assert_allclose(np.array(got), np.array(expected), rtol=1e-3, atol=1e-6)
+    for a, b in zip(in_parts, at_once, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    assert expected[0].kl > 0
+
+
+def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
+    layout = Layout.of(VECTOR)
+    value = ValueFunction(layout, (5,), "tanh", "auto", None, learning_rate=0.1, passes=3, batch_size=8, seed=0)
+    observations = examples.random_observations(layout, 30, np.random.default_rng(0))
+    value.fit(observations, np.random.default_rng(1).normal(5, 2, 30), epoch=0)
+    at_once = value.predict(observations)
+    value._rows_at_once = 4
+    np.testing.assert_allclose(value.predict(observations), at_once, rtol=1e-6)
+    assert np.ptp(at_once) > 0.01
+
+
+def episodes(layout: Layout, seed: int) -> Trajectory:
+    generator = np.random.default_rng(seed)
+    shape = (max(LENGTHS), len(LENGTHS))
+    rows = examples.random_observations(layout, math.prod(shape), generator)
+    return Trajectory(
+        rows.reshape(*shape, *layout.shape),
+        generator.integers(0, 3, shape),
+        np.zeros(shape),
+        np.array(LENGTHS),
+        np.ones(len(LENGTHS), np.bool_),
+        rows[: len(LENGTHS)],
+    )
+
+
+def advantage(seed: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed + 100).normal(size=(max(LENGTHS), len(LENGTHS)))

@@ -1,0 +1,275 @@
+"""Which estimators are unbiased: the mean of thousands of estimates against the exact gradient of a small problem.
+
+Three states, two actions, random transitions, five steps at the most. The policy is a table, so that the gradient has
+three free components: of a state's two preferences, one is enough. Exact values come from enumeration of every
+trajectory, and gradients from their central differences; neither knows of returns, baselines or log-probabilities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.reinforce import returns
+from pgkeras.reinforce.estimator import advantages
+
+GAMMA = 0.6
+HORIZON = 5
+LIMIT, LIMITED_GAMMA = 2, 0.9  # where the question is what lies beyond the limit
+EPISODES = 4  # per estimate
+ESTIMATES = 3000
+START = np.array([0.6, 0.4, 0.0])
+# Where the last column is the end: P(next | state, action).
+MOVES = np.array(
+    [
+        [[0.1, 0.6, 0.2, 0.1], [0.5, 0.1, 0.3, 0.1]],
+        [[0.2, 0.2, 0.5, 0.1], [0.3, 0.3, 0.0, 0.4]],
+        [[0.7, 0.1, 0.1, 0.1], [0.1, 0.5, 0.3, 0.1]],
+    ]
+)
+REWARDS = np.array([[1.0, -0.5], [0.0, 2.0], [3.0, 0.5]])  # of a state and action
+PREFERENCES = np.array([0.4, -0.3, 0.2])  # of action 1 over action 0, in each state
+
+CHI_SQUARED_3 = 16.3  # its 0.999 quantile with three degrees of freedom
+
+
+def probabilities(preferences: np.ndarray) -> np.ndarray:
+    """P(action | state), ``[3, 2]``."""
+    one = 1 / (1 + np.exp(-preferences))
+    return np.stack([1 - one, one], axis=1)
+
+
+Score = Callable[[list[tuple[int, int]], list[float]], float]
+
+
+def expected(preferences: np.ndarray, score: Score, horizon: int = HORIZON) -> float:
+    """The expectation of a score of a trajectory, over all of them: (state, action) pairs and rewards."""
+    policy = probabilities(preferences)
+
+    def visit(state: int, weight: float, pairs: list[tuple[int, int]], rewards: list[float]) -> float:
+        if state == 3 or len(pairs) == horizon:
+            return weight * score(pairs, rewards)
+        total = 0.0
+        for action in range(2):
+            for after in range(4):
+                chance = policy[state, action] * MOVES[state, action, after]
+                if chance:
+                    seen = [*pairs, (state, action)], [*rewards, REWARDS[state, action]]
+                    total += visit(after, weight * chance, *seen)
+        return total
+
+    return sum(visit(state, START[state], [], []) for state in range(3) if START[state])
+
+
+def differences(score: Score) -> np.ndarray:
+    """The gradient of an expected score, by central differences."""
+    step = 1e-5
+    gradient = np.zeros(3)
+    for i in range(3):
+        moved = [expected(PREFERENCES + sign * step * np.eye(3)[i], score) for sign in (1, -1)]
+        gradient[i] = (moved[0] - moved[1]) / (2 * step)
+    return gradient
+
+
+def values_without_limit(gamma: float) -> np.ndarray:
+    """V of each state and of the end, when episodes go on until they end of themselves: Bellman's equations, solved."""
+    policy = probabilities(PREFERENCES)
+    moves = np.einsum("sa,san->sn", policy, MOVES)[:, :3]
+    return np.append(np.linalg.solve(np.eye(3) - gamma * moves, (policy * REWARDS).sum(axis=1)), 0.0)
+
+
+@pytest.fixture(scope="module")
+def exact() -> dict[str, np.ndarray]:
+    """What estimators may be estimates of."""
+    policy = probabilities(PREFERENCES)
+    action_values = REWARDS + LIMITED_GAMMA * MOVES @ values_without_limit(LIMITED_GAMMA)
+
+    def unlimited(i: int) -> Score:
+        # sum_t gamma^t Q(s_t, a_t) d ln P(a_t | s_t) / d preference_i, with Q of an episode without limit.
+        return lambda pairs, _: sum(
+            LIMITED_GAMMA**t * action_values[s, a] * (a - policy[s, 1]) for t, (s, a) in enumerate(pairs) if s == i
+        )
+
+    return {
+        "discounted": differences(lambda _, rewards: sum(GAMMA**t * reward for t, reward in enumerate(rewards))),
+        "undiscounted": differences(lambda _, rewards: sum(rewards)),
+        "unlimited": np.array([expected(PREFERENCES, unlimited(i), LIMIT) for i in range(3)]),
+    }
+
+
+@pytest.fixture(scope="module")
+def episodes() -> Trajectory:
+    """All episodes, simulated side by side."""
+    generator = np.random.default_rng(7)
+    count = EPISODES * ESTIMATES
+    policy = probabilities(PREFERENCES)
+    states = np.full((HORIZON + 1, count), 3)
+    actions = np.zeros((HORIZON, count), np.int64)
+    states[0] = generator.choice(3, count, p=START)
+    for t in range(HORIZON):
+        live = states[t] < 3
+        now = states[t][live]
+        actions[t, live] = generator.random(len(now)) < policy[now, 1]
+        edges = MOVES[now, actions[t, live]].cumsum(axis=1)
+        states[t + 1, live] = (generator.random((len(now), 1)) > edges).sum(axis=1)
+    mask = states[:-1] < 3
+    lengths = mask.sum(axis=0)
+    live_states = np.minimum(states[:-1], 2)
+    final = states[lengths, np.arange(count)]
+    return Trajectory(
+        observations=states[:-1, :, np.newaxis].astype(np.float32),
+        samples=actions,
+        rewards=np.where(mask, REWARDS[live_states, actions], 0.0),
+        lengths=lengths,
+        terminated=final == 3,
+        final_observations=final[:, np.newaxis].astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def limited(episodes: Trajectory) -> Trajectory:
+    """The same episodes, truncated after two steps."""
+    over = episodes.lengths <= LIMIT
+    return Trajectory(
+        observations=episodes.observations[:LIMIT],
+        samples=episodes.samples[:LIMIT],
+        rewards=episodes.rewards[:LIMIT],
+        lengths=np.minimum(episodes.lengths, LIMIT),
+        terminated=episodes.terminated & over,
+        final_observations=np.where(over[:, np.newaxis], episodes.final_observations, episodes.observations[LIMIT]),
+    )
+
+
+def estimates(episodes: Trajectory, gamma: float, **options: Any) -> np.ndarray:
+    """One estimate of the gradient from every four episodes, ``[estimates, 3]``."""
+    ones = probabilities(PREFERENCES)[:, 1]
+    result = np.zeros((ESTIMATES, 3))
+    running: float | None = None
+    for k in range(ESTIMATES):
+        own = slice(k * EPISODES, (k + 1) * EPISODES)
+        longest = episodes.lengths[own].max()
+        batch = Trajectory(
+            observations=episodes.observations[:longest, own],
+            samples=episodes.samples[:longest, own],
+            rewards=episodes.rewards[:longest, own],
+            lengths=episodes.lengths[own],
+            terminated=episodes.terminated[own],
+            final_observations=episodes.final_observations[own],
+        )
+        weights = advantages(batch, gamma, **options, running_mean=running or 0.0)
+        running = returns.running_mean(running, weights.returns, batch.mask, 0.1)
+        states = batch.observations[..., 0].astype(np.int64)
+        for i in range(3):
+            here = batch.mask & (states == i)
+            result[k, i] = ((batch.samples - ones[i]) * weights.values)[here].sum() / EPISODES
+    return result
+
+
+def distance(found: np.ndarray, gradient: np.ndarray) -> float:
+    """Hotelling's statistic of the mean of estimates: chi-squared with three degrees of freedom if it is unbiased."""
+    difference = found.mean(axis=0) - gradient
+    return float(difference @ np.linalg.solve(np.cov(found.T) / len(found), difference))
+
+
+def lookup(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """A value function of the four states."""
+    return lambda observations: table[observations[:, 0].astype(np.int64)]
+
+
+POOR_VALUE = lookup(np.array([3.0, -1.0, 0.5, 0.0]))
+
+
+BASELINES = ["none", "running-mean", "leave-one-out"]
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize(
+    ("options", "gamma", "objective"),
+    [
+        ({"discount_gradient": True}, GAMMA, "discounted"),
+        ({"returns": "episode"}, GAMMA, "discounted"),
+        ({}, 1.0, "undiscounted"),
+        ({"returns": "episode"}, 1.0, "undiscounted"),
+    ],
+)
+def test_unbiased(
+    episodes: Trajectory,
+    exact: dict[str, np.ndarray],
+    baseline: str,
+    options: dict[str, Any],
+    gamma: float,
+    objective: str,
+) -> None:
+    assert distance(estimates(episodes, gamma, baseline=baseline, **options), exact[objective]) < CHI_SQUARED_3
+
+
+def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
+    episodes: Trajectory, exact: dict[str, np.ndarray]
+) -> None:
+    # Here as a value network's: none is asked for a future, since no episode is taken as truncated.
+    whole = episodes._replace(terminated=np.ones_like(episodes.terminated))
+    options = {"baseline": "value", "discount_gradient": True}
+    poor = estimates(whole, GAMMA, value=POOR_VALUE, **options)
+    assert distance(poor, exact["discounted"]) < CHI_SQUARED_3
+    good = estimates(whole, GAMMA, value=lookup(values_without_limit(GAMMA)), **options)
+    assert distance(good, exact["discounted"]) < CHI_SQUARED_3
+    plain = estimates(whole, GAMMA, discount_gradient=True)
+    assert good.var(axis=0).sum() < plain.var(axis=0).sum()  # which is what a baseline is for
+
+
+def test_truncated_episodes_go_on_with_the_value_of_their_last_state(
+    limited: Trajectory, exact: dict[str, np.ndarray]
+) -> None:
+    options = {"baseline": "value", "discount_gradient": True}
+    found = estimates(limited, LIMITED_GAMMA, value=lookup(values_without_limit(LIMITED_GAMMA)), **options)
+    assert distance(found, exact["unlimited"]) < CHI_SQUARED_3
+
+
+BIAS_IS_SEEN = 100.0  # far beyond the quantile
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # without the factor gamma^t
+        {"discount_gradient": True, "baseline": "time"},  # which holds the episode's own return
+        {"discount_gradient": True, "rescale": True},
+    ],
+)
+def test_the_bias_of_the_others_is_seen(
+    episodes: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
+) -> None:
+    assert distance(estimates(episodes, GAMMA, **options), exact["discounted"]) > BIAS_IS_SEEN
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},  # truncated episodes end, as if in a terminal state
+        {"baseline": "leave-one-out"},
+        {"baseline": "value", "value": POOR_VALUE},  # they go on with a value that is wrong
+    ],
+)
+def test_the_bias_of_truncation_is_seen(
+    limited: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
+) -> None:
+    found = estimates(limited, LIMITED_GAMMA, discount_gradient=True, **options)
+    assert distance(found, exact["unlimited"]) > BIAS_IS_SEEN
+
+
+def test_the_time_baseline_shrinks_the_gradient_by_what_it_holds_of_itself(
+    episodes: Trajectory, exact: dict[str, np.ndarray]
+) -> None:
+    # All four episodes live at step 0, so that with one step there (n - 1)/n = 3/4 of the gradient is left.
+    first = episodes._replace(
+        observations=episodes.observations[:1],
+        samples=episodes.samples[:1],
+        rewards=episodes.rewards[:1],
+        lengths=np.ones_like(episodes.lengths),
+    )
+    shrunk, whole = (estimates(first, 1.0, baseline=baseline) for baseline in ("time", "leave-one-out"))
+    np.testing.assert_allclose(shrunk, 0.75 * whole, atol=1e-12)

@@ -1,0 +1,149 @@
+"""The learned baseline, normalisation of observations, and what truncation means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.policy.moments import Moments
+from pgkeras.policy.networks import ObservationNormalization
+from pgkeras.reinforce import estimator, returns
+from pgkeras.reinforce.learner import Learner
+from pgkeras.reinforce.value import ValueFunction
+from pgkeras.settings.config import Config
+from pgkeras.spaces import Box, Discrete
+from pgkeras.spaces.layout import Layout
+
+SPACE = Box(np.full(3, -np.inf), np.full(3, np.inf), np.dtype(np.float32))
+
+
+def trajectory(lengths: list[int], terminated: list[bool], seed: int = 0) -> Trajectory:
+    generator = np.random.default_rng(seed)
+    longest, episodes = max(lengths), len(lengths)
+    mask = np.arange(longest)[:, np.newaxis] < lengths
+    return Trajectory(
+        observations=generator.normal(2.0, 3.0, (longest, episodes, 3)).astype(np.float32),
+        samples=generator.integers(2, size=(longest, episodes)),
+        rewards=np.where(mask, generator.normal(size=(longest, episodes)), 0.0),
+        lengths=np.array(lengths),
+        terminated=np.array(terminated),
+        final_observations=generator.normal(size=(episodes, 3)).astype(np.float32),
+    )
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(0, 2**32 - 1), st.floats(-1e6, 1e6))
+def test_moments_are_those_of_all_rows_at_once(sizes: list[int], seed: int, offset: float) -> None:
+    batches = [np.random.default_rng([seed, i]).normal(offset, 2.0, (n, 2)) for i, n in enumerate(sizes)]
+    moments = Moments.zeros((2,))
+    for batch in batches:
+        moments.update(batch)
+    rows = np.concatenate(batches)
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0), rtol=1e-12)
+    if len(rows) > 1:
+        np.testing.assert_allclose(moments.std, rows.std(axis=0), rtol=1e-6)
+
+
+def test_what_never_varied_has_unit_deviation() -> None:
+    moments = Moments.zeros((1,))
+    moments.update(np.full((5, 1), 3.0))
+    assert moments.std.tolist() == [1.0]
+
+
+def test_truncated_episodes_go_on_with_the_value_of_their_last_observation() -> None:
+    # Two steps of reward 1, gamma 0.5, V(final) = 8: R_1 = 1 + 0.5 * 8 = 5 and R_0 = 1 + 0.5 * 5 = 3.5 if truncated;
+    # R_1 = 1 and R_0 = 1.5 if terminated.
+    rewards, lengths = np.ones((2, 2)), np.array([2, 2])
+    longer = returns.bootstrapped(rewards, lengths, np.array([True, False]), 0.5, np.array([8.0, 8.0]))
+    np.testing.assert_allclose(returns.discounted_returns(longer, 0.5), [[3.5, 1.5], [5.0, 1.0]])
+    assert rewards.tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_advantages_subtract_the_value_of_each_observation() -> None:
+    episodes = trajectory([4, 2], [True, False])
+
+    def value(observations: np.ndarray) -> np.ndarray:
+        return observations.sum(axis=-1).astype(np.float64)
+
+    got = estimator.advantages(episodes, 0.9, "value", value=value)
+    for b, length in enumerate(episodes.lengths):
+        following = 0.0 if episodes.terminated[b] else float(episodes.final_observations[b].sum())
+        for t in reversed(range(length)):
+            following = episodes.rewards[t, b] + 0.9 * following
+            assert got.returns[t, b] == pytest.approx(following)
+            assert got.values[t, b] == pytest.approx(following - episodes.observations[t, b].sum(), rel=1e-5)
+
+
+def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> None:
+    generator = np.random.default_rng(0)
+    value = ValueFunction(
+        Layout.of(SPACE), (32,), "tanh", "auto", None, learning_rate=0.01, passes=20, batch_size=64, seed=0
+    )
+    observations = generator.normal(size=(1000, 3)).astype(np.float32)
+    targets = 100.0 + 50.0 * observations[:, 0].astype(np.float64)
+    assert value.predict(observations).tolist() == [0.0] * 1000
+    losses = [value.fit(observations, targets, epoch) for epoch in range(10)]
+    assert losses[-1] < losses[0] < 1.0  # 1 is what the mean alone would leave
+    assert returns.explained_variance(targets, value.predict(observations), np.ones(1000, bool)) > 0.98
+
+
+def test_learning_normalises_with_the_statistics_of_earlier_episodes_only() -> None:
+    config = Config(env_id="x", baseline="value", normalize_observations=True, value_passes=1, value_batch_size=4)
+    learner = Learner(config, SPACE, Discrete(2))
+    normalization = learner.policy.normalization
+    assert isinstance(normalization, ObservationNormalization)
+    first, second = trajectory([5, 3], [True, True], 1), trajectory([4, 4], [True, False], 2)
+    probe = np.ones((1, 3), np.float32)
+    before = normalization(probe).numpy()
+    np.testing.assert_allclose(before, probe)  # identity until there is something to go by
+    learner.learn(first, 0, 0.0)
+    rows = first.observations[first.mask].astype(np.float64)
+    np.testing.assert_allclose(normalization(probe), (probe - rows.mean(0)) / rows.std(0), rtol=1e-4)
+    learner.learn(second, 1, 0.5)
+    rows = np.concatenate([rows, second.observations[second.mask]])
+    np.testing.assert_allclose(normalization(probe), (probe - rows.mean(0)) / rows.std(0), rtol=1e-4)
+
+
+def test_normalised_observations_are_clipped() -> None:
+    normalization = ObservationNormalization()
+    normalization.build((None, 1))
+    np.testing.assert_allclose(normalization(np.array([[1e9], [-1e9]], np.float32)), [[10.0], [-10.0]])
+
+
+def test_the_value_function_never_leaks_into_the_policy() -> None:
+    config = Config(env_id="x", baseline="value", normalize_observations=True)
+    learner = Learner(config, SPACE, Discrete(2))
+    before = learner.policy.weights()
+    value = learner._value
+    assert value is not None
+    value.fit(np.ones((300, 3), np.float32), np.arange(300.0), 0)
+    for old, new in zip(before, learner.policy.weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("target_kl", [None, 0.01])
+def test_a_state_restores_everything(target_kl: float | None) -> None:
+    config = Config(
+        env_id="x",
+        baseline="value",
+        normalize_observations=True,
+        value_passes=2,
+        value_batch_size=4,
+        learning_rate_schedule="linear",
+        target_kl=target_kl,
+    )
+    one, other = (Learner(config, SPACE, Discrete(2)) for _ in range(2))
+    batches = [trajectory([5, 3], [True, False], seed) for seed in range(4)]
+    for epoch in range(2):
+        one.learn(batches[epoch], epoch, epoch / 4)
+    other.restore(one.state())
+    for epoch in (2, 3):
+        lessons = [learner.learn(batches[epoch], epoch, epoch / 4) for learner in (one, other)]
+        np.testing.assert_equal(vars(lessons[0]), vars(lessons[1]))
+        if target_kl is None:
+            assert lessons[0].learning_rate == pytest.approx(config.learning_rate * (1 - epoch / 4))
+    for left, right in zip(one.state().values(), other.state().values(), strict=True):
+        np.testing.assert_array_equal(left, right)

@@ -1,0 +1,250 @@
+"""Checkpoints: runs that are stopped, killed or diverge go on from them as if nothing had been."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import pgkeras
+from pgkeras.errors import ExportError, RunError, TrainingError
+from pgkeras.runs import directory as runs
+from pgkeras.runs.checkpoints import Checkpoints
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
+from tests.cli.conftest import ROOT, environment
+from tests.runs.small import TIMES, assert_same_arrays, assert_same_state, run_to_end, small, without_times
+
+EVALUATED = {"evaluation_every": 2, "evaluation_episodes": 3, "evaluation_mode": "both", "plateau_steps": 10**6}
+
+
+@pytest.mark.parametrize("checkpoint_seconds", [0, 1e6])
+def test_a_stopped_run_goes_on_as_if_undisturbed(
+    undisturbed: Training, tmp_path: Path, checkpoint_seconds: float
+) -> None:
+    run = tmp_path / "run"
+    first = Training(small(checkpoint_seconds=checkpoint_seconds), run)
+    assert len(list(itertools.islice(first, 3))) == 3
+    first.finish()
+    resumed = run_to_end(Training(small(checkpoint_seconds=checkpoint_seconds), run, resume=True))
+    assert_same_state(resumed, undisturbed)
+    assert undisturbed.directory is not None
+    expected = runs.read_metrics(undisturbed.directory.path)
+    assert without_times(runs.read_metrics(run)) == without_times(expected)
+
+
+def test_a_stopped_run_remembers_how_long_episodes_were(tmp_path: Path) -> None:
+    config = small(batch_steps=200)
+    undisturbed = run_to_end(Training(config))
+    first = Training(config, tmp_path / "run")
+    next(iter(first))
+    first.finish()
+    assert_same_state(run_to_end(Training(config, tmp_path / "run", resume=True)), undisturbed)
+
+
+# Where a run kills itself: in a method, at its nth call, before or after it does its work.
+KILLS = {
+    "playing": ("pgkeras.environments.vector:VectorEnvironments.step", 100, "before"),
+    "evaluating": ("pgkeras.evaluation:Evaluation.__init__", 3, "before"),
+    "logging": ("pgkeras.runs:RunDirectory.write_epoch", 5, "after"),
+    "writing a checkpoint": ("os:fsync", 12, "before"),
+    "writing the best": ("pgkeras.runs.checkpoints:Checkpoints.write_best", 2, "after"),
+}
+
+_KILLED = """
+import importlib, json, os, signal, sys
+from pathlib import Path
+from pgkeras.config import Config
+from pgkeras.training import Training
+
+config, run, path, number, when = sys.argv[1:]
+module, _, names = path.partition(":")
+*owners, name = names.split(".")
+owner = importlib.import_module(module)
+for o in owners:
+    owner = getattr(owner, o)
+method, calls = getattr(owner, name), 0
+
+def deadly(*arguments, **keywords):
+    global calls
+    calls += 1
+    if when == "after":
+        result = method(*arguments, **keywords)
+    if calls == int(number):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result if when == "after" else method(*arguments, **keywords)
+
+setattr(owner, name, deadly)
+for _ in Training(Config.from_json(json.loads(config)), Path(run)):
+    pass
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that were killed, by where it hit them; all at once, since most of their time goes into imports."""
+    root = tmp_path_factory.mktemp("killed")
+    config = json.dumps(small(**EVALUATED).to_json())
+    processes = {}
+    for i, (where, (path, number, when)) in enumerate(KILLS.items()):
+        arguments = [sys.executable, "-c", _KILLED, config, str(root / str(i)), path, str(number), when]
+        processes[where] = subprocess.Popen(
+            arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+    for where, process in processes.items():
+        _, errors = process.communicate(timeout=500)
+        assert process.returncode == -signal.SIGKILL, f"{where}: {errors}"
+    return {where: root / str(i) for i, where in enumerate(KILLS)}
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Training:
+    """What the killed runs should have become. Read only."""
+    return run_to_end(Training(small(**EVALUATED), tmp_path_factory.mktemp("runs") / "evaluated"))
+
+
+@pytest.mark.timeout(600)  # on a busy machine, five imports of TensorFlow at once take their time
+@pytest.mark.parametrize("where", KILLS)
+def test_a_killed_run_goes_on_as_if_undisturbed(killed: dict[str, Path], evaluated: Training, where: str) -> None:
+    run = killed[where]
+    assert evaluated.directory is not None
+    whole = evaluated.directory.path
+    assert len(runs.read_metrics(run)) < evaluated.epoch  # it was killed in its midst
+    resumed = Training(small(**EVALUATED), run, resume=True)
+    assert 0 < resumed.epoch < evaluated.epoch
+    run_to_end(resumed)
+    assert_same_state(resumed, evaluated)
+    # The logs have every epoch and evaluation once, whatever the killed process had written beyond its checkpoint.
+    assert without_times(runs.read_metrics(run)) == without_times(runs.read_metrics(whole))
+    assert runs.read_evaluations(run) == runs.read_evaluations(whole)
+    for name in ("best", "last"):
+        assert_same_arrays(Checkpoints(run, 2).read(name), Checkpoints(whole, 2).read(name))
+    assert sorted(f.name for f in (run / "checkpoints").iterdir()) == sorted(
+        f.name for f in (whole / "checkpoints").iterdir()
+    )
+    for a, b in zip(resumed.best.weights, evaluated.best.weights, strict=True):  # type: ignore[union-attr]
+        np.testing.assert_array_equal(a, b)
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    training = Training(small(keep_checkpoints=3, steps=10**9), tmp_path / "run")
+    list(itertools.islice(training, 5))
+    training.finish()
+    checkpoints = Checkpoints(tmp_path / "run", 3)
+    assert checkpoints.epochs() == [3, 4, 5]
+    assert checkpoints.read()["counters"][0] == 5
+    assert checkpoints.read("4")["counters"][0] == 4
+    with pytest.raises(RunError, match=r"no checkpoint '2' in .*; there is 3, 4, 5"):
+        checkpoints.read("2")
+    with pytest.raises(RunError, match="no checkpoint 'best'"):
+        checkpoints.read("best")
+
+
+def test_a_run_goes_on_from_an_older_checkpoint(undisturbed: Training, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    list(itertools.islice(Training(small(), run), 4))
+    last = run / "checkpoints" / "epoch-00000004.npz"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(
+        RunError, match=r"cannot read .*epoch-00000004\.npz: .*; go on .* --resume .*run --checkpoint 3$"
+    ):
+        Training(small(), run, resume=True)
+    resumed = Training(small(), run, resume=True, checkpoint="3")
+    assert resumed.epoch == 3
+    assert_same_state(run_to_end(resumed), undisturbed)
+    assert Checkpoints(run, 2).epochs() == [undisturbed.epoch - 1, undisturbed.epoch]
+
+
+def truncated(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def flipped(data: bytes) -> bytes:
+    return data[:200] + bytes([data[200] ^ 1]) + data[201:]
+
+
+@pytest.mark.parametrize(
+    "spoil", [truncated, flipped, lambda _: b"", lambda _: b"nonsense", lambda data: b"PK" + data[2:40]]
+)
+def test_a_spoilt_checkpoint_is_named(undisturbed: Training, tmp_path: Path, spoil: Any) -> None:
+    run, file = copied(undisturbed, tmp_path)
+    file.write_bytes(spoil(file.read_bytes()))
+    with pytest.raises(RunError, match=rf"{file.name}: .*; there is no older one"):
+        Training(small(), run, resume=True)
+
+
+def copied(training: Training, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of a run with its last checkpoint alone, and that checkpoint's file."""
+    assert training.directory is not None
+    source, run = training.directory.path, tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    last = training.directory.checkpoints.file().relative_to(source)
+    for name in (runs.CONFIG, last):
+        (run / name).write_bytes((source / name).read_bytes())
+    return run, run / last
+
+
+def test_a_checkpoint_of_another_network_is_named(undisturbed: Training, tmp_path: Path) -> None:
+    run, _ = copied(undisturbed, tmp_path)
+    for hidden in ((9,), (8, 8), ()):
+        with pytest.raises(RunError, match="does not fit the run's settings"):
+            Training(small(hidden=hidden), run, resume=True)
+    assert runs.read_config(run)["config"]["hidden"] == [8]
+
+
+def test_settings_given_at_a_resume_hold(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run_to_end(Training(small(stop_return=10, steps=10**9, episodes=30), run))
+    # Solved by a standard of 10; by one of 1e6 it is not, and goes on.
+    assert not list(Training(small(stop_return=10, steps=10**9, episodes=30), run, resume=True))
+    changed = small(stop_return=1e6, steps=10**9, episodes=30, learning_rate=0.125)
+    resumed = Training(changed, run, resume=True)
+    assert len(list(itertools.islice(resumed, 1))) == 1
+    assert resumed.solved_at is None
+    assert next(iter(resumed)).learning_rate == 0.125
+    resumed.finish()
+    assert Config.from_json(runs.read_config(run)["config"]) == changed
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_diverging_run_fails_and_keeps_its_checkpoint(tmp_path: Path, optimizer: str) -> None:
+    run = tmp_path / "run"
+    first = Training(small(optimizer=optimizer, clip_norm=None), run)
+    list(itertools.islice(first, 2))
+    first.finish()
+    before = Checkpoints(run, 1).read()
+    diverging = Training(small(optimizer=optimizer, clip_norm=None, learning_rate=1e300, steps=10**9), run, resume=True)
+    with pytest.raises(TrainingError, match=r"epoch \d+: .*learning_rate") as caught:
+        run_to_end(diverging)
+    diverging.finish()
+    after = Checkpoints(run, 1).read()
+    # The running mean is NaN for as long as there is none.
+    assert all(np.isfinite(array).all() for name, array in after.items() if name != "running_mean")
+    assert isinstance(caught.value, ArithmeticError)
+    assert_same_arrays(after, before)
+    # What is there can be gone on from.
+    assert len(list(itertools.islice(Training(small(optimizer=optimizer, clip_norm=None), run, resume=True), 1))) == 1
+    with pytest.raises(ExportError):
+        diverging.export(tmp_path / "models")
+
+
+def test_a_run_that_fails_at_once_has_a_checkpoint_too(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError):
+        pgkeras.train(
+            "CartPole-v1", out=tmp_path / "run", optimizer="sgd", learning_rate=1e300, clip_norm=None, steps=10**9
+        )
+    checkpoint = Checkpoints(tmp_path / "run", 1).read()
+    assert checkpoint["counters"].tolist() == [0, 0, 0]
+    # The policy's own six; the optimizer's learning rate, for one, is infinite in float32.
+    assert all(np.isfinite(checkpoint[f"variable_{i}"]).all() for i in range(6))
+
+
+def test_nothing_but_time_is_left_out_of_comparisons() -> None:
+    assert set(pgkeras.runs.training.EpochMetrics.__dataclass_fields__) >= TIMES

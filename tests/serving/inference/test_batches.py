@@ -1,0 +1,57 @@
+"""A request that is taken apart."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import permutations
+
+import numpy as np
+import pytest
+from pgkeras_serving.inference.batches import Divided, Outcome, Request, Waiting
+
+from pgkeras import engines
+from pgkeras.bundle import bundle
+from pgkeras.client import PolicyClient
+from pgkeras.cores import available
+from pgkeras.engines import noise
+from tests.serving.conftest import running
+from tests.serving.telemetry.test_metrics import of, page_of, samples
+
+ROWS = np.arange(10.0).reshape(5, 2)
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))])
+def test_parts_are_put_together_in_their_order_whichever_is_done_first(order):
+    async def main():
+        answer = asyncio.get_running_loop().create_future()
+        request = Request(answer, {"noise": ROWS, "observation": 2 * ROWS}, frozenset({"action"}), str)
+        divided = Divided(Waiting(request, 0), 2)
+        parts = {}
+        for left in (5, 3, 1):
+            assert divided.rows_left == left
+            number, part = divided.next_part()
+            assert part.inputs["observation"].tolist() == (2 * part.inputs["noise"]).tolist()
+            assert (part.answer, part.needs) == (answer, request.needs)
+            parts[number] = part.inputs["noise"]
+        assert divided.rows_left == 0
+        outcomes = [divided.add(number, Outcome({"action": parts[number]}, number, 10 - number)) for number in order]
+        assert outcomes[:2] == [None, None]
+        return outcomes[2]
+
+    whole = asyncio.run(main())
+    np.testing.assert_array_equal(whole.arrays["action"], ROWS)
+    assert (whole.start, whole.end) == (0, 10)
+
+
+def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(slow_policy, tmp_path):
+    observations = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+    with running(slow_policy, tmp_path, "--http-port", "0") as server, PolicyClient(server.target) as client:
+        answer = client.act(observations, seed=7)
+        parts = of(samples(page_of(server)), "batch_size_count", "1", "slow")
+        drawn = noise.draw(noise.seeded(7), client.describe().spec, len(observations))
+    engine = engines.load(bundle.open_bundle(slow_policy / "slow" / "1"), "litert")
+    rows = [engine.act({"observation": observations[i : i + 1], "noise": drawn[i : i + 1]}) for i in range(300)]
+    np.testing.assert_array_equal(answer.action, np.concatenate([row["action"] for row in rows]))
+    expected = np.concatenate([row["probabilities"] for row in rows])
+    np.testing.assert_allclose(answer.distribution["probabilities"], expected, atol=1e-5)
+    assert parts >= 2 or available() == 1  # on one core, 300 rows may as well be padded to 512 at once

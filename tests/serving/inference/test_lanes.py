@@ -1,0 +1,212 @@
+"""Where a batch is computed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import pytest
+from pgkeras_serving.inference.cores import Cores
+from pgkeras_serving.inference.lanes import Lanes
+from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.telemetry.metrics import Meter
+
+from pgkeras import engines
+from pgkeras.bundle import bundle
+from pgkeras.engines import EngineName, noise
+from pgkeras.spaces import Box, Discrete
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+
+BATCH = 16
+ROUNDS = 30
+SPEC = PolicySpec(
+    Box(np.full(1, -1.0), np.full(1, 1.0), np.dtype(np.float32)), Discrete(2), DistributionKind.CATEGORICAL
+)
+
+
+class Original:
+    """An engine of which only copies are asked for."""
+
+    def __init__(self):
+        self.copies = 0
+
+    def copy(self):
+        self.copies += 1
+        return Original()
+
+
+class Single(Original):
+    """An engine that cannot be copied."""
+
+    def copy(self):
+        super().copy()
+        raise MemoryError("no room")
+
+
+def lanes_of(cores, *, most=4, meter=None, engine=None):
+    return Lanes("policy version 1", engine or Original(), Sizes(0, BATCH, (1e-4,)), most, cores, meter or Meter(SPEC))
+
+
+class Held:
+    """Batches that are computed until :meth:`release`; of which it notes how many are at the same time."""
+
+    def __init__(self):
+        self.handed_over, self.begun, self.engines = [], [], []
+        self._go = threading.Event()
+        self._lock = threading.Lock()
+
+    async def fill(self, lanes, rows, requests):
+        """Hands batches over until there is no place: how many are computed, and how many have to wait."""
+        before = len(self.handed_over), len(self.begun)
+        while place := lanes.place(rows, requests):
+            self.handed_over.append((lanes, rows))
+            place(rows, self._compute)
+        handed_over = len(self.handed_over) - before[0]
+        behind = lanes.rows_behind // rows
+        async with asyncio.timeout(20):
+            while len(self.begun) - before[1] < handed_over - behind:
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)  # no more begin
+        return len(self.begun) - before[1], behind
+
+    async def release(self):
+        """Lets all be done."""
+        self._go.set()
+        async with asyncio.timeout(20):
+            while len(self.begun) < len(self.handed_over):
+                await asyncio.sleep(0.001)
+        for lanes, rows in self.handed_over:
+            lanes.done(rows)
+        assert not any(lanes.are_busy for lanes, _ in self.handed_over)
+        await asyncio.sleep(0.05)  # the threads have stopped
+
+    def _compute(self, engine):
+        with self._lock:
+            self.begun.append(engine)
+        assert self._go.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("rows", "requests", "most", "cores", "computed", "behind"),
+    [
+        (1, 1, 4, 16, 1, 0),  # an engine that is idle takes whatever there is, others full batches only
+        (BATCH, BATCH, 4, 2, 1, 1),  # on two cores, many small requests leave one to the loop,
+        (BATCH, BATCH, 4, 4, 3, 3),  # and where there are more cores, one as well
+        (BATCH, 1, 4, 2, 2, 2),  # a large one keeps an engine busier than the loop,
+        (BATCH, 1, 1, 2, 1, 1),  # but there are no more engines than are allowed,
+        (BATCH, BATCH, 2, 16, 2, 2),
+        (BATCH, 1, 4, 1, 1, 1),  # nor than there are cores
+    ],
+)
+def test_as_many_batches_are_computed_at_once_as_is_of_use(rows, requests, most, cores, computed, behind):
+    async def main():
+        held, lanes = Held(), lanes_of(Cores(cores), most=most)
+        assert await held.fill(lanes, rows, requests) == (computed, behind)
+        assert len(set(held.begun)) == computed, "each in a lane of its own"
+        await held.release()
+        assert len(set(held.begun)) == computed, "those behind are computed by whichever is done"
+
+    asyncio.run(main())
+
+
+def test_policies_share_the_cores():
+    async def main():
+        held, cores = Held(), Cores(3)
+        here, there = lanes_of(cores), lanes_of(cores)
+        assert await held.fill(there, 1, 1) == (1, 0)
+        assert await held.fill(here, BATCH, 1) == (2, 2), "one of the three is taken"
+        assert await held.fill(there, BATCH, 1) == (0, 1), "no core is left"
+        await held.release()
+
+    asyncio.run(main())
+
+
+def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
+    async def main():
+        held, cores, meter = Held(), Cores(2), Meter(SPEC)
+        here, there = lanes_of(cores), lanes_of(cores, meter=meter)
+        now = time.perf_counter_ns()
+        meter.answered({"entropy": np.zeros(1), "action": np.zeros(1, np.int64)}, False, now, now, now)
+        assert await held.fill(here, BATCH, 1) == (1, 1)
+        await held.release()
+        held = Held()
+        assert await held.fill(there, BATCH, 1) == (2, 2), "nobody else is asked"
+        await held.release()
+
+    asyncio.run(main())
+
+
+def test_lanes_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
+    async def main():
+        original = Original()
+        lanes, engines = lanes_of(Cores(2), engine=original), set()
+        for _ in range(20):
+            held = Held()
+            assert await held.fill(lanes, BATCH, 1) == (2, 2)
+            assert original in held.begun
+            await held.release()
+            engines |= set(held.begun)
+        assert len(engines) == 1 + original.copies == 2
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("engine", "most", "alone"), [(Original(), 4, False), (Original(), 1, True), (Single(), 4, True)]
+)
+def test_many_batches_are_each_computed_once_and_by_one_engine_in_order(engine, most, alone, caplog):
+    async def main():
+        def compute(i, engine):
+            computed.append(i)
+            engines.add(engine)
+            loop.call_soon_threadsafe(lanes.done, BATCH)
+
+        computed, engines, loop = [], set(), asyncio.get_running_loop()
+        lanes = lanes_of(Cores(2), engine=engine, most=most)
+        for i in range(5000):
+            while (place := lanes.place(BATCH, 1)) is None:
+                await asyncio.sleep(0)
+            place(BATCH, partial(compute, i))
+        async with asyncio.timeout(20):
+            while lanes.are_busy:
+                await asyncio.sleep(0.001)
+        lanes.close()
+        return computed, engines
+
+    computed, engines = asyncio.run(main())
+    assert (computed if alone else sorted(computed)) == list(range(5000))
+    assert engines == {engine} or not alone
+    if isinstance(engine, Single):
+        assert [record.getMessage() for record in caplog.records] == [
+            "policy version 1 goes on with 1 of its engine: a copy failed: MemoryError('no room')"
+        ]
+        assert engine.copies == 1
+
+
+@pytest.mark.parametrize("name", ["litert", "tensorflow"])
+def test_a_copy_computes_the_same_at_the_same_time(policies, name: EngineName):
+    found = bundle.open_bundle(bundle.find(policies / "discrete"))
+    generator = np.random.default_rng(0)
+    batches = [
+        {
+            "observation": generator.normal(size=(rows, 4)).astype(np.float32),
+            "noise": noise.draw(generator, found.spec, rows),
+        }
+        for rows in (1, 3, 64, 200)
+    ]
+    engine = engines.load(found, name)
+    expected = [engine.act(batch) for batch in batches]
+
+    def work(mine: engines.Engine) -> None:
+        for _ in range(ROUNDS):
+            for batch, answer in zip(batches, expected, strict=True):
+                for key, array in mine.act(batch).items():
+                    np.testing.assert_array_equal(array, answer[key])
+
+    with ThreadPoolExecutor(2) as threads:
+        for working in [threads.submit(work, mine) for mine in (engine, engine.copy())]:
+            working.result()

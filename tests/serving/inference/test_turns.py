@@ -1,0 +1,65 @@
+"""Turns: the order in which callers are served, against a plain round robin."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+import pytest
+from pgkeras_serving.inference.turns import Turns
+
+
+def test_a_flood_does_not_hold_up_the_others():
+    turns = Turns()
+    for i in range(100):
+        turns.put(f"flood {i}", 10, "flood")
+    turns.put("a", 1, "one")
+    turns.put("b", 10, "two")
+    turns.put("c", 1, "one")
+    assert turns.take(10) == ["flood 0"]
+    assert turns.take(11) == ["a", "b"]
+    assert turns.take(11) == ["flood 1", "c"]
+    assert turns.take(30) == ["flood 2", "flood 3", "flood 4"]
+    assert len(turns) == 95
+    assert turns.rows == 950
+
+
+def test_who_was_served_last_is_last_also_when_the_next_batch_begins():
+    turns = Turns()
+    for i in range(4):
+        for caller in "abc":
+            turns.put(f"{caller}{i}", 5, caller)
+    served = [turns.take(9) for _ in range(12)]
+    assert [key for (key,) in served] == [f"{caller}{i}" for i in range(4) for caller in "abc"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_everything_is_served_once_in_its_callers_order(seed):
+    generator, turns = np.random.default_rng(seed), Turns()
+    lanes, removed, served, number = {}, set(), [], 0
+    for _ in range(400):
+        action = generator.integers(4)
+        if action < 2:
+            caller, rows = int(generator.integers(5)), int(generator.integers(1, 9))
+            turns.put(number, rows, caller)
+            lanes.setdefault(caller, deque()).append((number, rows))
+            number += 1
+        elif action == 2:
+            room = 16
+            for key in turns.take(16):
+                (lane,) = [lane for lane in lanes.values() if lane and lane[0][0] == key]
+                room -= lane.popleft()[1]
+                served.append(key)
+            assert room >= 0
+        elif number:
+            key = int(generator.integers(number))
+            waits = any(key == waiting for lane in lanes.values() for waiting, _ in lane)
+            assert turns.remove(key) == waits
+            if waits:
+                removed.add(key)
+                lanes = {caller: deque(r for r in lane if r[0] != key) for caller, lane in lanes.items()}
+        assert turns.rows == sum(rows for lane in lanes.values() for _, rows in lane)
+        assert all((caller in turns) == bool(lane) for caller, lane in lanes.items())
+    while len(turns):
+        served += turns.take(16)
+    assert sorted([*served, *removed]) == list(range(number))

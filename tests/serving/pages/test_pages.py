@@ -1,0 +1,343 @@
+"""The pages of --http-port: what they show, to whom, and that nobody can break them. Looked at by a real browser."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from pgkeras_serving.pages.charts import drawn
+from pgkeras_serving.pages.overview import Status, VersionStatus
+from pgkeras_serving.pages.page import render
+from pgkeras_serving.telemetry.episodes import EpisodeSummary
+from pgkeras_serving.telemetry.live import Recent
+from pgkeras_serving.transport.tokens import create_token, hashed_line
+
+from pgkeras.client import PolicyClient
+from tests.serving.conftest import run_cli, running, wait_until
+from tests.serving.telemetry.test_metrics import page_of
+from tests.serving.transport.certificates import Authority
+
+ONE = np.zeros(4, np.float32)
+GET = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def served(policies, tmp_path_factory):
+    """A server with pages, some of whose policies have been at work; the pages' address."""
+    root = tmp_path_factory.mktemp("pages") / "policies"
+    shutil.copytree(policies, root)
+    (root / "discrete" / "3").mkdir()
+    (root / "discrete" / "3" / "saved_model.pb").write_text("half a copy")
+    assert run_cli("label", "discrete", "stable=1", "canary=2", "--root", str(root)).returncode == 0
+    with running(root, tmp_path_factory.mktemp("served"), "--http-port", "0") as server:
+        for name in ("discrete", "gaussian"):
+            with PolicyClient(server.target, name) as client, client.play() as session:
+                session.step(ONE)
+                for i in range(30):
+                    session.step(ONE, 1.5, i % 3 == 2, False)
+        yield server, page_of(server)
+
+
+def ask(page, path="/", **headers):
+    try:
+        with urllib.request.urlopen(urllib.request.Request(page + path, headers=headers), timeout=10) as response:
+            return response.status, response.read().decode(), dict(response.headers)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode(), dict(error.headers)
+
+
+def raw(page, data, finish=True):
+    """Sends bytes, and gives what comes back until the server closes the connection."""
+    host, port = page.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(data)
+        if finish:
+            connection.shutdown(socket.SHUT_WR)
+        received = b""
+        try:
+            while part := connection.recv(65536):
+                received += part
+        except ConnectionResetError:
+            pass
+        return received
+
+
+class Text(HTMLParser):
+    """The texts and tags of a page, in order; an unclosed tag is an error."""
+
+    VOID = ("meta",)
+
+    def __init__(self, page):
+        super().__init__()
+        self.texts, self.tags, self.open = [], [], []
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+
+
+def test_the_page_shows_policies_versions_labels_and_what_they_did(served):
+    server, page = served
+    status, text, headers = ask(page)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    found = Text(text)
+    for expected in ("serving", server.target, "discrete", "gaussian", "stable", "canary", "Not served"):
+        assert expected in found.texts
+    assert any("discrete/3" in part for part in found.texts)
+    assert any("Discrete(3, start=5), categorical" in part for part in found.texts)
+    assert {"2", "1"} <= set(found.texts)
+    assert "last 10: 3 to 4.5" in found.texts  # of steps at 1.5: three, then two, since one is a reset
+    shares = [float(part.rstrip("%")) for part in found.texts if part.endswith("%")]
+    assert len(shares) == 3  # of the actions 5, 6 and 7
+    assert sum(shares) == pytest.approx(100.0, abs=0.2)
+    assert sum(tag == "svg" for tag, _ in found.tags) >= 3
+
+
+def test_versions_at_work_side_by_side_are_compared(policies, tmp_path):
+    with running(policies, tmp_path, "--http-port", "0") as server:
+        for name, version in (("discrete", 1), ("discrete", 2), ("gaussian", 1)):
+            with PolicyClient(server.target, name, version) as client, client.play() as session:
+                session.step(ONE)
+                for i in range(20):
+                    session.step(ONE, 1.0 + version, i % 4 == 3, False)
+        page = page_of(server)
+        _, text, _ = ask(page)
+        found = Text(text)
+        shares = [float(part.rstrip("%")) for part in found.texts if part.endswith("%")]
+        assert [sum(shares[i::2]) for i in (0, 1)] == pytest.approx([100.0, 100.0], abs=0.2)  # of versions 1 and 2
+        assert len(shares) == 2 * 3
+        assert found.texts.count("v1") == found.texts.count("v2") == 3  # charts
+        assert "last 5: 6 to 12" in found.texts  # of 4 steps, then of 3, since one is a reset
+        assert "mean 6.4 and 9.6" in found.texts
+        hues = [attributes.get("class") for tag, attributes in found.tags if tag == "g"]
+        assert hues == ["hue0", "hue1", "hue0", "hue1", "hue0", "hue0"]  # rates and returns; gaussian's alone
+        pixels = browsed(page, tmp_path)
+        assert drawn_in(pixels, (0x25, 0x63, 0xA8)) > 2_000
+        assert drawn_in(pixels, (0xC0, 0x56, 0x21)) > 2_000
+
+
+def test_the_newest_versions_at_work_are_drawn():
+    def version(rate, returns):
+        recent = Recent(rate, rate, 1.0, 1.0, [0.0, rate])
+        return VersionStatus(None, [], recent, EpisodeSummary(len(returns), 0.0, 0.0), returns)
+
+    idle, asked, played = version(0.0, []), version(1.0, []), version(0.0, [3.0])
+    assert drawn([idle]) == [(idle, "hue0")]
+    assert drawn([asked, idle]) == [(asked, "hue0")]
+    assert drawn([idle, asked, idle, played]) == [(asked, "hue0"), (played, "hue1")]
+    assert [one.hue for one in drawn([asked] * 6)] == ["hue0", "hue1", "hue2", "hue3"]
+
+
+def test_the_page_asks_for_nothing_from_elsewhere_and_runs_no_script(served):
+    _, text, headers = ask(served[1])
+    found = Text(text)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in found.tags}
+    for _, attributes in found.tags:
+        assert not {"src", "href", "onclick", "onload"} & set(attributes)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert any(tag == "meta" and attributes.get("http-equiv") == "refresh" for tag, attributes in found.tags)
+
+
+def test_whatever_it_shows_is_escaped():
+    evil = "<script>alert(1)</script>&\"'"
+    page = render(Status(evil, evil, 1.0, evil, 0, {(evil, evil): 1}, [evil], [])).decode()
+    found = Text(page)
+    assert "script" not in {tag for tag, _ in found.tags}
+    assert found.texts.count(evil) >= 4
+
+
+def browser(tmp_path):
+    """What starts one without a window; it draws with no data of anybody's."""
+    found = shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None and os.environ.get("CI") != "true":
+        pytest.skip("no Chromium here; CI installs it")
+    assert found is not None
+    start = [found, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    return [
+        *start,
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        f"--user-data-dir={tmp_path}/d",
+    ]
+
+
+def browsed(page, tmp_path):
+    """The pixels of a page in a browser's window, [1000, 1100, 3]."""
+    picture = tmp_path / "page.png"
+    shot = [*browser(tmp_path), "--window-size=1100,1000", f"--screenshot={picture}", page]
+    subprocess.run(shot, capture_output=True, timeout=120, check=True)
+    matplotlib = pytest.importorskip("matplotlib.image")
+    return (matplotlib.imread(picture)[..., :3] * 255).astype(int)
+
+
+def drawn_in(pixels, color):
+    return int((np.abs(pixels - np.array(color)).max(axis=-1) <= 2).sum())
+
+
+def test_a_browser_draws_it(served, tmp_path):
+    start = [*browser(tmp_path), "--dump-dom", served[1]]
+    dom = subprocess.run(start, capture_output=True, text=True, timeout=120, check=True)
+    assert "Return per episode, version 2" in dom.stdout
+    pixels = browsed(served[1], tmp_path)
+    assert pixels.shape == (1000, 1100, 3)
+    assert drawn_in(pixels, (0xF7, 0xF7, 0xF5)) > 100_000  # the paper
+    assert drawn_in(pixels, (0xFF, 0xFF, 0xFF)) > 200_000  # the cards: the style sheet is let in
+    assert drawn_in(pixels, (0x25, 0x63, 0xA8)) > 2_000  # the bars
+
+
+def test_probes_tell_ready_and_draining(slow_policy, tmp_path):
+    with running(slow_policy, tmp_path, "--http-port", "0", "--drain-seconds", "60") as server:
+        page = page_of(server)
+        assert ask(page, "/healthz")[:2] == (200, "ok\n")
+        assert ask(page, "/readyz")[:2] == (200, "serving\n")
+        with PolicyClient(server.target) as client, client.play() as session:
+            session.step(ONE)
+            server.process.terminate()
+            wait_until(lambda: _code(page) != 200)
+        assert server.process.wait(20) == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\n\r\nabc", b"405"),
+        (b"GET / HTTP/2.0\r\n\r\n", b"400"),
+        (b"GET http://elsewhere/ HTTP/1.1\r\n\r\n", b"400"),
+        (b"GET /\r\n\r\n", b"400"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost : localhost\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost", b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"421"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1.evil.example:80\r\n\r\n", b"421"),
+        (b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+    ],
+)
+def test_what_is_wrong_gets_its_status(served, data, status):
+    answer = raw(served[1], data)
+    assert answer.startswith(b"HTTP/1.1 " + status), answer[:100]
+    assert b"Traceback" not in answer
+    assert raw(served[1], GET).startswith(b"HTTP/1.1 200")
+
+
+def test_a_head_has_no_body(served):
+    answer = raw(served[1], b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert answer.endswith(b"\r\n\r\n")
+
+
+def test_random_bytes_and_those_who_trickle_do_not_hold_it_up(served):
+    _, page = served
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        raw(page, generator.bytes(int(generator.integers(0, 300))) + b"\r\n\r\n")
+    host, port = page.removeprefix("http://").split(":")
+    silent = [socket.create_connection((host, int(port))) for _ in range(80)]  # more than are let in
+    try:
+        for connection in silent[:10]:
+            connection.sendall(b"GET / HT")
+        closed = time.monotonic() + 20
+        while True:  # the first sixty-four leave after their time; then there is room again
+            try:
+                if raw(page, GET).startswith(b"HTTP/1.1 200"):
+                    break
+            except OSError:
+                pass
+            assert time.monotonic() < closed
+            time.sleep(0.2)
+    finally:
+        for connection in silent:
+            connection.close()
+    assert ask(page)[0] == 200
+    assert "Traceback" not in served[0].log.read_text()
+
+
+def test_with_tokens_the_pages_demand_one_and_the_probes_do_not(policies, tmp_path):
+    token = create_token()
+    (tmp_path / "tokens").write_text(hashed_line("me", token))
+    options = ("--http-port", "0", "--token-file", str(tmp_path / "tokens"))
+    with running(policies / "discrete", tmp_path, *options) as server:
+        page = page_of(server)
+        assert ask(page, "/readyz")[0] == ask(page, "/healthz")[0] == 200
+        basic = base64.b64encode(f"me:{token}".encode()).decode()
+        for path in ("/", "/metrics"):
+            status, _, headers = ask(page, path)
+            assert status == 401
+            assert headers["WWW-Authenticate"].startswith("Basic ")
+            assert ask(page, path, Authorization=f"Bearer {token}")[0] == 200
+            assert ask(page, path, Authorization=f"Basic {basic}")[0] == 200  # as a browser sends it
+            for wrong in ("Bearer x", "Basic x", "Basic bWU6eA==", f"Basic {token}"):
+                assert ask(page, path, Authorization=wrong)[0] == 401
+
+
+def test_with_tls_the_pages_use_it_too(policies, tmp_path):
+    ca = Authority(tmp_path)
+    certificate, key = ca.issue("server")
+    options = ("--http-port", "0", "--http-host", "0.0.0.0", "--tls-cert", str(certificate), "--tls-key", str(key))
+    with running(policies / "discrete", tmp_path, *options) as server:
+        page = page_of(server)
+        assert page.startswith("https://0.0.0.0:")
+        url = page.replace("0.0.0.0", "localhost") + "/healthz"
+        context = ssl.create_default_context(cafile=ca.file)
+        with urllib.request.urlopen(url, timeout=10, context=context) as response:
+            assert response.read() == b"ok\n"
+        ca.issue("server", days=(-3, -1))
+        wait_until(lambda: _expired(url, context))
+        ca.issue("server")
+        wait_until(lambda: not _expired(url, context))
+
+
+def test_beyond_this_machine_the_pages_need_tls_and_a_free_port(policies, served):
+    port = served[1].rpartition(":")[2]
+    for options, message in (
+        (("--http-port", "0", "--http-host", "0.0.0.0"), "not showing the status on 0.0.0.0:0 without TLS"),
+        (("--http-port", port), "Address already in use; choose another --http-port"),
+    ):
+        finished = run_cli("serve", str(policies), "--port", "0", *options)
+        assert finished.returncode == 1
+        assert message in finished.stderr
+        assert "Traceback" not in finished.stderr
+
+
+def _code(page):
+    try:
+        return ask(page, "/readyz")[0]
+    except OSError:
+        return None
+
+
+def _expired(url, context):
+    try:
+        with urllib.request.urlopen(url, timeout=10, context=context):
+            return False
+    except urllib.error.URLError as error:
+        return "expired" in str(error)

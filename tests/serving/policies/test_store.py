@@ -1,0 +1,123 @@
+"""Which policies are found, and what happens to broken ones."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import pytest
+from pgkeras_serving.inference import warming
+from pgkeras_serving.policies import catalog
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.settings.config import ServerConfig
+
+from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
+from pgkeras.v1 import policy_pb2
+from tests.serving.conftest import run_cli, running
+
+
+def loaded(root, **settings):
+    store = Store(ServerConfig(root, **settings))
+    store.load()
+    return store
+
+
+def names(store):
+    return [(policy.version.name, policy.version.version) for policy in store.policies()]
+
+
+def corrupt(path, change):
+    file = path / "assets.extra/pgkeras/policy.tflite"
+    data = bytearray(file.read_bytes())
+    file.write_bytes(change(data))
+
+
+@pytest.fixture
+def copy(policies, tmp_path):
+    return shutil.copytree(policies, tmp_path / "policies")
+
+
+def test_root_policy_and_version_directories_all_do(policies):
+    assert names(loaded(policies)) == [("discrete", 1), ("discrete", 2), ("gaussian", 1)]
+    assert names(loaded(policies / "discrete")) == [("discrete", 1), ("discrete", 2)]
+    assert names(loaded(policies / "discrete" / "1")) == [("discrete", 1)]
+
+
+def test_a_policy_is_called_what_its_directory_is_called(policies, tmp_path):
+    shutil.copytree(policies / "discrete" / "2", tmp_path / "renamed" / "9")
+    assert names(loaded(tmp_path)) == [("renamed", 9)]
+
+
+def test_references_resolve(policies):
+    store = loaded(policies)
+    find = lambda **ref: store.resolve(policy_pb2.PolicyRef(**ref)).version.version  # noqa: E731
+    assert find(name="discrete") == 2
+    assert find(name="discrete", version=1) == 1
+    with pytest.raises(PolicyNotFoundError):
+        find()
+    only = loaded(policies / "gaussian")
+    assert only.resolve(policy_pb2.PolicyRef()).version.name == "gaussian"
+    with pytest.raises(PolicyNotFoundError, match="'gaussian' has no version 7"):
+        only.resolve(policy_pb2.PolicyRef(version=7))
+
+
+def test_nothing_resolves_before_loading(policies):
+    with pytest.raises(ServerUnavailableError, match="still loading"):
+        Store(ServerConfig(policies)).resolve(policy_pb2.PolicyRef(name="discrete"))
+
+
+def test_a_broken_version_is_logged_and_the_others_serve(copy, caplog):
+    corrupt(copy / "discrete" / "2", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
+    corrupt(copy / "gaussian" / "1", lambda data: data[: len(data) // 2])
+    with caplog.at_level(logging.ERROR):
+        store = loaded(copy)
+    assert names(store) == [("discrete", 1)]
+    assert "SHA-256 mismatch" in caplog.text
+    assert "expected" in caplog.text
+    assert str(copy / "gaussian" / "1") in caplog.text
+    with pytest.raises(PolicyNotFoundError, match="no policy 'gaussian'"):
+        store.resolve(policy_pb2.PolicyRef(name="gaussian"))
+
+
+def test_no_usable_policy_is_an_error_with_the_reasons(copy):
+    for version in copy.glob("*/*"):
+        corrupt(version, lambda data: data[:-1])
+    with pytest.raises(BundleError, match=r"no policy under .* can be served: .*expected \d+ bytes"):
+        loaded(copy)
+
+
+def test_what_was_loaded_serves_although_it_was_deleted_meanwhile(copy, monkeypatch):
+    def warm_up(*arguments):
+        sizes = warming.warm_up(*arguments)
+        shutil.rmtree(copy / "discrete", ignore_errors=True)
+        shutil.rmtree(copy / "gaussian", ignore_errors=True)
+        return sizes
+
+    monkeypatch.setattr(catalog, "warm_up", warm_up)
+    assert names(loaded(copy)) == [("discrete", 1)]
+
+
+def test_an_empty_root_is_an_error_that_says_what_to_do(tmp_path):
+    with pytest.raises(BundleNotFoundError, match="pgkeras train"):
+        loaded(tmp_path)
+    with pytest.raises(BundleNotFoundError, match="no exported policy"):
+        loaded(tmp_path / "nowhere")
+
+
+def test_serve_exits_1_with_the_reason(tmp_path):
+    finished = run_cli("serve", str(tmp_path), "--port", "0")
+    assert finished.returncode == 1
+    assert "Error: no exported policy under" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_serve_without_a_root_needs_saved_models(tmp_path, policies):
+    finished = run_cli("serve", "--port", "0", cwd=tmp_path)
+    assert finished.returncode == 1
+    assert "there is no saved_models directory here" in finished.stderr
+
+
+def test_the_tensorflow_engine_serves_what_litert_cannot(copy, tmp_path):
+    with running(copy / "gaussian", tmp_path, "--engine", "tensorflow") as server:
+        assert server.ready == f"pgkeras: serving gaussian (version 1, tensorflow) on {server.target}"
+        assert server.stop() == 0

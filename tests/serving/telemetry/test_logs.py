@@ -1,0 +1,153 @@
+"""The log: one line per event, for machines or people, and nothing private in it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import logging
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry import logs
+
+from pgkeras.client import PolicyClient
+from pgkeras.errors import InvalidRequestError, PolicyNotFoundError
+from tests.serving.conftest import run_cli, running, wait_until
+
+SECRET = np.array([0.25, -3.5, 77.125, 1.0], np.float32)
+IN_JSON = base64.b64encode(SECRET.tobytes()).decode()
+
+
+@pytest.fixture
+def logger(monkeypatch):
+    """Configures a log that is kept in memory; gives the logger and what was written."""
+    stream = io.StringIO()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def start(**settings):
+        monkeypatch.setattr(sys, "stderr", stream)
+        logs.configure(ServerConfig(**settings))
+        return logging.getLogger("test"), stream
+
+    yield start
+    logging.captureWarnings(False)
+    root.handlers[:], root.level = handlers, level
+    monkeypatch.delenv("GRPC_VERBOSITY", raising=False)
+
+
+def entries(server):
+    """The lines of a server's log that are JSON; the first few are LiteRT's own."""
+    return [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
+
+
+def calls(server):
+    return [entry for entry in entries(server) if entry["logger"] == "pgkeras.access"]
+
+
+def use(server):
+    with PolicyClient(server.target, "discrete") as client:
+        client.act(SECRET)
+        client.act(SECRET[None].repeat(2, 0))
+        with pytest.raises(InvalidRequestError):
+            client.act(SECRET[:3])
+        with client.play() as session:
+            session.step(SECRET)
+        with PolicyClient(server.target, "nobody") as lost, pytest.raises(PolicyNotFoundError):
+            lost.describe()
+
+
+def test_lines_say_when_what_and_about_what(logger):
+    log, stream = logger(log_format="json")
+    log.warning("careful\nthere", extra=logs.about(policy="p", version=3))
+    try:
+        raise ZeroDivisionError("broken")
+    except ZeroDivisionError:
+        log.exception("it failed")
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert {name: first[name] for name in ("level", "logger", "message", "policy", "version")} == {
+        "level": "warning",
+        "logger": "test",
+        "message": "careful\nthere",
+        "policy": "p",
+        "version": 3,
+    }
+    assert first["time"].endswith("+00:00")
+    assert "ZeroDivisionError: broken" in second["exception"]
+
+
+def test_for_people_a_line_cannot_pretend_to_be_two(logger):
+    log, stream = logger(log_format="human")
+    log.info("policy %s", "x\n2026-01-01 00:00:00 INFO    forged\r", extra=logs.about(policy="p", code=""))
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith(r"INFO    policy x\n2026-01-01 00:00:00 INFO    forged\r policy=p")
+
+
+def test_the_level_holds_back_what_is_below_it(logger):
+    log, stream = logger(log_format="json", log_level="error")
+    log.warning("not this")
+    log.error("this")
+    assert [json.loads(line)["message"] for line in stream.getvalue().splitlines()] == ["this"]
+
+
+def test_calls_are_logged_on_request_and_observations_are_not(policies, tmp_path):
+    with running(policies, tmp_path, "--log-access") as server:
+        use(server)
+        wait_until(lambda: any(entry["method"] == "Play" for entry in calls(server)))
+        found = [(entry["method"], entry["code"], entry["policy"], entry.get("version")) for entry in calls(server)]
+        assert found.count(("Act", "OK", "discrete", 2)) == 2
+        assert found.count(("Act", "INVALID_ARGUMENT", "discrete", None)) == 1
+        assert found.count(("GetPolicy", "NOT_FOUND", "nobody", None)) == 1
+        assert found.count(("Play", "OK", "discrete", 2)) == 1
+        reasons = {entry["code"]: entry.get("reason") for entry in calls(server)}
+        assert reasons["OK"] is None
+        assert reasons["INVALID_ARGUMENT"] == "observation: expected shape [4] or [batch, 4]"
+        assert reasons["NOT_FOUND"] == "no policy 'nobody'; there is: discrete (version 1, 2), gaussian (version 1)"
+        assert all(entry["milliseconds"] > 0 for entry in calls(server))
+        ready = [entry for entry in entries(server) if "is ready" in entry["message"]]
+        assert [(entry["policy"], entry["version"]) for entry in ready] == [
+            ("discrete", 1),
+            ("discrete", 2),
+            ("gaussian", 1),
+        ]
+        text = server.log.read_text()
+        assert IN_JSON not in text
+        assert "77.125" not in text
+
+
+def test_without_the_option_no_call_is_logged(policies, tmp_path):
+    with running(policies, tmp_path) as server:
+        use(server)
+        assert server.stop() == 0
+        assert calls(server) == []
+        assert [entry["message"] for entry in entries(server)][-1] == "draining: no new calls are taken"
+
+
+def test_observations_are_logged_when_asked_for(policies, tmp_path):
+    with running(policies, tmp_path, "--log-access", "--log-observations") as server:
+        use(server)
+        wait_until(lambda: sum(IN_JSON in json.dumps(entry) for entry in calls(server)) >= 2)
+    refused = run_cli("serve", str(policies), "--log-observations")
+    assert refused.returncode == 1
+    assert "log_observations: they are part of the log of calls: set log_access, too" in refused.stderr
+
+
+def test_on_a_terminal_the_log_is_for_people(policies, tmp_path):
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "pgkeras", "serve", str(policies), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path) as process:
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+    os.close(follower)
+    text = os.read(leader, 65536).decode()
+    os.close(leader)
+    assert "is ready policy=discrete version=1" in text
+    assert "{" not in text

@@ -1,0 +1,286 @@
+"""Settings, presets and their errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tomllib
+import typing
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgkeras.errors import ConfigError
+from pgkeras.settings import config
+from pgkeras.settings.config import Config, assignments, resolve, settings
+from pgkeras.settings.fields import range_of
+
+ALL = {setting.name: setting for setting in settings()}
+HINTS = typing.get_type_hints(Config)
+
+
+def hint_of(name: str) -> Any:
+    """The setting's type, without None, and of a tuple its elements' type."""
+    hint = HINTS[name]
+    if typing.get_origin(hint) is Mapping:
+        return hint
+    arguments = [a for a in typing.get_args(hint) if a not in (type(None), Ellipsis)]
+    return arguments[0] if arguments else hint
+
+
+def in_place(name: str, value: Any) -> Any:
+    first = "SomeWrapper" if HINTS[name] == tuple[Any, ...] else 64
+    return (first, value) if typing.get_origin(HINTS[name]) is tuple else value
+
+
+def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
+    """Just outside the range, and of wrong types."""
+    kind, limits = hint_of(setting.name), setting.metadata
+    bad: list[Any] = [[], {}, b"x"]
+    if typing.get_origin(kind) is Mapping:
+        return [[], b"x", "x", 3, {3: 4}, {"a b": 4}, {"f": object()}, {"x": float("nan")}]
+    if kind is Any:
+        return [[], {}, b"x", "", 3, {"name": 3}, {"name": "X", "args": {}}, {"name": "X", "kwargs": {"f": object()}}]
+    if kind is str:
+        bad += [3, None, True]
+    if kind is bool:
+        bad += ["maybe", 1, None]
+    if kind in (int, float):
+        bad += ["many", True, float("nan"), float("inf"), float("-inf")]
+    if kind is int:
+        bad += [1.5]
+    if limits["choices"]:
+        bad += ["nonsense", ""]
+    smallest = 1 if kind is int else 1e-9
+    if limits["minimum"] is not None:
+        bad += [limits["minimum"] - smallest]
+    if limits["maximum"] is not None:
+        bad += [limits["maximum"] + (1 if kind is int else 1e-9)]
+    if limits["above"] is not None:
+        bad += [limits["above"], limits["above"] - smallest]
+    return bad
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, s in ALL.items() for v in bad_values(s)])
+def test_a_value_outside_its_range_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^{name}\b.*: expected .+, got|^{name}: expected .+; got") as caught:
+        Config(env_id="E", **{name: in_place(name, value)})
+    allowed = range_of(ALL[name])
+    if allowed and isinstance(value, hint_of(name)) and not isinstance(value, bool):
+        assert allowed in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_edges_of_a_range_are_allowed(name: str) -> None:
+    limits = ALL[name].metadata
+    edges = [limits[k] for k in ("minimum", "maximum") if limits[k] is not None] + list(limits["choices"] or ())
+    for edge in [*edges, *([None] if type(None) in typing.get_args(HINTS[name]) else [])]:
+        value = in_place(name, edge)
+        if value is not None:
+            assert getattr(Config(env_id="E", **{name: value}), name) == value
+        else:
+            assert getattr(Config(env_id="E", **{name: value}), name) is None
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_setting_has_help_and_its_default_is_allowed(name: str) -> None:
+    assert ALL[name].metadata["help"].endswith(".")
+    assert Config(env_id="E", **{name: ALL[name].default}) == Config(env_id="E")
+
+
+def test_a_float_that_is_whole_is_a_whole_number() -> None:
+    config = Config(env_id="E", steps=1e6)  # type: ignore[arg-type]
+    assert (config.steps, type(config.steps)) == (1_000_000, int)
+
+
+@pytest.mark.parametrize("steps", [0, -1, -500_000])
+def test_negative_steps(steps: int) -> None:
+    with pytest.raises(ConfigError, match=rf"steps: expected .*at least 1, got {steps}"):
+        resolve("CartPole-v1", overrides={"steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("pair", "expected"),
+    [
+        ("gamma=0.5", {"gamma": 0.5}),
+        ("gamma=1", {"gamma": 1.0}),
+        ("steps=1_000", {"steps": 1000}),
+        ("steps=1e3", {"steps": 1000}),
+        ("hidden=32,16", {"hidden": (32, 16)}),
+        ("hidden=32", {"hidden": (32,)}),
+        ("hidden=", {"hidden": ()}),
+        ("rescale=no", {"rescale": False}),
+        ("rescale=True", {"rescale": True}),
+        ("clip_norm=none", {"clip_norm": None}),
+        ("clip_norm=2", {"clip_norm": 2.0}),
+        ("activation = relu", None),
+        ("activation=relu", {"activation": "relu"}),
+        ("baseline=leave-one-out", {"baseline": "leave-one-out"}),
+        ("env_kwargs.gravity=9", {"env_kwargs": {"gravity": 9}}),
+        ("env_kwargs.mode=fast", {"env_kwargs": {"mode": "fast"}}),
+        ("env_kwargs.blank=true", {"env_kwargs": {"blank": True}}),
+        ('env_kwargs={"size": [3, 4]}', {"env_kwargs": {"size": [3, 4]}}),
+        ("env_kwargs=none", {"env_kwargs": None}),
+        ("wrappers=FlattenObservation, my:Own", {"wrappers": ("FlattenObservation", "my:Own")}),
+        ('wrappers=[{"name": "A", "kwargs": {"n": 3}}, "B"]', {"wrappers": ({"name": "A", "kwargs": {"n": 3}}, "B")}),
+        ("wrappers=none", {"wrappers": ()}),
+    ],
+)
+def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, Any] | None) -> None:
+    if expected is None:
+        with pytest.raises(ConfigError, match="no such setting"):
+            assignments([pair])
+    else:
+        assert assignments([pair]) == expected
+        Config(env_id="E", **expected)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("gamma", "'gamma': expected key=value"),
+        ("", "expected key=value"),
+        ("=3", "there is no such setting"),
+        ("gamma=high", "gamma: expected a number, got 'high'"),
+        ("steps=1.5", "steps: expected a whole number, got '1.5'"),
+        ("steps=1e-3", "steps: expected a whole number, got '1e-3'"),
+        ("steps=inf", "steps: expected a whole number, got 'inf'"),
+        ("rescale=perhaps", "rescale: expected true or false, got 'perhaps'"),
+        ("hidden=a,b", "hidden: expected whole numbers with commas"),
+        ("gama=0.9", "gama: .* did you mean gamma"),
+        ("learning-rate=0.9", "did you mean learning_rate"),
+        ("env_id=Acrobot-v1", "env_id: there is no such setting"),
+        ("env_kwargs=3", "env_kwargs: expected a table"),
+        ("env_kwargs={", "env_kwargs: expected a table"),
+        ("gamma.high=3", "gamma: expected a number, got one of its parts"),
+        ("wrappers=[3", "wrappers: expected names with commas"),
+        ("zzz=1", "expected one of .*gamma.*learning_rate"),
+    ],
+)
+def test_malformed_pairs_are_named(pair: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        assignments([pair])
+
+
+def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> None:
+    preset = config.read_preset("cartpole-v1")
+    assert preset
+    resolved = resolve("CartPole-v1", overrides={"gamma": 0.25})
+    for name, setting in ALL.items():
+        expected = 0.25 if name == "gamma" else preset.get(name, setting.default)
+        assert getattr(resolved, name) == expected
+    with pytest.raises(ConfigError, match="did you mean gamma"):
+        resolve("CartPole-v1", overrides={"gamm": 1})
+    with pytest.raises(ConfigError, match="env_id"):
+        resolve("CartPole-v1", overrides={"env_id": "Acrobot-v1"})
+
+
+def test_keyword_arguments_add_up() -> None:
+    assert assignments(["env_kwargs.a=1", "env_kwargs.b=x", "env_kwargs.a=2"]) == {"env_kwargs": {"a": 2, "b": "x"}}
+    settings = {"env_kwargs": {"a": 1, "b": 2}, "gamma": 0.5}
+    assert config.overlay(settings, {"env_kwargs": {"b": 3}})["env_kwargs"] == {"a": 1, "b": 3}
+    assert config.overlay(settings, {"env_kwargs": None})["env_kwargs"] is None
+    assert settings["env_kwargs"] == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize("name", config.preset_names())
+def test_presets_load(name: str) -> None:
+    text = resources.files("pgkeras.settings.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
+    values = {key: value for key, value in tomllib.loads(text).items() if key != "base"}
+    resolved = resolve("Any-v0", name)
+    for key, value in values.items():
+        is_off = value == "none" and type(None) in typing.get_args(HINTS[key])
+        assert resolved.to_json()[key] == (None if is_off else value)
+
+
+def test_a_preset_stands_over_its_base() -> None:
+    base, preset = config.read_preset("mujoco"), config.read_preset("humanoid-v5")
+    assert base["baseline"] == preset["baseline"] == "value"
+    assert base["initial_log_std"] != preset["initial_log_std"] == -2
+    assert preset.keys() == base.keys()
+
+
+def test_presets_are_found_by_environment() -> None:
+    assert {"cartpole-v1", "default", "textbook"} <= set(config.preset_names())
+    assert config.preset_for("CartPole-v1") == "cartpole-v1"
+    assert config.preset_for("some.module:CartPole-v1") == "cartpole-v1"
+    assert config.preset_for("Unheard-v0") == "default"
+    assert resolve("Unheard-v0") == Config(env_id="Unheard-v0")
+    with pytest.raises(ConfigError, match=r"'textbok': .*did you mean textbook"):
+        resolve("CartPole-v1", "textbok")
+    with pytest.raises(ConfigError, match=r"'\.\./secret'"):
+        resolve("CartPole-v1", "../secret")
+
+
+def test_textbook_is_the_plain_algorithm() -> None:
+    plain = resolve("CartPole-v1", "textbook", {"gamma": 0.7})
+    assert (plain.envs, plain.episodes, plain.baseline, plain.rescale) == (1, 1, "none", False)
+    assert (plain.clip_norm, plain.entropy_bonus, plain.gamma) == (None, 0.0, 0.7)
+
+
+def values_of(setting: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
+    kind, limits = hint_of(setting.name), setting.metadata
+    if limits["choices"]:
+        one = st.sampled_from(limits["choices"])
+    elif typing.get_origin(kind) is Mapping:
+        one = st.dictionaries(
+            st.from_regex(r"[a-z][a-z0-9_]*", fullmatch=True), st.integers() | st.booleans() | st.text()
+        )
+    elif kind is Any:
+        one = st.from_regex(r"([a-z.]+:)?[A-Z][A-Za-z0-9]*", fullmatch=True)
+    elif kind is bool:
+        one = st.booleans()
+    elif kind is str:
+        one = st.text(min_size=1).filter(lambda s: s != "none")
+    elif kind is int:
+        one = st.integers(int(limits["minimum"]), int(limits["maximum"] or 2**63))
+    else:
+        low = limits["minimum"] if limits["minimum"] is not None else limits["above"]
+        one = st.floats(low, limits["maximum"], exclude_min=limits["above"] is not None, allow_infinity=False)
+        one = one if low is not None else st.floats(allow_nan=False, allow_infinity=False)
+    if typing.get_origin(HINTS[setting.name]) is tuple:
+        return st.lists(one, max_size=3).map(tuple)
+    return st.none() | one if type(None) in typing.get_args(HINTS[setting.name]) else one
+
+
+def go_together(values: dict[str, Any]) -> bool:
+    """Whole-episode returns go with neither of these; see test_learner."""
+    return values.get("returns") != "episode" or not (
+        values.get("discount_gradient") or values.get("baseline") == "value"
+    )
+
+
+SOME = st.fixed_dictionaries({}, optional={name: values_of(setting) for name, setting in ALL.items()})
+
+
+@given(SOME.filter(go_together))
+def test_json_round_trip(values: dict[str, Any]) -> None:
+    original = Config(env_id="E-v0", **values)
+    assert Config.from_json(json.loads(json.dumps(original.to_json()))) == original
+
+
+@given(SOME.filter(go_together))
+def test_pairs_round_trip(values: dict[str, Any]) -> None:
+    def text(value: Any) -> str:
+        if isinstance(value, dict):
+            return json.dumps(value)
+        return "none" if value is None else ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    values = {k: v for k, v in values.items() if not isinstance(v, str) or v == v.strip()}
+    assert assignments(f"{name}={text(value)}" for name, value in values.items()) == values
+
+
+def test_json_with_a_wrong_key_or_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match="env_id: missing"):
+        Config.from_json({"gamma": 0.9})
+    with pytest.raises(ConfigError, match="speed"):
+        Config.from_json({"env_id": "E", "speed": 1})
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config(env_id="E").gamma = 0.5  # type: ignore[misc]
