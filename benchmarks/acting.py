@@ -18,8 +18,9 @@ from benchmarks.gpu import CASES, space
 from benchmarks.report import machine, table, write_json
 from pgkeras.engines import noise as noise_source
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.acting import FrozenPolicy
-from pgkeras.spaces import Discrete, examples
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
+from pgkeras.spaces import Discrete
+from pgkeras.spaces import random_observations as examples
 
 _NETWORKS = ("mlp", "cnn", "nature-cnn")
 _ENGINES = ("litert", "tensorflow")

@@ -1,4 +1,4 @@
-"""Certificates: whether a pair of PEM files can be used, found out before a peer refuses it without a word."""
+"""Checks that a pair of PEM files can be used for TLS, before a handshake fails without a reason."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ async def fuzz_calls(target: str, count: int, seed: int = 0, in_flight: int = 64
     async with grpc.aio.insecure_channel(target) as channel:
         act = channel.unary_unary("/pgkeras.v1.PolicyService/Act")
 
-        async def lane(number: int) -> None:
+        async def worker(number: int) -> None:
             mutate = Mutator(act_seeds(), seed * in_flight + number, service_pb2.ActRequest)
             for i in range(number, count, in_flight):
                 request = mutate()
@@ -202,7 +202,7 @@ async def fuzz_calls(target: str, count: int, seed: int = 0, in_flight: int = 64
                 ):
                     raise AssertionError(f"no action for a good request after {request.hex()}")
 
-        await asyncio.gather(*map(lane, range(in_flight)))
+        await asyncio.gather(*map(worker, range(in_flight)))
     return codes
 
 
@@ -217,7 +217,7 @@ async def fuzz_sessions(target: str, count: int, seed: int = 0, in_flight: int =
     async with grpc.aio.insecure_channel(target) as channel:
         play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
 
-        async def lane(number: int) -> None:
+        async def worker(number: int) -> None:
             mutate = Mutator(right, seed * in_flight + number, service_pb2.PlayRequest)
             sent, picks = 0, np.random.default_rng(number)
             while sent < count // in_flight:
@@ -245,7 +245,7 @@ async def fuzz_sessions(target: str, count: int, seed: int = 0, in_flight: int =
                         stream.cancel()
                         break
 
-        await asyncio.gather(*map(lane, range(in_flight)))
+        await asyncio.gather(*map(worker, range(in_flight)))
     return codes
 
 

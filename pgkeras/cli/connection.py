@@ -1,4 +1,4 @@
-"""Options of the commands that call a server: how the connection is secured."""
+"""Options of the commands that call a server: TLS and tokens."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def _show_devices() -> None:
     if importlib.util.find_spec("tensorflow") is None:
         click.echo("  CPU (TensorFlow is not installed)")
         return
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
 
     with quiet():
         import tensorflow as tf

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import click
 
-from pgkeras.cli.playing import Player, player_options
+from pgkeras.cli.players import Player, player_options
 from pgkeras.client.client import Mode
 
 __all__ = ["command"]

@@ -23,7 +23,7 @@ def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> 
 
     The policy becomes the next free version of its name, whole or not at all.
     """
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
     from pgkeras.runs import directory as runs
     from pgkeras.settings.config import Config
 

@@ -1,4 +1,4 @@
-"""Polling: which thread of gRPC's reads from connections."""
+"""Selects the thread in which gRPC reads from connections."""
 
 from __future__ import annotations
 

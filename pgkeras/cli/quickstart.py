@@ -40,7 +40,7 @@ def command(root: Path, seed: int) -> None:
 
     Takes some ten seconds. Exits with 1 if any stage fails.
     """
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
 
     _stage(1, f"Train a policy on {_ENV_ID} with REINFORCE")
     directory = runs.default_directory(_ENV_ID, seed)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pgkeras.cli.playing import Player, player_options
+from pgkeras.cli.players import Player, player_options
 from pgkeras.client.client import Mode
 from pgkeras.settings.recipe import slug
 

@@ -1,4 +1,4 @@
-"""Where a policy is: on disk, or behind a server; and where policies are published."""
+"""Finds a policy on disk or behind a server, and the directory to publish policies to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How commands show things: plain text, made by pure functions."""
+"""Formats what commands print as plain text. Pure functions."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def run(
     config: Config, directory: Path, *, resume: bool = False, checkpoint: str = LAST, publish: Publish | None = None
 ) -> tuple[Training, int | None]:
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
 
     with extra_needed("train", "train policies"), quiet():
         from pgkeras.cli import progress
@@ -161,7 +161,7 @@ def _report(training: Training, directory: Path) -> None:
 
 class _QuietPublish(Publish):
     def publish(self, training: Training) -> None:
-        from pgkeras.cli.quiet import quiet
+        from pgkeras.cli.native_output import quiet
 
         with quiet():
             super().publish(training)
@@ -173,7 +173,7 @@ def _publish(publish: Publish, training: Training) -> None:
 
 
 def _export(training: Training, root: Path, name: str | None) -> None:
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
 
     with quiet():
         bundle = training.export(root, name)

@@ -1,7 +1,7 @@
 """The light client: NumPy and gRPC, and nothing that trains.
 
 Start with ``client.py`` (``PolicyClient``, one call for a batch of observations), then ``session.py``
-(``PlaySession``, one simulator's stream). ``connection.py`` has addresses, TLS and tokens; ``exchange.py`` what
+(``PlaySession``, one simulator's stream). ``connection.py`` has addresses, TLS and tokens; ``conversion.py`` what
 calls and sessions share.
 """
 

@@ -15,7 +15,7 @@ import grpc
 from numpy.typing import ArrayLike
 
 from pgkeras.client.connection import Endpoint, Tls
-from pgkeras.client.exchange import (
+from pgkeras.client.conversion import (
     Actions,
     Mode,
     Output,

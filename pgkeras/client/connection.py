@@ -1,4 +1,4 @@
-"""How a client reaches a server: plainly, over TLS, with a token; and what it means when it does not."""
+"""Connects a client to a server: address, TLS, token; explains why a connection failed."""
 
 from __future__ import annotations
 

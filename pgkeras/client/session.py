@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.exchange import Actions, read_actions, translate
+from pgkeras.client.conversion import Actions, read_actions, translate
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
 from pgkeras.protocol.values import cast, cast_mask, is_single, with_batch_axis, write_value

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from pgkeras.environments.looking import Look, look, without_mask
-    from pgkeras.environments.making import make, make_one
+    from pgkeras.environments.creation import make, make_one
     from pgkeras.environments.plain import PlainEnvironments
     from pgkeras.environments.pool import PoolEnvironments
+    from pgkeras.environments.probe import Look, look, without_mask
     from pgkeras.environments.processes import ProcessEnvironments
     from pgkeras.environments.protocol import Environments, name_of
     from pgkeras.environments.vector import VectorEnvironments
@@ -41,7 +41,7 @@ __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
         "Environments": "pgkeras.environments.protocol",
-        "Look": "pgkeras.environments.looking",
+        "Look": "pgkeras.environments.probe",
         "PlainEnvironments": "pgkeras.environments.plain",
         "PoolEnvironments": "pgkeras.environments.pool",
         "ProcessEnvironments": "pgkeras.environments.processes",
@@ -49,10 +49,10 @@ __getattr__, __dir__ = lazy_attributes(
         "VectorEnvironments": "pgkeras.environments.vector",
         "WatchedEnvironments": "pgkeras.environments.watchdog",
         "WrapperCall": "pgkeras.settings.recipe",
-        "look": "pgkeras.environments.looking",
-        "make": "pgkeras.environments.making",
-        "make_one": "pgkeras.environments.making",
+        "look": "pgkeras.environments.probe",
+        "make": "pgkeras.environments.creation",
+        "make_one": "pgkeras.environments.creation",
         "name_of": "pgkeras.environments.protocol",
-        "without_mask": "pgkeras.environments.looking",
+        "without_mask": "pgkeras.environments.probe",
     },
 )

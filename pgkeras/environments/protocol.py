@@ -1,4 +1,4 @@
-"""What the collector asks of environments that are stepped side by side."""
+"""The interface that the collector expects of environments stepped side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing rewards to the rows of a tape."""
+"""Writes rewards into the rows of a tape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trajectory: whole episodes as they were played, and Tape: what they are cut from."""
+"""Trajectory: whole episodes as they were played. Tape: the array they are cut from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A time limit on what runs in this process."""
+"""Limits the time of a reset or a step of environments in this process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker process of :class:`pgkeras.environments.ProcessEnvironments` does."""
+"""The worker process of :class:`pgkeras.environments.ProcessEnvironments`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:] = path
     try:
-        from pgkeras.environments.making import make_one
+        from pgkeras.environments.creation import make_one
 
         environments = {slot: make_one(recipe) for slot in slots}
         first = environments[slots[0]]

@@ -1,4 +1,4 @@
-"""Densities of continuous actions, by the parameters that an act graph puts out."""
+"""Probability densities of continuous actions, from the parameters that the act graph returns."""
 
 from __future__ import annotations
 

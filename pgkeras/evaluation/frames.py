@@ -1,4 +1,4 @@
-"""Frames of a recording: an environment's picture, and beside it what the policy thinks of its actions."""
+"""Frames of a film: the environment's picture beside the policy's action distribution."""
 
 from __future__ import annotations
 

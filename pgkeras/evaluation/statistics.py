@@ -1,4 +1,4 @@
-"""Statistics of a handful of runs: robust means, bootstrap intervals, and curves on a common grid. Pure NumPy.
+"""Statistics over a few runs: robust means, bootstrap intervals, curves on a common grid. Pure NumPy.
 
 Source: Agarwal et al. 2021, "Deep reinforcement learning at the edge of the statistical precipice".
 """

@@ -24,7 +24,8 @@ from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
 from pgkeras.policy.policy import Policy
-from pgkeras.spaces import ArraySpace, Box, Text, examples
+from pgkeras.spaces import ArraySpace, Box, Text
+from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout, graph_dtype
 
 __all__ = ["convert", "export_policy", "package_versions"]

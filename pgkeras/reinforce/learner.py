@@ -1,4 +1,4 @@
-"""Learner: everything that changes when a policy learns, and the order in which it does."""
+"""Learner: all the state that training changes, and the order in which one lesson changes it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce import diagnosis, estimator, reinforce, returns, schedules
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
-from pgkeras.spaces import ArraySpace, Space, examples
+from pgkeras.spaces import ArraySpace, Space
+from pgkeras.spaces import random_observations as examples
 
 __all__ = ["Learner", "Lesson"]
 

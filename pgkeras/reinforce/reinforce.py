@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.parts import divided, padded
+from pgkeras.reinforce.microbatch import divided, padded
 
 __all__ = ["StepMetrics", "TrainStep", "kl_divergence", "reinforce_loss"]
 

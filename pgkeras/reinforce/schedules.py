@@ -1,4 +1,4 @@
-"""Schedules: how step sizes go on while training does. Pure functions."""
+"""Schedules: how step sizes change during training. Pure functions."""
 
 from __future__ import annotations
 

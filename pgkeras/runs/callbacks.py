@@ -1,4 +1,4 @@
-"""Callbacks: what watches a run, and may stop it."""
+"""Callbacks: observe a run after every epoch, and can stop it."""
 
 from __future__ import annotations
 

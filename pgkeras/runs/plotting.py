@@ -1,4 +1,4 @@
-"""Learning curves as PNG files: of one run in detail, or of many, as interquartile means with their intervals."""
+"""Plots learning curves as PNG files: one run in detail, or interquartile means with intervals over many."""
 
 from __future__ import annotations
 

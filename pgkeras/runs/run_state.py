@@ -1,4 +1,4 @@
-"""RunState: what a run is between two epochs. It goes on from there, is evaluated, summed up and exported."""
+"""RunState: the state of a run between two epochs. It is resumed, evaluated, summarised and exported from here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgkeras.environments.collect import Collector
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.policy.export import export_policy, package_versions
-from pgkeras.reinforce.acting import FrozenPolicy
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
 from pgkeras.runs import directory as runs
 from pgkeras.runs.callbacks import WINDOW, Callback, ReturnReached, configured, evaluation_modes

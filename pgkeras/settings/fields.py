@@ -1,4 +1,4 @@
-"""Settings: a dataclass's fields that state default, help and range once, and the checks made from them."""
+"""Declares settings as dataclass fields with default, help and range, and checks them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipe: all that tells how one environment is made, in plain data that a file or another process can hold."""
+"""Recipe: how one environment is made, as plain data that a file or another process can hold."""
 
 from __future__ import annotations
 

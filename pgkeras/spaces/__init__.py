@@ -4,7 +4,7 @@ They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or 
 """
 
 from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
-from pgkeras.spaces.draws import draw_integers
+from pgkeras.spaces.sampling import draw_integers
 from pgkeras.spaces.structures import (
     Dict,
     Space,

@@ -1,4 +1,4 @@
-"""PolicySpec: what a policy consumes and produces, which is all that a caller has to know about it."""
+"""PolicySpec: what a policy consumes and produces. A caller needs to know nothing else."""
 
 from __future__ import annotations
 

@@ -25,10 +25,10 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.logs import AccessLog
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.access import TokenInterceptor
-from pgkeras_serving.transport.deferring import defer
 from pgkeras_serving.transport.limits import transport_options
-from pgkeras_serving.transport.listening import address, bind, host_and_port
+from pgkeras_serving.transport.listener import address, bind, host_and_port
 from pgkeras_serving.transport.methods import generic_handler
+from pgkeras_serving.transport.poller_priority import defer
 from pgkeras_serving.transport.servicer import PolicyServicer
 from pgkeras_serving.transport.tokens import Tokens
 

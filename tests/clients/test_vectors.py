@@ -14,7 +14,7 @@ from google.rpc import status_pb2
 from conformance import vectors
 from pgkeras import errors
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.exchange import translate
+from pgkeras.client.conversion import translate
 from pgkeras.protocol.status import DETAILS_KEY
 from pgkeras.protocol.wire import decode_distribution, decode_space, decode_tensor, encode_space, encode_tensor
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2

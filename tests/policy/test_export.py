@@ -23,7 +23,7 @@ from pgkeras.engines import noise
 from pgkeras.errors import ConfigError, ExportError
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.acting import FrozenPolicy
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOATS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))

@@ -19,7 +19,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.evaluation import evaluation
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.acting import FrozenPolicy
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.reinforce import TrainStep
 from pgkeras.spaces import Box, Discrete
 

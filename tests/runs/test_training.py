@@ -18,7 +18,7 @@ from pgkeras import environments
 from pgkeras.environments.collect import Collector
 from pgkeras.errors import ConfigError, RunError, UnsupportedSpaceError
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.acting import FrozenPolicy
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.runs import directory as runs
 from pgkeras.runs.training import EpochMetrics, Training
 from pgkeras.settings.config import Config, resolve

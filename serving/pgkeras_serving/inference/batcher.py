@@ -32,9 +32,9 @@ from pgkeras_serving.inference.batches import (
     join,
     rows_of,
 )
-from pgkeras_serving.inference.lanes import Lanes, Place
-from pgkeras_serving.inference.turns import Turns
-from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.inference.fair_queue import FairQueue
+from pgkeras_serving.inference.warmup import Sizes
+from pgkeras_serving.inference.workers import Place, Workers
 from pgkeras_serving.telemetry.metrics import Meter
 
 __all__ = ["Batcher"]
@@ -45,23 +45,23 @@ _MOST_AT_ONCE = 15
 
 
 class Batcher:
-    """Computes one policy for everybody, a batch at a time in each of its lanes.
+    """Computes one policy for everybody, a batch at a time in each of its workers.
 
     Args:
-        engine: The policy's engine, which runs on the event loop; nobody but the lanes may use it.
+        engine: The policy's engine, which runs on the event loop; nobody but the workers may use it.
         sizes: Batches of up to ``sizes.inline`` rows run on the event loop, larger requests in a thread of their own;
             ``sizes.batch`` rows are the most that are put together.
-        lanes: Where batches are computed that are not run on the event loop.
+        workers: Where batches are computed that are not run on the event loop.
         max_queued: Most rows waiting.
         max_seconds: How long a request may wait.
         meter: Is told of waits and runs.
     """
 
     def __init__(
-        self, engine: Engine, sizes: Sizes, lanes: Lanes, max_queued: int, max_seconds: float, meter: Meter
+        self, engine: Engine, sizes: Sizes, workers: Workers, max_queued: int, max_seconds: float, meter: Meter
     ) -> None:
         self._engine = engine
-        self._lanes = lanes
+        self._workers = workers
         self._sizes = sizes
         self._max_queued = max_queued
         self._max_seconds = max_seconds
@@ -71,12 +71,12 @@ class Batcher:
         # How many requests may run before it is seen again what a turn brings; none where anything else waits or runs.
         self._at_once = 0
         self._waiting: dict[asyncio.Future[Arrays], Waiting] = {}
-        self._turns = Turns[asyncio.Future[Arrays]]()
+        self._backlog = FairQueue[asyncio.Future[Arrays]]()
         self._divided: Divided | None = None  # the one whose parts are being handed over
         self._is_to_run = False  # in the next turn of the loop, what waits
 
     def run_now(self, inputs: Arrays, needs: frozenset[str]) -> Arrays | None:
-        """The answer, if the engine is free and quick and nobody is expected to join in; None: it must be submitted.
+        """Runs the request synchronously if the engine is idle and no batching partner is expected, else returns None.
 
         Args:
             inputs: As for :meth:`submit`.
@@ -116,12 +116,12 @@ class Batcher:
         return request.answer
 
     def close(self) -> None:
-        """Lets go of the threads; call it when nothing is queued or running."""
-        self._lanes.close()
+        """Shuts the worker threads down. The queue must be empty."""
+        self._workers.close()
 
     @property
     def _is_busy(self) -> bool:
-        return self._is_to_run or self._lanes.are_busy
+        return self._is_to_run or self._workers.are_busy
 
     def _run_turn(self) -> None:
         turn, self._turn = self._turn, []
@@ -145,14 +145,14 @@ class Batcher:
 
     def _queue(self, request: Request) -> None:
         answer, rows, caller = request.answer, request.rows, request.caller()
-        ahead = self._turns.rows + self._lanes.rows_behind + self._rows_divided
-        if caller in self._turns and ahead + rows > self._max_queued:
+        ahead = self._backlog.rows + self._workers.rows_behind + self._rows_divided
+        if caller in self._backlog and ahead + rows > self._max_queued:
             full = f"{ahead} observations are waiting for this policy and at most {self._max_queued} may"
             answer.set_exception(ServerBusyError(full, _RETRY_SECONDS))
             return
         loop = asyncio.get_running_loop()
         self._waiting[answer] = Waiting(request, time.perf_counter_ns())
-        self._turns.put(answer, rows, caller)
+        self._backlog.put(answer, rows, caller)
         self._run_soon()
         patience = loop.call_later(self._max_seconds, self._refuse, answer)
         answer.add_done_callback(partial(self._forget, patience))
@@ -164,7 +164,7 @@ class Batcher:
     def _leave(self, answer: asyncio.Future[Arrays]) -> bool:
         """Takes a request out of the queue; False if it is not in it any more."""
         self._waiting.pop(answer, None)
-        return self._turns.remove(answer)
+        return self._backlog.remove(answer)
 
     def _refuse(self, answer: asyncio.Future[Arrays]) -> None:
         if self._leave(answer) and not answer.done():
@@ -183,8 +183,8 @@ class Batcher:
     def _next_place(self) -> Place | None:
         if rows := self._rows_divided:
             # As good as a full batch, however little is left: nothing else can join in.
-            return self._lanes.place(max(rows, self._sizes.batch), 1)
-        return self._lanes.place(self._turns.rows, len(self._turns)) if self._turns else None
+            return self._workers.place(max(rows, self._sizes.batch), 1)
+        return self._workers.place(self._backlog.rows, len(self._backlog)) if self._backlog else None
 
     def _run(self) -> None:
         self._is_to_run = False
@@ -198,10 +198,10 @@ class Batcher:
         divided = self._divided
         if divided is None or not divided.rows_left:
             self._divided = None
-            waiting = [self._waiting.pop(answer) for answer in self._turns.take(self._sizes.batch)]
+            waiting = [self._waiting.pop(answer) for answer in self._backlog.take(self._sizes.batch)]
             batch = [one.request for one in waiting]
             rows = rows_of(batch)
-            part = rows if len(batch) > 1 else self._sizes.part(rows, self._lanes.free(self._sizes.run_seconds(rows)))
+            part = rows if len(batch) > 1 else self._sizes.part(rows, self._workers.free(self._sizes.run_seconds(rows)))
             if part == rows:
                 return batch, partial(self._finish, waiting)
             self._divided = divided = Divided(waiting[0], part)
@@ -211,7 +211,7 @@ class Batcher:
         return [request], partial(self._finish_part, divided, number)
 
     def _compute(self, loop: asyncio.AbstractEventLoop, batch: list[Request], done: Finish, engine: Engine) -> None:
-        """Runs in a lane's thread."""
+        """Runs in a worker's thread."""
         outcome: Outcome | Exception
         try:
             outcome = self._timed(batch, engine)
@@ -225,7 +225,7 @@ class Batcher:
         return Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
 
     def _done(self, rows: int, finish: Finish, outcome: Outcome | Exception) -> None:
-        self._lanes.done(rows)
+        self._workers.done(rows)
         self._run_soon()
         finish(outcome)
 
@@ -250,7 +250,7 @@ class Batcher:
             request.answer.set_result(whole.arrays)
 
     def _answer(self, batch: list[Request], outcome: Outcome) -> None:
-        """Gives everybody their rows."""
+        """Splits the batch result and resolves each request's future."""
         start, arrays = 0, outcome.arrays
         for request in batch:
             stop = start + request.rows

@@ -1,4 +1,4 @@
-"""Batches: requests that are computed together, and a request that is computed in parts."""
+"""Joins requests into batches, and divides one large request among idle workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cores: what there is to compute with, and who of the policies may have it."""
+"""Shares the available cores among the engines of all policies."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Cores:
         self._meters = [known for known in self._meters if known() is not None] + [weakref.ref(meter)]
 
     def take(self) -> None:
-        """Notes that a lane has begun to compute."""
+        """Notes that a worker has begun to compute."""
         self._busy += 1
 
     def give(self) -> None:
-        """Notes that a lane has nothing to compute any more."""
+        """Notes that a worker has nothing to compute any more."""
         self._busy -= 1
 
     def free(self, meter: Meter, request_seconds: float) -> int:

@@ -1,4 +1,4 @@
-"""The edge of a policy: requests to arrays and arrays to responses, checked. No transport in it."""
+"""Decodes and checks the requests for one policy, and encodes its responses. Knows no transport."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from pgkeras.protocol.wire import decode_tensor
 from pgkeras.spaces import Box, count
 from pgkeras.spaces.spec import PolicySpec, check_mask
 from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras_serving.messages.ahead import NoiseAhead
-from pgkeras_serving.messages.answers import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
-from pgkeras_serving.messages.patterns import Patterns, Place, number
-from pgkeras_serving.messages.states import StateSeal
+from pgkeras_serving.messages.noise_prefetch import NoisePrefetch
+from pgkeras_serving.messages.responses import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
+from pgkeras_serving.messages.sealed_state import StateSeal
+from pgkeras_serving.messages.templates import Patterns, Place, number
 
 __all__ = ["Edge", "surely_finite"]
 
@@ -65,7 +65,7 @@ class Edge:
         self._takes_bytes = isinstance(space, Box) and not self._layout.packed and space.dtype == self._dtype
         self._shape = (-1, *self._layout.shape)
         self._patterns = Patterns[tuple[bool, bool, frozenset[int], frozenset[str]]](_VALUES)
-        self._noise = NoiseAhead(spec, None, _NOISE_AHEAD)
+        self._noise = NoisePrefetch(spec, None, _NOISE_AHEAD)
         self.answers = Answers(spec, version)
 
     def recall(self, message: bytes) -> Query | None:

@@ -1,4 +1,4 @@
-"""The log-probability of the greedy action, which the act graph leaves out: it gives that of the sampled one."""
+"""Computes the log-probability of the greedy action; the act graph returns that of the sampled action only."""
 
 from __future__ import annotations
 

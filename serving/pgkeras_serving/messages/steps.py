@@ -1,4 +1,4 @@
-"""Steps: the messages of sessions as arrays, checked as far as that can be without knowing the session."""
+"""Decodes the messages of a session, with the checks that do not depend on the session's state."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras_serving.messages.act import Edge, surely_finite
-from pgkeras_serving.messages.answers import Query
-from pgkeras_serving.messages.patterns import Patterns, Place, number
+from pgkeras_serving.messages.responses import Query
+from pgkeras_serving.messages.templates import Patterns, Place, number
 
 __all__ = ["OUTCOME", "Step", "Steps", "Transition"]
 

@@ -1,4 +1,4 @@
-"""Charts: what the status page draws of a policy. Versions that are at work side by side share them, to be compared."""
+"""Charts of the status page. Versions of one policy share a chart, so that they can be compared."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras_serving.pages.overview import VersionStatus
-from pgkeras_serving.telemetry.live import SECONDS
+from pgkeras_serving.telemetry.last_minute import SECONDS
 
 __all__ = ["Drawn", "charts", "drawn", "number"]
 

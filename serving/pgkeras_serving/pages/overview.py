@@ -1,4 +1,4 @@
-"""Overview: what the status page tells, before it is drawn."""
+"""The data of the status page, before it is rendered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pgkeras_serving.policies.catalog import LoadedPolicy
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
-from pgkeras_serving.telemetry.live import Recent
+from pgkeras_serving.telemetry.last_minute import Recent
 
 __all__ = ["Status", "VersionStatus"]
 

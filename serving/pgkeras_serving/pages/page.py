@@ -1,4 +1,4 @@
-"""The status page: HTML from what is counted. No scripts, nothing from elsewhere; it asks for itself anew."""
+"""Renders the status page as HTML. It has no scripts and no external resources, and reloads itself."""
 
 from __future__ import annotations
 

@@ -14,17 +14,17 @@ from http import HTTPStatus
 from pgkeras import __version__
 from pgkeras.certificates import check_pair
 from pgkeras.errors import ConfigError, UnauthenticatedError
-from pgkeras_serving.pages.exposition import Exposition
 from pgkeras_serving.pages.http import Request, Response, connection_handler
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
+from pgkeras_serving.pages.prometheus import Exposition
 from pgkeras_serving.policies.files import stamp
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
-from pgkeras_serving.telemetry.live import Live
+from pgkeras_serving.telemetry.last_minute import Live
 from pgkeras_serving.telemetry.metrics import Requests
-from pgkeras_serving.transport.listening import probe
+from pgkeras_serving.transport.listener import probe
 from pgkeras_serving.transport.tokens import Tokens
 
 __all__ = ["Web"]

@@ -1,4 +1,4 @@
-"""Catalog: what lies under the served directory, loaded and warmed; looked at anew, it follows what has changed."""
+"""Catalog: loads and warms up the policy versions under the served directory, and follows its changes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.inference.batcher import Batcher
 from pgkeras_serving.inference.cores import Cores
-from pgkeras_serving.inference.lanes import Lanes
-from pgkeras_serving.inference.warming import warm_up
+from pgkeras_serving.inference.warmup import warm_up
+from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.messages.act import Edge
 from pgkeras_serving.messages.steps import Steps
 from pgkeras_serving.policies.files import stamp
@@ -176,8 +176,8 @@ class Catalog:
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds)
         meter = Meter(bundle.spec)
-        lanes = Lanes(f"{name} version {version}", engine, sizes, config.max_engines, self._cores, meter)
-        batcher = Batcher(engine, sizes, lanes, config.max_queued, config.max_queue_seconds, meter)
+        workers = Workers(f"{name} version {version}", engine, sizes, config.max_engines, self._cores, meter)
+        batcher = Batcher(engine, sizes, workers, config.max_queued, config.max_queue_seconds, meter)
         description = policy_pb2.Policy(
             name=name, version=version, spec=encode_spec(bundle.spec), spec_hash=bundle.spec_hash, engine=engine.name
         )

@@ -1,4 +1,4 @@
-"""Files: noticing that one has changed."""
+"""Detects that a file has changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Store: the policies that are ready, found by name and version or label."""
+"""Store: resolves a policy's name, version or label among the versions that are ready."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The edge of Play: one simulator's session, message by message. No transport in it."""
+"""One Play session, message by message. Knows no transport."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pgkeras.engines.state import start_over
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
 from pgkeras.protocol.status import encode_error
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.messages.ahead import NoiseAhead
+from pgkeras_serving.messages.noise_prefetch import NoisePrefetch
 from pgkeras_serving.messages.parsing import parse
-from pgkeras_serving.messages.patterns import varint
 from pgkeras_serving.messages.steps import OUTCOME, Step, Transition
+from pgkeras_serving.messages.templates import varint
 from pgkeras_serving.policies.catalog import LoadedPolicy
 from pgkeras_serving.sessions.episodes import Episodes
 
@@ -45,7 +45,7 @@ class Session:
 
     def __init__(self, policy: LoadedPolicy, seed: int | None) -> None:
         self._policy = policy
-        self._noise = NoiseAhead(policy.spec, seed, _NOISE_AHEAD)
+        self._noise = NoisePrefetch(policy.spec, seed, _NOISE_AHEAD)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
 

@@ -1,4 +1,4 @@
-"""Sessions: how many may be open, how long they may be idle, and how they end when the server does."""
+"""Limits the number of open sessions and their idle time, and ends them when the server stops."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ServerConfig: every setting of the server, with its default, its help and its range, each written here once."""
+"""ServerConfig: every setting of the server, with its default, help and range, each written here once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources: where settings come from. Flags go over variables, variables over a file, the file over defaults."""
+"""Merges the sources of settings: flags override variables, variables the file, the file the defaults."""
 
 from __future__ import annotations
 

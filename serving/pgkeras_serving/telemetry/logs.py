@@ -1,4 +1,4 @@
-"""Logs: one line per event, for people or for machines. An observation's content is in none, unless it is asked for."""
+"""Logs: one line per event, as text or JSON. Observations are logged only on request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Access: the check that stands before every call of grpcio's front."""
+"""Checks the token of every call before its handler runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grpc
 from pgkeras.errors import UnauthenticatedError
 from pgkeras_serving.telemetry.logs import AccessLog
 from pgkeras_serving.telemetry.metrics import Requests
-from pgkeras_serving.transport.aborting import abort, code_of
+from pgkeras_serving.transport.status import abort, code_of
 from pgkeras_serving.transport.tokens import Tokens
 
 __all__ = ["TokenInterceptor"]

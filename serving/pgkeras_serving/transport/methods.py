@@ -1,4 +1,4 @@
-"""A servicer's methods for grpcio's front, which hands them every request as the bytes that came."""
+"""Registers a servicer's methods with grpcio, which passes each request on as bytes."""
 
 from __future__ import annotations
 

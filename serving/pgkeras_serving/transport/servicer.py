@@ -16,17 +16,17 @@ import grpc
 
 from pgkeras.errors import SpecMismatchError
 from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras_serving.messages.answers import Query
 from pgkeras_serving.messages.parsing import parse
-from pgkeras_serving.messages.patterns import varint
+from pgkeras_serving.messages.responses import Query
+from pgkeras_serving.messages.templates import varint
 from pgkeras_serving.policies.catalog import LoadedPolicy
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.sessions.play import Session
 from pgkeras_serving.sessions.sessions import Seat, Sessions
 from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
-from pgkeras_serving.transport.aborting import CODES, Context, abort, code_of
-from pgkeras_serving.transport.begun import Begun
+from pgkeras_serving.transport.eager import EagerTask
+from pgkeras_serving.transport.status import CODES, Context, abort, code_of
 
 __all__ = ["PolicyServicer"]
 
@@ -144,7 +144,7 @@ class PolicyServicer:
 
     async def _converse(self, message: Any, seat: Seat, context: Context, call: Call | None) -> None:
         """Answers a session's messages, from the first on."""
-        sending = Begun()
+        sending = EagerTask()
         failure: Exception | None = None
         try:
             if call is not None:
@@ -161,7 +161,7 @@ class PolicyServicer:
                     self.requests.count("PlayMessage", CODES[error].name)
                 seat.sends()
                 await sending
-                sending = Begun(context.write(response))
+                sending = EagerTask(context.write(response))
                 if len(self._sessions) == 1:  # with nothing else to do meanwhile, to wait here is faster
                     await sending
                 seat.receives()

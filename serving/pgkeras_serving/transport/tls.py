@@ -1,4 +1,4 @@
-"""TLS: the server's certificate, and whose clients it lets in; files that are renewed are taken up by themselves."""
+"""TLS: the server's certificate and the clients' authority; renewed files are loaded without a restart."""
 
 from __future__ import annotations
 

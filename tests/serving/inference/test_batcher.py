@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pgkeras_serving.inference.batcher import Batcher
 from pgkeras_serving.inference.cores import Cores
-from pgkeras_serving.inference.lanes import Lanes
-from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.inference.warmup import Sizes
+from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.telemetry.metrics import Meter
 
 from pgkeras.errors import ServerBusyError
@@ -54,12 +54,12 @@ class HeldEngine:
 
 def batcher_of(engine, **limits):
     """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
-    room = {"inline_rows": 0, "max_rows": 100, "row_seconds": 0.0, "max_queued": 100, "max_seconds": 60.0, "lanes": 1}
+    room = {"inline_rows": 0, "max_rows": 100, "row_seconds": 0.0, "max_queued": 100, "max_seconds": 60.0, "workers": 1}
     room |= limits
     sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"), (room.pop("row_seconds"),))
     meter = Meter(SPEC)
-    lanes = Lanes("policy version 1", engine, sizes, room.pop("lanes"), Cores(2), meter)
-    return Batcher(engine, sizes, lanes, **room, meter=meter)
+    workers = Workers("policy version 1", engine, sizes, room.pop("workers"), Cores(2), meter)
+    return Batcher(engine, sizes, workers, **room, meter=meter)
 
 
 def ask(batcher, inputs, needs=ACTION, caller=""):
@@ -312,7 +312,7 @@ def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
         await settle()
         single = ask(batcher, rows(7), caller="early")  # behind the batch that was handed over, beside the others
         await settle()
-        handed_over = [*batcher._lanes._rows]
+        handed_over = [*batcher._workers._rows]
         later[1].cancel()  # not handed over yet
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (first, later[0], later[2], single)]
@@ -328,14 +328,14 @@ def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
 def test_full_batches_are_computed_at_the_same_time_where_they_keep_an_engine_busy():
     async def main():
         engine = HeldEngine()
-        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, workers=2)
         early = ask(batcher, rows(7), caller="early")
         await settle()
         assert engine.batches == [1], "it is not full, and more may come until the first is done"
         later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 5)]
         await until(lambda: len(engine.batches) == 2)
         await settle()
-        threads, behind = len(engine.threads), batcher._lanes.rows_behind
+        threads, behind = len(engine.threads), batcher._workers.rows_behind
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (first, early, *later)]
         batcher.close()
@@ -355,7 +355,7 @@ def test_nobody_notices_that_an_engine_cannot_be_copied():
 
     async def main():
         engine = Single()
-        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, workers=2)
         later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 5)]
         await settle()
         engine.go.release(9)
@@ -372,12 +372,12 @@ def test_nobody_notices_that_an_engine_cannot_be_copied():
 def test_a_request_of_many_rows_is_computed_in_parts_at_the_same_time():
     async def main():
         engine = HeldEngine()
-        batcher = batcher_of(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        batcher = batcher_of(engine, max_rows=2, row_seconds=1.0, workers=2)
         large = ask(batcher, rows(1, 2, 3, 4, 5, 6, 7, 8, 9), caller="large")
         await until(lambda: len(engine.batches) == 2)
         later = ask(batcher, rows(10), caller="later")
         await settle()
-        behind = batcher._lanes.rows_behind
+        behind = batcher._workers.rows_behind
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (large, later)]
         batcher.close()
@@ -390,10 +390,10 @@ def test_a_request_of_many_rows_is_computed_in_parts_at_the_same_time():
     assert answers == [[10, 20, 30, 40, 50, 60, 70, 80, 90], [100]]
 
 
-def test_where_other_lanes_are_busy_a_request_is_computed_at_once():
+def test_where_other_workers_are_busy_a_request_is_computed_at_once():
     async def main():
         engine = HeldEngine()
-        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, lanes=2)
+        batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, workers=2)
         second, third = ask(batcher, rows(*range(8)), caller="a"), ask(batcher, rows(*range(4)), caller="b")
         await until(lambda: len(engine.batches) == 2)
         engine.go.release(9)

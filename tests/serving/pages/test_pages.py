@@ -19,7 +19,7 @@ from pgkeras_serving.pages.charts import drawn
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
-from pgkeras_serving.telemetry.live import Recent
+from pgkeras_serving.telemetry.last_minute import Recent
 from pgkeras_serving.transport.tokens import create_token, hashed_line
 
 from pgkeras.client import PolicyClient

@@ -6,7 +6,7 @@ import logging
 import shutil
 
 import pytest
-from pgkeras_serving.inference import warming
+from pgkeras_serving.inference import warmup as warming
 from pgkeras_serving.policies import catalog
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig

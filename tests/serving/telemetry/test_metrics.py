@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgkeras_serving.telemetry.live import Live
+from pgkeras_serving.telemetry.last_minute import Live
 from pgkeras_serving.telemetry.metrics import Histogram, LastMinute, Meter
 from prometheus_client.parser import text_string_to_metric_families
 

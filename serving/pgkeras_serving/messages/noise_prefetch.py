@@ -1,4 +1,4 @@
-"""Noise drawn ahead: many rows at once take hardly longer than one."""
+"""Prefetches noise in blocks, because drawing many rows costs about as much as drawing one."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from pgkeras.engines import noise
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["NoiseAhead"]
+__all__ = ["NoisePrefetch"]
 
 
-class NoiseAhead:
+class NoisePrefetch:
     """The rows of one generator, in order.
 
     Args:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgkeras_serving.inference import warming
-from pgkeras_serving.inference.warming import Sizes, warm_up
+from pgkeras_serving.inference import warmup as warming
+from pgkeras_serving.inference.warmup import Sizes, warm_up
 
 from pgkeras.errors import EngineError
 from pgkeras.spaces import Box, Discrete
@@ -90,7 +90,7 @@ def test_an_engine_that_is_not_the_specs_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("took", "rows", "lanes", "part"),
+    ("took", "rows", "workers", "part"),
     [
         ([1e-3], 32, 1, 32),  # seconds of 1, 2, 4, ... rows
         ([1e-3], 32, 2, 16),
@@ -107,27 +107,27 @@ def test_an_engine_that_is_not_the_specs_is_refused():
         ([1e-3], 1, 4, 1),
     ],
 )
-def test_requests_are_divided_where_that_is_quicker(took, rows, lanes, part):
-    assert Sizes(0, 1, tuple(took)).part(rows, lanes) == part
+def test_requests_are_divided_where_that_is_quicker(took, rows, workers, part):
+    assert Sizes(0, 1, tuple(took)).part(rows, workers) == part
 
 
 @given(
     seconds=st.lists(st.floats(1e-4, 1e-1), min_size=1, max_size=8).map(sorted),
     rows=st.integers(1, 700),
-    lanes=st.integers(1, 9),
+    workers=st.integers(1, 9),
 )
-def test_no_other_division_is_quicker(seconds, rows, lanes):
+def test_no_other_division_is_quicker(seconds, rows, workers):
     sizes = Sizes(0, 1, tuple(seconds))
 
     def took(part):
-        """By playing it through: whichever lane is free first takes the next part."""
-        ends = [0.0] * lanes
+        """By playing it through: whichever worker is free first takes the next part."""
+        ends = [0.0] * workers
         for begin in range(0, rows, part):
             end = heapq.heappop(ends) + sizes.run_seconds(min(part, rows - begin))
             heapq.heappush(ends, end)
         return max(ends)
 
-    chosen = sizes.part(rows, lanes)
+    chosen = sizes.part(rows, workers)
     others = [2**i for i in range(10) if 2**i < rows and all(sizes.run_seconds(2**j) >= 1e-3 for j in range(i, 10))]
     assert 0.95 * took(chosen) <= min(map(took, [rows, *others])) * 1.0001
     assert chosen == rows or took(chosen) < 0.95 * took(rows)

@@ -1,4 +1,4 @@
-"""Patterns: messages that are known but for some of their values, read and written without a parser.
+"""Message templates: reads and writes messages whose layout is known, without a parser.
 
 A simulator sends the same message over and over, with other numbers in it. Once one has been parsed and found right,
 the next of its length needs only to be compared with it, byte by byte, outside of the values that may differ. As the

@@ -1,4 +1,4 @@
-"""Warming: an engine's first runs, which no request should have to wait for, and what they tell about it."""
+"""Warm-up: runs an engine before it serves requests, and measures the best batch sizes."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class Sizes(NamedTuple):
         tried = min(size, len(self.seconds) - 1)
         return self.seconds[tried] * (1 << (size - tried)) + _HAND_OVER_SECONDS
 
-    def part(self, rows: int, lanes: int) -> int:
-        """Of how many rows each part of a request should be, where so many lanes can compute them at the same time.
+    def part(self, rows: int, workers: int) -> int:
+        """Of how many rows each part of a request should be, where so many workers can compute them at the same time.
 
         Returns:
             ``rows`` if it should be computed at once. That, too, if parts would save little, or be mostly hand-over.
@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
         size = 1 << (rows - 1).bit_length() >> 1
         while size and (seconds := self.run_seconds(size)) >= _PART_SECONDS:
             full, rest = divmod(rows, size)
-            rounds, others = divmod(full, lanes)
+            rounds, others = divmod(full, workers)
             last = seconds if others else self.run_seconds(rest) if rest else 0.0
             if rounds * seconds + last < took * (1.0 - _WORTHWHILE):
                 best, took = size, rounds * seconds + last

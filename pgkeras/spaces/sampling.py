@@ -1,4 +1,4 @@
-"""Random values of the spaces whose values are integers, for whoever needs some of them."""
+"""Samples values of the integer spaces."""
 
 from __future__ import annotations
 

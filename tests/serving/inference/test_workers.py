@@ -11,8 +11,8 @@ from functools import partial
 import numpy as np
 import pytest
 from pgkeras_serving.inference.cores import Cores
-from pgkeras_serving.inference.lanes import Lanes
-from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.inference.warmup import Sizes
+from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.telemetry.metrics import Meter
 
 from pgkeras import engines
@@ -47,8 +47,10 @@ class Single(Original):
         raise MemoryError("no room")
 
 
-def lanes_of(cores, *, most=4, meter=None, engine=None):
-    return Lanes("policy version 1", engine or Original(), Sizes(0, BATCH, (1e-4,)), most, cores, meter or Meter(SPEC))
+def workers_of(cores, *, most=4, meter=None, engine=None):
+    return Workers(
+        "policy version 1", engine or Original(), Sizes(0, BATCH, (1e-4,)), most, cores, meter or Meter(SPEC)
+    )
 
 
 class Held:
@@ -59,14 +61,14 @@ class Held:
         self._go = threading.Event()
         self._lock = threading.Lock()
 
-    async def fill(self, lanes, rows, requests):
+    async def fill(self, workers, rows, requests):
         """Hands batches over until there is no place: how many are computed, and how many have to wait."""
         before = len(self.handed_over), len(self.begun)
-        while place := lanes.place(rows, requests):
-            self.handed_over.append((lanes, rows))
+        while place := workers.place(rows, requests):
+            self.handed_over.append((workers, rows))
             place(rows, self._compute)
         handed_over = len(self.handed_over) - before[0]
-        behind = lanes.rows_behind // rows
+        behind = workers.rows_behind // rows
         async with asyncio.timeout(20):
             while len(self.begun) - before[1] < handed_over - behind:
                 await asyncio.sleep(0.001)
@@ -79,9 +81,9 @@ class Held:
         async with asyncio.timeout(20):
             while len(self.begun) < len(self.handed_over):
                 await asyncio.sleep(0.001)
-        for lanes, rows in self.handed_over:
-            lanes.done(rows)
-        assert not any(lanes.are_busy for lanes, _ in self.handed_over)
+        for workers, rows in self.handed_over:
+            workers.done(rows)
+        assert not any(workers.are_busy for workers, _ in self.handed_over)
         await asyncio.sleep(0.05)  # the threads have stopped
 
     def _compute(self, engine):
@@ -104,9 +106,9 @@ class Held:
 )
 def test_as_many_batches_are_computed_at_once_as_is_of_use(rows, requests, most, cores, computed, behind):
     async def main():
-        held, lanes = Held(), lanes_of(Cores(cores), most=most)
-        assert await held.fill(lanes, rows, requests) == (computed, behind)
-        assert len(set(held.begun)) == computed, "each in a lane of its own"
+        held, workers = Held(), workers_of(Cores(cores), most=most)
+        assert await held.fill(workers, rows, requests) == (computed, behind)
+        assert len(set(held.begun)) == computed, "each in a worker of its own"
         await held.release()
         assert len(set(held.begun)) == computed, "those behind are computed by whichever is done"
 
@@ -116,7 +118,7 @@ def test_as_many_batches_are_computed_at_once_as_is_of_use(rows, requests, most,
 def test_policies_share_the_cores():
     async def main():
         held, cores = Held(), Cores(3)
-        here, there = lanes_of(cores), lanes_of(cores)
+        here, there = workers_of(cores), workers_of(cores)
         assert await held.fill(there, 1, 1) == (1, 0)
         assert await held.fill(here, BATCH, 1) == (2, 2), "one of the three is taken"
         assert await held.fill(there, BATCH, 1) == (0, 1), "no core is left"
@@ -128,7 +130,7 @@ def test_policies_share_the_cores():
 def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
     async def main():
         held, cores, meter = Held(), Cores(2), Meter(SPEC)
-        here, there = lanes_of(cores), lanes_of(cores, meter=meter)
+        here, there = workers_of(cores), workers_of(cores, meter=meter)
         now = time.perf_counter_ns()
         meter.answered({"entropy": np.zeros(1), "action": np.zeros(1, np.int64)}, False, now, now, now)
         assert await held.fill(here, BATCH, 1) == (1, 1)
@@ -140,13 +142,13 @@ def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
     asyncio.run(main())
 
 
-def test_lanes_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
+def test_workers_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
     async def main():
         original = Original()
-        lanes, engines = lanes_of(Cores(2), engine=original), set()
+        workers, engines = workers_of(Cores(2), engine=original), set()
         for _ in range(20):
             held = Held()
-            assert await held.fill(lanes, BATCH, 1) == (2, 2)
+            assert await held.fill(workers, BATCH, 1) == (2, 2)
             assert original in held.begun
             await held.release()
             engines |= set(held.begun)
@@ -163,18 +165,18 @@ def test_many_batches_are_each_computed_once_and_by_one_engine_in_order(engine, 
         def compute(i, engine):
             computed.append(i)
             engines.add(engine)
-            loop.call_soon_threadsafe(lanes.done, BATCH)
+            loop.call_soon_threadsafe(workers.done, BATCH)
 
         computed, engines, loop = [], set(), asyncio.get_running_loop()
-        lanes = lanes_of(Cores(2), engine=engine, most=most)
+        workers = workers_of(Cores(2), engine=engine, most=most)
         for i in range(5000):
-            while (place := lanes.place(BATCH, 1)) is None:
+            while (place := workers.place(BATCH, 1)) is None:
                 await asyncio.sleep(0)
             place(BATCH, partial(compute, i))
         async with asyncio.timeout(20):
-            while lanes.are_busy:
+            while workers.are_busy:
                 await asyncio.sleep(0.001)
-        lanes.close()
+        workers.close()
         return computed, engines
 
     computed, engines = asyncio.run(main())

@@ -1,4 +1,4 @@
-"""The one place where exceptions become status."""
+"""Converts exceptions to gRPC status; the only place that does."""
 
 from __future__ import annotations
 

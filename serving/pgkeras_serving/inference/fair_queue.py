@@ -1,17 +1,17 @@
-"""Turns: a queue in which callers take turns, so that who asks for much does not make the others wait for all of it."""
+"""Fair queue: serves callers round-robin, so one caller's backlog does not delay the others."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-__all__ = ["Turns"]
+__all__ = ["FairQueue"]
 
 _Key = TypeVar("_Key", bound=Hashable)
 
 
-class Turns(Generic[_Key]):
-    """Requests that wait, in a lane for each caller; within a lane, they are served in order.
+class FairQueue(Generic[_Key]):
+    """Waiting requests, in one backlog per caller. Each backlog is first in, first out.
 
     Attributes:
         rows: Observations in all waiting requests.
@@ -19,45 +19,45 @@ class Turns(Generic[_Key]):
 
     def __init__(self) -> None:
         self.rows = 0
-        self._lanes: dict[Hashable, dict[_Key, int]] = {}  # whose turn is next comes first
+        self._backlogs: dict[Hashable, dict[_Key, int]] = {}  # the caller to serve next comes first
         self._callers: dict[_Key, Hashable] = {}
 
     def __len__(self) -> int:
         return len(self._callers)
 
     def __contains__(self, caller: Hashable) -> bool:
-        return caller in self._lanes
+        return caller in self._backlogs
 
     def put(self, key: _Key, rows: int, caller: Hashable) -> None:
         """Adds a request of so many observations."""
-        self._lanes.setdefault(caller, {})[key] = rows
+        self._backlogs.setdefault(caller, {})[key] = rows
         self._callers[key] = caller
         self.rows += rows
 
     def remove(self, key: _Key) -> bool:
-        """Takes a request out; False if it does not wait any more."""
+        """Removes a request. Returns False if it is not waiting."""
         if key not in self._callers:
             return False
         caller = self._callers.pop(key)
-        lane = self._lanes[caller]
-        self.rows -= lane.pop(key)
-        if not lane:
-            del self._lanes[caller]
+        backlog = self._backlogs[caller]
+        self.rows -= backlog.pop(key)
+        if not backlog:
+            del self._backlogs[caller]
         return True
 
     def take(self, max_rows: int) -> list[_Key]:
         """Takes out what is next: at most ``max_rows`` observations or one request, one of each caller in turn."""
         taken: list[_Key] = []
         room = max_rows
-        while self._lanes:
-            caller, lane = next(iter(self._lanes.items()))
-            key, rows = next(iter(lane.items()))
+        while self._backlogs:
+            caller, backlog = next(iter(self._backlogs.items()))
+            key, rows = next(iter(backlog.items()))
             if rows > room and taken:
                 break
             room -= rows
             taken.append(key)
             self.remove(key)
-            if lane:  # to the back
-                del self._lanes[caller]
-                self._lanes[caller] = lane
+            if backlog:  # to the back
+                del self._backlogs[caller]
+                self._backlogs[caller] = backlog
         return taken

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgkeras_serving.messages.patterns import Pattern, Patterns, Place, number, varint
+from pgkeras_serving.messages.templates import Pattern, Patterns, Place, number, varint
 
 from pgkeras.v1 import service_pb2, tensors_pb2
 

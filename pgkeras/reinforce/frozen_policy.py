@@ -1,4 +1,4 @@
-"""Acting while collecting: the policy in training, frozen for as long as episodes are played."""
+"""The acting engine of the policy in training; its weights are frozen while episodes are played."""
 
 from __future__ import annotations
 

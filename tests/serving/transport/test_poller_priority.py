@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pgkeras_serving.transport.deferring import defer
+from pgkeras_serving.transport.poller_priority import defer
 
 from pgkeras.client import PolicyClient
 from tests.serving.conftest import Server, running, wait_until

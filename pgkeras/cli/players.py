@@ -1,4 +1,4 @@
-"""What the commands that play share: which policy plays, and which environment."""
+"""Options shared by the commands that play: which policy plays, in which environment."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
-    from pgkeras.cli.quiet import quiet
+    from pgkeras.cli.native_output import quiet
     from pgkeras.evaluation.evaluation import EngineActor
 
     with quiet():

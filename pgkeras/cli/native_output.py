@@ -1,4 +1,4 @@
-"""Quiet: keeps the native chatter of TensorFlow and LiteRT away from a person's terminal."""
+"""Keeps the native log output of TensorFlow and LiteRT off the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding wrappers by their names, and applying them."""
+"""Finds wrappers by name and applies them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers: an engine's arrays as the bytes of a response."""
+"""Encodes an engine's arrays as the bytes of a response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgkeras.protocol.wire import write_tensor
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from pgkeras_serving.messages.greedy import greedy_log_prob
-from pgkeras_serving.messages.patterns import Pattern, Place
+from pgkeras_serving.messages.templates import Pattern, Place
 
 __all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Answers", "Query"]
 

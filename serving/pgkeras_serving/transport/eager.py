@@ -1,4 +1,4 @@
-"""Begun: something awaitable that is begun now and awaited later."""
+"""Starts a coroutine immediately; its result is awaited later."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Generator
 from typing import Any
 
-__all__ = ["Begun"]
+__all__ = ["EagerTask"]
 
 
-class Begun:
-    """Runs an awaitable up to where it first waits; to await this one runs the rest, without a wait if that is over.
+class EagerTask:
+    """Runs an awaitable up to its first suspension. Awaiting this object runs the rest, and returns its result.
 
-    A task that sends a message and then waits for the next one need not wake up to see that the first is out. A task
-    of its own for the sending would wake up as well.
+    A session that sends a response and then reads the next message does not have to wake up when the response is sent.
+    An asyncio task for sending would wake up, too.
 
     Args:
-        awaitable: It is begun in the current task, and has to be awaited there; None: there is nothing to wait for.
+        awaitable: Started in the current task, and must be awaited there. None: nothing to wait for.
     """
 
     def __init__(self, awaitable: Awaitable[None] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""States: what a client keeps between two calls for a policy with memory, sealed so that it comes back as it went."""
+"""Seals the memory state that a client keeps between two calls, and verifies it when it comes back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TAG_BYTES = 16
 
 
 class StateSeal:
-    """Turns states into opaque bytes and back.
+    """FairQueue states into opaque bytes and back.
 
     Every row is a piece of its own, the numbers and a keyed hash of them (BLAKE2b, RFC 7693), so that a client may put
     batches together anew. A piece of zero bytes is the start of an episode.

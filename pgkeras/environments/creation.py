@@ -1,4 +1,4 @@
-"""Making environments from their ids, with an advice where that fails."""
+"""Creates environments from their ids, and explains what to do when that fails."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgkeras.environments.processes import ProcessEnvironments
 from pgkeras.environments.protocol import Environments
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
-from pgkeras.environments.wrapping import unfit_for_vectors, wrap, wrap_vector
+from pgkeras.environments.wrappers import unfit_for_vectors, wrap, wrap_vector
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
 

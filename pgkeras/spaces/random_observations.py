@@ -1,4 +1,4 @@
-"""Examples: made-up observations, to try a graph on where no environment is at hand."""
+"""Random observations, to run a graph where there is no environment."""
 
 from __future__ import annotations
 

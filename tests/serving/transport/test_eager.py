@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from pgkeras_serving.transport.begun import Begun
+from pgkeras_serving.transport.eager import EagerTask
 
 
 def test_it_runs_at_once_up_to_where_it_waits_and_the_rest_when_it_is_awaited():
@@ -19,7 +19,7 @@ def test_it_runs_at_once_up_to_where_it_waits_and_the_rest_when_it_is_awaited():
             await asyncio.sleep(0)
             log.append("through")
 
-        begun = Begun(through())
+        begun = EagerTask(through())
         log.append("meanwhile")
         asyncio.get_running_loop().call_soon(door.set_result, "open")
         await begun
@@ -36,7 +36,7 @@ def test_what_is_over_when_it_is_awaited_takes_no_turn_of_the_loop():
         async def through():
             await door
 
-        begun, nothing, at_once = Begun(through()), Begun(), Begun(_nothing())
+        begun, nothing, at_once = EagerTask(through()), EagerTask(), EagerTask(_nothing())
         door.set_result(None)
         asyncio.get_running_loop().call_soon(log.append, "a turn")
         for awaitable in (begun, nothing, at_once):
@@ -60,12 +60,12 @@ def test_a_failure_is_raised_where_it_comes():
         async def at_once():
             raise KeyError
 
-        begun = Begun(through())
+        begun = EagerTask(through())
         door.set_exception(ZeroDivisionError)
         with pytest.raises(ZeroDivisionError):
             await begun
         with pytest.raises(KeyError):
-            Begun(at_once())
+            EagerTask(at_once())
 
     asyncio.run(main())
 
@@ -78,7 +78,7 @@ def test_cancelling_who_awaits_it_cancels_what_it_waits_for():
             await door
 
         async def waiter():
-            await Begun(through())
+            await EagerTask(through())
 
         task = asyncio.create_task(waiter())
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Deferring: gRPC's polling thread waits its turn behind the event loop, instead of interrupting it.
+"""Lowers the scheduling priority of gRPC's polling thread, so that it does not interrupt the event loop.
 
 gRPC waits for messages in a thread of its own, which wakes up the event loop. Where both want the same core, as they
 do on a machine with few of them, that thread interrupts the loop at every message, twice a call, only to tell it that

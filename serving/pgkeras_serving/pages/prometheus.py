@@ -1,4 +1,4 @@
-"""Exposition: the counters as Prometheus reads them; collected when it asks, so that counting needs no locks."""
+"""Exports the counters in Prometheus' text format. They are collected on request, so counting needs no locks."""
 
 from __future__ import annotations
 

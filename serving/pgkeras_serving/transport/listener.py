@@ -1,4 +1,4 @@
-"""Listening: binds the address, with TLS where it is wanted, and nowhere that it would be unwise."""
+"""Binds the address, with TLS if configured, and refuses unencrypted addresses outside the loopback interface."""
 
 from __future__ import annotations
 

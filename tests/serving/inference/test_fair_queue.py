@@ -1,4 +1,4 @@
-"""Turns: the order in which callers are served, against a plain round robin."""
+"""FairQueue: the order in which callers are served, against a plain round robin."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections import deque
 
 import numpy as np
 import pytest
-from pgkeras_serving.inference.turns import Turns
+from pgkeras_serving.inference.fair_queue import FairQueue
 
 
 def test_a_flood_does_not_hold_up_the_others():
-    turns = Turns()
+    turns = FairQueue()
     for i in range(100):
         turns.put(f"flood {i}", 10, "flood")
     turns.put("a", 1, "one")
@@ -25,7 +25,7 @@ def test_a_flood_does_not_hold_up_the_others():
 
 
 def test_who_was_served_last_is_last_also_when_the_next_batch_begins():
-    turns = Turns()
+    turns = FairQueue()
     for i in range(4):
         for caller in "abc":
             turns.put(f"{caller}{i}", 5, caller)
@@ -35,31 +35,31 @@ def test_who_was_served_last_is_last_also_when_the_next_batch_begins():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_everything_is_served_once_in_its_callers_order(seed):
-    generator, turns = np.random.default_rng(seed), Turns()
-    lanes, removed, served, number = {}, set(), [], 0
+    generator, turns = np.random.default_rng(seed), FairQueue()
+    backlogs, removed, served, number = {}, set(), [], 0
     for _ in range(400):
         action = generator.integers(4)
         if action < 2:
             caller, rows = int(generator.integers(5)), int(generator.integers(1, 9))
             turns.put(number, rows, caller)
-            lanes.setdefault(caller, deque()).append((number, rows))
+            backlogs.setdefault(caller, deque()).append((number, rows))
             number += 1
         elif action == 2:
             room = 16
             for key in turns.take(16):
-                (lane,) = [lane for lane in lanes.values() if lane and lane[0][0] == key]
-                room -= lane.popleft()[1]
+                (backlog,) = [backlog for backlog in backlogs.values() if backlog and backlog[0][0] == key]
+                room -= backlog.popleft()[1]
                 served.append(key)
             assert room >= 0
         elif number:
             key = int(generator.integers(number))
-            waits = any(key == waiting for lane in lanes.values() for waiting, _ in lane)
+            waits = any(key == waiting for backlog in backlogs.values() for waiting, _ in backlog)
             assert turns.remove(key) == waits
             if waits:
                 removed.add(key)
-                lanes = {caller: deque(r for r in lane if r[0] != key) for caller, lane in lanes.items()}
-        assert turns.rows == sum(rows for lane in lanes.values() for _, rows in lane)
-        assert all((caller in turns) == bool(lane) for caller, lane in lanes.items())
+                backlogs = {caller: deque(r for r in backlog if r[0] != key) for caller, backlog in backlogs.items()}
+        assert turns.rows == sum(rows for backlog in backlogs.values() for _, rows in backlog)
+        assert all((caller in turns) == bool(backlog) for caller, backlog in backlogs.items())
     while len(turns):
         served += turns.take(16)
     assert sorted([*served, *removed]) == list(range(number))

@@ -1,4 +1,4 @@
-"""Lanes: the threads in which a policy's batches are computed, each with an engine of its own."""
+"""Worker threads of one policy. Each owns one engine and runs one batch at a time."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from concurrent.futures import ThreadPoolExecutor
 
 from pgkeras.engines import Engine
 from pgkeras_serving.inference.cores import Cores
-from pgkeras_serving.inference.warming import Sizes
+from pgkeras_serving.inference.warmup import Sizes
 from pgkeras_serving.telemetry.metrics import Meter
 
-__all__ = ["Lanes", "Place", "Work"]
+__all__ = ["Place", "Work", "Workers"]
 
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Engine], None]
-"""Computes a batch, in a thread, with an engine that is nobody else's meanwhile; raises nothing."""
+"""Computes a batch in a worker thread, with an engine that no other thread uses meanwhile. Raises nothing."""
 Place = Callable[[int, Work], None]
-"""Hands over a batch of so many rows."""
+"""Hands over a batch with this many rows."""
 
 
-class Lanes:
-    """The lanes of one policy.
+class Workers:
+    """The workers of one policy.
 
-    One that is free takes whatever there is if nothing is computed, but only full batches beside others. Behind every
-    batch that is computed another full one may wait, for the lane that is done first: so no lane has to wait for the
-    event loop. Where no copy of the engine can be made, the lanes that there are compute all.
+    If all workers are idle, one takes any batch. If others are busy, a worker takes full batches only. One more full
+    batch may be queued per running batch; the worker that finishes first takes it without waiting for the event loop.
+    If the engine cannot be copied, the existing workers compute everything.
 
     Args:
         name: What the policy is called in the log.
-        engine: The first lane's, of which the others have copies.
-        sizes: What a full batch is, and what a row takes.
-        most: How many lanes there may be.
-        cores: What they compute on.
-        meter: Tells how much the policy is asked.
+        engine: The engine of the first worker. The others own copies.
+        sizes: The size of a full batch, and the seconds per row.
+        most: The maximum number of workers.
+        cores: The cores that all policies share.
+        meter: The policy's meter, which knows its load.
     """
 
     def __init__(self, name: str, engine: Engine, sizes: Sizes, most: int, cores: Cores, meter: Meter) -> None:
@@ -52,11 +52,11 @@ class Lanes:
         self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts none until it must
         self._running = 0
         self._rows: list[int] = []  # of the batches that were handed over and are not done, in order
-        self._works: deque[Work] = deque()  # that no lane has taken yet, in order
+        self._works: deque[Work] = deque()  # that no worker has taken yet, in order
 
     @property
     def are_busy(self) -> bool:
-        """Whether there is something to compute."""
+        """Whether a batch is running or queued."""
         return bool(self._rows)
 
     @property
@@ -84,7 +84,7 @@ class Lanes:
         return self._put_behind if len(self._rows) < 2 * self._computing else None
 
     def free(self, seconds: float) -> int:
-        """How many lanes could begin at once with a request that takes so long; 1 also if it has to wait."""
+        """How many workers could begin at once with a request that takes so long; 1 also if it has to wait."""
         return max(1, self._spare(seconds))
 
     def done(self, rows: int) -> None:
@@ -97,7 +97,7 @@ class Lanes:
 
     @property
     def _computing(self) -> int:
-        """How many lanes there are at work; one that has just become free may count still."""
+        """How many workers there are at work; one that has just become free may count still."""
         return min(self._running, self._most)
 
     def _spare(self, request_seconds: float) -> int:
@@ -118,7 +118,7 @@ class Lanes:
 
     def _compute(self) -> None:
         """Runs in a thread."""
-        engine = self._take() if self._works else None  # another lane may have taken it
+        engine = self._take() if self._works else None  # another worker may have taken it
         if engine is None:
             return
         with contextlib.suppress(IndexError):
@@ -144,6 +144,6 @@ class Lanes:
     def _stopped(self, _: asyncio.Future[None]) -> None:
         self._running -= 1
         self._cores.give()
-        # What was put behind when this lane had just looked; where the others are at it, it is theirs.
+        # What was put behind when this worker had just looked; where the others are at it, it is theirs.
         if self._works and self._computing < min(self._most, len(self._rows)):
             self._run()

@@ -1,4 +1,4 @@
-"""What calls and sessions share: arguments to messages, answers to arrays, failures to exceptions."""
+"""Converts arguments to messages, responses to arrays and failures to exceptions, for calls and sessions."""
 
 from __future__ import annotations
 

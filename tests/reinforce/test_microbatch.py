@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.parts import divided, padded
+from pgkeras.reinforce.microbatch import divided, padded
 from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
-from pgkeras.spaces import Box, Dict, Discrete, Space, Text, examples
+from pgkeras.spaces import Box, Dict, Discrete, Space, Text
+from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout
 
 VECTOR = Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32))

@@ -1,4 +1,4 @@
-"""What only a look at an environment tells: the words that its texts are made of, and whether it masks actions."""
+"""Plays a few resets of an environment to find the words of its texts and whether it masks actions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parts of a batch that is too large for its gradient to be computed at once."""
+"""Micro-batches: divides a batch whose gradient does not fit into memory."""
 
 from __future__ import annotations
 

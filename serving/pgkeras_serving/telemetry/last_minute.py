@@ -1,4 +1,4 @@
-"""Live: rates and latencies of the last minute, from a look at the counters every second."""
+"""Rates and latencies of the last minute, computed from the counters once a second."""
 
 from __future__ import annotations
 
