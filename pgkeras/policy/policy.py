@@ -157,13 +157,25 @@ class Policy:
         parameters, after = (outputs, None) if self.memory is None else outputs
         return self._masked(parameters, observation), after
 
+    def unroll(self, observation: tf.Tensor) -> tf.Tensor:
+        """For training: the parameters ``[N, P]`` of all steps of a batch.
+
+        Args:
+            observation: ``[N, ...]``; of a policy with memory whole episodes, ``[T, B, ...]``, and then N is T * B.
+        """
+        return self.parameters(observation, training=True) if self.memory is None else self._unrolled(observation)
+
+    def flat(self, array: tf.Tensor) -> tf.Tensor:
+        """An array with one row per step, as :meth:`unroll` returns the parameters: ``[N, ...]``."""
+        return array if self.memory is None else tf.reshape(array, [-1, *array.shape[2:]])
+
     def parameters(self, observation: tf.Tensor, training: bool = False) -> tf.Tensor:
         """The distribution's parameters ``[N, P]`` for observations ``[N, ...]``, of a policy without memory."""
         assert self.memory is None
         return self._masked(self.model(observation, training=training), observation)
 
-    def parameters_of_episodes(self, observation: tf.Tensor) -> tf.Tensor:
-        """For training: the parameters ``[T * B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
+    def _unrolled(self, observation: tf.Tensor) -> tf.Tensor:
+        """The parameters ``[T * B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
 
         What a step remembers does not depend on later ones, so that padding after an episode's end changes nothing.
         """

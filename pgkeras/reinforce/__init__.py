@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
+    from pgkeras.reinforce.frozen_policy import FrozenPolicy
     from pgkeras.reinforce.learner import Learner, Lesson
-    from pgkeras.reinforce.reinforce import StepMetrics, TrainStep, kl_divergence, reinforce_loss
+    from pgkeras.reinforce.reinforce import StepMetrics, TrainStep, reinforce_loss
     from pgkeras.reinforce.returns import discounted_returns
 
-__all__ = ["Learner", "Lesson", "StepMetrics", "TrainStep", "discounted_returns", "kl_divergence", "reinforce_loss"]
+__all__ = ["FrozenPolicy", "Learner", "Lesson", "StepMetrics", "TrainStep", "discounted_returns", "reinforce_loss"]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
+        "FrozenPolicy": "pgkeras.reinforce.frozen_policy",
         "discounted_returns": "pgkeras.reinforce.returns",
         "StepMetrics": "pgkeras.reinforce.reinforce",
         "TrainStep": "pgkeras.reinforce.reinforce",
-        "kl_divergence": "pgkeras.reinforce.reinforce",
         "reinforce_loss": "pgkeras.reinforce.reinforce",
         "Learner": "pgkeras.reinforce.learner",
         "Lesson": "pgkeras.reinforce.learner",

@@ -16,7 +16,8 @@ from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.estimator import Advantages
-from pgkeras.reinforce.reinforce import reinforce_loss
+from pgkeras.reinforce.microbatch import micro_batches
+from pgkeras.reinforce.reinforce import policy_gradient
 
 __all__ = ["culprit"]
 
@@ -75,16 +76,12 @@ def _quantities(
 
 
 def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) -> str:
-    mask = trajectory.mask
     variables = policy.model.trainable_variables
-    with tf.GradientTape() as tape:
-        parameters = _parameters(policy, trajectory)
-        log_prob = policy.distribution.log_prob(parameters, tf.constant(trajectory.samples[mask]))
-        advantage = tf.constant(advantages.values[mask].astype(np.float32))
-        loss = reinforce_loss(log_prob, advantage, tf.constant(len(trajectory.lengths), tf.float32))
+    (batch,) = micro_batches(policy, trajectory, advantages.values, rows=trajectory.mask.size, pad=False)
+    sums, _, gradients = policy_gradient(policy, batch)
+    loss = sums[0]
     if not np.isfinite(loss.numpy()):
         return f"the loss is {loss.numpy()}, though every log-probability and advantage is finite: their sum overflows"
-    gradients = tape.gradient(loss, variables)
     for variable, gradient in zip(variables, gradients, strict=True):
         if gradient is not None and not np.isfinite(gradient.numpy()).all():
             return f"the gradient of {variable.path} is not finite"
@@ -97,8 +94,8 @@ def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) ->
 def _parameters(policy: Policy, trajectory: Trajectory) -> tf.Tensor:
     """The distribution's parameters of all real steps, ``[N, P]``."""
     if policy.memory is None:
-        return policy.parameters(tf.constant(trajectory.observations[trajectory.mask]), training=True)
-    steps = policy.parameters_of_episodes(tf.constant(trajectory.observations))
+        return policy.unroll(tf.constant(trajectory.observations[trajectory.mask]))
+    steps = policy.unroll(tf.constant(trajectory.observations))
     return tf.boolean_mask(steps, tf.constant(trajectory.mask.ravel()))
 
 

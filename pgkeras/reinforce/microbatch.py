@@ -1,24 +1,164 @@
-"""Micro-batches: divides a batch whose gradient does not fit into memory."""
+"""Micro-batches: batches as tensors, and the gradient of a batch that does not fit into memory at once.
+
+The gradient is a sum over steps, so it may be added up part by part: the parts share the number of episodes that the
+loss is divided by. What a single step computes is in :mod:`pgkeras.reinforce.reinforce`; this file only repeats it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["divided", "padded"]
+from pgkeras.backend import tf
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.policy.policy import Policy
+
+__all__ = [
+    "AccumulatedStep",
+    "Batch",
+    "Gradient",
+    "divided",
+    "micro_batches",
+    "packed_metrics",
+    "padded",
+    "signature",
+]
 
 Arrays = Sequence[NDArray[Any]]
 
 
+class Batch(NamedTuple):
+    """Steps of whole episodes, as tensors.
+
+    All real steps, flat, ``[N, ...]``. For a policy with memory: the episodes as they are, ``[T, B, ...]``, with their
+    padding.
+    """
+
+    observation: tf.Tensor
+    sample: tf.Tensor
+    advantage: tf.Tensor  # [N] or [T, B], zero where a step is padding
+    real: tf.Tensor  # [N] or [T, B], zero where a step is padding and one elsewhere
+    episodes: tf.Tensor  # scalar: of the whole batch, also where this is a part of it
+
+
+class Gradient(NamedTuple):
+    """The gradient of the loss on one batch, and what was computed on the way."""
+
+    sums: tf.Tensor  # [3]: the loss, the sum of entropies in nats, the number of real steps
+    log_prob: tf.Tensor  # [N]
+    gradients: list[tf.Tensor]  # one for each trainable variable
+
+
+def micro_batches(
+    policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64], rows: int, pad: bool
+) -> Sequence[Batch]:
+    """Turns episodes into batches whose gradients fit into memory: a single one in most cases.
+
+    A single batch is on the device. Of several, each is put there when it is taken, so that they are not there at once.
+
+    Args:
+        policy: The policy; one with memory takes whole episodes.
+        trajectory: The episodes.
+        advantage: ``[T, B]``.
+        rows: The maximum number of steps in a batch; a single episode of a policy with memory may have more.
+        pad: Whether to pad each batch to a power of two, for XLA.
+    """
+    mask = trajectory.mask
+    has_memory = policy.memory is not None
+    arrays = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
+    if has_memory:
+        arrays[2] = np.where(mask, arrays[2], np.float32(0))
+    else:
+        arrays = [array[mask] for array in arrays]
+    episodes = tf.constant(np.float32(len(trajectory.lengths)))
+    parts: list[Arrays] = list(divided(arrays, rows, has_memory)) if arrays[2].size > rows else [arrays]
+    batches = _OnDemand(parts, episodes, pad)
+    return batches if len(batches) > 1 else [batches[0]]
+
+
+class _OnDemand(Sequence[Batch]):
+    """Batches that are made from arrays whenever they are taken."""
+
+    def __init__(self, parts: list[Arrays], episodes: tf.Tensor, pad: bool) -> None:
+        self._parts, self._episodes, self._pad = parts, episodes, pad
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __getitem__(self, i: Any) -> Any:
+        arrays = padded(self._parts[i]) if self._pad else self._parts[i]
+        return Batch._make([*map(tf.constant, arrays), self._episodes])
+
+
+def signature(policy: Policy) -> Batch:
+    """The shapes and dtypes of a policy's batches, as a ``tf.function`` takes them."""
+    sample = policy.distribution.sample(
+        tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
+    )
+    rows = [None] if policy.memory is None else [None, None]
+    observation = policy.input_signature()["observation"]
+    return Batch(
+        tf.TensorSpec([*rows, *policy.spec.layout.shape], observation.dtype, "observation"),
+        tf.TensorSpec([*rows, *sample.shape[1:]], sample.dtype, "sample"),
+        tf.TensorSpec(rows, tf.float32, "advantage"),
+        tf.TensorSpec(rows, tf.float32, "real"),
+        tf.TensorSpec([], tf.float32, "episodes"),
+    )
+
+
+def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
+    """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four."""
+    loss, entropy, steps = tf.unstack(sums)
+    return tf.stack([loss, entropy / steps, norm, moved / steps])
+
+
+class AccumulatedStep:
+    """One gradient step on several batches, whose gradients are added up.
+
+    Args:
+        gradient: Computes the :class:`Gradient` of one batch.
+        descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
+        divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before.
+        inputs: The batches' shapes and dtypes; see :func:`signature`.
+        jit_compile: Whether to compile with XLA; see ``tf.function``.
+    """
+
+    def __init__(
+        self,
+        gradient: Callable[..., Gradient],
+        descend: Callable[..., tuple[tf.Tensor, ...]],
+        divergence: Callable[..., tf.Tensor],
+        inputs: Batch,
+        jit_compile: bool | None,
+    ) -> None:
+        self._gradient = tf.function(gradient, inputs, jit_compile=jit_compile)
+        self._descend = tf.function(descend)
+        log_prob = tf.TensorSpec([None], tf.float32)
+        self._divergence = tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
+
+    def __call__(self, batches: Sequence[Batch]) -> tuple[tf.Tensor, ...]:
+        """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
+        totals: list[tf.Tensor] = []
+        log_probs = []
+        for batch in batches:
+            part = self._gradient(*batch)
+            log_probs.append(part.log_prob)
+            more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
+            totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
+        norm, *weights = self._descend(totals[1:])
+        moved = [self._divergence(*batch, log_prob) for batch, log_prob in zip(batches, log_probs, strict=True)]
+        return packed_metrics(totals[0], norm, tf.add_n(moved)), *weights
+
+
 def divided(arrays: Arrays, rows: int, has_episodes: bool) -> Iterator[Arrays]:
-    """The arrays of a batch, cut into parts of so many rows at most.
+    """Cuts the arrays of a batch into parts.
 
     Args:
         arrays: ``[N, ...]``, a row for each step; or ``[T, B, ...]``, whole episodes side by side.
-        rows: How many; of a part with a single episode there may be more, since those are not cut.
+        rows: The maximum number of steps in a part. Episodes are not cut: a part with a single one may have more.
         has_episodes: Whether there are episodes.
     """
     if has_episodes:
@@ -32,6 +172,6 @@ def divided(arrays: Arrays, rows: int, has_episodes: bool) -> Iterator[Arrays]:
 
 
 def padded(arrays: Arrays) -> Arrays:
-    """The arrays with a power of two of rows, or steps, the last of them zero: XLA compiles for every number anew."""
+    """Pads the arrays with zeros to a power of two of rows or steps, because XLA compiles anew for every number."""
     size = 1 << (len(arrays[0]) - 1).bit_length()
     return [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in arrays]

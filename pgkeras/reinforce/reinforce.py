@@ -13,7 +13,7 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.microbatch import divided, padded
+from pgkeras.reinforce.divergence import divergence
+from pgkeras.reinforce.microbatch import AccumulatedStep, Batch, Gradient, micro_batches, packed_metrics, signature
 
-__all__ = ["StepMetrics", "TrainStep", "kl_divergence", "reinforce_loss"]
+__all__ = ["StepMetrics", "TrainStep", "policy_gradient", "reinforce_loss"]
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
@@ -41,20 +42,18 @@ def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tenso
     return -tf.reduce_sum(log_prob * tf.stop_gradient(advantage)) / episodes
 
 
-def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
-    """KL(old || new), the sum over real steps, from log-probabilities of samples of the old policy.
-
-    The estimate is ``r - 1 - ln r`` with ``r = new / old``: its expectation is the divergence, it is never negative,
-    and it needs no closed form (Schulman 2020, "Approximating KL divergence").
-
-    Args:
-        old: ``[N]``, log-probabilities under the policy that drew the samples.
-        new: ``[N]``, under the other.
-        real: ``[N]``, zero where a step is padding and one elsewhere.
-    """
-    log_ratio = new - old
-    log_ratio.shape.assert_has_rank(1)
-    return tf.reduce_sum((tf.exp(log_ratio) - 1.0 - log_ratio) * real)
+def policy_gradient(policy: Policy, batch: Batch, entropy_bonus: tf.Tensor | None = None) -> Gradient:
+    """The gradient of the loss on a batch, less ``entropy_bonus`` times the entropy's sum over an episode."""
+    sample, advantage, real = (policy.flat(array) for array in (batch.sample, batch.advantage, batch.real))
+    with tf.GradientTape() as tape:
+        parameters = policy.unroll(batch.observation)
+        entropy = tf.reduce_sum(policy.distribution.entropy(parameters) * real)
+        log_prob = policy.distribution.log_prob(parameters, sample)
+        loss = reinforce_loss(log_prob, advantage, batch.episodes)
+        if entropy_bonus is not None:
+            loss -= entropy_bonus * entropy / batch.episodes
+    gradients = tape.gradient(loss, policy.model.trainable_variables)
+    return Gradient(tf.stack([loss, entropy, tf.reduce_sum(real)]), log_prob, gradients)
 
 
 class StepMetrics(NamedTuple):
@@ -75,13 +74,8 @@ class TrainStep:
         clip_norm: Gradients of a larger global norm are scaled down to it; None leaves them alone.
         entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
-        measure_kl: Whether to measure how far the step moved the policy, which takes one more forward pass.
-        rows_at_once: Most steps of which the gradient is computed at once, but for whole episodes of a policy with
-            memory, which are not divided; None for as many as memory allows for observations of this size.
-
-    A policy without memory takes all real steps of a batch, flat, ``[N, ...]``; one with memory takes the episodes as
-    they are, ``[T, B, ...]``, with their padding. Where a batch is too large for the memory, the gradients of its parts
-    are added up one after the other.
+        measure_kl: Whether to measure how far the step moved the policy; takes one more forward pass.
+        rows_at_once: Most steps whose gradient is computed at once; None: as many as memory allows.
     """
 
     def __init__(
@@ -100,33 +94,16 @@ class TrainStep:
         self.optimizer = optimizer
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
-        self._pad = jit_compile
-        self._measure_kl = measure_kl
+        self._pad, self._measure_kl = jit_compile, measure_kl
         self.traces = 0
-        self.weights: list[NDArray[Any]] = policy.weights()  # after the last step, without reading each variable anew
+        self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable
         optimizer.build(policy.model.trainable_variables)
-        inputs = policy.input_signature()
-        sample = policy.distribution.sample(
-            tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
-        )
-        rows = [None] if policy.memory is None else [None, None]
-        signature = [
-            tf.TensorSpec([*rows, *policy.spec.layout.shape], inputs["observation"].dtype, "observation"),
-            tf.TensorSpec([*rows, *sample.shape[1:]], sample.dtype, "sample"),
-            tf.TensorSpec(rows, tf.float32, "advantage"),
-            tf.TensorSpec(rows, tf.float32, "real"),
-            tf.TensorSpec([], tf.float32, "episodes"),
-        ]
+        inputs, compiled = signature(policy), jit_compile or None
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
         # tensors, a step takes half as long as through tf.function's dispatch.
-        compile_it = jit_compile or None
-        self._step = tf.function(self._gradient_step, signature, jit_compile=compile_it).get_concrete_function()
-        # The same in parts, traced when a batch is too large.
-        self._part = tf.function(self._gradient, signature, jit_compile=compile_it)
-        self._move_by = tf.function(self._move)
-        self._moved = tf.function(
-            self._divergence, [*signature[:2], signature[3], tf.TensorSpec([None], tf.float32)], jit_compile=compile_it
-        )
+        self._step = tf.function(self._gradient_step, inputs, jit_compile=compiled).get_concrete_function()
+        parts_of_it = self._policy_gradient, self._descend, self._divergence
+        self._accumulated_step = AccumulatedStep(*parts_of_it, inputs, compiled)  # traced when a batch is too large
 
     def set_entropy_bonus(self, weight: float) -> None:
         """Changes the weight of the entropy, if there is one at all, for the steps to come."""
@@ -137,98 +114,35 @@ class TrainStep:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.reinforce.estimator.advantages` gives it."""
         return self.apply(self.batch(trajectory, advantage))
 
-    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> list[Any]:
-        """What :meth:`apply` takes: the batch as tensors, on the device; as arrays if it is too large for that."""
-        mask = trajectory.mask
-        batch = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
-        if self._policy.memory is None:
-            batch = [array[mask] for array in batch]
-        else:
-            batch[2] = np.where(mask, batch[2], np.float32(0))
-        episodes = tf.constant(np.float32(len(trajectory.lengths)))
-        if batch[2].size > self._rows_at_once:
-            return [*batch, episodes]
-        return [*self._tensors(batch), episodes]
+    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Sequence[Batch]:
+        """What :meth:`apply` takes: the batch on the device, in parts if it is too large for one gradient."""
+        return micro_batches(self._policy, trajectory, advantage, self._rows_at_once, self._pad)
 
-    def apply(self, batch: list[Any]) -> StepMetrics:
+    def apply(self, batches: Sequence[Batch]) -> StepMetrics:
         """Takes the step on a :meth:`batch`."""
-        is_divided = isinstance(batch[0], np.ndarray)
-        metrics, *weights = self._step_in_parts(*batch) if is_divided else self._step(*batch)
+        metrics, *weights = self._step(*batches[0]) if len(batches) == 1 else self._accumulated_step(batches)
         self.weights = [weight.numpy() for weight in weights]
         return StepMetrics(*metrics.numpy().tolist())
 
-    def _gradient_step(
-        self, observation: tf.Tensor, sample: tf.Tensor, advantage: tf.Tensor, real: tf.Tensor, episodes: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+    def _gradient_step(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         self.traces += 1
-        sums, log_prob, *gradients = self._gradient(observation, sample, advantage, real, episodes)
-        norm, *weights = self._move(gradients)
-        divergence = self._divergence(observation, sample, real, log_prob)
-        return self._metrics(sums, norm, divergence), *weights
+        sums, log_prob, gradients = self._policy_gradient(*batch)
+        norm, *weights = self._descend(gradients)
+        return packed_metrics(sums, norm, self._divergence(*batch, log_prob)), *weights
 
-    def _gradient(
-        self, observation: tf.Tensor, sample: tf.Tensor, advantage: tf.Tensor, real: tf.Tensor, episodes: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        """Loss, entropy and number of steps, ``[3]``; log-probabilities ``[N]``; the gradient of each variable."""
-        distribution = self._policy.distribution
-        sample, advantage, real = (self._flat(x) for x in (sample, advantage, real))
-        with tf.GradientTape() as tape:
-            parameters = self._parameters(observation)
-            entropy = tf.reduce_sum(distribution.entropy(parameters) * real)
-            log_prob = distribution.log_prob(parameters, sample)
-            loss = reinforce_loss(log_prob, advantage, episodes)
-            if self._entropy_bonus is not None:
-                loss -= self._entropy_bonus * entropy / episodes
-        gradients = tape.gradient(loss, self._policy.model.trainable_variables)
-        return tf.stack([loss, entropy, tf.reduce_sum(real)]), log_prob, *gradients
+    def _policy_gradient(self, *batch: tf.Tensor) -> Gradient:
+        return policy_gradient(self._policy, Batch(*batch), self._entropy_bonus)
 
-    def _move(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        """Goes down the gradients; gives their norm and the weights afterwards."""
+    def _descend(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
+        """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards."""
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)
         return norm, *(tf.identity(variable) for variable in self._policy.variables)
 
-    def _divergence(self, observation: tf.Tensor, sample: tf.Tensor, real: tf.Tensor, log_prob: tf.Tensor) -> tf.Tensor:
-        """How far the policy is from the one that gave these log-probabilities, the sum over steps; NaN if unwanted."""
+    def _divergence(self, *batch_and_log_prob: tf.Tensor) -> tf.Tensor:
         if not self._measure_kl:
             return tf.constant(float("nan"))
-        moved = self._policy.distribution.log_prob(self._parameters(observation), self._flat(sample))
-        return kl_divergence(log_prob, moved, self._flat(real))
-
-    def _metrics(self, sums: tf.Tensor, norm: tf.Tensor, divergence: tf.Tensor) -> tf.Tensor:
-        loss, entropy, steps = tf.unstack(sums)
-        return tf.stack([loss, entropy / steps, norm, divergence / steps])
-
-    def _step_in_parts(self, *batch: Any) -> tuple[tf.Tensor, ...]:
-        """What :meth:`_gradient_step` does, of arrays that are divided."""
-        *arrays, episodes = batch
-        parts = list(divided(arrays, self._rows_at_once, self._policy.memory is not None))
-        totals: list[tf.Tensor] = []
-        log_probs = []
-        for part in parts:
-            sums, log_prob, *gradients = self._part(*self._tensors(part), episodes)
-            log_probs.append(log_prob)
-            more = [sums, *map(tf.convert_to_tensor, gradients)]  # those of embeddings are sparse
-            totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-        sums, *gradients = totals
-        norm, *weights = self._move_by(gradients)
-        divergence = tf.zeros([])
-        for part, log_prob in zip(parts, log_probs, strict=True):
-            observation, sample, _, real = self._tensors(part)
-            divergence += self._moved(observation, sample, real, log_prob)
-        return self._metrics(sums, norm, divergence), *weights
-
-    def _tensors(self, arrays: Sequence[NDArray[Any]]) -> list[tf.Tensor]:
-        return [tf.constant(array) for array in (padded(arrays) if self._pad else arrays)]
-
-    def _flat(self, array: tf.Tensor) -> tf.Tensor:
-        """One row a step."""
-        return array if self._policy.memory is None else tf.reshape(array, [-1, *array.shape[2:]])
-
-    def _parameters(self, observation: tf.Tensor) -> tf.Tensor:
-        """The distribution's parameters of all steps, ``[N, P]``."""
-        if self._policy.memory is None:
-            return self._policy.parameters(observation, training=True)
-        return self._policy.parameters_of_episodes(observation)
+        *batch, log_prob = batch_and_log_prob
+        return divergence(self._policy, Batch(*batch), log_prob)

@@ -105,7 +105,7 @@ def test_an_exception_publishes_nothing(tmp_path):
 CRASH = """
 import sys, time
 from pathlib import Path
-from tests.serving.test_bundle import SPEC
+from tests.bundle.test_bundle import SPEC
 from pgkeras.bundle import bundle
 with bundle.draft(Path(sys.argv[1]), "p", SPEC) as work:
     (work.path / "saved_model.pb").write_bytes(b"half")
@@ -153,7 +153,7 @@ def test_a_full_disk_leaves_no_half_bundle(small_disk):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from tests.serving.test_bundle import publish, visible
+from tests.bundle.test_bundle import publish, visible
 from pgkeras.errors import ExportError
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
 try:

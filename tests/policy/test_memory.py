@@ -36,7 +36,7 @@ def policy(kind: str = "gru", **settings: Any) -> Policy:
 
 def parameters(made: Policy, x: NDArray[Any]) -> NDArray[Any]:
     """Of every step of whole episodes, ``[T, B, 3]``."""
-    return made.parameters_of_episodes(x).numpy().reshape(*x.shape[:2], -1)
+    return made.unroll(x).numpy().reshape(*x.shape[:2], -1)
 
 
 def sigmoid(x: NDArray[Any]) -> NDArray[Any]:

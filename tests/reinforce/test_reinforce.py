@@ -12,8 +12,9 @@ import tensorflow as tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.distributions import Categorical, DiagonalGaussian, Distribution
 from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.divergence import kl_divergence
 from pgkeras.reinforce.estimator import advantages
-from pgkeras.reinforce.reinforce import TrainStep, kl_divergence, reinforce_loss
+from pgkeras.reinforce.reinforce import TrainStep, reinforce_loss
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOAT32 = np.dtype(np.float32)

@@ -1,0 +1,31 @@
+"""The divergence between two policies, estimated from samples of the first."""
+
+from __future__ import annotations
+
+from pgkeras.backend import tf
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.microbatch import Batch
+
+__all__ = ["divergence", "kl_divergence"]
+
+
+def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """KL(old || new), the sum over real steps, from log-probabilities of samples of the old policy.
+
+    The estimate is ``r - 1 - ln r`` with ``r = new / old``: its expectation is the divergence, it is never negative,
+    and it needs no closed form (Schulman 2020, "Approximating KL divergence").
+
+    Args:
+        old: ``[N]``, log-probabilities under the policy that drew the samples.
+        new: ``[N]``, under the other.
+        real: ``[N]``, zero where a step is padding and one elsewhere.
+    """
+    log_ratio = new - old
+    log_ratio.shape.assert_has_rank(1)
+    return tf.reduce_sum((tf.exp(log_ratio) - 1.0 - log_ratio) * real)
+
+
+def divergence(policy: Policy, batch: Batch, log_prob: tf.Tensor) -> tf.Tensor:
+    """How far a policy has moved from the one that gave a batch these log-probabilities ``[N]``, the sum over steps."""
+    moved = policy.distribution.log_prob(policy.unroll(batch.observation), policy.flat(batch.sample))
+    return kl_divergence(log_prob, moved, policy.flat(batch.real))
