@@ -40,8 +40,8 @@ _DEFAULT = "default"
 _BY_DEFAULT = """## By the defaults alone
 
 With the preset that environments get which have none of their own (`--preset default`, the defaults of
-`pgkeras/settings/config.py`; here `python -m benchmarks.learning
---defaults`), beside what random actions return, as the mean of 1,000 episodes."""
+`pgkeras/settings/config.py`; here `python -m benchmarks.learning --defaults`), beside what random actions
+return, as the mean of 1,000 episodes."""
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 
 

@@ -48,7 +48,7 @@ def check_authorities(file: Path) -> bytes:
 
 
 def fault(certificate: Path, key: Path) -> str | None:
-    """What a peer with this machine's clock finds wrong with a certificate: that it has expired or is not yet valid.
+    """Says why a peer with this machine's clock would refuse a certificate: it has expired or is not yet valid.
 
     The standard library parses no certificate by itself, so it is shown to a client in this process that trusts it.
     """

@@ -27,7 +27,7 @@ _DEFAULT_CONCURRENCY = 8
 
 @dataclass(frozen=True)
 class Load:
-    """What is to be asked of a server; ``pgkeras bench --help`` is made from this class.
+    """The load to put on a server; ``pgkeras bench --help`` is made from this class.
 
     Raises:
         ConfigError: A setting is of the wrong type or outside its range, or two contradict each other.

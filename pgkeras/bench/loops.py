@@ -69,7 +69,7 @@ class Window:
 
 @dataclass
 class Record:
-    """What was measured.
+    """The measurements of one run.
 
     Args:
         latencies: Seconds, of every call, by the name of its status code.

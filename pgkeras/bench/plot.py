@@ -18,7 +18,7 @@ _MOST_POINTS = 2000
 
 
 def check_plotting() -> type[Any]:
-    """Gives matplotlib's Figure.
+    """Returns matplotlib's Figure class.
 
     Raises:
         MissingExtraError: matplotlib is not installed.

@@ -69,7 +69,7 @@ class Report:
 
     @classmethod
     def of(cls, load: Load, info: PolicyInfo, record: Record, seconds: float, busy: float) -> Report:
-        """What a record comes to."""
+        """Summarises a record."""
         return cls(
             load=load,
             policy=info.name,

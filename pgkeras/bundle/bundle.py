@@ -83,7 +83,7 @@ class Bundle:
 
 
 def check_name(name: str) -> str:
-    """Gives back a valid policy name.
+    """Returns the name if it is a valid policy name.
 
     Raises:
         ConfigError: It is not 1 to 128 letters, digits, '.', '_' and '-', beginning with a letter or digit.

@@ -81,7 +81,7 @@ def set_labels(policy_dir: Path, labels: Mapping[str, int]) -> dict[str, int]:
 
 
 def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
-    """Takes labels away, all or none of them.
+    """Removes labels, all or none of them.
 
     Returns:
         The labels that are left.

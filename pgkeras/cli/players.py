@@ -55,7 +55,7 @@ _OPTIONS = (
 
 @dataclass(frozen=True)
 class Player:
-    """Who plays, and what.
+    """The policy that plays, and its environment.
 
     Args:
         target: The path or address.

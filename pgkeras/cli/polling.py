@@ -14,7 +14,7 @@ _LAST_TRIED = (1, 85)
 
 
 def read_where_polled(environment: MutableMapping[str, str]) -> None:
-    """Has gRPC read from connections in the thread that waits for its events, instead of in one of the event engine's.
+    """Makes gRPC read from connections in the thread that polls for events, not in an event engine's thread.
 
     That is one thread fewer for a message to wake up. It counts only before grpc is imported. Left alone are an
     environment that says something itself, and systems and versions of gRPC that it was not tried with.

@@ -80,7 +80,7 @@ def command(root: Path, seed: int) -> None:
 
 
 def _program() -> str:
-    """What a person types to run this program."""
+    """The command that runs this program, as a person types it."""
     if shutil.which("pgkeras"):
         return "pgkeras"
     started = Path(sys.argv[0])

@@ -43,7 +43,7 @@ def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def option_type(setting: dataclasses.Field[Any], hint: Any) -> Any:
-    """What click reads a setting's option as: one of its choices, or what its type says, as files and --set write it.
+    """The click type of a setting's option: its choices, or its own type, written as in files and by --set.
 
     Args:
         setting: The setting.

@@ -95,7 +95,7 @@ def actions_json(answer: Actions) -> dict[str, Any]:
 
 
 def bundle(found: Bundle) -> dict[str, Any]:
-    """What there is to say about a bundle, as JSON values."""
+    """Describes a bundle as JSON values."""
     return {
         "name": found.name,
         "version": found.version,
@@ -109,7 +109,7 @@ def bundle(found: Bundle) -> dict[str, Any]:
 
 
 def server_policy(info: PolicyInfo) -> dict[str, Any]:
-    """What there is to say about a policy on a server, as JSON values."""
+    """Describes a policy on a server as JSON values."""
     return {
         "name": info.name,
         "version": info.version,

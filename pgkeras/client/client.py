@@ -44,7 +44,7 @@ _Response = TypeVar("_Response")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server accepts.
+    """The limits of a server.
 
     Args:
         max_batch_size: Most observations in one request.

@@ -85,7 +85,7 @@ def output_numbers(outputs: Iterable[Output]) -> list[Any]:
 
 
 def check_seed(seed: int) -> int:
-    """Gives back a valid seed.
+    """Returns the seed if it is valid.
 
     Raises:
         InvalidRequestError: It lies outside [0, 2**64).

@@ -26,7 +26,7 @@ class Actor(Protocol):
 
     @property
     def spec(self) -> PolicySpec:
-        """What it observes and does."""
+        """The spaces of its observations and actions."""
 
     def begin(self, starts: NDArray[np.bool_]) -> None:
         """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode.

@@ -63,7 +63,7 @@ class PlainEnvironments:
 
 
 def native(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], Any]:
-    """What makes of a batch of actions a sequence of those that one environment takes each."""
+    """Returns a function that splits a batch of actions into one action per environment."""
     if isinstance(space, gymnasium.spaces.Discrete):
         return lambda actions: actions.tolist()  # native integers, which environments handle faster than NumPy's
     if space.shape == ():

@@ -21,7 +21,7 @@ _EXAMPLES = 256
 
 
 class Look(NamedTuple):
-    """What a policy for an environment has to know."""
+    """The facts about an environment that a policy is built from."""
 
     observation_space: Space  # without the mask, and with vocabularies for its texts
     mask_size: int  # 0 for an environment without masks

@@ -115,7 +115,7 @@ class ProcessEnvironments:
         self._close()
 
     def _ask(self, tasks: Iterable[tuple[int, Any]]) -> list[tuple[Any, int]]:
-        """Gives workers their tasks, and then what came of them, slot by slot."""
+        """Sends the workers their tasks, then yields the outcomes slot by slot."""
         asked = []
         for k, task in tasks:
             asked.append(k)

@@ -18,7 +18,7 @@ class Rows(Protocol):
     """Where observations are written: a tape, or what looks at them."""
 
     def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
-        """Takes what a slot, or all of them, show at step t."""
+        """Stores the observations of one slot, or of all, at step t."""
 
 
 class Environments(Protocol):
@@ -73,5 +73,5 @@ class Environments(Protocol):
 
 
 def name_of(environments: Environments) -> str:
-    """What an error calls them: their gymnasium id, where they have one."""
+    """The environments' name in error messages: their gymnasium id if they have one."""
     return environments.spec.id if environments.spec is not None else "the environment"

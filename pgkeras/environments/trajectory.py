@@ -40,7 +40,7 @@ class Trajectory(NamedTuple):
 
 
 class Tape:
-    """What happened in every slot at every step. The memory grows as needed and is used again.
+    """The record of every slot at every step. The memory grows as needed and is reused.
 
     Row t of ``observations`` is what the policy sees at step t; the other arrays hold what it did then and what came
     of it.
@@ -82,7 +82,7 @@ class Tape:
         self._layout.write(self.observations[t, slot, ...], observation, self._mask(observation, info))
 
     def put_final(self, t: int, slot: int, observation: Any, info: Mapping[str, Any]) -> None:
-        """Notes what the step t that ended an episode led to; see :meth:`put`."""
+        """Stores the outcome of the step t that ended an episode; see :meth:`put`."""
         row = np.zeros(self._layout.shape, self._layout.dtype)
         self._layout.write(row, observation, self._mask(observation, info))
         self.final_observations[t, slot] = row
@@ -95,7 +95,7 @@ class Tape:
         return info.get(ACTION_MASK)
 
     def put_samples(self, t: int, samples: NDArray[Any]) -> None:
-        """Notes what was drawn at step t."""
+        """Stores the samples drawn at step t."""
         if self.samples is None:
             self.samples = np.zeros((self.size, *samples.shape), samples.dtype)
         self.samples[t] = samples

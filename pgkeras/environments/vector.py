@@ -74,7 +74,7 @@ class VectorEnvironments:
 
 
 def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
-    """What slots show, of which some have just begun: a reset of these gives nothing for the others."""
+    """The observations of all slots after some were reset; a reset returns nothing for the others."""
     merged = {**info, **begun}
     for key, new in begun.items():
         old = info.get(key)
@@ -84,7 +84,7 @@ def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np
 
 
 def _row(batch: Any, i: int) -> Any:
-    """What slot i has in a batch of structured observations."""
+    """The observation of slot i in a batch of structured observations."""
     if isinstance(batch, Mapping):
         return {key: _row(part, i) for key, part in batch.items()}
     if isinstance(batch, tuple) and not all(isinstance(part, str) for part in batch):

@@ -63,7 +63,7 @@ class WatchedEnvironments:
 
 
 def overdue(seconds: float) -> EnvironmentStepError:
-    """What is raised when an environment takes longer."""
+    """The error to raise when an environment exceeds its time."""
     return EnvironmentStepError(f"no answer within {seconds:g} s (env_timeout_seconds)")
 
 

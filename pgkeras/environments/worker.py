@@ -22,7 +22,7 @@ Shown = tuple[Any, dict[str, Any]]  # an observation, and of the info what a pol
 
 
 class Outcome(NamedTuple):
-    """What came of a step."""
+    """The outcome of a step."""
 
     shown: Shown | None  # what to act on next: after an episode's end, the first of the next, if there is to be one
     reward: Any

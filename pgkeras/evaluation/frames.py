@@ -38,7 +38,7 @@ _HUMP = 92  # height of a density, at the most
 
 @dataclass(frozen=True)
 class Moment:
-    """What there is to say about one frame.
+    """The data shown in one frame.
 
     Args:
         episode: Its number, from 1 on.
@@ -249,7 +249,7 @@ class Painter:
             draw.text((middle, base + 4), f"{action:+.3g}", ACCENT, self._fonts[13], anchor="ma")
 
     def _range(self, index: int, bounds: tuple[float, float], lower: float, upper: float) -> tuple[float, float]:
-        """What the axis shows: the bounds, or where there is none as far as was ever needed."""
+        """The range of the axis: the bounds, or without bounds the widest range needed so far."""
         if np.isfinite(bounds).all():
             return bounds
         known = self._ranges.get(index, (lower, upper))

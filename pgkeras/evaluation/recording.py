@@ -35,7 +35,7 @@ _FORMATS = (".mp4", ".gif")
 
 @dataclass(frozen=True)
 class Recording:
-    """What was filmed.
+    """The result of filming.
 
     Args:
         path: The film.

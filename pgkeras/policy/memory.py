@@ -35,7 +35,7 @@ class Memory:
         self.state_size = units * self._parts
 
     def step(self, features: Any, state: Any) -> tuple[Any, Any]:
-        """What is put out ``[B, units]`` for one step's features ``[B, F]``, and the state after it."""
+        """The output ``[B, units]`` for one step's features ``[B, F]``, and the next state."""
         output, after = self._layer.cell(features, keras.ops.split(state, self._parts, axis=-1))
         return output, keras.ops.concatenate(after, axis=-1) if self._parts > 1 else after[0]
 

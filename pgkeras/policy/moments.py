@@ -40,7 +40,7 @@ class Moments:
         return np.where(variance > 0, np.sqrt(variance), 1.0)
 
     def update(self, rows: NDArray[Any]) -> None:
-        """Takes in a batch of rows ``[N, ...]``."""
+        """Updates with a batch of rows ``[N, ...]``."""
         rows = rows.astype(np.float64)
         mean = rows.mean(axis=0)
         count = self.count + len(rows)

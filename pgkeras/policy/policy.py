@@ -86,7 +86,7 @@ class Policy:
         )
         described = f"network {network.name!r}" if network is not None else networks.describe(layout, hidden, images)
         self.architecture = described if self.memory is None else f"{described}, {memory.upper()} {memory_units}"
-        """What it is made of, for people."""
+        """A description of network and distribution, for people."""
         features = keras.Input(self._body.output_shape[1:])
         remembered = features if self.memory is None else keras.Input([memory_units])
         self._head = keras.Model(remembered, _head(remembered, self.distribution, initial_log_std, seed + 1000))
@@ -116,7 +116,7 @@ class Policy:
 
     @property
     def names(self) -> list[str]:
-        """What Keras calls the :attr:`variables`, such as "hidden_0/kernel"."""
+        """Keras' paths of the :attr:`variables`, such as "hidden_0/kernel"."""
         return [v.path for v in (*self.model.trainable_variables, *self._statistics)]
 
     @property
@@ -194,7 +194,7 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """What collecting needs: ``sample``, which is stored, ``action``, which is played, and ``next_state``."""
+        """The act graph for collecting: ``sample``, which is stored, ``action``, which is played, ``next_state``."""
         parameters, after = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {"sample": sample, "action": self.distribution.action(sample), **_next(after)}
@@ -206,7 +206,7 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """What :meth:`sample` gives, of the distribution's mode."""
+        """As :meth:`sample`, with the distribution's mode in place of a sample."""
         parameters, after = self.step(observation, state, weights)
         mode = self.distribution.mode(parameters)
         return {"sample": mode, "action": self.distribution.action(mode), **_next(after)}

@@ -18,7 +18,7 @@ __all__ = ["Advantages", "advantages"]
 
 
 class Advantages(NamedTuple):
-    """What each step's log-probability is weighted with, and how good the baseline was."""
+    """The weight of each step's log-probability, and how good the baseline was."""
 
     values: NDArray[np.float64]  # [T, B]
     returns: NDArray[np.float64]  # [T, B] what the baseline was subtracted from

@@ -61,7 +61,7 @@ class FrozenPolicy:
         return self._engine.name
 
     def freeze(self, weights: Sequence[NDArray[Any]] | None = None) -> None:
-        """Takes over the policy's current weights; whoever has them at hand can give them."""
+        """Copies the policy's current weights; a caller that has them may pass them."""
         if isinstance(self._engine, LiteRTEngine):
             self._engine.set_weights(self._policy.weights() if weights is None else weights)
 

@@ -27,7 +27,7 @@ _ADVICE = "the last checkpoint is intact. A smaller learning_rate or clip_norm m
 
 @dataclass(frozen=True, kw_only=True)
 class Lesson:
-    """What one batch of episodes taught."""
+    """The metrics of learning from one batch of episodes."""
 
     loss: float
     entropy: float  # mean per step, nats
@@ -178,7 +178,7 @@ class Learner:
         )
 
     def rehearse(self) -> None:
-        """Learns from a made-up episode of one step, and takes it back: nothing changes.
+        """Learns from a made-up episode of one step and restores the state: nothing changes.
 
         TensorFlow traces and optimises a graph in its first run, which takes longer than hundreds of later ones. Here
         it counts as setup.
@@ -216,7 +216,7 @@ class Learner:
         return [state[f"variable_{i}"] for i in range(len(self.policy.variables))]
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Goes back to a :meth:`state`.
+        """Restores a :meth:`state`.
 
         Raises:
             ValueError: It is not that of a learner with these settings.

@@ -57,7 +57,7 @@ def policy_gradient(policy: Policy, batch: Batch, entropy_bonus: tf.Tensor | Non
 
 
 class StepMetrics(NamedTuple):
-    """What one gradient step reports."""
+    """The metrics of one gradient step."""
 
     loss: float
     entropy: float  # mean over real steps, nats
@@ -115,7 +115,7 @@ class TrainStep:
         return self.apply(self.batch(trajectory, advantage))
 
     def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Sequence[Batch]:
-        """What :meth:`apply` takes: the batch on the device, in parts if it is too large for one gradient."""
+        """Prepares a batch for :meth:`apply`: on the device, or in parts if it is too large for one gradient."""
         return micro_batches(self._policy, trajectory, advantage, self._rows_at_once, self._pad)
 
     def apply(self, batches: Sequence[Batch]) -> StepMetrics:

@@ -10,7 +10,7 @@ _RANGE = 100.0  # around the initial step size
 
 
 def factor(schedule: str, progress: float) -> float:
-    """What is left of the initial value: all of it for "constant", ``1 - progress`` for "linear".
+    """The remaining share of the initial value: 1 for "constant", ``1 - progress`` for "linear".
 
     Args:
         schedule: Its name.

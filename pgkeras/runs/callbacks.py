@@ -50,11 +50,11 @@ class Callback:
         """Called when the run finishes, for whatever reason, while its environments are still there."""
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What it remembers, by name, for the checkpoint."""
+        """The callback's state by name, for the checkpoint."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Goes back to a :meth:`state`. Not called when the checkpoint holds none of this callback."""
+        """Restores a :meth:`state`. Not called if the checkpoint has none of this callback."""
 
 
 class StopCondition(Callback):

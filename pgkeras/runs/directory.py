@@ -109,7 +109,7 @@ class RunDirectory:
         write_whole(self.path / SUMMARY, _json(summary))
 
     def note_bundle(self, bundle: Path) -> None:
-        """Notes in the summary, once there is one, where the policy was exported to."""
+        """Records in the summary, once there is one, where the policy was exported to."""
         if (self.path / SUMMARY).exists():
             self.write_summary({**read_summary(self.path), "bundle": str(bundle)})
 
@@ -134,7 +134,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 
 def read_summary(run: Path) -> dict[str, Any]:
-    """What came of a run.
+    """Reads the summary of a run.
 
     Raises:
         RunError: There is none yet, or it is malformed.

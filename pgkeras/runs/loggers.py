@@ -19,7 +19,7 @@ Record = Mapping[str, float | None]
 
 
 class Logger(Protocol):
-    """Takes in one record an epoch: numbers by name, None for one that is not finite."""
+    """Logs one record per epoch: numbers by name, None for one that is not finite."""
 
     def write(self, record: Record) -> None:
         """Appends a record."""

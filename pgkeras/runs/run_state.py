@@ -110,7 +110,7 @@ class RunState:
 
     @property
     def act_engine(self) -> str:
-        """What computes actions while episodes are played: "litert" or "tensorflow"."""
+        """The engine that computes actions while episodes are played: "litert" or "tensorflow"."""
         return self._frozen.engine
 
     @property
@@ -210,7 +210,7 @@ class RunState:
         return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
 
     def summary(self) -> dict[str, Any]:
-        """What came of the run, for ``summary.json``."""
+        """The result of the run, for ``summary.json``."""
         seconds, steps = self.solved_at or (None, None)
         return {
             "env_id": self.config.env_id,

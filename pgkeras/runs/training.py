@@ -26,7 +26,7 @@ __all__ = ["EpochMetrics", "Training", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class EpochMetrics(Lesson):
-    """What one epoch reports, by the names in ``metrics.jsonl``: what was learnt, and from what."""
+    """The metrics of one epoch, by their names in ``metrics.jsonl``."""
 
     epoch: int
     env_steps: int  # since the run began, as are episodes and seconds

@@ -62,7 +62,7 @@ class Recipe:
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> Self:
-        """Takes ``env_id``, ``env_kwargs``, ``wrappers`` and ``max_episode_steps`` out of a run's settings.
+        """Reads ``env_id``, ``env_kwargs``, ``wrappers`` and ``max_episode_steps`` from a run's settings.
 
         Raises:
             ConfigError: One of them is malformed.

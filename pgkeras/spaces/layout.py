@@ -111,7 +111,7 @@ class Layout:
         return 1 << (min(_MOST_ROWS, max(1, _MOST_NUMBERS // math.prod(self.shape))).bit_length() - 1)
 
     def not_finite(self, row: NDArray[Any]) -> str:
-        """What a row that holds numbers that are not finite has such in, for people; of several parts the first."""
+        """The name of the first part of a row that holds a number that is not finite, for people."""
         if not self.packed:
             return "observation"
         column = int(np.isfinite(row).argmin())
@@ -189,7 +189,7 @@ class Layout:
 
 
 def part_of(value: Any, path: Sequence[str]) -> Any:
-    """What an observation, or a batch of them, holds at a leaf's path.
+    """The value at a leaf's path in an observation or a batch of them.
 
     Raises:
         ValueError: Nothing; the message says what there is.

@@ -51,7 +51,7 @@ class DistributionKind(Enum):
 
     @property
     def noise(self) -> Literal["uniform", "normal"]:
-        """What its noise is: uniform on [0, 1), for the inverse of the distribution function, or standard normal."""
+        """The kind of its noise: uniform on [0, 1), for the inverse distribution function, or standard normal."""
         return "uniform" if self.is_discrete or self is DistributionKind.KUMARASWAMY else "normal"
 
 

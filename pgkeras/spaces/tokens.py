@@ -28,7 +28,7 @@ _MOST_WORDS = 10_000
 
 
 def with_vocabulary(space: Text, texts: Iterable[str]) -> Text:
-    """Gives a space the vocabulary for texts like these.
+    """Returns the space with a vocabulary for texts like these.
 
     Words and punctuation marks, in lower case, if any of the texts has a space in it or the space allows any
     character; otherwise the space's characters. The policy reads half as many tokens again as the longest of the texts

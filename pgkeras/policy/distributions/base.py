@@ -11,7 +11,7 @@ __all__ = ["Distribution"]
 
 
 class Distribution(Protocol):
-    """What a policy needs of its action distribution."""
+    """The interface of an action distribution."""
 
     @property
     def kind(self) -> DistributionKind:
@@ -42,7 +42,7 @@ class Distribution(Protocol):
         """Entropy ``[B]`` in nats."""
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """What the environment is given for a sample, of the action space's shape."""
+        """Converts a sample to the environment's action, of the action space's shape."""
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
         """The parameters as people know them, by the names in ``kind.parameters``."""

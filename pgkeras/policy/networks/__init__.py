@@ -75,7 +75,7 @@ def body(
 
 
 def describe(layout: Layout, hidden: Sequence[int], images: str) -> str:
-    """What :func:`body` makes of a layout, for people."""
+    """Describes the network that :func:`body` builds for a layout."""
     dense = "-".join(map(str, hidden))
     if len(layout.leaves) == 1:
         described = encoders.describe(layout.leaves[0], images)

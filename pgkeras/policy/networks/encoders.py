@@ -46,7 +46,7 @@ def is_image(space: Any) -> TypeGuard[Box]:
 
 
 def describe(leaf: Leaf, images: str) -> str:
-    """What a leaf is encoded by, for people."""
+    """Describes the encoder of a leaf."""
     space = leaf.space
     if isinstance(space, Text):
         return f"embedding of {len(space.vocabulary)} tokens and GRU"

@@ -51,7 +51,7 @@ class ObservationNormalization(keras.layers.Layer):
         return normalised * chosen + x * (1.0 - chosen)
 
     def freeze(self, moments: Moments) -> None:
-        """Takes over the statistics."""
+        """Copies the statistics into the layer."""
         self.mean.assign(moments.mean)
         self.scale.assign(1.0 / (moments.std + 1e-6))
 

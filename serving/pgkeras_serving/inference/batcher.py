@@ -45,7 +45,7 @@ _MOST_AT_ONCE = 15
 
 
 class Batcher:
-    """Computes one policy for everybody, a batch at a time in each of its workers.
+    """Computes one policy for all callers, one batch at a time in each worker.
 
     Args:
         engine: The policy's engine, which runs on the event loop; nobody but the workers may use it.
@@ -162,7 +162,7 @@ class Batcher:
         self._leave(answer)
 
     def _leave(self, answer: asyncio.Future[Arrays]) -> bool:
-        """Takes a request out of the queue; False if it is not in it any more."""
+        """Removes a request from the queue. Returns False if it is no longer queued."""
         self._waiting.pop(answer, None)
         return self._backlog.remove(answer)
 

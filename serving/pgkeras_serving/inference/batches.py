@@ -16,7 +16,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class Request(NamedTuple):
-    """What is asked of an engine, and who waits for it."""
+    """One request for the engine, and the future that its caller awaits."""
 
     answer: asyncio.Future[Arrays]
     inputs: Arrays
@@ -25,7 +25,7 @@ class Request(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """Of how many observations."""
+        """The number of observations."""
         return len(self.inputs["noise"])
 
 
@@ -37,7 +37,7 @@ class Waiting(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What came of a batch."""
+    """The result of a batch."""
 
     arrays: Arrays
     start: int  # in nanoseconds, like the next
@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
 
 
 Finish = Callable[[Outcome | Exception], None]
-"""Takes what came of a batch."""
+"""Receives the result of a batch."""
 
 
 class Divided:
@@ -77,7 +77,7 @@ class Divided:
         return number, whole._replace(inputs={name: array[rows] for name, array in whole.inputs.items()})
 
     def add(self, number: int, outcome: Outcome) -> Outcome | None:
-        """Takes what came of a part, and gives what came of the whole when this was the last."""
+        """Adds the result of a part. Returns the result of the whole request after the last part, else None."""
         self._outcomes[number] = outcome
         if len(self._outcomes) < len(self._parts):
             return None
@@ -87,7 +87,7 @@ class Divided:
 
 
 def rows_of(batch: list[Request]) -> int:
-    """How many rows they have together."""
+    """The total number of rows."""
     return sum(request.rows for request in batch)
 
 

@@ -27,19 +27,19 @@ class Cores:
         self._meters: list[weakref.ref[Meter]] = []
 
     def share(self, meter: Meter) -> None:
-        """Lets a policy, of which a meter tells how much it is asked, take part."""
+        """Registers a policy by its meter, which knows its load."""
         self._meters = [known for known in self._meters if known() is not None] + [weakref.ref(meter)]
 
     def take(self) -> None:
-        """Notes that a worker has begun to compute."""
+        """Marks one core as busy: a worker starts computing."""
         self._busy += 1
 
     def give(self) -> None:
-        """Notes that a worker has nothing to compute any more."""
+        """Marks one core as idle: a worker has finished."""
         self._busy -= 1
 
     def free(self, meter: Meter, request_seconds: float) -> int:
-        """How many more engines of a policy may compute beside those that do.
+        """The number of additional engines of a policy that may compute now.
 
         One core is the event loop's. It is taken, too, for requests with which the loop has little to do, but not while
         another policy is asked: its requests would wait for a core for milliseconds.

@@ -46,7 +46,7 @@ class FairQueue(Generic[_Key]):
         return True
 
     def take(self, max_rows: int) -> list[_Key]:
-        """Takes out what is next: at most ``max_rows`` observations or one request, one of each caller in turn."""
+        """Removes and returns the next batch: at most ``max_rows`` observations or one request, callers in turn."""
         taken: list[_Key] = []
         room = max_rows
         while self._backlogs:

@@ -47,18 +47,18 @@ class Sizes(NamedTuple):
 
     @property
     def row_seconds(self) -> float:
-        """What a row takes in the largest batch that is worth it, or the largest that was tried."""
+        """Seconds per row in the largest worthwhile batch, or in the largest one tried."""
         rows = 1 << min(self.batch.bit_length(), len(self.seconds)) - 1
         return self.run_seconds(rows) / rows
 
     def run_seconds(self, rows: int) -> float:
-        """What a batch takes with its hand-over, if it is padded to a power of two; estimated beyond what was tried."""
+        """Seconds per batch with its hand-over, padded to a power of two; extrapolated beyond the sizes tried."""
         size = (rows - 1).bit_length()
         tried = min(size, len(self.seconds) - 1)
         return self.seconds[tried] * (1 << (size - tried)) + _HAND_OVER_SECONDS
 
     def part(self, rows: int, workers: int) -> int:
-        """Of how many rows each part of a request should be, where so many workers can compute them at the same time.
+        """The number of rows per part of a request that this many workers can compute at the same time.
 
         Returns:
             ``rows`` if it should be computed at once. That, too, if parts would save little, or be mostly hand-over.

@@ -88,11 +88,11 @@ class Workers:
         return max(1, self._spare(seconds))
 
     def done(self, rows: int) -> None:
-        """Notes that a batch of so many rows is computed."""
+        """Marks a batch with this many rows as done."""
         self._rows.remove(rows)
 
     def close(self) -> None:
-        """Lets go of the threads; call it when nothing is computed."""
+        """Shuts the threads down. No batch may be running."""
         self._threads.shutdown(wait=False)
 
     @property

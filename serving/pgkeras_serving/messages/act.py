@@ -69,7 +69,7 @@ class Edge:
         self.answers = Answers(spec, version)
 
     def recall(self, message: bytes) -> Query | None:
-        """What :meth:`decode` makes of a request like an earlier one; None of others, and where anything is wrong.
+        """Decodes a request that has the layout of an earlier one. Returns None for others, and for invalid ones.
 
         Args:
             message: The bytes of an ``ActRequest``.
@@ -98,7 +98,7 @@ class Edge:
         return asked._replace(inputs=self._inputs(asked.inputs["observation"], seed, request.state))
 
     def remember(self, message: bytes, request: service_pb2.ActRequest, query: Query) -> None:
-        """Keeps what was made of a request, for :meth:`recall`."""
+        """Stores the layout of a decoded request for :meth:`recall`."""
         if self.is_plain(request):
             self._patterns.learn(message, query[1:])
 

@@ -37,7 +37,7 @@ class NoisePrefetch:
         return self._rows[self._used : self._used + rows]
 
     def skip(self, rows: int) -> None:
-        """Goes on to the rows after these."""
+        """Advances to the next rows."""
         self._used += rows
 
     def take(self, rows: int) -> NDArray[np.float32]:

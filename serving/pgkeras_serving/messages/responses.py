@@ -21,9 +21,9 @@ _DISTRIBUTION = service_pb2.ACT_OUTPUT_DISTRIBUTION
 _GREEDY_ACTION = service_pb2.ACT_OUTPUT_GREEDY_ACTION
 
 OUTPUTS = frozenset(service_pb2.ActOutput.values()) - {service_pb2.ACT_OUTPUT_UNSPECIFIED}
-"""What can be asked for."""
+"""The outputs that a request may ask for."""
 DEFAULT_OUTPUTS = frozenset({_LOG_PROB, _ENTROPY, _DISTRIBUTION})
-"""What a call is answered with, beside the action, that asks for nothing."""
+"""The outputs beside the action that a response has if the request names none."""
 
 _MOST_FORMS = 256
 
@@ -69,7 +69,7 @@ class Answers:
         self._forms: dict[tuple[int | None, frozenset[int]], Pattern] = {}
 
     def needs(self, greedy: bool, outputs: frozenset[int]) -> frozenset[str]:
-        """What the engine has to put out for an answer; the entropy always, for the metrics."""
+        """The engine outputs needed for a response. Entropy is always among them, for the metrics."""
         names = {"greedy_action" if greedy else "action", "entropy"}
         if _GREEDY_ACTION in outputs:
             names.add("greedy_action")

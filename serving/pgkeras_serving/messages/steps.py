@@ -33,7 +33,7 @@ _VALUES = {
 
 
 class Transition(NamedTuple):
-    """What the previous actions of a session's environments led to.
+    """The outcome of the previous actions of a session's environments.
 
     Args:
         reward: float32 ``[B]``.

@@ -114,7 +114,7 @@ class Patterns(Generic[_Meaning]):
         self._known: dict[int, list[tuple[_Match, _Meaning]]] = {}
 
     def read(self, message: bytes) -> tuple[_Meaning, dict[str, bytes]] | None:
-        """What a message means and its values; None if it fits none of the patterns."""
+        """Returns a message's meaning and its values, or None if no template matches."""
         for match, meaning in self._known.get(len(message), ()):
             if found := match(message):
                 return meaning, found.groupdict()

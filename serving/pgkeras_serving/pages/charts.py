@@ -26,7 +26,7 @@ class Drawn(NamedTuple):
 
     @property
     def swatch(self) -> str:
-        """What tells its hue, HTML."""
+        """The legend entry of its colour, HTML."""
         return f'<i class="swatch {self.hue}"></i>'
 
 
@@ -66,7 +66,7 @@ def _rate(shown: Sequence[Drawn]) -> str:
 
 
 def _actions(shown: Sequence[Drawn]) -> str:
-    """Of versions with the same action space."""
+    """Chart of the actions of versions with the same action space."""
     title = "Actions, last minute"
     acted = [one for one in shown if one.version.policy.meter.actions.total().any()]
     if not acted:

@@ -32,7 +32,7 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for.
+    """A request.
 
     Args:
         path: The path, without the query.
@@ -45,7 +45,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What is answered.
+    """A response.
 
     Args:
         status: The status.
@@ -72,7 +72,7 @@ class _BadRequestError(Exception):
 def connection_handler(
     handler: Handler,
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """What asyncio.start_server calls for every connection.
+    """Serves one connection; the callback of ``asyncio.start_server``.
 
     Args:
         handler: Answers requests; must not block.

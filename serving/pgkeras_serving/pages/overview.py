@@ -13,7 +13,7 @@ __all__ = ["Status", "VersionStatus"]
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What the page tells of one version.
+    """The page's data about one version.
 
     Args:
         policy: The version.
@@ -42,7 +42,7 @@ class VersionStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """What the page tells of the server.
+    """The page's data about the server.
 
     Args:
         state: "serving", "loading" or "draining".

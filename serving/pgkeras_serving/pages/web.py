@@ -55,7 +55,7 @@ class Web:
         requests: Requests,
     ) -> None:
         self.state = "loading"
-        """What /readyz and the page tell: "loading", "serving" or "draining"."""
+        """The state that /readyz and the page report: "loading", "serving" or "draining"."""
         self.target = ""
         """Where the gRPC server listens."""
         self.port = 0

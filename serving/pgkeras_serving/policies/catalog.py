@@ -67,7 +67,7 @@ class LoadedPolicy:
 
 @dataclass(frozen=True)
 class Contents:
-    """What is ready at one moment.
+    """The policies that are ready at one moment.
 
     Args:
         policies: By name, then by version, both ascending.
@@ -246,7 +246,7 @@ def _version_directories(config: ServerConfig) -> list[Path]:
 
 
 def _stamp(path: Path) -> Hashable | None:
-    """What changes when a version is replaced by another; None when it is gone."""
+    """A value that changes when a version is replaced; None if the version is gone."""
     return stamp(path / bundles.MANIFEST)
 
 
@@ -258,7 +258,7 @@ def _about(path: Path) -> dict[str, Any]:
 
 
 def _files(path: Path) -> Hashable:
-    """What changes while a version is being copied or mended."""
+    """A value that changes while a version's files are being copied or repaired."""
     try:
         found = [(file, file.lstat()) for file in path.rglob("*")]
     except OSError:  # it is changing under our eyes

@@ -9,7 +9,7 @@ __all__ = ["stamp"]
 
 
 def stamp(file: Path) -> Hashable | None:
-    """What changes when a file is replaced or written to; None when there is none."""
+    """A value that changes when a file is replaced or written to; None if there is no file."""
     try:
         found = file.stat()
     except OSError:

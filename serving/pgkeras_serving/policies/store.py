@@ -75,7 +75,7 @@ class Store:
         self._table = _Table(self._catalog.look())
 
     def close(self) -> None:
-        """Lets go of every policy's thread."""
+        """Shuts down the worker threads of every policy."""
         for policy in self.policies():
             policy.batcher.close()
 

@@ -32,7 +32,7 @@ class Episodes:
         self._all_under_way = False
 
     def advance(self, transition: Transition | None, start: NDArray[np.bool_] | None) -> None:
-        """Takes in one message.
+        """Processes one message.
 
         Args:
             transition: What the previous actions led to; None where there were none.

@@ -90,7 +90,7 @@ class Sessions:
 
     @contextmanager
     def seat(self) -> Iterator[Seat]:
-        """Takes a place for the length of the body.
+        """Occupies one of the session slots for the duration of the block.
 
         Raises:
             ServerBusyError: There is none left.

@@ -11,7 +11,7 @@ import numpy as np
 __all__ = ["EpisodeLog", "EpisodeSummary", "EpisodeSums", "Record"]
 
 Record = Callable[[float, int], None]
-"""Takes the undiscounted return and the length, in actions, of an episode that has ended."""
+"""Called with the undiscounted return and the length, in actions, of every finished episode."""
 
 _REMEMBERED = 100
 
@@ -58,7 +58,7 @@ class EpisodeLog:
         self._last: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
 
     def record(self, episode_return: float, length: int) -> None:
-        """Takes in an episode; a :data:`Record`."""
+        """Records a finished episode; a :data:`Record`."""
         self._last.append((episode_return, length))
         self.sums.count += 1
         self.sums.returns += episode_return

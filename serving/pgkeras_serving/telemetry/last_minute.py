@@ -61,7 +61,7 @@ class Live:
         self.look()
 
     def look(self) -> None:
-        """Notes the counters; call it every second."""
+        """Samples the counters. Must be called once a second."""
         self._looks.append(self._now())
 
     def recent(self) -> Recent:

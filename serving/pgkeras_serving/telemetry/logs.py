@@ -26,7 +26,7 @@ _HUMAN, _JSON = "human", "json"
 
 
 def about(**fields: Any) -> dict[str, Any]:
-    """What a log line is about, as its ``extra``: policy, version, method, code and the like."""
+    """Builds the ``extra`` of a log record: policy, version, method, code and the like."""
     return {"fields": fields}
 
 

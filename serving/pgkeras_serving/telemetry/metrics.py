@@ -99,7 +99,7 @@ class LastMinute:
 
 
 class Meter:
-    """What is counted about one version of a policy.
+    """The counters of one policy version.
 
     Args:
         spec: What it does.

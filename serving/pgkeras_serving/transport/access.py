@@ -36,7 +36,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        """Gives the call's handler, or one that refuses it."""
+        """Returns the call's handler, or a handler that refuses the call."""
         method = handler_call_details.method
         if not method.startswith(_OPEN):
             try:

@@ -52,7 +52,7 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
 
 
 def address(config: ServerConfig, port: int) -> str:
-    """What clients call: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    """The address for clients: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
     if config.listen is not None:
         return config.listen
     return host_and_port(config.host, port)

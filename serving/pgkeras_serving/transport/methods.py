@@ -10,7 +10,7 @@ __all__ = ["generic_handler"]
 
 
 def generic_handler(service: Any, servicer: Any) -> grpc.GenericRpcHandler:
-    """What grpcio calls a servicer's methods by.
+    """Builds grpcio's generic handler for a servicer.
 
     Args:
         service: The service's descriptor.

@@ -36,7 +36,7 @@ _WELL_SECONDS = 10.0
 
 
 async def defer(thread: threading.Thread) -> None:
-    """Has a thread defer to others while these do not keep it waiting; until cancelled.
+    """Keeps a thread at low priority while that does not delay it; runs until cancelled.
 
     Returns at once where there is no such class or no statistics of waits, where either is forbidden, and where
     somebody has chosen another class for the process already.

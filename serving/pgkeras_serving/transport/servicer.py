@@ -39,7 +39,7 @@ _LONG = b"\x80"  # and the least first byte of a length that takes more than one
 
 
 def _answers(method: _Handler) -> _Handler:
-    """A call of one request and one answer, whose exceptions become status."""
+    """Wraps a unary method: counts and logs its calls, and converts exceptions to status."""
     name = method.__name__
     success = name, _OK
 
@@ -192,7 +192,7 @@ class PolicyServicer:
         return description
 
     def _recall(self, request: bytes) -> tuple[LoadedPolicy, Query] | None:
-        """A request like an earlier one, for the policy that is meant now."""
+        """Looks up the decoding of a request with a known layout, if its policy version is still current."""
         policy = self._store.recall(_leading_reference(request))
         query = policy.edge.recall(request) if policy is not None else None
         return None if policy is None or query is None else (policy, query)
@@ -220,7 +220,7 @@ class PolicyServicer:
 
 
 def _leading_reference(request: bytes) -> bytes:
-    """What an ``ActRequest`` begins with, if that is a short reference to a policy, as its fields' order has it."""
+    """The serialized ``policy`` field if the request starts with it and it is shorter than 128 bytes, else empty."""
     if request.startswith(_POLICY) and request[1:2] < _LONG:
         return request[2 : 2 + int.from_bytes(request[1:2])]
     return b""

@@ -20,7 +20,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Context(Protocol):
-    """What a front offers for each call."""
+    """The methods of a call's context that the servicer uses."""
 
     async def abort(
         self, code: grpc.StatusCode, details: str, trailing_metadata: tuple[tuple[str, str | bytes], ...]

@@ -36,12 +36,12 @@ class Certificates:
         self._configuration = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """What a port is bound with."""
+        """The credentials for binding a port."""
         demand = self._files[2] is not None
         return grpc.dynamic_ssl_server_credentials(self._configuration, self._renewed, demand)
 
     def _renewed(self) -> Any:
-        """What gRPC asks before every handshake, in a thread of its own: another configuration, or None."""
+        """Called by gRPC before every handshake, in its own thread. Returns a new configuration, or None."""
         found = self._look()
         if found == self._stamp:
             return None
