@@ -14,7 +14,9 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce import diagnosis, estimator, reinforce, returns, schedules
+from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
+from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate
+from pgkeras.reinforce.returns import running_mean
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.spaces import ArraySpace, Space
@@ -87,8 +89,9 @@ class Learner:
             jit_compile=config.jit_compile,
             measure_kl=config.target_kl is not None,
         )
+        self._entropy_bonus = config.entropy_bonus  # of the last step
+        self._learning_rate = _learning_rate(config, self._step.optimizer)
         self._running_mean: float | None = None  # of returns; None before the first batch
-        self._learning_rate: float | None = None  # what the optimizer has, if that is known
         self._observations = Moments.zeros(self.policy.spec.layout.shape)
         self._value: ValueFunction | None = None
         if config.baseline == "value":
@@ -125,15 +128,9 @@ class Learner:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
         config, mask = self._config, trajectory.mask
-        factor = schedules.factor(config.learning_rate_schedule, progress)
-        if config.target_kl is None:
-            learning_rate = config.learning_rate * factor
-            self._set_learning_rate(learning_rate)
-        else:
-            learning_rate = float(self._step.optimizer.learning_rate.numpy())
+        learning_rate = self._learning_rate.begin(progress)
+        self._set_entropy_bonus(config.entropy_bonus * schedules.factor(config.entropy_schedule, progress))
         value = self._value.predict if self._value is not None else None
-        if config.entropy_schedule != "constant":
-            self._step.set_entropy_bonus(config.entropy_bonus * schedules.factor(config.entropy_schedule, progress))
         advantages = estimator.advantages(
             trajectory,
             config.gamma,
@@ -151,22 +148,9 @@ class Learner:
             raise TrainingError(
                 f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); {_ADVICE}"
             )
-        if config.target_kl is not None:
-            target = config.target_kl * factor
-            self._set_learning_rate(schedules.adapted(learning_rate, step.kl, target, config.learning_rate))
-        if config.baseline == "running-mean":
-            self._running_mean = returns.running_mean(
-                self._running_mean, advantages.returns, mask, config.running_mean_rate
-            )
+        self._learning_rate.end(progress, step.kl)
         observations = trajectory.observations[mask]
-        value_loss = float("nan")
-        if self._value is not None:
-            value_loss = self._value.fit(observations, advantages.returns[mask], epoch)
-            if not (_finite(value_loss) and all(_finite(v.numpy()) for v in self._value.variables)):
-                raise TrainingError(
-                    f"epoch {epoch}: the value network's fit left loss {value_loss} and weights that are not finite; "
-                    f"{_ADVICE.replace('learning_rate', 'value_learning_rate')}"
-                )
+        value_loss = self._update_baseline(observations, advantages.returns, mask, epoch)
         if self.policy.normalization is not None:
             self._observations.update(observations)
             self.policy.normalization.freeze(self._observations)
@@ -176,6 +160,27 @@ class Learner:
             value_loss=value_loss,
             learning_rate=learning_rate,
         )
+
+    def _set_entropy_bonus(self, weight: float) -> None:
+        if weight != self._entropy_bonus:  # assigning it is an operation of its own
+            self._step.set_entropy_bonus(weight)
+            self._entropy_bonus = weight
+
+    def _update_baseline(
+        self, observations: NDArray[Any], returns: NDArray[np.float64], mask: NDArray[np.bool_], epoch: int
+    ) -> float:
+        """Learns the baseline of the next batch from this one; returns the value function's loss, NaN without one."""
+        if self._config.baseline == "running-mean":
+            self._running_mean = running_mean(self._running_mean, returns, mask, self._config.running_mean_rate)
+        if self._value is None:
+            return float("nan")
+        loss = self._value.fit(observations, returns[mask], epoch)
+        if not (_finite(loss) and all(_finite(v.numpy()) for v in self._value.variables)):
+            raise TrainingError(
+                f"epoch {epoch}: the value network's fit left loss {loss} and weights that are not finite; "
+                f"{_ADVICE.replace('learning_rate', 'value_learning_rate')}"
+            )
+        return loss
 
     def rehearse(self) -> None:
         """Learns from a made-up episode of one step and restores the state: nothing changes.
@@ -225,7 +230,7 @@ class Learner:
             if name not in state or np.shape(state[name]) != np.shape(array):
                 got = np.shape(state[name]) if name in state else "nothing"
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
-        self._learning_rate = None  # the optimizer's variables hold the one of that time
+        self._learning_rate.forget()
         self._step.weights = self.policy_weights(state)
         mean = float(state["running_mean"])
         self._running_mean = None if np.isnan(mean) else mean
@@ -234,10 +239,6 @@ class Learner:
             variable.assign(state[f"variable_{i}"])
         for i, m in enumerate(moments):
             m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
-
-    def _set_learning_rate(self, learning_rate: float) -> None:
-        if learning_rate != self._learning_rate:  # assigning it is an operation of its own
-            self._step.optimizer.learning_rate = self._learning_rate = learning_rate
 
     def _parts(self) -> tuple[list[tf.Variable], list[Moments]]:
         variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
@@ -267,3 +268,9 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
         raise ConfigError(f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam or sgd") from error
     optimizer.learning_rate = config.learning_rate
     return optimizer
+
+
+def _learning_rate(config: Config, optimizer: keras.optimizers.Optimizer) -> LearningRate:
+    if config.target_kl is None:
+        return LearningRate(optimizer, config.learning_rate, config.learning_rate_schedule)
+    return AdaptiveLearningRate(optimizer, config.learning_rate, config.learning_rate_schedule, config.target_kl)

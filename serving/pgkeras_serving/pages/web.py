@@ -198,10 +198,6 @@ class Web:
         )
 
 
-def _nothing() -> Response:
-    return Response(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n")
-
-
 def _as_bearer(authorization: str) -> str:
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() != "basic":

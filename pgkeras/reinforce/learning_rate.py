@@ -1,0 +1,74 @@
+"""The learning rate from epoch to epoch: by a schedule, or adapted to how far the gradient steps move the policy."""
+
+from __future__ import annotations
+
+from pgkeras.backend import keras
+from pgkeras.reinforce import schedules
+
+__all__ = ["AdaptiveLearningRate", "LearningRate"]
+
+
+class LearningRate:
+    """Sets an optimizer's learning rate by a schedule.
+
+    Args:
+        optimizer: The optimizer.
+        initial: The learning rate at the beginning.
+        schedule: The name of its schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str) -> None:
+        self._optimizer = optimizer
+        self._initial = initial
+        self._schedule = schedule
+        self._known: float | None = None  # what the optimizer has, if that is known
+
+    def begin(self, progress: float) -> float:
+        """Sets the learning rate for an epoch and returns it.
+
+        Args:
+            progress: How far training is, from 0 to 1.
+        """
+        return self._set(self._initial * schedules.factor(self._schedule, progress))
+
+    def end(self, progress: float, kl: float) -> None:
+        """Takes note of an epoch's gradient step.
+
+        Args:
+            progress: As for :meth:`begin`.
+            kl: The divergence of the policy from the one before the step, mean per step; NaN if it is not measured.
+        """
+
+    def forget(self) -> None:
+        """Must be called when the optimizer's variables have been restored: they hold another learning rate."""
+        self._known = None
+
+    def _set(self, learning_rate: float) -> float:
+        if learning_rate != self._known:  # assigning it is an operation of its own
+            self._optimizer.learning_rate = self._known = learning_rate
+        return learning_rate
+
+
+class AdaptiveLearningRate(LearningRate):
+    """Adapts the learning rate so that each gradient step moves the policy by a target divergence.
+
+    Args:
+        optimizer: The optimizer, whose learning rate is the initial one. Checkpoints keep it with its variables.
+        initial: The learning rate at the beginning; see :func:`pgkeras.reinforce.schedules.adapted`.
+        schedule: The name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+        target_kl: The target divergence at the beginning, mean per step.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str, target_kl: float) -> None:
+        super().__init__(optimizer, initial, schedule)
+        self._target_kl = target_kl
+
+    def begin(self, progress: float) -> float:
+        """Returns the learning rate that the last step led to."""
+        return float(self._optimizer.learning_rate.numpy())
+
+    def end(self, progress: float, kl: float) -> None:
+        """Sets the next learning rate."""
+        target = self._target_kl * schedules.factor(self._schedule, progress)
+        last = float(self._optimizer.learning_rate.numpy())
+        self._set(schedules.adapted(last, kl, target, self._initial))
