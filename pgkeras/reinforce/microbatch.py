@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
+from pgkeras.spaces.layout import Layout
 
 __all__ = [
     "AccumulatedStep",
@@ -24,8 +25,13 @@ __all__ = [
     "micro_batches",
     "packed_metrics",
     "padded",
+    "rows_at_once",
     "signature",
 ]
+
+# A GPU computes this many times the rows at once that a CPU does. Each part of a batch is copied to the device again,
+# at about 1 GB/s where it was measured (docs/benchmarks.md), which takes longer there than computing its gradient.
+_TIMES_ON_GPU = 8
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -53,7 +59,7 @@ class Gradient(NamedTuple):
 
 
 def micro_batches(
-    policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64], rows: int, pad: bool
+    policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64], rows: int | None, pad: bool
 ) -> Sequence[Batch]:
     """Turns episodes into batches whose gradients fit into memory: a single one in most cases.
 
@@ -63,7 +69,8 @@ def micro_batches(
         policy: The policy; one with memory takes whole episodes.
         trajectory: The episodes.
         advantage: ``[T, B]``.
-        rows: The maximum number of steps in a batch; a single episode of a policy with memory may have more.
+        rows: The maximum number of steps in a batch; a single episode of a policy with memory may have more. None: as
+            many as memory should hold.
         pad: Whether to pad each batch to a power of two, for XLA.
     """
     mask = trajectory.mask
@@ -73,6 +80,7 @@ def micro_batches(
         arrays[2] = np.where(mask, arrays[2], np.float32(0))
     else:
         arrays = [array[mask] for array in arrays]
+    rows = rows or rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
     parts: list[Arrays] = list(divided(arrays, rows, has_memory)) if arrays[2].size > rows else [arrays]
     batches = _OnDemand(parts, episodes, pad)
@@ -91,6 +99,11 @@ class _OnDemand(Sequence[Batch]):
     def __getitem__(self, i: Any) -> Any:
         arrays = padded(self._parts[i]) if self._pad else self._parts[i]
         return Batch._make([*map(tf.constant, arrays), self._episodes])
+
+
+def rows_at_once(layout: Layout) -> int:
+    """The maximum number of steps whose gradient is computed at once on the device that there is."""
+    return layout.rows_at_once * (_TIMES_ON_GPU if tf.config.list_logical_devices("GPU") else 1)
 
 
 def signature(policy: Policy) -> Batch:
@@ -121,7 +134,8 @@ class AccumulatedStep:
     Args:
         gradient: Computes the :class:`Gradient` of one batch.
         descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
-        divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before.
+        divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before;
+            None: it is not measured, and the batches are not copied to the device a second time for it.
         inputs: The batches' shapes and dtypes; see :func:`signature`.
         jit_compile: Whether to compile with XLA; see ``tf.function``.
     """
@@ -130,14 +144,14 @@ class AccumulatedStep:
         self,
         gradient: Callable[..., Gradient],
         descend: Callable[..., tuple[tf.Tensor, ...]],
-        divergence: Callable[..., tf.Tensor],
+        divergence: Callable[..., tf.Tensor] | None,
         inputs: Batch,
         jit_compile: bool | None,
     ) -> None:
         self._gradient = tf.function(gradient, inputs, jit_compile=jit_compile)
         self._descend = tf.function(descend)
         log_prob = tf.TensorSpec([None], tf.float32)
-        self._divergence = tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
+        self._divergence = divergence and tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
 
     def __call__(self, batches: Sequence[Batch]) -> tuple[tf.Tensor, ...]:
         """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
@@ -149,8 +163,10 @@ class AccumulatedStep:
             more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
         norm, *weights = self._descend(totals[1:])
-        moved = [self._divergence(*batch, log_prob) for batch, log_prob in zip(batches, log_probs, strict=True)]
-        return packed_metrics(totals[0], norm, tf.add_n(moved)), *weights
+        moved = tf.constant(float("nan"))
+        if self._divergence:
+            moved = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
+        return packed_metrics(totals[0], norm, moved), *weights
 
 
 def divided(arrays: Arrays, rows: int, has_episodes: bool) -> Iterator[Arrays]:

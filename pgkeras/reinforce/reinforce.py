@@ -90,7 +90,7 @@ class TrainStep:
         rows_at_once: int | None = None,
     ) -> None:
         self._policy = policy
-        self._rows_at_once = rows_at_once or policy.spec.layout.rows_at_once
+        self._rows_at_once = rows_at_once
         self.optimizer = optimizer
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
@@ -102,7 +102,7 @@ class TrainStep:
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
         # tensors, a step takes half as long as through tf.function's dispatch.
         self._step = tf.function(self._gradient_step, inputs, jit_compile=compiled).get_concrete_function()
-        parts_of_it = self._policy_gradient, self._descend, self._divergence
+        parts_of_it = self._policy_gradient, self._descend, self._divergence if measure_kl else None
         self._accumulated_step = AccumulatedStep(*parts_of_it, inputs, compiled)  # traced when a batch is too large
 
     def set_entropy_bonus(self, weight: float) -> None:
