@@ -25,12 +25,11 @@ __all__ = [
     "micro_batches",
     "packed_metrics",
     "padded",
-    "rows_at_once",
     "signature",
 ]
 
-# A GPU computes this many times the rows at once that a CPU does. Each part of a batch is copied to the device again,
-# at about 1 GB/s where it was measured (docs/benchmarks.md), which takes longer there than computing its gradient.
+# A GPU computes this many times the rows at once that a CPU does: preparing and copying a part takes longer there than
+# computing its gradient (docs/benchmarks.md).
 _TIMES_ON_GPU = 8
 
 Arrays = Sequence[NDArray[Any]]
@@ -80,7 +79,7 @@ def micro_batches(
         arrays[2] = np.where(mask, arrays[2], np.float32(0))
     else:
         arrays = [array[mask] for array in arrays]
-    rows = rows or rows_at_once(policy.spec.layout)
+    rows = rows or _rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
     parts: list[Arrays] = list(divided(arrays, rows, has_memory)) if arrays[2].size > rows else [arrays]
     batches = _OnDemand(parts, episodes, pad)
@@ -101,7 +100,7 @@ class _OnDemand(Sequence[Batch]):
         return Batch._make([*map(tf.constant, arrays), self._episodes])
 
 
-def rows_at_once(layout: Layout) -> int:
+def _rows_at_once(layout: Layout) -> int:
     """The maximum number of steps whose gradient is computed at once on the device that there is."""
     return layout.rows_at_once * (_TIMES_ON_GPU if tf.config.list_logical_devices("GPU") else 1)
 
@@ -122,10 +121,13 @@ def signature(policy: Policy) -> Batch:
     )
 
 
-def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, moved: tf.Tensor) -> tf.Tensor:
-    """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four."""
+def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, moved: tf.Tensor | None) -> tf.Tensor:
+    """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four.
+
+    The divergence is NaN if it was not measured: ``moved`` is None.
+    """
     loss, entropy, steps = tf.unstack(sums)
-    return tf.stack([loss, entropy / steps, norm, moved / steps])
+    return tf.stack([loss, entropy / steps, norm, float("nan") if moved is None else moved / steps])
 
 
 class AccumulatedStep:
@@ -151,7 +153,9 @@ class AccumulatedStep:
         self._gradient = tf.function(gradient, inputs, jit_compile=jit_compile)
         self._descend = tf.function(descend)
         log_prob = tf.TensorSpec([None], tf.float32)
-        self._divergence = divergence and tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
+        self._divergence = None
+        if divergence is not None:
+            self._divergence = tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
 
     def __call__(self, batches: Sequence[Batch]) -> tuple[tf.Tensor, ...]:
         """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
@@ -163,8 +167,8 @@ class AccumulatedStep:
             more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
         norm, *weights = self._descend(totals[1:])
-        moved = tf.constant(float("nan"))
-        if self._divergence:
+        moved = None
+        if self._divergence is not None:
             moved = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
         return packed_metrics(totals[0], norm, moved), *weights
 

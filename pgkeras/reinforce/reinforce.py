@@ -128,7 +128,8 @@ class TrainStep:
         self.traces += 1
         sums, log_prob, gradients = self._policy_gradient(*batch)
         norm, *weights = self._descend(gradients)
-        return packed_metrics(sums, norm, self._divergence(*batch, log_prob)), *weights
+        moved = self._divergence(*batch, log_prob) if self._measure_kl else None
+        return packed_metrics(sums, norm, moved), *weights
 
     def _policy_gradient(self, *batch: tf.Tensor) -> Gradient:
         return policy_gradient(self._policy, Batch(*batch), self._entropy_bonus)
@@ -142,7 +143,5 @@ class TrainStep:
         return norm, *(tf.identity(variable) for variable in self._policy.variables)
 
     def _divergence(self, *batch_and_log_prob: tf.Tensor) -> tf.Tensor:
-        if not self._measure_kl:
-            return tf.constant(float("nan"))
         *batch, log_prob = batch_and_log_prob
         return divergence(self._policy, Batch(*batch), log_prob)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.microbatch import divided, padded
+from pgkeras.reinforce.microbatch import Batch, divided, padded
 from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text
@@ -87,6 +88,28 @@ def test_a_step_in_parts_is_the_step_at_once(
     for a, b in zip(in_parts, at_once, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert expected[0].kl > 0
+
+
+class Counted(list[Batch]):
+    """Counts how often a batch is taken, which is when its arrays are copied to the device."""
+
+    taken = 0
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in super().__iter__():
+            self.taken += 1
+            yield batch
+
+
+@pytest.mark.parametrize("measure_kl", [False, True])
+def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool) -> None:
+    policy = Policy(VECTOR, Discrete(3), hidden=(7,), seed=3)
+    step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl, rows_at_once=8)
+    parts = Counted(step.batch(episodes(policy.spec.layout, 0), advantage(0)))
+    metrics = step.apply(parts)
+    assert len(parts) == math.ceil(sum(LENGTHS) / 8)
+    assert parts.taken == len(parts) * (2 if measure_kl else 1)
+    assert math.isnan(metrics.kl) is not measure_kl
 
 
 def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
