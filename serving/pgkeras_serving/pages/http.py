@@ -1,7 +1,7 @@
 """HTTP: a server for a few small pages, which answers GET and HEAD, one request a connection, and nothing else.
 
-It stands beside the event loop's real work, so everything about it is bounded: the request's size, the time that it may
-take to come and that the answer may take to leave, and the number of connections.
+h11 parses and writes the messages. The server shares the event loop with the policies, so everything about it is
+bounded: the size of a request, the seconds for receiving it and sending the response, and the number of connections.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
+
+import h11
 
 __all__ = ["Handler", "Request", "Response", "connection_handler"]
 
@@ -63,12 +65,6 @@ class Response:
 Handler = Callable[[Request], Response]
 
 
-class _BadRequestError(Exception):
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.response = Response(status, f"{reason}\n".encode())
-
-
 def connection_handler(
     handler: Handler,
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
@@ -98,47 +94,38 @@ def connection_handler(
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
     has_body = True
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
     try:
-        method, request = _parse(await _head(reader))
-        has_body = method != "HEAD"
-        response = handler(request)
-    except _BadRequestError as error:
-        response = error.response
-    except Exception:
-        logger.exception("a page failed")
-        response = Response(HTTPStatus.INTERNAL_SERVER_ERROR, b"This page failed; the server's log has the reason.\n")
-    status = response.status
+        while (event := connection.next_event()) is h11.NEED_DATA:
+            connection.receive_data(await reader.read(_MOST_BYTES))
+    except h11.RemoteProtocolError as error:
+        response = _refusal(HTTPStatus(error.error_status_hint), f"This is no HTTP/1.1 request: {error}.")
+    else:
+        if not isinstance(event, h11.Request):  # the connection was closed before a request came
+            return
+        has_body = event.method != b"HEAD"
+        response = _answer(event, handler)
     headers = {"Content-Type": response.kind, "Content-Length": str(len(response.body)), **_HEADERS, **response.headers}
-    head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
-    writer.write("\r\n".join([*head, "", ""]).encode("latin-1") + (response.body if has_body else b""))
+    head = h11.Response(status_code=response.status, reason=response.status.phrase, headers=[*headers.items()])
+    for part in (head, h11.Data(data=response.body if has_body else b""), h11.EndOfMessage()):
+        writer.write(connection.send(part) or b"")
     await writer.drain()
     writer.close()
     await writer.wait_closed()
 
 
-async def _head(reader: asyncio.StreamReader) -> bytes:
-    head = b""
-    while b"\r\n\r\n" not in head:
-        part = await reader.read(_MOST_BYTES)
-        if not part:
-            raise _BadRequestError(HTTPStatus.BAD_REQUEST, "The request ends before its headers do.")
-        head += part
-        if len(head) > _MOST_BYTES:
-            raise _BadRequestError(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request is too large.")
-    return head.partition(b"\r\n\r\n")[0]
+def _answer(request: h11.Request, handler: Handler) -> Response:
+    if request.http_version not in (b"1.0", b"1.1") or not request.target.startswith(b"/"):
+        return _refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP/1.1 request for a path.")
+    if request.method not in (b"GET", b"HEAD"):
+        return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", {"Allow": "GET, HEAD"})
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+    try:
+        return handler(Request(request.target.decode("latin-1").partition("?")[0], headers))
+    except Exception:
+        logger.exception("a page failed")
+        return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed; the server's log has the reason.")
 
 
-def _parse(head: bytes) -> tuple[str, Request]:
-    lines = head.decode("latin-1").split("\r\n")
-    words = lines[0].split(" ")
-    if len(words) != 3 or not words[2].startswith("HTTP/1.") or not words[1].startswith("/"):
-        raise _BadRequestError(HTTPStatus.BAD_REQUEST, "This is no HTTP/1.1 request for a path.")
-    if words[0] not in ("GET", "HEAD"):
-        raise _BadRequestError(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.")
-    headers = {}
-    for line in lines[1:]:
-        name, colon, value = line.partition(":")
-        if not colon or not name or name != name.strip():
-            raise _BadRequestError(HTTPStatus.BAD_REQUEST, "A header is malformed.")
-        headers[name.lower()] = value.strip()
-    return words[0], Request(words[1].partition("?")[0], headers)
+def _refusal(status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> Response:
+    return Response(status, f"{reason}\n".encode(), headers=headers or {})
