@@ -180,7 +180,7 @@ def in_process(root: Path) -> dict[str, float]:
     edge = Edge(found.spec, store.policies()[0].version, 4096)
     payload = act_request(None)
     request = service_pb2.ActRequest.FromString(payload)
-    edge.remember(payload, request, edge.decode(request))
+    edge.decode(request, payload)
 
     def whole() -> bytes:
         query = edge.recall(payload)

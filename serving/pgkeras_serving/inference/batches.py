@@ -1,39 +1,47 @@
-"""Joins requests into batches, and divides one large request among idle workers."""
+"""Requests, and the batches that a worker computes at once: requests joined together, or a part of a large one."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any, NamedTuple
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Arrays", "Divided", "Finish", "Outcome", "Request", "Waiting", "batches", "fail", "join", "rows_of"]
+from pgkeras.engines import Engine
+from pgkeras_serving.telemetry.metrics import Meter
+
+__all__ = ["Arrays", "Batch", "Joined", "Outcome", "Part", "Request", "join_in_order", "split"]
 
 Arrays = Mapping[str, NDArray[Any]]
 """A row for each observation, by the names of the act graph."""
 
 
-class Request(NamedTuple):
-    """One request for the engine, and the future that its caller awaits."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Request:
+    """One request for the engine.
+
+    Args:
+        answer: The future that its caller awaits.
+        inputs: What the act graph takes; at least 1 row.
+        needs: Names of the graph's outputs that are wanted.
+        caller: Says who asks.
+        since: When it came, in nanoseconds.
+    """
 
     answer: asyncio.Future[Arrays]
     inputs: Arrays
     needs: frozenset[str]
     caller: Callable[[], Hashable]
+    since: int
 
     @property
     def rows(self) -> int:
         """The number of observations."""
         return len(self.inputs["noise"])
-
-
-class Waiting(NamedTuple):
-    """A request in the queue."""
-
-    request: Request
-    since: int  # in nanoseconds
 
 
 class Outcome(NamedTuple):
@@ -44,83 +52,130 @@ class Outcome(NamedTuple):
     end: int
 
 
-Finish = Callable[[Outcome | Exception], None]
-"""Receives the result of a batch."""
-
-
-class Divided:
-    """A request that is computed in parts.
-
-    Args:
-        waiting: The request.
-        part: Rows in each; the last may have fewer.
-    """
-
-    def __init__(self, waiting: Waiting, part: int) -> None:
-        rows = waiting.request.rows
-        self.waiting = waiting
-        self._parts = [slice(start, min(start + part, rows)) for start in range(0, rows, part)]
-        self._next = 0
-        self._outcomes: dict[int, Outcome] = {}
+class Batch(Protocol):
+    """What a worker computes at once."""
 
     @property
-    def rows_left(self) -> int:
-        """Rows of the parts that are still to be handed over; none when nobody waits for the answer any more."""
-        if self.waiting.request.answer.done():
-            return 0
-        return sum(part.stop - part.start for part in self._parts[self._next :])
+    def rows(self) -> int:
+        """The number of observations."""
+        ...
 
-    def next_part(self) -> tuple[int, Request]:
-        """The next part and its number."""
-        number, self._next = self._next, self._next + 1
-        whole, rows = self.waiting.request, self._parts[number]
-        return number, whole._replace(inputs={name: array[rows] for name, array in whole.inputs.items()})
+    def run(self, engine: Engine) -> Outcome | Exception:
+        """Computes the batch; in any thread. Returns whatever exception the engine raises."""
+        ...
 
-    def add(self, number: int, outcome: Outcome) -> Outcome | None:
-        """Adds the result of a part. Returns the result of the whole request after the last part, else None."""
-        self._outcomes[number] = outcome
-        if len(self._outcomes) < len(self._parts):
-            return None
-        parts = [self._outcomes[i] for i in range(len(self._parts))]
-        arrays = {name: np.concatenate([part.arrays[name] for part in parts]) for name in parts[0].arrays}
-        return Outcome(arrays, min(part.start for part in parts), max(part.end for part in parts))
+    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+        """Answers the requests that are complete now; on the event loop."""
+        ...
 
 
-def rows_of(batch: list[Request]) -> int:
-    """The total number of rows."""
-    return sum(request.rows for request in batch)
+class Joined:
+    """Whole requests, one after the other.
+
+    Args:
+        requests: At least 1.
+    """
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.rows = sum(request.rows for request in requests)
+
+    def run(self, engine: Engine) -> Outcome | Exception:
+        """See :class:`Batch`. Other requests may need more of the graph's outputs; all get those."""
+        first, *others = self.requests
+        needs = first.needs.union(*(request.needs for request in others))
+        if not others:
+            return _timed(engine, first.inputs, needs)
+        inputs = {name: np.concatenate([request.inputs[name] for request in self.requests]) for name in first.inputs}
+        return _timed(engine, inputs, needs)
+
+    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+        """See :class:`Batch`."""
+        if isinstance(outcome, Exception):
+            _fail(self.requests, outcome)
+            return
+        arrays, start = outcome.arrays, 0
+        for request in self.requests:
+            stop = start + request.rows
+            meter.waited(outcome.start - request.since)
+            if not request.answer.done():
+                whole = len(self.requests) == 1
+                request.answer.set_result(arrays if whole else {name: a[start:stop] for name, a in arrays.items()})
+            start = stop
+        meter.ran(self.rows, outcome.end - outcome.start)
 
 
-def batches(requests: list[Request], max_rows: int) -> Iterator[list[Request]]:
-    """The requests in order, in batches of at most so many rows."""
+class Part:
+    """Some rows of one request.
+
+    Args:
+        request: The request.
+        rows: Which.
+        parts: How many parts the request has.
+        done: Their results by the number of their first row; all parts share it.
+    """
+
+    def __init__(self, request: Request, rows: range, parts: int, done: dict[int, Outcome]) -> None:
+        self.request = request
+        self.rows = len(rows)
+        self._range = rows
+        self._parts = parts
+        self._done = done
+
+    def run(self, engine: Engine) -> Outcome | Exception:
+        """See :class:`Batch`."""
+        rows = slice(self._range.start, self._range.stop)
+        inputs = {name: array[rows] for name, array in self.request.inputs.items()}
+        return _timed(engine, inputs, self.request.needs)
+
+    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+        """See :class:`Batch`. The last part that is done answers the request, whichever it is."""
+        request = self.request
+        if isinstance(outcome, Exception):
+            _fail([request], outcome)
+            return
+        meter.ran(self.rows, outcome.end - outcome.start)
+        self._done[self._range.start] = outcome
+        if request.answer.done() or len(self._done) < self._parts:
+            return
+        parts = [self._done[start] for start in sorted(self._done)]
+        meter.waited(min(part.start for part in parts) - request.since)
+        names = parts[0].arrays
+        request.answer.set_result({name: np.concatenate([part.arrays[name] for part in parts]) for name in names})
+
+
+def split(request: Request, rows: int) -> list[Part]:
+    """Divides a request into parts of so many rows; the last may have fewer."""
+    done: dict[int, Outcome] = {}
+    starts = range(0, request.rows, rows)
+    return [Part(request, range(start, min(start + rows, request.rows)), len(starts), done) for start in starts]
+
+
+def join_in_order(requests: Sequence[Request], max_rows: int) -> Iterator[Joined]:
+    """Joins requests into batches of at most so many rows. Those that nobody awaits any more are left out."""
     batch: list[Request] = []
     room = max_rows
     for request in requests:
-        if request.answer.done():  # nobody waits for it any more
+        if request.answer.done():
             continue
         if request.rows > room:
-            yield batch
+            yield Joined(batch)
             batch, room = [], max_rows
         batch.append(request)
         room -= request.rows
     if batch:
-        yield batch
+        yield Joined(batch)
 
 
-def join(batch: list[Request]) -> tuple[Arrays, frozenset[str]]:
-    """The inputs of all, and what any of them needs."""
-    first = batch[0]
-    if len(batch) == 1:
-        return first.inputs, first.needs
-    needs = first.needs
-    for request in batch:
-        if request.needs is not needs:
-            needs |= request.needs
-    return {name: np.concatenate([r.inputs[name] for r in batch]) for name in first.inputs}, needs
+def _timed(engine: Engine, inputs: Arrays, needs: frozenset[str]) -> Outcome | Exception:
+    start = time.perf_counter_ns()
+    try:
+        return Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
+    except Exception as error:  # of any kind: whoever waits is told
+        return error
 
 
-def fail(batch: list[Request], error: BaseException) -> None:
-    """Tells whoever waits still."""
-    for request in batch:
+def _fail(requests: Sequence[Request], error: Exception) -> None:
+    for request in requests:
         if not request.answer.done():
             request.answer.set_exception(error)

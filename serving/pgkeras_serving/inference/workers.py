@@ -14,13 +14,13 @@ from pgkeras_serving.inference.cores import Cores
 from pgkeras_serving.inference.warmup import Sizes
 from pgkeras_serving.telemetry.metrics import Meter
 
-__all__ = ["Place", "Work", "Workers"]
+__all__ = ["HandOver", "Work", "Workers"]
 
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Engine], None]
 """Computes a batch in a worker thread, with an engine that no other thread uses meanwhile. Raises nothing."""
-Place = Callable[[int, Work], None]
+HandOver = Callable[[int, Work], None]
 """Hands over a batch with this many rows."""
 
 
@@ -64,7 +64,7 @@ class Workers:
         """Rows that have been handed over, but have to wait still."""
         return sum(self._rows[self._computing :])
 
-    def place(self, rows: int, requests: int) -> Place | None:
+    def place(self, rows: int, requests: int) -> HandOver | None:
         """Where what waits should be computed.
 
         Args:

@@ -16,10 +16,9 @@ from pgkeras.protocol.wire import decode_tensor
 from pgkeras.spaces import Box, count
 from pgkeras.spaces.spec import PolicySpec, check_mask
 from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras_serving.messages.noise_prefetch import NoisePrefetch
 from pgkeras_serving.messages.responses import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
 from pgkeras_serving.messages.sealed_state import StateSeal
-from pgkeras_serving.messages.templates import Patterns, Place, number
+from pgkeras_serving.messages.templates import FieldPath, Patterns, number
 
 __all__ = ["Edge", "surely_finite"]
 
@@ -29,12 +28,10 @@ _MODES = frozenset(service_pb2.ActMode.values())
 _Request = service_pb2.ActRequest | service_pb2.PlayRequest
 
 _VALUES = {
-    "observation": Place.of(service_pb2.ActRequest, "observation.tensor.data"),
-    "state": Place.of(service_pb2.ActRequest, "state"),
-    "seed": Place.of(service_pb2.ActRequest, "seed"),
+    "observation": FieldPath.of(service_pb2.ActRequest, "observation.tensor.data"),
+    "state": FieldPath.of(service_pb2.ActRequest, "state"),
+    "seed": FieldPath.of(service_pb2.ActRequest, "seed"),
 }
-
-_NOISE_AHEAD = 1024
 
 
 class Edge:
@@ -65,7 +62,7 @@ class Edge:
         self._takes_bytes = isinstance(space, Box) and not self._layout.packed and space.dtype == self._dtype
         self._shape = (-1, *self._layout.shape)
         self._patterns = Patterns[tuple[bool, bool, frozenset[int], frozenset[str]]](_VALUES)
-        self._noise = NoisePrefetch(spec, None, _NOISE_AHEAD)
+        self._generator = noise.seeded(None)
         self.answers = Answers(spec, version)
 
     def recall(self, message: bytes) -> Query | None:
@@ -87,20 +84,22 @@ class Edge:
         seed = number(values["seed"]) if "seed" in values else None
         return Query(self._inputs(observation, seed, values.get("state", b"")), *asked)
 
-    def decode(self, request: service_pb2.ActRequest) -> Query:
+    def decode(self, request: service_pb2.ActRequest, message: bytes = b"") -> Query:
         """Checks a request against the spec, and draws its noise.
+
+        Args:
+            request: The request.
+            message: Its bytes, whose layout :meth:`recall` is to know from now on; empty if it is not.
 
         Raises:
             InvalidRequestError: Something about it is wrong; the error names the field.
         """
         asked = self._asked(request, DEFAULT_OUTPUTS)
         seed = request.seed if request.HasField("seed") else None
-        return asked._replace(inputs=self._inputs(asked.inputs["observation"], seed, request.state))
-
-    def remember(self, message: bytes, request: service_pb2.ActRequest, query: Query) -> None:
-        """Stores the layout of a decoded request for :meth:`recall`."""
-        if self.is_plain(request):
+        query = asked._replace(inputs=self._inputs(asked.inputs["observation"], seed, request.state))
+        if message and self.is_plain(request):
             self._patterns.learn(message, query[1:])
+        return query
 
     def decode_step(self, request: service_pb2.PlayRequest) -> Query:
         """Checks what a session's message has in common with a call; the noise is the session's to put in.
@@ -132,10 +131,8 @@ class Edge:
         return array.reshape(self._shape)
 
     def _inputs(self, observation: NDArray[Any], seed: int | None, state: bytes) -> dict[str, NDArray[Any]]:
-        if seed is None:
-            drawn = self._noise.take(len(observation))
-        else:
-            drawn = noise.draw(noise.seeded(seed), self._spec, len(observation))
+        generator = self._generator if seed is None else noise.seeded(seed)
+        drawn = noise.draw(generator, self._spec, len(observation))
         if self._seal is not None:
             return {"observation": observation, "noise": drawn, "state": self._seal.open(state, len(observation))}
         if state:

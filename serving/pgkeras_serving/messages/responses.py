@@ -11,7 +11,7 @@ from pgkeras.protocol.wire import write_tensor
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from pgkeras_serving.messages.greedy import greedy_log_prob
-from pgkeras_serving.messages.templates import Pattern, Place
+from pgkeras_serving.messages.templates import FieldPath, Pattern
 
 __all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Answers", "Query"]
 
@@ -63,8 +63,8 @@ class Answers:
         self._version = version
         parameters = {name: f"distribution.{spec.distribution.value}.{name}" for name in spec.distribution.parameters}
         tensors = {name: name for name in ("action", "log_prob", "entropy", "greedy_action")} | parameters
-        places = {name: Place.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
-        self._places = places | {"state": Place.of(service_pb2.ActResponse, "state")}
+        places = {name: FieldPath.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
+        self._places = places | {"state": FieldPath.of(service_pb2.ActResponse, "state")}
         # By (rows, or None for a single observation, and outputs).
         self._forms: dict[tuple[int | None, frozenset[int]], Pattern] = {}
 

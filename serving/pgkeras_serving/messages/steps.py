@@ -11,8 +11,9 @@ from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
 from pgkeras_serving.messages.act import Edge, surely_finite
+from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.responses import Query
-from pgkeras_serving.messages.templates import Patterns, Place, number
+from pgkeras_serving.messages.templates import FieldPath, Patterns, number
 
 __all__ = ["OUTCOME", "Step", "Steps", "Transition"]
 
@@ -25,10 +26,10 @@ _DTYPES = {"reward": _FLOAT32, **dict.fromkeys(_FLAGS, _BOOL)}
 _TRUE = b"\1"
 
 _VALUES = {
-    "id": Place.of(service_pb2.PlayRequest, "id"),
-    "observation": Place.of(service_pb2.PlayRequest, "observation.tensor.data"),
-    "reward": Place.of(service_pb2.PlayRequest, "reward.data"),
-    **{name: Place.of(service_pb2.PlayRequest, f"{name}.data", rb"[\x00\x01]") for name in _FLAGS},
+    "id": FieldPath.of(service_pb2.PlayRequest, "id"),
+    "observation": FieldPath.of(service_pb2.PlayRequest, "observation.tensor.data"),
+    "reward": FieldPath.of(service_pb2.PlayRequest, "reward.data"),
+    **{name: FieldPath.of(service_pb2.PlayRequest, f"{name}.data", rb"[\x00\x01]") for name in _FLAGS},
 }
 
 
@@ -48,12 +49,14 @@ class Step(NamedTuple):
     """One message of a session of B environments.
 
     Args:
+        message_id: The message's id.
         query: What is asked; its noise and state are the session's to put in.
         given: Which parts it has of what the previous actions led to: reward, terminated, truncated.
         transition: All of that; None if one is missing.
         episode_start: bool ``[B]``: whether the observation is the first of an episode; None if it does not say.
     """
 
+    message_id: int
     query: Query
     given: tuple[str, ...]
     transition: Transition | None
@@ -67,13 +70,26 @@ class Steps:
         self._edge = edge
         self._patterns = Patterns[tuple[tuple[Any, ...], tuple[str, ...]]](_VALUES)
 
-    def recall(self, message: bytes, rows: int | None) -> tuple[int, Step] | None:
-        """The id, and what :meth:`decode` makes of a message like an earlier one; None of any other.
+    def decode(self, message: bytes, rows: int | None) -> Step:
+        """Checks a message against the spec and the number of the session's environments.
 
         Args:
             message: The bytes of a ``PlayRequest``.
             rows: The number of the session's environments; None before its first message.
+
+        Raises:
+            InvalidRequestError: Something about it is wrong; the error names the field.
         """
+        step = self._recall(message, rows)
+        if step is None:
+            request = parse(service_pb2.PlayRequest, message)
+            step = self._check(request, rows)
+            if self._edge.is_plain(request):
+                self._patterns.learn(message, (step.query[1:], step.given))
+        return step
+
+    def _recall(self, message: bytes, rows: int | None) -> Step | None:
+        """What :meth:`_check` makes of a message like an earlier one. None of any other, and of a wrong one."""
         known = self._patterns.read(message)
         if known is None:
             return None
@@ -92,15 +108,10 @@ class Steps:
                 ended = np.frombuffer(terminated, _BOOL) | np.frombuffer(truncated, _BOOL)
             transition = Transition(reward, ended)
         start = np.frombuffer(values["episode_start"], _BOOL) if "episode_start" in values else None
-        index = number(values["id"]) if "id" in values else 0
-        return index, Step(Query({"observation": observation}, *asked), given, transition, start)
+        message_id = number(values["id"]) if "id" in values else 0
+        return Step(message_id, Query({"observation": observation}, *asked), given, transition, start)
 
-    def decode(self, request: service_pb2.PlayRequest, rows: int | None) -> Step:
-        """Checks a message against the spec and the number of the session's environments.
-
-        Raises:
-            InvalidRequestError: Something about it is wrong; the error names the field.
-        """
+    def _check(self, request: service_pb2.PlayRequest, rows: int | None) -> Step:
         query = self._edge.decode_step(request)
         here = len(query.inputs["observation"])
         if rows not in (None, here):
@@ -116,12 +127,7 @@ class Steps:
         if given == OUTCOME:
             ended = vectors["terminated"] | vectors["truncated"]
             transition = Transition(vectors["reward"], ended if ended.any() else None)
-        return Step(query, given, transition, vectors.get("episode_start"))
-
-    def remember(self, message: bytes, request: service_pb2.PlayRequest, step: Step) -> None:
-        """Keeps what was made of a message, for :meth:`recall`."""
-        if self._edge.is_plain(request):
-            self._patterns.learn(message, (step.query[1:], step.given))
+        return Step(request.id, query, given, transition, vectors.get("episode_start"))
 
 
 def _vector(tensor: tensors_pb2.Tensor, name: str, dtype: np.dtype[Any], rows: int) -> NDArray[Any]:

@@ -18,7 +18,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-__all__ = ["Pattern", "Patterns", "Place", "number", "varint"]
+__all__ = ["FieldPath", "Pattern", "Patterns", "number", "varint"]
 
 _Meaning = TypeVar("_Meaning")
 _Match = Callable[[bytes], "re.Match[bytes] | None"]
@@ -32,8 +32,8 @@ _MOST_VARINTS = 1024
 _MOST_PER_LENGTH = 8
 
 
-class Place(NamedTuple):
-    """Where a value may be in a message.
+class FieldPath(NamedTuple):
+    """The path of a value in a message.
 
     Args:
         path: Field numbers, from the outermost in.
@@ -46,8 +46,8 @@ class Place(NamedTuple):
     byte: bytes
 
     @classmethod
-    def of(cls, kind: type[Message], names: str, byte: bytes = b".") -> Place:
-        """The place of a field of a kind of message, such as "observation.tensor.data"."""
+    def of(cls, kind: type[Message], names: str, byte: bytes = b".") -> FieldPath:
+        """The path of a field of a kind of message, such as "observation.tensor.data"."""
         descriptor: Any = kind.DESCRIPTOR
         path = []
         for name in names.split("."):
@@ -62,7 +62,7 @@ class Pattern:
 
     Args:
         message: Bytes that have been parsed, so that their format is right.
-        values: Places by name; values that the message has not are left out.
+        values: Paths by name; values that the message has not are left out.
 
     Raises:
         ValueError: What is on the way to a value is there twice, or is something else; what counts then is for the
@@ -70,7 +70,7 @@ class Pattern:
             nobody reads.
     """
 
-    def __init__(self, message: bytes, values: Mapping[str, Place]) -> None:
+    def __init__(self, message: bytes, values: Mapping[str, FieldPath]) -> None:
         spans = {name: _find(message, 0, len(message), *place[:2]) for name, place in values.items()}
         found = sorted((*span, name) for name, span in spans.items() if span is not None)
         if len(message) - sum(stop - start for start, stop, _ in found) > _MOST_FIXED:
@@ -106,10 +106,10 @@ class Patterns(Generic[_Meaning]):
     """Patterns of what came before, each with what it means.
 
     Args:
-        values: Places of the values, by name.
+        values: Paths of the values, by name.
     """
 
-    def __init__(self, values: Mapping[str, Place]) -> None:
+    def __init__(self, values: Mapping[str, FieldPath]) -> None:
         self._values = values
         self._known: dict[int, list[tuple[_Match, _Meaning]]] = {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pgkeras_serving.policies.catalog import LoadedPolicy
+from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
 from pgkeras_serving.telemetry.last_minute import Recent
 

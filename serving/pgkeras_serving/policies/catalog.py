@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,70 +14,27 @@ from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import read_labels
 from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
 from pgkeras.protocol.wire import encode_spec
-from pgkeras.spaces.spec import PolicySpec
-from pgkeras.v1 import policy_pb2, service_pb2
+from pgkeras.v1 import policy_pb2
 from pgkeras_serving.inference.batcher import Batcher
 from pgkeras_serving.inference.cores import Cores
 from pgkeras_serving.inference.warmup import warm_up
 from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.messages.act import Edge
 from pgkeras_serving.messages.steps import Steps
+from pgkeras_serving.policies.contents import Contents, LoadedPolicy
 from pgkeras_serving.policies.files import stamp
 from pgkeras_serving.policies.limits import limits
 from pgkeras_serving.settings.config import ServerConfig
-from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.logs import about
 from pgkeras_serving.telemetry.metrics import Meter
 
-__all__ = ["Catalog", "Contents", "LoadedPolicy"]
+__all__ = ["Catalog"]
 
 logger = logging.getLogger(__name__)
 
 # While others are served, loading a version rests so long again and again. To whoever works on end the scheduler gives
 # slices of milliseconds, for which a call would have to wait.
 _REST_SECONDS = 0.002
-
-
-@dataclass(frozen=True)
-class LoadedPolicy:
-    """A version that is ready. It is retired by letting go of it: the last request that holds it takes it along.
-
-    Args:
-        spec: What it consumes and produces.
-        edge: What decodes its requests and encodes its answers.
-        steps: What decodes its sessions' messages.
-        batcher: What computes it.
-        version: Its name, version and spec hash, as answers carry them.
-        description: The whole of it, as GetPolicy answers it.
-        limits: What its calls are held to, likewise.
-        meter: What is counted about it.
-        episodes: Those that are played with it in sessions.
-    """
-
-    spec: PolicySpec
-    edge: Edge
-    steps: Steps
-    batcher: Batcher
-    version: policy_pb2.PolicyVersion
-    description: policy_pb2.Policy
-    limits: service_pb2.Limits
-    meter: Meter
-    episodes: EpisodeLog = field(default_factory=EpisodeLog)
-
-
-@dataclass(frozen=True)
-class Contents:
-    """The policies that are ready at one moment.
-
-    Args:
-        policies: By name, then by version, both ascending.
-        labels: Versions by policy name, then by label; all of them are ready.
-        failures: Why other versions are not.
-    """
-
-    policies: dict[str, dict[int, LoadedPolicy]] = field(default_factory=dict)
-    labels: dict[str, dict[str, int]] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -7,9 +7,13 @@ import time
 
 from google.protobuf.message import DecodeError
 
-from pgkeras.errors import BundleError, PolicyNotFoundError, ServerUnavailableError
-from pgkeras.v1 import policy_pb2
-from pgkeras_serving.policies.catalog import Catalog, Contents, LoadedPolicy
+from pgkeras.errors import BundleError, PolicyNotFoundError, ServerUnavailableError, SpecMismatchError
+from pgkeras.v1 import policy_pb2, service_pb2
+from pgkeras_serving.messages.parsing import parse
+from pgkeras_serving.messages.responses import Query
+from pgkeras_serving.messages.templates import varint
+from pgkeras_serving.policies.catalog import Catalog
+from pgkeras_serving.policies.contents import Contents, LoadedPolicy
 from pgkeras_serving.settings.config import ServerConfig
 
 __all__ = ["Store"]
@@ -17,25 +21,8 @@ __all__ = ["Store"]
 _MORE_LOOKS = 5
 _LOOK_SECONDS = 0.1
 _MOST_REFERENCES = 256
-
-
-class _Table:
-    """Everything that is ready, by name, then by version, both ascending; the newest version of each name; the labels.
-
-    The empty name stands for the only policy, if there is only one.
-    """
-
-    def __init__(self, contents: Contents) -> None:
-        self.policies = policies = contents.policies
-        self.labels = contents.labels
-        self.failures = contents.failures
-        self.newest = {name: found[max(found)] for name, found in policies.items()}
-        if len(policies) == 1:
-            (self.newest[""],) = self.newest.values()
-        self.known: dict[bytes, LoadedPolicy] = {}  # by the bytes of references that were resolved
-
-    def __str__(self) -> str:
-        return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in self.policies.items())
+_POLICY = varint(service_pb2.ActRequest.DESCRIPTOR.fields_by_name["policy"].number << 3 | 2)  # before its length,
+_LONG = b"\x80"  # and the least first byte of a length that takes more than one
 
 
 class Store:
@@ -51,7 +38,7 @@ class Store:
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._catalog = Catalog(config)
-        self._table = _Table(Contents())  # replaced as a whole, never changed, so that a reader needs no lock
+        self._contents = Contents()  # replaced as a whole, never changed, so that a reader needs no lock
 
     def load(self) -> None:
         """Loads every version under the root; blocks. One that is broken is reported in the log and left out.
@@ -68,11 +55,11 @@ class Store:
             contents = self._catalog.look()
         if not contents.policies:
             raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(contents.failures)}")
-        self._table = _Table(contents)
+        self._contents = contents
 
     def refresh(self) -> None:
         """Follows what has changed under the root; blocks, while everything that was ready is still served."""
-        self._table = _Table(self._catalog.look())
+        self._contents = self._catalog.look()
 
     def close(self) -> None:
         """Shuts down the worker threads of every policy."""
@@ -81,23 +68,55 @@ class Store:
 
     def policies(self) -> list[LoadedPolicy]:
         """Everything that is ready, by name, then by version."""
-        return [policy for found in self._table.policies.values() for policy in found.values()]
+        return [policy for found in self._contents.policies.values() for policy in found.values()]
 
     def labels(self) -> dict[str, dict[str, int]]:
         """Versions by policy's name, then by label."""
-        return self._table.labels
+        return self._contents.labels
 
     def failures(self) -> list[str]:
         """Why versions that lie under the root are not served."""
-        return self._table.failures
+        return self._contents.failures
 
-    def recall(self, reference: bytes) -> LoadedPolicy | None:
-        """The policy that the bytes of a reference mean, as :meth:`resolve` finds it; None if it does not."""
-        known = self._table.known
-        policy = known.get(reference)
-        if policy is None and len(known) < _MOST_REFERENCES:
-            with contextlib.suppress(DecodeError, PolicyNotFoundError, ServerUnavailableError):
-                policy = known[reference] = self.resolve(policy_pb2.PolicyRef.FromString(reference))
+    def decode(self, message: bytes) -> tuple[LoadedPolicy, Query]:
+        """Finds the policy that a call asks for, and decodes the call.
+
+        A call whose layout is known is not parsed, as long as it begins with the reference to its policy, as serialised
+        messages do.
+
+        Args:
+            message: The bytes of an ``ActRequest``.
+
+        Raises:
+            PolicyNotFoundError: There is no such policy, version or label.
+            ServerUnavailableError: Nothing is loaded yet.
+            SpecMismatchError: The policy has another spec than the caller expects.
+            InvalidRequestError: Something else about the call is wrong; the error names the field.
+        """
+        reference = _leading_reference(message)
+        policy = self._known(reference)
+        query = None if policy is None else policy.edge.recall(message)
+        if policy is not None and query is not None:
+            return policy, query
+        request = parse(service_pb2.ActRequest, message)
+        policy = self.find(request)
+        is_leading = reference == request.policy.SerializeToString()
+        return policy, policy.edge.decode(request, message if is_leading else b"")
+
+    def find(self, request: service_pb2.ActRequest | service_pb2.PlayRequest) -> LoadedPolicy:
+        """The policy that a request asks for.
+
+        Raises:
+            PolicyNotFoundError: There is no such policy, version or label.
+            ServerUnavailableError: Nothing is loaded yet.
+            SpecMismatchError: The policy has another spec than the caller expects.
+        """
+        policy = self.resolve(request.policy)
+        if request.spec_hash and request.spec_hash != policy.version.spec_hash:
+            raise SpecMismatchError(
+                f"policy {policy.version.name!r} version {policy.version.version} has spec {policy.version.spec_hash}, "
+                f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
+            )
         return policy
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
@@ -107,28 +126,44 @@ class Store:
             PolicyNotFoundError: There is no such policy, version or label; the message lists what there is.
             ServerUnavailableError: Nothing is loaded yet.
         """
-        table, name = self._table, ref.name
+        ready, name = self._contents, ref.name
         select = ref.WhichOneof("select")
-        newest = table.newest.get(name)
+        newest = ready.newest.get(name)
         if newest is not None and select is None:
             return newest
-        if not table.policies:
+        if not ready.policies:
             raise ServerUnavailableError("the server is still loading its policies; try again in a moment")
         if newest is None and not name:
-            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {table}")
+            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {ready}")
         if newest is None:
-            raise PolicyNotFoundError(f"no policy {name!r}; there is: {table}")
+            raise PolicyNotFoundError(f"no policy {name!r}; there is: {ready}")
         name = newest.version.name
         if select == "label":
-            return table.policies[name][_labelled(table, name, ref.label)]
-        policy = table.policies[name].get(ref.version)
+            return ready.policies[name][_labelled(ready, name, ref.label)]
+        policy = ready.policies[name].get(ref.version)
         if policy is None:
-            raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {table}")
+            raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {ready}")
+        return policy
+
+    def _known(self, reference: bytes) -> LoadedPolicy | None:
+        """What :meth:`resolve` makes of the bytes of a reference; None if it raises an error."""
+        known = self._contents.by_reference
+        policy = known.get(reference)
+        if policy is None and len(known) < _MOST_REFERENCES:
+            with contextlib.suppress(DecodeError, PolicyNotFoundError, ServerUnavailableError):
+                policy = known[reference] = self.resolve(policy_pb2.PolicyRef.FromString(reference))
         return policy
 
 
-def _labelled(table: _Table, name: str, label: str) -> int:
-    labels = table.labels[name]
+def _leading_reference(message: bytes) -> bytes:
+    """The serialised ``policy`` field if the message starts with it and it is shorter than 128 bytes, else empty."""
+    if message.startswith(_POLICY) and message[1:2] < _LONG:
+        return message[2 : 2 + int.from_bytes(message[1:2])]
+    return b""
+
+
+def _labelled(ready: Contents, name: str, label: str) -> int:
+    labels = ready.labels[name]
     if label not in labels:
         there = ", ".join(f"{label} (version {version})" for label, version in labels.items()) or "none"
         raise PolicyNotFoundError(f"policy {name!r} has no label {label!r}; its labels: {there}")

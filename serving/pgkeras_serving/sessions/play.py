@@ -10,22 +10,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.engines import noise
 from pgkeras.engines.state import start_over
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
 from pgkeras.protocol.status import encode_error
+from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.messages.noise_prefetch import NoisePrefetch
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.steps import OUTCOME, Step, Transition
 from pgkeras_serving.messages.templates import varint
-from pgkeras_serving.policies.catalog import LoadedPolicy
+from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.sessions.episodes import Episodes
 
 __all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
 
-_NOISE_AHEAD = 64
 # The keys of PlayResponse's fields "id" and "act", as they stand before the values.
 _ID = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["id"].number << 3)
 _ACT = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["act"].number << 3 | 2)
@@ -45,7 +45,7 @@ class Session:
 
     def __init__(self, policy: LoadedPolicy, seed: int | None) -> None:
         self._policy = policy
-        self._noise = NoisePrefetch(policy.spec, seed, _NOISE_AHEAD)
+        self._noise = _Noise(policy.spec, seed)
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None  # of every environment, for a policy with memory
 
@@ -67,30 +67,19 @@ class Session:
             InvalidRequestError: The bytes are no message.
         """
         arrival = time.perf_counter_ns()
-        steps, request, step = self._policy.steps, None, None
         rows = len(self._episodes.over) if self._episodes is not None else None
-        known = steps.recall(message, rows)
-        if known is not None:
-            index, step = known
-        else:
-            request = parse(service_pb2.PlayRequest, message)
-            index = request.id
+        policy = self._policy
         try:
-            if request is not None:
-                step = steps.decode(request, rows)
-            assert step is not None
+            step = policy.steps.decode(message, rows)
             transition = self._begin(step)
-            batcher, inputs, needs = self._policy.batcher, step.query.inputs, step.query.needs
-            answer = batcher.run_now(inputs, needs) or await batcher.submit(inputs, needs, self._caller)
+            answer = await policy.batcher.submit(step.query.inputs, step.query.needs, self._caller)
             act = self._finish(step, transition, answer, arrival)
         except PolicyServiceError as error:
-            return _refusal(index, error)
+            return _refusal(message, error)
         except Exception:
             logger.exception("a message of a session failed")
-            return _refusal(index, ServerFailedError("this message failed; the server's log has the reason"))
-        if request is not None:
-            steps.remember(message, request, step)
-        return b"".join((_ID, varint(index), _ACT, varint(len(act)), act)), 0
+            return _refusal(message, ServerFailedError("this message failed; the server's log has the reason"))
+        return b"".join((_ID, varint(step.message_id), _ACT, varint(len(act)), act)), 0
 
     def _caller(self) -> Session:
         """A session is a caller by itself: others of its connection have their own turns."""
@@ -116,7 +105,7 @@ class Session:
         act = self._policy.edge.answers.encode(step.query, answer)
         self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
         self._episodes.advance(transition, step.episode_start)
-        self._noise.skip(len(step.query.inputs["noise"]))
+        self._noise.use(len(step.query.inputs["noise"]))
         self._state = answer.get("next_state")
         return act
 
@@ -138,7 +127,34 @@ class Session:
         return None
 
 
-def _refusal(index: int, error: PolicyServiceError) -> tuple[bytes, int]:
+class _Noise:
+    """The rows of one generator, in order. A row is the next until it is used.
+
+    Args:
+        spec: The policy's that acts by it.
+        seed: Of the generator; None for one of its own.
+    """
+
+    def __init__(self, spec: PolicySpec, seed: int | None) -> None:
+        self._spec = spec
+        self._generator = noise.seeded(seed)
+        self._unused = noise.draw(self._generator, spec, 0)
+
+    def peek(self, rows: int) -> NDArray[np.float32]:
+        """The next rows, ``[rows, noise_size]``."""
+        missing = rows - len(self._unused)
+        if missing > 0:
+            drawn = noise.draw(self._generator, self._spec, missing)
+            self._unused = np.concatenate([self._unused, drawn]) if len(self._unused) else drawn
+        return self._unused[:rows]
+
+    def use(self, rows: int) -> None:
+        """Goes on to the rows after the next ones."""
+        self._unused = self._unused[rows:]
+
+
+def _refusal(message: bytes, error: PolicyServiceError) -> tuple[bytes, int]:
+    message_id = parse(service_pb2.PlayRequest, message).id
     status = encode_error(error)
     failure = service_pb2.PlayError(code=status.code, message=status.message, details=status.details)
-    return service_pb2.PlayResponse(id=index, error=failure).SerializeToString(), status.code
+    return service_pb2.PlayResponse(id=message_id, error=failure).SerializeToString(), status.code

@@ -123,7 +123,6 @@ def test_a_fast_engine_answers_what_comes_in_one_turn_of_the_loop_in_one_batch_o
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=8)
-        assert batcher.run_now(rows(0), ACTION) is None, "others may come in the same turn"
         answers = await asyncio.gather(*(ask(batcher, rows(*range(i))) for i in (3, 1, 4, 2, 8)))
         return engine, answers
 
@@ -131,29 +130,6 @@ def test_a_fast_engine_answers_what_comes_in_one_turn_of_the_loop_in_one_batch_o
     assert [answer["action"].tolist() for answer in answers] == [[10 * j for j in range(i)] for i in (3, 1, 4, 2, 8)]
     assert engine.batches == [8, 2, 8]
     assert engine.threads == {threading.main_thread()}
-
-
-def test_where_requests_come_one_by_one_most_run_at_once_until_some_come_together():
-    async def main():
-        engine = HeldEngine(held=False)
-        batcher = batcher_of(engine, inline_rows=8)
-        lonely = 0
-        for i in range(100):
-            if batcher.run_now(rows(i), ACTION) is None:
-                await ask(batcher, rows(i))
-            else:
-                lonely += 1
-        assert batcher.run_now(rows(*range(9)), ACTION) is None, "too many for the loop"
-        while batcher.run_now(rows(1), ACTION) is not None:
-            pass
-        engine.batches.clear()
-        await asyncio.gather(ask(batcher, rows(1)), ask(batcher, rows(2)))
-        return lonely, engine.batches, batcher.run_now(rows(1), ACTION)
-
-    lonely, batches, after = asyncio.run(main())
-    assert 80 <= lonely < 100
-    assert batches == [2]
-    assert after is None
 
 
 def test_who_gives_up_within_the_turn_is_not_run():
@@ -172,19 +148,17 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
         engine = HeldEngine()
         batcher = batcher_of(engine, inline_rows=1)
         engine.go.release()
-        await ask(batcher, rows(0))  # alone: the next would run at once
+        await ask(batcher, rows(0))
         large = ask(batcher, rows(1, 2))
         await until(lambda: engine.batches == [1, 2])
-        assert batcher.run_now(rows(3), ACTION) is None, "an engine serves one batch at a time"
         small = ask(batcher, rows(3))
         await settle()
         assert engine.batches == [1, 2]
         engine.go.release(4)
         answers = [(await request)["action"].tolist() for request in (large, small)]
-        answers.append((await ask(batcher, rows(4)))["action"].tolist())
-        return [*answers, batcher.run_now(rows(5), ACTION)["action"].tolist()]
+        return [*answers, (await ask(batcher, rows(4)))["action"].tolist()]
 
-    assert asyncio.run(main()) == [[10, 20], [30], [40], [50]]
+    assert asyncio.run(main()) == [[10, 20], [30], [40]]
 
 
 def test_a_small_request_joins_a_large_one_that_comes_after_it_in_the_same_turn():

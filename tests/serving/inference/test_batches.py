@@ -7,7 +7,8 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from pgkeras_serving.inference.batches import Divided, Outcome, Request, Waiting
+from pgkeras_serving.inference.batches import Request, split
+from pgkeras_serving.telemetry.metrics import Meter
 
 from pgkeras import engines
 from pgkeras.bundle import bundle
@@ -15,32 +16,45 @@ from pgkeras.client import PolicyClient
 from pgkeras.cores import available
 from pgkeras.engines import noise
 from tests.serving.conftest import running
+from tests.serving.inference.test_batcher import SPEC
 from tests.serving.telemetry.test_metrics import of, page_of, samples
 
 ROWS = np.arange(10.0).reshape(5, 2)
 
 
+class Echo:
+    """An engine that answers each row with itself."""
+
+    def act(self, inputs, needs):
+        assert inputs["observation"].tolist() == (2 * inputs["noise"]).tolist()
+        return dict.fromkeys(needs, inputs["noise"])
+
+
 @pytest.mark.parametrize("order", [*permutations(range(3))])
 def test_parts_are_put_together_in_their_order_whichever_is_done_first(order):
     async def main():
-        answer = asyncio.get_running_loop().create_future()
-        request = Request(answer, {"noise": ROWS, "observation": 2 * ROWS}, frozenset({"action"}), str)
-        divided = Divided(Waiting(request, 0), 2)
-        parts = {}
-        for left in (5, 3, 1):
-            assert divided.rows_left == left
-            number, part = divided.next_part()
-            assert part.inputs["observation"].tolist() == (2 * part.inputs["noise"]).tolist()
-            assert (part.answer, part.needs) == (answer, request.needs)
-            parts[number] = part.inputs["noise"]
-        assert divided.rows_left == 0
-        outcomes = [divided.add(number, Outcome({"action": parts[number]}, number, 10 - number)) for number in order]
-        assert outcomes[:2] == [None, None]
-        return outcomes[2]
+        answer, meter = asyncio.get_running_loop().create_future(), Meter(SPEC)
+        parts = split(Request(answer, {"noise": ROWS, "observation": 2 * ROWS}, frozenset({"action"}), str, 0), 2)
+        assert [part.rows for part in parts] == [2, 2, 1]
+        for number in order:
+            assert not answer.done()
+            parts[number].finish(parts[number].run(Echo()), meter)
+        return await answer
 
-    whole = asyncio.run(main())
-    np.testing.assert_array_equal(whole.arrays["action"], ROWS)
-    assert (whole.start, whole.end) == (0, 10)
+    np.testing.assert_array_equal(asyncio.run(main())["action"], ROWS)
+
+
+@pytest.mark.parametrize("failed", range(3))
+def test_a_request_fails_with_the_first_of_its_parts_that_does(failed):
+    async def main():
+        answer, meter = asyncio.get_running_loop().create_future(), Meter(SPEC)
+        parts = split(Request(answer, {"noise": ROWS, "observation": 2 * ROWS}, frozenset({"action"}), str, 0), 2)
+        for number, part in enumerate(parts):
+            part.finish(MemoryError("no room") if number == failed else part.run(Echo()), meter)
+        await answer
+
+    with pytest.raises(MemoryError, match="no room"):
+        asyncio.run(main())
 
 
 def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(slow_policy, tmp_path):

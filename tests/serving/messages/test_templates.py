@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pgkeras_serving.messages.templates import Pattern, Patterns, Place, number, varint
+from pgkeras_serving.messages.templates import FieldPath, Pattern, Patterns, number, varint
 
 from pgkeras.v1 import service_pb2, tensors_pb2
 
 KIND = service_pb2.PlayRequest
 PLACES = {
-    "id": Place.of(KIND, "id"),
-    "seed": Place.of(KIND, "seed"),
-    "observation": Place.of(KIND, "observation.tensor.data"),
-    "reward": Place.of(KIND, "reward.data"),
+    "id": FieldPath.of(KIND, "id"),
+    "seed": FieldPath.of(KIND, "seed"),
+    "observation": FieldPath.of(KIND, "observation.tensor.data"),
+    "reward": FieldPath.of(KIND, "reward.data"),
 }
 
 messages = st.builds(
