@@ -65,6 +65,6 @@ def plot_latencies(path: Path, report: Report) -> None:
 
 def _title(report: Report) -> str:
     load = report.load
-    lanes = f"{load.lanes} {'sessions' if load.rpc == 'play' else 'in flight'}"
-    how = f"{load.rate:,g} a second on schedule" if load.is_open else f"{lanes}, closed loop"
+    in_flight = f"{load.in_flight} {'sessions' if load.rpc == 'play' else 'in flight'}"
+    how = f"{load.rate:,g} a second on schedule" if load.is_open else f"{in_flight}, closed loop"
     return f"{report.policy} version {report.version}: {load.rpc}, {how}, {report.answered_per_second:,.0f}/s answered"

@@ -5,16 +5,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.bench.load import Load
+from pgkeras.bench.loops import Record
 from pgkeras.client.client import PolicyInfo
-
-if TYPE_CHECKING:
-    from pgkeras.bench.load import Load
-    from pgkeras.bench.loops import Record
 
 __all__ = ["QUANTILES", "Report", "quantiles"]
 
@@ -113,7 +111,7 @@ class Report:
             "loop": "open" if load.is_open else "closed",
             "rate": load.rate,
             "arrivals": load.arrivals if load.is_open else None,
-            "concurrency": None if load.is_open and load.rpc == "act" else load.lanes,
+            "concurrency": None if load.is_open and load.rpc == "act" else load.in_flight,
             "connections": load.connections,
             "batch": load.batch,
             "seconds": self.seconds,
@@ -136,9 +134,9 @@ class Report:
         what = f"{load.rpc}, {load.batch} observations a call" if load.batch else f"{load.rpc}, single observations"
         if load.is_open:
             how = f"open loop, {load.rate:,g} a second, {load.arrivals} arrivals"
-            how += f", {load.lanes} sessions" if load.rpc == "play" else ""
+            how += f", {load.in_flight} sessions" if load.rpc == "play" else ""
         else:
-            how = f"closed loop, {load.lanes} {'sessions' if load.rpc == 'play' else 'in flight'}"
+            how = f"closed loop, {load.in_flight} {'sessions' if load.rpc == 'play' else 'in flight'}"
         connections = f"{load.connections} connection{'s' if load.connections > 1 else ''}"
         codes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items() if count) or "none"
         rate = self.answered_per_second

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +11,17 @@ import click
 from pgkeras import bench
 from pgkeras.bench.plot import check_plotting, plot_latencies
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.settings import option_type
+from pgkeras.cli.settings import options_of
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
 
 
-def _option(setting: dataclasses.Field[Any], hint: Any) -> Callable[[Any], Any]:
-    return click.option(
-        "--" + setting.name.replace("_", "-"),
-        type=option_type(setting, hint),
-        default=setting.default,
-        show_default=setting.default not in (None, ""),
-        help=setting.metadata["help"],
-    )
-
-
 @click.command()
 @click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
+@options_of(bench.Load)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the latencies into this PNG file.")
 @connection_options
 def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **options: Any) -> None:
     """Measure how fast a policy server answers, with random observations of the policy's space.
@@ -46,7 +36,7 @@ def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **opti
       pgkeras bench --target 127.0.0.1:50051 --rate 500 --plot latency.png
       pgkeras bench --target 127.0.0.1:50051 --rpc play --batch 16 --concurrency 32
     """
-    load = bench.Load(**options)
+    load = bench.Load(**{name: value for name, value in options.items() if value is not None})
     if plot is not None:
         check_plotting()
         if not plot.parent.is_dir():
@@ -58,12 +48,3 @@ def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **opti
         click.echo(f"Wrote {plot}", err=as_json)
     if not len(report.latencies):
         raise click.ClickException("no call was answered with OK")
-
-
-_hints = typing.get_type_hints(bench.Load)
-for _setting in dataclasses.fields(bench.Load)[1:]:
-    command = _option(_setting, _hints[_setting.name])(command)
-command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
-command = click.option(
-    "--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the latencies into this PNG file."
-)(command)

@@ -99,7 +99,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         if target is not None or is_address(where):
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
             info = client.describe()
-            name, version, provenance = info.name, info.version, _whole_numbers(info.provenance)
+            name, version, provenance = info.name, info.version, info.provenance
             act = functools.partial(evaluation.RemoteActor, client)
         else:
             if label is not None:
@@ -134,12 +134,3 @@ def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs
     elif trained_on.get("env_id") is None:
         raise ConfigError(f"{where} does not say which environment it was trained on: give --env")
     return Recipe.read(config_.overlay(trained_on, given))
-
-
-def _whole_numbers(value: Any) -> Any:
-    """Provenance as it was before it came over the wire, where every number is a float."""
-    if isinstance(value, dict):
-        return {key: _whole_numbers(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(part) for part in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value

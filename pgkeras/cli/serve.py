@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
-import typing
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +11,19 @@ import click
 from pgkeras_serving.settings.config import ServerConfig, settings
 from pgkeras_serving.settings.sources import as_toml, resolve
 
-from pgkeras.cli.settings import note, option_type
+from pgkeras.cli.settings import options_of
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
 
-
-def _option(setting: dataclasses.Field[Any]) -> Callable[[Any], Any]:
-    hint = typing.get_type_hints(ServerConfig)[setting.name]
-    flag = "--" + setting.name.replace("_", "-")
-    if hint is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=setting.metadata["help"])
-    about = f"{setting.metadata['help']} {note(setting, choices=False)}"
-    return click.option(flag, type=option_type(setting, hint), help=about)
+_OPTIONS = [setting.name for setting in settings() if setting.name != "root"]  # which is the argument
 
 
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path), required=False)
 @click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="TOML file of settings.")
 @click.option("--print-config", is_flag=True, help="Print the settings as TOML, with where each is from, and stop.")
+@options_of(ServerConfig, _OPTIONS)
 def command(root: Path | None, config: Path | None, print_config: bool, **flags: Any) -> None:
     """Serve exported policies over gRPC.
 
@@ -61,8 +52,3 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
     from pgkeras_serving.server import run
 
     run(effective.config)
-
-
-for _setting in settings():
-    if _setting.name != "root":
-        command = _option(_setting)(command)

@@ -1,23 +1,22 @@
-"""Options of ``pgkeras train``, made from the settings' own types, help and defaults."""
+"""Options made from the types, help and defaults of settings."""
 
 from __future__ import annotations
 
 import dataclasses
 import textwrap
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pgkeras.settings.config import Config, settings
+from pgkeras.settings.config import settings
 from pgkeras.settings.fields import range_of, whole
 
-__all__ = ["note", "option_type", "setting_options", "settings_table"]
+__all__ = ["OFTEN_SET", "options_of", "settings_table"]
 
-# The settings with an option of their own; the others are set by --set.
-_OPTIONS = (
+OFTEN_SET = (
     "seed",
     "steps",
     "time_limit",
@@ -28,27 +27,37 @@ _OPTIONS = (
     "act_engine",
     "evaluation_every",
 )
+"""The settings of training that have an option of their own; the others are set by --set."""
 
 
-def setting_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds one option for each of the commonest settings, None when it is not given."""
-    hints = typing.get_type_hints(Config)
-    for setting in reversed([s for s in settings() if s.name in _OPTIONS]):
-        command = click.option(
-            "--" + setting.name.replace("_", "-"),
-            type=option_type(setting, hints[setting.name]),
-            help=f"{setting.metadata['help']} {note(setting, choices=False)}",
-        )(command)
-    return command
-
-
-def option_type(setting: dataclasses.Field[Any], hint: Any) -> Any:
-    """The click type of a setting's option: its choices, or its own type, written as in files and by --set.
+def options_of(config: type, names: Container[str] | None = None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds an option for each setting of a dataclass; the command gets None for those that are not given.
 
     Args:
-        setting: The setting.
-        hint: Its type, or that or None.
+        config: The dataclass; its settings are the fields made with :func:`pgkeras.settings.fields.setting`.
+        names: The settings to add; all by default.
     """
+    hints = typing.get_type_hints(config)
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for setting in reversed(dataclasses.fields(config)):
+            if "help" in setting.metadata and (names is None or setting.name in names):
+                command = _option(setting, hints[setting.name])(command)
+        return command
+
+    return add
+
+
+def _option(setting: dataclasses.Field[Any], hint: Any) -> Callable[[Any], Any]:
+    flag = "--" + setting.name.replace("_", "-")
+    if hint is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", default=None, help=setting.metadata["help"])
+    about = f"{setting.metadata['help']} {_note(setting, choices=False)}"
+    return click.option(flag, type=_option_type(setting, hint), help=about)
+
+
+def _option_type(setting: dataclasses.Field[Any], hint: Any) -> Any:
+    """The click type of a setting's option: its choices, or its own type, written as in files and by --set."""
     if choices := setting.metadata["choices"]:
         return click.Choice(choices)
     kinds = {int: _WholeNumber(), float: float, Path: click.Path(path_type=Path)}
@@ -68,14 +77,14 @@ def settings_table() -> str:
     lines = ["\b", "Settings for --set, with their defaults (a preset may differ: see pgkeras presets):"]
     width = max(len(setting.name) for setting in settings())
     for setting in settings():
-        text = f"{setting.metadata['help']} {note(setting, choices=True)}"
+        text = f"{setting.metadata['help']} {_note(setting, choices=True)}"
         lines += textwrap.wrap(
             text, 78, initial_indent=f"  {setting.name:<{width}}  ", subsequent_indent=" " * (width + 4)
         )
     return "\n".join(lines)
 
 
-def note(setting: dataclasses.Field[Any], *, choices: bool) -> str:
+def _note(setting: dataclasses.Field[Any], *, choices: bool) -> str:
     """A setting's default and range, to stand behind its help; empty where there is nothing to say.
 
     Args:
@@ -84,7 +93,7 @@ def note(setting: dataclasses.Field[Any], *, choices: bool) -> str:
     """
     value, limits = setting.default, range_of(setting)
     notes = []
-    if value not in (None, ()):
+    if value not in (None, (), ""):
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         notes.append(f"default: {str(shown).lower() if isinstance(shown, bool) else shown}")
     if limits and (choices or not setting.metadata["choices"]):

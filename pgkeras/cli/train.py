@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgkeras.cli.settings import setting_options, settings_table
+from pgkeras.cli.settings import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish
@@ -25,7 +25,7 @@ __all__ = ["command", "run"]
 @click.command(epilog=settings_table())
 @click.argument("env_id", required=False)
 @click.option("--preset", help="Tuned settings to start from. [default: the environment's own; see pgkeras presets]")
-@setting_options
+@options_of(config_.Config, OFTEN_SET)
 @click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/ENV-seedN-TIME]")
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import grpc
 
 from pgkeras import certificates
 from pgkeras.errors import ConfigError, PolicyServiceError, TlsError
+from pgkeras.hosts import is_loopback, without_port
 from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
 
 __all__ = ["Endpoint", "Tls", "explain_refusal"]
@@ -177,8 +177,4 @@ def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | No
 def _is_this_machine(target: str) -> bool:
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    host = target.rsplit(":", 1)[0].strip("[]")
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(without_port(target))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from pgkeras.environments.creation import make, make_one
+    from pgkeras.environments.creation import make
     from pgkeras.environments.plain import PlainEnvironments
     from pgkeras.environments.pool import PoolEnvironments
     from pgkeras.environments.probe import Look, look, without_mask
     from pgkeras.environments.processes import ProcessEnvironments
     from pgkeras.environments.protocol import Environments, name_of
+    from pgkeras.environments.single import make_one
     from pgkeras.environments.vector import VectorEnvironments
     from pgkeras.environments.watchdog import WatchedEnvironments
     from pgkeras.settings.recipe import Recipe, WrapperCall
@@ -51,7 +52,7 @@ __getattr__, __dir__ = lazy_attributes(
         "WrapperCall": "pgkeras.settings.recipe",
         "look": "pgkeras.environments.probe",
         "make": "pgkeras.environments.creation",
-        "make_one": "pgkeras.environments.creation",
+        "make_one": "pgkeras.environments.single",
         "name_of": "pgkeras.environments.protocol",
         "without_mask": "pgkeras.environments.probe",
     },

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium
 
+from pgkeras.environments.single import make_one
 from pgkeras.settings.recipe import Recipe
 
 __all__ = ["Outcome", "work"]
@@ -42,8 +43,6 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:] = path
     try:
-        from pgkeras.environments.creation import make_one
-
         environments = {slot: make_one(recipe) for slot in slots}
         first = environments[slots[0]]
         pipe.send((None, cloudpickle.dumps((first.observation_space, first.action_space))))

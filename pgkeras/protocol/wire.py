@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,6 @@ __all__ = [
     "spec_from_json",
     "spec_hash",
     "spec_to_json",
-    "write_distribution",
     "write_tensor",
 ]
 
@@ -261,15 +260,6 @@ def spec_hash(spec: PolicySpec) -> str:
     """Hexadecimal SHA-256 of the spec's canonical JSON (sorted keys, no spaces)."""
     canonical = json.dumps(spec_to_json(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def write_distribution(
-    message: policy_pb2.Distribution, kind: DistributionKind, parameters: Mapping[str, NDArray[Any]]
-) -> None:
-    """Writes distribution parameters, by their names in ``kind.parameters``, into an empty Distribution message."""
-    inner = getattr(message, kind.value)
-    for name in kind.parameters:
-        write_tensor(getattr(inner, name), parameters[name])
 
 
 def decode_distribution(message: policy_pb2.Distribution) -> dict[str, NDArray[Any]]:

@@ -20,7 +20,7 @@ Arrays = Mapping[str, NDArray[Any]]
 """A row for each observation, by the names of the act graph."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Request:
     """One request for the engine.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import ipaddress
 import logging
 import ssl
 import time
@@ -14,6 +13,7 @@ from http import HTTPStatus
 from pgkeras import __version__
 from pgkeras.certificates import check_pair
 from pgkeras.errors import ConfigError, UnauthenticatedError
+from pgkeras.hosts import is_loopback, without_port
 from pgkeras_serving.pages.http import Request, Response, connection_handler
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
@@ -137,7 +137,7 @@ class Web:
         self._tls.load_cert_chain(certificate, key)
 
     def _answer(self, request: Request) -> Response:
-        if self._only_here and not _is_this_machine(request.headers.get("host", "")):
+        if self._only_here and not is_loopback(without_port(request.headers.get("host", "localhost"))):
             # Or a page from elsewhere, whose name has been made to mean this machine, could read this one.
             return Response(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
         if request.path not in _OPEN and (refusal := self._refusal(request)):
@@ -206,14 +206,6 @@ def _as_bearer(authorization: str) -> str:
         return "Bearer " + base64.b64decode(value, validate=True).decode("ascii").partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _is_this_machine(host: str) -> bool:
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name.lower() in ("localhost", "")
 
 
 def _tls(config: ServerConfig) -> ssl.SSLContext | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import stat
@@ -11,6 +10,7 @@ from pathlib import Path
 import grpc
 
 from pgkeras.errors import ConfigError
+from pgkeras.hosts import is_loopback
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.transport.tls import Certificates
 
@@ -75,7 +75,7 @@ def probe(host: str, port: int) -> bool:
         # As gRPC does, or closed connections would be in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(first)
-    return all(ipaddress.ip_address(sockaddr[0]).is_loopback for *_, sockaddr in found)
+    return all(is_loopback(str(sockaddr[0])) for *_, sockaddr in found)
 
 
 def _bind_socket(server: grpc.aio.Server, where: str, mode: int) -> None:

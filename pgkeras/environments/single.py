@@ -1,0 +1,96 @@
+"""Makes one environment from its id, and explains what to do when that fails."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import gymnasium
+
+from pgkeras.environments.wrappers import wrap
+from pgkeras.errors import EnvironmentSetupError
+from pgkeras.settings.recipe import Recipe
+
+__all__ = ["explained", "find_spec", "make_one"]
+
+_T = TypeVar("_T")
+
+
+def make_one(
+    environment: str | Recipe, max_episode_steps: int | None = None, render_mode: str | None = None
+) -> gymnasium.Env[Any, Any]:
+    """Makes one environment.
+
+    Args:
+        environment: A gymnasium id, or ``module:id`` to import the module that registers it first; or a recipe.
+        max_episode_steps: When episodes are truncated; None for the environment's own limit, or the recipe's.
+        render_mode: As gymnasium has it.
+
+    Raises:
+        EnvironmentSetupError: The id is unknown, or its environment cannot be made.
+    """
+    recipe = Recipe(environment) if isinstance(environment, str) else environment
+    find_spec(recipe.env_id)
+    options = dict(recipe.kwargs) if render_mode is None else {**recipe.kwargs, "render_mode": render_mode}
+    limit = max_episode_steps if max_episode_steps is not None else recipe.max_episode_steps
+    env = explained(
+        recipe,
+        lambda: gymnasium.make(recipe.env_id, max_episode_steps=limit, disable_env_checker=True, **options),
+    )
+    return wrap(env, recipe.wrappers)
+
+
+def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
+    """The registered specification of an id, or of ``module:id``.
+
+    Raises:
+        EnvironmentSetupError: The module cannot be imported, or registers no such environment.
+    """
+    # gymnasium.make takes module:id, but gymnasium.spec does not.
+    module, _, name = env_id.rpartition(":")
+    if module:
+        try:
+            importlib.import_module(module)
+        except Exception as error:  # a module may raise anything
+            raise EnvironmentSetupError(
+                f"{env_id}: cannot import module {module!r}, which should register it: {type(error).__name__}: {error}"
+            ) from error
+    try:
+        return gymnasium.spec(name)
+    except gymnasium.error.Error as error:
+        near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.6)
+        advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
+        if name.startswith("ALE/"):
+            advice = f'install Atari games with: pip install "gymnasium[atari]", and name it ale_py:{name}'
+        raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
+
+
+def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
+    """What ``build`` makes of a recipe.
+
+    Raises:
+        EnvironmentSetupError: It fails; the message says what to do.
+    """
+    env_id = recipe.env_id
+    try:
+        return build()
+    except gymnasium.error.DependencyNotInstalled as error:
+        extra = re.search(r"gymnasium\[([\w-]+)\]", str(error))
+        command = f'pip install "gymnasium[{extra[1]}]"' if extra else str(error)
+        raise EnvironmentSetupError(
+            f"{env_id} needs packages that are not installed; install them with: {command}"
+        ) from error
+    except ModuleNotFoundError as error:
+        raise EnvironmentSetupError(
+            f"{env_id} needs the module {error.name!r}, which is not installed; install it, or the gymnasium extra "
+            'that the environment belongs to, such as: pip install "gymnasium[mujoco]"'
+        ) from error
+    except Exception as error:  # an environment's constructor may raise anything
+        given = ", ".join(f"{key}={value!r}" for key, value in recipe.kwargs.items())
+        raise EnvironmentSetupError(
+            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
