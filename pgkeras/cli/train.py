@@ -13,6 +13,7 @@ from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
+from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _report(training: Training, directory: Path) -> None:
 
 
 class _QuietPublish(Publish):
-    def publish(self, training: Training) -> None:
+    def publish(self, training: Run) -> None:
         from pgkeras.cli.native_output import quiet
 
         with quiet():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from numpy.typing import NDArray
@@ -132,6 +133,16 @@ class Policy:
         """Sets the values of :attr:`variables`."""
         for variable, weight in zip(self.variables, weights, strict=True):
             variable.assign(weight)
+
+    @contextmanager
+    def with_weights(self, weights: Sequence[NDArray[Any]]) -> Iterator[None]:
+        """Has other values of :attr:`variables` for the duration of the block."""
+        own = self.weights()
+        try:
+            self.assign(weights)
+            yield
+        finally:
+            self.assign(own)
 
     def step(
         self,

@@ -1,8 +1,9 @@
 """A run: the loop over epochs, and what it leaves on disk.
 
-Start with ``training.py`` (the loop) and ``run_state.py`` (what a run is between two epochs). ``callbacks.py`` has
-what watches a run, ``checkpoints.py`` what it resumes from, ``directory.py`` and ``loggers.py`` its files,
-``plotting.py`` its curves. The directory can be read without TensorFlow; training needs it.
+Start with ``training.py``, the loop. ``run.py`` says what a callback is, ``callbacks.py`` and ``stopping.py`` have
+those that come with the package. ``counters.py`` is how far a run has come, ``checkpoints.py`` what it resumes from,
+``directory.py`` and ``loggers.py`` are its files, ``plotting.py`` its curves. The directory can be read without
+TensorFlow; training needs it.
 """
 
 from pgkeras.runs.directory import (

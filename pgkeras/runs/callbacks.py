@@ -2,128 +2,37 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.runs.counters import WINDOW
+from pgkeras.runs.run import Best, Callback, Run
+from pgkeras.runs.stopping import Plateau, ReturnReached, StepLimit, StopCondition, TimeLimit
 from pgkeras.settings.config import Config
 
-if TYPE_CHECKING:
-    from pgkeras.runs.training import EpochMetrics, Training
+if TYPE_CHECKING:  # or the command line would wait for TensorFlow
+    from pgkeras.runs.metrics import EpochMetrics
 
 __all__ = [
     "WINDOW",
+    "Best",
     "Callback",
+    "Callbacks",
     "Evaluate",
     "Plateau",
     "Publish",
     "ReturnReached",
+    "Run",
     "StepLimit",
     "StopCondition",
     "TimeLimit",
     "configured",
     "evaluation_modes",
 ]
-
-WINDOW = 100  # episodes whose mean return says how good the policy is while it trains
-
-
-class Callback:
-    """Watches a run. Every method does nothing until it is overridden.
-
-    A callback may call :meth:`Training.stop`, :meth:`Training.report`, :meth:`Training.evaluate` and
-    :meth:`Training.keep_best`. One that remembers something from epoch to epoch keeps it in :meth:`state`, so that a
-    run that was stopped and resumed goes on as if it had not been.
-    """
-
-    def on_start(self, training: Training) -> None:
-        """Called before the first epoch, and when a resumed run goes on."""
-
-    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
-        """Called after every epoch."""
-
-    def on_end(self, training: Training) -> None:
-        """Called when the run finishes, for whatever reason, while its environments are still there."""
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """The callback's state by name, for the checkpoint."""
-        return {}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`. Not called if the checkpoint has none of this callback."""
-
-
-class StopCondition(Callback):
-    """Stops the run as soon as there is a reason to."""
-
-    def reason(self, training: Training) -> str | None:
-        """Why to stop now, in words that follow "Stopped: "; None to go on."""
-        raise NotImplementedError
-
-    def on_start(self, training: Training) -> None:
-        """A run that is resumed may have been stopped by the same reason before."""
-        self._check(training)
-
-    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
-        """Asks for the reason."""
-        self._check(training)
-
-    def _check(self, training: Training) -> None:
-        if (reason := self.reason(training)) is not None:
-            training.stop(reason)
-
-
-class StepLimit(StopCondition):
-    """Stops after ``steps`` environment steps."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-
-    def reason(self, training: Training) -> str | None:
-        """See :meth:`StopCondition.reason`."""
-        return f"{self._steps:,} steps are done" if training.env_steps >= self._steps else None
-
-
-class TimeLimit(StopCondition):
-    """Stops after ``seconds`` of training: of both phases, without setup and evaluations."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-
-    def reason(self, training: Training) -> str | None:
-        """See :meth:`StopCondition.reason`."""
-        return f"{self._seconds:g} s of training are over" if training.seconds >= self._seconds else None
-
-
-class ReturnReached(StopCondition):
-    """Stops when the mean return of the last hundred training episodes reaches ``threshold``.
-
-    ``at`` is when it did: seconds of training and environment steps.
-    """
-
-    def __init__(self, threshold: float) -> None:
-        self._threshold = threshold
-        self.at: tuple[float, int] | None = None
-
-    def reason(self, training: Training) -> str | None:
-        """See :meth:`StopCondition.reason`."""
-        if training.episodes < WINDOW or not training.mean_return_100 >= self._threshold:
-            self.at = None  # it may have been reached by an easier standard, before the run was resumed
-            return None
-        self.at = self.at or (training.seconds, training.env_steps)
-        return f"the last {WINDOW} episodes returned {self._threshold:g} or more on average"
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """See :meth:`Callback.state`."""
-        return {"at": np.array(self.at or ())}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See :meth:`Callback.restore`."""
-        self.at = (float(state["at"][0]), int(state["at"][1])) if state["at"].size else None
 
 
 class Publish(Callback):
@@ -146,49 +55,22 @@ class Publish(Callback):
         self.paths: list[Path] = []
         """The versions that were published, the first first."""
 
-    def on_start(self, training: Training) -> None:
+    def on_start(self, training: Run) -> None:
         """The first time is one interval away."""
         self._due = training.seconds + self._seconds
 
-    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+    def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
         """Publishes if it is time to."""
         if training.seconds >= self._due:
             self._due = training.seconds + self._seconds
             self.publish(training)
 
-    def publish(self, training: Training) -> None:
+    def publish(self, training: Run) -> None:
         """Publishes unless it has been done."""
         epoch = training.epoch if training.best is None else training.best.epoch
         if epoch != self._published:
             self.paths.append(training.export(self._root, self._name).path)
             self._published = epoch
-
-
-class Plateau(StopCondition):
-    """Stops when the mean return of the last hundred episodes has not risen for ``steps`` environment steps."""
-
-    def __init__(self, steps: int) -> None:
-        self._steps = steps
-        self._best = -math.inf
-        self._best_at = 0
-
-    def reason(self, training: Training) -> str | None:
-        """See :meth:`StopCondition.reason`."""
-        # The mean of fewer episodes says too little to be a record.
-        if training.episodes < WINDOW or training.mean_return_100 > self._best:
-            self._best = training.mean_return_100 if training.episodes >= WINDOW else -math.inf
-            self._best_at = training.env_steps
-        if training.env_steps - self._best_at < self._steps:
-            return None
-        return f"the mean return of the last {WINDOW} episodes has not risen for {self._steps:,} steps"
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """See :meth:`Callback.state`."""
-        return {"best": np.array(self._best), "best_at": np.array(self._best_at)}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See :meth:`Callback.restore`."""
-        self._best, self._best_at = float(state["best"]), int(state["best_at"])
 
 
 class Evaluate(Callback):
@@ -208,7 +90,7 @@ class Evaluate(Callback):
         self._episodes = episodes
         self._modes = modes
 
-    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+    def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
         """Evaluates, if it is time to or the run is about to end."""
         if metrics.epoch % self._every and not training.finished:
             return
@@ -221,6 +103,51 @@ class Evaluate(Callback):
                 counters = {"epoch": training.epoch, "env_steps": training.env_steps, "mode": mode}
                 training.directory.write_evaluation({**counters, **played.to_json()})
         training.keep_best(scores[0])
+
+
+class Callbacks:
+    """The callbacks of one run, in the order in which they are called.
+
+    Args:
+        config: Settings.
+        stop_return: The return to stop at, from the settings or the environment; None for none.
+        others: A user's own, which come after the conditions to stop at and before evaluations.
+    """
+
+    def __init__(self, config: Config, stop_return: float | None, others: Sequence[Callback]) -> None:
+        stops, after = configured(config, stop_return)
+        self._goal = next((stop for stop in stops if isinstance(stop, ReturnReached)), None)
+        self._callbacks: list[Callback] = [*stops, *others, *after]
+
+    def __iter__(self) -> Iterator[Callback]:
+        return iter(self._callbacks)
+
+    def __reversed__(self) -> Iterator[Callback]:
+        return reversed(self._callbacks)
+
+    @property
+    def solved_at(self) -> tuple[float, int] | None:
+        """Seconds of training and environment steps after which the return to stop at was reached; None before."""
+        return self._goal.at if self._goal is not None else None
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """The state of all by name, for the checkpoint."""
+        return {prefix + key: value for prefix, one in self._named() for key, value in one.state().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restores the :meth:`state` of those that have one; there may be other arrays beside it."""
+        for prefix, callback in self._named():
+            own = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
+            if own:
+                callback.restore(own)
+
+    def _named(self) -> Iterator[tuple[str, Callback]]:
+        """Every callback with the prefix of its names in a checkpoint, which the others' presence does not change."""
+        seen: Counter[str] = Counter()
+        for callback in self._callbacks:
+            name = type(callback).__name__
+            yield f"callback_{name}_{seen[name]}_", callback
+            seen[name] += 1
 
 
 def configured(config: Config, stop_return: float | None) -> tuple[list[StopCondition], list[Callback]]:

@@ -2,55 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pgkeras.backend import keras
+from pgkeras import environments
+from pgkeras.backend import keras, tf
+from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.collect import Collector
-from pgkeras.reinforce.learner import Lesson
+from pgkeras.errors import ConfigError, RunError
+from pgkeras.evaluation.evaluation import Evaluation
+from pgkeras.policy.export import export_policy, package_versions
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
+from pgkeras.reinforce.learner import Learner
 from pgkeras.runs import directory as runs
 from pgkeras.runs import plotting
-from pgkeras.runs.callbacks import Callback
-from pgkeras.runs.checkpoints import LAST
-from pgkeras.runs.run_state import RunState
+from pgkeras.runs.callbacks import Best, Callback, Callbacks, evaluation_modes
+from pgkeras.runs.checkpoints import BEST, LAST
+from pgkeras.runs.counters import Counters
+from pgkeras.runs.evaluator import Evaluator
+from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.settings.config import Config, resolve
+from pgkeras.settings.recipe import slug
+from pgkeras.spaces import actions_from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "train"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochMetrics(Lesson):
-    """The metrics of one epoch, by their names in ``metrics.jsonl``."""
-
-    epoch: int
-    env_steps: int  # since the run began, as are episodes and seconds
-    episodes: int
-    seconds: float
-    return_mean: float  # of this epoch's episodes, undiscounted
-    return_min: float
-    return_max: float
-    mean_return_100: float  # of the last hundred episodes, or of all so far
-    episode_length: float  # mean, in steps
-    idle_steps: int  # stepped by vector environments, but of no episode that was asked for
-    collect_seconds: float  # phase one
-    learn_seconds: float  # phase two
-    steps_per_second: float
-    reported: Mapping[str, float] = field(default_factory=dict)  # by callbacks
-
-    def record(self) -> dict[str, float]:
-        """All of it by name, as ``metrics.jsonl`` has it."""
-        values = asdict(self)
-        reported = values.pop("reported")
-        return {**values, **reported}
-
-
-class Training(RunState):
+class Training:
     """A run: iterate over it to train, one epoch at a time.
 
     Args:
@@ -78,11 +64,89 @@ class Training(RunState):
         resume: bool = False,
         checkpoint: str = LAST,
     ) -> None:
-        super().__init__(config, directory, network, callbacks, resume, checkpoint)
+        self._began = time.perf_counter()
+        _check(network, callbacks)
+        self.config = config
+        self._environments = environments.make(
+            environments.Recipe.read(config.to_json()),
+            config.envs,
+            config.vectorization,
+            workers=config.env_workers,
+            timeout=config.env_timeout_seconds,
+        )
+        self.stop_return = _stop_return(config, self._environments)
+        look = environments.look(self._environments, config.seed, config.action_masks)
+        action_space = actions_from_gymnasium(self._environments.action_space)
+        self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
+        self._learner.rehearse()
+        self.policy = self._learner.policy
+        self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._collector = Collector(self._environments, self._frozen)
+        self._evaluator = Evaluator(
+            self._environments, self.policy, config.act_engine, self._frozen, evaluation_modes(config)
+        )
+        self._callbacks = Callbacks(config, self.stop_return, callbacks)
+        self._counters = Counters()
+        self.stop_reason: str | None = None
+        self.best: Best | None = None
+        self._reported: dict[str, float] = {}
         self._started = False
         self._between_epochs = True  # when weights and counters belong together
-        self._reported: dict[str, float] = {}
+        self._bundle: Bundle | None = None
+        self.directory: runs.RunDirectory | None = None
+        if directory is not None:
+            self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
+        self._checkpoint_due = config.checkpoint_seconds
+        if resume:
+            self._restore(checkpoint)
+        if self.directory is not None and self.directory.config() != config.to_json():
+            self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
+        if self.directory is not None and not resume:
+            self.checkpoint()  # so that there is always one to go on from
+        self.setup_seconds = time.perf_counter() - self._began
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return self._counters.epoch
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps of their episodes."""
+        return self._counters.env_steps
+
+    @property
+    def episodes(self) -> int:
+        """Their episodes."""
+        return self._counters.episodes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, of both phases, without setup and evaluations."""
+        return self._counters.seconds
+
+    @property
+    def mean_return_100(self) -> float:
+        """Mean return of the last hundred training episodes, or of all so far; NaN before the first."""
+        return self._counters.mean_return_100
+
+    @property
+    def device(self) -> str:
+        """Where the gradient step runs, such as "GPU: NVIDIA H100" or "CPU"."""
+        gpus = tf.config.list_physical_devices("GPU")
+        if not gpus:
+            return "CPU"
+        return f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', gpus[0].name)}"
+
+    @property
+    def act_engine(self) -> str:
+        """The engine that computes actions while episodes are played: "litert" or "tensorflow"."""
+        return self._frozen.engine
+
+    @property
+    def solved_at(self) -> tuple[float, int] | None:
+        """Seconds of training and environment steps after which the return to stop at was reached; None before."""
+        return self._callbacks.solved_at
 
     @property
     def finished(self) -> bool:
@@ -114,35 +178,28 @@ class Training(RunState):
             yield self._close_epoch(self._play_and_learn())
 
     def _play_and_learn(self) -> EpochMetrics:
-        config = self.config
+        config, counters = self.config, self._counters
         began = time.perf_counter()
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
-        episodes = self._episodes_to_play()
-        trajectory = self._collector.collect(episodes, seed)
+        trajectory = self._collector.collect(self._episodes_to_play(), seed)
         collected = time.perf_counter()
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
         self._frozen.freeze(self._learner.weights)
         learnt = time.perf_counter()
-
-        self.epoch += 1
-        self.env_steps += trajectory.steps
-        self.episodes += episodes
-        self.seconds += learnt - began
         returns = trajectory.episode_returns
-        self._recent.extend(returns.tolist())
-        self._recent_lengths.extend(trajectory.lengths.tolist())
+        counters.add_epoch(returns, trajectory.lengths, learnt - began)
         self._between_epochs = True
         return EpochMetrics(
-            epoch=self.epoch,
-            env_steps=self.env_steps,
-            episodes=self.episodes,
-            seconds=self.seconds,
+            epoch=counters.epoch,
+            env_steps=counters.env_steps,
+            episodes=counters.episodes,
+            seconds=counters.seconds,
             return_mean=float(returns.mean()),
             return_min=float(returns.min()),
             return_max=float(returns.max()),
-            mean_return_100=self.mean_return_100,
-            episode_length=trajectory.steps / episodes,
+            mean_return_100=counters.mean_return_100,
+            episode_length=trajectory.steps / len(returns),
             idle_steps=self._collector.idle_steps,
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
@@ -153,9 +210,10 @@ class Training(RunState):
     def _episodes_to_play(self) -> int:
         # Fixed before the episodes are played, by earlier ones: to play on until there are enough steps would favour
         # short episodes.
-        if self.config.batch_steps is None or not self._recent_lengths:
+        lengths = self._counters.recent_lengths
+        if self.config.batch_steps is None or not lengths:
             return self.config.episodes
-        return max(1, round(self.config.batch_steps / float(np.mean(self._recent_lengths))))
+        return max(1, round(self.config.batch_steps / float(np.mean(lengths))))
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
@@ -193,6 +251,117 @@ class Training(RunState):
                 metrics, evaluations = runs.read_metrics(path), runs.read_evaluations(path)
                 plotting.plot_learning_curve(path / runs.CURVE, metrics, title, self.stop_return, evaluations)
 
+    def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
+        """Plays episodes by the policy as it is now, from the same seeds each time; nothing is learnt from them.
+
+        Args:
+            episodes: How many.
+            mode: "greedy" for the most probable actions, "sample" to draw them.
+
+        Raises:
+            EnvironmentStepError: The environment failed.
+        """
+        return self._evaluator.evaluate(episodes, mode, self.config.seed)
+
+    def keep_best(self, score: float) -> bool:
+        """Keeps the policy as it is now as the one to export, if none scored higher; says whether it does.
+
+        Of equals the later one is kept: where a score has a ceiling, it has learnt more.
+        """
+        if not score >= (self.best.score if self.best is not None else -math.inf):
+            return False
+        self.best = Best(score, self.epoch, self.env_steps, self.policy.weights())
+        if self.directory is not None:
+            self.directory.checkpoints.write_best({**self._state(), "score": np.array(score)})
+        return True
+
+    def checkpoint(self) -> None:
+        """Writes all that the run needs to go on, bit for bit, from here."""
+        assert self.directory is not None
+        self.directory.checkpoints.write(self.epoch, self._state())
+        self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
+
+    def _state(self) -> dict[str, NDArray[Any]]:
+        return {**self._learner.state(), **self._counters.state(), **self._callbacks.state()}
+
+    def _restore(self, checkpoint: str) -> None:
+        assert self.directory is not None
+        arrays = self.directory.checkpoints.read(checkpoint)
+        try:
+            self._learner.restore(arrays)
+            self._counters.restore(arrays)
+            self._callbacks.restore(arrays)
+            self.best = self._read_best()
+        except (KeyError, ValueError) as error:
+            raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
+        self._checkpoint_due += self.seconds
+        self._frozen.freeze()
+
+    def _read_best(self) -> Best | None:
+        # The file has its own score: it may be newer than the checkpoint, or left from epochs to be played again.
+        assert self.directory is not None
+        if not self.directory.checkpoints.has_best:
+            return None
+        arrays = self.directory.checkpoints.read(BEST)
+        epoch, env_steps, _ = (int(n) for n in arrays["counters"])
+        return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
+
+    def summary(self) -> dict[str, Any]:
+        """The result of the run, for ``summary.json``."""
+        seconds, steps = self.solved_at or (None, None)
+        return {
+            "env_id": self.config.env_id,
+            "seed": self.config.seed,
+            "solved": self.solved_at is not None,
+            "stop_reason": self.stop_reason,
+            "stop_return": self.stop_return,
+            "seconds_to_threshold": seconds,
+            "steps_to_threshold": steps,
+            "env_steps": self.env_steps,
+            "epochs": self.epoch,
+            "episodes": self.episodes,
+            "mean_return_100": self.mean_return_100 if self.episodes else None,
+            "best": {k: getattr(self.best, k) for k in ("score", "epoch", "env_steps")} if self.best else None,
+            "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
+            "setup_seconds": self.setup_seconds,
+            "train_seconds": self.seconds,
+            "wall_seconds": time.perf_counter() - self._began,
+            "device": self.device,
+            "act_engine": self.act_engine,
+            "bundle": str(self._bundle.path) if self._bundle is not None else None,
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """Where the policy comes from."""
+        return {
+            "env_id": self.config.env_id,
+            "seed": self.config.seed,
+            "config": self.config.to_json(),
+            "device": self.device,
+            "packages": package_versions(),
+        }
+
+    def export(self, root: Path | str, name: str | None = None, which: str = BEST) -> Bundle:
+        """Publishes the policy; see :func:`pgkeras.policy.export.export_policy`.
+
+        Args:
+            root: Directory of policies.
+            name: The policy's name; by default the environment's.
+            which: "best" for the policy that did best in evaluations, and without any the last; "last" for the last.
+
+        Raises:
+            ExportError: See :func:`pgkeras.policy.export.export_policy`.
+        """
+        best = self.best if which == BEST else None
+        results = {k: v for k, v in self.summary().items() if k not in ("env_id", "seed", "device", "bundle")}
+        source = {"exported_epoch": self.epoch if best is None else best.epoch}
+        provenance = {**self.provenance(), "results": {**results, **source}}
+        with self.policy.with_weights(self.policy.weights() if best is None else best.weights):
+            self._bundle = export_policy(self.policy, Path(root), name or slug(self.config.env_id), provenance)
+        if self.directory is not None:
+            self.directory.note_bundle(self._bundle.path)
+        return self._bundle
+
 
 def train(
     env_id: str,
@@ -229,3 +398,18 @@ def train(
     finally:
         training.finish()
     return training
+
+
+def _stop_return(config: Config, envs: environments.Environments) -> float | None:
+    if config.stop_return is not None:
+        return config.stop_return
+    threshold = envs.spec.reward_threshold if envs.spec is not None else None
+    return float(threshold) if threshold is not None else None
+
+
+def _check(network: Any, callbacks: Sequence[Any]) -> None:
+    if network is not None and not isinstance(network, keras.Model):
+        raise ConfigError(f"network: expected a Keras model, or the name of a configured one, got {network!r}")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")

@@ -1,0 +1,61 @@
+"""Evaluator: plays the policy in training without learning from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from pgkeras.environments import Environments
+from pgkeras.environments.collect import Collector
+from pgkeras.evaluation.evaluation import Evaluation
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.frozen_policy import FrozenPolicy
+
+__all__ = ["Evaluator"]
+
+_SPAWN_KEY = (0, 0)  # of the seeds of evaluations; those of training have (epoch,)
+
+
+class Evaluator:
+    """Plays episodes by the policy as it is, from the same seeds each time.
+
+    Args:
+        environments: Where to play.
+        policy: The policy.
+        engine: What computes it; see :class:`FrozenPolicy`.
+        sampler: Acts by sampling, as training does, so that its graph is there already.
+        modes: The modes that will be asked for. They are prepared now, since converting a graph takes a moment.
+    """
+
+    def __init__(
+        self, environments: Environments, policy: Policy, engine: str, sampler: FrozenPolicy, modes: Iterable[str]
+    ) -> None:
+        self._environments = environments
+        self._policy = policy
+        self._engine = engine
+        self._actors = {"sample": sampler}
+        for mode in modes:
+            self._actor(mode)
+
+    def evaluate(self, episodes: int, mode: str, seed: int) -> Evaluation:
+        """Plays episodes.
+
+        Args:
+            episodes: How many.
+            mode: "greedy" for the most probable actions, "sample" to draw them.
+            seed: The run's seed.
+
+        Raises:
+            EnvironmentStepError: The environment failed.
+        """
+        actor = self._actor(mode)
+        actor.freeze()
+        seeds = np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY)
+        played = Collector(self._environments, actor).collect(episodes, seeds)
+        return Evaluation(played.episode_returns, played.lengths)
+
+    def _actor(self, mode: str) -> FrozenPolicy:
+        if mode not in self._actors:
+            self._actors[mode] = FrozenPolicy(self._policy, self._engine, mode)
+        return self._actors[mode]
