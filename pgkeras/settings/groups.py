@@ -1,0 +1,249 @@
+"""The settings of training in groups, each with its default, its help and its allowed range; each written here once.
+
+A :class:`pgkeras.settings.config.Config` is all of them. What needs one group takes that group, and so can be given a
+whole Config or the group alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pgkeras.settings.fields import check_fields
+from pgkeras.settings.fields import setting as _setting
+from pgkeras.settings.recipe import WrapperCall, check_kwargs
+from pgkeras.spaces.spec import DistributionKind
+
+__all__ = [
+    "EnvironmentSettings",
+    "EstimatorSettings",
+    "EvaluationSettings",
+    "FileSettings",
+    "NetworkSettings",
+    "RunSettings",
+    "StepSettings",
+    "ValueSettings",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Settings:
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(_Settings):
+    """How long a run goes on.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    seed: int = _setting(0, "Seed of everything random in the run.", minimum=0)
+    steps: int = _setting(500_000, "Environment steps to train for at the most.", minimum=1)
+    time_limit: float | None = _setting(None, "Seconds to train for at the most; no limit by default.", above=0)
+    stop_return: float | None = _setting(
+        None, "Stop when the mean return of the last 100 episodes reaches this; by default the environment's own."
+    )
+    plateau_steps: int | None = _setting(
+        None,
+        "Stop when the mean return of the last 100 episodes has not risen for so many environment steps; "
+        "never by default.",
+        minimum=1,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSettings(_Settings):
+    """The environments, and how episodes are played in them.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    envs: int = _setting(16, "Environments played side by side.", minimum=1, maximum=65_536)
+    episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
+    batch_steps: int | None = _setting(
+        None,
+        "Environment steps per gradient step, about: before each one, the number of episodes is chosen anew, by the "
+        "mean length of the last hundred; `episodes` is then that of the first. none for always `episodes`.",
+        minimum=1,
+    )
+    max_episode_steps: int | None = _setting(
+        None, "Steps after which an episode is truncated; by default the environment's own limit.", minimum=1
+    )
+    env_kwargs: Mapping[str, Any] | None = _setting(
+        None,
+        "Keyword arguments of the environment; one alone is set as in env_kwargs.gravity=9.",
+        check=check_kwargs,
+    )
+    wrappers: tuple[Any, ...] = _setting(
+        (),
+        "Wrappers, from the innermost out: names of gymnasium.wrappers, or module:Name, or tables of name and kwargs.",
+        check=WrapperCall.read,
+    )
+    vectorization: str = _setting(
+        "auto",
+        "How environments run: by their own vector entry point, in this process (plain, or sync by gymnasium's "
+        "SyncVectorEnv), in processes of their own (async), or by EnvPool; auto takes the first that there is.",
+        choices=("auto", "vector", "plain", "sync", "async", "envpool"),
+    )
+    env_workers: int | None = _setting(
+        None, "Processes of async environments; by default one a core.", minimum=1, maximum=4096
+    )
+    env_timeout_seconds: float | None = _setting(
+        None, "Seconds that one reset or step of all environments may take; any by default.", above=0
+    )
+    action_masks: bool = _setting(True, "Keep to the action masks of environments that give them.")
+    act_engine: str = _setting(
+        "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimatorSettings(_Settings):
+    """What each action's log-probability is weighted with.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
+    returns: str = _setting(
+        "reward-to-go",
+        "What an action is judged by: the rewards from its step on, or those of the whole episode.",
+        choices=("reward-to-go", "episode"),
+    )
+    discount_gradient: bool = _setting(
+        False,
+        "Weight step t by gamma^t, as the exact gradient of the discounted return does. Nearly everyone leaves that "
+        "out, to learn from late steps as well.",
+    )
+    baseline: str = _setting(
+        "leave-one-out",
+        "What is subtracted from returns: nothing, the mean return of earlier batches, of all episodes at the same "
+        "time step, or of all the others, or a value network's prediction. Only with a value network does the return "
+        "of a truncated episode go on beyond its end.",
+        choices=("none", "running-mean", "time", "leave-one-out", "value"),
+    )
+    running_mean_rate: float = _setting(0.1, "How much of the running mean each batch replaces.", above=0, maximum=1)
+    rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings(_Settings):
+    """The gradient step.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    optimizer: str = _setting("adam", "Keras optimizer, by name.")
+    learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
+    learning_rate_schedule: str = _setting(
+        "constant",
+        "How the step size, or `target_kl` where there is one, goes on: constant, or linearly to 0 at `steps`.",
+        choices=("constant", "linear"),
+    )
+    target_kl: float | None = _setting(
+        None,
+        "How far a gradient step should move the policy: the KL divergence per step of the episodes. The step size, "
+        "which begins at `learning_rate`, is adapted to it; none to leave it as scheduled.",
+        above=0,
+    )
+    clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
+    entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
+    entropy_schedule: str = _setting(
+        "constant", "How that weight goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+    )
+    jit_compile: bool = _setting(False, "Compile the gradient step with XLA.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(_Settings):
+    """The policy's network and its distribution.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
+    activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
+    network: str = _setting(
+        "auto",
+        "What reads images: chosen by their size, dense layers alone, a small CNN or the Nature CNN. Other parts of an "
+        "observation are read by what fits them.",
+        choices=("auto", "mlp", "small_cnn", "nature_cnn"),
+    )
+    memory: str = _setting(
+        "none", "What the policy remembers an episode by, if at all.", choices=("none", "gru", "lstm")
+    )
+    memory_units: int = _setting(64, "How many numbers it remembers.", minimum=1, maximum=65_536)
+    normalize_observations: bool = _setting(
+        False, "Normalise observations by their running mean and variance, inside the policy's graph."
+    )
+    distribution: str = _setting(
+        "auto",
+        "Family of the action distribution; auto takes the one for the action space, of a Box diagonal_gaussian.",
+        choices=("auto", *(kind.value for kind in DistributionKind)),
+    )
+    initial_log_std: float = _setting(
+        0.0, "Initial log standard deviation of Gaussian actions.", minimum=-20, maximum=5
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueSettings(NetworkSettings):
+    """The value network, which has the encoders and dense layers of the policy's.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    value_learning_rate: float = _setting(0.001, "Step size of the value network's optimizer.", above=0)
+    value_passes: int = _setting(5, "How often the value network goes over each batch.", minimum=1, maximum=1_000)
+    value_batch_size: int = _setting(256, "Steps per gradient step of the value network.", minimum=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(_Settings):
+    """Evaluations while a run goes on.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    evaluation_every: int = _setting(
+        0,
+        "Epochs between evaluations, after which the best policy so far is kept, and exported; 0 for none: then the "
+        "last policy is exported.",
+        minimum=0,
+    )
+    evaluation_episodes: int = _setting(20, "Episodes of an evaluation.", minimum=1, maximum=1_000_000)
+    evaluation_mode: str = _setting(
+        "greedy",
+        "How to act in evaluations: by the most probable action, by sampling, or once each; of both, the former says "
+        "which policy is best.",
+        choices=("greedy", "sample", "both"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSettings(_Settings):
+    """What a run leaves on disk.
+
+    Raises:
+        ConfigError: A value is of the wrong type or outside its range; the message names both.
+    """
+
+    loggers: str = _setting(
+        "tensorboard",
+        "Where the metrics of every epoch go beside metrics.jsonl: nowhere, into metrics.csv, to TensorBoard, or both.",
+        choices=("none", "csv", "tensorboard", "both"),
+    )
+    checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
+    keep_checkpoints: int = _setting(
+        2, "How many of the last checkpoints are kept, beside the best.", minimum=1, maximum=1_000_000
+    )
