@@ -19,6 +19,7 @@ from benchmarks.report import machine, table, write_json
 from pgkeras.engines import noise as noise_source
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Discrete
 from pgkeras.spaces import random_observations as examples
 
@@ -40,7 +41,7 @@ def main() -> None:
 
 def _row(network: str, rows: int, calls: int) -> dict[str, str]:
     case = CASES[network]
-    policy = Policy(space(case), Discrete(6), **case.settings)
+    policy = Policy(space(case), Discrete(6), settings=NetworkSettings(**case.settings))
     generator = np.random.default_rng(0)
     observation = examples.random_observations(policy.spec.layout, rows, generator)
     noise = noise_source.draw(generator, policy.spec, rows)

@@ -42,8 +42,8 @@ class Case(NamedTuple):
 CASES = {
     "mlp": Case((17,), "float32", {"hidden": (64, 64)}),
     "wide-mlp": Case((376,), "float32", {"hidden": (256, 256)}),
-    "cnn": Case((10, 10, 4), "uint8", {"images": "small_cnn"}),
-    "nature-cnn": Case((84, 84, 4), "uint8", {"images": "nature_cnn"}),
+    "cnn": Case((10, 10, 4), "uint8", {"network": "small_cnn"}),
+    "nature-cnn": Case((84, 84, 4), "uint8", {"network": "nature_cnn"}),
     "gru": Case((17,), "float32", {"hidden": (64,), "memory": "gru", "memory_units": 64}),
 }
 SIZES = (4_096, 16_384, 65_536, 262_144)
@@ -129,10 +129,11 @@ def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> d
     from pgkeras.backend import keras
     from pgkeras.policy.policy import Policy
     from pgkeras.reinforce.reinforce import TrainStep
+    from pgkeras.settings.config import NetworkSettings
     from pgkeras.spaces import Discrete
 
     case = CASES[network]
-    policy = Policy(space(case), Discrete(6), **case.settings)
+    policy = Policy(space(case), Discrete(6), settings=NetworkSettings(**case.settings))
     step = TrainStep(policy, keras.optimizers.Adam(1e-5), clip_norm=0.5)
     trajectory, advantage = _episodes(case, size)
     batch = step.batch(trajectory, advantage)
@@ -168,11 +169,10 @@ def counts(policy: Any) -> tuple[int, int]:
             positions = math.prod(layer.output.shape[1:-1])
             operations += 2 * positions * math.prod(layer.kernel.shape)
             outputs += positions * layer.kernel.shape[-1]
-    if policy.memory is not None:
-        weights = dict(zip(policy.names, policy.variables, strict=True))
-        kernels = [v for name, v in weights.items() if "_cell/" in name and name.endswith("kernel")]
-        operations += 2 * sum(math.prod(kernel.shape) for kernel in kernels)
-        outputs += policy.memory.state_size
+    weights = dict(zip(policy.names, policy.variables, strict=True))
+    recurrent = [v for name, v in weights.items() if "_cell/" in name and name.endswith("kernel")]
+    operations += 2 * sum(math.prod(kernel.shape) for kernel in recurrent)
+    outputs += policy.spec.state_size
     return operations, outputs
 
 

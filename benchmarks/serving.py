@@ -44,7 +44,7 @@ from pgkeras.export import export_policy
 from pgkeras.policy import Policy
 from pgkeras.spaces import Box, Discrete
 observations = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
-export_policy(Policy(observations, Discrete(2), hidden=(64, 64)), Path(sys.argv[1]), "mlp", {})
+export_policy(Policy(observations, Discrete(2)), Path(sys.argv[1]), "mlp", {})
 """
 
 EXPORT_CNN = """

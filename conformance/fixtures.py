@@ -54,12 +54,13 @@ def _export_image(root: Path) -> None:
     export_policy(Policy(space, Discrete(3), network), root, "image", {"env_id": "Image-v0"})
 
 
-def _export(root: Path, name: str, actions: int, **options: Any) -> None:
+def _export(root: Path, name: str, actions: int, mask_size: int = 0, **settings: Any) -> None:
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
+    from pgkeras.settings.config import NetworkSettings
 
     space = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
-    policy = Policy(space, Discrete(actions), hidden=(8,), **options)
+    policy = Policy(space, Discrete(actions), settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size)
     generator = np.random.default_rng(0)
     for variable in policy.variables:  # large enough that what it saw and remembers shows in its probabilities
         variable.assign(generator.normal(0.0, 0.5, variable.shape).astype(np.float32))

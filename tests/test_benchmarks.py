@@ -12,13 +12,14 @@ import tensorflow as tf
 
 from benchmarks import gpu
 from pgkeras.policy.policy import Policy
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Discrete
 from tests.cli.conftest import ROOT, environment
 
 
 @pytest.mark.parametrize("network", ["mlp", "wide-mlp", "cnn", "nature-cnn"])
 def test_operations_are_those_that_tensorflow_counts(network: str) -> None:
-    policy = Policy(gpu.space(gpu.CASES[network]), Discrete(6), **gpu.CASES[network].settings)
+    policy = Policy(gpu.space(gpu.CASES[network]), Discrete(6), settings=NetworkSettings(**gpu.CASES[network].settings))
     rows = 8
     observation = tf.TensorSpec([rows, *gpu.CASES[network].shape], gpu.CASES[network].dtype)
     graph = tf.function(policy.parameters).get_concrete_function(observation).graph
@@ -33,7 +34,7 @@ def test_operations_are_those_that_tensorflow_counts(network: str) -> None:
 
 def test_operations_of_a_gru() -> None:
     case = gpu.CASES["gru"]
-    operations, outputs = gpu.counts(Policy(gpu.space(case), Discrete(6), **case.settings))
+    operations, outputs = gpu.counts(Policy(gpu.space(case), Discrete(6), settings=NetworkSettings(**case.settings)))
     # 17 to 64; then three gates from 64 inputs and 64 remembered; then 64 to 6.
     assert operations == 2 * (17 * 64 + 3 * 64 * (64 + 64) + 64 * 6)
     assert outputs == 64 + 64 + 6

@@ -13,10 +13,12 @@ import sys
 from pathlib import Path
 import numpy as np
 from pgkeras.export import export_policy
+from pgkeras.config import NetworkSettings
 from pgkeras.policy import Policy
 from pgkeras.spaces import Box, Discrete
 observations = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
-export_policy(Policy(observations, Discrete(2), hidden=(2048, 2048)), Path(sys.argv[1]), "slow", {})
+settings = NetworkSettings(hidden=(2048, 2048))
+export_policy(Policy(observations, Discrete(2), settings=settings), Path(sys.argv[1]), "slow", {})
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,3 +50,12 @@ class Moments:
         self.squares = self.squares + np.square(rows - mean).sum(axis=0)
         self.squares = self.squares + np.square(delta) * (self.count * len(rows) / count)
         self.count = count
+
+    def state(self, prefix: str) -> dict[str, NDArray[Any]]:
+        """The moments by name, with a prefix, for the checkpoint."""
+        return {f"{prefix}mean": self.mean, f"{prefix}squares": self.squares, f"{prefix}count": np.array(self.count)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]], prefix: str) -> None:
+        """Restores a :meth:`state`."""
+        self.mean, self.squares = state[f"{prefix}mean"], state[f"{prefix}squares"]
+        self.count = float(state[f"{prefix}count"])

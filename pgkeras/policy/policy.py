@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.policy import distributions, networks
+from pgkeras.policy.forward import Feedforward, ForwardPass, Recurrent, float_statistics
 from pgkeras.policy.memory import Memory
-from pgkeras.settings.config import Config
+from pgkeras.settings.config import NetworkSettings, RunSettings
 from pgkeras.spaces import ArraySpace, Space
 from pgkeras.spaces.spec import PolicySpec
 
@@ -19,6 +21,7 @@ __all__ = ["Policy"]
 
 # Small enough that a fresh policy's actions are nearly equally likely (or have nearly the same mean) in every state.
 _HEAD_GAIN = 0.01
+_DEFAULTS = NetworkSettings()
 
 
 class Policy:
@@ -28,23 +31,21 @@ class Policy:
     are rows as ``spec.layout`` lays them out, with the action mask in them where there is one. A policy with memory
     takes a state ``[B, spec.state_size]`` beside them, zeros at the start of an episode, and gives the next.
 
-    What is left out is as :class:`pgkeras.settings.config.Config` has it.
-
     Args:
         observation_space: What the policy observes.
         action_space: What it does.
         network: From observations to features ``[B, F]``; a layer from those to the distribution's parameters is added.
             See :func:`pgkeras.policy.networks.body`, by default made for the space.
-        hidden: Width of each dense layer of the default network.
-        activation: Their activation.
-        images: What reads images; see :func:`pgkeras.policy.networks.body`.
-        memory: "gru" or "lstm" for a policy that remembers what it saw in an episode, or "none".
-        memory_units: How much of it.
+        settings: What that network, the memory and the distribution are like.
         mask_size: Length of the action masks that it takes, 0 for none.
-        distribution: Family of the action distribution, or "auto"; see :func:`distributions.for_action_space`.
-        initial_log_std: Initial log standard deviation of continuous actions.
-        normalize: Whether observations are normalised by ``normalization``, whose statistics the caller keeps.
         seed: Seed of the initial weights.
+
+    Attributes:
+        spec: What it observes and does, its distribution and the length of its state.
+        distribution: The family of its distribution.
+        model: Its network, for one step.
+        normalization: Normalises observations in the network, by statistics that the caller keeps; None for none.
+        architecture: A description of network and distribution, for people.
 
     Raises:
         UnsupportedSpaceError: No network or distribution handles one of the spaces, or the given network does not
@@ -57,47 +58,30 @@ class Policy:
         action_space: ArraySpace,
         network: keras.Model | None = None,
         *,
-        hidden: Sequence[int] = Config.hidden,
-        activation: str = Config.activation,
-        images: str = Config.network,
-        memory: str = Config.memory,
-        memory_units: int = Config.memory_units,
+        settings: NetworkSettings = _DEFAULTS,
         mask_size: int = 0,
-        distribution: str = Config.distribution,
-        initial_log_std: float = Config.initial_log_std,
-        normalize: bool = Config.normalize_observations,
-        seed: int = Config.seed,
+        seed: int = RunSettings.seed,
     ) -> None:
-        self.distribution = distributions.for_action_space(action_space, distribution)
-        self.memory = Memory(memory, memory_units, seed + 500) if memory != "none" else None
-        state_size = self.memory.state_size if self.memory is not None else 0
+        self.distribution = distributions.for_action_space(action_space, settings.distribution)
+        memory = None if settings.memory == "none" else Memory(settings.memory, settings.memory_units, seed + 500)
+        state_size = 0 if memory is None else memory.state_size
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind, state_size, mask_size)
         layout = self.spec.layout
         self.normalization = (
-            networks.ObservationNormalization(networks.selected(layout), name="normalization") if normalize else None
+            networks.ObservationNormalization(networks.selected(layout), name="normalization")
+            if settings.normalize_observations
+            else None
         )
-        self._body = networks.body(
-            layout,
-            hidden=hidden,
-            activation=activation,
-            normalization=self.normalization,
-            seed=seed,
-            images=images,
-            network=network,
+        body = networks.body(layout, settings, self.normalization, seed, network)
+        features = keras.Input(body.output_shape[1:] if memory is None else [settings.memory_units])
+        head = keras.Model(features, _head(features, self.distribution, settings.initial_log_std, seed + 1000))
+        self._forward: ForwardPass = (
+            Feedforward(layout, body, head) if memory is None else Recurrent(layout, body, memory, head)
         )
-        described = f"network {network.name!r}" if network is not None else networks.describe(layout, hidden, images)
-        self.architecture = described if self.memory is None else f"{described}, {memory.upper()} {memory_units}"
-        """A description of network and distribution, for people."""
-        features = keras.Input(self._body.output_shape[1:])
-        remembered = features if self.memory is None else keras.Input([memory_units])
-        self._head = keras.Model(remembered, _head(remembered, self.distribution, initial_log_std, seed + 1000))
-        observation = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
-        if self.memory is None:
-            self.model = keras.Model(observation, self._head(self._body(observation)), name="policy")
-        else:
-            state = keras.Input([state_size], name="state")
-            recalled, after = self.memory.step(self._body(observation), state)
-            self.model = keras.Model([observation, state], [self._head(recalled), after], name="policy")
+        self.model = self._forward.model
+        described = networks.describe(layout, settings) if network is None else f"network {network.name!r}"
+        remembers = "" if memory is None else f", {settings.memory.upper()} {settings.memory_units}"
+        self.architecture = described + remembers
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The act graph's inputs by name: a batch of observations, their noise and, with memory, their state."""
@@ -113,17 +97,12 @@ class Policy:
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights: the trainable ones, then the others; the order of ``weights`` arguments."""
-        return [v.value for v in (*self.model.trainable_variables, *self._statistics)]
+        return [v.value for v in (*self.model.trainable_variables, *float_statistics(self.model))]
 
     @property
     def names(self) -> list[str]:
         """Keras' paths of the :attr:`variables`, such as "hidden_0/kernel"."""
-        return [v.path for v in (*self.model.trainable_variables, *self._statistics)]
-
-    @property
-    def _statistics(self) -> list[keras.Variable]:
-        # Recurrent layers own the state of a random generator, for dropout, which is no weight.
-        return [v for v in self.model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
+        return [v.path for v in (*self.model.trainable_variables, *float_statistics(self.model))]
 
     def weights(self) -> list[NDArray[Any]]:
         """The values of :attr:`variables`."""
@@ -157,46 +136,37 @@ class Policy:
             state: ``[B, state_size]`` for a policy with memory.
             weights: Weights to compute with; None for the current ones.
         """
-        inputs = observation if self.memory is None else [observation, state]
-        if weights is None:
-            outputs = self.model(inputs)
-        else:
-            count = len(self.model.trainable_variables)
-            given = dict(zip([v.path for v in self._statistics], weights[count:], strict=True))
-            others = [given.get(v.path, v.value) for v in self.model.non_trainable_variables]
-            outputs = self.model.stateless_call(weights[:count], others, inputs)[0]
-        parameters, after = (outputs, None) if self.memory is None else outputs
+        parameters, after = self._forward.step(observation, state, weights)
         return self._masked(parameters, observation), after
 
-    def unroll(self, observation: tf.Tensor) -> tf.Tensor:
-        """For training: the parameters ``[N, P]`` of all steps of a batch.
+    def parameters(self, observation: tf.Tensor) -> tf.Tensor:
+        """The distribution's parameters ``[N, P]`` for observations ``[N, ...]``, of a policy without memory."""
+        return self.step(observation)[0]
+
+    @property
+    def batch_axes(self) -> int:
+        """Leading axes of a batch for training: 1, steps ``[N, ...]``, or with memory 2, episodes ``[T, B, ...]``."""
+        return self._forward.axes
+
+    def batch(self, array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
+        """What a batch for training has of an array of whole episodes.
 
         Args:
-            observation: ``[N, ...]``; of a policy with memory whole episodes, ``[T, B, ...]``, and then N is T * B.
+            array: ``[T, B, ...]``.
+            mask: ``[T, B]``: which steps are real.
+
+        Returns:
+            The real steps ``[N, ...]``, or with memory all of it, since episodes are computed from their beginning.
         """
-        return self.parameters(observation, training=True) if self.memory is None else self._unrolled(observation)
+        return self._forward.batch(array, mask)
+
+    def unroll(self, observation: tf.Tensor) -> tf.Tensor:
+        """For training: the parameters ``[N, P]`` of all steps of a :meth:`batch`, a row for each step."""
+        return self._masked(self._forward.unroll(observation), self._forward.flat(observation))
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
-        """An array with one row per step, as :meth:`unroll` returns the parameters: ``[N, ...]``."""
-        return array if self.memory is None else tf.reshape(array, [-1, *array.shape[2:]])
-
-    def parameters(self, observation: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """The distribution's parameters ``[N, P]`` for observations ``[N, ...]``, of a policy without memory."""
-        assert self.memory is None
-        return self._masked(self.model(observation, training=training), observation)
-
-    def _unrolled(self, observation: tf.Tensor) -> tf.Tensor:
-        """The parameters ``[T * B, P]`` of whole episodes ``[T, B, ...]``, each from its beginning.
-
-        What a step remembers does not depend on later ones, so that padding after an episode's end changes nothing.
-        """
-        assert self.memory is not None
-        steps, episodes = tf.shape(observation)[0], tf.shape(observation)[1]
-        flat = tf.reshape(observation, [-1, *self.spec.layout.shape])
-        features = self._body(flat, training=True)
-        recalled = self.memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
-        parameters = self._head(tf.reshape(recalled, [-1, recalled.shape[-1]]), training=True)
-        return self._masked(parameters, flat)
+        """An array of a :meth:`batch` with one row per step, as :meth:`unroll` returns the parameters: ``[N, ...]``."""
+        return self._forward.flat(array)
 
     def sample(
         self,

@@ -6,7 +6,7 @@ is not finite is named. This happens once, when training has failed already, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.baselines import NoBaseline
 from pgkeras.reinforce.estimator import Advantages
 from pgkeras.reinforce.microbatch import micro_batches
 from pgkeras.reinforce.reinforce import policy_gradient
@@ -27,7 +28,7 @@ def culprit(
     weights: list[NDArray[Any]],
     trajectory: Trajectory,
     advantages: Advantages,
-    value: Callable[[NDArray[Any]], NDArray[np.float64]] | None = None,
+    baseline: NoBaseline,
 ) -> str:
     """Names the first quantity that is not finite, and where.
 
@@ -36,36 +37,29 @@ def culprit(
         weights: What they were before the step.
         trajectory: The episodes.
         advantages: What they were weighted with.
-        value: The value function, if there is one.
+        baseline: What was subtracted from the returns.
     """
-    own = policy.weights()
-    policy.assign(weights)
-    try:
+    with policy.with_weights(weights):
         for name, weight in zip(policy.names, weights, strict=True):
             if not np.isfinite(weight).all():
                 return f"weight {name} is not finite before the gradient step"
-        for name, array in _quantities(policy, trajectory, advantages, value):
+        for name, array in _quantities(policy, trajectory, advantages, baseline):
             if (where := _first(array, trajectory.mask)) is not None:
                 return f"{name} {where}"
         return _gradient(policy, trajectory, advantages)
-    finally:
-        policy.assign(own)
 
 
 def _quantities(
     policy: Policy,
     trajectory: Trajectory,
     advantages: Advantages,
-    value: Callable[[NDArray[Any]], NDArray[np.float64]] | None,
+    baseline: NoBaseline,
 ) -> Iterator[tuple[str, NDArray[Any]]]:
     """By name, in the order of their computation: arrays ``[T, B, ...]``, or ``[B, ...]`` of episodes."""
     mask = trajectory.mask
     yield "observation", trajectory.observations
     yield "reward", trajectory.rewards
-    if value is not None:
-        yield "final observation", trajectory.final_observations
-        yield "value prediction", _spread(value(trajectory.observations[mask]), mask)
-        yield "value prediction of the final observation", value(trajectory.final_observations)
+    yield from baseline.quantities(trajectory)
     yield "return", advantages.returns
     yield "advantage", advantages.values
     parameters = _parameters(policy, trajectory)
@@ -93,10 +87,9 @@ def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) ->
 
 def _parameters(policy: Policy, trajectory: Trajectory) -> tf.Tensor:
     """The distribution's parameters of all real steps, ``[N, P]``."""
-    if policy.memory is None:
-        return policy.unroll(tf.constant(trajectory.observations[trajectory.mask]))
-    steps = policy.unroll(tf.constant(trajectory.observations))
-    return tf.boolean_mask(steps, tf.constant(trajectory.mask.ravel()))
+    mask = trajectory.mask
+    steps = policy.unroll(tf.constant(policy.batch(trajectory.observations, mask)))
+    return tf.boolean_mask(steps, policy.batch(mask, mask).ravel())
 
 
 def _spread(rows: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:

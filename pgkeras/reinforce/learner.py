@@ -12,19 +12,17 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, TrainingError
-from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
+from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate
-from pgkeras.reinforce.returns import running_mean
+from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.spaces import ArraySpace, Space
 from pgkeras.spaces import random_observations as examples
 
 __all__ = ["Learner", "Lesson"]
-
-_ADVICE = "the last checkpoint is intact. A smaller learning_rate or clip_norm may help"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +64,7 @@ class Learner:
         self._config = config
         seed = config.seed % 2**31
         _check_activation(config)
-        self.policy = Policy(
-            observation_space,
-            action_space,
-            network,
-            hidden=config.hidden,
-            activation=config.activation,
-            images=config.network,
-            memory=config.memory,
-            memory_units=config.memory_units,
-            mask_size=mask_size,
-            distribution=config.distribution,
-            initial_log_std=config.initial_log_std,
-            normalize=config.normalize_observations,
-            seed=seed,
-        )
+        self.policy = Policy(observation_space, action_space, network, settings=config, mask_size=mask_size, seed=seed)
         self._step = reinforce.TrainStep(
             self.policy,
             _optimizer(config),
@@ -89,23 +73,13 @@ class Learner:
             jit_compile=config.jit_compile,
             measure_kl=config.target_kl is not None,
         )
-        self._entropy_bonus = config.entropy_bonus  # of the last step
         self._learning_rate = _learning_rate(config, self._step.optimizer)
-        self._running_mean: float | None = None  # of returns; None before the first batch
-        self._observations = Moments.zeros(self.policy.spec.layout.shape)
-        self._value: ValueFunction | None = None
-        if config.baseline == "value":
-            self._value = ValueFunction(
-                self.policy.spec.layout,
-                config.hidden,
-                config.activation,
-                config.network,
-                self.policy.normalization,
-                learning_rate=config.value_learning_rate,
-                passes=config.value_passes,
-                batch_size=config.value_batch_size,
-                seed=seed,
-            )
+        self._entropy_bonus = schedules.Scheduled(
+            config.entropy_bonus, config.entropy_schedule, self._step.set_entropy_bonus, config.entropy_bonus
+        )
+        self._baseline = self._make_baseline(seed)
+        normalization, shape = self.policy.normalization, self.policy.spec.layout.shape
+        self._statistics = NoStatistics() if normalization is None else ObservationStatistics(normalization, shape)
 
     @property
     def weights(self) -> list[NDArray[Any]]:
@@ -127,33 +101,28 @@ class Learner:
         Raises:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
-        config, mask = self._config, trajectory.mask
+        config = self._config
         learning_rate = self._learning_rate.begin(progress)
-        self._set_entropy_bonus(config.entropy_bonus * schedules.factor(config.entropy_schedule, progress))
-        value = self._value.predict if self._value is not None else None
+        self._entropy_bonus.begin(progress)
         advantages = estimator.advantages(
             trajectory,
             config.gamma,
-            config.baseline,
-            config.rescale,
-            value,
+            self._baseline,
+            rescale=config.rescale,
             returns=config.returns,
             discount_gradient=config.discount_gradient,
-            running_mean=self._running_mean or 0.0,
         )
         before = self._step.weights
         step = self._step(trajectory, advantages.values)
-        if not (_finite([step.loss, step.gradient_norm]) and all(map(_finite, self._step.weights))):
-            reason = diagnosis.culprit(self.policy, before, trajectory, advantages, value)
+        if not all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
+            reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
             raise TrainingError(
-                f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); {_ADVICE}"
+                f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint "
+                "is intact. A smaller learning_rate or clip_norm may help"
             )
         self._learning_rate.end(progress, step.kl)
-        observations = trajectory.observations[mask]
-        value_loss = self._update_baseline(observations, advantages.returns, mask, epoch)
-        if self.policy.normalization is not None:
-            self._observations.update(observations)
-            self.policy.normalization.freeze(self._observations)
+        value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
+        self._statistics.update(trajectory)
         return Lesson(
             **step._asdict(),
             explained_variance=advantages.explained_variance,
@@ -161,26 +130,13 @@ class Learner:
             learning_rate=learning_rate,
         )
 
-    def _set_entropy_bonus(self, weight: float) -> None:
-        if weight != self._entropy_bonus:  # assigning it is an operation of its own
-            self._step.set_entropy_bonus(weight)
-            self._entropy_bonus = weight
-
-    def _update_baseline(
-        self, observations: NDArray[Any], returns: NDArray[np.float64], mask: NDArray[np.bool_], epoch: int
-    ) -> float:
-        """Learns the baseline of the next batch from this one; returns the value function's loss, NaN without one."""
-        if self._config.baseline == "running-mean":
-            self._running_mean = running_mean(self._running_mean, returns, mask, self._config.running_mean_rate)
-        if self._value is None:
-            return float("nan")
-        loss = self._value.fit(observations, returns[mask], epoch)
-        if not (_finite(loss) and all(_finite(v.numpy()) for v in self._value.variables)):
-            raise TrainingError(
-                f"epoch {epoch}: the value network's fit left loss {loss} and weights that are not finite; "
-                f"{_ADVICE.replace('learning_rate', 'value_learning_rate')}"
-            )
-        return loss
+    def _make_baseline(self, seed: int) -> NoBaseline:
+        config = self._config
+        if config.baseline == "value":
+            return ValueBaseline(ValueFunction(self.policy.spec.layout, config, self.policy.normalization, seed))
+        if config.baseline == "running-mean":
+            return RunningMean(config.running_mean_rate)
+        return from_batch(config.baseline)
 
     def rehearse(self) -> None:
         """Learns from a made-up episode of one step and restores the state: nothing changes.
@@ -202,19 +158,14 @@ class Learner:
             final_observations=observation,
         )
         self._step(episode, np.zeros((1, 1)))
-        if self._value is not None:
-            self._value.fit(observation, np.zeros(1), epoch=0)
-            self._value.predict(observation)
+        self._baseline.fit(episode, np.zeros((1, 1)), epoch=0)
+        self._baseline.rewards(episode, self._config.gamma)
         self.restore(before)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that changes, by name."""
-        variables, moments = self._parts()
-        state = {f"variable_{i}": v.numpy() for i, v in enumerate(variables)}
-        state["running_mean"] = np.array(np.nan if self._running_mean is None else self._running_mean)
-        for i, m in enumerate(moments):
-            state |= {f"mean_{i}": m.mean, f"squares_{i}": m.squares, f"count_{i}": np.array(m.count)}
-        return state
+        variables = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
+        return {**variables, **self._baseline.state(), **self._statistics.state()}
 
     def policy_weights(self, state: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The policy's weights in a :meth:`state`."""
@@ -232,20 +183,13 @@ class Learner:
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
         self._learning_rate.forget()
         self._step.weights = self.policy_weights(state)
-        mean = float(state["running_mean"])
-        self._running_mean = None if np.isnan(mean) else mean
-        variables, moments = self._parts()
-        for i, variable in enumerate(variables):
+        for i, variable in enumerate(self._variables()):
             variable.assign(state[f"variable_{i}"])
-        for i, m in enumerate(moments):
-            m.mean, m.squares, m.count = state[f"mean_{i}"], state[f"squares_{i}"], float(state[f"count_{i}"])
+        self._baseline.restore(state)
+        self._statistics.restore(state)
 
-    def _parts(self) -> tuple[list[tf.Variable], list[Moments]]:
-        variables = [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
-        if self._value is None:
-            return variables, [self._observations]
-        variables += [*self._value.variables, *(v.value for v in self._value.optimizer.variables)]
-        return variables, [self._observations, self._value.returns]
+    def _variables(self) -> list[tf.Variable]:
+        return [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
 
 
 def _finite(numbers: Any) -> bool:

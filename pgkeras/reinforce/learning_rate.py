@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from pgkeras.backend import keras
 from pgkeras.reinforce import schedules
 
 __all__ = ["AdaptiveLearningRate", "LearningRate"]
 
 
-class LearningRate:
+class LearningRate(schedules.Scheduled):
     """Sets an optimizer's learning rate by a schedule.
 
     Args:
@@ -18,18 +20,8 @@ class LearningRate:
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str) -> None:
+        super().__init__(initial, schedule, partial(setattr, optimizer, "learning_rate"))
         self._optimizer = optimizer
-        self._initial = initial
-        self._schedule = schedule
-        self._known: float | None = None  # what the optimizer has, if that is known
-
-    def begin(self, progress: float) -> float:
-        """Sets the learning rate for an epoch and returns it.
-
-        Args:
-            progress: How far training is, from 0 to 1.
-        """
-        return self._set(self._initial * schedules.factor(self._schedule, progress))
 
     def end(self, progress: float, kl: float) -> None:
         """Takes note of an epoch's gradient step.
@@ -41,12 +33,7 @@ class LearningRate:
 
     def forget(self) -> None:
         """Must be called when the optimizer's variables have been restored: they hold another learning rate."""
-        self._known = None
-
-    def _set(self, learning_rate: float) -> float:
-        if learning_rate != self._known:  # assigning it is an operation of its own
-            self._optimizer.learning_rate = self._known = learning_rate
-        return learning_rate
+        self._assigned = None
 
 
 class AdaptiveLearningRate(LearningRate):

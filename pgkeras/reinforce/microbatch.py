@@ -73,15 +73,12 @@ def micro_batches(
         pad: Whether to pad each batch to a power of two, for XLA.
     """
     mask = trajectory.mask
-    has_memory = policy.memory is not None
-    arrays = [trajectory.observations, trajectory.samples, advantage.astype(np.float32), mask.astype(np.float32)]
-    if has_memory:
-        arrays[2] = np.where(mask, arrays[2], np.float32(0))
-    else:
-        arrays = [array[mask] for array in arrays]
+    weights = np.where(mask, advantage, 0.0).astype(np.float32)
+    whole = trajectory.observations, trajectory.samples, weights, mask.astype(np.float32)
+    arrays = [policy.batch(array, mask) for array in whole]
     rows = rows or _rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
-    parts: list[Arrays] = list(divided(arrays, rows, has_memory)) if arrays[2].size > rows else [arrays]
+    parts: list[Arrays] = list(divided(arrays, rows, policy.batch_axes)) if arrays[2].size > rows else [arrays]
     batches = _OnDemand(parts, episodes, pad)
     return batches if len(batches) > 1 else [batches[0]]
 
@@ -110,7 +107,7 @@ def signature(policy: Policy) -> Batch:
     sample = policy.distribution.sample(
         tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
     )
-    rows = [None] if policy.memory is None else [None, None]
+    rows = [None] * policy.batch_axes
     observation = policy.input_signature()["observation"]
     return Batch(
         tf.TensorSpec([*rows, *policy.spec.layout.shape], observation.dtype, "observation"),
@@ -173,15 +170,15 @@ class AccumulatedStep:
         return packed_metrics(totals[0], norm, moved), *weights
 
 
-def divided(arrays: Arrays, rows: int, has_episodes: bool) -> Iterator[Arrays]:
+def divided(arrays: Arrays, rows: int, axes: int) -> Iterator[Arrays]:
     """Cuts the arrays of a batch into parts.
 
     Args:
         arrays: ``[N, ...]``, a row for each step; or ``[T, B, ...]``, whole episodes side by side.
         rows: The maximum number of steps in a part. Episodes are not cut: a part with a single one may have more.
-        has_episodes: Whether there are episodes.
+        axes: 1 for steps, 2 for episodes.
     """
-    if has_episodes:
+    if axes == 2:
         steps, episodes = arrays[0].shape[:2]
         size = max(1, rows // steps)
         for i in range(0, episodes, size):

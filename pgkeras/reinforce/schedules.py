@@ -1,8 +1,10 @@
-"""Schedules: how step sizes change during training. Pure functions."""
+"""Schedules: how the learning rate and other weights change during training."""
 
 from __future__ import annotations
 
-__all__ = ["adapted", "factor"]
+from collections.abc import Callable
+
+__all__ = ["Scheduled", "adapted", "factor"]
 
 _TOLERANCE = 1.5  # around the target, within which the step size stays
 _CHANGE = 1.3  # at most, per step
@@ -17,6 +19,39 @@ def factor(schedule: str, progress: float) -> float:
         progress: How far training is, from 0 to 1.
     """
     return 1.0 - progress if schedule == "linear" else 1.0
+
+
+class Scheduled:
+    """A number that follows a schedule.
+
+    Args:
+        initial: The number at the beginning.
+        schedule: The name of its schedule; see :func:`factor`.
+        assign: Puts the number where it is used; called when it changes.
+        assigned: What is there already, if that is known.
+    """
+
+    def __init__(
+        self, initial: float, schedule: str, assign: Callable[[float], None], assigned: float | None = None
+    ) -> None:
+        self._initial = initial
+        self._schedule = schedule
+        self._assign = assign
+        self._assigned = assigned
+
+    def begin(self, progress: float) -> float:
+        """Sets the number for an epoch and returns it.
+
+        Args:
+            progress: How far training is, from 0 to 1.
+        """
+        return self._set(self._initial * factor(self._schedule, progress))
+
+    def _set(self, number: float) -> float:
+        if number != self._assigned:  # assigning it is an operation of its own
+            self._assign(number)
+            self._assigned = number
+        return number
 
 
 def adapted(learning_rate: float, kl: float, target: float, initial: float) -> float:

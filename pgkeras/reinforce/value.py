@@ -7,16 +7,18 @@ optimizer and loss are its own: nothing of it leaks into the policy's gradient.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
+from pgkeras.errors import TrainingError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
+from pgkeras.settings.config import ValueSettings
 from pgkeras.spaces.layout import Layout
 
 __all__ = ["ValueFunction"]
@@ -30,48 +32,33 @@ class ValueFunction:
 
     Args:
         layout: How observations are laid out.
-        hidden: Width of each hidden layer.
-        activation: Their activation.
-        images: What reads images; see :func:`pgkeras.policy.networks.body`.
+        settings: What its network is like, and how it is fitted, by an Adam optimizer of its own.
         normalization: The policy's normalisation of observations, which is shared; None for none.
-        learning_rate: Step size of its own Adam optimizer.
-        passes: How often it goes over each batch of episodes.
-        batch_size: Steps per gradient step.
         seed: Seed of the initial weights and of the shuffling.
     """
 
     def __init__(
         self,
         layout: Layout,
-        hidden: Sequence[int],
-        activation: str,
-        images: str,
+        settings: ValueSettings,
         normalization: ObservationNormalization | None,
-        *,
-        learning_rate: float,
-        passes: int,
-        batch_size: int,
         seed: int,
     ) -> None:
         observation = keras.Input(layout.shape, dtype=layout.dtype.name)
-        body = networks.body(
-            layout, hidden=hidden, activation=activation, images=images, normalization=normalization, seed=seed
-        )
-        features = body(observation)
+        features = networks.body(layout, settings, normalization, seed)(observation)
         self._model = keras.Model(
             observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
         )
         # The policy's normalisation is not trained here, nor anywhere.
-        self.optimizer = keras.optimizers.Adam(learning_rate)
+        self.optimizer = keras.optimizers.Adam(settings.value_learning_rate)
         self.optimizer.build(self._model.trainable_variables)
         self.returns = Moments.zeros(())
-        self._passes, self._batch_size, self._seed = passes, batch_size, seed
+        self._passes, self._batch_size, self._seed = settings.value_passes, settings.value_batch_size, seed
         self._rows_at_once = layout.rows_at_once
         spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
         self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
-        self._fit = tf.function(
-            self._gradient_steps, [spec, tf.TensorSpec([None]), tf.TensorSpec([None, batch_size], tf.int32)]
-        )
+        batches = tf.TensorSpec([None, settings.value_batch_size], tf.int32)
+        self._fit = tf.function(self._gradient_steps, [spec, tf.TensorSpec([None]), batches])
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -90,6 +77,9 @@ class ValueFunction:
         """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
 
         The error is in units of the returns' variance, and of the last pass, taken while it goes on.
+
+        Raises:
+            TrainingError: The loss or a weight is not finite afterwards.
         """
         self.returns.update(returns)
         targets = ((returns - self.returns.mean) / self.returns.std).astype(np.float32)
@@ -97,7 +87,27 @@ class ValueFunction:
         rows = max(1, len(targets) // self._batch_size)
         order = [np.resize(generator.permutation(len(targets)), (rows, self._batch_size)) for _ in range(self._passes)]
         losses = self._fit(observations, targets, np.concatenate(order).astype(np.int32)).numpy()
-        return float(losses[-rows:].mean())
+        loss = float(losses[-rows:].mean())
+        if not (np.isfinite(loss) and all(np.isfinite(v.numpy()).all() for v in self.variables)):
+            raise TrainingError(
+                f"epoch {epoch}: the value network's fit left loss {loss} and weights that are not finite; the last "
+                "checkpoint is intact. A smaller value_learning_rate may help"
+            )
+        return loss
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """All that changes, by name."""
+        variables = {f"value_variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
+        return variables | self.returns.state("value_")
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restores a :meth:`state`."""
+        for i, variable in enumerate(self._all_variables()):
+            variable.assign(state[f"value_variable_{i}"])
+        self.returns.restore(state, "value_")
+
+    def _all_variables(self) -> list[tf.Variable]:
+        return [*self.variables, *(v.value for v in self.optimizer.variables)]
 
     def _gradient_steps(self, observations: tf.Tensor, targets: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
         variables = self._model.trainable_variables

@@ -74,7 +74,8 @@ class Config(
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+        values = {"env_id": self.env_id} | dataclasses.asdict(self)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:

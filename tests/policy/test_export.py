@@ -24,6 +24,7 @@ from pgkeras.errors import ConfigError, ExportError
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOATS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
@@ -61,7 +62,7 @@ def close(got: NDArray[Any], expected: NDArray[Any]) -> None:
 
 @pytest.mark.parametrize(("observation_space", "action_space"), SPACES)
 def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, action_space: Space) -> None:
-    policy = Policy(observation_space, action_space, hidden=(16,))
+    policy = Policy(observation_space, action_space, settings=NetworkSettings(hidden=(16,)))
     frozen = [FrozenPolicy(policy, engine) for engine in ("litert", "tensorflow")]
     assert [f.engine for f in frozen] == ["litert", "tensorflow"]
     for update, rows in enumerate([1, 3, 64, 7, 1, 33]):
@@ -80,7 +81,7 @@ def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, act
 
 
 def test_a_frozen_policy_stays_as_it_was_until_it_is_frozen_again() -> None:
-    policy = Policy(FLOATS, CONTINUOUS, hidden=(16,))
+    policy = Policy(FLOATS, CONTINUOUS, settings=NetworkSettings(hidden=(16,)))
     frozen = FrozenPolicy(policy, "litert")
     x, z = inputs(policy, 5)
     before = frozen.sample(x, z)[0]
@@ -98,7 +99,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Policy, bun
     root = tmp_path_factory.mktemp("exported")
     result = []
     for i, (observation_space, action_space) in enumerate(SPACES):
-        policy = Policy(observation_space, action_space, hidden=(16,))
+        policy = Policy(observation_space, action_space, settings=NetworkSettings(hidden=(16,)))
         randomise(policy, 10 + i)
         result.append((policy, export_policy(policy, root, f"policy-{i}", {"env_id": "Test-v0"})))
     return result
@@ -210,7 +211,7 @@ def normal_below(z: float) -> float:
 
 
 def test_versions_count_up_and_gaps_are_not_filled(tmp_path: Path) -> None:
-    policy = Policy(FLOATS, BINARY, hidden=(4,))
+    policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,)))
     (tmp_path / "p" / "7").mkdir(parents=True)
     (tmp_path / "p" / "notes").mkdir()
     (tmp_path / "p" / "8").write_text("no directory")  # its number is taken all the same
@@ -220,7 +221,7 @@ def test_versions_count_up_and_gaps_are_not_filled(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_not_published(tmp_path: Path, value: float) -> None:
-    policy = Policy(FLOATS, BINARY, hidden=(4,))
+    policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,)))
     policy.variables[-1].assign(tf.fill(policy.variables[-1].shape, np.float32(value)))
     with pytest.raises(ExportError, match="not finite"):
         export_policy(policy, tmp_path, "broken", {})
@@ -237,14 +238,14 @@ class Inconstant(Policy):
 
 def test_forms_that_disagree_are_not_published(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="SavedModel disagrees with the Keras model on 'entropy'"):
-        export_policy(Inconstant(FLOATS, BINARY, hidden=(4,)), tmp_path, "p", {})
+        export_policy(Inconstant(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,))), tmp_path, "p", {})
     assert not list((tmp_path / "p").iterdir())
 
 
 def test_an_unwritable_root_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="file"):
-        export_policy(Policy(FLOATS, BINARY, hidden=(4,)), tmp_path / "file", "p", {})
+        export_policy(Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,))), tmp_path / "file", "p", {})
 
 
 @contextmanager
@@ -260,7 +261,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [100, 3000, 20_000])
 def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path, size: int) -> None:
-    policy = Policy(FLOATS, BINARY, hidden=(64, 64))
+    policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(64, 64)))
     with largest_file(size), pytest.raises(ExportError, match=r"cannot write.*nothing was published"):
         export_policy(policy, tmp_path, "p", {})
     assert not list((tmp_path / "p").iterdir())
@@ -270,7 +271,7 @@ def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path, size: int) -> None:
 @pytest.mark.parametrize("name", ["../escape", "a/b", "", ".hidden", "x" * 129, "a b"])
 def test_policy_names_are_checked(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="policy name"):
-        export_policy(Policy(FLOATS, BINARY, hidden=(4,)), tmp_path / "root", name, {})
+        export_policy(Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,))), tmp_path / "root", name, {})
     assert not (tmp_path / "root").exists()
 
 

@@ -21,14 +21,21 @@ from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.reinforce import TrainStep
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Discrete
 
 SPACE = Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32))
 STEPS, EPISODES = 7, 4
 
 
-def policy(kind: str = "gru", **settings: Any) -> Policy:
-    made = Policy(SPACE, Discrete(3), memory=kind, memory_units=5, hidden=(6,), seed=2, **settings)
+def policy(kind: str = "gru", mask_size: int = 0, **settings: Any) -> Policy:
+    made = Policy(
+        SPACE,
+        Discrete(3),
+        settings=NetworkSettings(memory=kind, memory_units=5, hidden=(6,), **settings),
+        mask_size=mask_size,
+        seed=2,
+    )
     generator = np.random.default_rng(1)
     made.assign([generator.normal(0, 0.6, w.shape).astype(np.float32) for w in made.weights()])
     return made

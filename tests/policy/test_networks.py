@@ -12,6 +12,7 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spaces.layout import Layout
 from tests.policy.test_memory import sigmoid
@@ -27,9 +28,9 @@ def vector(n: int) -> Box:
     return Box(np.full(n, -np.inf), np.full(n, np.inf), np.dtype(np.float32))
 
 
-def linear(space: Space, **settings: Any) -> Policy:
+def linear(space: Space, network: keras.Model | None = None, **settings: Any) -> Policy:
     """A policy without hidden layers, so that what the encoders give can be read off its head."""
-    policy = Policy(space, Discrete(2), hidden=(), seed=3, **settings)
+    policy = Policy(space, Discrete(2), network, settings=NetworkSettings(hidden=(), **settings), seed=3)
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
     return policy
 
@@ -90,14 +91,15 @@ def test_channels_may_come_first_or_not_at_all() -> None:
     ],
 )
 def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
-    assert networks.describe(Layout.of(space), (32,), images) == name
-    assert Policy(space, Discrete(2), hidden=(32,), images=images, memory="lstm").architecture == f"{name}, LSTM 64"
+    settings = NetworkSettings(hidden=(32,), network=images, memory="lstm")
+    assert networks.describe(Layout.of(space), settings) == name
+    assert Policy(space, Discrete(2), settings=settings).architecture == f"{name}, LSTM 64"
 
 
 @pytest.mark.parametrize("images", ["small_cnn", "nature_cnn"])
 def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
-        Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), images=images)
+        Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), settings=NetworkSettings(network=images))
 
 
 def test_integers_become_one_hot_vectors() -> None:
@@ -149,7 +151,7 @@ def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, .
     space = Dict({"eye": image(*shape), "said": said})
     policy = linear(space)
     weights = dict(zip(policy.names, policy.weights(), strict=True))
-    reader = Policy(said, Discrete(64), hidden=())  # whose parameters are the text's features
+    reader = Policy(said, Discrete(64), settings=NetworkSettings(hidden=()))  # whose parameters are the text's features
     read = [weight for name, weight in weights.items() if name.startswith("said_text")]
     reader.assign([*read, np.eye(64, dtype=np.float32), np.zeros(64, np.float32)])
     x, texts = RNG.integers(0, 256, (4, *shape)).astype(np.uint8), ["a", "b a", "a b", ""]
@@ -170,7 +172,7 @@ def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, .
 
 def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
     space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
-    policy = linear(space, normalize=True)
+    policy = linear(space, normalize_observations=True)
     layout = policy.spec.layout
     assert networks.selected(layout).tolist() == [True] * 12 + [False] + [True] * 2
     rows = layout.pack(

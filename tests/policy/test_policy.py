@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.policy import Policy
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space
 
 FLOAT32 = np.dtype(np.float32)
@@ -32,13 +33,15 @@ def test_a_fresh_policy_is_near_uniform_everywhere(n: int) -> None:
 
 @pytest.mark.parametrize("log_std", [0.0, -1.5])
 def test_a_fresh_gaussian_has_mean_near_zero_and_the_given_deviation(log_std: float) -> None:
-    described = Policy(OBSERVATION, CONTINUOUS, initial_log_std=log_std).distribution_of(observations(500))
+    described = Policy(OBSERVATION, CONTINUOUS, settings=NetworkSettings(initial_log_std=log_std)).distribution_of(
+        observations(500)
+    )
     assert np.abs(described["mean"]).max() < 0.15
     np.testing.assert_allclose(described["stddev"], math.exp(log_std), rtol=1e-6)
 
 
 def test_the_default_network_is_orthogonal_layers_of_tanh() -> None:
-    policy = Policy(OBSERVATION, Discrete(2), hidden=(32, 16), seed=5)
+    policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=(32, 16)), seed=5)
     shapes = [tuple(v.shape) for v in policy.variables]
     assert shapes == [(4, 32), (32,), (32, 16), (16,), (16, 2), (2,)]
     first, _, second, _, head, _ = (w.astype(np.float64) for w in policy.weights())
@@ -179,6 +182,6 @@ def test_observation_spaces_with_nothing_in_them_are_named(space: Space) -> None
 
 
 def test_no_hidden_layer_gives_a_linear_policy() -> None:
-    policy = Policy(OBSERVATION, Discrete(2), hidden=())
+    policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=()))
     (kernel, bias), x = policy.weights(), observations(3)
     np.testing.assert_allclose(policy.parameters(x), x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)

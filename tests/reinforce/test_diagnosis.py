@@ -142,7 +142,7 @@ def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> N
 def test_a_value_network_that_breaks_is_named(tmp_path: Path) -> None:
     training = begun(tmp_path, baseline="value")
     training.checkpoint()
-    value = training._learner._value
+    value = training._learner._baseline._value
     assert value is not None
     value.variables[0].assign(value.variables[0] * np.nan)
     with pytest.raises(TrainingError, match=r"value prediction is nan at step 0 of episode 0 of this epoch"):
@@ -151,7 +151,7 @@ def test_a_value_network_that_breaks_is_named(tmp_path: Path) -> None:
 
 def test_a_value_network_that_diverges_is_named(tmp_path: Path) -> None:
     training = begun(tmp_path, epochs=1, baseline="value")
-    value = training._learner._value
+    value = training._learner._baseline._value
     assert value is not None
     value.optimizer.learning_rate = 1e38
     with pytest.raises(TrainingError, match=r"the value network's fit .* value_learning_rate"):

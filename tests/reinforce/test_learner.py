@@ -154,7 +154,7 @@ def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(set
     rehearsed.rehearse()
     for name, array in rehearsed.state().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
-    value = rehearsed._value
+    value = getattr(rehearsed._baseline, "_value", None)
     traced = [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] if value is not None else []
     assert set(traced) <= {1}
     for epoch in range(2):

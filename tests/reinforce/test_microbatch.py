@@ -18,6 +18,7 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.microbatch import Batch, divided, padded
 from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
+from pgkeras.settings.config import NetworkSettings, ValueSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text
 from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout
@@ -28,11 +29,11 @@ WORDS = Dict({"text": Text(0, 20, vocabulary=("go", "left", "right"), max_tokens
 LENGTHS = [9, 1, 4, 30, 2, 7]
 
 
-@given(steps=st.integers(1, 9), episodes=st.integers(1, 9), rows=st.integers(1, 30), has_episodes=st.booleans())
-def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, has_episodes: bool) -> None:
-    shape = (steps, episodes) if has_episodes else (steps * episodes,)
+@given(steps=st.integers(1, 9), episodes=st.integers(1, 9), rows=st.integers(1, 30), axes=st.integers(1, 2))
+def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, axes: int) -> None:
+    shape = (steps, episodes) if axes == 2 else (steps * episodes,)
     first = np.arange(steps * episodes).reshape(shape)
-    parts = list(divided([first, np.stack([first, -first], axis=-1)], rows, has_episodes))
+    parts = list(divided([first, np.stack([first, -first], axis=-1)], rows, axes))
     assert all(part[0].size <= rows or part[0].shape == (steps, 1) for part in parts)
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts], axis=len(shape) - 1), first)
     for one, two in parts:
@@ -68,7 +69,7 @@ def test_a_step_in_parts_is_the_step_at_once(
     space: Space, settings: dict[str, Any], jit_compile: bool, rows_at_once: int
 ) -> None:
     def steps(rows: int | None) -> tuple[list[StepMetrics], list[NDArray[Any]]]:
-        policy = Policy(space, Discrete(3), hidden=(7,), seed=3, **settings)
+        policy = Policy(space, Discrete(3), settings=NetworkSettings(hidden=(7,), **settings), seed=3)
         step = TrainStep(
             policy,
             keras.optimizers.SGD(0.1),
@@ -103,7 +104,7 @@ class Counted(list[Batch]):
 
 @pytest.mark.parametrize("measure_kl", [False, True])
 def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool) -> None:
-    policy = Policy(VECTOR, Discrete(3), hidden=(7,), seed=3)
+    policy = Policy(VECTOR, Discrete(3), settings=NetworkSettings(hidden=(7,)), seed=3)
     step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl, rows_at_once=8)
     parts = Counted(step.batch(episodes(policy.spec.layout, 0), advantage(0)))
     metrics = step.apply(parts)
@@ -114,7 +115,8 @@ def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool)
 
 def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
     layout = Layout.of(VECTOR)
-    value = ValueFunction(layout, (5,), "tanh", "auto", None, learning_rate=0.1, passes=3, batch_size=8, seed=0)
+    settings = ValueSettings(hidden=(5,), value_learning_rate=0.1, value_passes=3, value_batch_size=8)
+    value = ValueFunction(layout, settings, None, seed=0)
     observations = examples.random_observations(layout, 30, np.random.default_rng(0))
     value.fit(observations, np.random.default_rng(1).normal(5, 2, 30), epoch=0)
     at_once = value.predict(observations)

@@ -12,9 +12,11 @@ import tensorflow as tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.distributions import Categorical, DiagonalGaussian, Distribution
 from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.baselines import from_batch
 from pgkeras.reinforce.divergence import kl_divergence
 from pgkeras.reinforce.estimator import advantages
 from pgkeras.reinforce.reinforce import TrainStep, reinforce_loss
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOAT32 = np.dtype(np.float32)
@@ -46,7 +48,7 @@ def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float
 
 def policy_of(action_space: Space, seed: int = 0, mask_size: int = 0) -> Policy:
     """A linear policy with weights that matter."""
-    policy = Policy(OBSERVATION, action_space, hidden=(), seed=seed, mask_size=mask_size)
+    policy = Policy(OBSERVATION, action_space, settings=NetworkSettings(hidden=()), seed=seed, mask_size=mask_size)
     generator = np.random.default_rng(seed)
     for variable in policy.variables:
         variable.assign(generator.normal(0, 0.5, variable.shape).astype(np.float32))
@@ -160,7 +162,7 @@ def bandit_batch(arms: np.ndarray) -> Trajectory:
 def estimate(arms: np.ndarray, baseline: str) -> np.ndarray:
     """The gradient of the loss by the logits for these pulls, through the library's own functions."""
     trajectory = bandit_batch(arms)
-    values = advantages(trajectory, 0.9, baseline).values[trajectory.mask]
+    values = advantages(trajectory, 0.9, from_batch(baseline)).values[trajectory.mask]
     logits = tf.Variable(BANDIT_LOGITS)
     with tf.GradientTape() as tape:
         rows = tf.tile(logits[tf.newaxis], [len(arms), 1])
@@ -222,7 +224,10 @@ def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
         # One batch is 40 episodes in 10 groups of 4, so that the baseline sees four and the test stays fast.
         trajectory = play_tree(policy, generator, 40)
         values = np.concatenate(
-            [advantages(select(trajectory, slice(i, i + 4)), gamma, baseline).values for i in range(0, 40, 4)],
+            [
+                advantages(select(trajectory, slice(i, i + 4)), gamma, from_batch(baseline)).values
+                for i in range(0, 40, 4)
+            ],
             axis=1,
         )
         step(trajectory, values)
@@ -265,7 +270,7 @@ def play_tree(policy: Policy, generator: np.random.Generator, episodes: int) -> 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bonus: float, jit_compile: bool) -> None:
     policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 11], Discrete(3))
-    values = advantages(trajectory, 0.9, "leave-one-out").values
+    values = advantages(trajectory, 0.9, from_batch("leave-one-out")).values
     expected = gradients_by_loops(policy, trajectory, values, entropy_bonus)
     before = policy.weights()
     step = TrainStep(policy, keras.optimizers.SGD(0.1), entropy_bonus=entropy_bonus, jit_compile=jit_compile)
@@ -284,7 +289,7 @@ def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
     assert not masks[trajectory.mask].all()
     rows = np.concatenate([trajectory.observations, masks], axis=-1).astype(np.float32)
     trajectory = trajectory._replace(observations=rows, final_observations=rows[-1])
-    values = advantages(trajectory, 0.9, "leave-one-out").values
+    values = advantages(trajectory, 0.9, from_batch("leave-one-out")).values
     expected = gradients_by_loops(policy, trajectory, values, 0.3)
     before = policy.weights()
     TrainStep(policy, keras.optimizers.SGD(0.1), entropy_bonus=0.3)(trajectory, values)
@@ -344,7 +349,7 @@ def test_padding_contributes_nothing(action_space: Space) -> None:
     weights = []
     for garbage in (0.0, 1e30, np.nan):
         policy, trajectory = policy_of(action_space), batch([5, 2, 11], action_space, garbage=garbage)
-        values = advantages(trajectory, 0.9, "time", rescale=True).values
+        values = advantages(trajectory, 0.9, from_batch("time"), rescale=True).values
         TrainStep(policy, keras.optimizers.SGD(0.1))(trajectory, values)
         weights.append(policy.weights())
     for other in weights[1:]:
@@ -419,7 +424,7 @@ def test_xla_takes_the_same_steps(action_space: Space) -> None:
         )
         for seed, lengths in enumerate([[5, 2, 11], [1], [8, 8], [3, 30]]):
             trajectory = batch(lengths, action_space, seed)
-            step(trajectory, advantages(trajectory, 0.9, "leave-one-out").values)
+            step(trajectory, advantages(trajectory, 0.9, from_batch("leave-one-out")).values)
         weights.append(policy.weights())
         assert step.traces == 1
     for a, b in zip(*weights, strict=True):

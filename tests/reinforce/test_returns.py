@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce import returns
+from pgkeras.reinforce.baselines import RunningMean, from_batch
 from pgkeras.reinforce.estimator import advantages
 
 
@@ -233,14 +234,14 @@ def episodes_of(reward: float, episodes: int, steps: int) -> Trajectory:
 @pytest.mark.parametrize("episodes", [3, 24, 1000])
 def test_equal_episodes_teach_nothing(baseline: str, reward: float, episodes: int) -> None:
     # The mean of equal numbers differs from them by rounding; rescaled, that must not become a signal.
-    result = advantages(episodes_of(reward, episodes, 7), gamma=0.995, baseline=baseline, rescale=True)
+    result = advantages(episodes_of(reward, episodes, 7), gamma=0.995, baseline=from_batch(baseline), rescale=True)
     np.testing.assert_array_equal(result.values, 0.0)
 
 
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
 def test_no_variance_is_explained_where_there_is_none(baseline: str) -> None:
     # One step, and the same return of 0.1 in every episode: the variance is 0 but for rounding.
-    result = advantages(episodes_of(0.1, 6, 1), gamma=0.9, baseline=baseline)
+    result = advantages(episodes_of(0.1, 6, 1), gamma=0.9, baseline=from_batch(baseline))
     assert math.isnan(result.explained_variance)
 
 
@@ -250,14 +251,18 @@ def test_advantages_are_returns_minus_the_baseline() -> None:
     plain = advantages(trajectory, gamma=0.5)
     np.testing.assert_allclose(plain.values, [[2.0, 3.0], [2.0, 0.0]])
     assert math.isnan(plain.explained_variance)
-    np.testing.assert_allclose(advantages(trajectory, 0.5, "leave-one-out").values, [[-1.0, 1.0], [-1.0, 0.0]])
+    np.testing.assert_allclose(
+        advantages(trajectory, 0.5, from_batch("leave-one-out")).values, [[-1.0, 1.0], [-1.0, 0.0]]
+    )
     # The discount's powers weigh the advantages, after the baseline; a running mean of 1 is subtracted from real steps.
-    weighted = advantages(trajectory, 0.5, "leave-one-out", discount_gradient=True)
+    weighted = advantages(trajectory, 0.5, from_batch("leave-one-out"), discount_gradient=True)
     np.testing.assert_allclose(weighted.values, [[-1.0, 1.0], [-0.5, 0.0]])
-    running = advantages(trajectory, 0.5, "running-mean", running_mean=1.0)
+    mean = RunningMean(1.0)
+    mean.fit(trajectory, np.ones((2, 2)), epoch=0)
+    running = advantages(trajectory, 0.5, mean)
     np.testing.assert_allclose(running.values, [[1.0, 2.0], [1.0, 0.0]])
-    whole = advantages(trajectory, 0.5, "leave-one-out", returns="episode")
+    whole = advantages(trajectory, 0.5, from_batch("leave-one-out"), returns="episode")
     np.testing.assert_allclose(whole.values, [[-1.0, 1.0], [-1.0, 0.0]])
     np.testing.assert_allclose(whole.returns, [[2.0, 3.0], [2.0, 0.0]])
     # Time: the mean 2.5 at t=0, and the lone return itself at t=1.
-    np.testing.assert_allclose(advantages(trajectory, 0.5, "time").values, [[-0.5, 0.5], [0.0, 0.0]])
+    np.testing.assert_allclose(advantages(trajectory, 0.5, from_batch("time")).values, [[-0.5, 0.5], [0.0, 0.0]])

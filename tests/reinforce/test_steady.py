@@ -38,7 +38,7 @@ def test_a_thousand_epochs_trace_nothing_anew_and_leak_nothing(tmp_path: Path, s
     # So small a step size leaves the policy as it is, and so the lengths of episodes, which memory would follow.
     config = small(steps=10**9, learning_rate=1e-12, checkpoint_seconds=1, **settings)
     training = Training(config, tmp_path / "run")
-    value = training._learner._value
+    value = training._learner._baseline._value
     warm = traces = 0.0
     for metrics in training:
         if metrics.epoch == WARM:

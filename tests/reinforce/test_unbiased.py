@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.reinforce import returns
+from pgkeras.reinforce.baselines import NO_BASELINE, NoBaseline, RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.estimator import advantages
+from tests.reinforce.known import Known
 
 GAMMA = 0.6
 HORIZON = 5
@@ -144,11 +145,10 @@ def limited(episodes: Trajectory) -> Trajectory:
     )
 
 
-def estimates(episodes: Trajectory, gamma: float, **options: Any) -> np.ndarray:
+def estimates(episodes: Trajectory, gamma: float, baseline: NoBaseline = NO_BASELINE, **options: Any) -> np.ndarray:
     """One estimate of the gradient from every four episodes, ``[estimates, 3]``."""
     ones = probabilities(PREFERENCES)[:, 1]
     result = np.zeros((ESTIMATES, 3))
-    running: float | None = None
     for k in range(ESTIMATES):
         own = slice(k * EPISODES, (k + 1) * EPISODES)
         longest = episodes.lengths[own].max()
@@ -160,8 +160,8 @@ def estimates(episodes: Trajectory, gamma: float, **options: Any) -> np.ndarray:
             terminated=episodes.terminated[own],
             final_observations=episodes.final_observations[own],
         )
-        weights = advantages(batch, gamma, **options, running_mean=running or 0.0)
-        running = returns.running_mean(running, weights.returns, batch.mask, 0.1)
+        weights = advantages(batch, gamma, baseline, **options)
+        baseline.fit(batch, weights.returns, epoch=k)
         states = batch.observations[..., 0].astype(np.int64)
         for i in range(3):
             here = batch.mask & (states == i)
@@ -175,18 +175,19 @@ def distance(found: np.ndarray, gradient: np.ndarray) -> float:
     return float(difference @ np.linalg.solve(np.cov(found.T) / len(found), difference))
 
 
-def lookup(table: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A value function of the four states."""
-    return lambda observations: table[observations[:, 0].astype(np.int64)]
+def lookup(table: np.ndarray) -> NoBaseline:
+    """The baseline of a value function of the four states."""
+    return ValueBaseline(Known(lambda observations: table[observations[:, 0].astype(np.int64)]))
 
 
 POOR_VALUE = lookup(np.array([3.0, -1.0, 0.5, 0.0]))
 
 
-BASELINES = ["none", "running-mean", "leave-one-out"]
-
-
-@pytest.mark.parametrize("baseline", BASELINES)
+@pytest.mark.parametrize(
+    "baseline",
+    [NO_BASELINE, RunningMean(0.1), from_batch("leave-one-out")],
+    ids=["none", "running-mean", "leave-one-out"],
+)
 @pytest.mark.parametrize(
     ("options", "gamma", "objective"),
     [
@@ -199,12 +200,12 @@ BASELINES = ["none", "running-mean", "leave-one-out"]
 def test_unbiased(
     episodes: Trajectory,
     exact: dict[str, np.ndarray],
-    baseline: str,
+    baseline: NoBaseline,
     options: dict[str, Any],
     gamma: float,
     objective: str,
 ) -> None:
-    assert distance(estimates(episodes, gamma, baseline=baseline, **options), exact[objective]) < CHI_SQUARED_3
+    assert distance(estimates(episodes, gamma, baseline, **options), exact[objective]) < CHI_SQUARED_3
 
 
 def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
@@ -212,10 +213,9 @@ def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
 ) -> None:
     # Here as a value network's: none is asked for a future, since no episode is taken as truncated.
     whole = episodes._replace(terminated=np.ones_like(episodes.terminated))
-    options = {"baseline": "value", "discount_gradient": True}
-    poor = estimates(whole, GAMMA, value=POOR_VALUE, **options)
+    poor = estimates(whole, GAMMA, POOR_VALUE, discount_gradient=True)
     assert distance(poor, exact["discounted"]) < CHI_SQUARED_3
-    good = estimates(whole, GAMMA, value=lookup(values_without_limit(GAMMA)), **options)
+    good = estimates(whole, GAMMA, lookup(values_without_limit(GAMMA)), discount_gradient=True)
     assert distance(good, exact["discounted"]) < CHI_SQUARED_3
     plain = estimates(whole, GAMMA, discount_gradient=True)
     assert good.var(axis=0).sum() < plain.var(axis=0).sum()  # which is what a baseline is for
@@ -224,8 +224,7 @@ def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
 def test_truncated_episodes_go_on_with_the_value_of_their_last_state(
     limited: Trajectory, exact: dict[str, np.ndarray]
 ) -> None:
-    options = {"baseline": "value", "discount_gradient": True}
-    found = estimates(limited, LIMITED_GAMMA, value=lookup(values_without_limit(LIMITED_GAMMA)), **options)
+    found = estimates(limited, LIMITED_GAMMA, lookup(values_without_limit(LIMITED_GAMMA)), discount_gradient=True)
     assert distance(found, exact["unlimited"]) < CHI_SQUARED_3
 
 
@@ -236,7 +235,7 @@ BIAS_IS_SEEN = 100.0  # far beyond the quantile
     "options",
     [
         {},  # without the factor gamma^t
-        {"discount_gradient": True, "baseline": "time"},  # which holds the episode's own return
+        {"discount_gradient": True, "baseline": from_batch("time")},  # which holds the episode's own return
         {"discount_gradient": True, "rescale": True},
     ],
 )
@@ -250,8 +249,8 @@ def test_the_bias_of_the_others_is_seen(
     "options",
     [
         {},  # truncated episodes end, as if in a terminal state
-        {"baseline": "leave-one-out"},
-        {"baseline": "value", "value": POOR_VALUE},  # they go on with a value that is wrong
+        {"baseline": from_batch("leave-one-out")},
+        {"baseline": POOR_VALUE},  # they go on with a value that is wrong
     ],
 )
 def test_the_bias_of_truncation_is_seen(
@@ -271,5 +270,5 @@ def test_the_time_baseline_shrinks_the_gradient_by_what_it_holds_of_itself(
         rewards=episodes.rewards[:1],
         lengths=np.ones_like(episodes.lengths),
     )
-    shrunk, whole = (estimates(first, 1.0, baseline=baseline) for baseline in ("time", "leave-one-out"))
+    shrunk, whole = (estimates(first, 1.0, from_batch(name)) for name in ("time", "leave-one-out"))
     np.testing.assert_allclose(shrunk, 0.75 * whole, atol=1e-12)

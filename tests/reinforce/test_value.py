@@ -11,11 +11,13 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
 from pgkeras.reinforce import estimator, returns
+from pgkeras.reinforce.baselines import ValueBaseline
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.value import ValueFunction
-from pgkeras.settings.config import Config
+from pgkeras.settings.config import Config, ValueSettings
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.layout import Layout
+from tests.reinforce.known import Known
 
 SPACE = Box(np.full(3, -np.inf), np.full(3, np.inf), np.dtype(np.float32))
 
@@ -65,10 +67,7 @@ def test_truncated_episodes_go_on_with_the_value_of_their_last_observation() -> 
 def test_advantages_subtract_the_value_of_each_observation() -> None:
     episodes = trajectory([4, 2], [True, False])
 
-    def value(observations: np.ndarray) -> np.ndarray:
-        return observations.sum(axis=-1).astype(np.float64)
-
-    got = estimator.advantages(episodes, 0.9, "value", value=value)
+    got = estimator.advantages(episodes, 0.9, ValueBaseline(Known(lambda observations: observations.sum(axis=-1))))
     for b, length in enumerate(episodes.lengths):
         following = 0.0 if episodes.terminated[b] else float(episodes.final_observations[b].sum())
         for t in reversed(range(length)):
@@ -79,9 +78,8 @@ def test_advantages_subtract_the_value_of_each_observation() -> None:
 
 def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> None:
     generator = np.random.default_rng(0)
-    value = ValueFunction(
-        Layout.of(SPACE), (32,), "tanh", "auto", None, learning_rate=0.01, passes=20, batch_size=64, seed=0
-    )
+    made = ValueSettings(hidden=(32,), value_learning_rate=0.01, value_passes=20, value_batch_size=64)
+    value = ValueFunction(Layout.of(SPACE), made, None, seed=0)
     observations = generator.normal(size=(1000, 3)).astype(np.float32)
     targets = 100.0 + 50.0 * observations[:, 0].astype(np.float64)
     assert value.predict(observations).tolist() == [0.0] * 1000
@@ -117,7 +115,7 @@ def test_the_value_function_never_leaks_into_the_policy() -> None:
     config = Config(env_id="x", baseline="value", normalize_observations=True)
     learner = Learner(config, SPACE, Discrete(2))
     before = learner.policy.weights()
-    value = learner._value
+    value = learner._baseline._value
     assert value is not None
     value.fit(np.ones((300, 3), np.float32), np.arange(300.0), 0)
     for old, new in zip(before, learner.policy.weights(), strict=True):

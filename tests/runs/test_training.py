@@ -21,7 +21,7 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.runs import directory as runs
 from pgkeras.runs.training import EpochMetrics, Training
-from pgkeras.settings.config import Config, resolve
+from pgkeras.settings.config import Config, NetworkSettings, resolve
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from tests.runs.small import assert_same_state, run_to_end, small
 
@@ -131,7 +131,7 @@ def test_the_textbook_preset_takes_the_plain_step() -> None:
     policy = Policy(
         observations_from_gymnasium(envs.observation_space),
         actions_from_gymnasium(envs.action_space),
-        hidden=(),
+        settings=NetworkSettings(hidden=()),
         seed=5,
     )
     episode = Collector(envs, FrozenPolicy(policy)).collect(1, np.random.SeedSequence(5, spawn_key=(0,)))

@@ -31,8 +31,10 @@ def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] =
     """Exports a policy whose weights are large enough that its answers differ from observation to observation."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
+    from pgkeras.settings.config import NetworkSettings
 
-    policy = Policy(OBSERVATIONS, action_space, hidden=hidden, seed=seed, initial_log_std=-0.5)
+    settings = NetworkSettings(hidden=hidden, initial_log_std=-0.5)
+    policy = Policy(OBSERVATIONS, action_space, settings=settings, seed=seed)
     generator = np.random.default_rng(seed)
     for variable in policy.variables:
         variable.assign(generator.normal(0.0, 1.0 / np.sqrt(max(hidden)), variable.shape).astype(np.float32) * 2)

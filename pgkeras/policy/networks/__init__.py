@@ -18,6 +18,7 @@ from pgkeras.backend import keras
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks import encoders
 from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, orthogonal
+from pgkeras.settings.config import NetworkSettings
 from pgkeras.spaces import Box, Text
 from pgkeras.spaces.layout import Layout, Leaf
 
@@ -26,30 +27,26 @@ __all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "
 
 def body(
     layout: Layout,
-    *,
-    hidden: Sequence[int],
-    activation: str,
+    settings: NetworkSettings,
     normalization: ObservationNormalization | None,
     seed: int,
-    images: str = "auto",
     network: keras.Model | None = None,
 ) -> keras.Model:
     """From rows ``[B, *layout.shape]`` to features ``[B, F]``.
 
     Args:
         layout: How observations are laid out.
-        hidden: Width of each dense layer after the encoders. An image that is all there is to see has none but its
-            encoder's.
-        activation: Their activation.
+        settings: What the network is like. ``hidden`` is the width of each dense layer after the encoders; an image
+            that is all there is to see has none but its encoder's.
         normalization: Normalises the rows first; None for none.
         seed: Seed of the initial weights.
-        images: What reads images: one of the choices of the setting ``network``.
         network: Takes the place of encoders and dense layers. It is called with the observation, or for an observation
             of several parts with a dictionary of them by their paths ("position", "arm.angle", ...).
 
     Raises:
-        UnsupportedSpaceError: The given network does not fit, or ``images`` names one and there are none.
+        UnsupportedSpaceError: The given network does not fit, or the setting names one for images and there are none.
     """
+    images = settings.network
     row = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
     seen = row if normalization is None else normalization(row)
     parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
@@ -67,16 +64,17 @@ def body(
     text = _joined(list(texts.values())) if texts else None
     x = _joined([texts[i] if i in texts else encoded(i, text) for i in range(len(layout.leaves))])
     if not _is_one_image(layout, images):
-        for i, width in enumerate(hidden):
+        for i, width in enumerate(settings.hidden):
+            initial = orthogonal(math.sqrt(2), seed + i)
             x = keras.layers.Dense(
-                width, activation=activation, kernel_initializer=orthogonal(math.sqrt(2), seed + i), name=f"hidden_{i}"
+                width, activation=settings.activation, kernel_initializer=initial, name=f"hidden_{i}"
             )(x)
     return keras.Model(row, x, name="body")
 
 
-def describe(layout: Layout, hidden: Sequence[int], images: str) -> str:
+def describe(layout: Layout, settings: NetworkSettings) -> str:
     """Describes the network that :func:`body` builds for a layout."""
-    dense = "-".join(map(str, hidden))
+    dense, images = "-".join(map(str, settings.hidden)), settings.network
     if len(layout.leaves) == 1:
         described = encoders.describe(layout.leaves[0], images)
         if _is_one_image(layout, images):

@@ -35,11 +35,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of random weights for each head. Read only."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
+    from pgkeras.settings.config import NetworkSettings
 
     path = tmp_path_factory.mktemp("heads")
     generator = np.random.default_rng(0)
     for name, (space, family) in HEADS.items():
-        policy = Policy(OBSERVATIONS, space, hidden=(8,), distribution=family)
+        policy = Policy(OBSERVATIONS, space, settings=NetworkSettings(hidden=(8,), distribution=family))
         for variable in policy.variables:
             variable.assign(generator.normal(0, 0.7, variable.shape).astype(np.float32))
         export_policy(policy, path, name, {})

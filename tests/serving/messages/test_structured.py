@@ -39,11 +39,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``rich``, with memory and masks; ``masked``, several choices at once; ``lstm``, two versions."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
+    from pgkeras.settings.config import NetworkSettings
 
     root = tmp_path_factory.mktemp("structured")
 
-    def export(name: str, space: Space, actions: Any, seed: int, **settings: Any) -> None:
-        policy = Policy(space, actions, hidden=(8,), seed=seed, **settings)
+    def export(name: str, space: Space, actions: Any, seed: int, mask_size: int = 0, **settings: Any) -> None:
+        policy = Policy(
+            space, actions, settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size, seed=seed
+        )
         generator = np.random.default_rng(seed)
         policy.assign([generator.normal(0, 0.3, w.shape).astype(np.float32) for w in policy.weights()])
         export_policy(policy, root, name, {"env_id": "Test-v0"})

@@ -1,0 +1,178 @@
+"""Baselines: what is subtracted from the returns. Each is learnt from earlier batches, or from the other episodes.
+
+A baseline that does not depend on the action leaves the policy gradient unbiased (Williams 1992, section 3; Sutton &
+Barto 2nd ed., section 13.4). ``docs/estimator.md`` says which of these do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.reinforce import returns as returns_
+
+__all__ = ["NO_BASELINE", "BatchBaseline", "NoBaseline", "RunningMean", "ValueBaseline", "from_batch"]
+
+Floats = NDArray[np.float64]
+
+
+class NoBaseline:
+    """Subtracts nothing. The other baselines extend it."""
+
+    explains = False
+    """Whether it has something to say about returns, so that its explained variance means anything."""
+
+    def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
+        """The rewards ``[T, B]`` that returns are computed from: those of the episodes, which end where they end."""
+        return trajectory.rewards
+
+    def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
+        """The baseline of every step, ``[T, B]``, for returns ``[T, B]``."""
+        return np.zeros_like(returns)
+
+    def fit(self, trajectory: Trajectory, returns: Floats, epoch: int) -> float:
+        """Learns from a batch what is subtracted from the next ones.
+
+        Returns:
+            The loss: mean squared error in units of the returns' variance; NaN where nothing is fitted.
+        """
+        return float("nan")
+
+    def quantities(self, trajectory: Trajectory) -> Iterator[tuple[str, NDArray[Any]]]:
+        """What it computes from a batch, by name, for the diagnosis of a failure: ``[T, B, ...]`` or ``[B, ...]``."""
+        return iter(())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What changes, by name, for the checkpoint."""
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restores a :meth:`state`."""
+
+
+NO_BASELINE = NoBaseline()
+
+
+class BatchBaseline(NoBaseline):
+    """Computes the baseline from the batch itself.
+
+    Args:
+        name: "time" or "leave-one-out": a key of :data:`pgkeras.reinforce.returns.BASELINES`.
+    """
+
+    explains = True
+
+    def __init__(self, name: str) -> None:
+        self._compute: Callable[[Floats, NDArray[np.bool_]], Floats] = returns_.BASELINES[name]
+
+    def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
+        """See :class:`NoBaseline`."""
+        return self._compute(returns, trajectory.mask)
+
+
+def from_batch(name: str) -> NoBaseline:
+    """The baseline of that name, "none" or one that is computed from the batch."""
+    return NO_BASELINE if name == "none" else BatchBaseline(name)
+
+
+class RunningMean(NoBaseline):
+    """The mean return of earlier batches; 0 before the first.
+
+    Args:
+        rate: How much of the running mean each batch replaces.
+    """
+
+    explains = True
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._mean: float | None = None
+
+    def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
+        """See :class:`NoBaseline`."""
+        return np.where(trajectory.mask, self._mean or 0.0, 0.0)
+
+    def fit(self, trajectory: Trajectory, returns: Floats, epoch: int) -> float:
+        """See :class:`NoBaseline`."""
+        self._mean = returns_.running_mean(self._mean, returns, trajectory.mask, self._rate)
+        return float("nan")
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`NoBaseline`."""
+        return {"running_mean": np.array(np.nan if self._mean is None else self._mean)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`NoBaseline`."""
+        mean = float(state["running_mean"])
+        self._mean = None if np.isnan(mean) else mean
+
+
+class Predictor(Protocol):
+    """Predicts returns: a :class:`pgkeras.reinforce.value.ValueFunction`."""
+
+    def predict(self, observations: NDArray[Any]) -> Floats:
+        """Expected returns ``[N]`` of observations ``[N, ...]``."""
+        ...
+
+    def fit(self, observations: NDArray[Any], returns: Floats, epoch: int) -> float:
+        """Learns from returns ``[N]`` of observations ``[N, ...]``; gives the mean squared error."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What changes, by name."""
+        ...
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restores a :meth:`state`."""
+        ...
+
+
+class ValueBaseline(NoBaseline):
+    """What a value function predicts for a step's observation. Returns of truncated episodes go on with predictions.
+
+    It is fitted after the policy's gradient step, so that as a baseline it depends on earlier batches only.
+
+    Args:
+        value: The value function.
+    """
+
+    explains = True
+
+    def __init__(self, value: Predictor) -> None:
+        self._value = value
+
+    def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
+        """See :class:`NoBaseline`. A truncated episode's last reward has the value of what it would go on with."""
+        beyond = self._value.predict(trajectory.final_observations)
+        truncated = ~trajectory.terminated
+        return returns_.bootstrapped(trajectory.rewards, trajectory.lengths, truncated, gamma, beyond)
+
+    def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
+        """See :class:`NoBaseline`."""
+        mask = trajectory.mask
+        baseline = np.zeros_like(returns)
+        baseline[mask] = self._value.predict(trajectory.observations[mask])
+        return baseline
+
+    def fit(self, trajectory: Trajectory, returns: Floats, epoch: int) -> float:
+        """See :class:`NoBaseline`."""
+        mask = trajectory.mask
+        return self._value.fit(trajectory.observations[mask], returns[mask], epoch)
+
+    def quantities(self, trajectory: Trajectory) -> Iterator[tuple[str, NDArray[Any]]]:
+        """See :class:`NoBaseline`."""
+        yield "final observation", trajectory.final_observations
+        yield "value prediction", self.of(trajectory, trajectory.rewards)
+        yield "value prediction of the final observation", self._value.predict(trajectory.final_observations)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :class:`NoBaseline`."""
+        return self._value.state()
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :class:`NoBaseline`."""
+        self._value.restore(state)
