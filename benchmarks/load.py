@@ -23,7 +23,7 @@ async def _drive(channel: Any, order: dict[str, Any]) -> dict[str, Any]:
     payload = bytes.fromhex(order["payload"])
     in_flight, sessions = range(order["in_flight"]), []
     if "first" in order:
-        sessions = [loops.Session(channel, bytes.fromhex(order["first"]), seconds + 30) for _ in in_flight]
+        sessions = [loops.SessionCaller(channel, bytes.fromhex(order["first"]), seconds + 30) for _ in in_flight]
     asks = [session.exchange for session in sessions] or [loops.act(channel, 30) for _ in in_flight]
     start = time.perf_counter()
     window = loops.Window(start, start, start + seconds)

@@ -25,7 +25,7 @@ from pgkeras.v1 import service_pb2
 __all__ = [
     "Ask",
     "Record",
-    "Session",
+    "SessionCaller",
     "Window",
     "act",
     "keep_asking",
@@ -103,7 +103,7 @@ def act(channel: Any, timeout: float, metadata: Metadata = ()) -> Ask:
     return ask
 
 
-class Session:
+class SessionCaller:
     """Messages in a session, which is opened when it is needed, and again after it has failed.
 
     Args:

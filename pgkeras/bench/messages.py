@@ -12,7 +12,7 @@ from pgkeras.client.client import PolicyInfo
 from pgkeras.protocol.values import first, write_value
 from pgkeras.protocol.wire import encode_tensor, write_tensor
 from pgkeras.spaces import ArraySpace, Box, Dict, Space, Text, Tuple, draw_integers, parts
-from pgkeras.spaces.tokens import FIRST, decode
+from pgkeras.spaces.tokenizer import FIRST, decode
 from pgkeras.v1 import policy_pb2, service_pb2
 
 __all__ = ["act_requests", "play_requests", "random_values"]

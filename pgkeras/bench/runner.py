@@ -109,7 +109,7 @@ def _workers(
     else:
         deadline = window.end - window.begin + load.timeout
         sessions = [
-            loops.Session(channels[i % len(channels)], first, deadline, endpoint.metadata) for i in range(number)
+            loops.SessionCaller(channels[i % len(channels)], first, deadline, endpoint.metadata) for i in range(number)
         ]
         asks = [session.exchange for session in sessions]
     shifted = [cycle(payloads[i % len(payloads) :] + payloads[: i % len(payloads)]) for i in range(number)]

@@ -11,7 +11,7 @@ import click
 from pgkeras import bench
 from pgkeras.bench.plot import check_plotting, plot_latencies
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.settings import options_of
+from pgkeras.cli.setting_options import options_of
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]

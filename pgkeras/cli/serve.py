@@ -11,7 +11,7 @@ import click
 from pgkeras_serving.settings.config import ServerConfig, settings
 from pgkeras_serving.settings.sources import as_toml, resolve
 
-from pgkeras.cli.settings import options_of
+from pgkeras.cli.setting_options import options_of
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]

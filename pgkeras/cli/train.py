@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgkeras.cli.settings import OFTEN_SET, options_of, settings_table
+from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish

@@ -13,7 +13,7 @@ from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK, part_of
 from pgkeras.spaces.spec import mask_size_of
-from pgkeras.spaces.tokens import with_vocabulary
+from pgkeras.spaces.tokenizer import with_vocabulary
 
 __all__ = ["Look", "look", "without_mask"]
 

@@ -22,7 +22,7 @@ from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
 from pgkeras.environments.trajectory import Tape
 from pgkeras.environments.watchdog import overdue
-from pgkeras.environments.worker import Outcome, work
+from pgkeras.environments.worker import StepResult, work
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 from pgkeras.settings.recipe import Recipe
 
@@ -99,7 +99,7 @@ class ProcessEnvironments:
             for k, share in enumerate(self._shares)
         ]
         any_ended = False
-        outcome: Outcome
+        outcome: StepResult
         for outcome, i in self._ask([(k, task) for k, task in tasks if task]):
             put_reward(tape.rewards, t, i, outcome.reward)
             if outcome.final is not None:

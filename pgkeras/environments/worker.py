@@ -17,12 +17,12 @@ import gymnasium
 from pgkeras.environments.single import make_one
 from pgkeras.settings.recipe import Recipe
 
-__all__ = ["Outcome", "work"]
+__all__ = ["StepResult", "work"]
 
 Shown = tuple[Any, dict[str, Any]]  # an observation, and of the info what a policy may use
 
 
-class Outcome(NamedTuple):
+class StepResult(NamedTuple):
     """The outcome of a step."""
 
     shown: Shown | None  # what to act on next: after an episode's end, the first of the next, if there is to be one
@@ -70,12 +70,12 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
         environment.close()
 
 
-def _step(environment: gymnasium.Env[Any, Any], action: Any, another: bool) -> Outcome:
+def _step(environment: gymnasium.Env[Any, Any], action: Any, another: bool) -> StepResult:
     observation, reward, terminated, truncated, info = environment.step(action)
     if not (terminated or truncated):
-        return Outcome(_shown(observation, info), reward, False, None)
+        return StepResult(_shown(observation, info), reward, False, None)
     final = copy.deepcopy(_shown(observation, info))  # which a reset may write over
-    return Outcome(_shown(*environment.reset()) if another else None, reward, bool(terminated), final)
+    return StepResult(_shown(*environment.reset()) if another else None, reward, bool(terminated), final)
 
 
 def _shown(observation: Any, info: dict[str, Any]) -> Shown:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves, tokens
+from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves, tokenizer
 
 __all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype", "part_of"]
 
@@ -129,7 +129,7 @@ class Layout:
         rows: NDArray[Any] | None = None
         for leaf in self.leaves:
             values = part_of(batch, leaf.path)
-            array = tokens.encode(leaf.space, values) if isinstance(leaf.space, Text) else np.asarray(values)
+            array = tokenizer.encode(leaf.space, values) if isinstance(leaf.space, Text) else np.asarray(values)
             if rows is None:
                 rows = np.empty((len(array), *self.shape), self.dtype)
             rows[:, leaf.start : leaf.stop] = array.reshape(len(rows), -1)
@@ -149,7 +149,7 @@ class Layout:
             columns = rows[:, leaf.start : leaf.stop] if self.packed else rows
             value: Any
             if isinstance(leaf.space, Text):
-                value = tokens.decode(leaf.space, columns)
+                value = tokenizer.decode(leaf.space, columns)
             else:
                 value = columns.reshape(len(rows), *leaf.shape).astype(leaf.space.dtype)
             if not leaf.path:
@@ -179,7 +179,7 @@ class Layout:
             values = part_of(observation, leaf.path)
             place = row[..., leaf.start : leaf.stop]
             if isinstance(leaf.space, Text):
-                encoded = tokens.encode(leaf.space, [str(text) for text in (values if leading else [values])])
+                encoded = tokenizer.encode(leaf.space, [str(text) for text in (values if leading else [values])])
                 place[...] = encoded if leading else encoded[0]
             else:
                 _copy(place.reshape((*leading, *leaf.shape)) if leaf.shape else place[..., 0], values, leaf.name)

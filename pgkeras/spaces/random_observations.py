@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pgkeras.spaces import Box, Text, draw_integers
 from pgkeras.spaces.layout import Layout, Leaf
-from pgkeras.spaces.tokens import FIRST
+from pgkeras.spaces.tokenizer import FIRST
 
 __all__ = ["random_observations"]
 

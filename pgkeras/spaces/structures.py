@@ -41,7 +41,7 @@ class Text:
         min_length: Fewest characters.
         max_length: Most characters.
         charset: The characters allowed, sorted; empty when any is.
-        vocabulary: The tokens that a policy tells apart; see :mod:`pgkeras.spaces.tokens`.
+        vocabulary: The tokens that a policy tells apart; see :mod:`pgkeras.spaces.tokenizer`.
         max_tokens: How many tokens it reads; the rest of a text is ignored.
     """
 

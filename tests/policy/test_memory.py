@@ -29,13 +29,8 @@ STEPS, EPISODES = 7, 4
 
 
 def policy(kind: str = "gru", mask_size: int = 0, **settings: Any) -> Policy:
-    made = Policy(
-        SPACE,
-        Discrete(3),
-        settings=NetworkSettings(memory=kind, memory_units=5, hidden=(6,), **settings),
-        mask_size=mask_size,
-        seed=2,
-    )
+    network = NetworkSettings(memory=kind, memory_units=5, hidden=(6,), **settings)
+    made = Policy(SPACE, Discrete(3), settings=network, mask_size=mask_size, seed=2)
     generator = np.random.default_rng(1)
     made.assign([generator.normal(0, 0.6, w.shape).astype(np.float32) for w in made.weights()])
     return made

@@ -28,7 +28,7 @@ def vector(n: int) -> Box:
     return Box(np.full(n, -np.inf), np.full(n, np.inf), np.dtype(np.float32))
 
 
-def linear(space: Space, network: keras.Model | None = None, **settings: Any) -> Policy:
+def linear(space: Space, network: Any = None, **settings: Any) -> Policy:
     """A policy without hidden layers, so that what the encoders give can be read off its head."""
     policy = Policy(space, Discrete(2), network, settings=NetworkSettings(hidden=(), **settings), seed=3)
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])

@@ -123,7 +123,7 @@ def test_a_session_that_is_closed_makes_room_for_the_next(policies, tmp_path):
         answers = []
         async with grpc.aio.insecure_channel(target) as channel:
             for _ in range(3):
-                session = loops.Session(channel, message, deadline=20.0)
+                session = loops.SessionCaller(channel, message, deadline=20.0)
                 answers += [await session.exchange(message), await session.exchange(message)]
                 await session.aclose()
                 await session.aclose()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.protocol.values import cast, decode_value, is_single, with_batch_axis, write_value
 from pgkeras.protocol.wire import decode_space, encode_space
-from pgkeras.spaces import Dict, Discrete, Text, Tuple, map_texts, observations_from_gymnasium, tokens
+from pgkeras.spaces import Dict, Discrete, Text, Tuple, map_texts, observations_from_gymnasium, tokenizer
 from pgkeras.spaces.layout import Layout
 from pgkeras.v1 import tensors_pb2
 
@@ -38,7 +38,7 @@ def own(space: gymnasium.Space[Any]) -> Any:
     texts = ["a b", "xyz c", "abc"]
     return map_texts(
         observations_from_gymnasium(space),
-        lambda text, _: tokens.with_vocabulary(text, texts if " " in text.charset else ["hello"]),
+        lambda text, _: tokenizer.with_vocabulary(text, texts if " " in text.charset else ["hello"]),
     )
 
 
@@ -179,26 +179,26 @@ def test_tuples_are_sequences_or_parts_by_number() -> None:
 
 
 def test_words_are_numbered_in_order_and_strangers_look_alike() -> None:
-    space = tokens.with_vocabulary(Text(), ["Go to the red ball", "go to the key!"])
+    space = tokenizer.with_vocabulary(Text(), ["Go to the red ball", "go to the key!"])
     assert space.vocabulary == ("!", "ball", "go", "key", "red", "the", "to")
     assert space.max_tokens == 7
-    ids = tokens.encode(space, ["GO to the blue key", "", "the the"])
-    np.testing.assert_array_equal(ids[0], [4, 8, 7, tokens.UNKNOWN, 5, 0, 0])
+    ids = tokenizer.encode(space, ["GO to the blue key", "", "the the"])
+    np.testing.assert_array_equal(ids[0], [4, 8, 7, tokenizer.UNKNOWN, 5, 0, 0])
     np.testing.assert_array_equal(ids[1], 0)
     np.testing.assert_array_equal(ids[2], [7, 7, 0, 0, 0, 0, 0])
 
 
 def test_texts_without_spaces_are_read_character_by_character() -> None:
-    space = tokens.with_vocabulary(Text(max_length=4, charset="01"), ["0110", "1"])
+    space = tokenizer.with_vocabulary(Text(max_length=4, charset="01"), ["0110", "1"])
     assert (space.vocabulary, space.max_tokens) == (("0", "1"), 4)
-    np.testing.assert_array_equal(tokens.encode(space, ["101"]), [[3, 2, 3, 0]])
+    np.testing.assert_array_equal(tokenizer.encode(space, ["101"]), [[3, 2, 3, 0]])
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.text(max_size=30))
 def test_what_is_read_of_any_text_can_be_read_again(examples: list[str], text: str) -> None:
-    space = tokens.with_vocabulary(Text(), examples)
-    ids = tokens.encode(space, [text])
+    space = tokenizer.with_vocabulary(Text(), examples)
+    ids = tokenizer.encode(space, [text])
     assert ids.shape == (1, space.max_tokens)
-    assert ids.max(initial=0) < len(space.vocabulary) + tokens.FIRST
-    np.testing.assert_array_equal(tokens.encode(space, tokens.decode(space, ids)), ids)
+    assert ids.max(initial=0) < len(space.vocabulary) + tokenizer.FIRST
+    np.testing.assert_array_equal(tokenizer.encode(space, tokenizer.decode(space, ids)), ids)

@@ -12,7 +12,7 @@ from pgkeras.backend import keras
 from pgkeras.policy.networks.layers import TextReader, orthogonal
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.spaces.layout import Leaf
-from pgkeras.spaces.tokens import FIRST
+from pgkeras.spaces.tokenizer import FIRST
 
 __all__ = ["FOR_IMAGES", "describe", "encode", "is_image"]
 

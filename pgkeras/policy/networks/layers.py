@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras
 from pgkeras.policy.moments import Moments
-from pgkeras.spaces.tokens import PADDING
+from pgkeras.spaces.tokenizer import PADDING
 
 __all__ = ["ObservationNormalization", "StateIndependent", "TextReader", "orthogonal"]
 

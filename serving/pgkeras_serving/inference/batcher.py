@@ -17,7 +17,7 @@ from functools import partial
 
 from pgkeras.engines import Engine
 from pgkeras.errors import ServerBusyError
-from pgkeras_serving.inference.batches import Arrays, Batch, Outcome, Request, join_in_order
+from pgkeras_serving.inference.batches import Arrays, Batch, BatchResult, Request, join_in_order
 from pgkeras_serving.inference.scheduling import Backlog, next_batch
 from pgkeras_serving.inference.warmup import Sizes
 from pgkeras_serving.inference.workers import Workers
@@ -135,7 +135,7 @@ class Batcher:
         outcome = batch.run(engine)
         loop.call_soon_threadsafe(self._done, batch, outcome)
 
-    def _done(self, batch: Batch, outcome: Outcome | Exception) -> None:
+    def _done(self, batch: Batch, outcome: BatchResult | Exception) -> None:
         self._workers.done(batch.rows)
         if self._backlog.rows:
             self._hand_over_soon()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pgkeras.engines import Engine
 from pgkeras_serving.telemetry.metrics import Meter
 
-__all__ = ["Arrays", "Batch", "Joined", "Outcome", "Part", "Request", "join_in_order", "split"]
+__all__ = ["Arrays", "Batch", "BatchResult", "Joined", "Part", "Request", "join_in_order", "split"]
 
 Arrays = Mapping[str, NDArray[Any]]
 """A row for each observation, by the names of the act graph."""
@@ -44,7 +44,7 @@ class Request:
         return len(self.inputs["noise"])
 
 
-class Outcome(NamedTuple):
+class BatchResult(NamedTuple):
     """The result of a batch."""
 
     arrays: Arrays
@@ -60,11 +60,11 @@ class Batch(Protocol):
         """The number of observations."""
         ...
 
-    def run(self, engine: Engine) -> Outcome | Exception:
+    def run(self, engine: Engine) -> BatchResult | Exception:
         """Computes the batch; in any thread. Returns whatever exception the engine raises."""
         ...
 
-    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+    def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
         """Answers the requests that are complete now; on the event loop."""
         ...
 
@@ -80,7 +80,7 @@ class Joined:
         self.requests = requests
         self.rows = sum(request.rows for request in requests)
 
-    def run(self, engine: Engine) -> Outcome | Exception:
+    def run(self, engine: Engine) -> BatchResult | Exception:
         """See :class:`Batch`. Other requests may need more of the graph's outputs; all get those."""
         first, *others = self.requests
         needs = first.needs.union(*(request.needs for request in others))
@@ -89,7 +89,7 @@ class Joined:
         inputs = {name: np.concatenate([request.inputs[name] for request in self.requests]) for name in first.inputs}
         return _timed(engine, inputs, needs)
 
-    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+    def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
         """See :class:`Batch`."""
         if isinstance(outcome, Exception):
             _fail(self.requests, outcome)
@@ -115,20 +115,20 @@ class Part:
         done: Their results by the number of their first row; all parts share it.
     """
 
-    def __init__(self, request: Request, rows: range, parts: int, done: dict[int, Outcome]) -> None:
+    def __init__(self, request: Request, rows: range, parts: int, done: dict[int, BatchResult]) -> None:
         self.request = request
         self.rows = len(rows)
         self._range = rows
         self._parts = parts
         self._done = done
 
-    def run(self, engine: Engine) -> Outcome | Exception:
+    def run(self, engine: Engine) -> BatchResult | Exception:
         """See :class:`Batch`."""
         rows = slice(self._range.start, self._range.stop)
         inputs = {name: array[rows] for name, array in self.request.inputs.items()}
         return _timed(engine, inputs, self.request.needs)
 
-    def finish(self, outcome: Outcome | Exception, meter: Meter) -> None:
+    def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
         """See :class:`Batch`. The last part that is done answers the request, whichever it is."""
         request = self.request
         if isinstance(outcome, Exception):
@@ -146,7 +146,7 @@ class Part:
 
 def split(request: Request, rows: int) -> list[Part]:
     """Divides a request into parts of so many rows; the last may have fewer."""
-    done: dict[int, Outcome] = {}
+    done: dict[int, BatchResult] = {}
     starts = range(0, request.rows, rows)
     return [Part(request, range(start, min(start + rows, request.rows)), len(starts), done) for start in starts]
 
@@ -167,10 +167,10 @@ def join_in_order(requests: Sequence[Request], max_rows: int) -> Iterator[Joined
         yield Joined(batch)
 
 
-def _timed(engine: Engine, inputs: Arrays, needs: frozenset[str]) -> Outcome | Exception:
+def _timed(engine: Engine, inputs: Arrays, needs: frozenset[str]) -> BatchResult | Exception:
     start = time.perf_counter_ns()
     try:
-        return Outcome(engine.act(inputs, needs), start, time.perf_counter_ns())
+        return BatchResult(engine.act(inputs, needs), start, time.perf_counter_ns())
     except Exception as error:  # of any kind: whoever waits is told
         return error
 

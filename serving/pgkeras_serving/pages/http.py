@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import h11
 
-__all__ = ["Handler", "Request", "Response", "connection_handler"]
+__all__ = ["Handler", "HttpRequest", "HttpResponse", "connection_handler"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Request:
+class HttpRequest:
     """A request.
 
     Args:
@@ -46,7 +46,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Response:
+class HttpResponse:
     """A response.
 
     Args:
@@ -62,7 +62,7 @@ class Response:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[Request], Response]
+Handler = Callable[[HttpRequest], HttpResponse]
 
 
 def connection_handler(
@@ -114,18 +114,18 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
     await writer.wait_closed()
 
 
-def _answer(request: h11.Request, handler: Handler) -> Response:
+def _answer(request: h11.Request, handler: Handler) -> HttpResponse:
     if request.http_version not in (b"1.0", b"1.1") or not request.target.startswith(b"/"):
         return _refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP/1.1 request for a path.")
     if request.method not in (b"GET", b"HEAD"):
         return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", {"Allow": "GET, HEAD"})
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
     try:
-        return handler(Request(request.target.decode("latin-1").partition("?")[0], headers))
+        return handler(HttpRequest(request.target.decode("latin-1").partition("?")[0], headers))
     except Exception:
         logger.exception("a page failed")
         return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed; the server's log has the reason.")
 
 
-def _refusal(status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> Response:
-    return Response(status, f"{reason}\n".encode(), headers=headers or {})
+def _refusal(status: HTTPStatus, reason: str, headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(status, f"{reason}\n".encode(), headers=headers or {})

@@ -14,11 +14,11 @@ from pgkeras import __version__
 from pgkeras.certificates import check_pair
 from pgkeras.errors import ConfigError, UnauthenticatedError
 from pgkeras.hosts import is_loopback, without_port
-from pgkeras_serving.pages.http import Request, Response, connection_handler
+from pgkeras_serving.pages.http import HttpRequest, HttpResponse, connection_handler
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
 from pgkeras_serving.pages.prometheus import Exposition
-from pgkeras_serving.policies.files import stamp
+from pgkeras_serving.policies.file_stamps import stamp
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
@@ -136,31 +136,31 @@ class Web:
         self._certificate = stamp(certificate)
         self._tls.load_cert_chain(certificate, key)
 
-    def _answer(self, request: Request) -> Response:
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         if self._only_here and not is_loopback(without_port(request.headers.get("host", "localhost"))):
             # Or a page from elsewhere, whose name has been made to mean this machine, could read this one.
-            return Response(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
+            return HttpResponse(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
         if request.path not in _OPEN and (refusal := self._refusal(request)):
             return refusal
         page = self._pages.get(request.path)
-        return (
-            Response(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n") if page is None else page()
-        )
+        if page is None:
+            return HttpResponse(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n")
+        return page()
 
-    def _page(self) -> Response:
-        return Response(HTTPStatus.OK, render(self._status()), "text/html; charset=utf-8")
+    def _page(self) -> HttpResponse:
+        return HttpResponse(HTTPStatus.OK, render(self._status()), "text/html; charset=utf-8")
 
-    def _metrics(self) -> Response:
-        return Response(HTTPStatus.OK, self._exposition.text(), self._exposition.kind)
+    def _metrics(self) -> HttpResponse:
+        return HttpResponse(HTTPStatus.OK, self._exposition.text(), self._exposition.kind)
 
-    def _healthy(self) -> Response:
-        return Response(HTTPStatus.OK, b"ok\n")  # the event loop turns, or there would be no answer
+    def _healthy(self) -> HttpResponse:
+        return HttpResponse(HTTPStatus.OK, b"ok\n")  # the event loop turns, or there would be no answer
 
-    def _ready(self) -> Response:
+    def _ready(self) -> HttpResponse:
         ready = self.state == "serving"
-        return Response(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self.state}\n".encode())
+        return HttpResponse(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self.state}\n".encode())
 
-    def _refusal(self, request: Request) -> Response | None:
+    def _refusal(self, request: HttpRequest) -> HttpResponse | None:
         if self._tokens is None:
             return None
         try:
@@ -168,7 +168,7 @@ class Web:
         except UnauthenticatedError:
             # Browsers ask for a name and a password then: the token is the password.
             ask = {"WWW-Authenticate": 'Basic realm="pgkeras: the password is a token", charset="UTF-8"'}
-            return Response(HTTPStatus.UNAUTHORIZED, b"This server demands a token.\n", headers=ask)
+            return HttpResponse(HTTPStatus.UNAUTHORIZED, b"This server demands a token.\n", headers=ask)
         return None
 
     def _status(self) -> Status:

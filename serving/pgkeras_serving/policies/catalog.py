@@ -22,7 +22,7 @@ from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.messages.act import Edge
 from pgkeras_serving.messages.steps import Steps
 from pgkeras_serving.policies.contents import Contents, LoadedPolicy
-from pgkeras_serving.policies.files import stamp
+from pgkeras_serving.policies.file_stamps import stamp
 from pgkeras_serving.policies.limits import limits
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.logs import about

@@ -11,7 +11,7 @@ import grpc
 
 from pgkeras.certificates import check_authorities, check_pair, fault
 from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.files import stamp
+from pgkeras_serving.policies.file_stamps import stamp
 
 __all__ = ["Certificates"]
 
