@@ -71,6 +71,9 @@ class Bundle:
     provenance: dict[str, Any]
     files: dict[str, int]
 
+    def __repr__(self) -> str:
+        return f"<Bundle {self.name} version {self.version} at {self.path}>"
+
     @property
     def digest(self) -> bytes:
         """SHA-256 of the manifest, and so of all that the bundle is made of."""

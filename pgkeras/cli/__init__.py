@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,15 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except PgkerasError as error:
+            if ctx.params.get("traceback"):
+                traceback.print_exception(error)
             raise click.ClickException(str(error)) from error
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option("--traceback", is_flag=True, envvar="PGKERAS_TRACEBACK", help="Show where an error was raised.")
 @click.version_option(__version__, "-V", "--version", prog_name="pgkeras")
-def _pgkeras() -> None:
+def _pgkeras(traceback: bool) -> None:
     """Train policies with REINFORCE and serve them over gRPC to simulators in any language."""
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any, get_args
 
 import click
 
+from pgkeras.cli.numbers import shown
 from pgkeras.cli.players import Player, player_options
 from pgkeras.client.client import Mode
 
 __all__ = ["command"]
 
 _MOST_SLOTS = 32  # more episodes than this are played one after the other
+_ENDLESS_STEPS = 100_000
+_TELL_SECONDS = 5.0
 
 
 @click.command()
@@ -21,8 +25,15 @@ _MOST_SLOTS = 32  # more episodes than this are played one after the other
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="greedy", show_default=True, help="How to act.")
 @click.option("--show-steps", type=click.IntRange(0), default=0, help="Also show this many steps' distributions.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--endless-steps",
+    type=click.IntRange(10),
+    default=_ENDLESS_STEPS,
+    show_default=True,
+    help="Steps without the end of an episode after which to give up.",
+)
 @player_options
-def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json: bool) -> None:
+def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json: bool, endless_steps: int) -> None:
     """Play episodes with an exported policy, or with one behind a server, and report their returns.
 
     PATH is a version's directory, or a policy's (its newest version is meant). The environment is made as it was for
@@ -40,7 +51,8 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
 
     first = evaluation.FirstSteps(player.act(mode), show_steps)
     envs = environments.make(player.recipe, min(episodes, _MOST_SLOTS), "plain")
-    result = evaluation.evaluate(first, envs, episodes, player.seed)
+    watch = _Progress(episodes)
+    result = evaluation.evaluate(first, envs, episodes, player.seed, watch, endless_steps)
     env_id = player.recipe.env_id
     if as_json:
         loaded = "tensorflow" in sys.modules
@@ -48,13 +60,28 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
         figures = {**report, "tensorflow_loaded": loaded, **result.to_json(), "first_steps": first.steps}
         click.echo(json.dumps(figures))
         return
-    low, high = result.interval
+    low, high = map(shown, result.interval)
     click.echo(
-        f"{env_id}, {episodes} episodes, {mode}: mean return {result.mean:.1f}, standard deviation {result.std:.1f}"
+        f"{env_id}, {episodes} episodes, {mode}: mean return {shown(result.mean)}, "
+        f"standard deviation {shown(result.std)}"
     )
-    click.echo(f"95 % interval of the mean: {low:.1f} to {high:.1f}; mean length {result.lengths.mean():.1f} steps")
+    length = shown(float(result.lengths.mean()))
+    click.echo(f"95 % interval of the mean: {low} to {high}; mean length {length} steps")
     for i, step in enumerate(first.steps):
         click.echo(f"step {i}: " + "  ".join(f"{name} {_rounded(value)}" for name, value in step.items()))
+
+
+class _Progress:
+    """Says on standard error, every few seconds, how far the episodes are."""
+
+    def __init__(self, episodes: int) -> None:
+        self._episodes = episodes
+        self._due = time.monotonic() + _TELL_SECONDS
+
+    def __call__(self, steps: int, episodes: int) -> None:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _TELL_SECONDS
+            click.echo(f"{episodes} of {self._episodes} episodes, {steps:,} steps", err=True)
 
 
 def _rounded(value: Any) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import click
 
+from pgkeras.cli.numbers import shown
 from pgkeras.runs.training import EpochMetrics, Training
 
 __all__ = ["Interruption", "interruptible", "show"]
+
+# How often an epoch that goes on is told of where there is no terminal.
+_TELL_SECONDS = 5.0
 
 
 def show(training: Training) -> Iterator[EpochMetrics]:
@@ -29,8 +34,8 @@ class Interruption:
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Turns the first SIGINT or SIGTERM into a request, so that the epoch under way ends well; a second one kills."""
+def interruptible(interrupt: Callable[[], None]) -> Iterator[Interruption]:
+    """Turns the first SIGINT or SIGTERM into a call of ``interrupt``, so that the run ends well; a second one kills."""
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -41,6 +46,9 @@ def interruptible() -> Iterator[Interruption]:
     def request(number: int, _frame: FrameType | None) -> None:
         interruption.signal = number
         restore()
+        interrupt()
+        # Not by click, whose writing may be what the signal has come into.
+        os.write(2, b"\nStopping: the policy is kept as of the last finished epoch. Once more ends it at once.\n")
 
     for number in before:
         signal.signal(number, request)
@@ -51,48 +59,80 @@ def interruptible() -> Iterator[Interruption]:
 
 
 def _lines(training: Training) -> Iterator[EpochMetrics]:
-    metrics = shown = None
+    metrics = last = None
     due = 0.0
+
+    def within(steps: int, episodes: int, wanted: int) -> None:
+        nonlocal due
+        took = time.monotonic() - began
+        if took >= _TELL_SECONDS and time.monotonic() >= due:
+            due = time.monotonic() + _TELL_SECONDS
+            click.echo(
+                f"epoch {training.epoch + 1:,}  {steps:,} steps, {episodes:,} of {wanted:,} episodes  "
+                f"{steps / took:,.0f} steps/s",
+                err=True,
+            )
+
+    training.on_progress = within
+    began = time.monotonic()
     for metrics in training:
         if time.monotonic() >= due:
             click.echo(_line(metrics, training), err=True)
-            shown, due = metrics, time.monotonic() + 1
+            last, due = metrics, time.monotonic() + 1
         yield metrics
-    if metrics is not None and metrics is not shown:
+        began = time.monotonic()
+    if metrics is not None and metrics is not last:
         click.echo(_line(metrics, training), err=True)
 
 
 def _line(metrics: EpochMetrics, training: Training) -> str:
-    best = f"  best evaluation {training.best.score:.1f}" if training.best is not None else ""
+    best = f"  best evaluation {shown(training.best.score)}" if training.best is not None else ""
     return (
-        f"epoch {metrics.epoch:,}  steps {metrics.env_steps:,}  return {metrics.return_mean:.1f}"
-        f"  last 100 {metrics.mean_return_100:.1f}{best}  {metrics.steps_per_second:,.0f} steps/s"
+        f"epoch {metrics.epoch:,}  steps {metrics.env_steps:,}  return {shown(metrics.return_mean)}"
+        f"  last 100 {shown(metrics.mean_return_100)}{best}  {metrics.steps_per_second:,.0f} steps/s"
     )
 
 
 def _bar(training: Training) -> Iterator[EpochMetrics]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     def columns() -> Iterator[Any]:
         yield TextColumn("[bold]{task.description}")
         yield BarColumn()
-        yield MofNCompleteColumn()
-        yield TextColumn("steps")
+        yield TaskProgressColumn()
+        yield TextColumn("{task.fields[steps]} steps")
         yield TextColumn("[cyan]{task.fields[goal]}")
         yield TextColumn("[dim]{task.fields[speed]}")
         yield TimeElapsedColumn()
 
     config = training.config
     with Progress(*columns(), console=Console(stderr=True), refresh_per_second=10) as progress:
-        task = progress.add_task(config.env_id, total=config.steps, completed=training.env_steps, goal="", speed="")
-        wanted = f" of {training.stop_return:g}" if training.stop_return is not None else ""
+        task = progress.add_task(config.env_id, total=1.0, steps=f"{training.env_steps:,}", goal="", speed="")
+        wanted = f" of {shown(training.stop_return)}" if training.stop_return is not None else ""
+        began = time.monotonic()
+
+        def share(steps: int, seconds: float) -> float:
+            """Of the limit that will end the run first."""
+            return min(1.0, max(steps / config.steps, seconds / config.time_limit if config.time_limit else 0.0))
+
+        def within(steps: int, episodes: int, of: int) -> None:
+            took = time.monotonic() - began
+            done = training.env_steps + steps
+            progress.update(task, completed=share(done, training.seconds + took), steps=f"{done:,}")
+            if took > 1.0:
+                goal = f"epoch {training.epoch + 1:,}: {episodes:,} of {of:,} episodes"
+                progress.update(task, goal=goal, speed=f"{steps / took:,.0f} steps/s")
+
+        training.on_progress = within
         for metrics in training:
-            best = f", best {training.best.score:.1f}" if training.best is not None else ""
+            best = f", best {shown(training.best.score)}" if training.best is not None else ""
             progress.update(
                 task,
-                completed=min(metrics.env_steps, config.steps),
-                goal=f"return {metrics.mean_return_100:.1f}{wanted}{best}",
+                completed=share(metrics.env_steps, metrics.seconds),
+                steps=f"{metrics.env_steps:,}",
+                goal=f"return {shown(metrics.mean_return_100)}{wanted}{best}",
                 speed=f"{metrics.steps_per_second:,.0f} steps/s",
             )
             yield metrics
+            began = time.monotonic()

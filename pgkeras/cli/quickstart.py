@@ -19,6 +19,7 @@ import click
 import numpy as np
 
 from pgkeras.cli import text, train
+from pgkeras.cli.numbers import shown
 from pgkeras.cli.targets import root_option
 from pgkeras.errors import PgkerasError
 from pgkeras.runs import directory as runs
@@ -65,7 +66,7 @@ def command(root: Path, seed: int) -> None:
         _stage(4, f"Play {_EPISODES} episodes from another process, which has only the light client")
         played = _play(address, bundle.name)
     low, high = played["interval95"]
-    click.echo(f"Mean return {played['mean']:.1f} (95 % interval {low:.1f} to {high:.1f}), acting greedily.")
+    click.echo(f"Mean return {shown(played['mean'])} (95 % interval {shown(low)} to {shown(high)}), acting greedily.")
     click.echo("The first steps of the first episode, with the probability of each action:")
     for i, step in enumerate(played["first_steps"]):
         click.echo(f"step {i}, observation [{', '.join(f'{x:+.3f}' for x in step['observation'])}]")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
@@ -126,7 +127,7 @@ def run(
         err=True,
     )
     try:
-        with progress.interruptible() as interruption, ExitStack() as stack:
+        with progress.interruptible(training.interrupt) as interruption, ExitStack() as stack:
             stack.callback(training.finish)
             for _ in progress.show(training):
                 if interruption.signal is not None:
@@ -145,16 +146,16 @@ def _way_on(directory: Path) -> str:
 def _report(training: Training, directory: Path) -> None:
     summary = training.summary()
     if summary["solved"]:
-        what = f"Solved: the last 100 episodes returned {summary['mean_return_100']:.1f} on average"
+        what = f"Solved: the last 100 episodes returned {shown(summary['mean_return_100'])} on average"
     else:
         last = summary["mean_return_100"]
-        what = f"The last 100 episodes returned {last:.1f} on average" if last is not None else "No epoch was finished"
+        what = "No epoch was finished" if last is None else f"The last 100 episodes returned {shown(last)} on average"
     click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
     if training.stop_reason is not None and not summary["solved"]:
         click.echo(f"Stopped: {training.stop_reason}.")
     if training.best is not None:
         click.echo(
-            f"Best evaluation: {training.best.score:.1f} on average over {training.config.evaluation_episodes} "
+            f"Best evaluation: {shown(training.best.score)} on average over {training.config.evaluation_episodes} "
             f"episodes, after {training.best.env_steps:,} steps; that policy is the one to export."
         )
     click.echo(f"Run directory: {directory}")

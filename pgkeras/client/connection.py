@@ -132,11 +132,13 @@ class Endpoint:
         return grpc.aio.secure_channel(self.target, credentials, options)
 
     def _how(self) -> tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]:
+        # No proxy stands between a machine and itself, whatever http_proxy says.
+        direct: tuple[tuple[str, Any], ...] = (("grpc.enable_http_proxy", 0),) if _is_this_machine(self.target) else ()
         if self.tls is None:
-            return None, _OPTIONS
+            return None, _OPTIONS + direct
         authorities = None if self.tls.ca is None else certificates.check_authorities(Path(self.tls.ca))
         chain, key = (None, None) if self.tls.pair is None else certificates.check_pair(*self.tls.pair)
-        options: tuple[tuple[str, Any], ...] = _OPTIONS
+        options: tuple[tuple[str, Any], ...] = _OPTIONS + direct
         if self.tls.server_name is not None:
             options += (("grpc.ssl_target_name_override", self.tls.server_name),)
         return grpc.ssl_channel_credentials(authorities, key, chain), options

@@ -6,6 +6,8 @@ to finish would favour short ones.)
 
 from __future__ import annotations
 
+import logging
+import time
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +15,17 @@ from numpy.typing import NDArray
 
 from pgkeras.engines import noise as noise_source
 from pgkeras.environments import Environments, name_of
+from pgkeras.environments.check import said
+from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Tape, Trajectory
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError
+from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces.layout import graph_dtype
 from pgkeras.spaces.spec import PolicySpec, check_mask
 
-__all__ = ["Actor", "Collector"]
+__all__ = ["Actor", "Collector", "Watch"]
+
+logger = logging.getLogger(__name__)
 
 
 class Actor(Protocol):
@@ -46,28 +53,60 @@ class Actor(Protocol):
         """
 
 
+class Watch(Protocol):
+    """Is told of every step while episodes are played. What it raises ends the playing."""
+
+    def __call__(self, steps: int, episodes: int) -> None:
+        """Takes note of the steps so far, of all slots together, and of the episodes that are done."""
+
+
 class Collector:
     """Plays whole episodes in all slots of some environments at once.
 
     Args:
         environments: The environments.
         actor: What chooses the actions. It must not change while episodes are played.
+        watch: Is told of every step.
+        endless_steps: Steps of each slot without the end of an episode after which to give up.
+
+    Attributes:
+        idle_steps: Steps of the last episodes that were nobody's, in environments that step all slots together.
+        step_seconds: How long the environments took, for each step of a slot; of the last episodes.
     """
 
-    def __init__(self, environments: Environments, actor: Actor) -> None:
+    def __init__(
+        self,
+        environments: Environments,
+        actor: Actor,
+        watch: Watch | None = None,
+        endless_steps: int = EnvironmentSettings.endless_steps,
+    ) -> None:
         self._environments = environments
         self._actor = actor
+        self._watch = watch
+        self._endless_steps = endless_steps
         self._tape = Tape(environments.slots, actor.spec.layout)
         self.idle_steps = 0
+        self.step_seconds = 0.0
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         """Plays ``episodes`` episodes: the same ones for the same seed and weights.
 
-        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done.
+        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done. If the
+        environments fail and can be made again (:class:`RestartingEnvironments`), all are played again.
 
         Raises:
             EnvironmentStepError: The environment raised, or gave an observation or reward that is not finite.
         """
+        while True:
+            try:
+                return self._play(episodes, seed)
+            except EnvironmentStepError as error:
+                environments = self._environments
+                if not (isinstance(environments, RestartingEnvironments) and environments.restart(error)):
+                    raise
+
+    def _play(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         environments, actor, tape = self._environments, self._actor, self._tape
         slots = environments.slots
         words = seed.generate_state(slots + 4, np.uint32)
@@ -85,6 +124,7 @@ class Collector:
         except Exception as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
+        played, seconds = 0, 0.0
         while remaining.any():
             noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
             for row in noise:
@@ -97,32 +137,45 @@ class Collector:
                 tape.put_samples(t, samples)
                 if casts:
                     actions = actor.spec.from_graph(actions)
+                began = time.perf_counter()
                 try:
                     any_ended = environments.step(t, actions, remaining, tape)
                 except Exception as error:  # an environment may raise anything
                     raise _failure(environments, f"step {t}", error) from error
+                seconds += time.perf_counter() - began
                 if any_ended:
                     last_end = t
                     remaining = np.maximum(remaining - tape.ended[t], 0)
+                    played = episodes - int(remaining.sum())
                     if not remaining.any():
                         break
-                elif t - last_end >= _LONGEST_EPISODE:
-                    raise EnvironmentStepError(
-                        f"{name_of(environments)}: no episode ended within {_LONGEST_EPISODE:,} steps; "
-                        "REINFORCE learns from whole episodes: end them with --set max_episode_steps=N"
-                    )
+                else:
+                    self._check_end(t - last_end)
+                if self._watch is not None:
+                    self._watch((t + 1) * slots, played)
         trajectory = tape.cut(quota, environments.gap)
         self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
+        self.step_seconds = seconds / ((t + 1) * slots)
         _check(name_of(environments), actor.spec, trajectory)
         return trajectory
 
+    def _check_end(self, steps: int) -> None:
+        """Warns, and later gives up, when no episode has ended for so many steps of each slot."""
+        name, advice = name_of(self._environments), "end them with --set max_episode_steps=N"
+        if steps == self._endless_steps // 10:
+            logger.warning("%s: no episode has ended for %d steps; if they never do, %s", name, steps, advice)
+        if steps >= self._endless_steps:
+            raise EnvironmentStepError(
+                f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
+            )
+
 
 _NOISE_STEPS = 256  # how many steps' noise is drawn at once
-_LONGEST_EPISODE = 1_000_000
 
 
 def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
-    what = str(error) if isinstance(error, EnvironmentStepError) else f"{type(error).__name__}: {error}"
+    own = isinstance(error, EnvironmentStepError)
+    what = str(error) if own else said(error)
     return EnvironmentStepError(f"{name_of(environments)} failed at {where}: {what}")
 
 

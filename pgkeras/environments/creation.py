@@ -67,7 +67,8 @@ def _in_this_process(recipe: Recipe, slots: int, vectorization: str) -> Environm
     has_entry_point = spec.vector_entry_point is not None
     if vectorization == "vector" and not has_entry_point:
         raise EnvironmentSetupError(f"{recipe.env_id} has no vector entry point; use vectorization=plain")
-    if vectorization == "vector" or (vectorization == "auto" and has_entry_point and slots > 1):
+    only_vector = has_entry_point and spec.entry_point is None  # there are no copies to play in another way
+    if vectorization == "vector" or only_vector or (vectorization == "auto" and has_entry_point and slots > 1):
         unfit = unfit_for_vectors(recipe.wrappers)
         if unfit is None:
             return VectorEnvironments(wrap_vector(_make_vector(recipe, slots), recipe.wrappers))

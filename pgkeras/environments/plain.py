@@ -9,6 +9,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.environments.check import check_interface
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
 from pgkeras.environments.trajectory import Tape
@@ -31,6 +32,10 @@ class PlainEnvironments:
         self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
         self.slots = len(self._environments)
         self._native = native(self.action_space)
+
+    def check(self) -> None:
+        """See :meth:`Environments.check`."""
+        check_interface(self._environments[0], self.spec.id if self.spec is not None else "the environment")
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
+from pgkeras.environments.check import said
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
@@ -40,6 +41,8 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         UnsupportedSpaceError: A space is not supported, or there are masks for actions that cannot be masked.
     """
     given = observations_from_gymnasium(environments.observation_space)
+    actions_from_gymnasium(environments.action_space)
+    environments.check()
     space = without_mask(given)
     notes = _Notes()
     generator = np.random.default_rng(seed)
@@ -48,9 +51,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
         except Exception as error:  # an environment may raise anything
-            raise EnvironmentSetupError(
-                f"{name_of(environments)} failed at reset: {type(error).__name__}: {error}"
-            ) from error
+            raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {said(error)}") from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
     masked = space != given or ACTION_MASK in notes.rows[0][1]

@@ -28,6 +28,8 @@ from pgkeras.settings.recipe import Recipe
 
 __all__ = ["ProcessEnvironments"]
 
+# A process that is started anew imports the program's script, and ends with 1 if that starts processes, too.
+_UNGUARDED = '; a script that trains with vectorization=async has to do so under: if __name__ == "__main__":'
 _GRACE = 5.0  # seconds that a process has to close its environments
 
 
@@ -81,9 +83,17 @@ class ProcessEnvironments:
             answers = self._gather(range(len(self._pipes)), None)
         except EnvironmentStepError as error:
             self.close()
-            raise EnvironmentSetupError(f"{recipe.env_id}: its environment cannot be made: {error}") from error
+            advice = _UNGUARDED if "exited with 1" in str(error) else ""
+            raise EnvironmentSetupError(f"{recipe.env_id}: its environment cannot be made: {error}{advice}") from error
         self.observation_space, self.action_space = cloudpickle.loads(answers[0])
         self._native = native(self.action_space)
+
+    def check(self) -> None:
+        """See :meth:`Environments.check`."""
+        try:
+            self._ask([(0, [])])
+        except EnvironmentStepError as error:
+            raise EnvironmentSetupError(str(error)) from error
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

@@ -48,6 +48,13 @@ class Environments(Protocol):
     def lockstep(self) -> bool:
         """Whether slots are stepped all together, whether they have anything left to play or not."""
 
+    def check(self) -> None:
+        """Checks once what an environment returns, where that is not known. May leave it in the middle of an episode.
+
+        Raises:
+            EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.
+        """
+
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
 

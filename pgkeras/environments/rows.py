@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pgkeras.errors import EnvironmentStepError
 
-__all__ = ["put_reward"]
+__all__ = ["as_reward", "put_reward"]
 
 
 def put_reward(rewards: NDArray[np.float64], t: int, slot: int, reward: Any) -> None:
@@ -18,7 +18,22 @@ def put_reward(rewards: NDArray[np.float64], t: int, slot: int, reward: Any) -> 
     Raises:
         EnvironmentStepError: It is no number.
     """
-    try:
-        rewards[t, slot] = reward
-    except (TypeError, ValueError) as error:
-        raise EnvironmentStepError(f"expected a number as the reward, got {reward!r}") from error
+    rewards[t, slot] = reward if type(reward) in _NUMBERS else as_reward(reward)
+
+
+def as_reward(reward: Any) -> float:
+    """The number that a reward is: a number of Python's or NumPy's, or an array of one element.
+
+    Raises:
+        EnvironmentStepError: It is something else; the message has its type.
+    """
+    if isinstance(reward, int | float | np.number | np.bool_):
+        return float(reward)
+    array = np.asarray(reward) if hasattr(reward, "__array__") else None
+    if array is None or array.size != 1 or array.dtype.kind not in "biuf":
+        kind = type(reward).__name__
+        raise EnvironmentStepError(f"expected a number as the reward, or an array of one, got {reward!r} ({kind})")
+    return float(array.item())
+
+
+_NUMBERS = frozenset({int, float, np.float32, np.float64})

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import gymnasium
 
+from pgkeras.environments.check import check_spaces, said
 from pgkeras.environments.wrappers import wrap
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
@@ -17,6 +19,21 @@ from pgkeras.settings.recipe import Recipe
 __all__ = ["explained", "find_spec", "make_one"]
 
 _T = TypeVar("_T")
+
+# By the beginning of their ids: environments that a package's module registers, with the package.
+_PACKAGES = {
+    "ALE/": ("gymnasium[atari]", "ale_py"),
+    "BabyAI-": ("minigrid", "minigrid"),
+    "FrankaKitchen-": ("gymnasium-robotics", "gymnasium_robotics"),
+    "Fetch": ("gymnasium-robotics", "gymnasium_robotics"),
+    "MinAtar/": ("minatar", "minatar.gym"),
+    "MiniGrid-": ("minigrid", "minigrid"),
+    "MiniWorld-": ("miniworld", "miniworld"),
+    "Panda": ("panda-gym", "panda_gym"),
+    "PointMaze": ("gymnasium-robotics", "gymnasium_robotics"),
+    "dm_control/": ("shimmy[dm-control]", "shimmy"),
+    "highway-": ("highway-env", "highway_env"),
+}
 
 
 def make_one(
@@ -40,6 +57,7 @@ def make_one(
         recipe,
         lambda: gymnasium.make(recipe.env_id, max_episode_steps=limit, disable_env_checker=True, **options),
     )
+    check_spaces(env, recipe.env_id)
     return wrap(env, recipe.wrappers)
 
 
@@ -63,8 +81,13 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     except gymnasium.error.Error as error:
         near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.6)
         advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
-        if name.startswith("ALE/"):
-            advice = f'install Atari games with: pip install "gymnasium[atari]", and name it ale_py:{name}'
+        for prefix, (package, registers) in _PACKAGES.items():
+            if name.startswith(prefix) and not module:
+                there = importlib.util.find_spec(registers) is not None
+                install = "" if there else f'install it with: pip install "{package}", and '
+                advice = f"it is registered by the module {registers}: {install}name it {registers}:{name}"
+        if not module:
+            advice += "; of an environment that a module registers, name the module as well, as in module:Id-v0"
         raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
 
 
@@ -91,6 +114,5 @@ def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
     except Exception as error:  # an environment's constructor may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in recipe.kwargs.items())
         raise EnvironmentSetupError(
-            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: "
-            f"{type(error).__name__}: {error}"
+            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {said(error)}"
         ) from error

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.errors import EnvironmentStepError
+from pgkeras.memory import available_bytes
 from pgkeras.spaces.layout import ACTION_MASK, Layout
 
 __all__ = ["Tape", "Trajectory"]
@@ -67,7 +69,18 @@ class Tape:
         self.final_observations.clear()
 
     def grow(self) -> None:
-        """Doubles the number of steps there is room for."""
+        """Doubles the number of steps there is room for.
+
+        Raises:
+            EnvironmentStepError: There is not enough memory.
+        """
+        arrays = (self.observations, self.rewards, *([] if self.samples is None else [self.samples]))
+        size, room = sum(array.nbytes for array in arrays), available_bytes()
+        if size + self.observations.nbytes > room:  # what is added, and one array twice while it is copied
+            raise EnvironmentStepError(
+                f"the steps of this epoch take {size / 2**30:.1f} GB, and there is no memory for as many again "
+                f"({room / 2**30:.1f} GB are left): end episodes earlier with max_episode_steps=N, or use fewer envs"
+            )
         for name in ("observations", "samples", "rewards", "terminated", "ended"):
             array = getattr(self, name)
             setattr(self, name, np.concatenate([array, np.zeros((self.size, *array.shape[1:]), array.dtype)]))

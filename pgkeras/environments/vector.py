@@ -40,6 +40,9 @@ class VectorEnvironments:
         # Some vector environments have one generator for all slots and take one seed.
         self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
 
+    def check(self) -> None:
+        """See :meth:`Environments.check`: gymnasium and EnvPool have checked their own."""
+
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         self._ended[:] = False

@@ -49,6 +49,10 @@ class WatchedEnvironments:
         self.observation_space: gymnasium.Space[Any] = environments.observation_space
         self.action_space: gymnasium.Space[Any] = environments.action_space
 
+    def check(self) -> None:
+        """See :meth:`Environments.check`."""
+        _within(self._seconds, self._environments.check)
+
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         _within(self._seconds, self._environments.reset, seeds, tape)

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium
 
+from pgkeras.environments.check import check_interface, said
 from pgkeras.environments.single import make_one
+from pgkeras.errors import PgkerasError
 from pgkeras.settings.recipe import Recipe
 
 __all__ = ["StepResult", "work"]
@@ -34,9 +36,9 @@ class StepResult(NamedTuple):
 def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) -> None:
     """Makes environments for some slots, and resets and steps them as told until the pipe is closed.
 
-    A task is a list of seeds, one a slot, or of slots, each with its action and whether it is to play another episode
-    after the one that it is in. An answer is a pair: what went wrong, or
-    None; and what came of it, each with its slot.
+    A task is a list of seeds, one a slot; or of slots, each with its action and whether it is to play another episode
+    after the one that it is in; or an empty one, which asks for a check of the first environment. An answer is a pair:
+    what went wrong, or None; and what came of it, each with its slot.
     """
     # An interrupt from the terminal goes to all processes; the one in charge closes the pipe when it is done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -55,13 +57,17 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
         except (EOFError, OSError):
             break
         try:
-            if isinstance(task[0], int):
+            if not task:
+                check_interface(environments[slots[0]], recipe.env_id)
+                answer: Any = (None, [])
+            elif isinstance(task[0], int):
                 resets = [environments[slot].reset(seed=seed) for slot, seed in zip(slots, task, strict=True)]
-                answer: Any = (None, [(_shown(*reset), slot) for reset, slot in zip(resets, slots, strict=True)])
+                answer = (None, [(_shown(*reset), slot) for reset, slot in zip(resets, slots, strict=True)])
             else:
                 answer = (None, [(_step(environments[slot], action, another), slot) for slot, action, another in task])
         except Exception as error:  # an environment may raise anything
-            answer = (f"{type(error).__name__}: {error}", None)
+            own = isinstance(error, PgkerasError)
+            answer = (str(error) if own else said(error), None)
         try:
             pipe.send(answer)
         except (BrokenPipeError, ConnectionError):

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pgkeras.engines import Engine
 from pgkeras.engines.state import start_over
 from pgkeras.environments import Environments, without_mask
-from pgkeras.environments.collect import Actor, Collector
+from pgkeras.environments.collect import Actor, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
+from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.spec import PolicySpec
 
@@ -161,8 +162,23 @@ class FirstSteps:
         return samples, actions
 
 
-def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int | np.random.SeedSequence) -> Evaluation:
+def evaluate(
+    actor: Actor,
+    environments: Environments,
+    episodes: int,
+    seed: int | np.random.SeedSequence,
+    watch: Watch | None = None,
+    endless_steps: int = EnvironmentSettings.endless_steps,
+) -> Evaluation:
     """Plays ``episodes`` episodes, the same ones for the same seed.
+
+    Args:
+        actor: What plays.
+        environments: Where.
+        episodes: How many.
+        seed: Of environments and actions.
+        watch: Is told of every step.
+        endless_steps: Steps without the end of an episode after which to give up.
 
     Raises:
         UnsupportedSpaceError: The policy was made for another environment: its spaces differ.
@@ -175,7 +191,7 @@ def evaluate(actor: Actor, environments: Environments, episodes: int, seed: int 
     ):
         if given != wanted:
             raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
-    trajectory = Collector(environments, actor).collect(
+    trajectory = Collector(environments, actor, watch, endless_steps).collect(
         episodes, np.random.SeedSequence(seed) if isinstance(seed, int) else seed
     )
     return Evaluation(trajectory.episode_returns, trajectory.lengths)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
+from pgkeras.errors import ConfigError
 from pgkeras.settings.config import Config
 
 if TYPE_CHECKING:  # or the command line would wait for TensorFlow
@@ -95,21 +97,55 @@ class Run(Protocol):
         ...
 
 
+_OURS = {"on_train_begin": "on_start", "on_epoch_end": "on_epoch", "on_train_end": "on_end"}
+_CALLED = {*_OURS, *_OURS.values()}
+
+
 class Callback:
     """Watches a run. Every method does nothing until it is overridden.
 
     A callback may use all that :class:`Run` has. One that remembers something from epoch to epoch keeps it in
     :meth:`state`, so that a run that was stopped and resumed goes on as if it had not been.
+
+    Keras' ``on_train_begin(logs)``, ``on_epoch_end(epoch, logs)`` and ``on_train_end(logs)`` are called, too, with the
+    number of the epoch from 0 and its metrics by name.
+
+    Raises:
+        ConfigError: A class has a method ``on_...`` that is never called; raised where it is defined.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in vars(cls):
+            if name.startswith("on_") and name not in _CALLED:
+                near = difflib.get_close_matches(name, _CALLED, n=1, cutoff=0.0)[0]
+                raise ConfigError(
+                    f"{cls.__name__}.{name} would never be called; did you mean {near}? A callback has on_start, "
+                    "on_epoch and on_end"
+                )
+            if (ours := _OURS.get(name)) in vars(cls):
+                raise ConfigError(f"{cls.__name__} has {ours} and Keras' {name}, which mean the same: keep one of them")
 
     def on_start(self, training: Run) -> None:
         """Called before the first epoch, and when a resumed run goes on."""
+        self.on_train_begin()
 
     def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
         """Called after every epoch."""
+        self.on_epoch_end(metrics.epoch - 1, metrics.record())
 
     def on_end(self, training: Run) -> None:
         """Called when the run finishes, for whatever reason, while its environments are still there."""
+        self.on_train_end()
+
+    def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
+        """As Keras has it."""
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        """As Keras has it."""
+
+    def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
+        """As Keras has it."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The callback's state by name, for the checkpoint."""

@@ -15,7 +15,7 @@ from pgkeras.runs.run import Callback, Run
 if TYPE_CHECKING:  # or the command line would wait for TensorFlow
     from pgkeras.runs.metrics import EpochMetrics
 
-__all__ = ["Plateau", "ReturnReached", "StepLimit", "StopCondition", "TimeLimit"]
+__all__ = ["Plateau", "ReturnReached", "StepLimit", "StopCondition", "TimeLimit", "time_is_over"]
 
 
 class StopCondition(Callback):
@@ -57,7 +57,12 @@ class TimeLimit(StopCondition):
 
     def reason(self, training: Run) -> str | None:
         """See :meth:`StopCondition.reason`."""
-        return f"{self._seconds:g} s of training are over" if training.seconds >= self._seconds else None
+        return time_is_over(self._seconds) if training.seconds >= self._seconds else None
+
+
+def time_is_over(seconds: float) -> str:
+    """The reason of a run that stops at its time limit."""
+    return f"{seconds:g} s of training are over"
 
 
 class ReturnReached(StopCondition):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from numpy.typing import NDArray
 from pgkeras import environments
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
+from pgkeras.cores import available
 from pgkeras.environments.collect import Collector
+from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.policy.export import export_policy, package_versions
@@ -29,11 +33,19 @@ from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import slug
 from pgkeras.spaces import actions_from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "train"]
+
+logger = logging.getLogger(__name__)
+
+# How often limits and signals are looked at while episodes are played.
+_LOOK_SECONDS = 0.1
+# Of slower environments it pays to step several at once, in processes.
+_SLOW_STEP_SECONDS = 0.5e-3
 
 
 class Training:
@@ -67,13 +79,7 @@ class Training:
         self._began = time.perf_counter()
         _check(network, callbacks)
         self.config = config
-        self._environments = environments.make(
-            environments.Recipe.read(config.to_json()),
-            config.envs,
-            config.vectorization,
-            workers=config.env_workers,
-            timeout=config.env_timeout_seconds,
-        )
+        self._environments = _make_environments(config)
         self.stop_return = _stop_return(config, self._environments)
         look = environments.look(self._environments, config.seed, config.action_masks)
         action_space = actions_from_gymnasium(self._environments.action_space)
@@ -81,7 +87,10 @@ class Training:
         self._learner.rehearse()
         self.policy = self._learner.policy
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
-        self._collector = Collector(self._environments, self._frozen)
+        self._collector = Collector(self._environments, self._frozen, self._watch, config.endless_steps)
+        self.on_progress: Callable[[int, int, int], None] | None = None
+        """Called ten times a second at most while episodes are played: with the steps, the episodes that are done and
+        those that are wanted, all of this epoch."""
         self._evaluator = Evaluator(
             self._environments, self.policy, config.act_engine, self._frozen, evaluation_modes(config)
         )
@@ -90,6 +99,9 @@ class Training:
         self.stop_reason: str | None = None
         self.best: Best | None = None
         self._reported: dict[str, float] = {}
+        self._interrupted = False
+        self._epoch_began = self._look_due = 0.0
+        self._wanted = 0  # episodes of this epoch
         self._started = False
         self._between_epochs = True  # when weights and counters belong together
         self._bundle: Bundle | None = None
@@ -104,6 +116,15 @@ class Training:
         if self.directory is not None and not resume:
             self.checkpoint()  # so that there is always one to go on from
         self.setup_seconds = time.perf_counter() - self._began
+
+    def __repr__(self) -> str:
+        last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
+        return f"<Training of {self.config.env_id}: epoch {self.epoch}, {self.env_steps:,} steps{last}>"
+
+    def _repr_png_(self) -> bytes | None:
+        """The learning curve, in a notebook; of a run that is finished and has a directory."""
+        curve = None if self.directory is None else self.directory.path / runs.CURVE
+        return curve.read_bytes() if curve is not None and curve.exists() else None
 
     @property
     def epoch(self) -> int:
@@ -157,6 +178,10 @@ class Training:
         """Ends the run after this epoch; of several reasons, the first one counts."""
         self.stop_reason = self.stop_reason or reason
 
+    def interrupt(self) -> None:
+        """Ends the run soon, and drops the epoch whose episodes are being played; may be called by a signal handler."""
+        self._interrupted = True
+
     def report(self, **values: float) -> None:
         """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
         self._reported.update(values)
@@ -174,15 +199,22 @@ class Training:
                 self.directory.forget_after(self.epoch, self.env_steps)
             for callback in self._callbacks:
                 callback.on_start(self)
-        while not self.finished:
-            yield self._close_epoch(self._play_and_learn())
+        while not self.finished and not self._interrupted:
+            try:
+                metrics = self._play_and_learn()
+            except _EpochDropped:
+                break
+            yield self._close_epoch(metrics)
 
     def _play_and_learn(self) -> EpochMetrics:
         config, counters = self.config, self._counters
         began = time.perf_counter()
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
-        trajectory = self._collector.collect(self._episodes_to_play(), seed)
+        self._wanted, self._epoch_began = self._episodes_to_play(), began
+        trajectory = self._collector.collect(self._wanted, seed)
         collected = time.perf_counter()
+        if self.epoch == 0:
+            self._advise()
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
         self._frozen.freeze(self._learner.weights)
@@ -214,6 +246,33 @@ class Training:
         if self.config.batch_steps is None or not lengths:
             return self.config.episodes
         return max(1, round(self.config.batch_steps / float(np.mean(lengths))))
+
+    def _watch(self, steps: int, episodes: int) -> None:
+        """Called with the steps of an epoch so far and its episodes that are done; raises _EpochDropped to end it."""
+        now = time.perf_counter()
+        if now < self._look_due:
+            return
+        self._look_due = now + _LOOK_SECONDS
+        limit = self.config.time_limit
+        if limit is not None and self.seconds + now - self._epoch_began >= limit:
+            self.stop(time_is_over(limit))
+            raise _EpochDropped
+        if self._interrupted:
+            raise _EpochDropped
+        if self.on_progress is not None:
+            self.on_progress(steps, episodes, self._wanted)
+
+    def _advise(self) -> None:
+        """Says that environments are slow which could be stepped on several cores."""
+        cores, seconds = available(), self._collector.step_seconds
+        plain = isinstance(self._environments, environments.PlainEnvironments) and self._environments.slots > 1
+        if self.config.vectorization == "auto" and plain and cores > 1 and seconds > _SLOW_STEP_SECONDS:
+            logger.warning(
+                "a step of %s takes %.1f ms, and is taken on one of %d cores; --set vectorization=async uses all",
+                self.config.env_id,
+                seconds * 1e3,
+                cores,
+            )
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
@@ -318,6 +377,7 @@ class Training:
             "seconds_to_threshold": seconds,
             "steps_to_threshold": steps,
             "env_steps": self.env_steps,
+            "env_restarts": getattr(self._environments, "restarts", 0),
             "epochs": self.epoch,
             "episodes": self.episodes,
             "mean_return_100": self.mean_return_100 if self.episodes else None,
@@ -398,6 +458,22 @@ def train(
     finally:
         training.finish()
     return training
+
+
+class _EpochDropped(Exception):  # noqa: N818 - no error: a limit or a signal
+    """An epoch ends before its episodes do."""
+
+
+def _make_environments(config: Config) -> environments.Environments:
+    make = partial(
+        environments.make,
+        environments.Recipe.read(config.to_json()),
+        config.envs,
+        config.vectorization,
+        workers=config.env_workers,
+        timeout=config.env_timeout_seconds,
+    )
+    return RestartingEnvironments(make, config.env_restarts) if config.env_restarts else make()
 
 
 def _stop_return(config: Config, envs: environments.Environments) -> float | None:

@@ -96,6 +96,17 @@ class EnvironmentSettings(_Settings):
     env_timeout_seconds: float | None = _setting(
         None, "Seconds that one reset or step of all environments may take; any by default.", above=0
     )
+    env_restarts: int = _setting(
+        0,
+        "How often the environments are made again when one has failed, died or hung; the epoch's episodes are then "
+        "played again, from the same seeds.",
+        minimum=0,
+    )
+    endless_steps: int = _setting(
+        1_000_000,
+        "Steps without the end of an episode after which to give up; a tenth of it is warned about.",
+        minimum=10,
+    )
     action_masks: bool = _setting(True, "Keep to the action masks of environments that give them.")
     act_engine: str = _setting(
         "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")

@@ -329,7 +329,7 @@ def test_evaluate_in_json(invoke: Invoke, finished: Finished) -> None:
 
 def test_evaluate_in_words(invoke: Invoke, finished: Finished) -> None:
     result = invoke("evaluate", finished.models / "cartpole-v1" / "1", "--episodes", 3, "--show-steps", 1)
-    assert re.search(r"^CartPole-v1, 3 episodes, greedy: mean return \d+\.\d, standard deviation", result.output)
+    assert re.search(r"^CartPole-v1, 3 episodes, greedy: mean return \d+(?:\.\d+)?, standard deviation", result.output)
     assert "95 % interval of the mean: " in result.output
     assert re.search(r"^step 0: observation \[.*\]  probabilities \[.*\]  action [01]$", result.output, re.M)
 

@@ -136,7 +136,7 @@ def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
         ) from error
     if len(getattr(features, "shape", ())) != 2:
         raise UnsupportedSpaceError(f"network {network.name!r} gives {_shape(features)}; {wanted}")
-    return features
+    return keras.ops.cast(features, "float32")
 
 
 def _shape(features: Any) -> str:

@@ -1,0 +1,22 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["shown"]
+
+_DIGITS = 4
+
+
+def shown(value: float) -> str:
+    """A number with four significant digits, and all digits before the point: 0.0123, 1.5, 475.2, 12,346.
+
+    Args:
+        value: Any number; one that is not finite is written as it is.
+    """
+    if not math.isfinite(value):
+        return str(value)
+    before = math.floor(math.log10(abs(value))) + 1 if value else 1
+    text = f"{value:,.{max(0, _DIGITS - before)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

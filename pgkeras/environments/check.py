@@ -1,0 +1,116 @@
+"""Checks once what an environment returns, before training takes it apart, and says where it failed."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from pgkeras.environments.rows import as_reward
+from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+
+__all__ = ["check_interface", "check_spaces", "said"]
+
+_HERE = Path(__file__).parent
+_OLD_GYM = (
+    "this is the interface of the old Gym. Wrap it with shimmy.GymV21CompatibilityV0 (pip install shimmy), or return "
+    "what gymnasium does: reset(seed=..., options=...) gives (observation, info), and step(action) gives (observation, "
+    "reward, terminated, truncated, info)"
+)
+
+
+def check_spaces(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    """Checks that the spaces are spaces.
+
+    Raises:
+        EnvironmentSetupError: One is something else; the message says what.
+    """
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name, None)
+        if not isinstance(space, gymnasium.Space):
+            raise EnvironmentSetupError(
+                f"{env_id}: {name} is {_kind(space)}, expected a space of gymnasium.spaces, such as "
+                "gymnasium.spaces.Box(-1.0, 1.0, (3,)) or gymnasium.spaces.Dict({...})"
+            )
+
+
+def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+    """Resets and steps an environment once, and checks what it returns. It is left in the middle of an episode.
+
+    Raises:
+        EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.
+    """
+    try:
+        begun = env.reset(seed=0)
+    except TypeError as error:
+        if "seed" not in str(error):
+            raise _failed(env_id, "reset", error) from error
+        raise EnvironmentSetupError(f"{env_id}: reset() takes no seed: {_OLD_GYM}") from error
+    except Exception as error:  # an environment may raise anything
+        raise _failed(env_id, "reset", error) from error
+    if not isinstance(begun, tuple) or len(begun) != 2:
+        raise EnvironmentSetupError(f"{env_id}: reset() returned {_kind(begun)}, expected 2 values: {_OLD_GYM}")
+    _check_info(env_id, "reset", begun[1])
+    env.action_space.seed(0)
+    try:
+        stepped = env.step(env.action_space.sample(*_mask(env, begun)))
+    except Exception as error:  # likewise
+        raise _failed(env_id, "step", error) from error
+    if not isinstance(stepped, tuple) or len(stepped) != 5:
+        raise EnvironmentSetupError(f"{env_id}: step() returned {_kind(stepped)}, expected 5 values: {_OLD_GYM}")
+    _, reward, terminated, truncated, info = stepped
+    try:
+        as_reward(reward)
+    except EnvironmentStepError as error:
+        raise EnvironmentSetupError(f"{env_id}: step(): {error}") from error
+    for name, value in (("terminated", terminated), ("truncated", truncated)):
+        if not isinstance(value, bool | np.bool_ | int) and not _is_flag(value):
+            raise EnvironmentSetupError(f"{env_id}: step() gave {name} as {_kind(value)}, expected true or false")
+    _check_info(env_id, "step", info)
+
+
+def said(error: BaseException) -> str:
+    """An error of other people's code with the place that it is from: "KeyError: 'x' (file.py, line 3, in step)"."""
+    kind, words = type(error).__name__, str(error)
+    return f"{kind}: {words}{_place_of(error)}" if words else f"{kind}{_place_of(error)}"
+
+
+def _failed(env_id: str, method: str, error: Exception) -> EnvironmentSetupError:
+    return EnvironmentSetupError(f"{env_id} failed at {method}: {said(error)}")
+
+
+def _check_info(env_id: str, method: str, info: Any) -> None:
+    if not isinstance(info, Mapping):
+        raise EnvironmentSetupError(f"{env_id}: {method}() gave the info as {_kind(info)}, expected a dictionary")
+
+
+def _mask(env: gymnasium.Env[Any, Any], begun: tuple[Any, dict[str, Any]]) -> tuple[Any, ...]:
+    """The action mask, as far as ``sample`` takes it, so that no environment is asked for what it forbids."""
+    observation, info = begun
+    mask = info.get("action_mask", observation.get("action_mask") if isinstance(observation, Mapping) else None)
+    takes = isinstance(env.action_space, gymnasium.spaces.Discrete) and mask is not None
+    return (np.asarray(mask, np.int8),) if takes else ()
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "bui"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} values"
+    return "nothing (None)" if value is None else f"an object of type {type(value).__name__}"
+
+
+def _place_of(error: BaseException) -> str:
+    """Where an error was raised; empty if it was in our own code."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
+    own = [f for f in frames if "gymnasium" not in Path(f.filename).parts]
+    if not (own or frames):
+        return ""
+    frame = (own or frames)[-1]
+    return f" ({frame.filename}, line {frame.lineno}, in {frame.name})"

@@ -1,0 +1,58 @@
+"""Environments that are slow, endless or break. Importing this module registers them."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+
+class Fragile(gymnasium.Env[Any, Any]):
+    """Episodes of ``length`` steps, whose rewards follow from the seed and the actions.
+
+    Args:
+        length: Of an episode; 0 for one that never ends.
+        seconds: How long a step takes.
+        crash: Names a file that counts down the steps until the process kills itself; none when it is not there.
+    """
+
+    def __init__(self, length: int = 20, seconds: float = 0.0, crash: str = "") -> None:
+        self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
+        self.action_space = Discrete(2)
+        self._length, self._seconds, self._crash = length, seconds, crash
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._observation(), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        time.sleep(self._seconds)
+        self._steps += 1
+        if self._crash and self.np_random.random() < 0.005 and (file := Path(self._crash)).exists():
+            left = int(file.read_text()) - 1
+            file.write_text(str(left)) if left else file.unlink()
+            os.kill(os.getpid(), 9)
+        return self._observation(), float(action), self._steps == self._length, False, {}
+
+    def _observation(self) -> np.ndarray:
+        return self.np_random.uniform(-1, 1, 3).astype(np.float32)
+
+
+gymnasium.register("Fragile-v0", Fragile)
+
+
+class OldGym(Fragile):
+    """Has the interface of the old Gym."""
+
+    def step(self, action: Any) -> Any:
+        observation, reward, terminated, _, info = super().step(action)
+        return observation, reward, terminated, info
+
+
+gymnasium.register("OldGym-v0", OldGym)

@@ -1,0 +1,130 @@
+"""What an environment returns is checked once, and failures say where they were."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from pgkeras import environments
+from pgkeras.environments.rows import as_reward
+from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+
+OBSERVATION = np.zeros(2, np.float32)
+
+
+class Legal(gymnasium.Env[Any, Any]):
+    observation_space: Any = Box(-1.0, 1.0, (2,), np.float32)
+    action_space: Any = Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return OBSERVATION, {}
+
+    def step(self, action: Any) -> Any:
+        return OBSERVATION, 1.0, False, True, {}
+
+
+def resets(value: Any) -> type[Legal]:
+    return type("Resets", (Legal,), {"reset": lambda *_, **__: value})
+
+
+def steps(value: Any) -> type[Legal]:
+    return type("Steps", (Legal,), {"step": lambda *_: value})
+
+
+def raising(method: str) -> type[Legal]:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise AssertionError
+
+    return type("Raising", (Legal,), {method: broken})
+
+
+OLD = "interface of the old Gym"
+CASES = {
+    "reset gives an observation": (resets(OBSERVATION), rf"reset\(\) returned an object of type ndarray.*{OLD}"),
+    "reset gives nothing": (resets(None), rf"reset\(\) returned nothing \(None\).*{OLD}"),
+    "reset takes no seed": (type("NoSeed", (Legal,), {"reset": lambda self: OBSERVATION}), rf"takes no seed.*{OLD}"),
+    "reset gives no info": (resets((OBSERVATION, None)), r"reset\(\) gave the info as nothing \(None\)"),
+    "four values": (steps((OBSERVATION, 1.0, False, {})), rf"step\(\) returned 4 values, expected 5.*{OLD}"),
+    "step gives nothing": (steps(None), rf"step\(\) returned nothing \(None\).*{OLD}"),
+    "terminated is None": (steps((OBSERVATION, 1.0, None, False, {})), r"gave terminated as nothing \(None\)"),
+    "truncated is text": (steps((OBSERVATION, 1.0, False, "no", {})), "gave truncated as an object of type str"),
+    "info is text": (
+        steps((OBSERVATION, 1.0, False, False, "info")),
+        r"step\(\) gave the info as an object of type str",
+    ),
+    "reward is text": (steps((OBSERVATION, "1.0", False, False, {})), r"expected a number as the reward.*\(str\)"),
+    "reward is None": (steps((OBSERVATION, None, False, False, {})), r"expected a number as the reward.*\(NoneType\)"),
+    "raw dict": (type("Raw", (Legal,), {"observation_space": {"a": 1}}), "observation_space is an object of type dict"),
+    "raw list": (type("Raw", (Legal,), {"action_space": [0, 1]}), "action_space is an object of type list"),
+    "reset raises": (raising("reset"), r"failed at reset: AssertionError \(.*test_check.py, line \d+, in broken\)"),
+    "step raises": (raising("step"), r"failed at step: AssertionError \(.*test_check.py, line \d+, in broken\)"),
+    "constructor raises": (
+        raising("__init__"),
+        r"cannot be made: AssertionError \(.*test_check.py, line \d+, in broken",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_what_is_wrong_is_named_at_setup(case: str) -> None:
+    kind, message = CASES[case]
+    gymnasium.register("Checked-v0", kind)
+    try:
+        with pytest.raises(EnvironmentSetupError, match=message):
+            environments.look(environments.make("Checked-v0", 2, "plain"), 0)
+    finally:
+        del gymnasium.registry["Checked-v0"]
+
+
+def test_in_processes_too() -> None:
+    envs = environments.make("tests.environments.fragile:OldGym-v0", 2, "async", workers=1)
+    try:
+        with pytest.raises(EnvironmentSetupError, match=OLD):
+            environments.look(envs, 0)
+    finally:
+        envs.close()
+
+
+@pytest.mark.parametrize(
+    "reward", [1, 1.0, True, np.float32(1), np.int8(1), np.array(1.0), np.array([[1]]), np.array([True])]
+)
+def test_numbers_and_arrays_of_one_are_rewards(reward: Any) -> None:
+    assert as_reward(reward) == 1.0
+
+
+@pytest.mark.parametrize("reward", ["1", None, [1.0], np.ones(2), np.zeros(0), np.array("1"), {}, 1j])
+def test_nothing_else_is(reward: Any) -> None:
+    with pytest.raises(EnvironmentStepError, match=f"got .*{type(reward).__name__}"):
+        as_reward(reward)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("MiniGrid-DoorKey-5x5-v0", "registered by the module minigrid: .*minigrid:MiniGrid-DoorKey-5x5-v0"),
+        ("dm_control/cartpole-balance-v0", "registered by the module shimmy"),
+        ("Nothing-v0", "name the module as well, as in module:Id-v0"),
+    ],
+)
+def test_ids_of_modules_that_are_not_imported_are_named_with_them(env_id: str, message: str) -> None:
+    if env_id in gymnasium.registry:
+        pytest.skip("another test has imported its module")
+    with pytest.raises(EnvironmentSetupError, match=message):
+        environments.make(env_id, 1)
+
+
+def test_environments_that_are_vectors_only_are_played_as_such() -> None:
+    from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
+
+    gymnasium.register("Vectors-v0", vector_entry_point=CartPoleVectorEnv)
+    try:
+        envs = environments.make("Vectors-v0", 3, "plain")
+        assert isinstance(envs, environments.VectorEnvironments)
+        envs.close()
+    finally:
+        del gymnasium.registry["Vectors-v0"]

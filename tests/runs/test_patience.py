@@ -1,0 +1,131 @@
+"""Limits, signals and failures while episodes are played."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pgkeras import runs
+from pgkeras.environments import trajectory
+from pgkeras.errors import EnvironmentStepError
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
+from tests.runs.small import assert_same_state, run_to_end
+
+FRAGILE = "tests.environments.fragile:Fragile-v0"
+
+
+def fragile(kwargs: dict[str, Any], **settings: Any) -> Config:
+    small = {"envs": 4, "episodes": 8, "hidden": (4,), "steps": 1000, "loggers": "none"}
+    return Config(env_id=FRAGILE, env_kwargs=kwargs, **small | settings)
+
+
+@pytest.mark.parametrize("length", [0, 10**6])
+def test_a_time_limit_ends_an_epoch_whose_episodes_are_endless(tmp_path: Path, length: int) -> None:
+    training = Training(fragile({"length": length, "seconds": 0.01}, time_limit=0.5), tmp_path / "run")
+    began = time.monotonic()
+    assert list(training) == []
+    training.finish()
+    assert time.monotonic() - began < 20
+    assert training.stop_reason == "0.5 s of training are over"
+    assert runs.read_summary(tmp_path / "run")["epochs"] == 0
+
+
+def test_finished_epochs_are_kept_when_a_later_one_is_dropped(tmp_path: Path) -> None:
+    config = fragile({"length": 20, "seconds": 0.001}, time_limit=1.0, steps=10**9)
+    training = run_to_end(Training(config, tmp_path / "run"))
+    assert len(runs.read_metrics(tmp_path / "run")) == training.epoch > 0
+    resumed = Training(config, tmp_path / "run", resume=True)
+    assert_same_state(resumed, training)
+
+
+def test_an_interrupted_run_drops_the_episodes_under_way() -> None:
+    training = Training(fragile({"length": 0}))
+    training.on_progress = lambda steps, episodes, wanted: training.interrupt()
+    assert list(training) == []
+    assert training.stop_reason is None
+
+
+def test_progress_is_told_within_an_epoch() -> None:
+    told: list[tuple[int, int, int]] = []
+    training = Training(fragile({"length": 20, "seconds": 0.01}, steps=1))
+    training.on_progress = lambda *numbers: told.append(numbers)
+    (metrics,) = training
+    assert len(told) >= 3
+    assert all(a[0] < b[0] and a[1] <= b[1] for a, b in itertools.pairwise(told))
+    assert all(steps <= metrics.env_steps and wanted == 8 for steps, _, wanted in told)
+
+
+def test_what_never_ends_is_warned_about_long_before_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    training = Training(fragile({"length": 0}, endless_steps=2000))
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(EnvironmentStepError, match=r"no episode ended within 2,000 steps .*max_episode_steps=N"),
+    ):
+        list(training)
+    assert [record.getMessage() for record in caplog.records if "no episode has ended for 200 steps" in record.message]
+
+
+def test_an_epoch_that_does_not_fit_into_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trajectory, "available_bytes", lambda: 50_000.0)
+    with pytest.raises(EnvironmentStepError, match=r"there is no memory for as many again .*max_episode_steps=N"):
+        list(Training(fragile({"length": 0})))
+
+
+def test_environments_that_are_killed_are_made_again_and_the_weights_stay_the_same(tmp_path: Path) -> None:
+    crash = tmp_path / "crashes"
+    settings = {"vectorization": "async", "env_workers": 2, "steps": 1500}
+    undisturbed = run_to_end(Training(fragile({"crash": str(crash)}, **settings)))
+    crash.write_text("3")
+    disturbed = run_to_end(Training(fragile({"crash": str(crash)}, **settings, env_restarts=5)))
+    assert not crash.exists()
+    assert disturbed.summary()["env_restarts"] == 3
+    assert_same_state(disturbed, undisturbed)
+    crash.write_text("3")
+    with pytest.raises(EnvironmentStepError, match="was killed by SIGKILL"):
+        list(Training(fragile({"crash": str(crash)}, **settings, env_restarts=1)))
+
+
+def test_slow_environments_are_told_of_cores_that_are_idle(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgkeras.runs.training.available", lambda: 4)
+    with caplog.at_level(logging.WARNING):
+        run_to_end(Training(fragile({"seconds": 0.002}, steps=1)))
+        run_to_end(Training(fragile({"seconds": 0.0}, steps=1)))
+    (said,) = [record.getMessage() for record in caplog.records if "vectorization=async" in record.getMessage()]
+    assert "is taken on one of 4 cores" in said
+
+
+def command(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    given = [sys.executable, "-m", "pgkeras", *arguments]
+    environment = {"PYTHONPATH": f"{root}:{root}/serving", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    return subprocess.Popen(given, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_heard_within_an_epoch(tmp_path: Path, number: int) -> None:
+    arguments = ("--set", "env_kwargs.length=0", "--set", "env_kwargs.seconds=0.01", "--out", "run")
+    process = command(tmp_path, "train", FRAGILE, *arguments)
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:  # told every few seconds, without a terminal
+        said += line
+        if "of 16 episodes" in line:
+            break
+    process.send_signal(number)
+    began = time.monotonic()
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number, said
+    assert time.monotonic() - began < 30
+    assert "Stopping: the policy is kept as of the last finished epoch" in said
+    assert "Traceback" not in said
