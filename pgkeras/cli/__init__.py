@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from pgkeras.cli.polling import read_where_polled
 from pgkeras.errors import PgkerasError
 
 __all__ = ["main"]
+
+_THREAD_SECONDS = 2.0
 
 # One module per command, imported when it is needed, so that --help never waits for TensorFlow.
 _COMMANDS = {
@@ -76,10 +80,28 @@ def main() -> None:
     # So that module:EnvId finds a module in the current directory, as python -m does; last, to shadow nothing.
     sys.path.append(str(Path.cwd()))
     try:
-        sys.exit(_pgkeras.main(prog_name="pgkeras", standalone_mode=False))
+        code = _pgkeras.main(prog_name="pgkeras", standalone_mode=False)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    except SystemExit as error:
+        code = error.code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        sys.exit(130)
+        code = 130
+    _end_threads(code)
+    sys.exit(code)
+
+
+def _end_threads(code: Any) -> None:
+    """Ends the process if somebody else's thread would keep it from ending, and names that thread."""
+    due = time.monotonic() + _THREAD_SECONDS
+    others = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
+    for thread in others:
+        if not thread.name.startswith(("ThreadPoolExecutor", "pgkeras", "asyncio")):  # which end with the interpreter
+            thread.join(max(0.0, due - time.monotonic()))
+            if thread.is_alive():
+                click.echo(f"Warning: the thread {thread.name!r} has not ended, and is ended now.", err=True)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code if isinstance(code, int) else bool(code))

@@ -52,7 +52,7 @@ def command(
 
     \b
     Examples:
-      pgkeras plot runs/cartpole-v1-seed0-20260101-120000
+      pgkeras plot runs/cartpole-v1-seed0-20260101-120000-000
       pgkeras plot runs/* --out curves.png
       pgkeras plot runs/* --by baseline
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.targets import name_option, root_option
-from pgkeras.errors import EnvironmentStepError, TrainingError, extra_needed
+from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
 from pgkeras.runs.run import Run
@@ -75,7 +76,7 @@ def command(
       pgkeras train Pendulum-v1 --set env_kwargs.g=9.81
       pgkeras train LunarLander-v3 --serve-to saved_models --serve-every 120 --evaluation-every 20
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
-      pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000
+      pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000-000
     """
     from pgkeras.bundle.bundle import check_name
     from pgkeras.runs import directory as runs
@@ -102,7 +103,7 @@ def command(
     if publish is not None and training.epoch:
         _publish(publish, training)
     elif export and training.epoch:
-        _export(training, root, name)
+        _export(training, root, name, directory)
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory)}", err=True)
         raise SystemExit(128 + interrupted_by)
@@ -117,6 +118,7 @@ def run(
     with extra_needed("train", "train policies"), quiet():
         from pgkeras.cli import progress
         from pgkeras.runs.training import Training
+    here = Path.cwd()
     with quiet():
         watching = () if publish is None else (publish,)
         training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)
@@ -136,6 +138,8 @@ def run(
         if not training.epoch:
             raise
         raise type(error)(f"{error}\n{_way_on(directory)}") from error
+    finally:
+        os.chdir(here)  # where an environment may have left it
     return training, interruption.signal
 
 
@@ -174,10 +178,13 @@ def _publish(publish: Publish, training: Training) -> None:
     click.echo(f"Published: {', '.join(map(str, publish.paths))}")
 
 
-def _export(training: Training, root: Path, name: str | None) -> None:
+def _export(training: Training, root: Path, name: str | None, directory: Path) -> None:
     from pgkeras.cli.native_output import quiet
 
-    with quiet():
-        bundle = training.export(root, name)
+    try:
+        with quiet():
+            bundle = training.export(root, name)
+    except ExportError as error:
+        raise ExportError(f"{error}\nThe run is kept; export it again with: pgkeras export {directory}") from error
     click.echo(f"Exported: {bundle.path}")
     click.echo(f"Serve it: pgkeras serve {root}")

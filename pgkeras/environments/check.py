@@ -50,7 +50,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
         if "seed" not in str(error):
             raise _failed(env_id, "reset", error) from error
         raise EnvironmentSetupError(f"{env_id}: reset() takes no seed: {_OLD_GYM}") from error
-    except Exception as error:  # an environment may raise anything
+    except (Exception, SystemExit) as error:  # an environment may raise anything
         raise _failed(env_id, "reset", error) from error
     if not isinstance(begun, tuple) or len(begun) != 2:
         raise EnvironmentSetupError(f"{env_id}: reset() returned {_kind(begun)}, expected 2 values: {_OLD_GYM}")
@@ -58,7 +58,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
     env.action_space.seed(0)
     try:
         stepped = env.step(env.action_space.sample(*_mask(env, begun)))
-    except Exception as error:  # likewise
+    except (Exception, SystemExit) as error:  # likewise
         raise _failed(env_id, "step", error) from error
     if not isinstance(stepped, tuple) or len(stepped) != 5:
         raise EnvironmentSetupError(f"{env_id}: step() returned {_kind(stepped)}, expected 5 values: {_OLD_GYM}")
@@ -79,7 +79,7 @@ def said(error: BaseException) -> str:
     return f"{kind}: {words}{_place_of(error)}" if words else f"{kind}{_place_of(error)}"
 
 
-def _failed(env_id: str, method: str, error: Exception) -> EnvironmentSetupError:
+def _failed(env_id: str, method: str, error: BaseException) -> EnvironmentSetupError:
     return EnvironmentSetupError(f"{env_id} failed at {method}: {said(error)}")
 
 

@@ -121,7 +121,7 @@ class Collector:
             actor.begin(np.ones(slots, np.bool_))
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
-        except Exception as error:  # an environment may raise anything
+        except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         played, seconds = 0, 0.0
@@ -140,7 +140,7 @@ class Collector:
                 began = time.perf_counter()
                 try:
                     any_ended = environments.step(t, actions, remaining, tape)
-                except Exception as error:  # an environment may raise anything
+                except (Exception, SystemExit) as error:  # an environment may raise anything
                     raise _failure(environments, f"step {t}", error) from error
                 seconds += time.perf_counter() - began
                 if any_ended:
@@ -173,7 +173,7 @@ class Collector:
 _NOISE_STEPS = 256  # how many steps' noise is drawn at once
 
 
-def _failure(environments: Environments, where: str, error: Exception) -> EnvironmentStepError:
+def _failure(environments: Environments, where: str, error: BaseException) -> EnvironmentStepError:
     own = isinstance(error, EnvironmentStepError)
     what = str(error) if own else said(error)
     return EnvironmentStepError(f"{name_of(environments)} failed at {where}: {what}")

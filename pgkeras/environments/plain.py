@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from pgkeras.environments.protocol import Rows
 from pgkeras.environments.rows import put_reward
 from pgkeras.environments.trajectory import Tape
 
-__all__ = ["PlainEnvironments", "native"]
+__all__ = ["PlainEnvironments", "native", "seed_globals"]
 
 
 class PlainEnvironments:
@@ -39,6 +40,7 @@ class PlainEnvironments:
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
+        seed_globals(seeds)
         for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             tape.put(0, i, *env.reset(seed=seed))
 
@@ -65,6 +67,12 @@ class PlainEnvironments:
         """See :meth:`Environments.close`."""
         for env in self._environments:
             env.close()
+
+
+def seed_globals(seeds: Sequence[int]) -> None:
+    """Seeds the generators of Python and NumPy that environments share, for those that draw from them."""
+    random.seed(seeds[0])
+    np.random.seed(seeds[0] % 2**32)
 
 
 def native(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], Any]:

@@ -50,7 +50,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
     while not notes.rows or (has_texts and len(notes.rows) < _EXAMPLES):
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
-        except Exception as error:  # an environment may raise anything
+        except (Exception, SystemExit) as error:  # an environment may raise anything
             raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {said(error)}") from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import re
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -88,6 +89,8 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
                 advice = f"it is registered by the module {registers}: {install}name it {registers}:{name}"
         if not module:
             advice += "; of an environment that a module registers, name the module as well, as in module:Id-v0"
+        if module and (file := getattr(sys.modules[module], "__file__", None)):
+            advice += f" (the module {module} that was imported is {file})"
         raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
 
 
@@ -111,7 +114,7 @@ def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
             f"{env_id} needs the module {error.name!r}, which is not installed; install it, or the gymnasium extra "
             'that the environment belongs to, such as: pip install "gymnasium[mujoco]"'
         ) from error
-    except Exception as error:  # an environment's constructor may raise anything
+    except (Exception, SystemExit) as error:  # an environment's constructor may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in recipe.kwargs.items())
         raise EnvironmentSetupError(
             f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {said(error)}"

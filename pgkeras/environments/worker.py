@@ -15,6 +15,7 @@ import cloudpickle
 import gymnasium
 
 from pgkeras.environments.check import check_interface, said
+from pgkeras.environments.plain import seed_globals
 from pgkeras.environments.single import make_one
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.recipe import Recipe
@@ -61,6 +62,7 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
                 check_interface(environments[slots[0]], recipe.env_id)
                 answer: Any = (None, [])
             elif isinstance(task[0], int):
+                seed_globals(task)
                 resets = [environments[slot].reset(seed=seed) for slot, seed in zip(slots, task, strict=True)]
                 answer = (None, [(_shown(*reset), slot) for reset, slot in zip(resets, slots, strict=True)])
             else:

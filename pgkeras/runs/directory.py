@@ -15,12 +15,13 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
-import time
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from pgkeras.errors import RunError
 from pgkeras.files import Lines, write_whole
@@ -35,11 +36,14 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 SUMMARY = "summary.json"
 CURVE = "learning_curve.png"
+LOCK = ".lock"
 
 
 def default_directory(env_id: str, seed: int) -> Path:
-    """``runs/<environment>-seed<seed>-<time>``, in the current directory."""
-    return Path("runs") / f"{slug(env_id)}-seed{seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    """``runs/<environment>-seed<seed>-<time>``, in the current directory; the time has milliseconds."""
+    now = datetime.datetime.now()
+    moment = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
+    return Path("runs") / f"{slug(env_id)}-seed{seed}-{moment}"
 
 
 class RunDirectory:
@@ -57,7 +61,7 @@ class RunDirectory:
 
     def __init__(self, path: Path, keep_checkpoints: int, loggers: str = "none", *, resume: bool = False) -> None:
         self.path = path
-        self.checkpoints = Checkpoints(path, keep_checkpoints)
+        self.checkpoints = Checkpoints(self.path, keep_checkpoints)
         holds_run = (path / CONFIG).exists()
         if holds_run and not resume:
             raise RunError(
@@ -69,9 +73,10 @@ class RunDirectory:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
-        self._metrics = Lines(path / METRICS)
-        self._evaluations = Lines(path / EVALUATIONS)
-        self._loggers = loggers_.loggers(loggers, path)
+        self._lock = _locked(path)
+        self._metrics = Lines(self.path / METRICS)
+        self._evaluations = Lines(self.path / EVALUATIONS)
+        self._loggers = loggers_.loggers(loggers, self.path)
 
     def config(self) -> dict[str, Any] | None:
         """The settings that are written here, or None before there are any."""
@@ -119,6 +124,23 @@ class RunDirectory:
         self._evaluations.close()
         for logger in self._loggers:
             logger.close()
+        (self.path / LOCK).unlink(missing_ok=True)
+        self._lock.close()
+
+
+def _locked(path: Path) -> IO[str]:
+    """A file that is locked as long as it is open, against other processes."""
+    try:
+        file = (path / LOCK).open("w")
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunError(f"{path}: another process writes to this run; wait until it has ended") from error
+    except OSError as error:
+        raise RunError(f"cannot write to run directory {path}: {error}; give another --out") from error
+    return file
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -77,6 +77,7 @@ class Training:
         checkpoint: str = LAST,
     ) -> None:
         self._began = time.perf_counter()
+        directory = None if directory is None else directory.absolute()  # an environment may change the working one
         _check(network, callbacks)
         self.config = config
         self._environments = _make_environments(config)
@@ -294,10 +295,16 @@ class Training:
         """
         with ExitStack() as stack:  # each is done, whatever the others raise
             stack.callback(self._write_end)
-            stack.callback(self._environments.close)
+            stack.callback(self._close_environments)
             if self._started:
                 for callback in reversed(self._callbacks):
                     stack.callback(callback.on_end, self)
+
+    def _close_environments(self) -> None:
+        try:
+            self._environments.close()
+        except Exception as error:  # of any kind: what was learnt is not lost for it
+            logger.warning("%s failed at close: %s: %s", self.config.env_id, type(error).__name__, error)
 
     def _write_end(self) -> None:
         if self.directory is not None:

@@ -85,9 +85,13 @@ def check_kwargs(kwargs: Mapping[str, Any] | None, name: str = "env_kwargs") -> 
         if not isinstance(key, str) or not key.isidentifier():
             raise ConfigError(f"{name}: expected names of arguments, got {key!r}")
         try:
-            json.dumps(value, allow_nan=False)
+            kept = json.loads(json.dumps(value, allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"{name}.{key}: expected a number, text, list or table, got {value!r}") from error
+        if kept != value:
+            raise ConfigError(
+                f"{name}.{key}: {value!r} would be read back as {kept!r} from a run's settings; give it in that form"
+            )
 
 
 def slug(env_id: str) -> str:

@@ -153,6 +153,10 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
+        if strange := [key for key in space.spaces if not isinstance(key, str)]:
+            raise UnsupportedSpaceError(
+                f"observation space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
+            )
         if any("." in key for key in space.spaces):
             raise UnsupportedSpaceError(f"observation space {space} is not supported: a key of it has a '.'")
         return Dict({key: observations_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})

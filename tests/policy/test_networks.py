@@ -74,10 +74,10 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         (image(84, 84, 4), "auto", "Nature CNN"),
         (image(4, 84, 84), "auto", "Nature CNN"),
         (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN"),
-        (image(10, 10, 6), "mlp", "MLP 32"),
+        (image(10, 10, 6), "mlp", "numbers in units of their range, MLP 32"),
         (image(84, 84, 4), "small_cnn", "small CNN"),
         (vector(3), "auto", "MLP 32"),
-        (image(2, 2, 2), "auto", "MLP 32"),
+        (image(2, 2, 2), "auto", "numbers in units of their range, MLP 32"),
         (Discrete(5), "auto", "one-hot, MLP 32"),
         (Discrete(5000), "auto", "embedding, MLP 32"),
         (

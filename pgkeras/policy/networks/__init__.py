@@ -79,7 +79,9 @@ def describe(layout: Layout, settings: NetworkSettings) -> str:
         described = encoders.describe(layout.leaves[0], images)
         if _is_one_image(layout, images):
             return described
-        return f"MLP {dense}" if isinstance(layout.leaves[0].space, Box) else f"{described}, MLP {dense}"
+        space = layout.leaves[0].space
+        plain = isinstance(space, Box) and not encoders.is_scaled(space)
+        return f"MLP {dense}" if plain else f"{described}, MLP {dense}"
     texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
     modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
     parts = ", ".join(

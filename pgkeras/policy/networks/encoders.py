@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import re
 from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
@@ -14,11 +16,17 @@ from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.spaces.layout import Leaf
 from pgkeras.spaces.tokenizer import FIRST
 
-__all__ = ["FOR_IMAGES", "describe", "encode", "is_image"]
+__all__ = ["FOR_IMAGES", "describe", "encode", "is_image", "is_scaled"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_ONE_HOT = 512
 _EMBEDDING_WIDTH = 32
 _TEXT_UNITS = 64
+_PIXEL_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
+_LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes many times as long as one for 84 by 84
+_MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come
+_LARGE = 50.0  # bounded numbers beyond it are scaled into their range
 _SMALLEST_NATURE = 36  # pixels of the shorter side, of which the Nature CNN leaves one
 
 
@@ -39,10 +47,17 @@ FOR_IMAGES = {"nature_cnn": _NATURE, "small_cnn": _SMALL}
 
 def is_image(space: Any) -> TypeGuard[Box]:
     """Whether a space holds images: three axes, of which the first or the last are channels, or two; at least 3x3."""
-    if not isinstance(space, Box) or len(space.shape) not in (2, 3):
+    if not isinstance(space, Box) or len(space.shape) not in (2, 3) or not _holds_pixels(space):
         return False
     height, width, _ = _image_shape(space.shape)
     return min(height, width) >= 3
+
+
+def _holds_pixels(space: Box) -> bool:
+    """Whether the elements are bits, bytes, or floats in a range that pixels have: not just any table of numbers."""
+    if space.dtype.kind == "f":
+        return (float(space.low.min()), float(space.high.max())) in _PIXEL_RANGES
+    return space.dtype.kind == "b" or space.dtype == np.uint8
 
 
 def describe(leaf: Leaf, images: str) -> str:
@@ -53,7 +68,7 @@ def describe(leaf: Leaf, images: str) -> str:
     if images != "mlp" and is_image(space):
         return _convolutions(space, images).name
     if isinstance(space, Box | MultiBinary):
-        return "numbers as they are"
+        return "numbers in units of their range" if is_scaled(space) else "numbers as they are"
     return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
 
 
@@ -73,15 +88,42 @@ def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool, text: A
             there are none.
     """
     space = leaf.space
-    name = leaf.name.replace(".", "_")
+    name = re.sub(r"\W", "_", leaf.name, flags=re.ASCII)
+    if name != leaf.name.replace(".", "_"):
+        name = f"part_{leaf.start}_{name}"  # two keys may differ in such characters alone
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if images != "mlp" and is_image(space):
         return _image(space, x, name, seed, _convolutions(space, images), normalised, text)
     if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
+        if isinstance(space, Box) and not normalised:
+            flat = _scaled(flat, space)
         return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
     return _integers(space, x, name, seed)
+
+
+def _scaled(x: Any, space: Box) -> Any:
+    """Numbers in units of their own range, -1 to 1, where they are bounded and large; the others as they are."""
+    centre, half = _range(space)
+    if (half == 1.0).all() and not centre.any():
+        return x
+    return (x - centre) / half
+
+
+def _range(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """By element, the centre and half the width of the range that :func:`_scaled` divides by; 0 and 1 for none."""
+    low, high = space.low, space.high
+    with np.errstate(invalid="ignore", over="ignore"):
+        half, centre = high / 2 - low / 2, high / 2 + low / 2
+        scales = np.isfinite(half) & (half > 0) & (np.maximum(np.abs(low), np.abs(high)) > _LARGE)
+        scales &= half < _MOST_RANGE
+    return np.where(scales, centre, 0.0).astype(np.float32), np.where(scales, half, 1.0).astype(np.float32)
+
+
+def is_scaled(space: Any) -> bool:
+    """Whether numbers of a space are scaled into their own range."""
+    return isinstance(space, Box) and bool((_range(space)[1] != 1.0).any())
 
 
 def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> Any:
@@ -112,13 +154,21 @@ def _most_values(space: Discrete | MultiDiscrete) -> int:
 
 def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool, text: Any) -> Any:
     height, width, channels = _image_shape(space.shape)
+    if min(height, width) > _LARGEST_SIDE:
+        logger.warning(
+            "images of %d by %d are large for a %s and train slowly; smaller ones make: --set "
+            'wrappers=\'[{"name": "ResizeObservation", "kwargs": {"shape": [84, 84]}}]\'',
+            height,
+            width,
+            kind.name,
+        )
     x = keras.ops.cast(x, "float32")
     if len(space.shape) == 2:
         x = keras.ops.expand_dims(x, -1)
     elif space.shape != (height, width, channels):
         x = keras.ops.transpose(x, (0, 2, 3, 1))
     low, high = float(space.low.min()), float(space.high.max())
-    if not normalised and space.dtype.kind != "f" and math.isfinite(high - low) and high > low:
+    if not normalised and math.isfinite(high - low) and high > low and (space.dtype.kind != "f" or high > _LARGE):
         x = (x - low) / (high - low)
     for i, (filters, size, stride) in enumerate(kind.layers):
         x = keras.layers.Conv2D(

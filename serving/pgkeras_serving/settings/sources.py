@@ -98,7 +98,7 @@ def as_toml(effective: Effective) -> str:
 
 def _read(file: Path, known: list[str]) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from error
     except ValueError as error:  # of TOML or of UTF-8
