@@ -30,6 +30,7 @@ _COMMANDS = {
     "export": "Export the policy of a run's last checkpoint.",
     "serve": "Serve exported policies over gRPC.",
     "label": "Put labels such as stable on versions of a policy.",
+    "prune": "Delete old versions of policies.",
     "token": "Make a token that lets a simulator call a server.",
     "act": "Ask a policy server for an action.",
     "bench": "Measure how fast a policy server answers.",

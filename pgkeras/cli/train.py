@@ -46,6 +46,9 @@ __all__ = ["command", "run"]
     show_default=True,
     help="Seconds of training between two publications to it.",
 )
+@click.option(
+    "--serve-keep", type=click.IntRange(1), help="Versions to keep there, beside those with a label. [default: all]"
+)
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
@@ -58,6 +61,7 @@ def command(
     root: Path,
     serve_to: Path | None,
     serve_every: float,
+    serve_keep: int | None,
     name: str | None,
     export: bool,
     **options: Any,
@@ -94,7 +98,7 @@ def command(
         config = config_.resolve(env_id, preset, given)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
-    publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every)
+    publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
     training, interrupted_by = run(
         config, directory, resume=resume is not None, checkpoint=checkpoint or LAST, publish=publish

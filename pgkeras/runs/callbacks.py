@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from pgkeras.bundle.retention import prune
 from pgkeras.runs.counters import WINDOW
 from pgkeras.runs.run import Best, Callback, Run
 from pgkeras.runs.stopping import Plateau, ReturnReached, StepLimit, StopCondition, TimeLimit
@@ -44,12 +45,14 @@ class Publish(Callback):
         root: Directory of policies.
         name: The policy's name; by default the environment's.
         seconds: Shortest time between two publications, in seconds of training.
+        keep: How many of the newest versions to keep, beside those that a label names; None for all.
     """
 
-    def __init__(self, root: Path, name: str | None, seconds: float) -> None:
+    def __init__(self, root: Path, name: str | None, seconds: float, keep: int | None = None) -> None:
         self._root = root
         self._name = name
         self._seconds = seconds
+        self._keep = keep
         self._due = 0.0
         self._published = 0
         self.paths: list[Path] = []
@@ -71,6 +74,8 @@ class Publish(Callback):
         if epoch != self._published:
             self.paths.append(training.export(self._root, self._name).path)
             self._published = epoch
+            if self._keep is not None:
+                prune(self.paths[-1].parent, self._keep)
 
 
 class Evaluate(Callback):

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 _DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _SERVICE = _DESCRIPTOR.full_name
+# New calls are refused until none has come for so long, and for so long at the most.
+_QUIET_SECONDS, _MOST_QUIET_SECONDS = 0.05, 1.0
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -61,6 +64,7 @@ class PolicyServer:
         self._config = config
         self._health = Health()
         self._healthy: set[str] = set()
+        self._is_ready = False
         self._following: asyncio.Task[None] | None = None
         self._tokens = None if config.token_file is None else Tokens(config.token_file)
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
@@ -100,25 +104,32 @@ class PolicyServer:
         for name in sorted(set(self._config.policies) - served):
             logger.warning("policies.%s: no such policy is served; there is: %s", name, ", ".join(sorted(served)))
         self._following = asyncio.create_task(self._follow())
-        await self._report(health_pb2.HealthCheckResponse.SERVING)
         await self._report_policies()
-        if self.web is not None:
-            self.web.state = "serving"
 
     async def drain(self) -> None:
-        """Reports NOT_SERVING, takes no new calls, lets those in flight finish within ``drain_seconds``, and stops.
+        """Reports NOT_SERVING, refuses new calls after a while, answers those that it has, and stops.
 
-        A session ends when it has answered the message that it is at, and its client is told to connect again.
+        First all is answered as before for ``drain_delay_seconds``, so that load balancers see that the server is not
+        ready. Then new calls are refused with UNAVAILABLE, until none come: those that reach gRPC's server when it is
+        stopped would be CANCELLED, which no client tries again. The calls in flight have ``drain_seconds`` to finish. A
+        session ends when it has answered the message that it is at, and its client is told to connect again.
         """
         if self._following is not None:
             self._following.cancel()
         if self.web is not None:
             self.web.state = "draining"
-        stopping = asyncio.create_task(self._front.stop(self._config.drain_seconds))
-        await asyncio.sleep(0)  # whoever is told NOT_SERVING finds that no new connection is taken
+        delay = self._config.drain_delay_seconds if self._is_ready else 0.0
+        self._servicer.draining = not delay  # whoever is told NOT_SERVING then finds that no new call is taken
         await self._health.end()
+        await asyncio.sleep(delay)
+        self._servicer.draining = True
         self._sessions.end()
-        await stopping
+        began = time.monotonic()
+        while (now := time.monotonic()) < began + min(_MOST_QUIET_SECONDS, self._config.drain_seconds):
+            if now - max(began, self._servicer.last_refused) >= _QUIET_SECONDS:
+                break
+            await asyncio.sleep(_QUIET_SECONDS / 5)
+        await self._front.stop(self._config.drain_seconds)
         if self.web is not None:
             await self.web.stop()
         self.store.close()
@@ -141,6 +152,11 @@ class PolicyServer:
     async def _report_policies(self) -> None:
         """Tells of every policy whether a version of it is ready; of one that is gone, that none is."""
         names = {policy.version.name for policy in self.store.policies()}
+        if names and not self._is_ready:  # from now on: versions that are there stay
+            self._is_ready = True
+            await self._report(health_pb2.HealthCheckResponse.SERVING)
+            if self.web is not None:
+                self.web.state = "serving"
         for name in names ^ self._healthy:
             status = health_pb2.HealthCheckResponse.SERVING if name in names else _NOT_SERVING
             await self._health.set(f"policies/{name}", status)
@@ -168,7 +184,7 @@ async def serving(config: ServerConfig) -> AsyncIterator[PolicyServer]:
 
 
 def run(config: ServerConfig) -> None:
-    """Serves until SIGTERM or SIGINT, then drains.
+    """Serves until SIGTERM, SIGINT or SIGHUP, then drains.
 
     Raises:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
@@ -189,7 +205,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 async def _run(config: ServerConfig) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     np.seterr(
         over="ignore", invalid="ignore"
@@ -208,7 +224,7 @@ async def _run(config: ServerConfig) -> None:
 
 def _inventory(store: Store) -> str:
     descriptions = [policy.description for policy in store.policies()]
-    return ", ".join(f"{d.name} (version {d.version}, {d.engine})" for d in descriptions)
+    return ", ".join(f"{d.name} (version {d.version}, {d.engine})" for d in descriptions) or "no policy yet"
 
 
 def _write_port(file: Path, port: int) -> None:

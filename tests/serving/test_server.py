@@ -78,7 +78,8 @@ def test_reflection_describes_the_service(channel):
 
 
 def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
-    with running(slow_policy, tmp_path, "--drain-seconds", "60") as server, PolicyClient(server.target) as client:
+    options = ("--drain-seconds", "60", "--drain-delay-seconds", "0")
+    with running(slow_policy, tmp_path, *options) as server, PolicyClient(server.target) as client:
         client.describe()
         statuses = []
         watch = health_pb2_grpc.HealthStub(client._channel).Watch(health_pb2.HealthCheckRequest())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from pgkeras.spaces.spec import PolicySpec
@@ -14,6 +16,9 @@ from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 
 __all__ = ["Contents", "LoadedPolicy"]
+
+# In an error, which has to fit the trailers that clients take.
+_MOST_NAMES, _MOST_VERSIONS = 5, 5
 
 
 @dataclass(frozen=True)
@@ -65,5 +70,17 @@ class Contents:
         newest = {name: found[max(found)] for name, found in self.policies.items()}
         return newest | ({"": next(iter(newest.values()))} if len(newest) == 1 else {})
 
-    def __str__(self) -> str:
-        return ", ".join(f"{name} (version {', '.join(map(str, found))})" for name, found in self.policies.items())
+    def listing(self, name: str) -> str:
+        """What there is, for an error: all of it if it is little, else the names that are nearest to another."""
+        names = list(self.policies)
+        if len(names) > _MOST_NAMES:
+            names = difflib.get_close_matches(name, names, n=_MOST_NAMES, cutoff=0.0)
+        listed = ", ".join(f"{one} (version {_versions(self.policies[one])})" for one in names)
+        return listed if len(names) == len(self.policies) else f"{listed} and {len(self.policies) - len(names)} more"
+
+
+def _versions(found: Iterable[int]) -> str:
+    """The newest versions, and how many others there are."""
+    versions = sorted(found)
+    shown = ", ".join(map(str, versions[-_MOST_VERSIONS:]))
+    return shown if len(versions) <= _MOST_VERSIONS else f"{shown} and {len(versions) - _MOST_VERSIONS} older ones"

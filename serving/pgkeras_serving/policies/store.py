@@ -7,7 +7,13 @@ import time
 
 from google.protobuf.message import DecodeError
 
-from pgkeras.errors import BundleError, PolicyNotFoundError, ServerUnavailableError, SpecMismatchError
+from pgkeras.errors import (
+    BundleError,
+    BundleNotFoundError,
+    PolicyNotFoundError,
+    ServerUnavailableError,
+    SpecMismatchError,
+)
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.responses import Query
@@ -21,6 +27,7 @@ __all__ = ["Store"]
 _MORE_LOOKS = 5
 _LOOK_SECONDS = 0.1
 _MOST_REFERENCES = 256
+_MOST_LABELS = 8  # in an error
 _POLICY = varint(service_pb2.ActRequest.DESCRIPTOR.fields_by_name["policy"].number << 3 | 2)  # before its length,
 _LONG = b"\x80"  # and the least first byte of a length that takes more than one
 
@@ -47,6 +54,9 @@ class Store:
             BundleNotFoundError: There is none.
             BundleError: None could be loaded.
         """
+        if self._config.wait_for_policies:
+            self.refresh()
+            return
         contents = self._catalog.look()
         for _ in range(_MORE_LOOKS):  # all that was found may have been replaced while it was being loaded
             if contents.policies:
@@ -59,7 +69,11 @@ class Store:
 
     def refresh(self) -> None:
         """Follows what has changed under the root; blocks, while everything that was ready is still served."""
-        self._contents = self._catalog.look()
+        try:
+            self._contents = self._catalog.look()
+        except BundleNotFoundError:
+            if not self._config.wait_for_policies:
+                raise
 
     def close(self) -> None:
         """Shuts down the worker threads of every policy."""
@@ -134,15 +148,15 @@ class Store:
         if not ready.policies:
             raise ServerUnavailableError("the server is still loading its policies; try again in a moment")
         if newest is None and not name:
-            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {ready}")
+            raise PolicyNotFoundError(f"several policies are served, so a name is needed: {ready.listing(name)}")
         if newest is None:
-            raise PolicyNotFoundError(f"no policy {name!r}; there is: {ready}")
+            raise PolicyNotFoundError(f"no policy {name!r}; there is: {ready.listing(name)}")
         name = newest.version.name
         if select == "label":
             return ready.policies[name][_labelled(ready, name, ref.label)]
         policy = ready.policies[name].get(ref.version)
         if policy is None:
-            raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {ready}")
+            raise PolicyNotFoundError(f"policy {name!r} has no version {ref.version}; there is: {ready.listing(name)}")
         return policy
 
     def _known(self, reference: bytes) -> LoadedPolicy | None:
@@ -165,6 +179,8 @@ def _leading_reference(message: bytes) -> bytes:
 def _labelled(ready: Contents, name: str, label: str) -> int:
     labels = ready.labels[name]
     if label not in labels:
-        there = ", ".join(f"{label} (version {version})" for label, version in labels.items()) or "none"
+        shown = list(labels.items())[:_MOST_LABELS]
+        there = ", ".join(f"{label} (version {version})" for label, version in shown) or "none"
+        there += f" and {len(labels) - len(shown)} more" if len(labels) > len(shown) else ""
         raise PolicyNotFoundError(f"policy {name!r} has no label {label!r}; its labels: {there}")
     return labels[label]

@@ -94,6 +94,15 @@ class ServerConfig:
     min_ping_seconds: float = setting(
         10.0, "Shortest interval of clients' keepalive pings that is let pass.", minimum=0.0
     )
+    drain_delay_seconds: float = setting(
+        0.5,
+        "How long calls are answered as before after SIGTERM or Ctrl-C, while readiness is off already, so that load "
+        "balancers see it first.",
+        minimum=0.0,
+    )
+    wait_for_policies: bool = setting(
+        False, "Start without a policy, not ready, and serve the first one that comes, instead of refusing to start."
+    )
     drain_seconds: float = setting(
         10.0, "How long calls in flight may take to finish after SIGTERM or Ctrl-C.", minimum=0.0
     )

@@ -7,7 +7,9 @@ import datetime
 import json
 import logging
 import os
+import queue
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +25,9 @@ from pgkeras_serving.settings.config import ServerConfig
 __all__ = ["AccessLog", "Call", "about", "configure"]
 
 _HUMAN, _JSON = "human", "json"
+_MOST_LINES = 10_000
+_FLUSH_SECONDS = 1.0
+_DROPPED = "%d lines were dropped here, since nobody had read those before them"
 
 
 def about(**fields: Any) -> dict[str, Any]:
@@ -35,12 +40,58 @@ def configure(config: ServerConfig) -> None:
     form = config.log_format
     if form == "auto":
         form = _HUMAN if sys.stderr.isatty() else _JSON
-    handler = logging.StreamHandler()
+    handler = _Background(sys.stderr.fileno())
     handler.setFormatter(_Machine() if form == _JSON else _Human())
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     if form == _JSON:  # gRPC writes lines of its own, past any formatter
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class _Background(logging.Handler):
+    """Writes lines in a thread of its own, so that nobody who does not read them holds up the event loop.
+
+    Lines for which there is no room are dropped, and counted in the next one that is written.
+
+    Args:
+        file: The descriptor of the file to write to.
+    """
+
+    def __init__(self, file: int) -> None:
+        super().__init__()
+        self._file = file
+        self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
+        self._dropped = 0
+        threading.Thread(target=self._write, name="pgkeras-log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Formats a line and hands it over."""
+        try:
+            line = self.format(record)
+            if self._dropped:
+                note = logging.LogRecord(__name__, logging.WARNING, "", 0, _DROPPED, (self._dropped,), None)
+                self._lines.put_nowait(self.format(note))
+                self._dropped = 0
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self._dropped += 1
+        except Exception:  # of any kind, as logging has it
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Waits a moment for what has been handed over; not for somebody who does not read it."""
+        due = time.monotonic() + _FLUSH_SECONDS
+        while self._lines.unfinished_tasks and time.monotonic() < due:
+            time.sleep(0.005)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            with contextlib.suppress(OSError):  # there is nowhere left to say so
+                rest = f"{line}\n".encode(errors="backslashreplace")
+                while rest:
+                    rest = rest[os.write(self._file, rest) :]
+            self._lines.task_done()
 
 
 class AccessLog:

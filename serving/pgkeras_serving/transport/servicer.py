@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 
+from pgkeras.errors import ServerUnavailableError
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.policies.contents import LoadedPolicy
@@ -39,6 +40,9 @@ def _answers(method: _Handler) -> _Handler:
 
     @functools.wraps(method)
     async def handler(self: Any, request: bytes, context: Context) -> bytes:
+        if self.draining:
+            self.last_refused = time.monotonic()
+            return await abort(context, self.requests, name, _stopping())
         requests: Requests = self.requests
         access: AccessLog | None = self.access
         call = access.call(name, context.peer(), request) if access is not None else None
@@ -59,6 +63,10 @@ def _answers(method: _Handler) -> _Handler:
         return response
 
     return handler
+
+
+def _stopping() -> ServerUnavailableError:
+    return ServerUnavailableError("the server is stopping; call another one, or this one again in a while")
 
 
 class PolicyServicer:
@@ -82,6 +90,10 @@ class PolicyServicer:
         self._sessions = sessions
         self.requests = requests
         self.access = access
+        self.draining = False
+        """Whether new calls are refused, since the server is about to stop."""
+        self.last_refused = 0.0
+        """When one was last, by time.monotonic."""
 
     @_answers
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802

@@ -25,10 +25,23 @@ SECRET = np.array([0.25, -3.5, 77.125, 1.0], np.float32)
 IN_JSON = base64.b64encode(SECRET.tobytes()).decode()
 
 
+class Written(io.FileIO):
+    """A file in place of standard error."""
+
+    def __init__(self, path):
+        super().__init__(path, "w+")
+        self._path = path
+
+    def getvalue(self):
+        for handler in logging.getLogger().handlers:
+            handler.flush()
+        return self._path.read_text()
+
+
 @pytest.fixture
-def logger(monkeypatch):
-    """Configures a log that is kept in memory; gives the logger and what was written."""
-    stream = io.StringIO()
+def logger(monkeypatch, tmp_path):
+    """Configures a log that is kept in a file; gives the logger and what was written."""
+    stream = Written(tmp_path / "log")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
 

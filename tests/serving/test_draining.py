@@ -1,0 +1,128 @@
+"""A server that stops under load, waits for its first policy, and is not held up by its log."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from pgkeras.client import PolicyClient
+from pgkeras.errors import PolicyNotFoundError
+from pgkeras.protocol.wire import encode_tensor
+from pgkeras.v1 import service_pb2, tensors_pb2
+from tests.serving.conftest import running
+
+_ACT = "/pgkeras.v1.PolicyService/Act"
+
+
+def request(policy="discrete"):
+    observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros(4, np.float32)))
+    message = service_pb2.ActRequest(observation=observation)
+    message.policy.name = policy
+    return message.SerializeToString()
+
+
+async def _callers(target, connections, each, stop, codes):
+    """Closed loops of calls, each of which ends with its first error."""
+
+    async def call(channel):
+        act = channel.unary_unary(_ACT)
+        while True:
+            try:
+                await act(request(), timeout=20)
+                codes["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                codes[error.code().name] += 1
+                return
+
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(target, options) for _ in range(connections)]
+    loops = [asyncio.create_task(call(channel)) for channel in channels for _ in range(each)]
+    await asyncio.sleep(1.0)
+    stop()
+    await asyncio.gather(*loops)
+    await asyncio.gather(*(channel.close() for channel in channels))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_calls_in_flight_are_answered_or_sent_elsewhere(policies, tmp_path, number):
+    codes = Counter()
+    with running(policies, tmp_path) as server:
+        asyncio.run(_callers(server.target, 4, 8, lambda: server.process.send_signal(number), codes))
+        assert server.process.wait(timeout=20) == 0
+    assert set(codes) == {"OK", "UNAVAILABLE"}, codes
+    assert codes["UNAVAILABLE"] == 32
+
+
+def test_calls_are_answered_until_load_balancers_have_seen_it(policies, tmp_path):
+    with running(policies, tmp_path, "--drain-delay-seconds", "3") as server:
+        with grpc.insecure_channel(server.target) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            assert check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING
+            server.process.send_signal(signal.SIGTERM)
+            due = time.monotonic() + 2
+            while check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.SERVING:
+                assert time.monotonic() < due
+                time.sleep(0.01)
+        with PolicyClient(server.target, "discrete") as client:  # on a new connection
+            client.act(np.zeros(4, np.float32))
+        assert server.process.wait(timeout=20) == 0
+
+
+def test_the_first_policy_may_come_after_the_server(policies, tmp_path):
+    root = tmp_path / "models"
+    root.mkdir()
+    options = ("--wait-for-policies", "--poll-seconds", "0.05")
+    with running(root, tmp_path, *options) as server, grpc.insecure_channel(server.target) as channel:
+        assert "serving no policy yet" in server.ready
+        check = health_pb2_grpc.HealthStub(channel).Check
+        assert check(health_pb2.HealthCheckRequest()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        shutil.copytree(policies / "gaussian", root / "gaussian")
+        due = time.monotonic() + 20
+        while check(health_pb2.HealthCheckRequest()).status != health_pb2.HealthCheckResponse.SERVING:
+            assert time.monotonic() < due
+            time.sleep(0.02)
+        with PolicyClient(server.target) as client:
+            client.act(np.zeros(4, np.float32))
+        assert "Traceback" not in server.log.read_text()
+
+
+def test_errors_fit_their_trailers_however_many_policies_there_are(policies, tmp_path):
+    root = tmp_path / "models"
+    for i in range(40):
+        shutil.copytree(policies / "gaussian", root / f"{'long-' * 20}name-{i}")
+    with running(root, tmp_path) as server, PolicyClient(server.target, "long-name-7") as client:
+        with pytest.raises(PolicyNotFoundError, match=r"there is: .* and 35 more") as caught:
+            client.act(np.zeros(4, np.float32))
+        assert len(str(caught.value)) < 1500
+
+
+def test_a_log_that_nobody_reads_holds_up_nobody(policies, tmp_path):
+    port_file = tmp_path / "port"
+    command = [sys.executable, "-m", "pgkeras", "serve", str(policies), "--port", "0", "--port-file", str(port_file)]
+    reading, writing = os.pipe()
+    process = subprocess.Popen([*command, "--log-access"], stdout=subprocess.PIPE, stderr=writing, text=True)
+    os.close(writing)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        with PolicyClient(f"127.0.0.1:{int(port_file.read_text())}", "discrete", timeout=5) as client:
+            for _ in range(3000):  # hundreds of kilobytes, where a pipe holds 64
+                client.act(np.zeros(4, np.float32))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        os.close(reading)
