@@ -15,6 +15,8 @@ from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
+from pgkeras.runs.collapse import has_collapsed
+from pgkeras.runs.directory import read_metrics
 from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
 
@@ -161,6 +163,12 @@ def _report(training: Training, directory: Path) -> None:
     click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
     if training.stop_reason is not None and not summary["solved"]:
         click.echo(f"Stopped: {training.stop_reason}.")
+    if training.policy.spec.distribution.is_discrete and has_collapsed(read_metrics(directory)):
+        click.echo(
+            "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. It helps to "
+            "keep it varied (--set entropy_bonus=0.01 or more), to end episodes earlier (--set max_episode_steps=N), or "
+            "to take smaller steps (--set learning_rate=..., or target_kl=0.01)."
+        )
     if training.best is not None:
         click.echo(
             f"Best evaluation: {shown(training.best.score)} on average over {training.config.evaluation_episodes} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,14 @@ class OldGym(Fragile):
 
 
 gymnasium.register("OldGym-v0", OldGym)
+
+
+class Leaves(Fragile):
+    """Leaves a thread behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        threading.Thread(target=time.sleep, args=(60,), name="left-behind").start()
+
+
+gymnasium.register("Leaves-v0", Leaves)

@@ -126,3 +126,10 @@ def test_a_log_that_nobody_reads_holds_up_nobody(policies, tmp_path):
         process.wait()
         process.stdout.close()
         os.close(reading)
+
+
+def test_health_lists_every_service(policies, tmp_path):
+    with running(policies, tmp_path) as server, grpc.insecure_channel(server.target) as channel:
+        listed = health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest()).statuses
+    serving = {name for name, one in listed.items() if one.status == health_pb2.HealthCheckResponse.SERVING}
+    assert {"", "pgkeras.v1.PolicyService", "policies/discrete", "policies/gaussian"} <= serving

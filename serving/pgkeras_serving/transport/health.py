@@ -8,6 +8,7 @@ from typing import Any
 from pgkeras.errors import MissingExtraError
 
 try:
+    from grpc_health.v1 import health_pb2
     from grpc_health.v1.health import aio as health
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
@@ -25,6 +26,11 @@ class Health(health.HealthServicer):
         super().__init__()
         self._watches: set[asyncio.Future[None]] = set()
         self._ended = False
+
+    async def List(self, request: Any, context: Any) -> health_pb2.HealthListResponse:  # noqa: N802
+        """The status of every service."""
+        checks = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._server_status.items()}
+        return health_pb2.HealthListResponse(statuses=checks)
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """Streams every change of a service's status."""
