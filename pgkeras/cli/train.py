@@ -165,9 +165,9 @@ def _report(training: Training, directory: Path) -> None:
         click.echo(f"Stopped: {training.stop_reason}.")
     if training.policy.spec.distribution.is_discrete and has_collapsed(read_metrics(directory)):
         click.echo(
-            "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. It helps to "
-            "keep it varied (--set entropy_bonus=0.01 or more), to end episodes earlier (--set max_episode_steps=N), or "
-            "to take smaller steps (--set learning_rate=..., or target_kl=0.01)."
+            "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. Keep it "
+            "varied (--set entropy_bonus=0.01 or more), end episodes earlier (--set max_episode_steps=N), or take "
+            "smaller steps (--set learning_rate=..., or target_kl=0.01)."
         )
     if training.best is not None:
         click.echo(
