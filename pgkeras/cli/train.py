@@ -71,8 +71,8 @@ def command(
     """Train a policy on the gymnasium environment ENV_ID and export it.
 
     ENV_ID is any registered id, or module:id to import the module that registers it first. Training stops when the
-    mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit. Ctrl-C ends the epoch
-    under way, exports what there is and exits with 130. With --evaluation-every, the policy that did best in
+    mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit. Ctrl-C drops the
+    epoch under way, exports what there is and exits with 130. With --evaluation-every, the policy that did best in
     evaluations is exported, otherwise the last.
 
     \b

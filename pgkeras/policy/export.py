@@ -196,7 +196,14 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
         try:
             for name, array in reference.items():
                 is_action = name in ("action", "greedy_action")
-                _compare(form, name, kind.is_discrete, size if is_action else largest, answer[name], array)
+                _compare(
+                    form,
+                    name,
+                    kind.is_discrete,
+                    np.maximum(size, largest) if is_action else largest,
+                    answer[name],
+                    array,
+                )
         except ExportError as error:
             if form == "SavedModel":
                 raise

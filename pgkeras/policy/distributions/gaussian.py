@@ -12,7 +12,10 @@ from pgkeras.backend import tf
 from pgkeras.spaces import Box
 from pgkeras.spaces.spec import DistributionKind
 
-__all__ = ["DiagonalGaussian", "inner_bounds"]
+__all__ = ["DiagonalGaussian", "inner_bounds", "units"]
+
+# Half the width of a range whose own units are right for a network, and of one that is as good as unbounded.
+_NARROWEST, _WIDEST, _UNBOUNDED = 0.1, 100.0, 1e12
 
 
 def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -29,9 +32,28 @@ def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.where(crossed, nearest, low), np.where(crossed, nearest, high)
 
 
+def units(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The units, by component ``[D]``, in which a network's numbers are right for a space from the start.
+
+    A network begins with means near 0 and deviations near 1. Where bounds are far from that, a component is in units of
+    its own range: half of its width, from its centre.
+
+    Returns:
+        Centre and half the width; 0 and 1 for components whose own units are right, or that have no bounds.
+    """
+    low, high = space.low.ravel(), space.high.ravel()
+    with np.errstate(invalid="ignore", over="ignore"):
+        centre, half = high / 2 + low / 2, high / 2 - low / 2
+        far = (half > _WIDEST) | (half < _NARROWEST) | (np.abs(centre) > 2 * half)
+        own = np.isfinite(half) & (half > 0) & (half < _UNBOUNDED) & far
+    return np.where(own, centre, 0.0), np.where(own, half, 1.0)
+
+
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """Independent normals; the parameters are means and the log of standard deviations, flat; a sample is ``[B, D]``.
+
+    Where the bounds are far from 1, the parameters are in units of the range; see :func:`units`.
 
     The standard deviations do not depend on the state, as is usual for policy gradients on continuous control
     (Schulman et al. 2015, "Trust region policy optimization", appendix D).
@@ -91,6 +113,13 @@ class DiagonalGaussian:
         return {"mean": tf.reshape(mean, shape), "stddev": tf.reshape(tf.exp(log_std), shape)}
 
     def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Means and log standard deviations in the space's units; the parameters are in those of :func:`units`."""
         parameters.shape.assert_has_rank(2)
         mean, log_std = tf.split(parameters, 2, axis=-1)
-        return mean, log_std
+        centre, half = units(self.space)
+        if not centre.any() and (half == 1.0).all():
+            return mean, log_std
+        return (
+            tf.cast(centre, mean.dtype) + tf.cast(half, mean.dtype) * mean,
+            log_std + tf.cast(np.log(half), log_std.dtype),
+        )

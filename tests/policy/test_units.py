@@ -1,0 +1,95 @@
+"""Gaussian actions in units of a range that is far from 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+
+from pgkeras.backend import tf
+from pgkeras.bundle import bundle
+from pgkeras.engines import load
+from pgkeras.policy.distributions.gaussian import DiagonalGaussian, units
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
+from pgkeras.spaces import Box
+from tests.runs.small import run_to_end
+
+
+def box(low: list[float], high: list[float]) -> Box:
+    return Box(np.array(low), np.array(high), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "centre", "half"),
+    [
+        (-1000, 1000, 0, 1000),
+        (400, 600, 500, 100),
+        (-0.01, 0.01, 0, 0.01),
+        (-2, 2, 0, 1),
+        (0, 1, 0, 1),
+        (-100, 100, 0, 1),
+        (-np.inf, np.inf, 0, 1),
+        (0, np.inf, 0, 1),
+        (5, 5, 0, 1),
+        (-3e38, 3e38, 0, 1),
+    ],
+)
+def test_only_ranges_far_from_one_have_their_own_units(low: float, high: float, centre: float, half: float) -> None:
+    got = units(box([low], [high]))
+    np.testing.assert_allclose(np.concatenate(got), [centre, half])
+
+
+def test_all_that_is_said_of_the_distribution_is_in_the_spaces_units() -> None:
+    space = box([400.0, -1.0, -0.01], [600.0, 1.0, 0.01])
+    distribution = DiagonalGaussian(space)
+    generator = np.random.default_rng(0)
+    raw_mean, raw_log_std = generator.normal(0, 0.3, (5, 3)), generator.normal(-1, 0.3, (5, 3))
+    parameters = tf.constant(np.concatenate([raw_mean, raw_log_std], axis=1))
+    mean = raw_mean * [100.0, 1.0, 0.01] + [500.0, 0.0, 0.0]
+    std = np.exp(raw_log_std) * [100.0, 1.0, 0.01]
+    named = distribution.named_parameters(parameters)
+    np.testing.assert_allclose(named["mean"], mean)
+    np.testing.assert_allclose(named["stddev"], std)
+    noise = generator.normal(size=(5, 3))
+    drawn = distribution.sample(parameters, tf.constant(noise))
+    sample = mean + std * noise
+    np.testing.assert_allclose(drawn, sample)
+    density = -0.5 * ((sample - mean) / std) ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    np.testing.assert_allclose(distribution.log_prob(parameters, drawn), density.sum(axis=1))
+    entropy = (np.log(std) + 0.5 * np.log(2 * np.pi * np.e)).sum(axis=1)
+    np.testing.assert_allclose(distribution.entropy(parameters), entropy)
+
+
+class Aim(gymnasium.Env[Any, Any]):
+    """One step; the reward is how near an action is to a place at three quarters of the range, from 0 down."""
+
+    def __init__(self, low: float, high: float) -> None:
+        self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+        self.action_space = gymnasium.spaces.Box(low, high, (1,), np.float64)
+        self._aim, self._width = low + 0.75 * (high - low), high - low
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        away = abs(float(action[0]) - self._aim) / self._width
+        return np.zeros(1, np.float32), -away, True, False, {}
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1000.0, 1000.0), (400.0, 600.0), (-0.01, 0.01)])
+def test_ranges_far_from_one_are_learnt_by_default(
+    low: float, high: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = gymnasium.envs.registration.EnvSpec("Far-v0", lambda: Aim(low, high))
+    monkeypatch.setitem(gymnasium.registry, "Far-v0", spec)
+    training = run_to_end(Training(Config(env_id="Far-v0", steps=20_000, loggers="none", seed=1, episodes=64)))
+    assert training.mean_return_100 > -0.1  # -0.25 is what the centre of the range gives
+    exported = bundle.open_bundle(training.export(tmp_path).path)
+    answer = load(exported, "litert").act(
+        {"observation": np.zeros((1, 1), np.float32), "noise": np.zeros((1, 1), np.float32)}
+    )
+    assert abs(float(answer["mean"][0, 0]) - (low + 0.75 * (high - low))) < 0.1 * (high - low)
