@@ -11,6 +11,7 @@ import click
 
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
+from pgkeras.cli.stages import stage
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.runs.callbacks import Publish
@@ -121,11 +122,11 @@ def run(
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.native_output import quiet
 
-    with extra_needed("train", "train policies"), quiet():
+    with stage("Importing TensorFlow"), extra_needed("train", "train policies"), quiet():
         from pgkeras.cli import progress
         from pgkeras.runs.training import Training
     here = Path.cwd()
-    with quiet():
+    with stage("Making the environments, and tracing and converting the policy's graphs"), quiet():
         watching = () if publish is None else (publish,)
         training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)
     click.echo(

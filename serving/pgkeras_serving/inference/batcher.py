@@ -78,6 +78,11 @@ class Batcher:
                 loop.call_soon(self._run_turn)  # not at once: requests that are ready in this turn join the batch
         return request.answer
 
+    @property
+    def queued_rows(self) -> int:
+        """Observations that wait for a worker."""
+        return self._backlog.rows + self._workers.rows_behind
+
     def close(self) -> None:
         """Shuts the worker threads down. The queue must be empty."""
         self._workers.close()
@@ -99,7 +104,7 @@ class Batcher:
     def _queue(self, request: Request) -> None:
         backlog, caller = self._backlog, request.caller()
         backlog.drop_parts()
-        ahead = backlog.rows + self._workers.rows_behind
+        ahead = self.queued_rows
         if caller in backlog.requests and ahead + request.rows > self._max_queued:
             full = f"{ahead} observations are waiting for this policy and at most {self._max_queued} may"
             request.answer.set_exception(ServerBusyError(full, _RETRY_SECONDS))

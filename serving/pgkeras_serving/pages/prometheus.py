@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from pgkeras import __version__
 from pgkeras.errors import MissingExtraError
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.sessions.sessions import Sessions
@@ -73,6 +75,11 @@ class Exposition(Collector):
             requests.add_metric((method, code), count)
         yield requests
         yield GaugeMetricFamily("pgkeras_sessions", "Sessions that are open.", len(self._sessions))
+        failures = len(self._store.failures())
+        yield GaugeMetricFamily("pgkeras_versions_failed", "Versions on disk that could not be loaded.", failures)
+        build = GaugeMetricFamily("pgkeras_build_info", "1 for the release that runs.", labels=("version", "python"))
+        build.add_metric((__version__, platform.python_version()), 1)
+        yield build
         yield self._label_versions()
         yield from self._by_version()
 
@@ -93,10 +100,12 @@ class Exposition(Collector):
         observations = CounterMetricFamily("pgkeras_observations", "Observations answered.", labels=_BY_VERSION)
         timed = {
             "seconds": _histogram("answer_seconds", "From a request's arrival to its answer, without the transport."),
-            "queue": _histogram("queue_seconds", "Wait for a batch, of requests that had to."),
+            "queue": _histogram("queue_seconds", "Wait for a batch."),
             "inference": _histogram("inference_seconds", "Time of the engine's runs."),
             "encoding": _histogram("encoding_seconds", "Time that answers took to encode."),
         }
+        queued = GaugeMetricFamily("pgkeras_queued_observations", "Observations that wait.", labels=_BY_VERSION)
+        playing = GaugeMetricFamily("pgkeras_policy_sessions", "Sessions with a version.", labels=_BY_VERSION)
         rows = _histogram("batch_size", "Observations in the engine's runs.")
         entropy = _summary("action_entropy_nats", "Entropy of action distributions; of a sample of the answers.")
         returns = _summary("episode_return", "Undiscounted returns of episodes played in sessions.")
@@ -108,6 +117,8 @@ class Exposition(Collector):
             info.add_metric((*labels, about.engine, about.spec_hash), 1)
             loaded.add_metric(labels, about.load_time.ToNanoseconds() / _NANOSECONDS)
             observations.add_metric(labels, meter.observations)
+            queued.add_metric(labels, policy.batcher.queued_rows)
+            playing.add_metric(labels, meter.sessions)
             for name, family in timed.items():
                 _add(family, labels, getattr(meter, name), _TIMES, _NANOSECONDS)
             _add(rows, labels, meter.rows, _ROWS, 1)
@@ -115,7 +126,7 @@ class Exposition(Collector):
             sums = policy.episodes.sums
             returns.add_metric(labels, sums.count, sums.returns)
             lengths.add_metric(labels, sums.count, sums.lengths)
-        yield from (info, loaded, observations, *timed.values(), rows, entropy, returns, lengths)
+        yield from (info, loaded, observations, queued, playing, *timed.values(), rows, entropy, returns, lengths)
 
 
 def _histogram(name: str, about: str) -> HistogramMetricFamily:

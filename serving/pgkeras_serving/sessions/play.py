@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,15 @@ class Session:
     def version(self) -> tuple[str, int]:
         """The policy's name and its version."""
         return self._policy.version.name, self._policy.version.version
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Counts the session as open."""
+        self._policy.meter.sessions += 1
+        try:
+            yield
+        finally:
+            self._policy.meter.sessions -= 1
 
     async def answer(self, message: bytes) -> tuple[bytes, int]:
         """Answers one message, with actions or with the error that concerns it.

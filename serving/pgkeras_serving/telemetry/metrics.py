@@ -127,6 +127,8 @@ class Meter:
         self._runs: list[tuple[int, int]] = []
         self._answers: list[tuple[int, int, int]] = []
         self._waits: list[int] = []
+        self.sessions = 0
+        """Sessions that are open."""
         space = spec.action_space
         self.start = space.start if isinstance(space, Discrete) and space.n <= _MOST_ACTIONS else None
         """The first action, where how often each was chosen is counted."""

@@ -154,6 +154,10 @@ class PolicyServicer:
         session = self._open(parse(service_pb2.PlayRequest, message))
         if call is not None:
             call.version = session.version
+        with session.counted():
+            await self._answer_all(session, message, seat, context)
+
+    async def _answer_all(self, session: Session, message: Any, seat: Seat, context: Context) -> None:
         while message is not grpc.aio.EOF:
             seat.works()
             if self.access is not None:

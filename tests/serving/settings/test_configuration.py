@@ -116,6 +116,12 @@ def test_a_wrong_file_is_named_with_what_is_wrong_in_it(tmp_path, text, message)
         resolve({}, {}, file)
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+    file = tmp_path / "server.toml"
+    file.write_bytes(b"\xef\xbb\xbfport = 7\n")
+    assert resolve({}, {}, file).config.port == 7
+
+
 def test_a_wrong_variable_is_named():
     with pytest.raises(ConfigError, match=r"port: expected a whole number, got 'x' \(given by PGKERAS_SERVE_PORT\)"):
         resolve({}, {"PGKERAS_SERVE_PORT": "x"})
