@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -18,6 +19,8 @@ __all__ = ["command"]
 _MOST_SLOTS = 32  # more episodes than this are played one after the other
 _ENDLESS_STEPS = 100_000
 _TELL_SECONDS = 5.0
+# Sampled episodes that are played after greedy ones, to compare: no more steps than those took, or than this.
+_COMPARED, _FEWEST_STEPS = 10, 20_000
 
 
 @click.command()
@@ -67,8 +70,32 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
     )
     length = shown(float(result.lengths.mean()))
     click.echo(f"95 % interval of the mean: {low} to {high}; mean length {length} steps")
+    if mode == "greedy":
+        budget = _Budget(int(result.lengths.sum()))
+        with contextlib.suppress(_SpentError):
+            sampled = evaluation.evaluate(player.act("sample"), envs, min(episodes, _COMPARED), player.seed, budget)
+            if sampled.interval[0] > result.interval[1]:
+                click.echo(
+                    f"Sampled actions do better: mean return {shown(sampled.mean)} over {len(sampled.returns)} "
+                    "episodes. The most probable action may lead round in circles; play with --mode sample."
+                )
     for i, step in enumerate(first.steps):
         click.echo(f"step {i}: " + "  ".join(f"{name} {_rounded(value)}" for name, value in step.items()))
+
+
+class _SpentError(Exception):
+    """A comparison has taken as many steps as it may."""
+
+
+class _Budget:
+    """Ends episodes when they have taken so many steps together."""
+
+    def __init__(self, steps: int) -> None:
+        self._steps = steps
+
+    def __call__(self, steps: int, episodes: int) -> None:
+        if steps > max(self._steps, _FEWEST_STEPS):
+            raise _SpentError
 
 
 class _Progress:

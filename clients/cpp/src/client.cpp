@@ -23,12 +23,21 @@ constexpr int max_message_bytes = 64 << 20;
 constexpr auto first_backoff = std::chrono::milliseconds(100);
 constexpr auto longest_backoff = std::chrono::milliseconds(1000);
 
+// Whether a target is this machine, to which no proxy leads, whatever http_proxy says.
+bool is_loopback(const std::string& target) {
+  for (const char* beginning : {"127.", "localhost:", "[::1]:", "unix:"}) {
+    if (target.rfind(beginning, 0) == 0) return true;
+  }
+  return false;
+}
+
 std::shared_ptr<grpc::Channel> connect(const std::string& target, const std::optional<TlsOptions>& tls) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(max_message_bytes);
   arguments.SetMaxSendMessageSize(max_message_bytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, first_backoff.count());
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, longest_backoff.count());
+  if (is_loopback(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!tls) return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
   if (!tls->server_name.empty()) arguments.SetSslTargetNameOverride(tls->server_name);
   const grpc::SslCredentialsOptions keys{tls->root_certificates, tls->client_key, tls->client_certificate};

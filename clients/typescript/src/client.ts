@@ -76,6 +76,7 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 1000;
+const LOOPBACK = /^(127\.|localhost:|\[::1\]:|unix:)/;
 
 /**
  * A connection to a policy server, and one policy on it.
@@ -119,6 +120,8 @@ export class PolicyClient {
       // A server that comes back is found within a second; gRPC's own patience grows to two minutes.
       "grpc.initial_reconnect_backoff_ms": FIRST_BACKOFF_MS,
       "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
+      // No proxy leads to this machine, whatever http_proxy says.
+      ...(LOOPBACK.test(target) ? { "grpc.enable_http_proxy": 0 } : {}),
     });
   }
 

@@ -62,7 +62,7 @@ class HttpResponse:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[HttpRequest], HttpResponse]
+Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 def connection_handler(
@@ -71,7 +71,7 @@ def connection_handler(
     """Serves one connection; the callback of ``asyncio.start_server``.
 
     Args:
-        handler: Answers requests; must not block.
+        handler: Answers requests; must not hold up the event loop.
     """
     open_connections = 0
 
@@ -104,7 +104,7 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
         if not isinstance(event, h11.Request):  # the connection was closed before a request came
             return
         has_body = event.method != b"HEAD"
-        response = _answer(event, handler)
+        response = await _answer(event, handler)
     headers = {"Content-Type": response.kind, "Content-Length": str(len(response.body)), **_HEADERS, **response.headers}
     head = h11.Response(status_code=response.status, reason=response.status.phrase, headers=[*headers.items()])
     for part in (head, h11.Data(data=response.body if has_body else b""), h11.EndOfMessage()):
@@ -114,14 +114,14 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, han
     await writer.wait_closed()
 
 
-def _answer(request: h11.Request, handler: Handler) -> HttpResponse:
+async def _answer(request: h11.Request, handler: Handler) -> HttpResponse:
     if request.http_version not in (b"1.0", b"1.1") or not request.target.startswith(b"/"):
         return _refusal(HTTPStatus.BAD_REQUEST, "This is no HTTP/1.1 request for a path.")
     if request.method not in (b"GET", b"HEAD"):
         return _refusal(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.", {"Allow": "GET, HEAD"})
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
     try:
-        return handler(HttpRequest(request.target.decode("latin-1").partition("?")[0], headers))
+        return await handler(HttpRequest(request.target.decode("latin-1").partition("?")[0], headers))
     except Exception:
         logger.exception("a page failed")
         return _refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "This page failed; the server's log has the reason.")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -36,7 +37,7 @@ _TIMES = range(10, 34)
 _ROWS = range(17)
 
 
-class Exposition(Collector):
+class Exposition:
     """Everything that is counted, for a Prometheus server.
 
     Args:
@@ -49,23 +50,21 @@ class Exposition(Collector):
         self._store = store
         self._sessions = sessions
         self._requests = requests
-        self._registry = CollectorRegistry()
-        self._registry.register(self)
-        ProcessCollector(registry=self._registry)
+        self._process = ProcessCollector(registry=CollectorRegistry())
 
     kind = CONTENT_TYPE_LATEST
     """The Content-Type of :meth:`text`."""
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    async def text(self) -> bytes:
+        """All metrics in Prometheus' text format.
 
-    def describe(self) -> Iterable[Metric]:
-        """Nothing: what there is depends on the policies."""
-        return []
+        The event loop is left to others between two policies, and the text is written in a thread: of hundreds of
+        policies it takes a second.
+        """
+        families = [*self._of_server(), *await self._by_version(), *self._process.collect()]
+        return await asyncio.to_thread(generate_latest, _Snapshot(families))
 
-    def collect(self) -> Iterator[Metric]:
-        """All metrics."""
+    def _of_server(self) -> Iterator[Metric]:
         requests = CounterMetricFamily(
             "pgkeras_requests",
             "Calls that ended, and messages of sessions that failed.",
@@ -81,7 +80,6 @@ class Exposition(Collector):
         build.add_metric((__version__, platform.python_version()), 1)
         yield build
         yield self._label_versions()
-        yield from self._by_version()
 
     def _label_versions(self) -> Metric:
         family = GaugeMetricFamily("pgkeras_label_version", "The version that has a label.", labels=("policy", "label"))
@@ -90,7 +88,7 @@ class Exposition(Collector):
                 family.add_metric((name, label), version)
         return family
 
-    def _by_version(self) -> Iterator[Metric]:
+    async def _by_version(self) -> list[Metric]:
         info = GaugeMetricFamily(
             "pgkeras_policy_info", "1 for every version that is ready.", labels=(*_BY_VERSION, "engine", "spec_hash")
         )
@@ -111,6 +109,7 @@ class Exposition(Collector):
         returns = _summary("episode_return", "Undiscounted returns of episodes played in sessions.")
         lengths = _summary("episode_length", "Their lengths, in actions.")
         for policy in self._store.policies():
+            await asyncio.sleep(0)
             meter, about = policy.meter, policy.description
             meter.settle()
             labels = (about.name, str(about.version))
@@ -126,7 +125,18 @@ class Exposition(Collector):
             sums = policy.episodes.sums
             returns.add_metric(labels, sums.count, sums.returns)
             lengths.add_metric(labels, sums.count, sums.lengths)
-        yield from (info, loaded, observations, queued, playing, *timed.values(), rows, entropy, returns, lengths)
+        return [info, loaded, observations, queued, playing, *timed.values(), rows, entropy, returns, lengths]
+
+
+class _Snapshot(Collector):
+    """Metrics that have been collected."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        """The metrics."""
+        return self._families
 
 
 def _histogram(name: str, about: str) -> HistogramMetricFamily:

@@ -136,7 +136,7 @@ class Web:
         self._certificate = stamp(certificate)
         self._tls.load_cert_chain(certificate, key)
 
-    def _answer(self, request: HttpRequest) -> HttpResponse:
+    async def _answer(self, request: HttpRequest) -> HttpResponse:
         if self._only_here and not is_loopback(without_port(request.headers.get("host", "localhost"))):
             # Or a page from elsewhere, whose name has been made to mean this machine, could read this one.
             return HttpResponse(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
@@ -145,18 +145,18 @@ class Web:
         page = self._pages.get(request.path)
         if page is None:
             return HttpResponse(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n")
-        return page()
+        return await page()
 
-    def _page(self) -> HttpResponse:
-        return HttpResponse(HTTPStatus.OK, render(self._status()), "text/html; charset=utf-8")
+    async def _page(self) -> HttpResponse:
+        return HttpResponse(HTTPStatus.OK, await asyncio.to_thread(render, self._status()), "text/html; charset=utf-8")
 
-    def _metrics(self) -> HttpResponse:
-        return HttpResponse(HTTPStatus.OK, self._exposition.text(), self._exposition.kind)
+    async def _metrics(self) -> HttpResponse:
+        return HttpResponse(HTTPStatus.OK, await self._exposition.text(), self._exposition.kind)
 
-    def _healthy(self) -> HttpResponse:
+    async def _healthy(self) -> HttpResponse:
         return HttpResponse(HTTPStatus.OK, b"ok\n")  # the event loop turns, or there would be no answer
 
-    def _ready(self) -> HttpResponse:
+    async def _ready(self) -> HttpResponse:
         ready = self.state == "serving"
         return HttpResponse(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE, f"{self.state}\n".encode())
 

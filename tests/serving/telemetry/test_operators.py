@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import shutil
 
 import numpy as np
+from pgkeras_serving.pages.prometheus import Exposition
+from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.sessions import Sessions
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.metrics import Requests
 
 import pgkeras
 from pgkeras.client import PolicyClient
@@ -31,3 +37,31 @@ def test_the_first_questions_are_answered(policies, tmp_path):
             assert of(samples(page), "policy_sessions") == 2
             assert of(samples(page), "policy_sessions", version="1") == 0
         wait_until(lambda: of(samples(page), "policy_sessions") == 0)
+
+
+def test_metrics_leave_the_event_loop_to_others(policies, tmp_path):
+    root = tmp_path / "models"
+    for i in range(20):
+        shutil.copytree(policies / "gaussian" / "1", root / f"policy-{i}" / "1")
+    store = Store(ServerConfig(root))
+    store.load()
+
+    async def main():
+        turns = 0
+
+        async def heart():
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        beating = asyncio.create_task(heart())
+        text = await Exposition(store, Sessions(1, 1.0), Requests()).text()
+        beating.cancel()
+        return turns, text.decode()
+
+    turns, text = asyncio.run(main())
+    store.close()
+    assert turns >= 20, "between two policies, and while the text is written"
+    assert {f'policy="policy-{i}"' in text for i in range(20)} == {True}
+    assert "process_resident_memory_bytes" in text
