@@ -19,7 +19,7 @@ from benchmarks.report import machine, table, write_json
 from pgkeras.engines import noise as noise_source
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete
 from pgkeras.spaces import random_observations as examples
 

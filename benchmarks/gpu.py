@@ -129,7 +129,7 @@ def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> d
     from pgkeras.backend import keras
     from pgkeras.policy.policy import Policy
     from pgkeras.reinforce.reinforce import TrainStep
-    from pgkeras.settings.config import NetworkSettings
+    from pgkeras.settings.groups import NetworkSettings
     from pgkeras.spaces import Discrete
 
     case = CASES[network]

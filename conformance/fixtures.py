@@ -57,7 +57,7 @@ def _export_image(root: Path) -> None:
 def _export(root: Path, name: str, actions: int, mask_size: int = 0, **settings: Any) -> None:
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
-    from pgkeras.settings.config import NetworkSettings
+    from pgkeras.settings.groups import NetworkSettings
 
     space = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
     policy = Policy(space, Discrete(actions), settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from benchmarks import gpu
 from pgkeras.policy.policy import Policy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete
 from tests.cli.conftest import ROOT, environment
 

@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from pgkeras.environments.rows import as_reward
+from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 
 __all__ = ["check_interface", "check_spaces", "said"]
@@ -90,8 +90,7 @@ def _check_info(env_id: str, method: str, info: Any) -> None:
 
 def _mask(env: gymnasium.Env[Any, Any], begun: tuple[Any, dict[str, Any]]) -> tuple[Any, ...]:
     """The action mask, as far as ``sample`` takes it, so that no environment is asked for what it forbids."""
-    observation, info = begun
-    mask = info.get("action_mask", observation.get("action_mask") if isinstance(observation, Mapping) else None)
+    mask = action_mask(*begun)
     takes = isinstance(env.action_space, gymnasium.spaces.Discrete) and mask is not None
     return (np.asarray(mask, np.int8),) if takes else ()
 

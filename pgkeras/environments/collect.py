@@ -85,6 +85,7 @@ class Collector:
         self._actor = actor
         self._watch = watch
         self._endless_steps = endless_steps
+        self._looks = (endless_steps // 10, endless_steps)
         self._tape = Tape(environments.slots, actor.spec.layout)
         self.idle_steps = 0
         self.step_seconds = 0.0
@@ -149,8 +150,8 @@ class Collector:
                     played = episodes - int(remaining.sum())
                     if not remaining.any():
                         break
-                else:
-                    self._check_end(t - last_end)
+                elif t - last_end in self._looks:
+                    self._warn_of_endless(t - last_end)
                 if self._watch is not None:
                     self._watch((t + 1) * slots, played)
         trajectory = tape.cut(quota, environments.gap)
@@ -159,15 +160,15 @@ class Collector:
         _check(name_of(environments), actor.spec, trajectory)
         return trajectory
 
-    def _check_end(self, steps: int) -> None:
-        """Warns, and later gives up, when no episode has ended for so many steps of each slot."""
+    def _warn_of_endless(self, steps: int) -> None:
+        """Warns when no episode has ended for a tenth of the steps after which to give up; at all of them, gives up."""
         name, advice = name_of(self._environments), "end them with --set max_episode_steps=N"
-        if steps == self._endless_steps // 10:
+        if steps < self._endless_steps:
             logger.warning("%s: no episode has ended for %d steps; if they never do, %s", name, steps, advice)
-        if steps >= self._endless_steps:
-            raise EnvironmentStepError(
-                f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
-            )
+            return
+        raise EnvironmentStepError(
+            f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
+        )
 
 
 _NOISE_STEPS = 256  # how many steps' noise is drawn at once

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.errors import EnvironmentStepError
+from pgkeras.spaces.layout import ACTION_MASK
 
-__all__ = ["as_reward", "put_reward"]
+__all__ = ["action_mask", "as_reward", "put_reward"]
+
+
+def action_mask(observation: Any, info: Mapping[str, Any]) -> Any:
+    """The action mask that an environment gives, in a Dict observation or in the info; None if it gives none."""
+    if isinstance(observation, Mapping) and ACTION_MASK in observation:
+        return observation[ACTION_MASK]
+    return info.get(ACTION_MASK)
 
 
 def put_reward(rewards: NDArray[np.float64], t: int, slot: int, reward: Any) -> None:

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.environments.rows import action_mask
 from pgkeras.errors import EnvironmentStepError
 from pgkeras.memory import available_bytes
-from pgkeras.spaces.layout import ACTION_MASK, Layout
+from pgkeras.spaces.layout import Layout
 
 __all__ = ["Tape", "Trajectory"]
 
@@ -101,11 +102,7 @@ class Tape:
         self.final_observations[t, slot] = row
 
     def _mask(self, observation: Any, info: Mapping[str, Any]) -> Any:
-        if not self._layout.mask_size:
-            return None
-        if isinstance(observation, Mapping) and ACTION_MASK in observation:
-            return observation[ACTION_MASK]
-        return info.get(ACTION_MASK)
+        return action_mask(observation, info) if self._layout.mask_size else None
 
     def put_samples(self, t: int, samples: NDArray[Any]) -> None:
         """Stores the samples drawn at step t."""

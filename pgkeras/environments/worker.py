@@ -19,6 +19,7 @@ from pgkeras.environments.plain import seed_globals
 from pgkeras.environments.single import make_one
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.recipe import Recipe
+from pgkeras.spaces.layout import ACTION_MASK
 
 __all__ = ["StepResult", "work"]
 
@@ -87,7 +88,7 @@ def _step(environment: gymnasium.Env[Any, Any], action: Any, another: bool) -> S
 
 
 def _shown(observation: Any, info: dict[str, Any]) -> Shown:
-    return observation, {"action_mask": info["action_mask"]} if "action_mask" in info else {}
+    return observation, {ACTION_MASK: info[ACTION_MASK]} if ACTION_MASK in info else {}
 
 
 def _end_with_parent() -> None:

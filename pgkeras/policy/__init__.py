@@ -1,8 +1,8 @@
 """The policy: a network, a distribution, and the act graph made of the two; its export.
 
 Start with ``policy.py``. ``networks/`` reads observations, ``distributions/`` turns the network's outputs into
-actions, and ``memory.py`` carries state from step to step. Needs TensorFlow. Nothing here knows how a policy
-learns.
+actions, and ``forward.py`` leads from one to the other, without memory or with that of ``memory.py``. Needs
+TensorFlow. Nothing here knows how a policy learns.
 """
 
 from typing import TYPE_CHECKING

@@ -13,7 +13,7 @@ from pgkeras.backend import keras, tf
 from pgkeras.policy import distributions, networks
 from pgkeras.policy.forward import Feedforward, ForwardPass, Recurrent, float_statistics
 from pgkeras.policy.memory import Memory
-from pgkeras.settings.config import NetworkSettings, RunSettings
+from pgkeras.settings.groups import NetworkSettings, RunSettings
 from pgkeras.spaces import ArraySpace, Space
 from pgkeras.spaces.spec import PolicySpec
 

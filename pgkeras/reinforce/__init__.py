@@ -1,6 +1,6 @@
 """Phase two, REINFORCE itself: from whole episodes to one gradient step.
 
-In the algorithm's order: ``returns.py`` (discounted returns and baselines), ``estimator.py`` (advantages),
+In the algorithm's order: ``returns.py`` (discounted returns), ``baselines.py``, ``estimator.py`` (advantages),
 ``reinforce.py`` (the loss and the gradient step), ``value.py`` (the learned baseline), and ``learner.py``, which
 calls them in turn; start with ``reinforce.py``. Needs TensorFlow. Nothing here plays episodes or writes files.
 """

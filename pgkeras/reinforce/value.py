@@ -18,7 +18,7 @@ from pgkeras.errors import TrainingError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
-from pgkeras.settings.config import ValueSettings
+from pgkeras.settings.groups import ValueSettings
 from pgkeras.spaces.layout import Layout
 
 __all__ = ["ValueFunction"]

@@ -34,9 +34,10 @@ class Evaluator:
         self._environments = environments
         self._policy = policy
         self._engine = engine
-        self._actors = {"sample": sampler}
+        self._sampler = sampler
+        self._players: dict[str, tuple[FrozenPolicy, Collector]] = {}  # by mode; a collector has a tape of its own
         for mode in modes:
-            self._actor(mode)
+            self._player(mode)
 
     def evaluate(self, episodes: int, mode: str, seed: int) -> Evaluation:
         """Plays episodes.
@@ -49,13 +50,13 @@ class Evaluator:
         Raises:
             EnvironmentStepError: The environment failed.
         """
-        actor = self._actor(mode)
+        actor, collector = self._player(mode)
         actor.freeze()
-        seeds = np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY)
-        played = Collector(self._environments, actor).collect(episodes, seeds)
+        played = collector.collect(episodes, np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY))
         return Evaluation(played.episode_returns, played.lengths)
 
-    def _actor(self, mode: str) -> FrozenPolicy:
-        if mode not in self._actors:
-            self._actors[mode] = FrozenPolicy(self._policy, self._engine, mode)
-        return self._actors[mode]
+    def _player(self, mode: str) -> tuple[FrozenPolicy, Collector]:
+        if mode not in self._players:
+            actor = self._sampler if mode == "sample" else FrozenPolicy(self._policy, self._engine, mode)
+            self._players[mode] = actor, Collector(self._environments, actor)
+        return self._players[mode]

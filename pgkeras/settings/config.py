@@ -17,7 +17,6 @@ from pgkeras.settings.groups import (
     EstimatorSettings,
     EvaluationSettings,
     FileSettings,
-    NetworkSettings,
     RunSettings,
     StepSettings,
     ValueSettings,
@@ -25,14 +24,6 @@ from pgkeras.settings.groups import (
 
 __all__ = [
     "Config",
-    "EnvironmentSettings",
-    "EstimatorSettings",
-    "EvaluationSettings",
-    "FileSettings",
-    "NetworkSettings",
-    "RunSettings",
-    "StepSettings",
-    "ValueSettings",
     "assignments",
     "overlay",
     "preset_for",

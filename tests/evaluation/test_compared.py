@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from pgkeras.cli.evaluate import command
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete
 
 FRAGILE = "tests.environments.fragile:Fragile-v0"

@@ -24,7 +24,7 @@ from pgkeras.errors import ConfigError, ExportError
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOATS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))

@@ -21,7 +21,7 @@ from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.reinforce import TrainStep
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete
 
 SPACE = Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32))

@@ -12,7 +12,7 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spaces.layout import Layout
 from tests.policy.test_memory import sigmoid

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.policy import Policy
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space
 
 FLOAT32 = np.dtype(np.float32)

@@ -18,7 +18,7 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.microbatch import Batch, divided, padded
 from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
-from pgkeras.settings.config import NetworkSettings, ValueSettings
+from pgkeras.settings.groups import NetworkSettings, ValueSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text
 from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout

@@ -16,7 +16,7 @@ from pgkeras.reinforce.baselines import from_batch
 from pgkeras.reinforce.divergence import kl_divergence
 from pgkeras.reinforce.estimator import advantages
 from pgkeras.reinforce.reinforce import TrainStep, reinforce_loss
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, Space
 
 FLOAT32 = np.dtype(np.float32)

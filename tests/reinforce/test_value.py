@@ -14,7 +14,8 @@ from pgkeras.reinforce import estimator, returns
 from pgkeras.reinforce.baselines import ValueBaseline
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.value import ValueFunction
-from pgkeras.settings.config import Config, ValueSettings
+from pgkeras.settings.config import Config
+from pgkeras.settings.groups import ValueSettings
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.layout import Layout
 from tests.reinforce.known import Known

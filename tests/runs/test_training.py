@@ -21,7 +21,8 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.runs import directory as runs
 from pgkeras.runs.training import EpochMetrics, Training
-from pgkeras.settings.config import Config, NetworkSettings, resolve
+from pgkeras.settings.config import Config, resolve
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from tests.runs.small import assert_same_state, run_to_end, small
 

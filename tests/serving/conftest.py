@@ -31,7 +31,7 @@ def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] =
     """Exports a policy whose weights are large enough that its answers differ from observation to observation."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
-    from pgkeras.settings.config import NetworkSettings
+    from pgkeras.settings.groups import NetworkSettings
 
     settings = NetworkSettings(hidden=hidden, initial_log_std=-0.5)
     policy = Policy(OBSERVATIONS, action_space, settings=settings, seed=seed)

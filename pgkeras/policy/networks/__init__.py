@@ -18,7 +18,7 @@ from pgkeras.backend import keras
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks import encoders
 from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, orthogonal
-from pgkeras.settings.config import NetworkSettings
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Text
 from pgkeras.spaces.layout import Layout, Leaf
 

@@ -35,7 +35,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of random weights for each head. Read only."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
-    from pgkeras.settings.config import NetworkSettings
+    from pgkeras.settings.groups import NetworkSettings
 
     path = tmp_path_factory.mktemp("heads")
     generator = np.random.default_rng(0)

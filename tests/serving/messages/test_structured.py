@@ -39,7 +39,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``rich``, with memory and masks; ``masked``, several choices at once; ``lstm``, two versions."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
-    from pgkeras.settings.config import NetworkSettings
+    from pgkeras.settings.groups import NetworkSettings
 
     root = tmp_path_factory.mktemp("structured")
 

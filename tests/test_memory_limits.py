@@ -1,0 +1,37 @@
+"""How much memory a process may still take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pgkeras.memory import available_bytes
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+MACHINE = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    2000 kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, float("inf")),
+        (MACHINE, 2000 * 1024),
+        ({**MACHINE, "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "5\n"}, 2000 * 1024),
+        ({**MACHINE, "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "400\n"}, 600),
+        ({"proc/meminfo": "MemTotal: 9 kB\n"}, float("inf")),
+    ],
+)
+def test_the_tighter_limit_counts(tmp_path: Path, files: dict[str, str], expected: float) -> None:
+    assert available_bytes(write(tmp_path, files)) == expected
+
+
+def test_there_is_some_here() -> None:
+    assert 2**20 < available_bytes() <= float("inf")
