@@ -28,8 +28,8 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the shipped policy; a module's tests leave it as sound as they found it."""
     with serving(SHIPPED, tmp_path_factory.mktemp("shipped")) as server:
         yield server
-        assert "pgkeras_serving/" not in server.log.read_text(), "no traceback of ours"
         assert server.stop() == 0
+        assert "pgkeras_serving/" not in server.log.read_text(), "no traceback of ours"
 
 
 @pytest.fixture(scope="session")

@@ -68,6 +68,14 @@ class Server:
     ready: str
     log: Path = field(repr=False)
 
+    def said(self) -> str:
+        """The log, once nothing more comes: a thread of the server writes it, a moment after what it tells of."""
+        text = None
+        while (now := self.log.read_text()) != text:
+            text = now
+            time.sleep(0.1)
+        return now
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(30)

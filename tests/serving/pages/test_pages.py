@@ -278,7 +278,7 @@ def test_random_bytes_and_those_who_trickle_do_not_hold_it_up(served):
         for connection in silent:
             connection.close()
     assert ask(page)[0] == 200
-    assert "Traceback" not in served[0].log.read_text()
+    assert "Traceback" not in served[0].said()
 
 
 def test_with_tokens_the_pages_demand_one_and_the_probes_do_not(policies, tmp_path):

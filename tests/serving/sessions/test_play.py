@@ -313,7 +313,7 @@ def test_draining_tells_sessions_to_connect_again(policies, tmp_path):
             for session in sessions:
                 with pytest.raises(ServerUnavailableError, match="connect again and open a new one"):
                     session.step(ROWS[0], ZEROS, FALSE, FALSE)
-        assert "Traceback" not in server.log.read_text()
+        assert "Traceback" not in server.said()
 
 
 def test_draining_answers_the_message_that_a_session_is_at(slow_policy, tmp_path):

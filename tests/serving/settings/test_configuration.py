@@ -13,7 +13,7 @@ from pgkeras_serving.settings.sources import as_toml, resolve, variable
 
 from pgkeras.errors import ConfigError
 from pgkeras.settings.fields import range_of
-from tests.serving.conftest import ROOT, run_cli, running
+from tests.serving.conftest import ROOT, run_cli, running, wait_until
 
 NAMES = [setting.name for setting in settings()]
 HINTS = typing.get_type_hints(ServerConfig)
@@ -192,7 +192,8 @@ def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
     file = tmp_path / "own.toml"
     file.write_text("[policies.discrete]\nmax_queued = 9\n[policies.nobody]\nmax_queued = 9\n")
     with running(policies, tmp_path, "--config", str(file)) as server:
-        text = server.log.read_text()
+        wait_until(lambda: "no such policy is served" in server.log.read_text())
+        text = server.said()
     assert "policies.nobody: no such policy is served; there is: discrete, gaussian" in text
     assert text.count("no such policy is served") == 1
 

@@ -113,7 +113,8 @@ def test_the_level_holds_back_what_is_below_it(logger):
 def test_calls_are_logged_on_request_and_observations_are_not(policies, tmp_path):
     with running(policies, tmp_path, "--log-access") as server:
         use(server)
-        wait_until(lambda: any(entry["method"] == "Play" for entry in calls(server)))
+        wait_until(lambda: {"Play", "GetPolicy"} <= {entry["method"] for entry in calls(server)})
+        server.said()
         found = [(entry["method"], entry["code"], entry["policy"], entry.get("version")) for entry in calls(server)]
         assert found.count(("Act", "OK", "discrete", 2)) == 2
         assert found.count(("Act", "INVALID_ARGUMENT", "discrete", None)) == 1
