@@ -40,6 +40,9 @@ class Engine(Protocol):
             for a policy with memory, ``next_state``.
         """
 
+    def release(self) -> None:
+        """Frees the memory that batches have taken; the next batch of each size takes its own again."""
+
     def copy(self) -> Engine:
         """An engine for the same policy that another thread may use at the same time; callable at any time."""
 

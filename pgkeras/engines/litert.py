@@ -71,6 +71,10 @@ class LiteRTEngine:
             return {name: get(indices[name]) for name in outputs or indices}
         return {name: get(indices[name])[:rows] for name in outputs or indices}
 
+    def release(self) -> None:
+        """Frees the interpreters of batches; the one for one row stays. See :class:`pgkeras.engines.Engine`."""
+        self._prepared = {1: self._prepared[1]}
+
     def copy(self) -> LiteRTEngine:
         """Another one for the same graph, with interpreters of its own; see :class:`pgkeras.engines.Engine`."""
         copy = LiteRTEngine(self._flatbuffer, self._threads)

@@ -55,6 +55,9 @@ class TensorFlowEngine:
         tensors = self._function(**{name: tf.constant(array) for name, array in inputs.items()})
         return {name: tensor.numpy() for name, tensor in tensors.items() if outputs is None or name in outputs}
 
+    def release(self) -> None:
+        """Does nothing: TensorFlow keeps no memory for batches."""
+
     def copy(self) -> TensorFlowEngine:
         """Itself: a TensorFlow function may be called by several threads at once."""
         return self

@@ -138,7 +138,7 @@ class GetPolicyResponse(_message.Message):
     def __init__(self, policy: _Optional[_Union[_policy_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_batch_size", "max_receive_message_bytes", "max_send_message_bytes", "max_queued", "max_queue_time", "max_sessions", "session_idle_time", "max_streams_per_connection", "max_header_bytes", "min_ping_interval", "max_connections", "keepalive_interval")
+    __slots__ = ("max_batch_size", "max_receive_message_bytes", "max_send_message_bytes", "max_queued", "max_queue_time", "max_sessions", "session_idle_time", "max_streams_per_connection", "max_header_bytes", "min_ping_interval", "max_connections", "keepalive_interval", "compression")
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_RECEIVE_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SEND_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -151,6 +151,7 @@ class Limits(_message.Message):
     MIN_PING_INTERVAL_FIELD_NUMBER: _ClassVar[int]
     MAX_CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
     KEEPALIVE_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    COMPRESSION_FIELD_NUMBER: _ClassVar[int]
     max_batch_size: int
     max_receive_message_bytes: int
     max_send_message_bytes: int
@@ -163,7 +164,8 @@ class Limits(_message.Message):
     min_ping_interval: _duration_pb2.Duration
     max_connections: int
     keepalive_interval: _duration_pb2.Duration
-    def __init__(self, max_batch_size: _Optional[int] = ..., max_receive_message_bytes: _Optional[int] = ..., max_send_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., max_queue_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., session_idle_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_streams_per_connection: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., min_ping_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_connections: _Optional[int] = ..., keepalive_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    compression: bool
+    def __init__(self, max_batch_size: _Optional[int] = ..., max_receive_message_bytes: _Optional[int] = ..., max_send_message_bytes: _Optional[int] = ..., max_queued: _Optional[int] = ..., max_queue_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_sessions: _Optional[int] = ..., session_idle_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_streams_per_connection: _Optional[int] = ..., max_header_bytes: _Optional[int] = ..., min_ping_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_connections: _Optional[int] = ..., keepalive_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., compression: bool = ...) -> None: ...
 
 class ListPoliciesRequest(_message.Message):
     __slots__ = ()

@@ -25,15 +25,15 @@ from pgkeras_serving.telemetry.logs import AccessLog
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.access import TokenInterceptor
 from pgkeras_serving.transport.front import Front
-from pgkeras_serving.transport.health import Health
+from pgkeras_serving.transport.health import HEALTH, Health
 from pgkeras_serving.transport.listener import address, host_and_port
-from pgkeras_serving.transport.methods import generic_handler
+from pgkeras_serving.transport.methods import Methods, Refusals
+from pgkeras_serving.transport.reflection import reflection_services
 from pgkeras_serving.transport.servicer import PolicyServicer
 from pgkeras_serving.transport.tokens import Tokens
 
 try:
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-    from grpc_reflection.v1alpha import reflection
+    from grpc_health.v1 import health_pb2
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
 
@@ -70,7 +70,8 @@ class PolicyServer:
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         self._access = AccessLog(config.log_observations) if config.log_access else None
         self._servicer = PolicyServicer(self.store, self._sessions, self.requests, self._access)
-        interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens, self.requests, self._access)]
+        self._refusals = Refusals(self.requests, self._access)
+        interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens, self._refusals)]
         self._front = Front(config, self._register, interceptors)
         self.web = None
         if config.http_port is not None:
@@ -135,10 +136,14 @@ class PolicyServer:
         self.store.close()
 
     def _register(self, server: grpc.aio.Server) -> None:
-        server.add_generic_rpc_handlers((generic_handler(_DESCRIPTOR, self._servicer),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        most = self._config.max_header_bytes
+        others = [(HEALTH, self._health), *reflection_services([_SERVICE, HEALTH.full_name])]
+        server.add_generic_rpc_handlers(
+            [
+                Methods(_DESCRIPTOR, self._servicer, self._refusals, most),
+                *(Methods(service, servicer, self._refusals, most, parsed=True) for service, servicer in others),
+            ]
+        )
 
     async def _follow(self) -> None:
         while True:

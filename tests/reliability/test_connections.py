@@ -167,16 +167,17 @@ def test_connections_that_never_finish_their_greeting_hold_nobody_up(shipped):
 
 
 def test_calls_that_are_given_up_leave_nothing(shipped):
-    async def give_up():
+    async def give_up(calls):
         async with grpc.aio.insecure_channel(shipped.target) as channel:
             play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
-            for _ in range(200):
+            for _ in range(calls):
                 stream = play()
                 await stream.write(_messages(256)[0])
                 stream.cancel()
 
+    asyncio.run(give_up(1))  # gRPC's client may keep one connection open
     before = _descriptors(shipped)
-    asyncio.run(give_up())
+    asyncio.run(give_up(200))
     assert is_sound(shipped.target)
     wait_until(lambda: _descriptors(shipped) <= before)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 
 import grpc
 import pytest
@@ -19,7 +20,6 @@ from benchmarks.soak.fuzz import (
     play_seeds,
     recorded_call,
 )
-from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
 from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.status import decode_error, read_status
@@ -117,25 +117,39 @@ def test_an_oversized_message_is_refused_before_it_is_read(shipped, method):
     assert is_sound(shipped.target)
 
 
-@pytest.mark.parametrize("times", [1, 5])
-def test_a_path_that_is_no_text_takes_the_server_down_for_a_moment_only(tmp_path, times):
-    with serving(SHIPPED, tmp_path) as server:
-        host, _, port = server.target.rpartition(":")
-        call = recorded_call(host, int(port))
-        broken = call.replace(b"/pgkeras.v1.", b"/pgker\xe1s.v1.")
-        assert broken != call
-        with PolicyClient(server.target, timeout=60.0) as client:
-            for _ in range(times):
-                client.act(ONE)
-                with socket.create_connection((host, int(port))) as connection:
-                    connection.sendall(broken)
-                    connection.shutdown(socket.SHUT_WR)
-                    while connection.recv(4096):
-                        pass
-                assert client.act(ONE).version == 1  # on the same port, by a client that comes back
-                assert is_sound(server.target)
-        assert server.stop() == 0
-        assert server.log.read_text().count("has crashed and is started again") == times
+def test_a_path_that_is_no_text_ends_nobody_elses_session(shipped):
+    host, _, port = shipped.target.rpartition(":")
+    call = recorded_call(host, int(port))
+    broken = call.replace(b"/pgkeras.v1.", b"/pgker\xe1s.v1.")
+    assert broken != call
+    with PolicyClient(shipped.target, timeout=60.0) as client, client.play() as session:
+        session.step(ONE)
+        for _ in range(5):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(broken)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(4096):
+                    pass
+            session.step(
+                ONE, reward=1.0, terminated=False, truncated=False
+            )  # the same session, which would not come back by itself
+        assert client.act(ONE).version == 1
+    assert is_sound(shipped.target)
+
+
+def test_peers_that_leave_before_their_answer_do_not_fill_the_log(shipped):
+    host, _, port = shipped.target.rpartition(":")
+    call = recorded_call(host, int(port))
+    before = shipped.log.read_text()
+    for _ in range(200):
+        connection = socket.create_connection((host, int(port)))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.sendall(call)
+        connection.close()  # by a reset
+    assert is_sound(shipped.target)
+    lines = shipped.log.read_text().removeprefix(before).splitlines()
+    assert len(lines) <= 10
+    assert all(line.startswith("{") for line in lines), "one line each, of JSON"
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from pgkeras.protocol.wire import encode_spec
 from pgkeras.v1 import policy_pb2
 from pgkeras_serving.inference.batcher import Batcher
 from pgkeras_serving.inference.cores import Cores
-from pgkeras_serving.inference.warmup import warm_up
+from pgkeras_serving.inference.warmup import Sizes, warm_up
 from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.messages.act import Edge
 from pgkeras_serving.messages.steps import Steps
@@ -59,6 +59,7 @@ class Catalog:
         self._failures: dict[Path, _Failure] = {}
         self._contents = Contents()
         self._told: dict[Path, str] = {}
+        self._sizes: dict[Hashable, Sizes] = {}
 
     def look(self) -> Contents:
         """Loads, verifies and warms what is new or replaced, and lets go of what is gone.
@@ -131,7 +132,9 @@ class Catalog:
         edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
         time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
-        sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds)
+        graph = _graph(bundle, engine, config)
+        sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds, self._sizes.get(graph))
+        self._sizes[graph] = sizes
         meter = Meter(bundle.spec)
         workers = Workers(f"{name} version {version}", engine, sizes, config.max_engines, self._cores, meter)
         batcher = Batcher(engine, sizes, workers, config.max_queued, config.max_queue_seconds, meter)
@@ -200,6 +203,12 @@ def _version_directories(config: ServerConfig) -> list[Path]:
         f"no exported policy under {root}: expected <policy name>/<version> directories; make one with: "
         "pgkeras train ENV"
     )
+
+
+def _graph(bundle: bundles.Bundle, engine: engines.Engine, config: ServerConfig) -> Hashable:
+    """A value that is the same for policies which take the same time: networks of one shape, with any weights."""
+    size = None if bundle.flatbuffer is None else bundle.flatbuffer.stat().st_size
+    return bundle.spec_hash, engine.name, size, bundle.path if size is None else None, config.max_batch_size
 
 
 def _stamp(path: Path) -> Hashable | None:

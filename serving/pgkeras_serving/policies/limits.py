@@ -29,6 +29,7 @@ def limits(config: ServerConfig) -> service_pb2.Limits:
         min_ping_interval=_duration(config.min_ping_seconds),
         max_connections=config.max_connections,
         keepalive_interval=_duration(config.keepalive_seconds),
+        compression=config.compression,
     )
 
 

@@ -77,6 +77,9 @@ class ServerConfig:
     )
     max_message_bytes: int = setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024)
     max_header_bytes: int = setting(16384, "Largest metadata of a call, in bytes.", minimum=1024, maximum=2**20)
+    compression: bool = setting(
+        False, "Take compressed messages, each of which can grow from a few kB to max_message_bytes."
+    )
     max_connections: int = setting(10000, "Most connections at once; beyond it, new ones are closed.", minimum=1)
     max_streams: int = setting(
         4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1

@@ -11,6 +11,7 @@ import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,9 @@ __all__ = ["AccessLog", "Call", "about", "configure"]
 _HUMAN, _JSON = "human", "json"
 _MOST_LINES = 10_000
 _FLUSH_SECONDS = 1.0
+_MINUTE = 60.0
+_GRPC = "grpc._cython.cygrpc"
+_GRPC_LINES_PER_MINUTE = 6
 _DROPPED = "%d lines were dropped here, since nobody had read those before them"
 
 
@@ -44,8 +48,8 @@ def configure(config: ServerConfig) -> None:
     handler.setFormatter(_Machine() if form == _JSON else _Human())
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    if form == _JSON:  # gRPC writes lines of its own, past any formatter
-        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    logging.getLogger(_GRPC).addFilter(_Sparing(_GRPC_LINES_PER_MINUTE))
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes lines of its own, past any formatter
 
 
 class _Background(logging.Handler):
@@ -92,6 +96,36 @@ class _Background(logging.Handler):
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
             self._lines.task_done()
+
+
+class _Sparing(logging.Filter):
+    """Lets a few lines a minute through, each of one line: anybody who calls can cause them.
+
+    Args:
+        lines: How many; the next one that is let through says how many were not.
+    """
+
+    def __init__(self, lines: int) -> None:
+        super().__init__()
+        self._lines = lines
+        self._recent: deque[float] = deque(maxlen=lines)
+        self._dropped = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is let through."""
+        now = time.monotonic()
+        if len(self._recent) == self._lines and now - self._recent[0] < _MINUTE:
+            self._dropped += 1
+            return False
+        self._recent.append(now)
+        message = record.getMessage()
+        if record.exc_info and record.exc_info[1] is not None:
+            message = f"{message}: {record.exc_info[1]!r}"
+        if self._dropped:
+            message = f"{message} ({self._dropped} lines like it were left out)"
+        record.msg, record.args, record.exc_info = message.replace("\n", " "), (), None
+        self._dropped = 0
+        return True
 
 
 class AccessLog:

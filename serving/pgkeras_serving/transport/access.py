@@ -8,9 +8,7 @@ from typing import Any
 import grpc
 
 from pgkeras.errors import UnauthenticatedError
-from pgkeras_serving.telemetry.logs import AccessLog
-from pgkeras_serving.telemetry.metrics import Requests
-from pgkeras_serving.transport.status import abort, code_of
+from pgkeras_serving.transport.methods import Refusals
 from pgkeras_serving.transport.tokens import Tokens
 
 __all__ = ["TokenInterceptor"]
@@ -24,14 +22,12 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
     Args:
         tokens: Those that are.
-        requests: Counts the calls that are refused.
-        access: Logs them; None: nothing does.
+        refusals: Refuses them.
     """
 
-    def __init__(self, tokens: Tokens, requests: Requests, access: AccessLog | None) -> None:
+    def __init__(self, tokens: Tokens, refusals: Refusals) -> None:
         self._tokens = tokens
-        self._requests = requests
-        self._access = access
+        self._refusals = refusals
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -42,13 +38,5 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
             try:
                 self._tokens.authenticate(handler_call_details.invocation_metadata)
             except UnauthenticatedError as error:
-                return self._refusal(method.rpartition("/")[2], error)
+                return self._refusals.handler(method, error)
         return await continuation(handler_call_details)
-
-    def _refusal(self, method: str, error: UnauthenticatedError) -> Any:
-        async def refuse(_: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            if self._access is not None:
-                self._access.call(method, context.peer()).ended(code_of(error), error)
-            await abort(context, self._requests, method, error)
-
-        return grpc.stream_stream_rpc_method_handler(refuse)  # which serves any kind of call, since it reads nothing

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+
 from pgkeras.errors import MissingExtraError
 
 try:
@@ -13,7 +15,44 @@ try:
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
 
-__all__ = ["Health"]
+__all__ = ["HEALTH", "Health"]
+
+# What the standard protocol has, and grpcio's package before version 1.85 has not.
+_LIST = """
+message_type { name: "HealthListRequest" }
+message_type {
+  name: "HealthListResponse"
+  field {
+    name: "statuses" number: 1 label: LABEL_REPEATED
+    type: TYPE_MESSAGE type_name: ".grpc.health.v1.HealthListResponse.StatusesEntry"
+  }
+  nested_type {
+    name: "StatusesEntry"
+    field { name: "key" number: 1 label: LABEL_OPTIONAL type: TYPE_STRING }
+    field {
+      name: "value" number: 2 label: LABEL_OPTIONAL
+      type: TYPE_MESSAGE type_name: ".grpc.health.v1.HealthCheckResponse"
+    }
+    options { map_entry: true }
+  }
+}
+"""
+
+
+def _service() -> Any:
+    file = descriptor_pb2.FileDescriptorProto()
+    health_pb2.DESCRIPTOR.CopyToProto(file)
+    text_format.Merge(_LIST, file)
+    prefix = f".{file.package}.HealthList"
+    file.service[0].method.add(name="List", input_type=f"{prefix}Request", output_type=f"{prefix}Response")
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return pool.FindServiceByName("grpc.health.v1.Health")
+
+
+HEALTH = _service()
+"""The descriptor of the standard health service."""
+_ListResponse = message_factory.GetMessageClass(HEALTH.methods_by_name["List"].output_type)
 
 # How long Watch calls have to send NOT_SERVING before they are ended.
 _LAST_WORD_SECONDS = 0.05
@@ -27,10 +66,12 @@ class Health(health.HealthServicer):
         self._watches: set[asyncio.Future[None]] = set()
         self._ended = False
 
-    async def List(self, request: Any, context: Any) -> health_pb2.HealthListResponse:  # noqa: N802
+    async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The status of every service."""
-        checks = {name: health_pb2.HealthCheckResponse(status=status) for name, status in self._server_status.items()}
-        return health_pb2.HealthListResponse(statuses=checks)
+        response: Any = _ListResponse()
+        for name, status in self._server_status.items():
+            response.statuses[name].status = status
+        return response
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """Streams every change of a service's status."""

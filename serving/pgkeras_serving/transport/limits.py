@@ -9,6 +9,8 @@ __all__ = ["transport_options"]
 # How long a client may take over connecting. gRPC's own patience, of two minutes, is a slow attacker's.
 _HANDSHAKE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
+# A bit for each: none, deflate, gzip.
+_NO_ALGORITHM, _ALL_ALGORITHMS = 0b001, 0b111
 
 
 def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
@@ -19,6 +21,7 @@ def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
         # Between the two limits gRPC refuses at random, the more probably the larger the metadata.
         ("grpc.max_metadata_size", config.max_header_bytes),
         ("grpc.absolute_max_metadata_size", config.max_header_bytes),
+        ("grpc.compression_enabled_algorithms_bitset", _ALL_ALGORITHMS if config.compression else _NO_ALGORITHM),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams),
         # Between the two limits gRPC refuses at random. To refuse with a status of ours would take Python more than

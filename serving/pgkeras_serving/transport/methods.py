@@ -1,27 +1,106 @@
-"""Registers a servicer's methods with grpcio, which passes each request on as bytes."""
+"""Registers a servicer's methods with grpcio, and refuses calls before their method runs."""
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+from google.protobuf import message_factory
 
-__all__ = ["generic_handler"]
+from pgkeras.errors import InvalidRequestError, PolicyServiceError
+from pgkeras_serving.telemetry.logs import AccessLog
+from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.transport.status import Context, abort, code_of
+
+__all__ = ["Methods", "Refusals"]
+
+# What HTTP/2 adds to a header's name and value when it counts their size (RFC 9113, section 6.5.2).
+_HEADER_BYTES = 32
 
 
-def generic_handler(service: Any, servicer: Any) -> grpc.GenericRpcHandler:
-    """Builds grpcio's generic handler for a servicer.
+class Refusals:
+    """Makes handlers that refuse a call.
+
+    Args:
+        requests: Counts the calls.
+        access: Logs them; None: nothing does.
+    """
+
+    def __init__(self, requests: Requests, access: AccessLog | None) -> None:
+        self._requests = requests
+        self._access = access
+
+    def handler(self, method: str, error: PolicyServiceError) -> grpc.RpcMethodHandler[Any, Any]:
+        """Builds the handler that answers a call of any kind with an error, without reading it.
+
+        Args:
+            method: The path of the method.
+            error: What the client is told.
+        """
+
+        async def refuse(_: Any, context: Context) -> None:
+            await self.refuse(context, method.rpartition("/")[2], error)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    async def refuse(self, context: Context, method: str, error: PolicyServiceError) -> None:
+        """Ends a call with an error; does not return."""
+        if self._access is not None:
+            self._access.call(method, context.peer()).ended(code_of(error), error)
+        await abort(context, self._requests, method, error)
+
+
+class Methods(grpc.GenericRpcHandler):
+    """The methods of a service.
+
+    A unary call's message is read here: grpcio leaves a call for ever that closes its side without one.
 
     Args:
         service: The service's descriptor.
-        servicer: Has a method for each of its methods, which takes and gives bytes.
+        servicer: Has a coroutine for each method.
+        refusals: Refuses calls without a message, and with too much metadata.
+        max_header_bytes: Most metadata of a call, as HTTP/2 counts it. Clients are told by HTTP/2; gRPC's core itself
+            lets those be that take no notice.
+        parsed: Whether the servicer takes and gives messages; else the bytes.
     """
-    kinds = {
-        (False, False): grpc.unary_unary_rpc_method_handler,
-        (True, True): grpc.stream_stream_rpc_method_handler,
-    }
-    handlers: dict[str, Any] = {
-        method.name: kinds[method.client_streaming, method.server_streaming](getattr(servicer, method.name))
-        for method in service.methods
-    }
-    return grpc.method_handlers_generic_handler(service.full_name, handlers)
+
+    def __init__(
+        self, service: Any, servicer: Any, refusals: Refusals, max_header_bytes: int, *, parsed: bool = False
+    ) -> None:
+        self._refusals = refusals
+        self._max_header_bytes = max_header_bytes
+        self._handlers = {
+            f"/{service.full_name}/{method.name}": self._handler(method, getattr(servicer, method.name), parsed)
+            for method in service.methods
+        }
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """Finds the handler of a call."""
+        size = 0
+        for key, value in details.invocation_metadata or ():
+            size += len(key) + len(value) + _HEADER_BYTES
+        if size > self._max_header_bytes:
+            expected, got = f"at most {self._max_header_bytes} bytes, as HTTP/2 counts them", str(size)
+            return self._refusals.handler(details.method, InvalidRequestError("metadata", expected, got))
+        return self._handlers.get(details.method)
+
+    def _handler(
+        self, method: Any, answer: Callable[[Any, Context], Awaitable[Any]], parsed: bool
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        parse = message_factory.GetMessageClass(method.input_type).FromString if parsed else None
+        serialize = operator.methodcaller("SerializeToString") if parsed else None
+        if method.client_streaming:
+            return grpc.stream_stream_rpc_method_handler(answer, parse, serialize)
+
+        async def read_and_answer(_: Any, context: Context) -> Any:
+            message = await context.read()
+            if message is grpc.aio.EOF:
+                await self._refusals.refuse(context, method.name, InvalidRequestError("message", "one", "none"))
+            return await answer(message, context)
+
+        kind = (
+            grpc.stream_stream_rpc_method_handler if method.server_streaming else grpc.stream_unary_rpc_method_handler
+        )
+        return kind(read_and_answer, parse, serialize)

@@ -47,6 +47,9 @@ class Engine:
         self.runs[rows] += 1
         return dict.fromkeys(self.outputs, np.zeros(rows, np.float32))
 
+    def release(self):
+        self.runs_held = 0
+
 
 @pytest.mark.parametrize(
     ("seconds", "inline", "batch", "largest"),
@@ -65,6 +68,7 @@ def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, sec
     clock = SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest)
     monkeypatch.setattr(warming, "time", clock)
     sizes = warm_up(engine, SPEC, 100, rest_seconds)
+    assert engine.runs_held == 0, "its memory is freed"
     assert sizes[:2] == (inline, batch)
     tried = min(batch, largest)
     assert seconds(tried) / tried <= sizes.row_seconds <= (seconds(tried) + 0.2e-3) / tried
@@ -131,3 +135,11 @@ def test_no_other_division_is_quicker(seconds, rows, workers):
     others = [2**i for i in range(10) if 2**i < rows and all(sizes.run_seconds(2**j) >= 1e-3 for j in range(i, 10))]
     assert 0.95 * took(chosen) <= min(map(took, [rows, *others])) * 1.0001
     assert chosen == rows or took(chosen) < 0.95 * took(rows)
+
+
+def test_a_graph_that_has_been_measured_is_run_once_only():
+    first, second = Engine(), Engine()
+    sizes = warm_up(first, SPEC, 100)
+    assert warm_up(second, SPEC, 100, known=sizes) == sizes
+    assert sum(first.runs.values()) > 20
+    assert second.runs == {1: 1}

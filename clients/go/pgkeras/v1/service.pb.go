@@ -785,7 +785,8 @@ type Limits struct {
 	SessionIdleTime *durationpb.Duration `protobuf:"bytes,7,opt,name=session_idle_time,json=sessionIdleTime,proto3" json:"session_idle_time,omitempty"`
 	// Most calls and sessions at once on one connection; further ones wait in the client, as HTTP/2 has it.
 	MaxStreamsPerConnection int64 `protobuf:"varint,8,opt,name=max_streams_per_connection,json=maxStreamsPerConnection,proto3" json:"max_streams_per_connection,omitempty"`
-	// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with RESOURCE_EXHAUSTED.
+	// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
+	// with RESOURCE_EXHAUSTED by gRPC itself.
 	MaxHeaderBytes int64 `protobuf:"varint,9,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
 	// Shortest interval of keepalive pings; a connection that pings oftener is closed.
 	MinPingInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=min_ping_interval,json=minPingInterval,proto3" json:"min_ping_interval,omitempty"`
@@ -793,8 +794,10 @@ type Limits struct {
 	MaxConnections int64 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
 	// A connection that is silent for so long is pinged, and closed if it does not answer.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,12,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED.
+	Compression   bool `protobuf:"varint,13,opt,name=compression,proto3" json:"compression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Limits) Reset() {
@@ -909,6 +912,13 @@ func (x *Limits) GetKeepaliveInterval() *durationpb.Duration {
 		return x.KeepaliveInterval
 	}
 	return nil
+}
+
+func (x *Limits) GetCompression() bool {
+	if x != nil {
+		return x.Compression
+	}
+	return false
 }
 
 // Asks for all policies.
@@ -1051,7 +1061,7 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x06policy\x18\x01 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\"k\n" +
 	"\x11GetPolicyResponse\x12*\n" +
 	"\x06policy\x18\x01 \x01(\v2\x12.pgkeras.v1.PolicyR\x06policy\x12*\n" +
-	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\x89\x05\n" +
+	"\x06limits\x18\x02 \x01(\v2\x12.pgkeras.v1.LimitsR\x06limits\"\xab\x05\n" +
 	"\x06Limits\x12$\n" +
 	"\x0emax_batch_size\x18\x01 \x01(\x03R\fmaxBatchSize\x129\n" +
 	"\x19max_receive_message_bytes\x18\x02 \x01(\x03R\x16maxReceiveMessageBytes\x123\n" +
@@ -1066,7 +1076,8 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x11min_ping_interval\x18\n" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x0fminPingInterval\x12'\n" +
 	"\x0fmax_connections\x18\v \x01(\x03R\x0emaxConnections\x12H\n" +
-	"\x12keepalive_interval\x18\f \x01(\v2\x19.google.protobuf.DurationR\x11keepaliveInterval\"\x15\n" +
+	"\x12keepalive_interval\x18\f \x01(\v2\x19.google.protobuf.DurationR\x11keepaliveInterval\x12 \n" +
+	"\vcompression\x18\r \x01(\bR\vcompression\"\x15\n" +
 	"\x13ListPoliciesRequest\"F\n" +
 	"\x14ListPoliciesResponse\x12.\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x12.pgkeras.v1.PolicyR\bpolicies*M\n" +

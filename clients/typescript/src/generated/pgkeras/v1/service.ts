@@ -268,7 +268,10 @@ export interface Limits {
   maxStreamsPerConnection?:
     | bigint
     | undefined;
-  /** Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with RESOURCE_EXHAUSTED. */
+  /**
+   * Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
+   * with RESOURCE_EXHAUSTED by gRPC itself.
+   */
   maxHeaderBytes?:
     | bigint
     | undefined;
@@ -281,7 +284,11 @@ export interface Limits {
     | bigint
     | undefined;
   /** A connection that is silent for so long is pinged, and closed if it does not answer. */
-  keepaliveInterval?: Duration | undefined;
+  keepaliveInterval?:
+    | Duration
+    | undefined;
+  /** Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED. */
+  compression?: boolean | undefined;
 }
 
 /** Asks for all policies. */
@@ -1026,6 +1033,7 @@ function createBaseLimits(): Limits {
     minPingInterval: undefined,
     maxConnections: 0n,
     keepaliveInterval: undefined,
+    compression: false,
   };
 }
 
@@ -1090,6 +1098,9 @@ export const Limits: MessageFns<Limits> = {
     }
     if (message.keepaliveInterval !== undefined) {
       Duration.encode(message.keepaliveInterval, writer.uint32(98).fork()).join();
+    }
+    if (message.compression !== undefined && message.compression !== false) {
+      writer.uint32(104).bool(message.compression);
     }
     return writer;
   },
@@ -1201,6 +1212,14 @@ export const Limits: MessageFns<Limits> = {
             }
 
             message.keepaliveInterval = Duration.decode(reader, reader.uint32());
+            continue;
+          }
+          case 13: {
+            if (tag !== 104) {
+              break;
+            }
+
+            message.compression = reader.bool();
             continue;
           }
         }

@@ -1,0 +1,174 @@
+"""Calls that are refused before their method runs, and what tools look up: by real sockets and byte by byte."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from google.rpc import status_pb2
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from pgkeras.protocol.status import DETAILS_KEY
+from pgkeras.v1 import service_pb2
+from tests.serving.conftest import running
+
+ACT = "/pgkeras.v1.PolicyService/Act"
+UNARY = [
+    ACT,
+    "/pgkeras.v1.PolicyService/GetPolicy",
+    "/pgkeras.v1.PolicyService/ListPolicies",
+    "/grpc.health.v1.Health/Check",
+    "/grpc.health.v1.Health/List",
+    "/grpc.health.v1.Health/Watch",
+]
+
+
+@pytest.mark.parametrize("method", UNARY)
+def test_a_call_that_sends_no_message_is_answered(channel, method):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.stream_unary(method)(iter(()), timeout=30)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "message: expected one, got none"
+    assert DETAILS_KEY in dict(caught.value.trailing_metadata())
+
+
+def test_health_checks_are_answered_as_ever(channel):
+    def call(method, request, response):
+        serialize, parse = request.SerializeToString, response.FromString
+        return channel.unary_unary(f"/grpc.health.v1.Health/{method}", serialize, parse)
+
+    check = call("Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
+    assert check(health_pb2.HealthCheckRequest(service="pgkeras.v1.PolicyService")).status == 1
+
+
+@pytest.mark.parametrize(("size", "is_refused"), [(15_000, False), (17_000, True), (200_000, True)])
+def test_metadata_is_limited_also_for_those_who_take_no_notice_of_the_limit(server, size, is_refused):
+    sent = _answer_to(server.target, [(b"x-large", b"a" * size)])
+    assert (b"metadata: expected at most 16384 bytes" in sent or b"exceeds" in sent) is is_refused
+    assert (b"grpc-status\x010" in sent) is not is_refused
+
+
+def _answer_to(target, headers):
+    """What the server sends back for ListPolicies with some headers, by a client that knows no limits."""
+    host, _, port = target.rpartition(":")
+    path = b"/pgkeras.v1.PolicyService/ListPolicies"
+    pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
+    block = b"".join(
+        b"\0" + _string(name) + _string(value)
+        for name, value in [*pseudo, (b"te", b"trailers"), (b"content-type", b"application/grpc"), *headers]
+    )
+    parts = [block[i : i + 16_000] for i in range(0, len(block), 16_000)]
+    frames = [_frame(0x1 if i == 0 else 0x9, 0x4 if i == len(parts) - 1 else 0, part) for i, part in enumerate(parts)]
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(0x4, 0, b"", stream=0))
+        connection.sendall(b"".join(frames) + _frame(0x0, 0x1, bytes(5)))  # an empty message, and the end
+        while b"grpc-status" not in received:
+            data = connection.recv(65_536)
+            assert data, f"closed without a status: {received!r}"
+            received += data
+        return received + connection.recv(65_536)
+
+
+def _frame(kind, flags, payload, stream=1):
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+def _string(text):
+    """A string literal of HPACK (RFC 7541, section 5.2), not Huffman-coded."""
+    length = len(text)
+    if length < 127:
+        return bytes([length]) + text
+    prefix, length = bytearray([127]), length - 127
+    while length >= 128:
+        prefix.append(length % 128 + 128)
+        length //= 128
+    return bytes([*prefix, length]) + text
+
+
+COMPRESSED = """
+import sys, grpc
+bomb = bytes([0x2a, 0x80, 0x80, 0x80, 0x18]) + bytes(48 * 2**20)  # a state of 48 MiB, which 50 kB stand for
+with grpc.insecure_channel(sys.argv[1]) as channel:
+    act = channel.unary_unary("/pgkeras.v1.PolicyService/Act")
+    calls = [act.future(bomb, timeout=60, compression=grpc.Compression.Gzip) for _ in range(8)]
+    print({call.code().name for call in calls})
+"""
+
+
+def test_compressed_messages_are_refused_before_they_grow(policies, tmp_path):
+    with running(policies, tmp_path) as server:
+        before = _peak_mb(server)
+        sent = subprocess.run(
+            [sys.executable, "-c", COMPRESSED, server.target], capture_output=True, text=True, check=True
+        )
+        assert sent.stdout.strip() == "{'UNIMPLEMENTED'}"
+        assert _peak_mb(server) < before + 40
+        with grpc.insecure_channel(server.target) as channel:
+            assert not _limits(channel).compression
+
+
+def test_compressed_messages_are_taken_where_they_are_allowed(policies, tmp_path):
+    with running(policies, tmp_path, "--compression") as server, grpc.insecure_channel(server.target) as channel:
+        assert _limits(channel, grpc.Compression.Gzip).compression
+
+
+def _limits(channel, compression=None):
+    ask = channel.unary_unary("/pgkeras.v1.PolicyService/GetPolicy")
+    request = service_pb2.GetPolicyRequest(policy={"name": "discrete"}).SerializeToString()
+    return service_pb2.GetPolicyResponse.FromString(ask(request, timeout=60, compression=compression)).limits
+
+
+def _peak_mb(server):
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_tools_find_services_methods_and_files(channel, version):
+    service = f"grpc.reflection.{version}.ServerReflection"
+    ask = channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    symbols = [
+        "pgkeras.v1.PolicyService",
+        "pgkeras.v1.PolicyService.Act",
+        "pgkeras.v1.ActRequest.policy",
+        "google.protobuf.Struct",
+        "google.rpc.BadRequest",
+        service,
+    ]
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    requests += [reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]
+    requests += [reflection_pb2.ServerReflectionRequest(file_containing_symbol="pgkeras.v1.Nothing")]
+    listed, *found, missing = ask(iter(requests), timeout=30)
+    assert {s.name for s in listed.list_services_response.service} == {
+        "pgkeras.v1.PolicyService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    for symbol, answer in zip(symbols, found, strict=True):
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(file)
+            for file in answer.file_descriptor_response.file_descriptor_proto
+        ]
+        names = {file.name for file in files}
+        assert any(symbol.startswith(f"{file.package}.") for file in files), symbol
+        assert all(set(file.dependency) <= names for file in files), "with every file that one imports"
+    assert missing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def test_the_details_of_a_refusal_name_the_message(channel):
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.stream_unary(ACT)(iter(()), timeout=30)
+    status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])
+    assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
