@@ -70,6 +70,16 @@ class Client:
         return [sys.executable, *command[1:]] if command[0] == "python" else command
 
 
+# No proxy stands between a machine and itself: a client that asks this one, finds nobody.
+_DEAD_PROXY = "http://127.0.0.1:9"
+_PROXIES = dict.fromkeys(("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"), _DEAD_PROXY)
+
+
+def playing_environment() -> dict[str, str]:
+    """The environment of a client that calls a server on its own machine."""
+    return {**environment(), **_PROXIES, "no_proxy": "", "NO_PROXY": ""}
+
+
 def environment() -> dict[str, str]:
     """The environment of a client's commands, which run elsewhere: what this Python finds, they find too."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

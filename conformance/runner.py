@@ -18,7 +18,7 @@ from pathlib import Path
 import trustme
 from pgkeras_serving.transport.tokens import create_token, hashed_line
 
-from conformance.clients import environment
+from conformance.clients import playing_environment
 from conformance.proxy import late
 from conformance.servers import Server, serve
 
@@ -134,7 +134,7 @@ def run_program(command: Sequence[str], stage: Stage, directory: Path) -> list[O
     process = subprocess.Popen(
         [*command, *stage.flags],
         cwd=directory,
-        env=environment(),
+        env=playing_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -194,7 +194,7 @@ def play_cartpole(command: Sequence[str], target: str, directory: Path, *options
     result = subprocess.run(
         [*command, "--target", target, *options],
         cwd=directory,
-        env=environment(),
+        env=playing_environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

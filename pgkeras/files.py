@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pgkeras.errors import RunError
+from pgkeras.errors import ConfigError, RunError
 
-__all__ = ["Lines", "replacing", "whole_file", "write_whole"]
+__all__ = ["Lines", "check_encoding", "replacing", "whole_file", "write_whole"]
+
+
+def check_encoding(path: Path) -> None:
+    """Checks that TensorFlow, to which names of files are UTF-8, can open a path.
+
+    Raises:
+        ConfigError: It cannot.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            f"{os.fsencode(path)!r}: this path is not text in this process's encoding, {sys.getfilesystemencoding()}; "
+            "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, or choose another directory"
+        ) from error
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
 from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
+from pgkeras.files import check_encoding
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
 from pgkeras.runs.collapse import has_collapsed
@@ -90,6 +91,8 @@ def command(
 
     if name is not None:
         check_name(name)  # rather than after hours of training
+    for path in (root, *([] if serve_to is None else [serve_to])):
+        check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
     if resume is not None:
         if env_id is not None or out is not None or preset is not None:

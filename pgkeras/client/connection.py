@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,8 @@ _REFUSALS = (
     ),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS; connect without tls, if the network may see what is sent"),
 )
+# gRPC's order.
+_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 _CLOSED = "Socket closed"
 _CONNECTING = "failed to connect to all addresses"
 
@@ -97,6 +101,14 @@ class Endpoint:
 
     def __str__(self) -> str:
         return self.target
+
+    @property
+    def proxy(self) -> str:
+        """What an error says of the proxy that leads there, as gRPC goes by the environment; nothing without one."""
+        found = next((name for name in _PROXIES if os.environ.get(name)), None)
+        if found is None or _is_this_machine(self.target) or urllib.request.proxy_bypass(without_port(self.target)):
+            return ""
+        return f" (through the proxy {os.environ[found]} that {found} names; no_proxy=HOST goes past it)"
 
     @classmethod
     def of(cls, target: str, tls: Tls | bool, token: str | None) -> Endpoint:

@@ -138,7 +138,8 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
         if refusal := explain_refusal(target, str(failure)):
             return refusal
         return ServerUnavailableError(
-            f"no policy server answers at {target}; start one with: pgkeras serve, or check the address ({failure})",
+            f"no policy server answers at {target}{target.proxy}; start one with: pgkeras serve, or check the address "
+            f"({failure})",
             failure.retry_after,
         )
     return failure

@@ -186,18 +186,20 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
         finite = np.isfinite(array).reshape(*mask.shape, -1).all(axis=-1)
         if not (finite | ~mask).all():
             step, episode = np.argwhere(mask & ~finite)[0]
-            what = field if field == "reward" else spec.layout.not_finite(array[step, episode])
+            row = array[step, episode]
+            part, what = ("reward", str(row)) if field == "reward" else spec.layout.not_finite(row)
             raise EnvironmentStepError(
-                f"{name}: {what} is not finite at step {step} of episode {episode} of this epoch"
+                f"{name}: {part} is not finite at step {step} of episode {episode} of this epoch: it holds {what}"
             )
     # What a terminal state looks like, nobody asks; what a truncated episode would have gone on from is learnt from.
     finals = trajectory.final_observations
     strange = ~np.isfinite(finals).reshape(len(finals), -1).all(axis=-1) & ~trajectory.terminated
     if strange.any():
         episode = int(strange.argmax())
+        part, what = spec.layout.not_finite(finals[episode])
         raise EnvironmentStepError(
-            f"{name}: final {spec.layout.not_finite(finals[episode])} is not finite after step "
-            f"{trajectory.lengths[episode] - 1} of episode {episode} of this epoch, which was truncated"
+            f"{name}: final {part} is not finite after step {trajectory.lengths[episode] - 1} of episode {episode} of "
+            f"this epoch, which was truncated: it holds {what}"
         )
     if spec.mask_size:
         masks = trajectory.observations[..., -spec.mask_size :]

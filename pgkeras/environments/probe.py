@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,12 +12,23 @@ import numpy as np
 from pgkeras.environments.check import said
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
-from pgkeras.spaces import Dict, Space, Text, actions_from_gymnasium, leaves, map_texts, observations_from_gymnasium
-from pgkeras.spaces.layout import ACTION_MASK, part_of
+from pgkeras.spaces import (
+    Box,
+    Dict,
+    Space,
+    Text,
+    actions_from_gymnasium,
+    leaves,
+    map_texts,
+    observations_from_gymnasium,
+)
+from pgkeras.spaces.layout import ACTION_MASK, EXACT_INTEGERS, part_of
 from pgkeras.spaces.spec import mask_size_of
 from pgkeras.spaces.tokenizer import with_vocabulary
 
 __all__ = ["Look", "look", "without_mask"]
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLES = 256
 
@@ -54,8 +66,27 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
             raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {said(error)}") from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
+    _warn_of_rounding(name_of(environments), space, notes)
     masked = space != given or ACTION_MASK in notes.rows[0][1]
     return Look(space, _mask_size(environments.action_space) if masks and masked else 0)
+
+
+def _warn_of_rounding(name: str, space: Space, notes: _Notes) -> None:
+    """Networks compute in float32, which rounds large integers: what differs in the last digits looks the same."""
+    for path, leaf in leaves(space):
+        if not isinstance(leaf, Box) or leaf.dtype.kind not in "iu":
+            continue
+        largest = max(float(np.abs(np.asarray(part_of(row, path), np.float64)).max()) for row, _ in notes.rows)
+        if largest > EXACT_INTEGERS:
+            part = f" {'.'.join(path)}" if path else ""
+            logger.warning(
+                "%s: observation%s has integers such as %.0f; networks compute in float32, which is exact up to %d: "
+                "observe differences, or parts of such numbers",
+                name,
+                part,
+                largest,
+                EXACT_INTEGERS,
+            )
 
 
 def without_mask(space: Space) -> Space:

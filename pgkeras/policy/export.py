@@ -10,6 +10,7 @@ import logging
 import math
 import platform
 import re
+import tempfile
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -29,12 +30,12 @@ from pgkeras.spaces import ArraySpace, Box, Text
 from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout, graph_dtype
 
-__all__ = ["convert", "export_policy", "package_versions"]
+__all__ = ["convert", "export_policy", "package_versions", "rehearse_export"]
 
 logger = logging.getLogger(__name__)
 
 _PARITY_ROWS = 256
-# Fewer rows where an observation is so large that this many would take gigabytes.
+# Fewer rows where an observation or a distribution is so large that this many would take gigabytes.
 _PARITY_ELEMENTS = 2**24
 _FEWEST_PARITY_ROWS = 4
 _PARITY_TOLERANCE = 1e-5
@@ -70,6 +71,9 @@ def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str
             raise ExportError(
                 f"cannot write policy {name} under {root}: {error.message}; nothing was published"
             ) from error
+        except (AssertionError, ValueError) as error:  # as it reports a network that keeps variables to itself
+            reason = str(error).partition("\n")[0]
+            raise ExportError(f"TensorFlow cannot save the network of policy {name}: {reason}") from error
         engines: dict[str, Any] = {"SavedModel": TensorFlowEngine.from_saved_model(work.path)}
         try:
             flatbuffer = convert(signatures["act"], module)
@@ -84,6 +88,16 @@ def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str
         work.provenance.update(provenance, packages=package_versions())
     assert work.bundle is not None
     return work.bundle
+
+
+def rehearse_export(policy: Policy) -> None:
+    """Exports to a directory that is deleted again, so that what cannot be exported is found out before it is trained.
+
+    Raises:
+        ExportError: See :func:`export_policy`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        export_policy(policy, Path(scratch), "rehearsal", {})
 
 
 def package_versions() -> dict[str, str]:
@@ -177,7 +191,8 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
     """
     generator = noise_source.seeded(0)
     layout = policy.spec.layout
-    rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // math.prod(layout.shape)))
+    widest = max(math.prod(layout.shape), policy.distribution.parameter_size)
+    rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // widest))
     observation = examples.random_observations(layout, rows, generator)
     inputs = {"observation": observation, "noise": noise_source.draw(generator, policy.spec, rows)}
     if policy.spec.state_size:

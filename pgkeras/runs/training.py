@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,13 @@ from pgkeras.environments.collect import Collector
 from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
-from pgkeras.policy.export import export_policy, package_versions
+from pgkeras.files import check_encoding
+from pgkeras.policy.export import export_policy, package_versions, rehearse_export
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
 from pgkeras.runs import directory as runs
 from pgkeras.runs import plotting
+from pgkeras.runs.alarm import alarm
 from pgkeras.runs.callbacks import Best, Callback, Callbacks, evaluation_modes
 from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
@@ -44,6 +46,10 @@ logger = logging.getLogger(__name__)
 
 # How often limits and signals are looked at while episodes are played.
 _LOOK_SECONDS = 0.1
+# How much later than the time limit a step that blocks is broken off.
+_LATE_SECONDS = 0.5
+# At a few gigabytes a second, tens of milliseconds a step.
+_MANY_WEIGHTS = 20_000_000
 # Of slower environments it pays to step several at once, in processes.
 _SLOW_STEP_SECONDS = 0.5e-3
 
@@ -78,6 +84,8 @@ class Training:
     ) -> None:
         self._began = time.perf_counter()
         directory = None if directory is None else directory.absolute()  # an environment may change the working one
+        if directory is not None:
+            check_encoding(directory)
         _check(network, callbacks)
         self.config = config
         self._environments = _make_environments(config)
@@ -87,6 +95,15 @@ class Training:
         self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
         self._learner.rehearse()
         self.policy = self._learner.policy
+        weights = sum(math.prod(v.shape) for v in self.policy.variables)
+        if weights > _MANY_WEIGHTS:
+            logger.warning(
+                "the policy has %s weights, and every step goes through all of them: a few of them a second. Actions "
+                "in several components (MultiDiscrete), or smaller layers, make it faster",
+                f"{weights:,}",
+            )
+        if network is not None:  # of any make; those of pgkeras are tested
+            rehearse_export(self.policy)
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
         self._collector = Collector(self._environments, self._frozen, self._watch, config.endless_steps)
         self.on_progress: Callable[[int, int, int], None] | None = None
@@ -212,7 +229,10 @@ class Training:
         began = time.perf_counter()
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
         self._wanted, self._epoch_began = self._episodes_to_play(), began
-        trajectory = self._collector.collect(self._wanted, seed)
+        limit = config.time_limit
+        left = None if limit is None else max(0.0, limit - self.seconds) + _LATE_SECONDS
+        with alarm(left, self._drop_epoch_over_time):
+            trajectory = self._collector.collect(self._wanted, seed)
         collected = time.perf_counter()
         if self.epoch == 0:
             self._advise()
@@ -256,12 +276,16 @@ class Training:
         self._look_due = now + _LOOK_SECONDS
         limit = self.config.time_limit
         if limit is not None and self.seconds + now - self._epoch_began >= limit:
-            self.stop(time_is_over(limit))
-            raise _EpochDropped
+            self._drop_epoch_over_time()
         if self._interrupted:
             raise _EpochDropped
         if self.on_progress is not None:
             self.on_progress(steps, episodes, self._wanted)
+
+    def _drop_epoch_over_time(self) -> NoReturn:
+        assert self.config.time_limit is not None
+        self.stop(time_is_over(self.config.time_limit))
+        raise _EpochDropped
 
     def _advise(self) -> None:
         """Says that environments are slow which could be stepped on several cores."""
@@ -467,8 +491,8 @@ def train(
     return training
 
 
-class _EpochDropped(Exception):  # noqa: N818 - no error: a limit or a signal
-    """An epoch ends before its episodes do."""
+class _EpochDropped(BaseException):
+    """An epoch ends before its episodes do, by a limit or a signal; no environment that raises means this."""
 
 
 def _make_environments(config: Config) -> environments.Environments:

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves, tokenizer
 
-__all__ = ["ACTION_MASK", "Layout", "Leaf", "graph_dtype", "part_of"]
+__all__ = ["ACTION_MASK", "EXACT_INTEGERS", "Layout", "Leaf", "graph_dtype", "part_of"]
 
 ACTION_MASK = "action_mask"
 """The key under which environments give masks, in a Dict observation or in ``info``."""
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
-_MOST_EXACT = 2**24  # float32 holds all integers up to it
+EXACT_INTEGERS = 2**24
+"""float32 holds all integers up to it."""
 # Numbers in the observations that a gradient is taken of at once, and how many of those: with what a network makes of
 # them on the way, that comes to about a gigabyte.
 _MOST_NUMBERS = 2**25
@@ -110,12 +111,18 @@ class Layout:
         """How many rows a network should compute at once at most, a power of two: memory is not without end."""
         return 1 << (min(_MOST_ROWS, max(1, _MOST_NUMBERS // math.prod(self.shape))).bit_length() - 1)
 
-    def not_finite(self, row: NDArray[Any]) -> str:
-        """The name of the first part of a row that holds a number that is not finite, for people."""
+    def not_finite(self, row: NDArray[Any]) -> tuple[str, str]:
+        """The first part of a row that holds a number that is not finite, for people.
+
+        Returns:
+            Its name, and what it holds.
+        """
+        value = row[~np.isfinite(row)].flat[0]
+        what = f"{value}; numbers are float32, which ends at 3.4e38" if np.isinf(value) else str(value)
         if not self.packed:
-            return "observation"
+            return "observation", what
         column = int(np.isfinite(row).argmin())
-        return next((f"observation {leaf.name}" for leaf in self.leaves if column < leaf.stop), ACTION_MASK)
+        return next((f"observation {leaf.name}" for leaf in self.leaves if column < leaf.stop), ACTION_MASK), what
 
     def pack(self, batch: Any, mask: NDArray[Any] | None = None) -> NDArray[Any]:
         """A batch of observations as rows ``[B, *shape]``; no copy where none is needed.
@@ -213,7 +220,8 @@ def _copy(place: NDArray[Any], value: Any, name: str) -> None:
     if array.dtype == place.dtype or (array.dtype.kind in "biu" and place.dtype == _FLOAT32):
         place[...] = array
     else:
-        np.copyto(place, array, casting="same_kind")
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite, which is told of by name
+            np.copyto(place, array, casting="same_kind")
 
 
 def _flat_mask(mask: Any, leading_axes: int) -> NDArray[Any]:
@@ -233,8 +241,8 @@ def _check_exact(leaf: Leaf) -> None:
     else:
         start, count = np.asarray(space.start), np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
         largest = float(np.maximum(np.abs(start), np.abs(start + count)).max())
-    if largest > _MOST_EXACT:
+    if largest > EXACT_INTEGERS:
         raise UnsupportedSpaceError(
             f"observation space {space} of {leaf.name} is not supported beside others: its integers exceed "
-            f"{_MOST_EXACT:,}; use a Box, or number its values from 0"
+            f"{EXACT_INTEGERS:,}; use a Box, or number its values from 0"
         )

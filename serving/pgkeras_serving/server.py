@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 _DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _SERVICE = _DESCRIPTOR.full_name
 # New calls are refused until none has come for so long, and for so long at the most.
+_MOST_LISTED = 10
 _QUIET_SECONDS, _MOST_QUIET_SECONDS = 0.05, 1.0
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -229,7 +230,9 @@ async def _run(config: ServerConfig) -> None:
 
 def _inventory(store: Store) -> str:
     descriptions = [policy.description for policy in store.policies()]
-    return ", ".join(f"{d.name} (version {d.version}, {d.engine})" for d in descriptions) or "no policy yet"
+    listed = [f"{d.name} (version {d.version}, {d.engine})" for d in descriptions[:_MOST_LISTED]]
+    more = [f"{len(descriptions) - len(listed)} more"] if len(listed) < len(descriptions) else []
+    return ", ".join([*listed, *more]) or "no policy yet"
 
 
 def _write_port(file: Path, port: int) -> None:

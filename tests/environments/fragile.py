@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -20,12 +21,13 @@ class Fragile(gymnasium.Env[Any, Any]):
         length: Of an episode; 0 for one that never ends.
         seconds: How long a step takes.
         crash: Names a file that counts down the steps until the process kills itself; none when it is not there.
+        hangs_after: Steps of an episode after which one does not come back; 0 for none. It catches any exception.
     """
 
-    def __init__(self, length: int = 20, seconds: float = 0.0, crash: str = "") -> None:
+    def __init__(self, length: int = 20, seconds: float = 0.0, crash: str = "", hangs_after: int = 0) -> None:
         self.observation_space = Box(-1.0, 1.0, (3,), np.float32)
         self.action_space = Discrete(2)
-        self._length, self._seconds, self._crash = length, seconds, crash
+        self._length, self._seconds, self._crash, self._hangs_after = length, seconds, crash, hangs_after
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -35,6 +37,9 @@ class Fragile(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         time.sleep(self._seconds)
         self._steps += 1
+        if self._steps == self._hangs_after:
+            with contextlib.suppress(Exception):
+                time.sleep(3600)
         if self._crash and self.np_random.random() < 0.005 and (file := Path(self._crash)).exists():
             left = int(file.read_text()) - 1
             file.write_text(str(left)) if left else file.unlink()

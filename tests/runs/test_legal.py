@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -17,10 +17,18 @@ import pytest
 from gymnasium import spaces
 
 from pgkeras import runs
+from pgkeras.backend import keras, tf
 from pgkeras.bundle import bundle
 from pgkeras.engines import load
 from pgkeras.engines.litert import LiteRTEngine
-from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, RunError, UnsupportedSpaceError
+from pgkeras.errors import (
+    ConfigError,
+    EnvironmentSetupError,
+    EnvironmentStepError,
+    ExportError,
+    RunError,
+    UnsupportedSpaceError,
+)
 from pgkeras.policy.networks import encoders
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
@@ -226,3 +234,96 @@ def test_an_unwritable_run_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "run" / ".lock").mkdir()
     with pytest.raises(RunError, match="cannot write to run directory"):
         Training(small(), tmp_path / "run")
+
+
+class Unlike(keras.layers.Layer):
+    """Puts out something else each time that it is traced."""
+
+    times = 0
+
+    def call(self, x: Any) -> Any:
+        Unlike.times += 1
+        return x * float(Unlike.times)
+
+
+class Secretive(keras.layers.Layer):
+    """Has a variable that TensorFlow does not know of."""
+
+    hidden: ClassVar[list[Any]] = []
+
+    def call(self, x: Any) -> Any:
+        if not Secretive.hidden:
+            Secretive.hidden.append(tf.Variable(1.0))
+        return x * Secretive.hidden[0]
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (Unlike, "SavedModel disagrees with the Keras model on"),
+        (Secretive, "TensorFlow cannot save the network of policy .*: Tried to export a function which references"),
+    ],
+)
+def test_a_network_that_cannot_be_exported_is_found_out_before_it_is_trained(layer: Any, reason: str) -> None:
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), layer()])
+    with pytest.raises(ExportError, match=reason):
+        Training(small(), network=network)
+
+
+def test_numbers_beyond_float32_are_told_of_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EnvironmentStepError, match=r"observation is not finite .*: it holds inf; .*float32.*3\.4e38"):
+        trained(monkeypatch, shows=Fixed([0.0, 1e300], np.float64))
+
+
+class Fixed(spaces.Box):
+    """A box without bounds of which every sample is the same."""
+
+    def __init__(self, value: list[Any], dtype: Any) -> None:
+        least = -np.inf if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
+        most = np.inf if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
+        super().__init__(least, most, (len(value),), dtype)
+        self._value = np.array(value, dtype)
+
+    def sample(self, *_: Any, **__: Any) -> Any:
+        return self._value
+
+
+def test_integers_that_float32_rounds_are_warned_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained(monkeypatch, shows=Fixed([1_700_000_000_000_000_000, 1], np.int64))
+    assert (
+        "integers such as 1700000000000000000; networks compute in float32, which is exact up to 16777216"
+        in caplog.text
+    )
+    caplog.clear()
+    trained(monkeypatch, shows=Fixed([1000, 1], np.int64))
+    assert "float32" not in caplog.text
+
+
+def test_very_many_actions_are_exported_and_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Shown, "step", lambda self, action: (self.observation_space.sample(), 1.0, True, False, {}))
+    training = trained(monkeypatch, action_space=spaces.Discrete(2_500_000))
+    assert "the policy has 22,500,024 weights" in caplog.text
+    assert bundle.open_bundle(training.export(tmp_path).path).spec.action_space.n == 2_500_000
+
+
+def test_a_path_that_tensorflow_cannot_open_is_named_at_once(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pgkeras",
+        "train",
+        "CartPole-v1",
+        "--time-limit",
+        "1",
+        "--out",
+        tmp_path / "r\xf6n",
+    ]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert run.returncode == 1
+    assert "not text in this process's encoding, ascii; set PYTHONUTF8=1" in run.stderr
+    assert "Traceback" not in run.stderr

@@ -16,6 +16,7 @@ import pytest
 from pgkeras import runs
 from pgkeras.environments import trajectory
 from pgkeras.errors import EnvironmentStepError
+from pgkeras.runs.alarm import alarm
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.runs.small import assert_same_state, run_to_end
@@ -37,6 +38,37 @@ def test_a_time_limit_ends_an_epoch_whose_episodes_are_endless(tmp_path: Path, l
     assert time.monotonic() - began < 20
     assert training.stop_reason == "0.5 s of training are over"
     assert runs.read_summary(tmp_path / "run")["epochs"] == 0
+
+
+@pytest.mark.parametrize("vectorization", ["plain", "async"])
+def test_a_time_limit_ends_a_step_that_does_not_come_back(vectorization: str) -> None:
+    # In a process of its own: the alarm is not taken from somebody else who has set it, as pytest has.
+    settings = ["hidden=4", "envs=4", "episodes=8", "loggers=none", f"vectorization={vectorization}"]
+    command = [sys.executable, "-m", "pgkeras", "train", FRAGILE, "--time-limit", "1", "--no-export"]
+    command += [part for pair in ["env_kwargs.hangs_after=5", *settings] for part in ("--set", pair)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "No epoch was finished" in run.stdout
+    assert "Stopped: 1 s of training are over." in run.stdout
+
+
+def test_an_alarm_leaves_what_it_found() -> None:
+    rung: list[float] = []
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.0)
+    try:
+        with alarm(0.01, lambda: rung.append(time.monotonic())):
+            while not rung:
+                time.sleep(0.001)
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        with alarm(0.001, lambda: rung.append(0.0)):  # somebody else has the signal
+            time.sleep(0.01)
+        assert 0.0 not in rung
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 def test_finished_epochs_are_kept_when_a_later_one_is_dropped(tmp_path: Path) -> None:
