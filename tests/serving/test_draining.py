@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyNotFoundError
 from pgkeras.protocol.wire import encode_tensor
@@ -62,6 +64,61 @@ def test_calls_in_flight_are_answered_or_sent_elsewhere(policies, tmp_path, numb
         assert server.process.wait(timeout=20) == 0
     assert set(codes) == {"OK", "UNAVAILABLE"}, codes
     assert codes["UNAVAILABLE"] == 32
+
+
+# What gRPC does by itself where it is told to: try UNAVAILABLE again, on whichever server is next.
+_RETRY = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 5,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+
+def test_two_servers_that_are_restarted_in_turn_fail_no_call(tmp_path):
+    directories = [tmp_path / "first", tmp_path / "second"]
+    for directory in directories:
+        directory.mkdir()
+    with serving(SHIPPED, directories[0]) as first, serving(SHIPPED, directories[1]) as second:
+        codes = asyncio.run(_roll(first, second))
+    assert set(codes) == {"OK"}, codes
+    assert codes["OK"] > 1000
+
+
+async def _roll(first, second):
+    codes, over = Counter(), asyncio.Event()
+
+    async def call(channel):
+        act = channel.unary_unary(_ACT)
+        while not over.is_set():
+            try:
+                await act(request("cartpole-v1"), timeout=20)
+                codes["OK"] += 1
+            except grpc.aio.AioRpcError as error:
+                codes[f"{error.code().name}: {error.details()}"] += 1
+
+    target = f"ipv4:{first.target},{second.target}"
+    options = [("grpc.service_config", json.dumps(_RETRY)), ("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(target, options) for _ in range(4)]
+    loops = [asyncio.create_task(call(channel)) for channel in channels for _ in range(4)]
+    for server in (first, second, first):
+        await asyncio.sleep(1.0)
+        assert await asyncio.to_thread(server.stop) == 0
+        await asyncio.to_thread(server.start)  # at the same address
+    await asyncio.sleep(1.0)
+    over.set()
+    await asyncio.gather(*loops)
+    await asyncio.gather(*(channel.close() for channel in channels))
+    return codes
 
 
 def test_calls_are_answered_until_load_balancers_have_seen_it(policies, tmp_path):
