@@ -71,6 +71,7 @@ class Collector:
 
     Attributes:
         idle_steps: Steps of the last episodes that were nobody's, in environments that step all slots together.
+        episodes_lost: None are here: an environment that fails ends the run, or has all episodes played again.
         step_seconds: How long the environments took, for each step of a slot; of the last episodes.
     """
 
@@ -87,7 +88,7 @@ class Collector:
         self._endless_steps = endless_steps
         self._looks = (endless_steps // 10, endless_steps)
         self._tape = Tape(environments.slots, actor.spec.layout)
-        self.idle_steps = 0
+        self.idle_steps = self.episodes_lost = 0
         self.step_seconds = 0.0
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +35,23 @@ class Trajectory(NamedTuple):
     def steps(self) -> int:
         """Number of real steps."""
         return int(self.lengths.sum())
+
+    @classmethod
+    def join(cls, parts: Sequence[Trajectory]) -> Trajectory:
+        """All episodes of several trajectories, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        longest = max(len(part.rewards) for part in parts)
+
+        def padded(name: str) -> NDArray[Any]:
+            arrays = [getattr(part, name) for part in parts]
+            rows = [[(0, longest - len(a)), *[(0, 0)] * (a.ndim - 1)] for a in arrays]
+            return np.concatenate([np.pad(a, width) for a, width in zip(arrays, rows, strict=True)], axis=1)
+
+        return cls(
+            *(padded(name) for name in ("observations", "samples", "rewards")),
+            *(np.concatenate([getattr(part, name) for part in parts]) for name in cls._fields[3:]),
+        )
 
     @property
     def episode_returns(self) -> NDArray[np.float64]:
@@ -117,13 +134,22 @@ class Tape:
             quota: ``[slots]``.
             gap: How many rows lie between an episode's last step and the next one's first.
         """
-        assert self.samples is not None
         slot, end = np.nonzero(self.ended.T)
         first = np.flatnonzero(np.diff(slot, prepend=-1))
         rank = np.arange(len(slot)) - np.repeat(first, np.diff(first, append=len(slot)))
         start = np.where(rank == 0, 0, np.roll(end, 1) + 1 + gap)
         wanted = rank < quota[slot]
-        slot, start, end = slot[wanted], start[wanted], end[wanted]
+        return self.cut_out(slot[wanted], start[wanted], end[wanted])
+
+    def cut_out(self, slot: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]) -> Trajectory:
+        """Some episodes.
+
+        Args:
+            slot: ``[B]``, the slots that they were played in.
+            start: ``[B]``, their first steps.
+            end: ``[B]``, their last steps, in which ``final_observations`` has what they led to.
+        """
+        assert self.samples is not None
         lengths = end - start + 1
         longest = int(lengths.max())
         columns: Any

@@ -6,11 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from pgkeras.environments import Environments
-from pgkeras.environments.collect import Collector
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
+from pgkeras.runs.sources import EpisodeCollector, EpisodeSource
 
 __all__ = ["Evaluator"]
 
@@ -21,7 +20,7 @@ class Evaluator:
     """Plays episodes by the policy as it is, from the same seeds each time.
 
     Args:
-        environments: Where to play.
+        source: What is played.
         policy: The policy.
         engine: What computes it; see :class:`FrozenPolicy`.
         sampler: Acts by sampling, as training does, so that its graph is there already.
@@ -29,13 +28,13 @@ class Evaluator:
     """
 
     def __init__(
-        self, environments: Environments, policy: Policy, engine: str, sampler: FrozenPolicy, modes: Iterable[str]
+        self, source: EpisodeSource, policy: Policy, engine: str, sampler: FrozenPolicy, modes: Iterable[str]
     ) -> None:
-        self._environments = environments
+        self._source = source
         self._policy = policy
         self._engine = engine
         self._sampler = sampler
-        self._players: dict[str, tuple[FrozenPolicy, Collector]] = {}  # by mode; a collector has a tape of its own
+        self._players: dict[str, tuple[FrozenPolicy, EpisodeCollector]] = {}  # by mode
         for mode in modes:
             self._player(mode)
 
@@ -55,8 +54,8 @@ class Evaluator:
         played = collector.collect(episodes, np.random.SeedSequence(seed, spawn_key=_SPAWN_KEY))
         return Evaluation(played.episode_returns, played.lengths)
 
-    def _player(self, mode: str) -> tuple[FrozenPolicy, Collector]:
+    def _player(self, mode: str) -> tuple[FrozenPolicy, EpisodeCollector]:
         if mode not in self._players:
             actor = self._sampler if mode == "sample" else FrozenPolicy(self._policy, self._engine, mode)
-            self._players[mode] = actor, Collector(self._environments, actor)
+            self._players[mode] = actor, self._source.collector(actor)
         return self._players[mode]

@@ -24,6 +24,7 @@ class EpochMetrics(Lesson):
     mean_return_100: float  # of the last hundred episodes, or of all so far
     episode_length: float  # mean, in steps
     idle_steps: int  # stepped by vector environments, but of no episode that was asked for
+    episodes_lost: int  # broken off by simulators that left or fell silent, and played anew by others
     collect_seconds: float  # phase one
     learn_seconds: float  # phase two
     steps_per_second: float

@@ -8,19 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import environments
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
-from pgkeras.cores import available
-from pgkeras.environments.collect import Collector
-from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
@@ -35,10 +30,10 @@ from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.sources import EpisodeSource, GymnasiumEpisodes
 from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import slug
-from pgkeras.spaces import actions_from_gymnasium
 
 __all__ = ["EpochMetrics", "Training", "train"]
 
@@ -50,8 +45,6 @@ _LOOK_SECONDS = 0.1
 _LATE_SECONDS = 0.5
 # At a few gigabytes a second, tens of milliseconds a step.
 _MANY_WEIGHTS = 20_000_000
-# Of slower environments it pays to step several at once, in processes.
-_SLOW_STEP_SECONDS = 0.5e-3
 
 
 class Training:
@@ -64,6 +57,7 @@ class Training:
         callbacks: What else watches the run; called after the conditions to stop at and before evaluations.
         resume: Whether to go on with the run in the directory.
         checkpoint: Which checkpoint to go on from: "last", "best", or the number of epochs finished.
+        source: Where episodes come from, if not from the configured environment.
 
     Raises:
         ConfigError: A setting does not fit: an unknown optimizer or activation.
@@ -81,6 +75,7 @@ class Training:
         callbacks: Sequence[Callback] = (),
         resume: bool = False,
         checkpoint: str = LAST,
+        source: EpisodeSource | None = None,
     ) -> None:
         self._began = time.perf_counter()
         directory = None if directory is None else directory.absolute()  # an environment may change the working one
@@ -88,11 +83,10 @@ class Training:
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
-        self._environments = _make_environments(config)
-        self.stop_return = _stop_return(config, self._environments)
-        look = environments.look(self._environments, config.seed, config.action_masks)
-        action_space = actions_from_gymnasium(self._environments.action_space)
-        self._learner = Learner(config, look.observation_space, action_space, network, look.mask_size)
+        self._source = GymnasiumEpisodes(config) if source is None else source
+        self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
+        spaces = self._source.observation_space, self._source.action_space
+        self._learner = Learner(config, *spaces, network, self._source.mask_size)
         self._learner.rehearse()
         self.policy = self._learner.policy
         weights = sum(math.prod(v.shape) for v in self.policy.variables)
@@ -105,12 +99,12 @@ class Training:
         if network is not None:  # of any make; those of pgkeras are tested
             rehearse_export(self.policy)
         self._frozen = FrozenPolicy(self.policy, config.act_engine)
-        self._collector = Collector(self._environments, self._frozen, self._watch, config.endless_steps)
+        self._collector = self._source.collector(self._frozen, self._watch)
         self.on_progress: Callable[[int, int, int], None] | None = None
         """Called ten times a second at most while episodes are played: with the steps, the episodes that are done and
         those that are wanted, all of this epoch."""
         self._evaluator = Evaluator(
-            self._environments, self.policy, config.act_engine, self._frozen, evaluation_modes(config)
+            self._source, self.policy, config.act_engine, self._frozen, evaluation_modes(config)
         )
         self._callbacks = Callbacks(config, self.stop_return, callbacks)
         self._counters = Counters()
@@ -235,7 +229,7 @@ class Training:
             trajectory = self._collector.collect(self._wanted, seed)
         collected = time.perf_counter()
         if self.epoch == 0:
-            self._advise()
+            self._source.advise()
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
         self._frozen.freeze(self._learner.weights)
@@ -254,6 +248,7 @@ class Training:
             mean_return_100=counters.mean_return_100,
             episode_length=trajectory.steps / len(returns),
             idle_steps=self._collector.idle_steps,
+            episodes_lost=self._collector.episodes_lost,
             collect_seconds=collected - began,
             learn_seconds=learnt - collected,
             steps_per_second=trajectory.steps / (learnt - began),
@@ -287,18 +282,6 @@ class Training:
         self.stop(time_is_over(self.config.time_limit))
         raise _EpochDropped
 
-    def _advise(self) -> None:
-        """Says that environments are slow which could be stepped on several cores."""
-        cores, seconds = available(), self._collector.step_seconds
-        plain = isinstance(self._environments, environments.PlainEnvironments) and self._environments.slots > 1
-        if self.config.vectorization == "auto" and plain and cores > 1 and seconds > _SLOW_STEP_SECONDS:
-            logger.warning(
-                "a step of %s takes %.1f ms, and is taken on one of %d cores; --set vectorization=async uses all",
-                self.config.env_id,
-                seconds * 1e3,
-                cores,
-            )
-
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
         try:
@@ -319,14 +302,14 @@ class Training:
         """
         with ExitStack() as stack:  # each is done, whatever the others raise
             stack.callback(self._write_end)
-            stack.callback(self._close_environments)
+            stack.callback(self._close_source)
             if self._started:
                 for callback in reversed(self._callbacks):
                     stack.callback(callback.on_end, self)
 
-    def _close_environments(self) -> None:
+    def _close_source(self) -> None:
         try:
-            self._environments.close()
+            self._source.close()
         except Exception as error:  # of any kind: what was learnt is not lost for it
             logger.warning("%s failed at close: %s: %s", self.config.env_id, type(error).__name__, error)
 
@@ -408,7 +391,7 @@ class Training:
             "seconds_to_threshold": seconds,
             "steps_to_threshold": steps,
             "env_steps": self.env_steps,
-            "env_restarts": getattr(self._environments, "restarts", 0),
+            "env_restarts": self._source.restarts,
             "epochs": self.epoch,
             "episodes": self.episodes,
             "mean_return_100": self.mean_return_100 if self.episodes else None,
@@ -493,25 +476,6 @@ def train(
 
 class _EpochDropped(BaseException):
     """An epoch ends before its episodes do, by a limit or a signal; no environment that raises means this."""
-
-
-def _make_environments(config: Config) -> environments.Environments:
-    make = partial(
-        environments.make,
-        environments.Recipe.read(config.to_json()),
-        config.envs,
-        config.vectorization,
-        workers=config.env_workers,
-        timeout=config.env_timeout_seconds,
-    )
-    return RestartingEnvironments(make, config.env_restarts) if config.env_restarts else make()
-
-
-def _stop_return(config: Config, envs: environments.Environments) -> float | None:
-    if config.stop_return is not None:
-        return config.stop_return
-    threshold = envs.spec.reward_threshold if envs.spec is not None else None
-    return float(threshold) if threshold is not None else None
 
 
 def _check(network: Any, callbacks: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@ import datetime
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from pgkeras.v1 import policy_pb2 as _policy_pb2
+from pgkeras.v1 import spaces_pb2 as _spaces_pb2
 from pgkeras.v1 import tensors_pb2 as _tensors_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -76,7 +77,7 @@ class ActResponse(_message.Message):
     def __init__(self, action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., log_prob: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., entropy: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., greedy_action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., distribution: _Optional[_Union[_policy_pb2.Distribution, _Mapping]] = ..., state: _Optional[bytes] = ..., policy: _Optional[_Union[_policy_pb2.PolicyVersion, _Mapping]] = ...) -> None: ...
 
 class PlayRequest(_message.Message):
-    __slots__ = ("id", "policy", "spec_hash", "observation", "reward", "terminated", "truncated", "episode_start", "action_mask", "mode", "seed", "outputs")
+    __slots__ = ("id", "policy", "spec_hash", "observation", "reward", "terminated", "truncated", "episode_start", "action_mask", "mode", "seed", "outputs", "simulator")
     ID_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     SPEC_HASH_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +90,7 @@ class PlayRequest(_message.Message):
     MODE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
+    SIMULATOR_FIELD_NUMBER: _ClassVar[int]
     id: int
     policy: _policy_pb2.PolicyRef
     spec_hash: str
@@ -101,17 +103,42 @@ class PlayRequest(_message.Message):
     mode: ActMode
     seed: int
     outputs: _containers.RepeatedScalarFieldContainer[ActOutput]
-    def __init__(self, id: _Optional[int] = ..., policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ..., spec_hash: _Optional[str] = ..., observation: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., reward: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., terminated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., truncated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., episode_start: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., action_mask: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., mode: _Optional[_Union[ActMode, str]] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[ActOutput, str]]] = ...) -> None: ...
+    simulator: Simulator
+    def __init__(self, id: _Optional[int] = ..., policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ..., spec_hash: _Optional[str] = ..., observation: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., reward: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., terminated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., truncated: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., episode_start: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., action_mask: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., mode: _Optional[_Union[ActMode, str]] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[ActOutput, str]]] = ..., simulator: _Optional[_Union[Simulator, _Mapping]] = ...) -> None: ...
+
+class Simulator(_message.Message):
+    __slots__ = ("observation_space", "action_space", "environments", "name", "version")
+    OBSERVATION_SPACE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_SPACE_FIELD_NUMBER: _ClassVar[int]
+    ENVIRONMENTS_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    observation_space: _spaces_pb2.Space
+    action_space: _spaces_pb2.Space
+    environments: int
+    name: str
+    version: str
+    def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., environments: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ...) -> None: ...
 
 class PlayResponse(_message.Message):
-    __slots__ = ("id", "act", "error")
+    __slots__ = ("id", "act", "error", "waiting", "hold")
     ID_FIELD_NUMBER: _ClassVar[int]
     ACT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
     id: int
     act: ActResponse
     error: PlayError
-    def __init__(self, id: _Optional[int] = ..., act: _Optional[_Union[ActResponse, _Mapping]] = ..., error: _Optional[_Union[PlayError, _Mapping]] = ...) -> None: ...
+    waiting: PlayWaiting
+    hold: _tensors_pb2.Tensor
+    def __init__(self, id: _Optional[int] = ..., act: _Optional[_Union[ActResponse, _Mapping]] = ..., error: _Optional[_Union[PlayError, _Mapping]] = ..., waiting: _Optional[_Union[PlayWaiting, _Mapping]] = ..., hold: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class PlayWaiting(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
 
 class PlayError(_message.Message):
     __slots__ = ("code", "message", "details")

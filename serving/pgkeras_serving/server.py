@@ -18,7 +18,7 @@ import numpy as np
 from pgkeras.errors import ConfigError, MissingExtraError
 from pgkeras.files import whole_file
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.policies import Policies, ServedPolicies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.logs import AccessLog
@@ -54,13 +54,14 @@ class PolicyServer:
 
     Args:
         config: Its settings.
+        policies: What it serves; by default the policies on disk.
 
     Raises:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
     """
 
-    def __init__(self, config: ServerConfig) -> None:
-        self.store = Store(config)
+    def __init__(self, config: ServerConfig, policies: Policies | None = None) -> None:
+        self.store: Policies = ServedPolicies(config) if policies is None else policies
         self.requests = Requests()
         self._config = config
         self._health = Health()
@@ -158,7 +159,7 @@ class PolicyServer:
     async def _report_policies(self) -> None:
         """Tells of every policy whether a version of it is ready; of one that is gone, that none is."""
         names = {policy.version.name for policy in self.store.policies()}
-        if names and not self._is_ready:  # from now on: versions that are there stay
+        if self.store.is_ready and not self._is_ready:  # from now on: versions that are there stay
             self._is_ready = True
             await self._report(health_pb2.HealthCheckResponse.SERVING)
             if self.web is not None:
@@ -174,14 +175,18 @@ class PolicyServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(config: ServerConfig) -> AsyncIterator[PolicyServer]:
+async def serving(config: ServerConfig, policies: Policies | None = None) -> AsyncIterator[PolicyServer]:
     """Starts a server, and drains it when the body is done.
+
+    Args:
+        config: Its settings.
+        policies: What it serves; by default the policies on disk.
 
     Raises:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
         BundleError: There is no policy that can be served.
     """
-    server = PolicyServer(config)
+    server = PolicyServer(config, policies)
     try:
         await server.start()
         yield server
@@ -228,7 +233,7 @@ async def _run(config: ServerConfig) -> None:
         logger.info("draining: no new calls are taken")
 
 
-def _inventory(store: Store) -> str:
+def _inventory(store: Policies) -> str:
     descriptions = [policy.description for policy in store.policies()]
     listed = [f"{d.name} (version {d.version}, {d.engine})" for d in descriptions[:_MOST_LISTED]]
     more = [f"{len(descriptions) - len(listed)} more"] if len(listed) < len(descriptions) else []

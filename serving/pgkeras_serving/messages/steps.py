@@ -39,10 +39,12 @@ class Transition(NamedTuple):
     Args:
         reward: float32 ``[B]``.
         ended: bool ``[B]``: whether the episode ended, be it terminated or truncated; None if none did.
+        terminated: bool ``[B]``: whether it ended in a terminal state.
     """
 
     reward: NDArray[np.float32]
     ended: NDArray[np.bool_] | None
+    terminated: NDArray[np.bool_]
 
 
 class Step(NamedTuple):
@@ -102,11 +104,11 @@ class Steps:
             reward = np.frombuffer(values["reward"], _FLOAT32)
             if not surely_finite(reward):
                 return None
-            terminated, truncated = values["terminated"], values["truncated"]
+            terminated, truncated = np.frombuffer(values["terminated"], _BOOL), values["truncated"]
             ended = None
-            if _TRUE in terminated or _TRUE in truncated:
-                ended = np.frombuffer(terminated, _BOOL) | np.frombuffer(truncated, _BOOL)
-            transition = Transition(reward, ended)
+            if _TRUE in values["terminated"] or _TRUE in truncated:
+                ended = terminated | np.frombuffer(truncated, _BOOL)
+            transition = Transition(reward, ended, terminated)
         start = np.frombuffer(values["episode_start"], _BOOL) if "episode_start" in values else None
         message_id = number(values["id"]) if "id" in values else 0
         return Step(message_id, Query({"observation": observation}, *asked), given, transition, start)
@@ -126,7 +128,7 @@ class Steps:
         transition = None
         if given == OUTCOME:
             ended = vectors["terminated"] | vectors["truncated"]
-            transition = Transition(vectors["reward"], ended if ended.any() else None)
+            transition = Transition(vectors["reward"], ended if ended.any() else None, vectors["terminated"])
         return Step(request.id, query, given, transition, vectors.get("episode_start"))
 
 

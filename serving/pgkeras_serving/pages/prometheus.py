@@ -10,7 +10,7 @@ import numpy as np
 
 from pgkeras import __version__
 from pgkeras.errors import MissingExtraError
-from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.policies import Policies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.telemetry.metrics import Histogram, Requests
 
@@ -46,7 +46,7 @@ class Exposition:
         requests: The calls.
     """
 
-    def __init__(self, store: Store, sessions: Sessions, requests: Requests) -> None:
+    def __init__(self, store: Policies, sessions: Sessions, requests: Requests) -> None:
         self._store = store
         self._sessions = sessions
         self._requests = requests

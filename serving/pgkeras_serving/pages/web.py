@@ -19,7 +19,7 @@ from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
 from pgkeras_serving.pages.prometheus import Exposition
 from pgkeras_serving.policies.file_stamps import stamp
-from pgkeras_serving.policies.store import Store
+from pgkeras_serving.sessions.policies import Policies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.last_minute import Live
@@ -50,7 +50,7 @@ class Web:
         self,
         config: ServerConfig,
         tokens: Tokens | None,
-        store: Store,
+        store: Policies,
         sessions: Sessions,
         requests: Requests,
     ) -> None:

@@ -80,6 +80,11 @@ class Store:
         for policy in self.policies():
             policy.batcher.close()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a policy to serve."""
+        return bool(self._contents.policies)
+
     def policies(self) -> list[LoadedPolicy]:
         """Everything that is ready, by name, then by version."""
         return [policy for found in self._contents.policies.values() for policy in found.values()]
@@ -132,6 +137,30 @@ class Store:
                 f"but the caller expects {request.spec_hash}; describe the policy again and adapt to it"
             )
         return policy
+
+    def describe(self, ref: policy_pb2.PolicyRef) -> service_pb2.GetPolicyResponse:
+        """Describes the policy that a reference means, and what its calls are held to.
+
+        Raises:
+            PolicyNotFoundError: There is no such policy, version or label.
+            ServerUnavailableError: Nothing is loaded yet.
+        """
+        policy = self.resolve(ref)
+        return service_pb2.GetPolicyResponse(policy=self.description(policy), limits=policy.limits)
+
+    def description(self, policy: LoadedPolicy) -> policy_pb2.Policy:
+        """The description of a policy, with what changes while it is served."""
+        name, version = policy.version.name, policy.version.version
+        description = policy_pb2.Policy()
+        description.CopyFrom(policy.description)
+        labels = self.labels().get(name, {})
+        description.labels.extend(sorted(label for label, labelled in labels.items() if labelled == version))
+        episodes = policy.episodes.summary()
+        description.episodes.count = episodes.count
+        if episodes.count:
+            description.episodes.mean_return = episodes.mean_return
+            description.episodes.mean_length = episodes.mean_length
+        return description
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
         """The policy that a reference means: the newest version unless it names one; the only policy if it names none.

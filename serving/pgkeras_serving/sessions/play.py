@@ -23,7 +23,7 @@ from pgkeras_serving.messages.templates import varint
 from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.sessions.episodes import Episodes
 
-__all__ = ["Session"]
+__all__ = ["Session", "refusal", "response", "transition_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,11 +85,11 @@ class Session:
             answer = await policy.batcher.submit(step.query.inputs, step.query.needs, self._caller)
             act = self._finish(step, transition, answer, arrival)
         except PolicyServiceError as error:
-            return _refusal(message, error)
+            return refusal(message, error)
         except Exception:
             logger.exception("a message of a session failed")
-            return _refusal(message, ServerFailedError("this message failed; the server's log has the reason"))
-        return b"".join((_ID, varint(step.message_id), _ACT, varint(len(act)), act)), 0
+            return refusal(message, ServerFailedError("this message failed; the server's log has the reason"))
+        return response(step.message_id, act), 0
 
     def _caller(self) -> Session:
         """A session is a caller by itself: others of its connection have their own turns."""
@@ -99,7 +99,7 @@ class Session:
         """Checks a step against what came before, and puts in what only the session knows."""
         inputs, start = step.query.inputs, step.episode_start
         rows = len(inputs["observation"])
-        transition = self._transition(step)
+        transition = transition_of(step, self._episodes)
         self._episodes = self._episodes or Episodes(rows, self._policy.episodes.record)
         inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
@@ -119,22 +119,32 @@ class Session:
         self._state = answer.get("next_state")
         return act
 
-    def _transition(self, step: Step) -> Transition | None:
-        start = step.episode_start
-        if self._episodes is None:
-            if step.given:
-                expected = "nothing in a session's first message, before any action"
-                raise InvalidRequestError(step.given[0], expected, "one")
-            if start is not None and not start.all():
-                raise InvalidRequestError("episode_start", "true everywhere in a session's first message", "false")
-            return None
-        if step.transition is not None:
-            return step.transition
-        if step.given or not (self._episodes.over if start is None else start).all():
-            missing = next(name for name in OUTCOME if name not in step.given)
-            expected = "what the previous actions led to, unless every environment starts an episode"
-            raise InvalidRequestError(missing, expected, "nothing")
+
+def transition_of(step: Step, episodes: Episodes | None) -> Transition | None:
+    """What the previous actions of a session led to, checked against what came before; None where there were none.
+
+    Args:
+        step: The new message.
+        episodes: Those under way; None in the session's first message.
+
+    Raises:
+        InvalidRequestError: The outcome of the previous actions is missing, or there were none.
+    """
+    start = step.episode_start
+    if episodes is None:
+        if step.given:
+            expected = "nothing in a session's first message, before any action"
+            raise InvalidRequestError(step.given[0], expected, "one")
+        if start is not None and not start.all():
+            raise InvalidRequestError("episode_start", "true everywhere in a session's first message", "false")
         return None
+    if step.transition is not None:
+        return step.transition
+    if step.given or not (episodes.over if start is None else start).all():
+        missing = next(name for name in OUTCOME if name not in step.given)
+        expected = "what the previous actions led to, unless every environment starts an episode"
+        raise InvalidRequestError(missing, expected, "nothing")
+    return None
 
 
 class _Noise:
@@ -163,7 +173,13 @@ class _Noise:
         self._unused = self._unused[rows:]
 
 
-def _refusal(message: bytes, error: PolicyServiceError) -> tuple[bytes, int]:
+def response(message_id: int, act: bytes) -> bytes:
+    """The bytes of a ``PlayResponse`` with the bytes of an ``ActResponse``."""
+    return b"".join((_ID, varint(message_id), _ACT, varint(len(act)), act))
+
+
+def refusal(message: bytes, error: PolicyServiceError) -> tuple[bytes, int]:
+    """The bytes of a ``PlayResponse`` that refuses a message, and the error's code."""
     message_id = parse(service_pb2.PlayRequest, message).id
     status = encode_error(error)
     failure = service_pb2.PlayError(code=status.code, message=status.message, details=status.details)

@@ -15,11 +15,9 @@ from typing import Any
 import grpc
 
 from pgkeras.errors import ServerUnavailableError
-from pgkeras.v1 import policy_pb2, service_pb2
+from pgkeras.v1 import service_pb2
 from pgkeras_serving.messages.parsing import parse
-from pgkeras_serving.policies.contents import LoadedPolicy
-from pgkeras_serving.policies.store import Store
-from pgkeras_serving.sessions.play import Session
+from pgkeras_serving.sessions.policies import Policies, Session
 from pgkeras_serving.sessions.sessions import Seat, Sessions
 from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
@@ -70,10 +68,10 @@ def _stopping() -> ServerUnavailableError:
 
 
 class PolicyServicer:
-    """``pgkeras.v1.PolicyService`` over a :class:`Store`.
+    """``pgkeras.v1.PolicyService`` over some policies.
 
     Args:
-        store: The policies; calls are answered with UNAVAILABLE until it has loaded them.
+        policies: Calls are answered with UNAVAILABLE until they are there.
         sessions: The sessions that are open.
         requests: Counts the calls.
         access: Logs them; None: nothing does.
@@ -81,12 +79,12 @@ class PolicyServicer:
 
     def __init__(
         self,
-        store: Store,
+        policies: Policies,
         sessions: Sessions,
         requests: Requests,
         access: AccessLog | None,
     ) -> None:
-        self._store = store
+        self._policies = policies
         self._sessions = sessions
         self.requests = requests
         self.access = access
@@ -99,7 +97,7 @@ class PolicyServicer:
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """Answers one observation, or one batch of them."""
         arrival = time.perf_counter_ns()
-        policy, query = self._store.decode(request)
+        policy, query = self._policies.decode(request)
         answer = await policy.batcher.submit(query.inputs, query.needs, context.peer)
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
@@ -136,22 +134,20 @@ class PolicyServicer:
     @_answers
     async def GetPolicy(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes one policy and the server's limits."""
-        policy = self._store.resolve(parse(service_pb2.GetPolicyRequest, request).policy)
-        answer = service_pb2.GetPolicyResponse(policy=self._describe(policy), limits=policy.limits)
-        return answer.SerializeToString()
+        return self._policies.describe(parse(service_pb2.GetPolicyRequest, request).policy).SerializeToString()
 
     @_answers
     async def ListPolicies(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes every policy and version that is ready."""
         parse(service_pb2.ListPoliciesRequest, request)
-        policies = [self._describe(policy) for policy in self._store.policies()]
+        policies = [self._policies.description(policy) for policy in self._policies.policies()]
         return service_pb2.ListPoliciesResponse(policies=policies).SerializeToString()
 
     async def _converse(self, message: Any, seat: Seat, context: Context, call: Call | None) -> None:
         """Answers a session's messages, from the first on."""
         if call is not None:
             call.request = message
-        session = self._open(parse(service_pb2.PlayRequest, message))
+        session = self._policies.open_session(parse(service_pb2.PlayRequest, message), context.write)
         if call is not None:
             call.version = session.version
         with session.counted():
@@ -169,21 +165,3 @@ class PolicyServicer:
             await context.write(response)
             seat.receives()
             message = await context.read()
-
-    def _describe(self, policy: LoadedPolicy) -> policy_pb2.Policy:
-        """The description, with what changes while the version is served."""
-        name, version = policy.version.name, policy.version.version
-        description = policy_pb2.Policy()
-        description.CopyFrom(policy.description)
-        labels = self._store.labels().get(name, {})
-        description.labels.extend(sorted(label for label, labelled in labels.items() if labelled == version))
-        episodes = policy.episodes.summary()
-        description.episodes.count = episodes.count
-        if episodes.count:
-            description.episodes.mean_return = episodes.mean_return
-            description.episodes.mean_length = episodes.mean_length
-        return description
-
-    def _open(self, request: service_pb2.PlayRequest) -> Session:
-        policy = self._store.find(request)
-        return Session(policy, request.seed if request.HasField("seed") else None)

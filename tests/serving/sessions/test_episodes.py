@@ -20,7 +20,7 @@ def play(messages, rows):
             episodes.advance(None, None)
         else:
             reward, ended, start = message
-            transition = Transition(np.array(reward, np.float32), np.array(ended, np.bool_))
+            transition = Transition(np.array(reward, np.float32), np.array(ended, np.bool_), np.zeros(rows, np.bool_))
             episodes.advance(transition, None if start is None else np.array(start, np.bool_))
     return recorded
 

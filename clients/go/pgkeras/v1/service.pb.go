@@ -385,8 +385,13 @@ type PlayRequest struct {
 	Mode ActMode `protobuf:"varint,10,opt,name=mode,proto3,enum=pgkeras.v1.ActMode" json:"mode,omitempty"`
 	// As in ActRequest; read in the session's first message.
 	Seed *uint64 `protobuf:"varint,11,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// As in ActRequest, except that nothing but the action is answered when it is empty.
-	Outputs       []ActOutput `protobuf:"varint,12,rep,packed,name=outputs,proto3,enum=pgkeras.v1.ActOutput" json:"outputs,omitempty"`
+	// As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
+	// nothing but the action.
+	Outputs []ActOutput `protobuf:"varint,12,rep,packed,name=outputs,proto3,enum=pgkeras.v1.ActOutput" json:"outputs,omitempty"`
+	// Who plays; read in the session's first message. A policy in training learns from simulators that declare
+	// themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
+	// that differs.
+	Simulator     *Simulator `protobuf:"bytes,13,opt,name=simulator,proto3" json:"simulator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -505,6 +510,95 @@ func (x *PlayRequest) GetOutputs() []ActOutput {
 	return nil
 }
 
+func (x *PlayRequest) GetSimulator() *Simulator {
+	if x != nil {
+		return x.Simulator
+	}
+	return nil
+}
+
+// A simulator, as it declares itself.
+type Simulator struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What its environments show, without a batch axis.
+	ObservationSpace *Space `protobuf:"bytes,1,opt,name=observation_space,json=observationSpace,proto3" json:"observation_space,omitempty"`
+	// What they take, likewise.
+	ActionSpace *Space `protobuf:"bytes,2,opt,name=action_space,json=actionSpace,proto3" json:"action_space,omitempty"`
+	// How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open.
+	Environments int64 `protobuf:"varint,3,opt,name=environments,proto3" json:"environments,omitempty"`
+	// What people call it.
+	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
+	// Its own version.
+	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Simulator) Reset() {
+	*x = Simulator{}
+	mi := &file_pgkeras_v1_service_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Simulator) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Simulator) ProtoMessage() {}
+
+func (x *Simulator) ProtoReflect() protoreflect.Message {
+	mi := &file_pgkeras_v1_service_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Simulator.ProtoReflect.Descriptor instead.
+func (*Simulator) Descriptor() ([]byte, []int) {
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Simulator) GetObservationSpace() *Space {
+	if x != nil {
+		return x.ObservationSpace
+	}
+	return nil
+}
+
+func (x *Simulator) GetActionSpace() *Space {
+	if x != nil {
+		return x.ActionSpace
+	}
+	return nil
+}
+
+func (x *Simulator) GetEnvironments() int64 {
+	if x != nil {
+		return x.Environments
+	}
+	return 0
+}
+
+func (x *Simulator) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Simulator) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
 // The server's answer to one PlayRequest.
 type PlayResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -516,14 +610,20 @@ type PlayResponse struct {
 	//
 	//	*PlayResponse_Act
 	//	*PlayResponse_Error
-	Result        isPlayResponse_Result `protobuf_oneof:"result"`
+	//	*PlayResponse_Waiting
+	Result isPlayResponse_Result `protobuf_oneof:"result"`
+	// bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
+	// played what it was to play with this policy; its next message sends the same first observation again, with
+	// `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
+	// where it is false everywhere.
+	Hold          *Tensor `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlayResponse) Reset() {
 	*x = PlayResponse{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[3]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -535,7 +635,7 @@ func (x *PlayResponse) String() string {
 func (*PlayResponse) ProtoMessage() {}
 
 func (x *PlayResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[3]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -548,7 +648,7 @@ func (x *PlayResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlayResponse.ProtoReflect.Descriptor instead.
 func (*PlayResponse) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{3}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PlayResponse) GetId() uint64 {
@@ -583,6 +683,22 @@ func (x *PlayResponse) GetError() *PlayError {
 	return nil
 }
 
+func (x *PlayResponse) GetWaiting() *PlayWaiting {
+	if x != nil {
+		if x, ok := x.Result.(*PlayResponse_Waiting); ok {
+			return x.Waiting
+		}
+	}
+	return nil
+}
+
+func (x *PlayResponse) GetHold() *Tensor {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
 type isPlayResponse_Result interface {
 	isPlayResponse_Result()
 }
@@ -597,9 +713,63 @@ type PlayResponse_Error struct {
 	Error *PlayError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
+type PlayResponse_Waiting struct {
+	// Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
+	// few seconds to simulators that have declared themselves, while a policy in training is being improved.
+	Waiting *PlayWaiting `protobuf:"bytes,5,opt,name=waiting,proto3,oneof"`
+}
+
 func (*PlayResponse_Act) isPlayResponse_Result() {}
 
 func (*PlayResponse_Error) isPlayResponse_Result() {}
+
+func (*PlayResponse_Waiting) isPlayResponse_Result() {}
+
+// Why an answer is not there yet.
+type PlayWaiting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlayWaiting) Reset() {
+	*x = PlayWaiting{}
+	mi := &file_pgkeras_v1_service_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlayWaiting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlayWaiting) ProtoMessage() {}
+
+func (x *PlayWaiting) ProtoReflect() protoreflect.Message {
+	mi := &file_pgkeras_v1_service_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlayWaiting.ProtoReflect.Descriptor instead.
+func (*PlayWaiting) Descriptor() ([]byte, []int) {
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PlayWaiting) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
 
 // An error that concerns one message of a session.
 type PlayError struct {
@@ -616,7 +786,7 @@ type PlayError struct {
 
 func (x *PlayError) Reset() {
 	*x = PlayError{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[4]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +798,7 @@ func (x *PlayError) String() string {
 func (*PlayError) ProtoMessage() {}
 
 func (x *PlayError) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[4]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +811,7 @@ func (x *PlayError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlayError.ProtoReflect.Descriptor instead.
 func (*PlayError) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{4}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PlayError) GetCode() int32 {
@@ -676,7 +846,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[5]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +858,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[5]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +871,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{5}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPolicyRequest) GetPolicy() *PolicyRef {
@@ -724,7 +894,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[6]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +906,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[6]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +919,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{6}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -802,7 +972,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[7]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -814,7 +984,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[7]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -827,7 +997,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{7}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Limits) GetMaxBatchSize() int64 {
@@ -930,7 +1100,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[8]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -942,7 +1112,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[8]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -955,7 +1125,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{8}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
 // All policies and versions that are ready.
@@ -969,7 +1139,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_pgkeras_v1_service_proto_msgTypes[9]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -981,7 +1151,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pgkeras_v1_service_proto_msgTypes[9]
+	mi := &file_pgkeras_v1_service_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -994,7 +1164,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{9}
+	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -1009,7 +1179,7 @@ var File_pgkeras_v1_service_proto protoreflect.FileDescriptor
 const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\n" +
 	"\x18pgkeras/v1/service.proto\x12\n" +
-	"pgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x18pgkeras/v1/tensors.proto\"\xd4\x02\n" +
+	"pgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\xd4\x02\n" +
 	"\n" +
 	"ActRequest\x12-\n" +
 	"\x06policy\x18\x01 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\x12\x1b\n" +
@@ -1029,7 +1199,7 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\rgreedy_action\x18\x04 \x01(\v2\x12.pgkeras.v1.TensorR\fgreedyAction\x12<\n" +
 	"\fdistribution\x18\x05 \x01(\v2\x18.pgkeras.v1.DistributionR\fdistribution\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\fR\x05state\x121\n" +
-	"\x06policy\x18\a \x01(\v2\x19.pgkeras.v1.PolicyVersionR\x06policy\"\x9a\x04\n" +
+	"\x06policy\x18\a \x01(\v2\x19.pgkeras.v1.PolicyVersionR\x06policy\"\xcf\x04\n" +
 	"\vPlayRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\x12\x1b\n" +
@@ -1046,13 +1216,24 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x04mode\x18\n" +
 	" \x01(\x0e2\x13.pgkeras.v1.ActModeR\x04mode\x12\x17\n" +
 	"\x04seed\x18\v \x01(\x04H\x00R\x04seed\x88\x01\x01\x12/\n" +
-	"\aoutputs\x18\f \x03(\x0e2\x15.pgkeras.v1.ActOutputR\aoutputsB\a\n" +
-	"\x05_seed\"\x84\x01\n" +
+	"\aoutputs\x18\f \x03(\x0e2\x15.pgkeras.v1.ActOutputR\aoutputs\x123\n" +
+	"\tsimulator\x18\r \x01(\v2\x15.pgkeras.v1.SimulatorR\tsimulatorB\a\n" +
+	"\x05_seed\"\xd3\x01\n" +
+	"\tSimulator\x12>\n" +
+	"\x11observation_space\x18\x01 \x01(\v2\x11.pgkeras.v1.SpaceR\x10observationSpace\x124\n" +
+	"\faction_space\x18\x02 \x01(\v2\x11.pgkeras.v1.SpaceR\vactionSpace\x12\"\n" +
+	"\fenvironments\x18\x03 \x01(\x03R\fenvironments\x12\x12\n" +
+	"\x04name\x18\x04 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x05 \x01(\tR\aversion\"\xe1\x01\n" +
 	"\fPlayResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12+\n" +
 	"\x03act\x18\x02 \x01(\v2\x17.pgkeras.v1.ActResponseH\x00R\x03act\x12-\n" +
-	"\x05error\x18\x03 \x01(\v2\x15.pgkeras.v1.PlayErrorH\x00R\x05errorB\b\n" +
-	"\x06result\"i\n" +
+	"\x05error\x18\x03 \x01(\v2\x15.pgkeras.v1.PlayErrorH\x00R\x05error\x123\n" +
+	"\awaiting\x18\x05 \x01(\v2\x17.pgkeras.v1.PlayWaitingH\x00R\awaiting\x12&\n" +
+	"\x04hold\x18\x04 \x01(\v2\x12.pgkeras.v1.TensorR\x04holdB\b\n" +
+	"\x06result\"%\n" +
+	"\vPlayWaiting\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"i\n" +
 	"\tPlayError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
@@ -1114,74 +1295,82 @@ func file_pgkeras_v1_service_proto_rawDescGZIP() []byte {
 }
 
 var file_pgkeras_v1_service_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pgkeras_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_pgkeras_v1_service_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_pgkeras_v1_service_proto_goTypes = []any{
 	(ActMode)(0),                 // 0: pgkeras.v1.ActMode
 	(ActOutput)(0),               // 1: pgkeras.v1.ActOutput
 	(*ActRequest)(nil),           // 2: pgkeras.v1.ActRequest
 	(*ActResponse)(nil),          // 3: pgkeras.v1.ActResponse
 	(*PlayRequest)(nil),          // 4: pgkeras.v1.PlayRequest
-	(*PlayResponse)(nil),         // 5: pgkeras.v1.PlayResponse
-	(*PlayError)(nil),            // 6: pgkeras.v1.PlayError
-	(*GetPolicyRequest)(nil),     // 7: pgkeras.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),    // 8: pgkeras.v1.GetPolicyResponse
-	(*Limits)(nil),               // 9: pgkeras.v1.Limits
-	(*ListPoliciesRequest)(nil),  // 10: pgkeras.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil), // 11: pgkeras.v1.ListPoliciesResponse
-	(*PolicyRef)(nil),            // 12: pgkeras.v1.PolicyRef
-	(*Value)(nil),                // 13: pgkeras.v1.Value
-	(*Tensor)(nil),               // 14: pgkeras.v1.Tensor
-	(*Distribution)(nil),         // 15: pgkeras.v1.Distribution
-	(*PolicyVersion)(nil),        // 16: pgkeras.v1.PolicyVersion
-	(*anypb.Any)(nil),            // 17: google.protobuf.Any
-	(*Policy)(nil),               // 18: pgkeras.v1.Policy
-	(*durationpb.Duration)(nil),  // 19: google.protobuf.Duration
+	(*Simulator)(nil),            // 5: pgkeras.v1.Simulator
+	(*PlayResponse)(nil),         // 6: pgkeras.v1.PlayResponse
+	(*PlayWaiting)(nil),          // 7: pgkeras.v1.PlayWaiting
+	(*PlayError)(nil),            // 8: pgkeras.v1.PlayError
+	(*GetPolicyRequest)(nil),     // 9: pgkeras.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),    // 10: pgkeras.v1.GetPolicyResponse
+	(*Limits)(nil),               // 11: pgkeras.v1.Limits
+	(*ListPoliciesRequest)(nil),  // 12: pgkeras.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil), // 13: pgkeras.v1.ListPoliciesResponse
+	(*PolicyRef)(nil),            // 14: pgkeras.v1.PolicyRef
+	(*Value)(nil),                // 15: pgkeras.v1.Value
+	(*Tensor)(nil),               // 16: pgkeras.v1.Tensor
+	(*Distribution)(nil),         // 17: pgkeras.v1.Distribution
+	(*PolicyVersion)(nil),        // 18: pgkeras.v1.PolicyVersion
+	(*Space)(nil),                // 19: pgkeras.v1.Space
+	(*anypb.Any)(nil),            // 20: google.protobuf.Any
+	(*Policy)(nil),               // 21: pgkeras.v1.Policy
+	(*durationpb.Duration)(nil),  // 22: google.protobuf.Duration
 }
 var file_pgkeras_v1_service_proto_depIdxs = []int32{
-	12, // 0: pgkeras.v1.ActRequest.policy:type_name -> pgkeras.v1.PolicyRef
-	13, // 1: pgkeras.v1.ActRequest.observation:type_name -> pgkeras.v1.Value
-	14, // 2: pgkeras.v1.ActRequest.action_mask:type_name -> pgkeras.v1.Tensor
+	14, // 0: pgkeras.v1.ActRequest.policy:type_name -> pgkeras.v1.PolicyRef
+	15, // 1: pgkeras.v1.ActRequest.observation:type_name -> pgkeras.v1.Value
+	16, // 2: pgkeras.v1.ActRequest.action_mask:type_name -> pgkeras.v1.Tensor
 	0,  // 3: pgkeras.v1.ActRequest.mode:type_name -> pgkeras.v1.ActMode
 	1,  // 4: pgkeras.v1.ActRequest.outputs:type_name -> pgkeras.v1.ActOutput
-	14, // 5: pgkeras.v1.ActResponse.action:type_name -> pgkeras.v1.Tensor
-	14, // 6: pgkeras.v1.ActResponse.log_prob:type_name -> pgkeras.v1.Tensor
-	14, // 7: pgkeras.v1.ActResponse.entropy:type_name -> pgkeras.v1.Tensor
-	14, // 8: pgkeras.v1.ActResponse.greedy_action:type_name -> pgkeras.v1.Tensor
-	15, // 9: pgkeras.v1.ActResponse.distribution:type_name -> pgkeras.v1.Distribution
-	16, // 10: pgkeras.v1.ActResponse.policy:type_name -> pgkeras.v1.PolicyVersion
-	12, // 11: pgkeras.v1.PlayRequest.policy:type_name -> pgkeras.v1.PolicyRef
-	13, // 12: pgkeras.v1.PlayRequest.observation:type_name -> pgkeras.v1.Value
-	14, // 13: pgkeras.v1.PlayRequest.reward:type_name -> pgkeras.v1.Tensor
-	14, // 14: pgkeras.v1.PlayRequest.terminated:type_name -> pgkeras.v1.Tensor
-	14, // 15: pgkeras.v1.PlayRequest.truncated:type_name -> pgkeras.v1.Tensor
-	14, // 16: pgkeras.v1.PlayRequest.episode_start:type_name -> pgkeras.v1.Tensor
-	14, // 17: pgkeras.v1.PlayRequest.action_mask:type_name -> pgkeras.v1.Tensor
+	16, // 5: pgkeras.v1.ActResponse.action:type_name -> pgkeras.v1.Tensor
+	16, // 6: pgkeras.v1.ActResponse.log_prob:type_name -> pgkeras.v1.Tensor
+	16, // 7: pgkeras.v1.ActResponse.entropy:type_name -> pgkeras.v1.Tensor
+	16, // 8: pgkeras.v1.ActResponse.greedy_action:type_name -> pgkeras.v1.Tensor
+	17, // 9: pgkeras.v1.ActResponse.distribution:type_name -> pgkeras.v1.Distribution
+	18, // 10: pgkeras.v1.ActResponse.policy:type_name -> pgkeras.v1.PolicyVersion
+	14, // 11: pgkeras.v1.PlayRequest.policy:type_name -> pgkeras.v1.PolicyRef
+	15, // 12: pgkeras.v1.PlayRequest.observation:type_name -> pgkeras.v1.Value
+	16, // 13: pgkeras.v1.PlayRequest.reward:type_name -> pgkeras.v1.Tensor
+	16, // 14: pgkeras.v1.PlayRequest.terminated:type_name -> pgkeras.v1.Tensor
+	16, // 15: pgkeras.v1.PlayRequest.truncated:type_name -> pgkeras.v1.Tensor
+	16, // 16: pgkeras.v1.PlayRequest.episode_start:type_name -> pgkeras.v1.Tensor
+	16, // 17: pgkeras.v1.PlayRequest.action_mask:type_name -> pgkeras.v1.Tensor
 	0,  // 18: pgkeras.v1.PlayRequest.mode:type_name -> pgkeras.v1.ActMode
 	1,  // 19: pgkeras.v1.PlayRequest.outputs:type_name -> pgkeras.v1.ActOutput
-	3,  // 20: pgkeras.v1.PlayResponse.act:type_name -> pgkeras.v1.ActResponse
-	6,  // 21: pgkeras.v1.PlayResponse.error:type_name -> pgkeras.v1.PlayError
-	17, // 22: pgkeras.v1.PlayError.details:type_name -> google.protobuf.Any
-	12, // 23: pgkeras.v1.GetPolicyRequest.policy:type_name -> pgkeras.v1.PolicyRef
-	18, // 24: pgkeras.v1.GetPolicyResponse.policy:type_name -> pgkeras.v1.Policy
-	9,  // 25: pgkeras.v1.GetPolicyResponse.limits:type_name -> pgkeras.v1.Limits
-	19, // 26: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
-	19, // 27: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
-	19, // 28: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
-	19, // 29: pgkeras.v1.Limits.keepalive_interval:type_name -> google.protobuf.Duration
-	18, // 30: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
-	2,  // 31: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
-	4,  // 32: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
-	7,  // 33: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
-	10, // 34: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
-	3,  // 35: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
-	5,  // 36: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
-	8,  // 37: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
-	11, // 38: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
-	35, // [35:39] is the sub-list for method output_type
-	31, // [31:35] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	5,  // 20: pgkeras.v1.PlayRequest.simulator:type_name -> pgkeras.v1.Simulator
+	19, // 21: pgkeras.v1.Simulator.observation_space:type_name -> pgkeras.v1.Space
+	19, // 22: pgkeras.v1.Simulator.action_space:type_name -> pgkeras.v1.Space
+	3,  // 23: pgkeras.v1.PlayResponse.act:type_name -> pgkeras.v1.ActResponse
+	8,  // 24: pgkeras.v1.PlayResponse.error:type_name -> pgkeras.v1.PlayError
+	7,  // 25: pgkeras.v1.PlayResponse.waiting:type_name -> pgkeras.v1.PlayWaiting
+	16, // 26: pgkeras.v1.PlayResponse.hold:type_name -> pgkeras.v1.Tensor
+	20, // 27: pgkeras.v1.PlayError.details:type_name -> google.protobuf.Any
+	14, // 28: pgkeras.v1.GetPolicyRequest.policy:type_name -> pgkeras.v1.PolicyRef
+	21, // 29: pgkeras.v1.GetPolicyResponse.policy:type_name -> pgkeras.v1.Policy
+	11, // 30: pgkeras.v1.GetPolicyResponse.limits:type_name -> pgkeras.v1.Limits
+	22, // 31: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
+	22, // 32: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
+	22, // 33: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
+	22, // 34: pgkeras.v1.Limits.keepalive_interval:type_name -> google.protobuf.Duration
+	21, // 35: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
+	2,  // 36: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
+	4,  // 37: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
+	9,  // 38: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
+	12, // 39: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
+	3,  // 40: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
+	6,  // 41: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
+	10, // 42: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
+	13, // 43: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
+	40, // [40:44] is the sub-list for method output_type
+	36, // [36:40] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_service_proto_init() }
@@ -1190,12 +1379,14 @@ func file_pgkeras_v1_service_proto_init() {
 		return
 	}
 	file_pgkeras_v1_policy_proto_init()
+	file_pgkeras_v1_spaces_proto_init()
 	file_pgkeras_v1_tensors_proto_init()
 	file_pgkeras_v1_service_proto_msgTypes[0].OneofWrappers = []any{}
 	file_pgkeras_v1_service_proto_msgTypes[2].OneofWrappers = []any{}
-	file_pgkeras_v1_service_proto_msgTypes[3].OneofWrappers = []any{
+	file_pgkeras_v1_service_proto_msgTypes[4].OneofWrappers = []any{
 		(*PlayResponse_Act)(nil),
 		(*PlayResponse_Error)(nil),
+		(*PlayResponse_Waiting)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1203,7 +1394,7 @@ func file_pgkeras_v1_service_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgkeras_v1_service_proto_rawDesc), len(file_pgkeras_v1_service_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

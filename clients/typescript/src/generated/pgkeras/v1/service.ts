@@ -23,6 +23,7 @@ import {
 import { Any } from "../../google/protobuf/any.js";
 import { Duration } from "../../google/protobuf/duration.js";
 import { Distribution, Policy, PolicyRef, PolicyVersion } from "./policy.js";
+import { Space } from "./spaces.js";
 import { Tensor, Value } from "./tensors.js";
 
 /** How an action is chosen from the distribution. */
@@ -183,8 +184,41 @@ export interface PlayRequest {
   seed?:
     | bigint
     | undefined;
-  /** As in ActRequest, except that nothing but the action is answered when it is empty. */
-  outputs?: ActOutput[] | undefined;
+  /**
+   * As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
+   * nothing but the action.
+   */
+  outputs?:
+    | ActOutput[]
+    | undefined;
+  /**
+   * Who plays; read in the session's first message. A policy in training learns from simulators that declare
+   * themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
+   * that differs.
+   */
+  simulator?: Simulator | undefined;
+}
+
+/** A simulator, as it declares itself. */
+export interface Simulator {
+  /** What its environments show, without a batch axis. */
+  observationSpace?:
+    | Space
+    | undefined;
+  /** What they take, likewise. */
+  actionSpace?:
+    | Space
+    | undefined;
+  /** How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open. */
+  environments?:
+    | bigint
+    | undefined;
+  /** What people call it. */
+  name?:
+    | string
+    | undefined;
+  /** Its own version. */
+  version?: string | undefined;
 }
 
 /** The server's answer to one PlayRequest. */
@@ -201,7 +235,26 @@ export interface PlayResponse {
     | //
     /** What was wrong with the message. */
     { $case: "error"; value: PlayError }
+    | //
+    /**
+     * Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
+     * few seconds to simulators that have declared themselves, while a policy in training is being improved.
+     */
+    { $case: "waiting"; value: PlayWaiting }
     | undefined;
+  /**
+   * bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
+   * played what it was to play with this policy; its next message sends the same first observation again, with
+   * `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
+   * where it is false everywhere.
+   */
+  hold?: Tensor | undefined;
+}
+
+/** Why an answer is not there yet. */
+export interface PlayWaiting {
+  /** For people. */
+  reason?: string | undefined;
 }
 
 /** An error that concerns one message of a session. */
@@ -584,6 +637,7 @@ function createBasePlayRequest(): PlayRequest {
     mode: 0,
     seed: undefined,
     outputs: [],
+    simulator: undefined,
   };
 }
 
@@ -634,6 +688,9 @@ export const PlayRequest: MessageFns<PlayRequest> = {
         writer.int32(v);
       }
       writer.join();
+    }
+    if (message.simulator !== undefined) {
+      Simulator.encode(message.simulator, writer.uint32(106).fork()).join();
     }
     return writer;
   },
@@ -757,6 +814,107 @@ export const PlayRequest: MessageFns<PlayRequest> = {
 
             break;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.simulator = Simulator.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseSimulator(): Simulator {
+  return { observationSpace: undefined, actionSpace: undefined, environments: 0n, name: "", version: "" };
+}
+
+export const Simulator: MessageFns<Simulator> = {
+  encode(message: Simulator, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.observationSpace !== undefined) {
+      Space.encode(message.observationSpace, writer.uint32(10).fork()).join();
+    }
+    if (message.actionSpace !== undefined) {
+      Space.encode(message.actionSpace, writer.uint32(18).fork()).join();
+    }
+    if (message.environments !== undefined && message.environments !== 0n) {
+      if (BigInt.asIntN(64, message.environments) !== message.environments) {
+        throw new globalThis.Error("value provided for field message.environments of type int64 too large");
+      }
+      writer.uint32(24).int64(message.environments);
+    }
+    if (message.name !== undefined && message.name !== "") {
+      writer.uint32(34).string(message.name);
+    }
+    if (message.version !== undefined && message.version !== "") {
+      writer.uint32(42).string(message.version);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Simulator {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSimulator();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.observationSpace = Space.decode(reader, reader.uint32());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.actionSpace = Space.decode(reader, reader.uint32());
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.environments = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.name = reader.string();
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.version = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -771,7 +929,7 @@ export const PlayRequest: MessageFns<PlayRequest> = {
 };
 
 function createBasePlayResponse(): PlayResponse {
-  return { id: 0n, result: undefined };
+  return { id: 0n, result: undefined, hold: undefined };
 }
 
 export const PlayResponse: MessageFns<PlayResponse> = {
@@ -789,6 +947,12 @@ export const PlayResponse: MessageFns<PlayResponse> = {
       case "error":
         PlayError.encode(message.result.value, writer.uint32(26).fork()).join();
         break;
+      case "waiting":
+        PlayWaiting.encode(message.result.value, writer.uint32(42).fork()).join();
+        break;
+    }
+    if (message.hold !== undefined) {
+      Tensor.encode(message.hold, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -828,6 +992,68 @@ export const PlayResponse: MessageFns<PlayResponse> = {
             }
 
             message.result = { $case: "error", value: PlayError.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.result = { $case: "waiting", value: PlayWaiting.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.hold = Tensor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBasePlayWaiting(): PlayWaiting {
+  return { reason: "" };
+}
+
+export const PlayWaiting: MessageFns<PlayWaiting> = {
+  encode(message: PlayWaiting, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.reason !== undefined && message.reason !== "") {
+      writer.uint32(10).string(message.reason);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): PlayWaiting {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBasePlayWaiting();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.reason = reader.string();
             continue;
           }
         }

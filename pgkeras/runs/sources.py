@@ -1,0 +1,145 @@
+"""Where a run's episodes come from: a gymnasium environment, or simulators that connect."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+
+from pgkeras import environments
+from pgkeras.cores import available
+from pgkeras.environments.collect import Actor, Collector, Watch
+from pgkeras.environments.restarting import RestartingEnvironments
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.settings.config import Config
+from pgkeras.spaces import ArraySpace, Space, actions_from_gymnasium
+
+__all__ = ["EpisodeCollector", "EpisodeSource", "GymnasiumEpisodes"]
+
+logger = logging.getLogger(__name__)
+
+# Of slower environments it pays to step several at once, in processes.
+_SLOW_STEP_SECONDS = 0.5e-3
+
+
+class EpisodeCollector(Protocol):
+    """Collects episodes by one actor; see :class:`pgkeras.environments.collect.Collector`.
+
+    Attributes:
+        idle_steps: Steps of the last batch that belong to none of its episodes.
+        episodes_lost: Episodes of the last batch that broke off and were played anew, by others.
+    """
+
+    idle_steps: int
+    episodes_lost: int
+
+    def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
+        """Plays episodes.
+
+        Raises:
+            EnvironmentStepError: What is played has failed.
+        """
+
+
+class EpisodeSource(Protocol):
+    """What a run plays."""
+
+    @property
+    def observation_space(self) -> Space:
+        """What it shows."""
+
+    @property
+    def action_space(self) -> ArraySpace:
+        """What it takes."""
+
+    @property
+    def mask_size(self) -> int:
+        """Length of its action masks; 0 for none."""
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """The mean return at which it counts as solved, if it has one."""
+
+    @property
+    def restarts(self) -> int:
+        """How often it has been started again after a failure."""
+
+    def collector(self, actor: Actor, watch: Watch | None = None) -> EpisodeCollector:
+        """Makes a collector.
+
+        Args:
+            actor: What chooses the actions.
+            watch: Is told of progress, ten times a second or more often. What it raises ends the playing.
+        """
+
+    def advise(self) -> None:
+        """Says what would make it faster, if anything; called once, after the first batch of episodes."""
+
+    def close(self) -> None:
+        """Frees what it holds."""
+
+
+class GymnasiumEpisodes:
+    """Episodes of copies of a gymnasium environment.
+
+    Args:
+        config: The run's settings.
+
+    Raises:
+        EnvironmentSetupError: The environment cannot be made.
+        UnsupportedSpaceError: A space of the environment is not supported.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        make = partial(
+            environments.make,
+            environments.Recipe.read(config.to_json()),
+            config.envs,
+            config.vectorization,
+            workers=config.env_workers,
+            timeout=config.env_timeout_seconds,
+        )
+        self._environments: environments.Environments = (
+            RestartingEnvironments(make, config.env_restarts) if config.env_restarts else make()
+        )
+        look = environments.look(self._environments, config.seed, config.action_masks)
+        self.observation_space, self.mask_size = look.observation_space, look.mask_size
+        self.action_space = actions_from_gymnasium(self._environments.action_space)
+        self._first: Collector | None = None
+
+    @property
+    def reward_threshold(self) -> float | None:
+        """See :class:`EpisodeSource`: that of the environment's registration."""
+        spec: Any = self._environments.spec
+        threshold = spec.reward_threshold if spec is not None else None
+        return float(threshold) if threshold is not None else None
+
+    @property
+    def restarts(self) -> int:
+        """See :class:`EpisodeSource`."""
+        return getattr(self._environments, "restarts", 0)
+
+    def collector(self, actor: Actor, watch: Watch | None = None) -> Collector:
+        """See :meth:`EpisodeSource.collector`."""
+        collector = Collector(self._environments, actor, watch, self._config.endless_steps)
+        self._first = self._first or collector
+        return collector
+
+    def advise(self) -> None:
+        """Says that environments are slow which could be stepped on several cores."""
+        cores, seconds = available(), 0.0 if self._first is None else self._first.step_seconds
+        plain = isinstance(self._environments, environments.PlainEnvironments) and self._environments.slots > 1
+        if self._config.vectorization == "auto" and plain and cores > 1 and seconds > _SLOW_STEP_SECONDS:
+            logger.warning(
+                "a step of %s takes %.1f ms, and is taken on one of %d cores; --set vectorization=async uses all",
+                self._config.env_id,
+                seconds * 1e3,
+                cores,
+            )
+
+    def close(self) -> None:
+        """See :meth:`EpisodeSource.close`."""
+        self._environments.close()
