@@ -26,6 +26,7 @@ _COMMANDS = {
     "quickstart": "Train, export, serve and play CartPole: the whole line in one command.",
     "train": "Train a policy on an environment and export it.",
     "evaluate": "Play episodes with an exported policy or through a server.",
+    "simulate": "Play an environment in sessions with a server, or teach a policy in training.",
     "record": "Film a policy at play, with its action distribution beside the picture.",
     "export": "Export the policy of a run's last checkpoint.",
     "serve": "Serve exported policies over gRPC.",

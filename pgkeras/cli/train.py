@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from pgkeras.settings import config as config_
 if TYPE_CHECKING:
     from pgkeras.runs.training import Training
     from pgkeras.settings.config import Config
+    from pgkeras.simulators.source import Simulators
 
 __all__ = ["command", "run"]
 
@@ -53,6 +55,28 @@ __all__ = ["command", "run"]
 @click.option(
     "--serve-keep", type=click.IntRange(1), help="Versions to keep there, beside those with a label. [default: all]"
 )
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Learn from simulators that connect to this address, in place of ENV_ID; unix:PATH for a socket.",
+)
+@click.option(
+    "--spaces",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --listen: JSON file of the simulators' spaces. [default: what the first one declares]",
+)
+@click.option(
+    "--simulator-timeout",
+    type=click.FloatRange(0.001),
+    default=60.0,
+    show_default=True,
+    help="With --listen: seconds for which a simulator may be silent.",
+)
+@click.option(
+    "--server-config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="With --listen: TOML file of settings of pgkeras serve, such as TLS, tokens and the status page.",
+)
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
@@ -66,6 +90,10 @@ def command(
     serve_to: Path | None,
     serve_every: float,
     serve_keep: int | None,
+    listen: str | None,
+    spaces: Path | None,
+    simulator_timeout: float,
+    server_config: Path | None,
     name: str | None,
     export: bool,
     **options: Any,
@@ -84,6 +112,7 @@ def command(
       pgkeras train Pendulum-v1 --set env_kwargs.g=9.81
       pgkeras train LunarLander-v3 --serve-to saved_models --serve-every 120 --evaluation-every 20
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
+      pgkeras train --listen 127.0.0.1:50051 --name my-robot
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000-000
     """
     from pgkeras.bundle.bundle import check_name
@@ -91,6 +120,7 @@ def command(
 
     if name is not None:
         check_name(name)  # rather than after hours of training
+    env_id = env_id if listen is None else _in_place_of_environment(env_id, name, resume)
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
@@ -106,9 +136,15 @@ def command(
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
     publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
-    training, interrupted_by = run(
-        config, directory, resume=resume is not None, checkpoint=checkpoint or LAST, publish=publish
-    )
+    with _listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
+        training, interrupted_by = run(
+            config,
+            directory,
+            resume=resume is not None,
+            checkpoint=checkpoint or LAST,
+            publish=publish,
+            simulators=simulators,
+        )
     _report(training, directory)
     if publish is not None and training.epoch:
         _publish(publish, training)
@@ -119,8 +155,55 @@ def command(
         raise SystemExit(128 + interrupted_by)
 
 
+def _in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:
+    """The id of a run that learns from simulators: its policy's name, which a run that is resumed has already."""
+    if env_id is not None or (name is None and resume is None):
+        raise click.UsageError("--listen learns from simulators: give --name NAME, and no environment")
+    return None if resume is not None else name
+
+
+@contextmanager
+def _listening(
+    address: str | None, config: Config, spaces: Path | None, timeout: float, server_config: Path | None
+) -> Iterator[Simulators | None]:
+    """Simulators, for a run that listens for them."""
+    if address is None:
+        if spaces is not None or server_config is not None:
+            raise click.UsageError("--spaces and --server-config are for --listen")
+        yield None
+        return
+    from pgkeras_serving.settings.sources import resolve
+
+    from pgkeras.simulators.declaration import Declaration
+    from pgkeras.simulators.source import Simulators
+
+    flags: dict[str, Any] = {"session_idle_seconds": timeout}
+    if address.startswith("unix:"):
+        flags["listen"] = address
+    else:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal():
+            raise click.UsageError(f"--listen: expected HOST:PORT or unix:PATH, got {address!r}")
+        flags |= {"host": host, "port": int(port)}
+    declaration = None if spaces is None else Declaration.read(spaces)
+    server = resolve(flags, os.environ, server_config).config
+    with Simulators(config.env_id, server, declaration, config.endless_steps) as simulators:
+        click.echo(
+            f"Listening on {simulators.target}. Simulators connect with any client, or with: "
+            f"pgkeras simulate ENV_ID --target {simulators.target}",
+            err=True,
+        )
+        yield simulators
+
+
 def run(
-    config: Config, directory: Path, *, resume: bool = False, checkpoint: str = LAST, publish: Publish | None = None
+    config: Config,
+    directory: Path,
+    *,
+    resume: bool = False,
+    checkpoint: str = LAST,
+    publish: Publish | None = None,
+    simulators: Simulators | None = None,
 ) -> tuple[Training, int | None]:
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.native_output import quiet
@@ -129,9 +212,15 @@ def run(
         from pgkeras.cli import progress
         from pgkeras.runs.training import Training
     here = Path.cwd()
+    if simulators is not None:
+        if not simulators.is_declared:
+            click.echo("Waiting for the first simulator to declare its spaces.", err=True)
+        simulators.wait()
     with stage("Making the environments, and tracing and converting the policy's graphs"), quiet():
         watching = () if publish is None else (publish,)
-        training = Training(config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching)
+        training = Training(
+            config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching, source=simulators
+        )
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.distribution.value} over "
         f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "

@@ -25,10 +25,12 @@ from pgkeras.client.conversion import (
     read_actions,
     translate,
 )
+from pgkeras.client.declaration import declare
 from pgkeras.client.session import PlaySession
 from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
 from pgkeras.protocol.values import cast, cast_mask, write_value
-from pgkeras.protocol.wire import decode_spec, decode_struct, write_tensor
+from pgkeras.protocol.wire import decode_space, decode_spec, decode_struct, write_tensor
+from pgkeras.spaces import Space
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 
@@ -225,8 +227,15 @@ class PolicyClient:
         *,
         outputs: Iterable[Output] = (),
         timeout: float | None = None,
+        observation_space: Any = None,
+        action_space: Any = None,
+        environments: int = 0,
+        name: str = "",
     ) -> PlaySession:
         """Opens a session for one simulator, of one or many environments; the version stays the same throughout it.
+
+        A simulator that declares its spaces can also teach a policy, where ``pgkeras train --listen`` listens; a server
+        of trained policies checks that they are the policy's.
 
         Example::
 
@@ -240,20 +249,41 @@ class PolicyClient:
             mode: "sample" draws from the distribution, "greedy" takes its mode.
             seed: Makes the whole session reproducible: an integer in [0, 2**64).
             outputs: What to answer besides the action; it is in the session's ``answer``.
-            timeout: Seconds that a step may take; the client's own when None.
+            timeout: Seconds that a step may take; the client's own when None. A policy in training says every few
+                seconds that it is there while it is being improved, and the time begins anew.
+            observation_space: What the simulator shows: a space of :mod:`pgkeras.spaces` or of gymnasium.
+            action_space: What it takes, likewise; the two belong together.
+            environments: How many environments it steps side by side; 0 leaves it open.
+            name: What people call the simulator.
 
         Raises:
-            InvalidRequestError: The mode, the seed or an output is wrong.
+            InvalidRequestError: The mode, the seed, an output or a space is wrong.
         """
+        if (observation_space is None) != (action_space is None):
+            raise InvalidRequestError("simulator", "both spaces, or none", "one of them")
+        if observation_space is not None:
+            simulator = declare(observation_space, action_space, environments, name)
+            first = service_pb2.PlayRequest(policy=self._ref, mode=mode_number(mode), simulator=simulator)
+            return self._session(first, decode_space(simulator.observation_space), seed, outputs, timeout)
         info = self._info or self._describe_once(timeout)
         self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
+        return self._session(first, info.spec.observation_space, seed, outputs, timeout)
+
+    def _session(
+        self,
+        first: service_pb2.PlayRequest,
+        observation_space: Space,
+        seed: int | None,
+        outputs: Iterable[Output],
+        timeout: float | None,
+    ) -> PlaySession:
         first.outputs.extend(output_numbers(outputs))
         if seed is not None:
             first.seed = check_seed(seed)
         seconds = self.timeout if timeout is None else timeout
         method = functools.partial(self._stub.Play, metadata=self._endpoint.metadata)
-        return PlaySession(method, first, info.spec, self._endpoint, seconds)
+        return PlaySession(method, first, observation_space, self._endpoint, seconds)
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""

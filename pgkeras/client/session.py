@@ -19,8 +19,8 @@ from pgkeras.client.conversion import Actions, read_actions, translate
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
 from pgkeras.protocol.values import cast, cast_mask, is_single, with_batch_axis, write_value
-from pgkeras.protocol.wire import write_tensor
-from pgkeras.spaces.spec import PolicySpec
+from pgkeras.protocol.wire import decode_tensor, write_tensor
+from pgkeras.spaces import Space
 from pgkeras.v1 import service_pb2
 
 __all__ = ["PlaySession"]
@@ -35,25 +35,28 @@ class PlaySession:
     Args:
         method: The Play method of a generated stub.
         first: Everything that does not change from message to message; what is read in the first alone, too.
-        spec: What the policy consumes and produces.
+        observation_space: What the policy observes.
         target: Whom ``method`` calls, for messages.
         timeout: Seconds that a step may take.
 
     Attributes:
         answer: The whole last answer, with the outputs that were asked for; None before the first.
+        hold: bool ``[B]``, from a policy in training: the environments that should not take their action, but show the
+            same first observation again in the next step, with ``episode_start``. None where none should wait.
     """
 
     def __init__(
         self,
         method: Callable[[Iterator[service_pb2.PlayRequest]], Any],
         first: service_pb2.PlayRequest,
-        spec: PolicySpec,
+        observation_space: Space,
         target: Endpoint,
         timeout: float,
     ) -> None:
         self.answer: Actions | None = None
+        self.hold: NDArray[np.bool_] | None = None
         self._next = first
-        self._spec = spec
+        self._space = observation_space
         self._target = target
         self._timeout = timeout
         self._id = 0
@@ -107,8 +110,8 @@ class PlaySession:
         """
         if self._failure is not None:
             raise self._failure
-        value = cast(observation, self._spec.observation_space)
-        single = is_single(value, self._spec.observation_space)
+        value = cast(observation, self._space)
+        single = is_single(value, self._space)
         request = service_pb2.PlayRequest()
         request.CopyFrom(self._next)
         write_value(request.observation, with_batch_axis(value) if single else value)
@@ -127,12 +130,13 @@ class PlaySession:
         self._id += 1
         request.id = self._id
         self._outbox.put(request)
-        for name in ("policy", "spec_hash", "seed"):
+        for name in ("policy", "spec_hash", "seed", "simulator"):
             self._next.ClearField(name)
         response = self._receive(self._timeout if timeout is None else timeout)
         if response.HasField("error"):
             error = response.error
             raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))
+        self.hold = decode_tensor(response.hold, "hold") if response.HasField("hold") else None
         actions = read_actions(response.act)
         self.answer = _first_row(actions) if single else actions
         return self.answer.action
@@ -161,8 +165,11 @@ class PlaySession:
             if isinstance(received, PolicyServiceError):
                 self._failure = received
                 raise received
-            if received.id == self._id:  # not one whose deadline has passed
+            if received.id != self._id:  # one whose deadline has passed
+                continue
+            if not received.HasField("waiting"):
                 return received
+            deadline = time.monotonic() + timeout  # a policy in training is being improved
 
 
 def _read(call: Any, inbox: _Inbox, outbox: _Outbox, target: Endpoint, timeout: float) -> None:

@@ -72,12 +72,28 @@ class FrozenPolicy:
 
     def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
         """See :meth:`pgkeras.environments.collect.Actor.sample`."""
+        samples, actions, self._state = self.act(observation, noise, self._state)
+        return samples, actions
+
+    def act(
+        self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[np.float32] | None
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]:
+        """Chooses for a batch, with the memory given and taken.
+
+        Args:
+            observation: ``[B, ...]`` as the act graph takes them.
+            noise: ``[B, spec.noise_size]``, to sample with.
+            state: ``[B, spec.state_size]``; None for a policy without memory.
+
+        Returns:
+            Samples, actions, and the next state.
+        """
         call = self._bound.get(len(noise)) or self._bind(len(noise))
-        if self._state is None:
+        if state is None:
             outputs = call(observation, noise)
-            return outputs[0], outputs[-1]
-        *outputs, self._state = call(observation, noise, self._state)
-        return outputs[0], outputs[-1]
+            return outputs[0], outputs[-1], None
+        *outputs, state = call(observation, noise, state)
+        return outputs[0], outputs[-1], state
 
     def _bind(self, rows: int) -> Callable[..., Sequence[NDArray[Any]]]:
         inputs = tuple(self._policy.input_signature())

@@ -248,7 +248,7 @@ def test_an_environment_that_fails_in_an_evaluation_leaves_the_epoch(tmp_path: P
     training = Training(config, tmp_path / "run")
     epochs = iter(training)
     next(epochs)
-    training._environments._environments[0].unwrapped._fault = "step raises"  # type: ignore[attr-defined]
+    training._source._environments._environments[0].unwrapped._fault = "step raises"  # type: ignore[attr-defined]
     training._collector.collect = lambda *_, collect=training._collector.collect: _unharmed(training, collect, *_)  # type: ignore[method-assign]
     with pytest.raises(EnvironmentStepError, match="the simulator is gone"):
         next(epochs)
@@ -259,7 +259,7 @@ def test_an_environment_that_fails_in_an_evaluation_leaves_the_epoch(tmp_path: P
 
 def _unharmed(training: Training, collect: Any, *arguments: Any) -> Any:
     """Collects as if the environment had no fault, so that it shows in the evaluation first."""
-    first = training._environments._environments[0].unwrapped  # type: ignore[attr-defined]
+    first = training._source._environments._environments[0].unwrapped  # type: ignore[attr-defined]
     fault, first._fault = first._fault, "none"
     try:
         return collect(*arguments)

@@ -1,0 +1,133 @@
+"""``pgkeras simulate``."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pgkeras.cli.connection import connection_options
+from pgkeras.cli.numbers import shown
+from pgkeras.errors import PgkerasError, ServerUnavailableError, extra_needed
+from pgkeras.settings import config as config_
+from pgkeras.settings.recipe import Recipe
+
+if TYPE_CHECKING:
+    from pgkeras.environments.simulate import Simulator
+
+__all__ = ["command"]
+
+_TELL_SECONDS = 5.0
+
+
+@click.command()
+@click.argument("env_id")
+@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the run or the server.")
+@click.option("--policy", default="", help="Which policy; may be left out when there is only one.")
+@click.option(
+    "--environments",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="How many copies a process steps side by side, in one session.",
+)
+@click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many processes play.")
+@click.option("--episodes", type=click.IntRange(1), help="Stop when a process has played so many.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environments.")
+@click.option("--greedy", is_flag=True, help="Ask for the most probable actions; not of a policy in training.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds for which a server that does not answer is tried again.",
+)
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting of the environment, as in pgkeras train."
+)
+@connection_options
+def command(env_id: str, processes: int, seed: int, environments: int, pairs: tuple[str, ...], **options: Any) -> None:
+    """Play a gymnasium environment in sessions with a server, as a simulator in any language would.
+
+    Where pgkeras train --listen listens, the policy learns from it: start it on as many machines, and as often, as you
+    like. With pgkeras serve it plays the policy and reports returns. It needs no TensorFlow.
+
+    \b
+    Examples:
+      pgkeras simulate CartPole-v1 --target 127.0.0.1:50051 --environments 24
+      pgkeras simulate CartPole-v1 --target 127.0.0.1:50051 --environments 8 --processes 4
+      pgkeras simulate CartPole-v1 --target 127.0.0.1:50051 --greedy --episodes 20
+    """
+    recipe = Recipe.read({"env_id": env_id, **config_.assignments(pairs)})
+    if processes == 1:
+        _play(recipe, environments, seed, options)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [
+        context.Process(target=_worker, args=(recipe, environments, seed + i * environments, options), daemon=True)
+        for i in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if any(worker.exitcode for worker in workers):
+        raise SystemExit(1)
+
+
+def _worker(recipe: Recipe, environments: int, seed: int, options: dict[str, Any]) -> None:
+    try:
+        _play(recipe, environments, seed, options)
+    except PgkerasError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(1) from error
+
+
+def _play(recipe: Recipe, environments: int, seed: int, options: dict[str, Any]) -> None:
+    with extra_needed("train", "play environments"):
+        from pgkeras.environments.simulate import Simulator
+        from pgkeras.environments.single import make_one
+    from pgkeras.client.client import PolicyClient
+
+    copies = [make_one(recipe) for _ in range(environments)]
+    simulator = Simulator(copies, seed, recipe.env_id)
+    telling = _Telling(simulator, options["episodes"])
+    try:
+        with PolicyClient(options["target"], options["policy"], **options["connection"]) as client:
+            simulator.run(client, telling, options["patience"], "greedy" if options["greedy"] else "sample")
+    except KeyboardInterrupt:
+        pass
+    except ServerUnavailableError as error:
+        if not simulator.episodes:
+            raise
+        click.echo(f"Nobody has answered for {options['patience']:g} s: {error}", err=True)
+    finally:
+        simulator.close()
+        if simulator.episodes:
+            telling.tell()
+
+
+class _Telling:
+    """Tells how it goes every few seconds, and when it is over."""
+
+    def __init__(self, simulator: Simulator, episodes: int | None) -> None:
+        self._simulator = simulator
+        self._episodes = episodes
+        self._began = time.monotonic()
+        self._due = self._began + _TELL_SECONDS
+
+    def __call__(self) -> bool:
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _TELL_SECONDS
+            self.tell()
+        return self._episodes is not None and self._simulator.episodes >= self._episodes
+
+    def tell(self) -> None:
+        """Writes a line."""
+        simulator = self._simulator
+        rate = simulator.steps / (time.monotonic() - self._began)
+        recent = simulator.returns
+        mean = f", the last {len(recent)} returned {shown(sum(recent) / len(recent))} on average" if recent else ""
+        click.echo(f"{simulator.steps:,} steps ({rate:,.0f}/s), {simulator.episodes:,} episodes{mean}")

@@ -1,0 +1,100 @@
+"""What simulators declare: the spaces of a run's policy, which must be the same for all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import json_format
+
+from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceError
+from pgkeras.protocol.wire import decode_space
+from pgkeras.spaces import ArraySpace, Dict, Space, Text, Tuple, leaves
+from pgkeras.v1 import service_pb2, spaces_pb2
+
+__all__ = ["Declaration"]
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The spaces of a run's simulators.
+
+    Args:
+        observation_space: What they show.
+        action_space: What they take.
+        masked: Whether they send action masks.
+    """
+
+    observation_space: Space
+    action_space: ArraySpace
+    masked: bool = False
+
+    @classmethod
+    def of(cls, request: service_pb2.PlayRequest) -> Declaration:
+        """What a session's first message declares.
+
+        Raises:
+            InvalidRequestError: A space is missing, or no policy here can handle it; the error names the field.
+        """
+        simulator = request.simulator
+        try:
+            observation = _decode("simulator.observation_space", simulator.observation_space)
+            action = _decode("simulator.action_space", simulator.action_space)
+            return cls._checked(observation, action, request.HasField("action_mask"))
+        except UnsupportedSpaceError as error:
+            raise InvalidRequestError("simulator", "spaces that a policy here can handle", str(error)) from error
+
+    @classmethod
+    def read(cls, file: Path) -> Declaration:
+        """What a file declares: JSON with ``observationSpace`` and ``actionSpace``, as ``GetPolicy`` shows them.
+
+        Raises:
+            ConfigError: It cannot be read, or is something else.
+            UnsupportedSpaceError: No policy here can handle one of the spaces.
+        """
+        try:
+            data = json.loads(file.read_text())
+            if not isinstance(data, Mapping):
+                raise ConfigError(f"{file}: expected an object with observationSpace and actionSpace")
+            simulator = json_format.ParseDict({k: v for k, v in data.items() if k != "masked"}, service_pb2.Simulator())
+            observation = _decode("observationSpace", simulator.observation_space)
+            action = _decode("actionSpace", simulator.action_space)
+        except OSError as error:
+            raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+        except (ValueError, json_format.ParseError) as error:  # InvalidRequestError among them
+            raise ConfigError(f"{file}: {error}") from error
+        return cls._checked(observation, action, bool(data.get("masked", False)))
+
+    @classmethod
+    def _checked(cls, observation: Space, action: Space, masked: bool) -> Declaration:
+        for path, leaf in leaves(observation):
+            if isinstance(leaf, Text) and not leaf.vocabulary:
+                raise UnsupportedSpaceError(
+                    f"observation space {'.'.join(path)}: a text needs its vocabulary, of which words it is made"
+                )
+        if isinstance(action, Dict | Tuple | Text):
+            raise UnsupportedSpaceError(f"action space {action} is not supported: expected numbers or choices")
+        return cls(observation, action, masked)
+
+    def check(self, other: Declaration) -> None:
+        """Checks that another simulator has the same spaces.
+
+        Raises:
+            InvalidRequestError: It has others; the error names the field, and both.
+        """
+        for name in ("observation_space", "action_space"):
+            mine, yours = getattr(self, name), getattr(other, name)
+            if mine != yours:
+                raise InvalidRequestError(f"simulator.{name}", f"that of this run, {mine}", str(yours))
+
+
+def _decode(field: str, message: spaces_pb2.Space) -> Any:
+    if message.WhichOneof("kind") is None:
+        raise InvalidRequestError(field, "a space", "none")
+    try:
+        return decode_space(message)
+    except ValueError as error:
+        raise InvalidRequestError(field, "a space", str(error)) from error

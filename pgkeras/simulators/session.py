@@ -1,0 +1,255 @@
+"""One simulator's session with a policy in training, message by message. Knows no transport."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgkeras_serving.messages.steps import Step, Transition
+from pgkeras_serving.sessions.episodes import Episodes
+from pgkeras_serving.sessions.play import refusal, response, transition_of
+from pgkeras_serving.sessions.policies import Write
+
+from pgkeras.engines.state import start_over
+from pgkeras.environments.trajectory import Tape, Trajectory
+from pgkeras.errors import (
+    EnvironmentStepError,
+    InvalidRequestError,
+    PolicyServiceError,
+    ServerFailedError,
+    ServerUnavailableError,
+)
+from pgkeras.protocol.wire import encode_tensor
+from pgkeras.simulators.batch import Batch, Noise
+from pgkeras.v1 import service_pb2
+
+if TYPE_CHECKING:
+    from pgkeras.simulators.hub import Hub, Learning
+
+__all__ = ["LearningSession"]
+
+logger = logging.getLogger(__name__)
+
+# How often a simulator that waits is told so.
+_WAITING_SECONDS = 2.0
+
+
+class LearningSession:
+    """A session whose episodes the policy learns from.
+
+    Each of its environments is, at any time: *playing* an episode that counts; at the *first* observation of an episode
+    that it has not acted on, where it can wait until it is to play another; at the last observation of one, whose
+    action nobody takes; or *idle*, in an episode that does not count, since it was not held or began before.
+
+    Args:
+        hub: All sessions.
+        simulator: How it has declared itself; None if it has not, and does not know messages that ask it to wait.
+        write: Sends it a message besides the answers.
+    """
+
+    def __init__(self, hub: Hub, simulator: service_pb2.Simulator | None, write: Write) -> None:
+        self.name = "" if simulator is None else simulator.name
+        self._declared_rows = 0 if simulator is None else simulator.environments
+        self.rows = 0
+        """Environments; 0 before the first message has been read."""
+        self.remaining: NDArray[np.int64] = np.zeros(0, np.int64)
+        """``[rows]``: how many episodes each is still to play."""
+        self.is_open = True
+        self._hub = hub
+        self._waits = simulator is not None
+        self._write = write
+        self._batch: Batch | None = None
+        self._noise: Noise | None = None
+        self._tape: Tape | None = None
+        self._t = 0  # the next step of the tape
+        self._found: list[tuple[int, int, int]] = []  # slot, first and last step of the episodes that count
+        self._episodes: Episodes | None = None
+        self._state: NDArray[np.float32] | None = None
+        self._begun: NDArray[np.int64] = np.zeros(0, np.int64)  # first step of the episode that counts, else -1
+        self._first: NDArray[np.bool_] = np.zeros(0, np.bool_)  # at an episode's first observation
+        self._changed = asyncio.Event()
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """The policy's name, and the number of the batch."""
+        return self._hub.name, self._hub.batches
+
+    @property
+    def under_way(self) -> int:
+        """Episodes that count and have begun."""
+        return int((self._begun >= 0).sum())
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Has the hub know of the session."""
+        self._hub.come(self)
+        try:
+            yield
+        finally:
+            self.is_open = False
+            self._hub.go(self)
+
+    def play(self, batch: Batch, quota: NDArray[np.int64], seed: np.random.SeedSequence) -> None:
+        """Has its environments play some episodes of a batch."""
+        learning = self._hub.learning
+        assert learning is not None
+        if self._tape is None:
+            self._tape = Tape(self.rows, learning.spec.layout)
+        self._tape.clear()
+        self._batch, self._noise = batch, Noise(seed, learning.spec, self.rows)
+        self._t, self._found = 0, []
+        self.remaining = quota.astype(np.int64)
+        self._begun[:] = -1
+        self.wake()
+
+    def give_up(self) -> int:
+        """Has nothing more to play. Returns how many episodes it had left."""
+        left = int(self.remaining.sum())
+        self.remaining[:] = 0
+        self._begun[:] = -1
+        return left
+
+    def wake(self) -> None:
+        """Has what waits look again."""
+        self._changed.set()
+
+    def cut(self, batch: Batch) -> Trajectory | None:
+        """The episodes that it has finished of a batch; None if there are none."""
+        if batch is not self._batch or not self._found or self._tape is None:
+            return None
+        slot, start, end = np.array(sorted(self._found), np.int64).T
+        return self._tape.cut_out(slot, start, end)
+
+    async def answer(self, message: bytes) -> tuple[bytes, int]:
+        """See :meth:`pgkeras_serving.sessions.policies.Session.answer`."""
+        try:
+            return await self._answer(message)
+        except PolicyServiceError as error:
+            return refusal(message, error)
+        except EnvironmentStepError as error:
+            if self._batch is not None:
+                self._batch.end(error)
+            return refusal(message, ServerUnavailableError(f"the run has ended: {error}"))
+        except Exception:
+            logger.exception("a message of a session failed")
+            return refusal(message, ServerFailedError("this message failed; the run's log has the reason"))
+
+    async def _answer(self, message: bytes) -> tuple[bytes, int]:
+        await self._until(lambda: self._hub.learning is not None, message)
+        learning = self._hub.learning
+        assert learning is not None
+        step = learning.steps.decode(message, self.rows or None)
+        if step.query.greedy or step.query.outputs - {service_pb2.ACT_OUTPUT_ACTION}:
+            expected = "sampled actions and nothing else, since the policy is in training"
+            raise InvalidRequestError("mode" if step.query.greedy else "outputs", expected, "something else")
+        transition = transition_of(step, self._episodes)
+        observation = step.query.inputs["observation"]
+        if self._episodes is None:
+            self._sit_down(len(observation))
+        self._note(step, transition, observation)
+        await self._until(self._is_answered, message)
+        if (self._plays() | self._catches_up()).any():
+            actions = await self._act(learning, observation)
+        else:  # at the ends of episodes: nobody takes them
+            actions = learning.any_action(self.rows)
+        holds = self._first & ~self._plays()
+        act = learning.encode(step.query, actions)
+        answer = response(step.message_id, act)
+        if holds.any() and self._waits:
+            answer += service_pb2.PlayResponse(hold=encode_tensor(holds)).SerializeToString()
+        return answer, 0
+
+    def _sit_down(self, rows: int) -> None:
+        if self._declared_rows not in (0, rows):
+            expected = f"{self._declared_rows} observations, one for each environment that simulator.environments says"
+            raise InvalidRequestError("observation", expected, str(rows))
+        self.rows = rows
+        self._episodes = Episodes(rows, self._hub.record)
+        self.remaining = np.zeros(rows, np.int64)
+        self._begun = np.full(rows, -1, np.int64)
+        self._first = np.zeros(rows, np.bool_)
+        self._hub.sit_down(self)
+
+    def _note(self, step: Step, transition: Transition | None, observation: NDArray[Any]) -> None:
+        """Takes down what the last actions led to."""
+        episodes, tape, batch = self._episodes, self._tape, self._batch
+        assert episodes is not None
+        first = episodes.over.copy() if step.episode_start is None else step.episode_start
+        playing = self._begun >= 0
+        if playing.any():
+            assert tape is not None
+            assert batch is not None
+            t, ended = self._t - 1, np.zeros(self.rows, np.bool_)
+            if transition is not None:
+                tape.rewards[t] = transition.reward
+                if transition.ended is not None:
+                    ended = transition.ended & playing
+                for slot in np.flatnonzero(ended).tolist():
+                    tape.terminated[t, slot] = transition.terminated[slot]
+                    # One that shows the next episode's first observation has kept this one's last to itself.
+                    final = tape.observations[t, slot] if first[slot] else observation[slot]
+                    tape.final_observations[t, slot] = np.array(final)
+                    self._found.append((slot, int(self._begun[slot]), t))
+                    self.remaining[slot] -= 1
+            self._begun[ended] = -1
+            broken = playing & first & ~ended
+            batch.lost += int(broken.sum())
+            self._begun[broken] = -1
+            for _ in range(int(ended.sum())):
+                batch.episode_ended()
+        episodes.advance(transition, step.episode_start)
+        self._first = first.copy()
+
+    def _plays(self) -> NDArray[np.bool_]:
+        """Which environments play an episode that counts, or begin one now."""
+        return (self._begun >= 0) | (self._first & (self.remaining > 0))
+
+    def _catches_up(self) -> NDArray[np.bool_]:
+        """Which environments have something to play, but are still in an episode that does not count."""
+        assert self._episodes is not None
+        return ~self._first & ~self._episodes.over & (self._begun < 0) & (self.remaining > 0)
+
+    def _is_answered(self) -> bool:
+        """Whether there is anything to answer: back-pressure is silence."""
+        assert self._episodes is not None
+        return bool((self._plays() | self._episodes.over | self._catches_up()).any())
+
+    async def _until(self, condition: Callable[[], bool], message: bytes) -> None:
+        """Waits for a condition, which is looked at when something has changed.
+
+        Raises:
+            ServerUnavailableError: The run is over.
+        """
+        while not condition():
+            if self._hub.stopped:
+                raise ServerUnavailableError("the run is over; connect again when there is another one, or a server")
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), _WAITING_SECONDS)
+            except TimeoutError:
+                if self._waits:
+                    await self._write(self._hub.waiting(message))
+
+    async def _act(self, learning: Learning, observation: NDArray[Any]) -> NDArray[Any]:
+        batch, tape = self._batch, self._tape
+        assert batch is not None
+        assert tape is not None
+        assert self._noise is not None
+        begins = self._first & (self.remaining > 0) & (self._begun < 0)
+        if self._t == tape.size:
+            tape.grow()
+        t = self._t
+        self._t += 1
+        self._begun[begins] = t
+        tape.observations[t] = observation
+        state = None
+        if size := learning.spec.state_size:
+            state = start_over(self._state, self._first, size)
+        samples, actions, self._state = await batch.act(observation, self._noise.next(), state)
+        tape.put_samples(t, samples)
+        return actions

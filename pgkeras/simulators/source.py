@@ -1,0 +1,214 @@
+"""Simulators that connect as the source of a run's episodes."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Self, TypeVar
+
+import numpy as np
+from pgkeras_serving.server import serving
+from pgkeras_serving.settings.config import ServerConfig
+
+from pgkeras.environments.collect import Watch
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.simulators.batch import Actor
+from pgkeras.simulators.declaration import Declaration
+from pgkeras.simulators.hub import Hub, Simulator
+from pgkeras.spaces.spec import mask_size_of
+
+__all__ = ["SimulatorCollector", "Simulators"]
+
+logger = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1
+_SILENT_SECONDS = 10.0
+_T = TypeVar("_T")
+
+
+class Simulators:
+    """A server for simulators, in a thread of its own, from whose sessions a run learns.
+
+    Args:
+        name: The policy's name.
+        config: Where it listens, and its limits. ``session_idle_seconds`` is how long a simulator may be silent.
+        declaration: The spaces; by default, those that the first simulator declares.
+        endless_steps: Steps of each environment without the end of an episode after which to give up.
+
+    Raises:
+        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
+    """
+
+    reward_threshold: float | None = None
+    restarts = 0
+
+    def __init__(
+        self, name: str, config: ServerConfig, declaration: Declaration | None = None, endless_steps: int = 1_000_000
+    ) -> None:
+        self._endless_steps = endless_steps
+        self._stop: asyncio.Event
+        self._loop: asyncio.AbstractEventLoop
+        self._hub: Hub
+        self.target = ""
+        """The address for simulators."""
+        started: concurrent.futures.Future[None] = concurrent.futures.Future()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(name, config, declaration, started)),
+            name="pgkeras-simulators",
+            daemon=True,
+        )
+        self._thread.start()
+        started.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait(self, is_over: Callable[[], bool] = lambda: False) -> bool:
+        """Waits until the spaces are known; says whether they are, or waiting is over.
+
+        Args:
+            is_over: Is asked ten times a second.
+        """
+        declared = asyncio.run_coroutine_threadsafe(self._hub.declared(), self._loop)
+        while not is_over():
+            try:
+                declared.result(_LOOK_SECONDS)
+            except TimeoutError:
+                continue
+            return True
+        declared.cancel()
+        return False
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether the spaces are known."""
+        return self._hub.declaration is not None
+
+    @property
+    def observation_space(self) -> Any:
+        """What simulators show."""
+        return self._declaration.observation_space
+
+    @property
+    def action_space(self) -> Any:
+        """What they take."""
+        return self._declaration.action_space
+
+    @property
+    def mask_size(self) -> int:
+        """Length of their action masks; 0 for none."""
+        return mask_size_of(self.action_space) if self._declaration.masked else 0
+
+    @property
+    def connected(self) -> list[Simulator]:
+        """Who is connected."""
+        return self._hub.simulators()
+
+    @property
+    def episodes_lost(self) -> int:
+        """Episodes that broke off so far."""
+        return self._hub.episodes_lost
+
+    def collector(self, actor: Any, watch: Watch | None = None) -> SimulatorCollector:
+        """See :meth:`pgkeras.runs.sources.EpisodeSource.collector`.
+
+        Args:
+            actor: A :class:`pgkeras.simulators.batch.Actor`.
+            watch: Is told of progress.
+        """
+        if self._hub.learning is None:
+            self._loop.call_soon_threadsafe(self._hub.learn, actor.spec)
+        return SimulatorCollector(self, actor, watch)
+
+    def advise(self) -> None:
+        """Nothing: how fast simulators are is theirs."""
+
+    def close(self) -> None:
+        """Tells simulators to connect again later, and stops."""
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._hub.stop)
+            self._loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join()
+
+    def play(self, actor: Actor, watch: Watch | None, episodes: int, seed: np.random.SeedSequence) -> Any:
+        """Has simulators play episodes; see :meth:`SimulatorCollector.collect`."""
+        in_thread = getattr(actor, "engine", "litert") != "litert"
+        playing = self._start(self._hub.play(actor, episodes, seed, in_thread, self._endless_steps))
+        alone_since = time.monotonic()
+        try:
+            while True:
+                try:
+                    return playing.result(_LOOK_SECONDS)
+                except TimeoutError:
+                    pass
+                if watch is not None:
+                    watch(*self._hub.progress)
+                if self._hub.simulators():
+                    alone_since = time.monotonic()
+                elif time.monotonic() - alone_since > _SILENT_SECONDS:
+                    alone_since = time.monotonic()
+                    logger.warning("no simulator is connected: waiting for one at %s", self.target)
+        except BaseException:
+            playing.cancel()
+            raise
+
+    @property
+    def _declaration(self) -> Declaration:
+        assert self._hub.declaration is not None, "wait() first"
+        return self._hub.declaration
+
+    def _start(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _serve(
+        self,
+        name: str,
+        config: ServerConfig,
+        declaration: Declaration | None,
+        started: concurrent.futures.Future[None],
+    ) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        try:
+            self._hub = Hub(name, config, declaration)
+            async with serving(config, self._hub) as server:
+                self.target = server.target
+                started.set_result(None)
+                await self._stop.wait()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)
+
+
+class SimulatorCollector:
+    """Collects episodes from simulators by one actor; see :class:`pgkeras.runs.sources.EpisodeCollector`.
+
+    Args:
+        simulators: Who plays.
+        actor: What chooses the actions.
+        watch: Is told of progress, ten times a second. What it raises ends the playing.
+    """
+
+    def __init__(self, simulators: Simulators, actor: Actor, watch: Watch | None) -> None:
+        self._simulators = simulators
+        self._actor = actor
+        self._watch = watch
+        self.idle_steps = self.episodes_lost = 0
+
+    def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
+        """Plays episodes.
+
+        Raises:
+            EnvironmentStepError: No episode ended for too long.
+        """
+        trajectory: Trajectory
+        trajectory, batch = self._simulators.play(self._actor, self._watch, episodes, seed)
+        self.idle_steps, self.episodes_lost = batch.steps - trajectory.steps, batch.lost
+        return trajectory
