@@ -1,0 +1,293 @@
+"""What goes wrong between a run and its simulators, and what each of them is told."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pgkeras_serving.settings.config import ServerConfig
+
+from pgkeras import runs
+from pgkeras.client import PolicyClient
+from pgkeras.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    PolicyNotFoundError,
+    ServerUnavailableError,
+)
+from pgkeras.simulators.source import Simulators
+from pgkeras.spaces import Box, Discrete
+from tests.runs.small import assert_same_arrays
+from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
+from tests.simulators.test_learning import played
+
+ROOT = Path(__file__).parents[2]
+ONE = np.zeros((1, 2), np.float32)
+NOTHING = np.zeros(1, np.bool_)
+
+
+@contextmanager
+def listening(**settings: Any) -> Iterator[Simulators]:
+    with Simulators("streak", ServerConfig(port=0, drain_seconds=1.0, **settings)) as simulators:
+        yield simulators
+
+
+@contextmanager
+def teaching(**settings: Any) -> Iterator[tuple[Simulators, PolicyClient]]:
+    """Listening and learning, and a client."""
+    with (
+        listening(**settings) as simulators,
+        learning(simulators),
+        PolicyClient(simulators.target, timeout=20.0) as client,
+    ):
+        yield simulators, client
+
+
+@contextmanager
+def learning(simulators: Simulators) -> Iterator[None]:
+    """Has batches be played on and on beside the body."""
+    over = threading.Event()
+
+    def watch(steps: int, episodes: int) -> None:
+        if over.is_set():
+            raise InterruptedError
+
+    def play() -> None:
+        from tests.simulators.test_learning import Coin
+
+        simulators.wait(over.is_set)
+        collector = simulators.collector(Coin(), watch)
+        while not over.is_set():
+            try:
+                collector.collect(4, np.random.SeedSequence(0))
+            except InterruptedError:
+                return
+
+    playing = threading.Thread(target=play)
+    playing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        playing.join(20)
+
+
+def declared(**changes: Any) -> dict[str, Any]:
+    return {"observation_space": OBSERVATIONS, "action_space": ACTIONS} | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"observation_space": Box(np.zeros(3), np.full(3, 10.0), np.dtype(np.float32))},
+            "simulator.observation_space",
+        ),
+        ({"observation_space": Discrete(4)}, "simulator.observation_space: expected that of this run, Box"),
+        ({"action_space": Discrete(3)}, r"simulator.action_space: expected that of this run, Discrete\(2\), got"),
+        ({"mode": "greedy"}, "mode: expected sampled actions and nothing else, since the policy is in training"),
+        ({"outputs": ["entropy"]}, "outputs: expected sampled actions and nothing else"),
+        ({"environments": 2}, "observation: expected 2 observations, one for each environment that simulator.env"),
+    ],
+)
+def test_a_simulator_that_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+    with listening() as simulators, learning(simulators), PolicyClient(simulators.target, timeout=20.0) as client:
+        good = ScriptedSimulator(simulators.target)
+        simulators.wait()
+        with client.play(**declared(**changes)) as session, pytest.raises(InvalidRequestError, match=message):
+            session.step(np.zeros((1, *session._space.shape), session._space.dtype))
+        before = good.steps
+        wait_until(lambda: good.steps > before + 5)  # and nobody else notices
+        assert good.failure is None
+
+
+STRANGE: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "an observation that is no number": (
+        lambda session: session.step(np.full((1, 2), np.nan, np.float32), 0.0 * NOTHING, NOTHING, NOTHING),
+        "observation.*finite",
+    ),
+    "a reward that is no number": (
+        lambda session: session.step(ONE, np.array([np.inf]), NOTHING, NOTHING),
+        "reward: expected finite numbers",
+    ),
+    "rewards of another shape": (
+        lambda session: session.step(ONE, np.zeros(2), NOTHING, NOTHING),
+        r"reward: expected shape \[1\]",
+    ),
+    "an outcome without its end": (lambda session: session.step(ONE, np.zeros(1)), "terminated: expected what"),
+    "more environments": (
+        lambda session: session.step(np.zeros((2, 2), np.float32), *[np.zeros(2, np.bool_)] * 3),
+        "reward|observation: expected 1 observations",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_a_message_that_is_wrong_is_refused_and_its_session_goes_on(case: str) -> None:
+    send, message = STRANGE[case]
+    with teaching() as (_, client), client.play(**declared()) as session:
+        session.step(ONE)
+        with pytest.raises(InvalidRequestError, match=message):
+            send(session)
+        session.step(ONE, np.zeros(1), NOTHING, NOTHING)
+
+
+def test_a_second_declaration_is_not_read() -> None:
+    with teaching() as (_, client), client.play(**declared()) as session:
+        session.step(ONE)
+        session._next.simulator.name = "another"
+        session.step(ONE, np.zeros(1), NOTHING, NOTHING)
+
+
+def test_a_thousand_environments_too_many_are_refused() -> None:
+    with teaching(max_batch_size=8) as (_, client), client.play(**declared()) as session:
+        with pytest.raises(InvalidRequestError, match="at most 8 observations"):
+            session.step(np.zeros((1008, 2), np.float32))
+        session.step(np.zeros((8, 2), np.float32))
+
+
+def test_clients_that_declare_nothing_play_once_the_spaces_are_known() -> None:
+    with listening() as simulators, learning(simulators), PolicyClient(simulators.target, timeout=2.0) as client:
+        with pytest.raises(ServerUnavailableError, match="no simulator has declared its spaces yet"):
+            client.describe()
+        ScriptedSimulator(simulators.target)
+        simulators.wait()
+        wait_until(lambda: simulators._hub.learning is not None)
+        assert client.describe().spec.action_space == ACTIONS
+        with client.play() as session:
+            assert session.step(ONE)[0] in (0, 1)
+        with pytest.raises(ServerUnavailableError, match="streak is in training: open a session"):
+            client.act(ONE)
+        with PolicyClient(simulators.target, "another") as other, pytest.raises(PolicyNotFoundError, match="streak"):
+            other.describe()
+
+
+def test_a_simulator_that_falls_silent_loses_its_episode_and_nobody_elses() -> None:
+    with listening(session_idle_seconds=1.0) as simulators:
+        silent = ScriptedSimulator(simulators.target, 1, before=lambda sent: time.sleep(4.0) if sent == 1 else None)
+        good = ScriptedSimulator(simulators.target, 1)
+        wait_until(lambda: len(simulators.connected) == 2)
+        trajectory, lost = played(simulators, 10)
+        assert lost == 1
+        assert good.steps >= trajectory.lengths.sum()
+        silent.join(20)
+        assert isinstance(silent.failure, DeadlineExceededError)
+
+
+def test_the_end_of_a_run_is_told_to_those_who_wait() -> None:
+    with listening() as simulators:
+        player = ScriptedSimulator(simulators.target, 1)
+        simulators.wait()
+        played(simulators, 3)
+        began = time.monotonic()
+    assert time.monotonic() - began < 5
+    player.join(20)
+    assert isinstance(player.failure, ServerUnavailableError)
+
+
+def train(directory: Path, *options: str, steps: int = 1200) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "pgkeras",
+        "train",
+        "--listen",
+        "127.0.0.1:0",
+        "--no-export",
+        "--steps",
+        str(steps),
+    ]
+    command += ["--set", "hidden=8", "--set", "checkpoint_seconds=0", "--set", "loggers=none", *options]
+    if "--resume" not in options:
+        command += ["--name", "streak", "--out", str(directory), "--set", "envs=4", "--set", "episodes=4"]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def address(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    found = re.match(r"Listening on (\S+:\d+)\. ", process.stderr.readline())
+    assert found is not None
+    return found[1]
+
+
+class Persistent(threading.Thread):
+    """Plays Streak in one session after another, wherever the run is, as every client's example does."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(daemon=True)
+        self.target, self.over = target, False
+        self.start()
+
+    def run(self) -> None:
+        while not self.over:
+            player = ScriptedSimulator(self.target, 4, before=lambda _: self.over)
+            player.join()
+            time.sleep(0.05)
+
+
+def test_a_run_that_is_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
+    undisturbed = train(tmp_path / "undisturbed")
+    player = Persistent(address(undisturbed))
+    assert undisturbed.wait(60) == 0, undisturbed.stderr
+    killed = train(tmp_path / "killed")
+    player.target = address(killed)
+    wait_until(lambda: (tmp_path / "killed" / "metrics.jsonl").exists() and _epochs(tmp_path / "killed") > 3)
+    killed.kill()
+    killed.wait()
+    resumed = train(tmp_path / "killed", "--resume", str(tmp_path / "killed"))
+    player.target = address(resumed)
+    assert resumed.wait(60) == 0
+    player.over = True
+    one, other = (runs.RunDirectory(tmp_path / name, 2, "none", resume=True) for name in ("undisturbed", "killed"))
+    assert_same_arrays(one.checkpoints.read("last"), other.checkpoints.read("last"))
+
+
+def _epochs(directory: Path) -> int:
+    return len((directory / "metrics.jsonl").read_text().splitlines())
+
+
+def test_simulators_that_are_killed_cost_their_episodes_only(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", steps=3000)
+    target = address(run)
+    command = [sys.executable, "-m", "pgkeras", "simulate", "tests.simulators.scripted:Streak-v0", "--target", target]
+    start = partial(subprocess.Popen, cwd=ROOT, stdout=subprocess.DEVNULL)
+    players = [start([*command, "--environments", "2"]) for _ in range(2)]
+    wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and _epochs(tmp_path / "run") > 3)
+    for _ in range(2):
+        victim = players.pop(0)
+        victim.send_signal(signal.SIGKILL)
+        victim.wait()
+        players.append(start([*command, "--patience", "2"]))
+    assert run.wait(60) == 0
+    lines = runs.read_metrics(tmp_path / "run")
+    assert lines[-1]["env_steps"] >= 3000
+    assert all(line["episodes_lost"] >= 0 for line in lines)
+    for player in players:
+        player.wait(60)
+
+
+def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_simulate_plays_a_trained_policy_and_is_refused_with_other_spaces(tmp_path: Path) -> None:
+    from benchmarks.soak.server import SHIPPED, serving
+
+    with serving(SHIPPED, tmp_path) as server:
+        command = [sys.executable, "-m", "pgkeras", "simulate", "--target", server.target, "--greedy"]
+        run = ran([*command, "CartPole-v1", "--environments", "3", "--episodes", "6"])
+        assert run.returncode == 0, run.stderr
+        assert re.search(r"6 episodes, the last 6 returned (4[5-9]\d(\.\d+)?|500) on average", run.stdout), run.stdout
+        other = ran([*command, "Acrobot-v1"])
+        assert other.returncode == 1
+        assert "simulator.observation_space: expected the policy's, Box" in other.stderr

@@ -1,0 +1,190 @@
+"""A run that learns from simulators that connect: the same as in this process, and unbiased whoever comes and goes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pgkeras_serving.settings.config import ServerConfig
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
+from pgkeras.simulators.source import Simulators
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from tests.runs.small import assert_same_state, run_to_end
+from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, exact_gradient, wait_until
+
+SETTINGS: dict[str, Any] = {"hidden": (8,), "steps": 200, "stop_return": 1e6, "loggers": "none", "gamma": 0.9}
+P = 0.6
+
+
+@pytest.fixture
+def simulators() -> Iterator[Simulators]:
+    with Simulators("streak", ServerConfig(port=0, drain_seconds=1.0)) as listening:
+        yield listening
+
+
+class Coin:
+    """Acts without looking: 1 with probability P."""
+
+    spec = PolicySpec(OBSERVATIONS, ACTIONS, DistributionKind.CATEGORICAL)
+
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Any:
+        actions = (noise[:, 0] < P).astype(np.int64)
+        return actions, actions, None
+
+
+def played(simulators: Simulators, episodes: int, seed: int = 0) -> tuple[Trajectory, int]:
+    """One batch of episodes by Coin, and how many were lost on the way."""
+    simulators.wait()
+    collector = simulators.collector(Coin())
+    trajectory = collector.collect(episodes, np.random.SeedSequence(seed))
+    assert len(trajectory.lengths) == episodes
+    return trajectory, collector.episodes_lost
+
+
+def gradients(trajectory: Trajectory) -> NDArray[np.float64]:
+    """The estimate of the gradient of every episode, by the logit of P(action 1)."""
+    returns = np.flip(np.cumsum(np.flip(trajectory.rewards, 0), 0), 0)
+    return np.asarray((((trajectory.samples - P) * returns) * trajectory.mask).sum(axis=0))
+
+
+# With the first observation of the next episode in the message that ends one, as the environments here do it, slots may
+# play several; but the last observation of an episode, which a value network wants, is lost on the way.
+@pytest.mark.parametrize(
+    ("same_step", "memory", "baseline"),
+    [
+        (False, "none", "leave-one-out"),
+        (False, "gru", "leave-one-out"),
+        (False, "none", "value"),
+        (False, "gru", "value"),
+        (True, "none", "leave-one-out"),
+        (True, "gru", "leave-one-out"),
+    ],
+)
+def test_a_run_with_one_session_ends_with_the_weights_of_one_in_this_process(
+    simulators: Simulators, same_step: bool, memory: str, baseline: str
+) -> None:
+    episodes = 6 if same_step else 4
+    settings = {**SETTINGS, "envs": 4, "episodes": episodes, "memory": memory, "memory_units": 4, "baseline": baseline}
+    here = run_to_end(Training(Config(env_id="tests.simulators.scripted:Streak-v0", vectorization="plain", **settings)))
+    player = ScriptedSimulator(simulators.target, 4, same_step=same_step)
+    simulators.wait()
+    there = run_to_end(Training(Config(env_id="streak", **settings), source=simulators))
+    assert here.epoch == there.epoch > 5
+    assert_same_state(here, there)
+    player.join(20)
+    assert "run is over" in str(player.failure) or "stopping" in str(player.failure)
+
+
+def test_episodes_are_as_the_simulator_played_them(simulators: Simulators) -> None:
+    ScriptedSimulator(simulators.target, 3)
+    trajectory, lost = played(simulators, 7)
+    assert lost == 0
+    for b, length in enumerate(trajectory.lengths):
+        actions = trajectory.samples[:length, b]
+        assert trajectory.observations[:length, b, 0].tolist() == list(range(length))
+        assert trajectory.final_observations[b, 0] == length
+        assert actions[:-1].all()
+        assert trajectory.rewards[:, b].sum() == actions.sum()
+        assert bool(trajectory.terminated[b]) is not bool(actions[-1])
+
+
+@pytest.mark.parametrize("holds", [True, False])
+def test_slow_late_and_leaving_simulators_do_not_bias_the_gradient(simulators: Simulators, holds: bool) -> None:
+    """Lengths go with returns here, so whoever favours what is done first shows at once."""
+    over = threading.Event()
+
+    def slowly(sent: int) -> bool:
+        time.sleep(0.0005 * (sent % 4))
+        return over.is_set()
+
+    def briefly(sent: int) -> bool:  # leaves when its episodes have begun, whatever they would have brought
+        return sent == 1 or over.is_set()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            ScriptedSimulator(simulators.target, 2, holds=holds, before=briefly).join(10)
+
+    ScriptedSimulator(simulators.target, 4, holds=holds, before=lambda _: over.is_set())
+    ScriptedSimulator(simulators.target, 1, holds=holds, before=slowly)
+    simulators.wait()
+    coming = threading.Thread(target=come_and_go, daemon=True)
+    coming.start()
+    found, lost = [], 0
+    for seed in range(60):
+        trajectory, missing = played(simulators, 40, seed)
+        found.append(gradients(trajectory))
+        lost += missing
+    over.set()
+    coming.join(20)
+    estimates = np.concatenate(found)
+    error = estimates.std(ddof=1) / np.sqrt(len(estimates))
+    assert abs(estimates.mean() - exact_gradient(P)) < 4 * error
+    assert error < 0.1 * exact_gradient(P), "the interval says something"
+    assert lost > 10
+
+
+def test_what_a_leaving_simulator_had_left_is_played_by_others(simulators: Simulators) -> None:
+    stays = ScriptedSimulator(simulators.target, 1, before=lambda _: time.sleep(0.002))
+    leaves = ScriptedSimulator(simulators.target, 4, before=lambda sent: sent == 2)
+    wait_until(lambda: len(simulators.connected) == 2)
+    trajectory, lost = played(simulators, 50)
+    leaves.join(20)
+    assert leaves.sent == 2
+    assert 0 < lost <= 4
+    assert stays.steps >= trajectory.lengths.sum() - 8
+
+
+def test_with_nobody_connected_a_run_waits(simulators: Simulators) -> None:
+    ScriptedSimulator(simulators.target, 2, before=lambda sent: sent == 3)
+    simulators.wait()
+    later = threading.Timer(1.0, lambda: ScriptedSimulator(simulators.target, 1))
+    later.start()
+    trajectory, _ = played(simulators, 30)
+    later.join()
+    assert trajectory.lengths.sum() > 30
+
+
+def test_a_simulator_that_joins_plays_from_the_next_batch_on(simulators: Simulators) -> None:
+    first = ScriptedSimulator(simulators.target, 1)
+    simulators.wait()
+    played(simulators, 5)
+    second = ScriptedSimulator(simulators.target, 1)
+    wait_until(lambda: [one.environments for one in simulators.connected] == [1, 1])
+    before = first.steps
+    trajectory, _ = played(simulators, 10, seed=1)
+    assert second.steps > 0
+    assert first.steps - before < trajectory.lengths.sum()
+
+
+def test_evaluations_ask_for_greedy_episodes_and_teach_nothing(simulators: Simulators) -> None:
+    settings = {**SETTINGS, "envs": 2, "episodes": 2}
+    ScriptedSimulator(simulators.target, 2)
+    simulators.wait()
+    without = Training(Config(env_id="streak", **settings), source=simulators)
+    epochs = iter(without)
+    next(epochs)
+    before = without.policy.weights()
+    evaluation = without.evaluate(6)
+    assert len(evaluation.returns) == 6
+    assert len(set(evaluation.returns.tolist())) == 1, "the most probable action is always the same here"
+    for mine, now in zip(before, without.policy.weights(), strict=True):
+        np.testing.assert_array_equal(mine, now)
+    next(epochs)
+    without.finish()
+
+
+def test_simulators_are_told_to_be_patient_while_they_wait(simulators: Simulators) -> None:
+    player = ScriptedSimulator(simulators.target, 1, timeout=3.0)
+    simulators.wait()
+    time.sleep(5.0)  # as a policy that is being built, or improved, may take
+    trajectory, _ = played(simulators, 3)
+    assert player.failure is None
+    assert trajectory.steps > 0
