@@ -104,7 +104,6 @@ class LearningSession:
         self._batch, self._noise = batch, Noise(seed, learning.spec, self.rows)
         self._t, self._found = 0, []
         self.remaining = quota.astype(np.int64)
-        self._begun[:] = -1
         self.wake()
 
     def give_up(self) -> int:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,6 +183,24 @@ def test_a_simulator_that_falls_silent_loses_its_episode_and_nobody_elses() -> N
         assert good.steps >= trajectory.lengths.sum()
         silent.join(20)
         assert isinstance(silent.failure, DeadlineExceededError)
+
+
+def test_an_episode_that_is_started_over_is_played_anew() -> None:
+    with listening() as simulators, PolicyClient(simulators.target, timeout=20.0) as client:
+        found: list[Any] = []
+        playing = threading.Thread(target=lambda: found.append(played(simulators, 2)))
+        playing.start()
+        with client.play(**declared()) as session:
+            session.step(ONE)
+            session.step(ONE, np.array([7.0]), NOTHING, NOTHING, episode_start=~NOTHING)  # it was under way
+            for reward in (1.0, 2.0):
+                session.step(ONE, np.array([reward]), ~NOTHING, NOTHING)
+                if reward == 1.0:
+                    session.step(ONE, np.array([9.0]), NOTHING, NOTHING)
+        playing.join(20)
+    ((trajectory, lost),) = found
+    assert lost == 1
+    assert trajectory.rewards.sum(axis=0).tolist() == [1.0, 2.0]
 
 
 def test_the_end_of_a_run_is_told_to_those_who_wait() -> None:
