@@ -2,6 +2,10 @@
 //
 //   cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
 //   cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
+//   cartpole --target HOST:PORT --teach 24                         steps 24 environments, from which a policy in
+//   training
+//                                                                  (pgkeras train --listen) learns, until the run is
+//                                                                  over
 #include "cartpole.hpp"
 
 #include <chrono>
@@ -73,11 +77,62 @@ void race(pgkeras::Client& client, long environments, long steps) {
             << "}\n";
 }
 
+pgkeras::Simulator declaration(long environments) {
+  using pgkeras::spaces::unbounded;
+  constexpr double angle = 2 * CartPole::limit_angle;
+  return {.observation_space =
+              pgkeras::spaces::box({4}, {-4.8, -unbounded, -angle, -unbounded}, {4.8, unbounded, angle, unbounded}),
+          .action_space = pgkeras::spaces::discrete(2),
+          .environments = environments,
+          .name = "CartPole in C++"};
+}
+
+// The same loop plays a trained policy. The observation after an episode's last action is shown too: the next step
+// begins the next episode. An environment that is asked to hold waits where it is.
+long teach(pgkeras::Client& client, long environments) {
+  std::vector<CartPole> cartpoles;
+  for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
+  const std::vector<float> rewards(environments, 1.0F);
+  std::vector<float> observations(4 * environments);
+  std::vector<std::uint8_t> terminated(environments);
+  std::vector<std::uint8_t> truncated(environments);
+  std::vector<std::uint8_t> starts(environments);
+  const auto observe = [&] {
+    for (long i = 0; i < environments; ++i) std::ranges::copy(cartpoles[i].observation(), &observations[4 * i]);
+    return pgkeras::ArrayView(observations, {environments, 4});
+  };
+
+  auto session = client.play({.simulator = declaration(environments)});
+  auto actions = session.step_batch(observe());
+  for (long steps = 0;; ++steps) {
+    const auto chosen = actions.action.values<std::int64_t>();
+    for (long i = 0; i < environments; ++i) {
+      const bool holds = !actions.hold.empty() && actions.hold[i] != 0;
+      const bool begins = terminated[i] != 0 || truncated[i] != 0;
+      starts[i] = holds || begins;
+      if (begins) cartpoles[i].reset();
+      if (!starts[i]) cartpoles[i].step(chosen[i]);
+      terminated[i] = !starts[i] && cartpoles[i].terminated();
+      truncated[i] = !starts[i] && cartpoles[i].truncated();
+    }
+    try {
+      actions = session.step_batch(observe(), rewards, terminated, truncated, {.episode_start = starts});
+    } catch (const pgkeras::ServerUnavailableError&) {  // the run is over, or starts again elsewhere
+      return steps;
+    }
+  }
+}
+
 }  // namespace
 
 int main(int count, char** words) {
   return run(count, words, [](const Flags& flags) {
-    pgkeras::Client client(flags.require("target"), {.policy = "cartpole-v1"});
+    if (const auto environments = flags.number("teach", 0)) {
+      pgkeras::Client client(flags.require("target"));
+      std::cout << "{\"environments\": " << environments << ", \"messages\": " << teach(client, environments) << "}\n";
+      return 0;
+    }
+    pgkeras::Client client(flags.require("target"), {.policy = flags.find("policy").value_or("cartpole-v1")});
     if (const auto environments = flags.number("environments", 0)) {
       race(client, environments, flags.number("steps", 1000));
     } else {

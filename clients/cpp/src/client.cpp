@@ -160,9 +160,18 @@ Actions Client::act(Observation observation, const ActOptions& options) {
 Session Client::play(const PlayOptions& options) {
   v1::PlayRequest first;
   *first.mutable_policy() = impl_->policy;
-  const auto spec_hash = impl_->spec_hash_once(options.timeout);
-  impl_->get_policy(options.timeout);  // a session is not made again: this is what waits for a server that restarts
-  first.set_spec_hash(spec_hash);
+  if (options.simulator) {
+    auto& simulator = *first.mutable_simulator();
+    *simulator.mutable_observation_space() = options.simulator->observation_space;
+    *simulator.mutable_action_space() = options.simulator->action_space;
+    simulator.set_environments(options.simulator->environments);
+    simulator.set_name(options.simulator->name);
+    simulator.set_version(options.simulator->version);
+  } else {
+    const auto spec_hash = impl_->spec_hash_once(options.timeout);
+    impl_->get_policy(options.timeout);  // a session is not made again: this is what waits for a server that restarts
+    first.set_spec_hash(spec_hash);
+  }
   first.set_mode(act_mode(options.mode));
   if (options.seed) first.set_seed(*options.seed);
   set_outputs(first, options.outputs);

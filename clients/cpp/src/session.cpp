@@ -50,11 +50,13 @@ void Session::Impl::write(const v1::PlayRequest& request, TimePoint deadline) {
   next.clear_policy();
   next.clear_spec_hash();
   next.clear_seed();
+  next.clear_simulator();
 }
 
-std::optional<v1::PlayResponse> Session::Impl::read(TimePoint deadline) {
+std::optional<v1::PlayResponse> Session::Impl::read(TimePoint deadline, std::optional<Timeout> patience) {
   while (!answer && !finished) {
     if (!pump(deadline)) return std::nullopt;
+    if (std::exchange(asked_to_wait, false) && patience) deadline = Clock::now() + *patience;
   }
   if (!answer) fail_if_over();
   return std::exchange(answer, std::nullopt);
@@ -100,7 +102,12 @@ void Session::Impl::handle(Event event, bool ok) {
       writing = false;
       break;
     case Event::read:
-      if (ok && incoming.id() == id) answer = std::move(incoming);  // not one to a step that was given up
+      if (!ok || incoming.id() != id) break;  // one to a step that was given up
+      if (incoming.has_waiting()) {
+        asked_to_wait = true;
+      } else {
+        answer = std::move(incoming);
+      }
       break;
     case Event::finish:
       finished = true;
@@ -140,6 +147,18 @@ v1::PlayRequest Session::Impl::request(Observation&& observation, const std::opt
   return request;
 }
 
+std::optional<Actions> Session::Impl::receive(TimePoint deadline, std::optional<Timeout> patience) {
+  auto response = read(deadline, patience);
+  if (!response) return std::nullopt;
+  if (response->has_error()) throw_error(response->error());
+  auto actions = read_actions(std::move(*response->mutable_act()));
+  if (response->has_hold()) {
+    const auto bytes = Tensor(response->hold(), "hold");
+    for (const auto byte : bytes.bytes()) actions.hold.push_back(std::to_integer<std::uint8_t>(byte));
+  }
+  return single ? first_row(std::move(actions)) : std::move(actions);
+}
+
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Session::Session(Session&&) noexcept = default;
 Session& Session::operator=(Session&&) noexcept = default;
@@ -162,17 +181,14 @@ void Session::send(Observation observation, const std::optional<Outcome>& outcom
 }
 
 std::optional<Actions> Session::receive(std::chrono::steady_clock::time_point deadline) {
-  auto response = impl_->read(deadline);
-  if (!response) return std::nullopt;
-  if (response->has_error()) throw_error(response->error());
-  auto actions = read_actions(std::move(*response->mutable_act()));
-  return impl_->single ? first_row(std::move(actions)) : std::move(actions);
+  return impl_->receive(deadline);
 }
 
 Actions Session::step(Observation observation, const std::optional<Outcome>& outcome, const StepOptions& options) {
-  const auto deadline = Clock::now() + options.timeout.value_or(impl_->call.timeout);
+  const auto timeout = options.timeout.value_or(impl_->call.timeout);
+  const auto deadline = Clock::now() + timeout;
   send(std::move(observation), outcome, options);
-  if (auto actions = receive(deadline)) return std::move(*actions);
+  if (auto actions = impl_->receive(deadline, timeout)) return std::move(*actions);
   impl_->throw_late(options);
 }
 
@@ -183,10 +199,11 @@ Actions Session::step(Observation observation, float reward, bool terminated, bo
 
 Actions Session::step_batch(Observation observations, const std::optional<Outcomes>& outcomes,
                             const StepOptions& options) {
-  const auto deadline = Clock::now() + options.timeout.value_or(impl_->call.timeout);
+  const auto timeout = options.timeout.value_or(impl_->call.timeout);
+  const auto deadline = Clock::now() + timeout;
   impl_->single = false;
   impl_->write(impl_->request(std::move(observations), outcomes, options), deadline);
-  if (auto actions = receive(deadline)) return std::move(*actions);
+  if (auto actions = impl_->receive(deadline, timeout)) return std::move(*actions);
   impl_->throw_late(options);
 }
 

@@ -32,8 +32,10 @@ struct Session::Impl {
                           const StepOptions& options);
   // Waits until the message before has left.
   void write(const v1::PlayRequest& request, TimePoint deadline);
-  // The answer to the last message; nothing if it has not come in time.
-  std::optional<v1::PlayResponse> read(TimePoint deadline);
+  // The answer to the last message; nothing if it has not come in time. With patience, the deadline begins anew each
+  // time that a policy in training asks for it.
+  std::optional<v1::PlayResponse> read(TimePoint deadline, std::optional<Timeout> patience);
+  std::optional<Actions> receive(TimePoint deadline, std::optional<Timeout> patience = {});
   void close(TimePoint deadline);
   // Handles one event; false if there was none in time.
   bool pump(TimePoint deadline);
@@ -53,6 +55,7 @@ struct Session::Impl {
   v1::PlayResponse incoming;
   std::optional<v1::PlayResponse> answer;
   std::uint64_t id = 0;
+  bool asked_to_wait = false;
   bool single = false;
   bool started = false;
   bool writing = false;

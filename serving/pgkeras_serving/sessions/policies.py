@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from pgkeras.errors import InvalidRequestError
-from pgkeras.protocol.wire import encode_space
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+from pgkeras.protocol.wire import decode_space
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.messages.responses import Query
@@ -99,7 +99,10 @@ def check_simulator(simulator: service_pb2.Simulator, spec: PolicySpec) -> None:
         InvalidRequestError: It has others; the error names the field, and both.
     """
     for name in ("observation_space", "action_space"):
-        space, declared = getattr(spec, name), getattr(simulator, name)
-        if declared != encode_space(space):
-            got = " ".join(str(declared).split()) or "none"
-            raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", got)
+        space, message = getattr(spec, name), getattr(simulator, name)
+        try:
+            declared = decode_space(message)
+        except (ValueError, UnsupportedSpaceError) as error:  # none at all, or of a kind that is not known here
+            raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", str(error)) from error
+        if declared != space:
+            raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", str(declared))

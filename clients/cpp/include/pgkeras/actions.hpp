@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "pgkeras/spaces.hpp"
 #include "pgkeras/tensor.hpp"
 
 namespace pgkeras {
@@ -31,6 +32,9 @@ struct Actions {
   std::string state;                           // for policies with memory: to send with the next observation
   std::string policy;                          // who answered
   std::int64_t version = 0;
+  // From a policy in training, one byte of 0 or 1 per environment: those that should not take their action, but show
+  // the same first observation again in the next step, with `episode_start`. Empty where none should wait.
+  std::vector<std::uint8_t> hold;
 };
 
 struct ActOptions {
@@ -42,11 +46,24 @@ struct ActOptions {
   std::optional<Timeout> timeout = {};        // for this call, retries included; the client's own if not given
 };
 
+// Who plays. A simulator that declares itself can also teach a policy, where `pgkeras train --listen` listens; a server
+// of trained policies checks that the spaces are the policy's.
+struct Simulator {
+  spaces::Space observation_space;
+  spaces::Space action_space;
+  std::int64_t environments = 0;  // how many it steps side by side; 0 leaves it open
+  std::string name = {};
+  std::string version = {};
+};
+
 struct PlayOptions {
   Mode mode = Mode::sample;
   std::optional<std::uint64_t> seed = {};  // makes the whole session reproducible
   std::vector<Output> outputs = {};
-  std::optional<Timeout> timeout = {};  // for every step; the client's own if not given
+  // For every step; the client's own if not given. A policy in training says every few seconds that it is there while
+  // it is being improved, and the time begins anew.
+  std::optional<Timeout> timeout = {};
+  std::optional<Simulator> simulator = {};
 };
 
 }  // namespace pgkeras
