@@ -18,6 +18,7 @@ from pathlib import Path
 from conformance import fixtures
 from conformance.clients import Client, find_all
 from conformance.runner import Stage, play_cartpole, run_program, stage
+from conformance.teaching import teach_and_play
 
 SOLVED = 475.0
 
@@ -76,7 +77,7 @@ def _check(client: Client, servers: Stage, required: bool) -> list[str]:
         print("skipped: the scenarios, for which it has no program", flush=True)
         return []
     failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
-    return failures + _simulate(client, servers)
+    return failures + _simulate(client, servers) + _teach(client)
 
 
 def _scenarios(name: str, command: list[str], servers: Stage, directory: Path) -> list[str]:
@@ -98,6 +99,21 @@ def _simulate(client: Client, servers: Stage) -> list[str]:
         return [f"{client.name}: simulator: {error}"]
     if report["episodes"] != 20 or report["mean_return"] < SOLVED:
         return [f"{client.name}: simulator: {report}, but a mean return of at least {SOLVED:g} is expected"]
+    return []
+
+
+def _teach(client: Client) -> list[str]:
+    if not client.teach:
+        print("skipped: teaching a policy, for which it has no program", flush=True)
+        return []
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            report = teach_and_play(client, Path(scratch))
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return [f"{client.name}: teaching: {error}"]
+    print(f"taught CartPole; 20 episodes of what it taught: mean return {report['mean_return']:g}", flush=True)
+    if report["mean_return"] < SOLVED:
+        return [f"{client.name}: teaching: {report}, but a mean return of at least {SOLVED:g} is expected"]
     return []
 
 

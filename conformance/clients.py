@@ -28,6 +28,7 @@ class Client:
         test: Commands that check it without a policy server: formatter, linter, generated code, the vectors.
         conformance: Its conformance program; empty for a client that can only be compiled here.
         cartpole: Its simulator.
+        teach: Its simulator, as it teaches a policy in training; empty where it cannot.
         bench: Its benchmark program.
         optional: Whether it may be skipped even where all are required.
     """
@@ -39,6 +40,7 @@ class Client:
     test: list[list[str]] = field(default_factory=list)
     conformance: list[str] = field(default_factory=list)
     cartpole: list[str] = field(default_factory=list)
+    teach: list[str] = field(default_factory=list)
     bench: list[str] = field(default_factory=list)
     optional: bool = False
 
