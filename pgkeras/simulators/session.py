@@ -72,6 +72,7 @@ class LearningSession:
         self._state: NDArray[np.float32] | None = None
         self._begun: NDArray[np.int64] = np.zeros(0, np.int64)  # first step of the episode that counts, else -1
         self._first: NDArray[np.bool_] = np.zeros(0, np.bool_)  # at an episode's first observation
+        self._all_play = False  # whether every environment is amidst an episode that counts
         self._changed = asyncio.Event()
 
     @property
@@ -108,6 +109,7 @@ class LearningSession:
 
     def give_up(self) -> int:
         """Has nothing more to play. Returns how many episodes it had left."""
+        self._all_play = False
         left = int(self.remaining.sum())
         self.remaining[:] = 0
         self._begun[:] = -1
@@ -148,6 +150,9 @@ class LearningSession:
             raise InvalidRequestError("mode" if step.query.greedy else "outputs", expected, "something else")
         transition = transition_of(step, self._episodes)
         observation = step.query.inputs["observation"]
+        if self._goes_on(step, transition):
+            actions = await self._act(learning, observation)
+            return response(step.message_id, learning.encode(step.query, actions)), 0
         if self._episodes is None:
             self._sit_down(len(observation))
         self._note(step, transition, observation)
@@ -156,6 +161,7 @@ class LearningSession:
             actions = await self._act(learning, observation)
         else:  # at the ends of episodes: nobody takes them
             actions = learning.any_action(self.rows)
+        self._all_play = bool((self._begun >= 0).all()) and not self._first.any()
         holds = self._first & ~self._plays()
         act = learning.encode(step.query, actions)
         answer = response(step.message_id, act)
@@ -173,6 +179,18 @@ class LearningSession:
         self._begun = np.full(rows, -1, np.int64)
         self._first = np.zeros(rows, np.bool_)
         self._hub.sit_down(self)
+
+    def _goes_on(self, step: Step, transition: Transition | None) -> bool:
+        """Takes down what the last actions led to, if all environments go on with episodes that count: mostly they do."""
+        starts = step.episode_start is not None and step.episode_start.any()
+        if not self._all_play or transition is None or transition.ended is not None or starts:
+            self._all_play = False
+            return False
+        assert self._episodes is not None
+        assert self._tape is not None
+        self._tape.rewards[self._t - 1] = transition.reward
+        self._episodes.advance(transition, None)
+        return True
 
     def _note(self, step: Step, transition: Transition | None, observation: NDArray[Any]) -> None:
         """Takes down what the last actions led to."""
@@ -239,12 +257,12 @@ class LearningSession:
         assert batch is not None
         assert tape is not None
         assert self._noise is not None
-        begins = self._first & (self.remaining > 0) & (self._begun < 0)
         if self._t == tape.size:
             tape.grow()
         t = self._t
         self._t += 1
-        self._begun[begins] = t
+        if not self._all_play:
+            self._begun[self._first & (self.remaining > 0) & (self._begun < 0)] = t
         tape.observations[t] = observation
         state = None
         if size := learning.spec.state_size:
