@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["command", "run"]
 
+_DRY_EPISODES = 20
+
 
 @click.command(epilog=settings_table())
 @click.argument("env_id", required=False)
@@ -66,6 +68,11 @@ __all__ = ["command", "run"]
     help="With --listen: JSON file of the simulators' spaces. [default: what the first one declares]",
 )
 @click.option(
+    "--dry-run",
+    is_flag=True,
+    help="With --listen: play 20 episodes of random actions, report what the simulators sent, and stop.",
+)
+@click.option(
     "--simulator-timeout",
     type=click.FloatRange(0.001),
     default=60.0,
@@ -92,6 +99,7 @@ def command(
     serve_keep: int | None,
     listen: str | None,
     spaces: Path | None,
+    dry_run: bool,
     simulator_timeout: float,
     server_config: Path | None,
     name: str | None,
@@ -137,6 +145,9 @@ def command(
     publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
     with _listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
+        if simulators is not None and dry_run:
+            _dry_run(simulators, config.seed)
+            return
         training, interrupted_by = run(
             config,
             directory,
@@ -194,6 +205,16 @@ def _listening(
             err=True,
         )
         yield simulators
+
+
+def _dry_run(simulators: Simulators, seed: int) -> None:
+    from pgkeras.simulators.dry_run import dry_run, report
+
+    if not simulators.is_declared:
+        click.echo("Waiting for the first simulator to declare its spaces.", err=True)
+    simulators.wait()
+    for line in report(simulators, *dry_run(simulators, _DRY_EPISODES, seed)):
+        click.echo(line)
 
 
 def run(

@@ -181,7 +181,7 @@ class LearningSession:
         self._hub.sit_down(self)
 
     def _goes_on(self, step: Step, transition: Transition | None) -> bool:
-        """Takes down what the last actions led to, if all environments go on with episodes that count: mostly they do."""
+        """Takes down what the last actions led to, if all environments are amidst episodes that count: a short way."""
         starts = step.episode_start is not None and step.episode_start.any()
         if not self._all_play or transition is None or transition.ended is not None or starts:
             self._all_play = False

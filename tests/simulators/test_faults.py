@@ -12,22 +12,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras import runs
 from pgkeras.client import PolicyClient
+from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import (
     DeadlineExceededError,
     InvalidRequestError,
     PolicyNotFoundError,
     ServerUnavailableError,
 )
+from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
-from pgkeras.spaces import Box, Discrete
+from pgkeras.spaces import Box, Discrete, actions_from_gymnasium
 from tests.runs.small import assert_same_arrays
 from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
 from tests.simulators.test_learning import played
@@ -310,3 +314,65 @@ def test_simulate_plays_a_trained_policy_and_is_refused_with_other_spaces(tmp_pa
         other = ran([*command, "Acrobot-v1"])
         assert other.returncode == 1
         assert "simulator.observation_space: expected the policy's, Box" in other.stderr
+
+
+def test_a_dry_run_reports_what_simulators_send(tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "--dry-run")
+    target = address(run)
+    player = ScriptedSimulator(target, 2, name="streaks")
+    assert run.wait(60) == 0
+    assert run.stdout is not None
+    report = run.stdout.read()
+    assert "simulator     streaks, 2 environments" in report
+    assert re.search(r"speed         [\d,]+ steps/s, \d+ steps in", report)
+    assert re.search(r"episodes      20, of 1 to [2-5] steps", report)
+    assert "Look: 1 of 2 numbers of the observation never changed" in report
+    assert not (tmp_path / "run").exists()
+    player.join(20)
+
+
+@pytest.mark.parametrize(
+    ("space", "masked"),
+    [
+        (gymnasium.spaces.Discrete(4, start=2), True),
+        (gymnasium.spaces.MultiDiscrete([3, 2]), True),
+        (gymnasium.spaces.MultiBinary(3), False),
+        (gymnasium.spaces.Box(np.array([-1.0, -np.inf]), np.array([1.0, np.inf]), dtype=np.float32), False),
+    ],
+)
+def test_random_actions_are_those_that_are_allowed(space: Any, masked: bool) -> None:
+    size = {"Discrete": 4, "MultiDiscrete": 5}.get(type(space).__name__, 0)
+    mask = np.tile(np.array([1, 0, 1, 0, 1][:size], np.bool_), (50, 1))
+    simulators = SimpleNamespace(
+        observation_space=OBSERVATIONS, action_space=actions_from_gymnasium(space), mask_size=size if masked else 0
+    )
+    actor = RandomActor(simulators, seed=0)  # type: ignore[arg-type]
+    observation = np.concatenate([np.zeros((50, 2), np.float32), mask], axis=1)
+    actions = actor.act(observation, np.zeros((50, 1), np.float32), None)[1]
+    assert all(space.contains(action if space.shape else space.dtype.type(action)) for action in actions)
+    assert len(np.unique(actions, axis=0)) > 1
+    if masked:
+        first = (
+            actions.reshape(50, -1)[:, 0] - getattr(space, "start", np.zeros(1)).flat[0] if size == 5 else actions - 2
+        )
+        assert set(np.unique(first)) == {0, 2}
+
+
+def test_a_dry_run_says_what_is_worth_a_look() -> None:
+    played = Trajectory(
+        observations=np.full((1, 3, 2), 20.0, np.float32),
+        samples=np.zeros((1, 3)),
+        rewards=np.zeros((1, 3)),
+        lengths=np.ones(3, np.int64),
+        terminated=np.ones(3, np.bool_),
+        final_observations=np.zeros((3, 2), np.float32),
+    )
+    simulators = SimpleNamespace(connected=[], observation_space=OBSERVATIONS, action_space=ACTIONS, mask_size=0)
+    looks = [line for line in report(simulators, played, 1.0) if line.startswith("Look: ")]  # type: ignore[arg-type]
+    assert [look.split()[1:3] for look in looks] == [
+        ["every", "reward"],
+        ["every", "episode"],
+        ["2", "of"],
+        ["number", "0"],
+    ]
+    assert "was 20, outside of its bounds 0 to 10" in looks[-1]

@@ -1,0 +1,123 @@
+"""A dry run: plays random actions with simulators, and reports what a policy would have to learn from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.simulators.source import Simulators
+from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces.sampling import draw_integers
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+
+__all__ = ["RandomActor", "dry_run", "report"]
+
+_KINDS = {
+    Discrete: DistributionKind.CATEGORICAL,
+    MultiDiscrete: DistributionKind.MULTI_CATEGORICAL,
+    MultiBinary: DistributionKind.MULTI_BERNOULLI,
+    Box: DistributionKind.DIAGONAL_GAUSSIAN,
+}
+
+
+class RandomActor:
+    """Acts without looking, but at the mask: every action that is allowed is as likely as any other.
+
+    Args:
+        simulators: Whose spaces it plays in.
+        seed: Of its actions.
+    """
+
+    engine = "litert"  # it takes as little time
+
+    def __init__(self, simulators: Simulators, seed: int) -> None:
+        action_space: ArraySpace = simulators.action_space
+        kind = _KINDS[type(action_space)]
+        self.spec = PolicySpec(simulators.observation_space, action_space, kind, 0, simulators.mask_size)
+        self._generator = np.random.default_rng(seed)
+
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> tuple[Any, Any, None]:
+        """See :meth:`pgkeras.simulators.batch.Actor.act`."""
+        space, rows = self.spec.action_space, len(noise)
+        if self.spec.mask_size:
+            actions = self._allowed(observation[:, -self.spec.mask_size :] > 0)
+        elif isinstance(space, Box) and space.dtype.kind == "f":
+            bounded = np.isfinite(space.low) & np.isfinite(space.high)
+            low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
+            uniform = self._generator.uniform(low, high, (rows, *space.shape))
+            normal = np.clip(self._generator.standard_normal((rows, *space.shape)), space.low, space.high)
+            actions = np.where(bounded, uniform, normal).astype(np.float32)
+        else:
+            actions = draw_integers(space, rows, self._generator)
+        return actions, actions, None
+
+    def _allowed(self, mask: NDArray[np.bool_]) -> NDArray[Any]:
+        space = self.spec.action_space
+        counts = [space.n] if isinstance(space, Discrete) else getattr(space, "nvec", np.zeros(0)).ravel().tolist()
+        scores = np.where(mask, self._generator.random(mask.shape), -1.0)
+        parts = np.split(scores, np.cumsum(counts)[:-1], axis=1)
+        chosen = np.stack([part.argmax(axis=1) for part in parts], axis=1).reshape(-1, *space.shape)
+        return np.asarray(chosen + getattr(space, "start", 0)).astype(space.dtype)
+
+
+def dry_run(simulators: Simulators, episodes: int, seed: int) -> tuple[Trajectory, float]:
+    """Plays episodes with random actions.
+
+    Args:
+        simulators: Who plays; their spaces are known.
+        episodes: How many.
+        seed: Of the actions.
+
+    Returns:
+        The episodes, and the seconds that they took.
+
+    Raises:
+        EnvironmentStepError: No episode ended for too long.
+    """
+    collector = simulators.collector(RandomActor(simulators, seed))
+    began = time.monotonic()
+    trajectory = collector.collect(episodes, np.random.SeedSequence(seed))
+    return trajectory, time.monotonic() - began
+
+
+def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> Iterator[str]:
+    """What came of a dry run, line by line; those that begin with "Look:" are worth a look."""
+    lengths, returns = trajectory.lengths, trajectory.episode_returns
+    for one in simulators.connected:
+        yield f"simulator     {one.name or 'without a name'}, {one.environments} environments"
+    yield f"observation   {simulators.observation_space}"
+    yield f"action        {simulators.action_space}" + (", with masks" if simulators.mask_size else "")
+    yield f"speed         {trajectory.steps / seconds:,.0f} steps/s, {trajectory.steps:,} steps in {seconds:.1f} s"
+    yield f"episodes      {len(lengths)}, of {lengths.min()} to {lengths.max()} steps, {lengths.mean():.4g} on average"
+    yield f"ends          {trajectory.terminated.sum()} terminated, {(~trajectory.terminated).sum()} truncated"
+    yield f"returns       {returns.min():.4g} to {returns.max():.4g}, {returns.mean():.4g} on average"
+    rewards = trajectory.rewards[trajectory.mask]
+    if not rewards.any():
+        yield "Look: every reward is 0: nothing can be learnt, unless rewards are rare and this was too short to see one"
+    elif np.ptp(returns) == 0 and len(returns) > 1:
+        yield "Look: every episode returns the same, whatever the actions"
+    if lengths.max() == 1:
+        yield "Look: every episode is over after one step"
+    yield from _looks_at_observations(simulators.observation_space, trajectory)
+
+
+def _looks_at_observations(space: Any, trajectory: Trajectory) -> Iterator[str]:
+    seen = trajectory.observations[trajectory.mask]
+    seen = seen.reshape(len(seen), -1)
+    constant = int((seen == seen[0]).all(axis=0).sum())
+    if constant and len(seen) > 1:
+        yield f"Look: {constant} of {math.prod(seen.shape[1:])} numbers of the observation never changed"
+    if isinstance(space, Box):
+        outside = (seen < space.low.reshape(-1)) | (seen > space.high.reshape(-1))
+        if outside.any():
+            element = int(np.argmax(outside.any(axis=0)))
+            worst = seen[:, element][outside[:, element]][0]
+            low, high = space.low.reshape(-1)[element], space.high.reshape(-1)[element]
+            bounds = f"outside of its bounds {low:g} to {high:g}"
+            yield f"Look: number {element} of the observation was {worst:.4g}, {bounds}"
