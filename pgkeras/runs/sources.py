@@ -77,6 +77,9 @@ class EpisodeSource(Protocol):
     def advise(self) -> None:
         """Says what would make it faster, if anything; called once, after the first batch of episodes."""
 
+    def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
+        """Takes note of an epoch that is finished."""
+
     def close(self) -> None:
         """Frees what it holds."""
 
@@ -139,6 +142,9 @@ class GymnasiumEpisodes:
                 seconds * 1e3,
                 cores,
             )
+
+    def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
+        """Nothing: nobody looks on but the run itself."""
 
     def close(self) -> None:
         """See :meth:`EpisodeSource.close`."""

@@ -284,6 +284,7 @@ class Training:
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
+        self._source.note(metrics.epoch, metrics.env_steps, metrics.return_mean, metrics.entropy)
         try:
             for callback in self._callbacks:
                 callback.on_epoch(self, metrics)

@@ -99,7 +99,7 @@ def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> It
     yield f"returns       {returns.min():.4g} to {returns.max():.4g}, {returns.mean():.4g} on average"
     rewards = trajectory.rewards[trajectory.mask]
     if not rewards.any():
-        yield "Look: every reward is 0: nothing can be learnt, unless rewards are rare and this was too short to see one"
+        yield "Look: every reward is 0: nothing can be learnt from that, unless rewards are too rare to show here"
     elif np.ptp(returns) == 0 and len(returns) > 1:
         yield "Look: every episode returns the same, whatever the actions"
     if lengths.max() == 1:

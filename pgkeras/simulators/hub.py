@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+import math
+from collections import deque
 from typing import Any, NoReturn
 
 import numpy as np
@@ -17,6 +18,7 @@ from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.policies.limits import limits
 from pgkeras_serving.sessions.policies import Write
 from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.run import RunStatus, SimulatorStatus
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import InvalidRequestError, PolicyNotFoundError, ServerUnavailableError
@@ -28,24 +30,12 @@ from pgkeras.spaces import Box
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 
-__all__ = ["Hub", "Learning", "Simulator"]
+__all__ = ["Hub", "Learning"]
 
 logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.3
-
-
-@dataclass(frozen=True)
-class Simulator:
-    """A simulator that is connected, for people.
-
-    Args:
-        name: What it calls itself.
-        environments: How many it steps side by side.
-    """
-
-    name: str
-    environments: int
+_MOST_RETURNS = 400
 
 
 class Learning:
@@ -97,6 +87,8 @@ class Hub:
         self._config = config
         self.stopped = False
         """Whether the run is over."""
+        self._curve: deque[float] = deque(maxlen=_MOST_RETURNS)
+        self._progress = 0, 0, math.nan
         self._sessions: list[LearningSession] = []
         self._batch: Batch | None = None
         self._changed = asyncio.Event()
@@ -137,7 +129,8 @@ class Hub:
         finally:
             batch.end()
             self.episodes_lost += batch.lost
-            self._batch = None
+            if self._batch is batch:
+                self._batch = None
 
     @property
     def seated(self) -> list[LearningSession]:
@@ -149,9 +142,14 @@ class Hub:
         """Steps and finished episodes of the batch that is played."""
         return (0, 0) if self._batch is None else (self._batch.steps, self._batch.finished)
 
-    def simulators(self) -> list[Simulator]:
+    def simulators(self) -> list[SimulatorStatus]:
         """Who is connected."""
-        return [Simulator(session.name, session.rows) for session in self._sessions]
+        return [session.status() for session in self._sessions]
+
+    def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
+        """Takes note of an epoch, for those who look on."""
+        self._curve.append(mean_return)
+        self._progress = epoch, env_steps, entropy
 
     # What sessions tell.
 
@@ -214,6 +212,16 @@ class Hub:
     def failures(self) -> list[str]:
         """None."""
         return []
+
+    def run(self) -> RunStatus:
+        """See :meth:`pgkeras_serving.sessions.policies.Policies.run`."""
+        epoch, env_steps, entropy = self._progress
+        declared = self.declaration
+        spaces = "" if declared is None else f"{declared.observation_space} \u2192 {declared.action_space}"
+        lost = self.episodes_lost + (0 if self._batch is None else self._batch.lost)
+        return RunStatus(
+            self.name, spaces, epoch, env_steps, list(self._curve), entropy, lost, simulators=self.simulators()
+        )
 
     def decode(self, message: bytes) -> NoReturn:
         """Refuses Act.

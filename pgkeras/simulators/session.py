@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pgkeras_serving.messages.steps import Step, Transition
 from pgkeras_serving.sessions.episodes import Episodes
 from pgkeras_serving.sessions.play import refusal, response, transition_of
 from pgkeras_serving.sessions.policies import Write
+from pgkeras_serving.telemetry.run import SimulatorStatus
 
 from pgkeras.engines.state import start_over
 from pgkeras.environments.trajectory import Tape, Trajectory
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 # How often a simulator that waits is told so.
 _WAITING_SECONDS = 2.0
+_RATE_SECONDS = 1.0
 
 
 class LearningSession:
@@ -72,6 +75,8 @@ class LearningSession:
         self._state: NDArray[np.float32] | None = None
         self._begun: NDArray[np.int64] = np.zeros(0, np.int64)  # first step of the episode that counts, else -1
         self._first: NDArray[np.bool_] = np.zeros(0, np.bool_)  # at an episode's first observation
+        self._acted = self._ended = 0  # steps and episodes so far
+        self._rate, self._seen = 0.0, (time.monotonic(), 0)
         self._all_play = False  # whether every environment is amidst an episode that counts
         self._changed = asyncio.Event()
 
@@ -114,6 +119,14 @@ class LearningSession:
         self.remaining[:] = 0
         self._begun[:] = -1
         return left
+
+    def status(self) -> SimulatorStatus:
+        """What there is to tell of it; its speed is that since it was last asked, if that was a moment ago."""
+        now = time.monotonic()
+        since, steps = self._seen
+        if now - since >= _RATE_SECONDS:
+            self._rate, self._seen = (self._acted - steps) / (now - since), (now, self._acted)
+        return SimulatorStatus(self.name, self.rows, self._rate, self._ended)
 
     def wake(self) -> None:
         """Has what waits look again."""
@@ -212,6 +225,7 @@ class LearningSession:
                     final = tape.observations[t, slot] if first[slot] else observation[slot]
                     tape.final_observations[t, slot] = np.array(final)
                     self._found.append((slot, int(self._begun[slot]), t))
+                    self._ended += 1
                     self.remaining[slot] -= 1
             self._begun[ended] = -1
             broken = playing & first & ~ended
@@ -261,6 +275,7 @@ class LearningSession:
             tape.grow()
         t = self._t
         self._t += 1
+        self._acted += self.rows
         if not self._all_play:
             self._begun[self._first & (self.remaining > 0) & (self._begun < 0)] = t
         tape.observations[t] = observation

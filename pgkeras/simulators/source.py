@@ -13,12 +13,13 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from pgkeras_serving.server import serving
 from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.run import SimulatorStatus
 
 from pgkeras.environments.collect import Watch
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.simulators.batch import Actor
 from pgkeras.simulators.declaration import Declaration
-from pgkeras.simulators.hub import Hub, Simulator
+from pgkeras.simulators.hub import Hub
 from pgkeras.spaces.spec import mask_size_of
 
 __all__ = ["SimulatorCollector", "Simulators"]
@@ -55,6 +56,8 @@ class Simulators:
         self._hub: Hub
         self.target = ""
         """The address for simulators."""
+        self.http_port: int | None = None
+        """The port of the status page, if there is one."""
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(name, config, declaration, started)),
@@ -107,7 +110,7 @@ class Simulators:
         return mask_size_of(self.action_space) if self._declaration.masked else 0
 
     @property
-    def connected(self) -> list[Simulator]:
+    def connected(self) -> list[SimulatorStatus]:
         """Who is connected."""
         return self._hub.simulators()
 
@@ -129,6 +132,10 @@ class Simulators:
 
     def advise(self) -> None:
         """Nothing: how fast simulators are is theirs."""
+
+    def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
+        """See :meth:`pgkeras.runs.sources.EpisodeSource.note`: the status page tells of it."""
+        self._loop.call_soon_threadsafe(self._hub.note, epoch, env_steps, mean_return, entropy)
 
     def close(self) -> None:
         """Tells simulators to connect again later, and stops."""
@@ -179,6 +186,7 @@ class Simulators:
             self._hub = Hub(name, config, declaration)
             async with serving(config, self._hub) as server:
                 self.target = server.target
+                self.http_port = None if server.web is None else server.web.port
                 started.set_result(None)
                 await self._stop.wait()
         except Exception as error:

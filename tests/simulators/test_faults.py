@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -29,6 +30,8 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
 from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces import Box, Discrete, actions_from_gymnasium
@@ -376,3 +379,22 @@ def test_a_dry_run_says_what_is_worth_a_look() -> None:
         ["number", "0"],
     ]
     assert "was 20, outside of its bounds 0 to 10" in looks[-1]
+
+
+def test_the_status_page_shows_the_run() -> None:
+    with Simulators("streak", ServerConfig(port=0, http_port=0, drain_seconds=1.0)) as simulators:
+        page = f"http://127.0.0.1:{simulators.http_port}/"
+        assert "No simulator is connected." in urllib.request.urlopen(page).read().decode()
+        ScriptedSimulator(simulators.target, 3, name="<streaks>")
+        simulators.wait()
+        settings: dict[str, Any] = {"hidden": (4,), "steps": 100, "stop_return": 1e6, "loggers": "none", "envs": 3}
+        training = Training(Config(env_id="streak", episodes=3, **settings), source=simulators)
+        for _ in training:
+            shown = urllib.request.urlopen(page).read().decode()
+        assert 'streak <span class="label">in training</span>' in shown
+        assert "<td>&lt;streaks&gt;</td><td>3</td>" in shown
+        assert "Return per epoch" in shown
+        assert re.search(r"<b>[1-9]\d*</b><small>epochs", shown)
+        metrics = urllib.request.urlopen(f"{page}metrics").read().decode()
+        assert "pgkeras_sessions 1" in metrics
+        training.finish()

@@ -29,6 +29,8 @@ type choices struct {
 	mask    *Tensor
 	state   []byte
 	starts  []bool
+	// Who plays; nil if it is not declared.
+	simulator *Simulator
 }
 
 // Greedy takes the distribution's mode: the most probable action, or the mean. Without it, the action is drawn.
@@ -83,6 +85,9 @@ type Actions struct {
 	// Policy and Version tell who answered.
 	Policy  string
 	Version int64
+	// Hold is, from a policy in training, true for each environment that should not take its action, but show the same
+	// first observation again in the next step, with EpisodeStart. It is nil where none should wait.
+	Hold []bool
 }
 
 // Distribution is an action distribution.

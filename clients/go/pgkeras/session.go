@@ -37,40 +37,37 @@ type Session struct {
 
 // Play opens a session. Its context bounds the opening; the session itself lasts until it is closed.
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
-	known, err := c.describeOnce(ctx)
-	if err != nil {
-		return nil, err
-	}
-	// A session is not made again, so this is what waits for a server that restarts.
-	if _, err := c.getPolicy(ctx); err != nil {
-		return nil, err
-	}
 	chosen := newChoices(nil, options)
+	first := &pgkerasv1.PlayRequest{Policy: c.policy, Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs}
+	var space *Space
+	if chosen.simulator != nil {
+		first.Simulator = chosen.simulator.message()
+		space = chosen.simulator.ObservationSpace
+	} else {
+		known, err := c.describeOnce(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// A session is not made again, so this is what waits for a server that restarts.
+		if _, err := c.getPolicy(ctx); err != nil {
+			return nil, err
+		}
+		first.SpecHash = known.GetSpecHash()
+		space = known.GetSpec().GetObservationSpace()
+	}
 	lasting, cancel := context.WithCancel(c.authenticated(context.WithoutCancel(ctx)))
 	stream, err := c.stub.Play(lasting)
 	if err != nil {
 		cancel()
 		return nil, translate(ctx, err, c.target, c.timeout)
 	}
-	rank := -1
-	if box := known.GetSpec().GetObservationSpace().GetBox(); box != nil {
-		rank = len(box.GetShape())
-	} else if known.GetSpec().GetObservationSpace().GetDiscrete() != nil {
-		rank = 0
-	} else if several := known.GetSpec().GetObservationSpace().GetMultiDiscrete(); several != nil {
-		rank = len(several.GetShape())
-	} else if bits := known.GetSpec().GetObservationSpace().GetMultiBinary(); bits != nil {
-		rank = len(bits.GetShape())
-	}
 	session := &Session{
-		client:  c,
-		stream:  stream,
-		cancel:  cancel,
-		timeout: c.timeout,
-		rank:    rank,
-		next: &pgkerasv1.PlayRequest{
-			Policy: c.policy, SpecHash: known.GetSpecHash(), Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs,
-		},
+		client:   c,
+		stream:   stream,
+		cancel:   cancel,
+		timeout:  c.timeout,
+		rank:     rankOf(space),
+		next:     first,
 		inbox:    make(chan *pgkerasv1.PlayResponse, 1),
 		finished: make(chan struct{}),
 	}
@@ -82,7 +79,8 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 //
 // The observation is of the observation space's shape for a single environment, or has a leading axis of B
 // environments, as many at every step. Reward, terminated and truncated have one element for each environment; they are
-// nil at the first step, and may be where every environment starts an episode.
+// nil at the first step, and may be where every environment starts an episode. Without a deadline of its own, a step has
+// the client's timeout; it begins anew when a policy in training says that it is being improved.
 //
 // An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
 // be made again. A step whose deadline passes counts: its action is lost, and the session goes on. What else fails ends
@@ -93,12 +91,13 @@ func (s *Session) Step(
 	if s.failed != nil {
 		return nil, s.failed
 	}
-	begin := time.Now()
+	begin, asked, patience := time.Now(), ctx, time.Duration(0)
 	cancel := func() {}
 	if _, bounded := ctx.Deadline(); !bounded {
 		ctx, cancel = context.WithTimeout(ctx, s.timeout)
+		patience = s.timeout
 	}
-	defer cancel()
+	defer func() { cancel() }() // the last one
 	tensor, plain := observation.(Tensor)
 	single := plain && len(tensor.Shape) == s.rank
 	if single {
@@ -109,6 +108,14 @@ func (s *Session) Step(
 		return nil, err
 	}
 	response, err := s.receive(ctx, begin)
+	for err == nil && response.GetWaiting() != nil { // a policy in training is being improved
+		if patience > 0 {
+			cancel()
+			begin = time.Now()
+			ctx, cancel = context.WithTimeout(asked, patience)
+		}
+		response, err = s.receive(ctx, begin)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -116,10 +123,22 @@ func (s *Session) Step(
 		return nil, ErrorFromStatus(statusOf(failure.GetCode(), failure.GetMessage(), &spb.Status{Details: failure.GetDetails()}))
 	}
 	actions, err := readActions(response.GetAct())
-	if err == nil && single {
+	if err != nil {
+		return nil, err
+	}
+	if response.GetHold() != nil {
+		hold, err := DecodeTensor(response.GetHold(), "hold")
+		if err != nil {
+			return nil, err
+		}
+		if actions.Hold, err = Values[bool](hold); err != nil {
+			return nil, err
+		}
+	}
+	if single {
 		actions.first()
 	}
-	return actions, err
+	return actions, nil
 }
 
 // Close ends the session; the server then counts no more of its episodes.
@@ -147,7 +166,7 @@ func (s *Session) send(
 	}
 	message := &pgkerasv1.PlayRequest{
 		Id: request.Id + 1, Policy: request.Policy, SpecHash: request.SpecHash, Seed: request.Seed,
-		Observation: observation.message(), Mode: chosen.mode, Outputs: chosen.outputs,
+		Simulator: request.Simulator, Observation: observation.message(), Mode: chosen.mode, Outputs: chosen.outputs,
 	}
 	if reward != nil {
 		message.Reward = NewTensor(reward).proto()

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::bytes::Bytes;
 
 use crate::v1::{self, distribution::Kind};
-use crate::{Array, Error, Tensor};
+use crate::{Array, Error, Simulator, Tensor};
 
 /// How an action is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,8 +64,11 @@ pub struct PlayOptions<'a> {
     pub seed: Option<u64>,
     /// What to answer besides the actions.
     pub outputs: &'a [Output],
-    /// How long a step may take; the client's own timeout if not given.
+    /// How long a step may take; the client's own timeout if not given. A policy in training says every few seconds that
+    /// it is there while it is being improved, and the time begins anew.
     pub timeout: Option<Duration>,
+    /// Who plays: a simulator that declares itself can also teach a policy.
+    pub simulator: Option<Simulator>,
 }
 
 /// The answer for one observation, or for a batch: arrays have a leading batch axis if the observations had one. What was
@@ -88,6 +91,9 @@ pub struct Actions {
     pub policy: String,
     /// Its version.
     pub version: i64,
+    /// From a policy in training, true for each environment that should not take its action, but show the same first
+    /// observation again in the next step, with `episode_start`. Empty where none should wait.
+    pub hold: Vec<bool>,
 }
 
 impl Actions {
@@ -136,6 +142,7 @@ pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
         state: response.state,
         policy: version.name,
         version: version.version,
+        hold: vec![],
     })
 }
 

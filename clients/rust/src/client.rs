@@ -13,7 +13,7 @@ use crate::actions::{mode_number, output_numbers, read_actions};
 use crate::status::{Call, error_of};
 use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, policy_ref::Select};
-use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session};
+use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session, Simulator};
 
 // gRPC's own 4 MB is too small for batches of images.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -165,15 +165,19 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn play(&self, options: &PlayOptions<'_>) -> Result<Session, Error> {
-        let spec_hash = self.spec_hash(options.timeout).await?;
-        // A session is not made again: this is what waits for a server that restarts.
-        self.get_policy(options.timeout).await?;
+        let mut spec_hash = String::new();
+        if options.simulator.is_none() {
+            spec_hash = self.spec_hash(options.timeout).await?;
+            // A session is not made again: this is what waits for a server that restarts.
+            self.get_policy(options.timeout).await?;
+        }
         let first = v1::PlayRequest {
             policy: Some(self.policy()),
             spec_hash,
             mode: mode_number(options.mode),
             seed: options.seed,
             outputs: output_numbers(options.outputs),
+            simulator: options.simulator.as_ref().map(Simulator::message),
             ..Default::default()
         };
         let call = Call { target: self.target.clone(), timeout: options.timeout.unwrap_or(self.options.timeout) };

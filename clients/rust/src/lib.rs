@@ -20,6 +20,7 @@ mod actions;
 mod client;
 mod error;
 mod session;
+pub mod spaces;
 mod status;
 mod tensor;
 
@@ -33,6 +34,7 @@ pub use actions::{ActOptions, Actions, Mode, Output, PlayOptions};
 pub use client::{Client, ClientOptions, Limits, PolicyInfo, Tls, VersionChoice};
 pub use error::Error;
 pub use session::{Outcome, Outcomes, Session, StepOptions};
+pub use spaces::Simulator;
 pub use tensor::{Array, Element, Observation, Tensor};
 
 /// What a client's own tests check; see `conformance/README.md`.

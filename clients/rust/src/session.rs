@@ -14,7 +14,7 @@ use crate::client::check_size;
 use crate::status::{Call, error_of, error_of_step};
 use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, play_response};
-use crate::{Actions, Array, Error, Observation};
+use crate::{Actions, Array, Error, Observation, Tensor};
 
 // Messages on their way that the server has not read: only steps that missed their deadline are ever that many.
 const OUTBOX: usize = 8;
@@ -205,7 +205,10 @@ impl Session {
         self.id += 1;
         request.id = self.id;
         match timeout_at(deadline, self.outbox.send(request)).await {
-            Ok(Ok(())) => (self.next.policy, self.next.spec_hash, self.next.seed) = (None, String::new(), None),
+            Ok(Ok(())) => {
+                (self.next.policy, self.next.spec_hash, self.next.seed) = (None, String::new(), None);
+                self.next.simulator = None;
+            }
             Ok(Err(_)) => {} // the stream has ended, and says why
             Err(_) => {
                 let target = call.target;
@@ -213,11 +216,18 @@ impl Session {
                 return Err(Error::DeadlineExceeded(message));
             }
         }
-        let response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
+        let mut response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
+        while let Some(play_response::Result::Waiting(_)) = response.result {
+            // A policy in training is being improved.
+            let deadline = Instant::now() + call.timeout;
+            response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
+        }
+        let hold = response.hold.map(|hold| Tensor::from_message(&hold, "hold")).transpose()?;
+        let hold = hold.map(|hold| hold.values().map(|values| values.into_owned())).transpose()?.unwrap_or_default();
         match response.result {
-            Some(play_response::Result::Act(actions)) => read_actions(actions),
+            Some(play_response::Result::Act(actions)) => Ok(Actions { hold, ..read_actions(actions)? }),
             Some(play_response::Result::Error(error)) => Err(error_of_step(&error)),
-            None => Err(Error::ServerFailed("an answer without actions: is the server newer than this client?".into())),
+            _ => Err(Error::ServerFailed("an answer without actions: is the server newer than this client?".into())),
         }
     }
 

@@ -6,7 +6,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { type PlaySession, PolicyClient, tensor } from "../src/index.js";
+import { type Actions, type PlaySession, PolicyClient, ServerUnavailableError, spaces, tensor } from "../src/index.js";
 
 const GRAVITY = 9.8;
 const MASS_CART = 1.0;
@@ -43,8 +43,15 @@ class CartPoles {
     this.observation.set(this.states);
   }
 
-  step(actions: BigInt64Array): void {
+  /** A cart that holds shows the first observation of its episode again. */
+  step(actions: BigInt64Array, hold?: Uint8Array): void {
     for (let i = 0; i < this.environments; i++) {
+      if (hold?.[i]) {
+        this.terminated[i] = 0;
+        this.truncated[i] = 0;
+        this.episodeStart[i] = 1;
+        continue;
+      }
       this.stepOne(i, actions[i] === 1n ? FORCE : -FORCE);
     }
     this.observation.set(this.states);
@@ -82,14 +89,17 @@ class CartPoles {
   }
 }
 
-async function ask(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<BigInt64Array> {
+async function answer(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<Actions> {
   const observation = tensor(carts.observation, [carts.environments, 4]);
   const { reward, terminated, truncated, episodeStart } = carts;
-  const answer = isFirst
-    ? await session.step(observation)
+  return isFirst
+    ? session.step(observation)
     : // The observation is the next episode's first already, where one has ended.
-      await session.step(observation, reward, terminated, truncated, { episodeStart });
-  return answer.action.values as BigInt64Array;
+      session.step(observation, reward, terminated, truncated, { episodeStart });
+}
+
+async function ask(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<BigInt64Array> {
+  return (await answer(session, carts, isFirst)).action.values as BigInt64Array;
 }
 
 async function play(session: PlaySession, episodes: number): Promise<object> {
@@ -114,19 +124,53 @@ async function race(session: PlaySession, environments: number, steps: number): 
   return { environments, steps, environment_steps_per_second: (environments * steps) / seconds };
 }
 
+/** Plays until the run that learns from it is over. */
+async function teach(client: PolicyClient, environments: number): Promise<object> {
+  const bounds = [2 * MAX_X, Number.POSITIVE_INFINITY, 2 * MAX_ANGLE, Number.POSITIVE_INFINITY];
+  const simulator = {
+    observationSpace: spaces.box(
+      [4],
+      bounds.map((bound) => -bound),
+      bounds,
+    ),
+    actionSpace: spaces.discrete(2),
+    environments,
+    name: "CartPole in TypeScript",
+  };
+  const session = await client.play({ simulator });
+  const carts = new CartPoles(environments);
+  for (let messages = 0; ; messages++) {
+    try {
+      const { action, hold } = await answer(session, carts, messages === 0);
+      carts.step(action.values as BigInt64Array, hold);
+    } catch (error) {
+      if (messages > 0 && error instanceof ServerUnavailableError) {
+        return { environments, messages };
+      }
+      throw error;
+    }
+  }
+}
+
 const { values: options } = parseArgs({
   options: {
     target: { type: "string", default: "127.0.0.1:50051" },
     episodes: { type: "string", default: "20" },
     environments: { type: "string" },
     steps: { type: "string", default: "1000" },
+    policy: { type: "string", default: "cartpole-v1" },
+    teach: { type: "string" },
   },
 });
-const client = new PolicyClient(options.target, { policy: "cartpole-v1" });
-const session = await client.play({ mode: "greedy" });
-const report = options.environments
-  ? await race(session, Number(options.environments), Number(options.steps))
-  : await play(session, Number(options.episodes));
-console.log(JSON.stringify(report));
-session.close();
+const client = new PolicyClient(options.target, { policy: options.teach ? undefined : options.policy });
+if (options.teach) {
+  console.log(JSON.stringify(await teach(client, Number(options.teach))));
+} else {
+  const session = await client.play({ mode: "greedy" });
+  const report = options.environments
+    ? await race(session, Number(options.environments), Number(options.steps))
+    : await play(session, Number(options.episodes));
+  console.log(JSON.stringify(report));
+  session.close();
+}
 client.close();

@@ -33,6 +33,11 @@ export interface Actions {
   /** Who answered. */
   readonly policy: string;
   readonly version: number;
+  /**
+   * From a policy in training: 1 for each environment that should not take its action, but show the same first observation
+   * again in the next step, with `episodeStart`. Undefined where none should wait.
+   */
+  readonly hold?: Uint8Array;
 }
 
 const OUTPUTS: Record<Output, ActOutput> = {

@@ -12,6 +12,7 @@ import { InvalidRequestError, ServerUnavailableError, translate } from "./errors
 import type { Policy, PolicyRef } from "./generated/pgkeras/v1/policy.js";
 import { type GetPolicyResponse, type Limits, PolicyServiceClient } from "./generated/pgkeras/v1/service.js";
 import { PlaySession } from "./session.js";
+import type { Simulator } from "./spaces.js";
 import { encodeObservation, encodeTensor, type Observation, type Tensor } from "./tensor.js";
 
 /** How a connection is secured; what is left out is the system's. */
@@ -55,7 +56,10 @@ export interface ActOptions {
 }
 
 /** How a session's actions are chosen; the action alone is answered unless outputs are named. */
-export type PlayOptions = Pick<ActOptions, "mode" | "seed" | "outputs" | "timeoutMs">;
+export interface PlayOptions extends Pick<ActOptions, "mode" | "seed" | "outputs" | "timeoutMs"> {
+  /** Who plays: a simulator that declares itself can also teach a policy. */
+  readonly simulator?: Simulator;
+}
 
 /** A policy as the server describes it. */
 export interface PolicyInfo {
@@ -150,10 +154,18 @@ export class PolicyClient {
       seed: seed === undefined ? undefined : checkSeed(seed),
       outputs: outputNumbers(outputs),
     };
+    if (options.simulator !== undefined) {
+      const { environments = 0, ...declared } = options.simulator;
+      const simulator = { ...declared, environments: BigInt(environments) };
+      const request = { ...first, policy: this.#policy, simulator };
+      const space = simulator.observationSpace;
+      return new PlaySession(this.#stub.play(this.#metadata), request, space, this.target, timeoutMs);
+    }
     const info = await this.#describeOnce(timeoutMs);
     await this.#getPolicy(timeoutMs); // a session is not made again, so this is what waits for a server that restarts
     const request = { ...first, policy: this.#policy, specHash: info.policy.specHash };
-    return new PlaySession(this.#stub.play(this.#metadata), request, info.policy.spec, this.target, timeoutMs);
+    const space = info.policy.spec?.observationSpace;
+    return new PlaySession(this.#stub.play(this.#metadata), request, space, this.target, timeoutMs);
   }
 
   /** Describes the policy and the server's limits. From then on, requests carry the spec hash that it gives. */

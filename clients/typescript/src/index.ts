@@ -13,4 +13,5 @@ export {
   UnauthenticatedError,
 } from "./errors.js";
 export type { PlaySession, StepOptions } from "./session.js";
+export { type Simulator, type Space, spaces } from "./spaces.js";
 export { type DType, type Elements, type Observation, type Tensor, tensor } from "./tensor.js";

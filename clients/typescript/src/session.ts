@@ -1,10 +1,10 @@
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import { type Actions, firstRow, readActions } from "./actions.js";
 import { errorOfStatus, late, type PolicyServiceError, ServerUnavailableError, translate } from "./errors.js";
-import type { PolicySpec } from "./generated/pgkeras/v1/policy.js";
 import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
+import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
-import { encodeObservation, encodeTensor, isTensor, type Observation, type Tensor } from "./tensor.js";
+import { decodeTensor, encodeObservation, encodeTensor, isTensor, type Observation, type Tensor } from "./tensor.js";
 
 /** Further parts of a session's step. */
 export interface StepOptions {
@@ -19,6 +19,8 @@ interface Waiting {
   readonly id: bigint;
   readonly resolve: (response: PlayResponse) => void;
   readonly reject: (error: PolicyServiceError) => void;
+  /** Begins the time of the step anew. */
+  readonly renew: () => void;
 }
 
 /** One simulator's session, made by PolicyClient.play. One step at a time. */
@@ -32,16 +34,22 @@ export class PlaySession {
   constructor(
     private readonly stream: ClientDuplexStream<PlayRequest, PlayResponse>,
     first: PlayRequest,
-    spec: PolicySpec | undefined,
+    observationSpace: Space | undefined,
     private readonly target: string,
     private readonly timeoutMs: number,
   ) {
     this.#next = first;
-    const space = spec?.observationSpace?.kind?.value;
+    const space = observationSpace?.kind?.value;
     this.#rank = space === undefined ? -1 : "shape" in space ? (space.shape ?? []).length : 0;
     stream.on("data", (response: PlayResponse) => {
-      if (this.#waiting?.id === response.id) {
-        this.#waiting?.resolve(response); // else it is one whose deadline has passed
+      const waiting = this.#waiting;
+      if (waiting === undefined || waiting.id !== response.id) {
+        return; // it is one whose deadline has passed
+      }
+      if (response.result?.$case === "waiting") {
+        waiting.renew(); // a policy in training is being improved
+      } else {
+        waiting.resolve(response);
       }
     });
     stream.on("error", (error) => this.#end(translate(error, target, timeoutMs)));
@@ -90,7 +98,9 @@ export class PlaySession {
       const { code, message, details } = response.result.value;
       throw errorOfStatus({ code, message, details });
     }
-    const actions = readActions(response.result?.value ?? {});
+    const act = response.result?.$case === "act" ? response.result.value : {};
+    const hold = response.hold && (decodeTensor(response.hold, "hold").values as Uint8Array);
+    const actions = { ...readActions(act), hold };
     return single ? firstRow(actions) : actions;
   }
 
@@ -103,8 +113,12 @@ export class PlaySession {
   #exchange(request: PlayRequest, timeoutMs: number): Promise<PlayResponse> {
     let timer: NodeJS.Timeout | undefined;
     return new Promise<PlayResponse>((resolve, reject) => {
-      this.#waiting = { id: this.#id, resolve, reject };
-      timer = setTimeout(() => reject(late(this.target, timeoutMs)), timeoutMs);
+      const renew = () => {
+        clearTimeout(timer);
+        timer = setTimeout(() => reject(late(this.target, timeoutMs)), timeoutMs);
+      };
+      this.#waiting = { id: this.#id, resolve, reject, renew };
+      renew();
       this.stream.write(request);
     }).finally(() => {
       clearTimeout(timer);

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pgkeras_serving.pages.overview import VersionStatus
 from pgkeras_serving.telemetry.last_minute import SECONDS
 
-__all__ = ["Drawn", "charts", "drawn", "number"]
+__all__ = ["Drawn", "charts", "drawn", "learning_curve", "number"]
 
 _MOST_VERSIONS = 4  # as many as there are hues in page.css
 _MOST_BARS = 12
@@ -46,6 +46,20 @@ def charts(shown: Sequence[Drawn]) -> str:
     for one in shown:
         alike.setdefault(str(one.version.policy.spec.action_space), []).append(one)
     return f'<div class="charts">{_rate(shown)}{"".join(map(_actions, alike.values()))}{_returns(shown)}</div>'
+
+
+def learning_curve(returns: Sequence[float]) -> str:
+    """Chart of the mean returns of a run's epochs, HTML."""
+    if not returns:
+        return '<div><h3>Return per epoch</h3><span class="soft">No epoch is finished yet.</span></div>'
+    low, high = min(returns), max(returns)
+    points = " ".join(_points(returns, low, high, max(len(returns), 2)))
+    ends = f"<span>{number(low)} to {number(high)}</span><span>last {number(returns[-1])}</span>"
+    return (
+        f'<div><h3>Return per epoch</h3><svg viewBox="0 0 100 100" preserveAspectRatio="none" role="img">'
+        f'<g class="hue0"><polyline class="stroke" points="{points}"/></g></svg>'
+        f'<div class="axis">{ends}</div></div>'
+    )
 
 
 def number(value: float) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
 from pgkeras_serving.telemetry.last_minute import Recent
+from pgkeras_serving.telemetry.run import RunStatus
 
 __all__ = ["Status", "VersionStatus"]
 
@@ -53,6 +54,7 @@ class Status:
         requests: Calls that have ended, by method and code.
         failures: Why versions are not served.
         versions: Those that are, by name, then by version.
+        run: The run that learns here; None where policies are served.
     """
 
     state: str
@@ -63,3 +65,4 @@ class Status:
     requests: dict[tuple[str, str], int]
     failures: list[str]
     versions: list[VersionStatus]
+    run: RunStatus | None = None

@@ -6,8 +6,9 @@ import math
 from html import escape
 from importlib import resources
 
-from pgkeras_serving.pages.charts import charts, drawn, number
+from pgkeras_serving.pages.charts import charts, drawn, learning_curve, number
 from pgkeras_serving.pages.overview import Status, VersionStatus
+from pgkeras_serving.telemetry.run import RunStatus
 
 __all__ = ["render"]
 
@@ -20,7 +21,8 @@ def render(status: Status) -> bytes:
     """The page, UTF-8."""
     names = sorted({version.policy.version.name for version in status.versions})
     groups = {name: [v for v in status.versions if v.policy.version.name == name] for name in names}
-    body = [_header(status), _tiles(status), *(_policy(name, versions) for name, versions in groups.items())]
+    summary = _tiles(status) if status.run is None else _run(status.run)
+    body = [_header(status), summary, *(_policy(name, versions) for name, versions in groups.items())]
     if status.failures:
         reasons = escape("\n".join(status.failures))
         body.append(f'<section><header><h2 class="bad">Not served</h2></header><pre>{reasons}</pre></section>')
@@ -53,6 +55,33 @@ def _tiles(status: Status) -> str:
     )
     return (
         f'<div class="tiles">{"".join(f"<div class=tile><b>{a}</b><small>{b}</small></div>" for a, b in tiles)}</div>'
+    )
+
+
+def _run(run: RunStatus) -> str:
+    """A run that learns: its tiles, its curve and its simulators."""
+    speed = sum(one.steps_per_second for one in run.simulators)
+    tiles = (
+        (number(run.epoch), "epochs"),
+        (number(run.env_steps), "steps"),
+        (number(speed), "steps / s"),
+        (number(run.returns[-1] if run.returns else math.nan), "return, last epoch"),
+        (number(run.entropy), "entropy, nats"),
+        (number(run.episodes_lost), "episodes lost"),
+    )
+    rows = "".join(
+        f"<tr><td>{escape(one.name) or '<i>no name</i>'}</td><td>{one.environments:,}</td>"
+        f"<td>{number(one.steps_per_second)}</td><td>{one.episodes:,}</td></tr>"
+        for one in run.simulators
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("simulator", "environments", "steps / s", "episodes"))
+    none = '<span class="soft">No simulator is connected.</span>'
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>" if rows else none
+    return (
+        f'<div class="tiles">{"".join(f"<div class=tile><b>{a}</b><small>{b}</small></div>" for a, b in tiles)}</div>'
+        f'<section><header><h2>{escape(run.name)} <span class="label">in training</span></h2>'
+        f'<span class="soft">{escape(run.spaces)}</span></header>{table}'
+        f'<div class="charts">{learning_curve(run.returns)}</div></section>'
     )
 
 

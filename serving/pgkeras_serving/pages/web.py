@@ -195,6 +195,7 @@ class Web:
             requests=dict(self._requests.counts),
             failures=self._store.failures(),
             versions=versions,
+            run=self._store.run(),
         )
 
 

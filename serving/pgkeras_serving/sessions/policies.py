@@ -14,6 +14,7 @@ from pgkeras_serving.messages.responses import Query
 from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.sessions import play
+from pgkeras_serving.telemetry.run import RunStatus
 
 __all__ = ["Policies", "ServedPolicies", "Session", "Write", "check_simulator"]
 
@@ -60,6 +61,9 @@ class Policies(Protocol):
     def failures(self) -> list[str]:
         """Why versions are not served."""
 
+    def run(self) -> RunStatus | None:
+        """The run that learns from these sessions; None where policies are served."""
+
     def decode(self, message: bytes) -> tuple[LoadedPolicy, Query]:
         """Finds the policy that a call asks for, and decodes the call."""
 
@@ -83,6 +87,9 @@ class Policies(Protocol):
 
 class ServedPolicies(Store):
     """The policies on disk, and sessions with them."""
+
+    def run(self) -> None:
+        """None: see :meth:`Policies.run`."""
 
     def open_session(self, request: service_pb2.PlayRequest, write: Write) -> Session:
         """See :meth:`Policies.open_session`."""

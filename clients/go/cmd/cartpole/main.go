@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"log"
 	"math"
@@ -93,9 +94,14 @@ func (s *simulator) observe() {
 	}
 }
 
-func (s *simulator) step(actions []int64) {
+// What to hold may be nil. A cart that holds shows the first observation of its episode again.
+func (s *simulator) step(actions []int64, hold []bool) {
 	for i := range s.carts {
 		cart := &s.carts[i]
+		if hold != nil && hold[i] {
+			s.terminated[i], s.truncated[i], s.starts[i] = false, false, true
+			continue
+		}
 		s.terminated[i], s.truncated[i] = cart.step(actions[i])
 		if s.starts[i] = s.terminated[i] || s.truncated[i]; s.starts[i] {
 			cart.reset()
@@ -105,10 +111,9 @@ func (s *simulator) step(actions []int64) {
 }
 
 // Asks for the actions of all carts; the first time, nothing has happened yet.
-func (s *simulator) ask(session *pgkeras.Session, first bool) ([]int64, error) {
+func (s *simulator) ask(session *pgkeras.Session, first bool) (actions []int64, hold []bool, err error) {
 	observation := pgkeras.NewTensor(s.observation, len(s.carts), 4)
 	var answer *pgkeras.Actions
-	var err error
 	if first {
 		answer, err = session.Step(context.Background(), observation, nil, nil, nil)
 	} else {
@@ -117,20 +122,21 @@ func (s *simulator) ask(session *pgkeras.Session, first bool) ([]int64, error) {
 		answer, err = session.Step(context.Background(), observation, s.reward, s.terminated, s.truncated, starts)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return pgkeras.Values[int64](answer.Action)
+	actions, err = pgkeras.Values[int64](answer.Action)
+	return actions, answer.Hold, err
 }
 
 func play(session *pgkeras.Session, episodes int) (map[string]any, error) {
 	s := newSimulator(1)
 	steps, ended := 0, 0
 	for ended < episodes {
-		actions, err := s.ask(session, steps == 0)
+		actions, _, err := s.ask(session, steps == 0)
 		if err != nil {
 			return nil, err
 		}
-		s.step(actions)
+		s.step(actions, nil)
 		steps++
 		if s.starts[0] {
 			ended++
@@ -141,17 +147,50 @@ func play(session *pgkeras.Session, episodes int) (map[string]any, error) {
 
 func race(session *pgkeras.Session, environments, steps int) (map[string]any, error) {
 	s := newSimulator(environments)
-	actions, err := s.ask(session, true)
+	actions, _, err := s.ask(session, true)
 	begin := time.Now()
 	for range steps {
 		if err != nil {
 			return nil, err
 		}
-		s.step(actions)
-		actions, err = s.ask(session, false)
+		s.step(actions, nil)
+		actions, _, err = s.ask(session, false)
 	}
 	rate := float64(environments*steps) / time.Since(begin).Seconds()
 	return map[string]any{"environments": environments, "steps": steps, "environment_steps_per_second": rate}, err
+}
+
+// Plays until the run that learns from it is over.
+func teach(client *pgkeras.Client, environments int) (map[string]any, error) {
+	angle := 2 * maxAngle
+	session, err := client.Play(context.Background(), pgkeras.Declare(pgkeras.Simulator{
+		ObservationSpace: pgkeras.BoxSpace(
+			[]int64{4},
+			[]float64{-2 * maxX, -pgkeras.Unbounded, -angle, -pgkeras.Unbounded},
+			[]float64{2 * maxX, pgkeras.Unbounded, angle, pgkeras.Unbounded},
+		),
+		ActionSpace:  pgkeras.DiscreteSpace(2),
+		Environments: environments,
+		Name:         "CartPole in Go",
+	}))
+	if err != nil {
+		return nil, err
+	}
+	defer session.Close()
+	s := newSimulator(environments)
+	messages := 0
+	for {
+		actions, hold, err := s.ask(session, messages == 0)
+		var unavailable *pgkeras.ServerUnavailableError
+		if errors.As(err, &unavailable) && messages > 0 { // the run is over
+			return map[string]any{"environments": environments, "messages": messages}, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		s.step(actions, hold)
+		messages++
+	}
 }
 
 func run() error {
@@ -159,12 +198,24 @@ func run() error {
 	episodes := flag.Int("episodes", 20, "episodes to play, one after the other")
 	environments := flag.Int("environments", 0, "step so many at once instead, and take the time")
 	steps := flag.Int("steps", 1000, "steps of those")
+	teaching := flag.Int("teach", 0, "step so many at once, from which a policy in training learns, until its run is over")
+	policy := flag.String("policy", "cartpole-v1", "which policy plays")
 	flag.Parse()
-	client, err := pgkeras.Dial(*target, pgkeras.WithPolicy("cartpole-v1"))
+	if *teaching > 0 {
+		*policy = ""
+	}
+	client, err := pgkeras.Dial(*target, pgkeras.WithPolicy(*policy))
 	if err != nil {
 		return err
 	}
 	defer func() { _ = client.Close() }()
+	if *teaching > 0 {
+		report, err := teach(client, *teaching)
+		if err != nil {
+			return err
+		}
+		return json.NewEncoder(os.Stdout).Encode(report)
+	}
 	session, err := client.Play(context.Background(), pgkeras.Greedy())
 	if err != nil {
 		return err

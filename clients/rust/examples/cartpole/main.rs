@@ -3,6 +3,8 @@
 //! ```text
 //! cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
 //! cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
+//! cartpole --target HOST:PORT --teach 24                         steps 24 environments, from which a policy in training
+//!                                                                (pgkeras train --listen) learns, until its run is over
 //! ```
 
 #[path = "../support/flags.rs"]
@@ -12,16 +14,22 @@ mod physics;
 use std::time::Instant;
 
 use flags::Flags;
-use pgkeras::{Array, Client, ClientOptions, Error, Mode, Outcomes, PlayOptions, StepOptions};
+use pgkeras::{Array, Client, ClientOptions, Error, Mode, Outcomes, PlayOptions, Simulator, StepOptions, spaces};
 use physics::CartPole;
 
-const GREEDY: PlayOptions<'_> = PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None };
+const GREEDY: PlayOptions<'_> =
+    PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None, simulator: None };
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flags = Flags::from_arguments()?;
-    let options = ClientOptions { policy: "cartpole-v1".into(), ..Default::default() };
+    let teaching: Option<usize> = flags.number("teach")?;
+    let policy = if teaching.is_some() { "" } else { flags.find("policy").unwrap_or("cartpole-v1") };
+    let options = ClientOptions { policy: policy.into(), ..Default::default() };
     let client = Client::new(flags.required("target")?, options)?;
+    if let Some(environments) = teaching {
+        return Ok(teach(&client, environments).await?);
+    }
     match flags.number("environments")? {
         Some(environments) => race(&client, environments, flags.number("steps")?.unwrap_or(1000)).await?,
         None => play(&client, flags.number("episodes")?.unwrap_or(20)).await?,
@@ -80,5 +88,49 @@ async fn race(client: &Client, environments: usize, steps: usize) -> Result<(), 
     }
     let rate = (environments * steps) as f64 / begin.elapsed().as_secs_f64();
     println!("{{\"environments\": {environments}, \"steps\": {steps}, \"environment_steps_per_second\": {rate}}}");
+    Ok(())
+}
+
+/// Plays until the run that learns from it is over. A cart that holds shows the first observation of its episode again.
+async fn teach(client: &Client, environments: usize) -> Result<(), Error> {
+    let mut cartpoles: Vec<_> = (0..environments as u64).map(CartPole::new).collect();
+    let reward = vec![1.0; environments];
+    let (mut terminated, mut truncated) = (vec![false; environments], vec![false; environments]);
+    let mut starts = vec![false; environments];
+    let observe = |cartpoles: &[CartPole]| cartpoles.iter().map(CartPole::observation).collect::<Vec<_>>();
+    let simulator = Simulator {
+        observation_space: spaces::numbers(&[4], &[f64::NEG_INFINITY], &[f64::INFINITY]),
+        action_space: spaces::discrete(2),
+        environments: environments as i64,
+        name: "CartPole in Rust".into(),
+        ..Default::default()
+    };
+    let mut session = client.play(&PlayOptions { simulator: Some(simulator), ..Default::default() }).await?;
+    let rows = observe(&cartpoles);
+    let mut answer = session.begin_batch(Array::new(rows.as_flattened(), &[environments, 4])?).await?;
+    for messages in 1_u64.. {
+        for (i, (cartpole, &action)) in cartpoles.iter_mut().zip(answer.action.values()?.iter()).enumerate() {
+            let holds = answer.hold.get(i).copied().unwrap_or(false);
+            if !holds {
+                cartpole.step(action);
+            }
+            (terminated[i], truncated[i]) = (!holds && cartpole.terminated(), !holds && cartpole.truncated());
+            starts[i] = holds || terminated[i] || truncated[i];
+            if starts[i] && !holds {
+                cartpole.reset();
+            }
+        }
+        let rows = observe(&cartpoles);
+        let observations = Array::new(rows.as_flattened(), &[environments, 4])?;
+        let outcomes = Outcomes { reward: &reward, terminated: &terminated, truncated: &truncated };
+        let options = StepOptions { episode_start: Some(&starts), ..Default::default() };
+        answer = match session.step_batch_with(observations, Some(outcomes), &options).await {
+            Err(Error::ServerUnavailable { .. }) => {
+                println!("{{\"environments\": {environments}, \"messages\": {messages}}}");
+                return Ok(());
+            }
+            answer => answer?,
+        };
+    }
     Ok(())
 }

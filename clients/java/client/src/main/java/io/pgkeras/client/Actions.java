@@ -2,6 +2,7 @@ package io.pgkeras.client;
 
 import com.google.protobuf.ByteString;
 import io.pgkeras.v1.ActResponse;
+import io.pgkeras.v1.PlayResponse;
 import java.util.Arrays;
 
 /**
@@ -17,6 +18,9 @@ import java.util.Arrays;
  *     itself
  * @param policy the name of the policy that answered
  * @param version its version
+ * @param hold from a policy in training, true for each environment that should not take its action,
+ *     but show the same first observation again in the next step, with {@link StepOptions#starts};
+ *     null where none should wait
  */
 public record Actions(
     Tensor action,
@@ -26,7 +30,15 @@ public record Actions(
     Distribution distribution,
     ByteString state,
     String policy,
-    long version) {
+    long version,
+    boolean[] hold) {
+
+  static Actions decode(PlayResponse message) {
+    Actions actions = decode(message.getAct());
+    return message.hasHold()
+        ? actions.withHold(Tensor.decode(message.getHold(), "hold").booleans())
+        : actions;
+  }
 
   static Actions decode(ActResponse message) {
     return new Actions(
@@ -39,7 +51,21 @@ public record Actions(
         message.hasDistribution() ? Distribution.decode(message.getDistribution()) : null,
         message.getState(),
         message.getPolicy().getName(),
-        message.getPolicy().getVersion());
+        message.getPolicy().getVersion(),
+        null);
+  }
+
+  private Actions withHold(boolean[] value) {
+    return new Actions(
+        action,
+        logProb,
+        entropy,
+        greedyAction,
+        distribution,
+        state,
+        policy,
+        version,
+        value);
   }
 
   /** The first row of the answers to a batch of one. */
@@ -52,7 +78,8 @@ public record Actions(
         distribution == null ? null : distribution.firstRow(),
         state,
         policy,
-        version);
+        version,
+        hold);
   }
 
   static Tensor firstRow(Tensor tensor) {

@@ -16,9 +16,11 @@ import io.pgkeras.v1.GetPolicyRequest;
 import io.pgkeras.v1.GetPolicyResponse;
 import io.pgkeras.v1.ListPoliciesRequest;
 import io.pgkeras.v1.ListPoliciesResponse;
+import io.pgkeras.v1.PlayRequest;
 import io.pgkeras.v1.Policy;
 import io.pgkeras.v1.PolicyRef;
 import io.pgkeras.v1.PolicyServiceGrpc;
+import io.pgkeras.v1.Space;
 import java.time.Duration;
 import java.util.List;
 import java.util.Set;
@@ -177,7 +179,25 @@ public final class PolicyClient implements AutoCloseable {
     PolicyInfo info = await(describeOnce(within, deadline));
     // A session is not made again, so this is what waits for a server that restarts.
     await(getPolicy(within, deadline));
-    return new Session(stub, policy, info, options, calls.target(), within);
+    PlayRequest.Builder first =
+        PlayRequest.newBuilder().setPolicy(policy).setSpecHash(info.policy().getSpecHash());
+    Space space = info.policy().getSpec().getObservationSpace();
+    return new Session(stub, first, space, options, calls.target(), within);
+  }
+
+  /**
+   * Opens a session for a simulator that declares itself, so that it can also teach a policy in
+   * training. While that is being improved, it says so every few seconds, and the timeout of a step
+   * begins anew.
+   *
+   * @param simulator who plays
+   * @param options as in {@link #play(ActOptions)}
+   */
+  public Session play(Simulator simulator, ActOptions options) {
+    PlayRequest.Builder first =
+        PlayRequest.newBuilder().setPolicy(policy).setSimulator(simulator.toMessage());
+    return new Session(
+        stub, first, simulator.observationSpace(), options, calls.target(), within(options));
   }
 
   /** Closes the connection; calls in flight fail. */

@@ -5,7 +5,6 @@ import io.grpc.StatusRuntimeException;
 import io.pgkeras.v1.PlayError;
 import io.pgkeras.v1.PlayRequest;
 import io.pgkeras.v1.PlayResponse;
-import io.pgkeras.v1.PolicyRef;
 import io.pgkeras.v1.PolicyServiceGrpc;
 import io.pgkeras.v1.Space;
 import java.time.Duration;
@@ -30,21 +29,20 @@ public final class Session implements AutoCloseable {
 
   Session(
       PolicyServiceGrpc.PolicyServiceStub stub,
-      PolicyRef policy,
-      PolicyInfo info,
+      PlayRequest.Builder first,
+      Space observationSpace,
       ActOptions options,
       String target,
       Duration timeout) {
     this.target = target;
     this.timeout = timeout;
-    rank = rank(info.policy().getSpec().getObservationSpace());
+    rank = rank(observationSpace);
     later =
         PlayRequest.newBuilder()
             .setMode(options.mode)
             .addAllOutputs(options.outputsOr(Set.of()))
             .build();
-    PlayRequest.Builder first =
-        later.toBuilder().setPolicy(policy).setSpecHash(info.policy().getSpecHash());
+    first.mergeFrom(later);
     if (options.seed != null) {
       first.setSeed(options.seed);
     }
@@ -148,6 +146,10 @@ public final class Session implements AutoCloseable {
       id++;
       template = later;
       response = exchange.receive(id, deadline);
+      while (response != null && response.hasWaiting()) { // a policy in training is being improved
+        deadline = Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
+        response = exchange.receive(id, deadline);
+      }
     } catch (StatusRuntimeException | ServerUnavailableException ended) {
       failure = Failures.translate(ended, target, within);
       throw failure;
@@ -191,7 +193,7 @@ public final class Session implements AutoCloseable {
               .build(),
           null);
     }
-    Actions actions = Actions.decode(response.getAct());
+    Actions actions = Actions.decode(response);
     return single ? actions.firstRow() : actions;
   }
 

@@ -2,8 +2,11 @@ package io.pgkeras.programs;
 
 import com.google.gson.Gson;
 import io.pgkeras.client.ActOptions;
+import io.pgkeras.client.Actions;
 import io.pgkeras.client.PolicyClient;
+import io.pgkeras.client.ServerUnavailableException;
 import io.pgkeras.client.Session;
+import io.pgkeras.client.Spaces;
 import io.pgkeras.client.StepOptions;
 import io.pgkeras.client.Tensor;
 import java.util.Arrays;
@@ -13,7 +16,9 @@ import java.util.SplittableRandom;
 
 /**
  * Plays CartPole-v1 by the actions of a policy server: {@code --target HOST:PORT [--episodes 20]},
- * or {@code --environments 256 --steps 1000} to step many at once and take the time.
+ * or {@code --environments 256 --steps 1000} to step many at once and take the time, or {@code
+ * --teach 24} to step so many at once, from which a policy in training learns, until its run is
+ * over.
  */
 public final class Simulator {
   private final CartPole[] carts;
@@ -38,10 +43,17 @@ public final class Simulator {
   /** Plays, and prints one JSON line. */
   public static void main(String[] words) {
     Arguments arguments = Arguments.parse(words);
+    int teaching = Integer.parseInt(arguments.get("teach", "0"));
+    if (teaching > 0) {
+      try (var client = PolicyClient.builder(arguments.get("target", "127.0.0.1:50051")).build()) {
+        System.out.println(new Gson().toJson(teach(client, teaching)));
+      }
+      return;
+    }
     int environments = Integer.parseInt(arguments.get("environments", "0"));
     try (var client =
             PolicyClient.builder(arguments.get("target", "127.0.0.1:50051"))
-                .policy("cartpole-v1")
+                .policy(arguments.get("policy", "cartpole-v1"))
                 .build();
         var session = client.play(ActOptions.greedy())) {
       Map<String, Object> report =
@@ -90,9 +102,54 @@ public final class Simulator {
     return report;
   }
 
-  /** Moves every cart; an episode that ends is followed by the next at once. */
+  /** Plays until the run that learns from it is over. */
+  private static Map<String, Object> teach(PolicyClient client, int environments) {
+    double infinity = Double.POSITIVE_INFINITY;
+    var declared =
+        new io.pgkeras.client.Simulator(
+            Spaces.box(-infinity, infinity, 4), Spaces.discrete(2), environments, "CartPole in Java");
+    Map<String, Object> report = new LinkedHashMap<>();
+    report.put("environments", environments);
+    long messages = 0;
+    try (Session session = client.play(declared, ActOptions.sample())) {
+      Simulator simulator = new Simulator(environments);
+      Actions answer = session.step(simulator.observe());
+      while (true) {
+        messages++;
+        simulator.step(answer.action().longs(), answer.hold());
+        answer =
+            session.step(
+                simulator.observe(),
+                simulator.reward,
+                simulator.terminated,
+                simulator.truncated,
+                StepOptions.starts(simulator.starts));
+      }
+    } catch (ServerUnavailableException over) {
+      if (messages == 0) {
+        throw over;
+      }
+      report.put("messages", messages);
+      return report;
+    }
+  }
+
   private void step(long[] actions) {
+    step(actions, null);
+  }
+
+  /**
+   * Moves every cart; an episode that ends is followed by the next at once. A cart that holds shows
+   * the first observation of its episode again.
+   */
+  private void step(long[] actions, boolean[] hold) {
     for (int i = 0; i < carts.length; i++) {
+      if (hold != null && hold[i]) {
+        terminated[i] = false;
+        truncated[i] = false;
+        starts[i] = true;
+        continue;
+      }
       carts[i].step(actions[i]);
       terminated[i] = carts[i].terminated();
       truncated[i] = carts[i].truncated();

@@ -1,0 +1,92 @@
+package io.pgkeras.client;
+
+import io.pgkeras.v1.BoxSpace;
+import io.pgkeras.v1.DataType;
+import io.pgkeras.v1.DictSpace;
+import io.pgkeras.v1.DiscreteSpace;
+import io.pgkeras.v1.MultiBinarySpace;
+import io.pgkeras.v1.MultiDiscreteSpace;
+import io.pgkeras.v1.NamedSpace;
+import io.pgkeras.v1.Space;
+import io.pgkeras.v1.TupleSpace;
+import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+
+/** What a simulator shows and takes. The kinds are those of {@code gymnasium.spaces}. */
+public final class Spaces {
+  private Spaces() {}
+
+  /** Arrays of float32 numbers, all within the same bounds, which may be infinite. */
+  public static Space box(double low, double high, long... shape) {
+    return box(new double[] {low}, new double[] {high}, shape);
+  }
+
+  /** Arrays of float32 numbers, each within bounds of its own, in C order. */
+  public static Space box(double[] low, double[] high, long... shape) {
+    return box(DataType.DATA_TYPE_FLOAT32, low, high, shape);
+  }
+
+  /** Images, of bytes. */
+  public static Space pixels(long... shape) {
+    return box(DataType.DATA_TYPE_UINT8, new double[] {0}, new double[] {255}, shape);
+  }
+
+  /** The integers 0 to {@code n - 1}. */
+  public static Space discrete(long n) {
+    DiscreteSpace.Builder space =
+        DiscreteSpace.newBuilder().setN(n).setDtype(DataType.DATA_TYPE_INT64);
+    return Space.newBuilder().setDiscrete(space).build();
+  }
+
+  /** Several integers at once: element i is one of 0 to {@code counts[i] - 1}. */
+  public static Space multiDiscrete(long... counts) {
+    MultiDiscreteSpace.Builder space =
+        MultiDiscreteSpace.newBuilder()
+            .addAllNvec(numbers(counts))
+            .addAllStart(numbers(new long[counts.length]))
+            .addShape(counts.length)
+            .setDtype(DataType.DATA_TYPE_INT64);
+    return Space.newBuilder().setMultiDiscrete(space).build();
+  }
+
+  /** Arrays of zeros and ones. */
+  public static Space multiBinary(long... shape) {
+    MultiBinarySpace.Builder space =
+        MultiBinarySpace.newBuilder().addAllShape(numbers(shape));
+    return Space.newBuilder().setMultiBinary(space).build();
+  }
+
+  /** Named parts, in the map's order. */
+  public static Space dict(Map<String, Space> parts) {
+    DictSpace.Builder space = DictSpace.newBuilder();
+    parts.forEach(
+        (key, part) -> space.addSpaces(NamedSpace.newBuilder().setKey(key).setSpace(part)));
+    return Space.newBuilder().setDict(space).build();
+  }
+
+  /** Ordered parts. */
+  public static Space tuple(Space... parts) {
+    return Space.newBuilder()
+        .setTuple(TupleSpace.newBuilder().addAllSpaces(List.of(parts)))
+        .build();
+  }
+
+  private static Space box(DataType dtype, double[] low, double[] high, long... shape) {
+    BoxSpace.Builder space =
+        BoxSpace.newBuilder()
+            .setDtype(dtype)
+            .addAllShape(numbers(shape))
+            .addAllLow(bounds(low))
+            .addAllHigh(bounds(high));
+    return Space.newBuilder().setBox(space).build();
+  }
+
+  private static List<Long> numbers(long[] values) {
+    return Arrays.stream(values).boxed().toList();
+  }
+
+  private static List<Double> bounds(double[] values) {
+    return Arrays.stream(values).boxed().toList();
+  }
+}

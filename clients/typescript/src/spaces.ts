@@ -1,0 +1,70 @@
+import type { Space } from "./generated/pgkeras/v1/spaces.js";
+import { DataType } from "./generated/pgkeras/v1/tensors.js";
+
+export type { Space };
+
+/**
+ * Who plays. A simulator that declares itself can also teach a policy, where `pgkeras train --listen` listens; a server of
+ * trained policies checks that the spaces are the policy's.
+ */
+export interface Simulator {
+  readonly observationSpace: Space;
+  readonly actionSpace: Space;
+  /** How many environments it steps side by side; left out, that is open. */
+  readonly environments?: number;
+  /** What people call it. */
+  readonly name?: string;
+  readonly version?: string;
+}
+
+/** A bound: one number for all elements, or one for each in C order. */
+type Bound = number | readonly number[];
+
+/** What a simulator shows and takes. The kinds are those of gymnasium.spaces. */
+export const spaces = {
+  /** Arrays of float32 numbers within bounds, which may be infinite. */
+  box(shape: readonly number[], low: Bound, high: Bound): Space {
+    const value = { dtype: DataType.FLOAT32, shape: integers(shape), low: bounds(low), high: bounds(high) };
+    return { kind: { $case: "box", value } };
+  },
+  /** Images, of bytes. */
+  pixels(shape: readonly number[]): Space {
+    const value = { dtype: DataType.UINT8, shape: integers(shape), low: [0], high: [255] };
+    return { kind: { $case: "box", value } };
+  },
+  /** The integers 0 to n - 1. */
+  discrete(n: number): Space {
+    return { kind: { $case: "discrete", value: { n: BigInt(n), dtype: DataType.INT64 } } };
+  },
+  /** Several integers at once: element i is one of 0 to counts[i] - 1. */
+  multiDiscrete(counts: readonly number[]): Space {
+    const value = {
+      nvec: integers(counts),
+      start: counts.map(() => 0n),
+      shape: [BigInt(counts.length)],
+      dtype: DataType.INT64,
+    };
+    return { kind: { $case: "multiDiscrete", value } };
+  },
+  /** Arrays of zeros and ones. */
+  multiBinary(shape: readonly number[]): Space {
+    return { kind: { $case: "multiBinary", value: { shape: integers(shape) } } };
+  },
+  /** Named parts, in this order. */
+  dict(parts: Readonly<Record<string, Space>>): Space {
+    const named = Object.entries(parts).map(([key, space]) => ({ key, space }));
+    return { kind: { $case: "dict", value: { spaces: named } } };
+  },
+  /** Ordered parts. */
+  tuple(...parts: readonly Space[]): Space {
+    return { kind: { $case: "tuple", value: { spaces: [...parts] } } };
+  },
+};
+
+function integers(numbers: readonly number[]): bigint[] {
+  return numbers.map((number) => BigInt(number));
+}
+
+function bounds(bound: Bound): number[] {
+  return typeof bound === "number" ? [bound] : [...bound];
+}
