@@ -91,13 +91,20 @@ func (s *Session) Step(
 	if s.failed != nil {
 		return nil, s.failed
 	}
-	begin, asked, patience := time.Now(), ctx, time.Duration(0)
-	cancel := func() {}
-	if _, bounded := ctx.Deadline(); !bounded {
-		ctx, cancel = context.WithTimeout(ctx, s.timeout)
-		patience = s.timeout
+	begin, asked := time.Now(), ctx
+	_, bounded := ctx.Deadline()
+	release := func() {}
+	defer func() { release() }() // the last one
+	renew := func() {
+		release()
+		begin = time.Now()
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(asked, s.timeout)
+		release = cancel
 	}
-	defer func() { cancel() }() // the last one
+	if !bounded {
+		renew()
+	}
 	tensor, plain := observation.(Tensor)
 	single := plain && len(tensor.Shape) == s.rank
 	if single {
@@ -109,10 +116,8 @@ func (s *Session) Step(
 	}
 	response, err := s.receive(ctx, begin)
 	for err == nil && response.GetWaiting() != nil { // a policy in training is being improved
-		if patience > 0 {
-			cancel()
-			begin = time.Now()
-			ctx, cancel = context.WithTimeout(asked, patience)
+		if !bounded {
+			renew()
 		}
 		response, err = s.receive(ctx, begin)
 	}

@@ -1,8 +1,10 @@
 //! What a simulator shows and takes: the spaces that it declares. The kinds are those of `gymnasium.spaces`.
 
 use crate::v1::space::Kind;
+use crate::v1::{
+    self, BoxSpace, DictSpace, DiscreteSpace, MultiBinarySpace, MultiDiscreteSpace, NamedSpace, TupleSpace,
+};
 pub use crate::v1::{DataType, Space};
-use crate::v1::{self, BoxSpace, DictSpace, DiscreteSpace, MultiBinarySpace, MultiDiscreteSpace, NamedSpace, TupleSpace};
 
 /// Who plays. A simulator that declares itself can also teach a policy, where `pgkeras train --listen` listens; a server
 /// of trained policies checks that the spaces are the policy's.

@@ -14,7 +14,8 @@ use crate::vectors::{self, FloatArray};
 
 const ROW: &[f32; 4] = &[0.0, 0.1, 0.0, -0.1];
 const SHORT_ROW: &[f32; 3] = &[0.0, 0.1, 0.0];
-const GREEDY: PlayOptions<'_> = PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None };
+const GREEDY: PlayOptions<'_> =
+    PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None, simulator: None };
 const GOING_ON: Option<Outcome> = Some(Outcome { reward: 1.0, terminated: false, truncated: false });
 
 /// Why a scenario did not pass.

@@ -57,15 +57,7 @@ public record Actions(
 
   private Actions withHold(boolean[] value) {
     return new Actions(
-        action,
-        logProb,
-        entropy,
-        greedyAction,
-        distribution,
-        state,
-        policy,
-        version,
-        value);
+        action, logProb, entropy, greedyAction, distribution, state, policy, version, value);
   }
 
   /** The first row of the answers to a batch of one. */

@@ -52,8 +52,7 @@ public final class Spaces {
 
   /** Arrays of zeros and ones. */
   public static Space multiBinary(long... shape) {
-    MultiBinarySpace.Builder space =
-        MultiBinarySpace.newBuilder().addAllShape(numbers(shape));
+    MultiBinarySpace.Builder space = MultiBinarySpace.newBuilder().addAllShape(numbers(shape));
     return Space.newBuilder().setMultiBinary(space).build();
   }
 

@@ -107,7 +107,10 @@ public final class Simulator {
     double infinity = Double.POSITIVE_INFINITY;
     var declared =
         new io.pgkeras.client.Simulator(
-            Spaces.box(-infinity, infinity, 4), Spaces.discrete(2), environments, "CartPole in Java");
+            Spaces.box(-infinity, infinity, 4),
+            Spaces.discrete(2),
+            environments,
+            "CartPole in Java");
     Map<String, Object> report = new LinkedHashMap<>();
     report.put("environments", environments);
     long messages = 0;
