@@ -64,7 +64,8 @@ class Batch:
     """A number of episodes, which environment plays how many of them, and what has become of them.
 
     Which episodes count is fixed before they are played: slot i of all environments plays every ``slots``-th of them.
-    Only a session that leaves changes that: what it had left to play is handed on.
+    Where there are fewer episodes than environments, these take turns from batch to batch. Only a session that leaves
+    changes that: what it had left to play is handed on.
 
     Args:
         actor: What acts. It is called on the event loop, or in a thread if ``in_thread``.
@@ -89,14 +90,19 @@ class Batch:
         self._since_end = 0
         self._waiting: list[_Request] = []
 
-    def begin(self, sessions: list[LearningSession]) -> None:
-        """Fixes who plays what."""
+    def begin(self, sessions: list[LearningSession], number: int) -> None:
+        """Fixes who plays what.
+
+        Args:
+            sessions: Who plays.
+            number: Of the batch, from 0.
+        """
         slots = sum(session.rows for session in sessions)
-        first = 0
+        first = -(number * self.episodes) % slots if self.episodes < slots else 0
         for session in sessions:
-            quota = (self.episodes - np.arange(first, first + session.rows) + slots - 1) // slots
+            places = np.arange(first, first + session.rows) % slots
             first += session.rows
-            self._join(session, np.maximum(quota, 0))
+            self._join(session, (self.episodes - places + slots - 1) // slots)
 
     def take_in(self, session: LearningSession) -> None:
         """A simulator that has come while the batch is played: it plays what those who left have left over."""

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.protocol.wire import decode_space
 from pgkeras.spaces import ArraySpace, Dict, Space, Text, Tuple, leaves
+from pgkeras.spaces.difference import difference
 from pgkeras.v1 import service_pb2, spaces_pb2
 
 __all__ = ["Declaration"]
@@ -87,8 +88,10 @@ class Declaration:
         """
         for name in ("observation_space", "action_space"):
             mine, yours = getattr(self, name), getattr(other, name)
-            if mine != yours:
-                raise InvalidRequestError(f"simulator.{name}", f"that of this run, {mine}", str(yours))
+            if found := difference(mine, yours):
+                raise InvalidRequestError(
+                    f"simulator.{name}", f"that of this run, {mine}", f"{yours} (they differ: {found})"
+                )
 
 
 def _decode(field: str, message: spaces_pb2.Space) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -126,7 +127,7 @@ class LearningSession:
         since, steps = self._seen
         if now - since >= _RATE_SECONDS:
             self._rate, self._seen = (self._acted - steps) / (now - since), (now, self._acted)
-        return SimulatorStatus(self.name, self.rows, self._rate, self._ended)
+        return SimulatorStatus(self.name, self.rows or self._declared_rows, self._rate, self._ended)
 
     def wake(self) -> None:
         """Has what waits look again."""
@@ -256,15 +257,17 @@ class LearningSession:
         Raises:
             ServerUnavailableError: The run is over.
         """
+        due = time.monotonic() + _WAITING_SECONDS
         while not condition():
             if self._hub.stopped:
                 raise ServerUnavailableError("the run is over; connect again when there is another one, or a server")
-            self._changed.clear()
-            try:
-                await asyncio.wait_for(self._changed.wait(), _WAITING_SECONDS)
-            except TimeoutError:
+            if time.monotonic() >= due:  # however often it has looked in vain
+                due = time.monotonic() + _WAITING_SECONDS
                 if self._waits:
                     await self._write(self._hub.waiting(message))
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), due - time.monotonic())
 
     async def _act(self, learning: Learning, observation: NDArray[Any]) -> NDArray[Any]:
         batch, tape = self._batch, self._tape

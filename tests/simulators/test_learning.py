@@ -164,6 +164,33 @@ def test_a_simulator_that_joins_plays_from_the_next_batch_on(simulators: Simulat
     assert first.steps - before < trajectory.lengths.sum()
 
 
+def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> None:
+    players = [ScriptedSimulator(simulators.target, 2, timeout=3.0) for _ in range(3)]
+    simulators.wait()
+    simulators.collector(Coin())
+    wait_until(lambda: len(simulators._hub.seated) == 3)
+    for seed in range(6):
+        played(simulators, 2, seed)
+    assert [one.episodes for one in simulators.connected] == [4, 4, 4]
+    assert all(player.failure is None for player in players)
+
+
+def test_whoever_has_to_wait_while_others_play_is_told_so(simulators: Simulators) -> None:
+    """However often it looks whether it is its turn."""
+    ScriptedSimulator(simulators.target, 1, before=lambda _: time.sleep(0.01))
+    simulators.wait()
+    waits = ScriptedSimulator(simulators.target, 1, timeout=3.0)
+    simulators.collector(Coin())
+    wait_until(lambda: len(simulators._hub.seated) == 2)
+    session = simulators._hub.seated[1]
+    until = time.monotonic() + 5
+    while time.monotonic() < until:
+        simulators._loop.call_soon_threadsafe(session.wake)
+        time.sleep(0.1)
+    assert waits.is_alive()
+    assert waits.failure is None
+
+
 def test_evaluations_ask_for_greedy_episodes_and_teach_nothing(simulators: Simulators) -> None:
     settings = {**SETTINGS, "envs": 2, "episodes": 2}
     ScriptedSimulator(simulators.target, 2)

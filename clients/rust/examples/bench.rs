@@ -145,7 +145,7 @@ impl PolicyService for Echo {
             let data = vec![0; 8 * rows as usize].into();
             let action = v1::Tensor { dtype: DataType::Int64 as i32, shape: vec![rows], data };
             let act = v1::ActResponse { action: Some(action), ..Default::default() };
-            Ok(PlayResponse { id: request.id, result: Some(v1::play_response::Result::Act(act)) })
+            Ok(PlayResponse { id: request.id, result: Some(v1::play_response::Result::Act(act)), hold: None })
         };
         Ok(Response::new(Box::pin(request.into_inner().map(answer))))
     }

@@ -9,7 +9,8 @@ use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, P
 /// The policy that ships pushes against these.
 const FALLS_LEFT: &[f32; 4] = &[0.0, 0.0, -0.1, -1.0];
 const FALLS_RIGHT: &[f32; 4] = &[0.0, 0.0, 0.1, 1.0];
-const GREEDY: PlayOptions<'_> = PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None };
+const GREEDY: PlayOptions<'_> =
+    PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None, simulator: None };
 const GOING_ON: Option<Outcome> = Some(Outcome { reward: 1.0, terminated: false, truncated: false });
 
 /// `python3 -m pgkeras serve`, or what `$PGKERAS_PYTHON` names.

@@ -1,0 +1,51 @@
+"""How two spaces differ, for people."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pgkeras.spaces.arrays import ArraySpace, Box
+from pgkeras.spaces.structures import Dict, Space, Text, Tuple
+
+__all__ = ["difference"]
+
+
+def difference(one: Space, other: Space) -> str:
+    """The first difference between two spaces, such as "shape (4,) and (3,)"; empty if they hold the same values.
+
+    Bounds of numbers are compared in the numbers' own type: a client may have computed them in another.
+    """
+    if type(one) is not type(other):
+        return f"{one} and {other}"
+    if isinstance(one, Dict | Tuple) and isinstance(other, Dict | Tuple):
+        return _of_parts(_parts(one), _parts(other))
+    if isinstance(one, Box) and isinstance(other, Box):
+        return _of_boxes(one, other)
+    assert isinstance(one, ArraySpace | Text)
+    return "" if one == other else f"{one} and {other}"
+
+
+def _parts(space: Dict | Tuple) -> dict[str, Space]:
+    return dict(space.spaces) if isinstance(space, Dict) else {str(i): part for i, part in enumerate(space.spaces)}
+
+
+def _of_parts(one: dict[str, Space], other: dict[str, Space]) -> str:
+    if list(one) != list(other):
+        return f"parts {', '.join(map(repr, one))} and {', '.join(map(repr, other))}"
+    found = ((name, difference(part, other[name])) for name, part in one.items())
+    return next((f"part {name!r}: {what}" for name, what in found if what), "")
+
+
+def _of_boxes(one: Box, other: Box) -> str:
+    for name in ("dtype", "shape"):
+        if getattr(one, name) != getattr(other, name):
+            return f"{name} {getattr(one, name)} and {getattr(other, name)}"
+    for name in ("low", "high"):
+        mine, yours = (np.asarray(getattr(box, name), np.float64).ravel() for box in (one, other))
+        if one.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                mine, yours = mine.astype(one.dtype), yours.astype(one.dtype)
+        if (mine != yours).any():
+            i = int(np.argmax(mine != yours))
+            return f"bound {name}[{i}] {mine[i]} and {yours[i]}"
+    return ""
