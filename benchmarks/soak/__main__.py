@@ -26,6 +26,7 @@ from benchmarks.soak.fuzz import fuzz
 from benchmarks.soak.kills import kills
 from benchmarks.soak.overload import overload
 from benchmarks.soak.policies import export_slow
+from benchmarks.soak.remote import remote
 from benchmarks.soak.swaps import swaps
 
 
@@ -48,6 +49,7 @@ def _faults(name: str, found: dict[str, Any]) -> list[str]:
             "failed calls": set(f["calls_beside_idle"]) == {"OK"},
         },
         "overload": lambda f: {"other codes": set(f["codes"]) == {"OK", "RESOURCE_EXHAUSTED"}},
+        "remote": lambda f: {"memory grew": f["memory_mb"]["at the end"] < 1.05 * f["memory_mb"]["settled"]},
         "fuzz": lambda f: {"tracebacks": f["tracebacks_of_ours"] == 0},
     }[name](found)
     checks |= {"exit status": found["exit_status"] == 0, "tracebacks in the log": found.get("clean_log", True)}
@@ -56,12 +58,13 @@ def _faults(name: str, found: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scenarios", nargs="*", help="swaps, kills, crowd, overload, fuzz (default: all)")
+    parser.add_argument("scenarios", nargs="*", help="swaps, kills, crowd, overload, remote, fuzz (default: all)")
     parser.add_argument("--json", type=Path, help="write the results to this file, one line each")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin again until so many have passed")
     parser.add_argument("--inputs", type=int, default=100_000, help="of fuzz: inputs of each kind (default 100000)")
     parser.add_argument("--swaps", type=int, default=100, help="how many swaps (default 100)")
     parser.add_argument("--kills", type=int, default=25, help="how many kills (default 25)")
+    parser.add_argument("--epochs", type=int, default=1000, help="of remote: how many epochs (default 1000)")
     parser.add_argument("--sessions", type=int, default=1000, help="of crowd: how many sessions (default 1000)")
     options = parser.parse_args()
     known: dict[str, Callable[[Path], dict[str, Any]]] = {
@@ -69,6 +72,7 @@ def main() -> None:
         "kills": lambda scratch: kills(scratch, options.kills, seed=int(time.time())),
         "crowd": lambda scratch: crowd(scratch, options.sessions),
         "overload": _overload,
+        "remote": lambda scratch: remote(scratch, options.epochs),
         "fuzz": lambda scratch: fuzz(scratch, options.inputs),
     }
     if unknown := set(options.scenarios) - set(known):

@@ -36,6 +36,7 @@ from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces import Box, Discrete, actions_from_gymnasium
 from tests.runs.small import assert_same_arrays
+from tests.serving.pages.test_pages import browsed, drawn_in
 from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
 from tests.simulators.test_learning import played
 
@@ -381,7 +382,7 @@ def test_a_dry_run_says_what_is_worth_a_look() -> None:
     assert "was 20, outside of its bounds 0 to 10" in looks[-1]
 
 
-def test_the_status_page_shows_the_run() -> None:
+def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
     with Simulators("streak", ServerConfig(port=0, http_port=0, drain_seconds=1.0)) as simulators:
         page = f"http://127.0.0.1:{simulators.http_port}/"
         assert "No simulator is connected." in urllib.request.urlopen(page).read().decode()
@@ -397,4 +398,6 @@ def test_the_status_page_shows_the_run() -> None:
         assert re.search(r"<b>[1-9]\d*</b><small>epochs", shown)
         metrics = urllib.request.urlopen(f"{page}metrics").read().decode()
         assert "pgkeras_sessions 1" in metrics
+        pixels = browsed(page, tmp_path)
+        assert drawn_in(pixels, (37, 99, 168)) > 200, "the learning curve, in the page's accent colour"
         training.finish()
