@@ -22,7 +22,8 @@ from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.errors import InvalidRequestError, PolicyServiceError
-from pgkeras.protocol.wire import encode_tensor
+from pgkeras.protocol.wire import encode_space, encode_tensor
+from pgkeras.spaces import Box, Discrete
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 
 __all__ = [
@@ -118,13 +119,13 @@ class Mutator:
             return self._generator.bytes(int(integers(80)))
         if field.type == field.TYPE_STRING:
             return ("", "stable", "../..", "a" * 300, "\x00", "\u00e9\U0001f600")[integers(6)]
-        if field.type == field.TYPE_ENUM:
-            return int(integers(-2, 16))
-        if field.type == field.TYPE_UINT64:
-            return int(integers(2**64, dtype=np.uint64))
-        if field.type == field.TYPE_INT64:
-            return int(_LENGTHS[integers(len(_LENGTHS))])
-        return field.default_value
+        numbers = {
+            field.TYPE_ENUM: lambda: int(integers(-2, 16)),
+            field.TYPE_UINT64: lambda: int(integers(2**64, dtype=np.uint64)),
+            field.TYPE_INT64: lambda: int(_LENGTHS[integers(len(_LENGTHS))]),
+            field.TYPE_DOUBLE: lambda: (0.5, -1e308, float("inf"), float("nan"))[integers(4)],
+        }
+        return numbers.get(field.type, lambda: field.default_value)()
 
 
 def _value(array: Any) -> tensors_pb2.Value:
@@ -146,6 +147,13 @@ def act_seeds() -> list[bytes]:
     return [request.SerializeToString() for request in requests]
 
 
+_SIMULATOR = service_pb2.Simulator(
+    observation_space=encode_space(Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))),
+    action_space=encode_space(Discrete(2)),
+    environments=2,
+)
+
+
 def play_seeds() -> list[bytes]:
     """Right PlayRequests to the shipped policy, first and later ones."""
     flags, rewards = encode_tensor(np.zeros(2, np.bool_)), encode_tensor(np.ones(2, np.float32))
@@ -157,6 +165,7 @@ def play_seeds() -> list[bytes]:
             id=2**63, observation=rows, reward=rewards, terminated=flags, truncated=flags, episode_start=flags, mode=2
         ),
         service_pb2.PlayRequest(id=4, observation=rows, action_mask=encode_tensor(np.ones((2, 2), np.bool_))),
+        service_pb2.PlayRequest(id=5, observation=rows, simulator=_SIMULATOR),
     ]
     return [request.SerializeToString() for request in requests]
 

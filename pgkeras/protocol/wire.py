@@ -27,6 +27,7 @@ __all__ = [
     "encode_space",
     "encode_spec",
     "encode_tensor",
+    "space_size",
     "spec_from_json",
     "spec_hash",
     "spec_to_json",
@@ -178,6 +179,22 @@ def decode_space(message: spaces_pb2.Space) -> Space:
     if kind == "tuple":
         return Tuple(tuple(decode_space(part) for part in message.tuple.spaces))
     return _decode_leaf(message, kind)
+
+
+def space_size(message: spaces_pb2.Space) -> int:
+    """How many numbers it takes to hold one value of a space, and to tell its integers apart; nothing is allocated.
+
+    A Box counts its elements, a Discrete its values, a MultiDiscrete those of all its elements.
+    """
+    kind = message.WhichOneof("kind")
+    if kind in ("dict", "tuple"):
+        parts = getattr(message, kind).spaces
+        return sum(space_size(part.space if kind == "dict" else part) for part in parts)
+    if kind == "discrete":
+        return message.discrete.n
+    if kind == "multi_discrete":
+        return sum(message.multi_discrete.nvec)
+    return math.prod(getattr(message, kind).shape) if kind in ("box", "multi_binary") else 0
 
 
 def _decode_leaf(message: spaces_pb2.Space, kind: str | None) -> ArraySpace | Text:

@@ -11,12 +11,16 @@ from typing import Any
 from google.protobuf import json_format
 
 from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceError
-from pgkeras.protocol.wire import decode_space
+from pgkeras.protocol.wire import decode_space, space_size
 from pgkeras.spaces import ArraySpace, Dict, Space, Text, Tuple, leaves
 from pgkeras.spaces.difference import difference
 from pgkeras.v1 import service_pb2, spaces_pb2
 
 __all__ = ["Declaration"]
+
+# Of the observation, or of the action's distribution. Whoever connects first declares what is built, and a network for
+# more would not fit into memory.
+_MOST_NUMBERS = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Declaration:
 def _decode(field: str, message: spaces_pb2.Space) -> Any:
     if message.WhichOneof("kind") is None:
         raise InvalidRequestError(field, "a space", "none")
+    if (size := space_size(message)) > _MOST_NUMBERS:
+        raise InvalidRequestError(field, f"a space of at most {_MOST_NUMBERS:,} numbers", f"{size:,}")
     try:
         return decode_space(message)
     except ValueError as error:

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 # How often a simulator that waits is told so.
 _WAITING_SECONDS = 2.0
 _RATE_SECONDS = 1.0
+_LONGEST_NAME = 100
 
 
 class LearningSession:
@@ -57,7 +58,7 @@ class LearningSession:
     """
 
     def __init__(self, hub: Hub, simulator: service_pb2.Simulator | None, write: Write) -> None:
-        self.name = "" if simulator is None else simulator.name
+        self.name = "" if simulator is None else simulator.name[:_LONGEST_NAME]
         self._declared_rows = 0 if simulator is None else simulator.environments
         self.rows = 0
         """Environments; 0 before the first message has been read."""
@@ -160,8 +161,9 @@ class LearningSession:
         assert learning is not None
         step = learning.steps.decode(message, self.rows or None)
         if step.query.greedy or step.query.outputs - {service_pb2.ACT_OUTPUT_ACTION}:
+            field, got = ("mode", "greedy") if step.query.greedy else ("outputs", "others")
             expected = "sampled actions and nothing else, since the policy is in training"
-            raise InvalidRequestError("mode" if step.query.greedy else "outputs", expected, "something else")
+            raise InvalidRequestError(field, expected, got)
         transition = transition_of(step, self._episodes)
         observation = step.query.inputs["observation"]
         if self._goes_on(step, transition):

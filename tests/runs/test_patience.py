@@ -129,7 +129,7 @@ def test_environments_that_are_killed_are_made_again_and_the_weights_stay_the_sa
 def test_slow_environments_are_told_of_cores_that_are_idle(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgkeras.runs.training.available", lambda: 4)
+    monkeypatch.setattr("pgkeras.runs.sources.available", lambda: 4)
     with caplog.at_level(logging.WARNING):
         run_to_end(Training(fragile({"seconds": 0.002}, steps=1)))
         run_to_end(Training(fragile({"seconds": 0.0}, steps=1)))

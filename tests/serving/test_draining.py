@@ -66,9 +66,11 @@ def test_calls_in_flight_are_answered_or_sent_elsewhere(policies, tmp_path, numb
     assert codes["UNAVAILABLE"] == 32
 
 
-# What gRPC does by itself where it is told to: try UNAVAILABLE again, on whichever server is next.
+# What gRPC does by itself where it is told to: go where the server says that it serves, and try UNAVAILABLE again, on
+# whichever server is next.
 _RETRY = {
     "loadBalancingConfig": [{"round_robin": {}}],
+    "healthCheckConfig": {"serviceName": "pgkeras.v1.PolicyService"},
     "methodConfig": [
         {
             "name": [{}],

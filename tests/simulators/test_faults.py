@@ -30,11 +30,12 @@ from pgkeras.errors import (
     PolicyNotFoundError,
     ServerUnavailableError,
 )
+from pgkeras.protocol.wire import encode_space
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
-from pgkeras.spaces import Box, Discrete, actions_from_gymnasium
+from pgkeras.spaces import Box, Dict, Discrete, actions_from_gymnasium
 from tests.runs.small import assert_same_arrays
 from tests.serving.pages.test_pages import browsed, drawn_in
 from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
@@ -149,6 +150,27 @@ def test_a_message_that_is_wrong_is_refused_and_its_session_goes_on(case: str) -
         with pytest.raises(InvalidRequestError, match=message):
             send(session)
         session.step(ONE, np.zeros(1), NOTHING, NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("space", "size"),
+    [
+        (Discrete(10**12), "1,000,000,000,000"),
+        (
+            Dict({str(i): Box(np.zeros(6_000_000), np.ones(6_000_000), np.dtype(np.float32)) for i in range(2)}),
+            "12,000,000",
+        ),
+    ],
+)
+def test_a_space_that_would_fill_the_memory_is_refused(space: Any, size: str) -> None:
+    with listening() as simulators, PolicyClient(simulators.target, timeout=20.0) as client:
+        with client.play(observation_space=OBSERVATIONS, action_space=ACTIONS) as session:
+            session._next.simulator.observation_space.CopyFrom(encode_space(space))
+            with pytest.raises(
+                InvalidRequestError, match=f"observation_space: expected .*10,000,000 numbers, got {size}"
+            ):
+                session.step(ONE)
+        assert not simulators.is_declared
 
 
 def test_a_second_declaration_is_not_read() -> None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.protocol.wire import decode_space
+from pgkeras.protocol.wire import decode_space, encode_space, space_size
 from pgkeras.spaces.difference import difference
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
@@ -108,6 +108,9 @@ def check_simulator(simulator: service_pb2.Simulator, spec: PolicySpec) -> None:
     """
     for name in ("observation_space", "action_space"):
         space, message = getattr(spec, name), getattr(simulator, name)
+        expected, size = space_size(encode_space(space)), space_size(message)
+        if size != expected:  # before anything is made of it: anybody may declare anything
+            raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", f"one of {size} numbers")
         try:
             declared = decode_space(message)
         except (ValueError, UnsupportedSpaceError) as error:  # none at all, or of a kind that is not known here
