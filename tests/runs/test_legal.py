@@ -301,6 +301,7 @@ def test_integers_that_float32_rounds_are_warned_of(
     assert "float32" not in caplog.text
 
 
+@pytest.mark.slow
 def test_very_many_actions_are_exported_and_warned_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
