@@ -131,6 +131,11 @@ def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs
     trained_on = provenance.get("config") or provenance
     if env_id is not None:
         trained_on = {"env_id": env_id}  # another one, to which the settings of training may mean nothing
+    elif not provenance.get("is_environment", True):
+        raise ConfigError(
+            f"{where} was taught by simulators that connected: serve it with pgkeras serve, and let one of them play; "
+            "or name a gymnasium environment of the same spaces with --env"
+        )
     elif trained_on.get("env_id") is None:
         raise ConfigError(f"{where} does not say which environment it was trained on: give --env")
     return Recipe.read(config_.overlay(trained_on, given))

@@ -47,6 +47,10 @@ class EpisodeSource(Protocol):
     """What a run plays."""
 
     @property
+    def is_environment(self) -> bool:
+        """Whether the run's ``env_id`` names an environment that others can make; else it is just a name."""
+
+    @property
     def observation_space(self) -> Space:
         """What it shows."""
 
@@ -94,6 +98,8 @@ class GymnasiumEpisodes:
         EnvironmentSetupError: The environment cannot be made.
         UnsupportedSpaceError: A space of the environment is not supported.
     """
+
+    is_environment = True
 
     def __init__(self, config: Config) -> None:
         self._config = config

@@ -410,6 +410,7 @@ class Training:
         """Where the policy comes from."""
         return {
             "env_id": self.config.env_id,
+            "is_environment": self._source.is_environment,
             "seed": self.config.seed,
             "config": self.config.to_json(),
             "device": self.device,

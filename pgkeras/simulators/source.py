@@ -44,6 +44,7 @@ class Simulators:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
     """
 
+    is_environment = False
     reward_threshold: float | None = None
     restarts = 0
 

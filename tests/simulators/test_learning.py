@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,6 +164,20 @@ def test_a_simulator_that_joins_plays_from_the_next_batch_on(simulators: Simulat
     trajectory, _ = played(simulators, 10, seed=1)
     assert second.steps > 0
     assert first.steps - before < trajectory.lengths.sum()
+
+
+def test_a_policy_that_simulators_taught_says_so_when_it_is_evaluated(simulators: Simulators, tmp_path: Path) -> None:
+    ScriptedSimulator(simulators.target, 2)
+    simulators.wait()
+    training = run_to_end(Training(Config(env_id="streak", **SETTINGS | {"envs": 2, "episodes": 2}), source=simulators))
+    training.export(tmp_path)
+    command = [sys.executable, "-m", "pgkeras", "evaluate", str(tmp_path), "--episodes", "3"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 1
+    assert "was taught by simulators that connected: serve it with pgkeras serve" in told.stderr
+    environment = ["--env", "tests.simulators.scripted:Streak-v0"]
+    played = subprocess.run([*command, *environment], capture_output=True, text=True, timeout=60, check=False)
+    assert played.returncode == 0, played.stderr
 
 
 def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> None:
