@@ -13,7 +13,7 @@ import click
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
-from pgkeras.cli.targets import name_option, root_option
+from pgkeras.cli.targets import is_address, name_option, root_option
 from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.files import check_encoding
 from pgkeras.runs.callbacks import Publish
@@ -193,7 +193,7 @@ def _listening(
         flags["listen"] = address
     else:
         host, _, port = address.rpartition(":")
-        if not host or not port.isdecimal():
+        if not is_address(address):
             raise click.UsageError(f"--listen: expected HOST:PORT or unix:PATH, got {address!r}")
         flags |= {"host": host, "port": int(port)}
     declaration = None if spaces is None else Declaration.read(spaces)

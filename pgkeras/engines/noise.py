@@ -7,12 +7,16 @@ row ``i`` of a seeded draw does not depend on how many rows follow it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["draw", "seeded"]
+__all__ = ["draw", "of_batch", "seeded", "steps"]
+
+_STEPS = 256  # how many steps' noise is drawn at once
 
 
 def seeded(seed: int | np.random.SeedSequence | None) -> np.random.Generator:
@@ -20,6 +24,21 @@ def seeded(seed: int | np.random.SeedSequence | None) -> np.random.Generator:
     if isinstance(seed, int):
         return np.random.Generator(np.random.Philox(key=seed))
     return np.random.Generator(np.random.Philox(seed))
+
+
+def of_batch(seed: np.random.SeedSequence) -> np.random.Generator:
+    """The Philox generator of a batch of episodes, keyed by the seed's first four words."""
+    return seeded(int.from_bytes(seed.generate_state(4, np.uint32).tobytes(), "little"))
+
+
+def steps(generator: np.random.Generator, spec: PolicySpec, slots: int) -> Iterator[NDArray[np.float32]]:
+    """Draws the noise of environments side by side, step by step without end, many steps at once.
+
+    Yields:
+        As :func:`draw`, a row for each slot.
+    """
+    while True:
+        yield from draw(generator, spec, _STEPS * slots).reshape(_STEPS, slots, spec.noise_size)
 
 
 def draw(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray[np.float32]:

@@ -112,7 +112,6 @@ class Collector:
         environments, actor, tape = self._environments, self._actor, self._tape
         slots = environments.slots
         words = seed.generate_state(slots + 4, np.uint32)
-        generator = noise_source.seeded(int.from_bytes(words[:4].tobytes(), "little"))
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
         remaining = quota
         casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
@@ -127,34 +126,32 @@ class Collector:
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         played, seconds = 0, 0.0
-        while remaining.any():
-            noise = noise_source.draw(generator, actor.spec, _NOISE_STEPS * slots).reshape(_NOISE_STEPS, slots, -1)
-            for row in noise:
-                t += 1
-                if t == tape.size:
-                    tape.grow()
-                if since_end and t >= since_end and tape.ended[t - since_end].any():
-                    actor.begin(tape.ended[t - since_end])
-                samples, actions = actor.sample(tape.observations[t], row)
-                tape.put_samples(t, samples)
-                if casts:
-                    actions = actor.spec.from_graph(actions)
-                began = time.perf_counter()
-                try:
-                    any_ended = environments.step(t, actions, remaining, tape)
-                except (Exception, SystemExit) as error:  # an environment may raise anything
-                    raise _failure(environments, f"step {t}", error) from error
-                seconds += time.perf_counter() - began
-                if any_ended:
-                    last_end = t
-                    remaining = np.maximum(remaining - tape.ended[t], 0)
-                    played = episodes - int(remaining.sum())
-                    if not remaining.any():
-                        break
-                elif t - last_end in self._looks:
-                    self._warn_of_endless(t - last_end)
-                if self._watch is not None:
-                    self._watch((t + 1) * slots, played)
+        for row in noise_source.steps(noise_source.of_batch(seed), actor.spec, slots):
+            t += 1
+            if t == tape.size:
+                tape.grow()
+            if since_end and t >= since_end and tape.ended[t - since_end].any():
+                actor.begin(tape.ended[t - since_end])
+            samples, actions = actor.sample(tape.observations[t], row)
+            tape.put_samples(t, samples)
+            if casts:
+                actions = actor.spec.from_graph(actions)
+            began = time.perf_counter()
+            try:
+                any_ended = environments.step(t, actions, remaining, tape)
+            except (Exception, SystemExit) as error:  # an environment may raise anything
+                raise _failure(environments, f"step {t}", error) from error
+            seconds += time.perf_counter() - began
+            if any_ended:
+                last_end = t
+                remaining = np.maximum(remaining - tape.ended[t], 0)
+                played = episodes - int(remaining.sum())
+                if not remaining.any():
+                    break
+            elif t - last_end in self._looks:
+                self._warn_of_endless(t - last_end)
+            if self._watch is not None:
+                self._watch((t + 1) * slots, played)
         trajectory = tape.cut(quota, environments.gap)
         self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
         self.step_seconds = seconds / ((t + 1) * slots)
@@ -170,9 +167,6 @@ class Collector:
         raise EnvironmentStepError(
             f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
         )
-
-
-_NOISE_STEPS = 256  # how many steps' noise is drawn at once
 
 
 def _failure(environments: Environments, where: str, error: BaseException) -> EnvironmentStepError:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.engines import noise
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import EnvironmentStepError
 from pgkeras.spaces.spec import PolicySpec
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from pgkeras.simulators.session import LearningSession
 
 __all__ = ["Actor", "Batch"]
-
-_NOISE_STEPS = 256  # how many steps' noise is drawn at once
 
 
 class Actor(Protocol):
@@ -32,32 +29,6 @@ class Actor(Protocol):
         self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[np.float32] | None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]:
         """Chooses for a batch; see :meth:`pgkeras.reinforce.frozen_policy.FrozenPolicy.act`."""
-
-
-class Noise:
-    """The noise of one session for one batch: a row for every environment at every message that is acted on.
-
-    Args:
-        seed: Its generator's.
-        spec: The policy's.
-        rows: The number of environments.
-    """
-
-    def __init__(self, seed: np.random.SeedSequence, spec: PolicySpec, rows: int) -> None:
-        key = seed.generate_state(4, np.uint32).tobytes()
-        self._generator = noise.seeded(int.from_bytes(key, "little"))
-        self._spec, self._rows = spec, rows
-        self._drawn: NDArray[np.float32] = np.zeros((0, rows, spec.noise_size), np.float32)
-        self._used = 0
-
-    def next(self) -> NDArray[np.float32]:
-        """The noise of the next message, ``[rows, noise_size]``."""
-        if self._used == len(self._drawn):
-            drawn = noise.draw(self._generator, self._spec, _NOISE_STEPS * self._rows)
-            self._drawn, self._used = drawn.reshape(_NOISE_STEPS, self._rows, -1), 0
-        self._used += 1
-        row: NDArray[np.float32] = self._drawn[self._used - 1]
-        return row
 
 
 class Batch:

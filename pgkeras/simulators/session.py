@@ -18,6 +18,7 @@ from pgkeras_serving.sessions.play import refusal, response, transition_of
 from pgkeras_serving.sessions.policies import Write
 from pgkeras_serving.telemetry.run import SimulatorStatus
 
+from pgkeras.engines import noise
 from pgkeras.engines.state import start_over
 from pgkeras.environments.trajectory import Tape, Trajectory
 from pgkeras.errors import (
@@ -28,7 +29,7 @@ from pgkeras.errors import (
     ServerUnavailableError,
 )
 from pgkeras.protocol.wire import encode_tensor
-from pgkeras.simulators.batch import Batch, Noise
+from pgkeras.simulators.batch import Batch
 from pgkeras.v1 import service_pb2
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LearningSession:
         self._waits = simulator is not None
         self._write = write
         self._batch: Batch | None = None
-        self._noise: Noise | None = None
+        self._noise: Iterator[NDArray[np.float32]] = iter(())
         self._tape: Tape | None = None
         self._t = 0  # the next step of the tape
         self._found: list[tuple[int, int, int]] = []  # slot, first and last step of the episodes that count
@@ -109,7 +110,7 @@ class LearningSession:
         if self._tape is None:
             self._tape = Tape(self.rows, learning.spec.layout)
         self._tape.clear()
-        self._batch, self._noise = batch, Noise(seed, learning.spec, self.rows)
+        self._batch, self._noise = batch, noise.steps(noise.of_batch(seed), learning.spec, self.rows)
         self._t, self._found = 0, []
         self.remaining = quota.astype(np.int64)
         self.wake()
@@ -275,7 +276,6 @@ class LearningSession:
         batch, tape = self._batch, self._tape
         assert batch is not None
         assert tape is not None
-        assert self._noise is not None
         if self._t == tape.size:
             tape.grow()
         t = self._t
@@ -287,6 +287,6 @@ class LearningSession:
         state = None
         if size := learning.spec.state_size:
             state = start_over(self._state, self._first, size)
-        samples, actions, self._state = await batch.act(observation, self._noise.next(), state)
+        samples, actions, self._state = await batch.act(observation, next(self._noise), state)
         tape.put_samples(t, samples)
         return actions

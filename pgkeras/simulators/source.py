@@ -115,11 +115,6 @@ class Simulators:
         """Who is connected."""
         return self._hub.simulators()
 
-    @property
-    def episodes_lost(self) -> int:
-        """Episodes that broke off so far."""
-        return self._hub.episodes_lost
-
     def collector(self, actor: Any, watch: Watch | None = None) -> SimulatorCollector:
         """See :meth:`pgkeras.runs.sources.EpisodeSource.collector`.
 
