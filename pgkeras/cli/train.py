@@ -128,7 +128,9 @@ def command(
 
     if name is not None:
         check_name(name)  # rather than after hours of training
-    env_id = env_id if listen is None else _in_place_of_environment(env_id, name, resume)
+    if listen is not None:
+        env_id = _in_place_of_environment(env_id, name, resume)
+    _check_listening(listen, dry_run, spaces, server_config)
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
@@ -173,14 +175,17 @@ def _in_place_of_environment(env_id: str | None, name: str | None, resume: Path 
     return None if resume is not None else name
 
 
+def _check_listening(listen: str | None, *others: Any) -> None:
+    if listen is None and any(others):
+        raise click.UsageError("--dry-run, --spaces and --server-config are for --listen")
+
+
 @contextmanager
 def _listening(
     address: str | None, config: Config, spaces: Path | None, timeout: float, server_config: Path | None
 ) -> Iterator[Simulators | None]:
     """Simulators, for a run that listens for them."""
     if address is None:
-        if spaces is not None or server_config is not None:
-            raise click.UsageError("--spaces and --server-config are for --listen")
         yield None
         return
     from pgkeras_serving.settings.sources import resolve

@@ -141,7 +141,11 @@ class Batch:
         self._waiting.append(request)
         if len(self._waiting) == 1:
             loop.call_soon(self._compute)
-        answer: tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None] = await request.answer
+        try:
+            answer: tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None] = await request.answer
+        except Exception as error:  # of any kind: the run has to hear of it, or it would wait for ever
+            self.end(error)
+            raise
         return answer
 
     def _join(self, session: LearningSession, quota: NDArray[np.int64]) -> None:

@@ -423,3 +423,20 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
         pixels = browsed(page, tmp_path)
         assert drawn_in(pixels, (37, 99, 168)) > 200, "the learning curve, in the page's accent colour"
         training.finish()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["CartPole-v1", "--dry-run"], "--dry-run, --spaces and --server-config are for --listen"),
+        (["CartPole-v1", "--spaces", "x.json"], "--dry-run, --spaces and --server-config are for --listen"),
+        (["--listen", "127.0.0.1:0"], "give --name NAME, and no environment"),
+        (["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"], "give --name NAME, and no environment"),
+        (["--listen", "127.0.0.1", "--name", "x"], "expected HOST:PORT or unix:PATH, got '127.0.0.1'"),
+        (["--listen", "127.0.0.1:0", "--name", "x", "--spaces", "nowhere.json"], "cannot read nowhere.json"),
+    ],
+)
+def test_options_that_do_not_go_together_are_told_at_once(options: list[str], message: str) -> None:
+    told = ran([sys.executable, "-m", "pgkeras", "train", *options])
+    assert told.returncode in (1, 2)
+    assert message in " ".join(told.stderr.split())

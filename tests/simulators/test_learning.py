@@ -180,6 +180,17 @@ def test_a_policy_that_simulators_taught_says_so_when_it_is_evaluated(simulators
     assert played.returncode == 0, played.stderr
 
 
+def test_a_policy_that_fails_to_act_ends_the_run(simulators: Simulators) -> None:
+    class Failing(Coin):
+        def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Any:
+            raise MemoryError("no room")
+
+    ScriptedSimulator(simulators.target, 2)
+    simulators.wait()
+    with pytest.raises(MemoryError, match="no room"):
+        simulators.collector(Failing()).collect(3, np.random.SeedSequence(0))
+
+
 def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> None:
     players = [ScriptedSimulator(simulators.target, 2, timeout=3.0) for _ in range(3)]
     simulators.wait()
