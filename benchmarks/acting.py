@@ -48,11 +48,11 @@ def _row(network: str, rows: int, calls: int) -> dict[str, str]:
     actors = {engine: FrozenPolicy(policy, engine) for engine in _ENGINES}
     seconds: dict[str, list[float]] = {engine: [] for engine in _ENGINES}
     for actor in actors.values():
-        actor.sample(observation, noise)  # its first call sets it up
+        actor.act(observation, noise)  # its first call sets it up
     for _ in range(calls):
         for engine, actor in actors.items():
             began = time.perf_counter()
-            actor.sample(observation, noise)
+            actor.act(observation, noise)
             seconds[engine].append(time.perf_counter() - began)
     times = {
         f"{engine}, ms: fastest (median)": f"{1e3 * min(taken):.2f} ({1e3 * statistics.median(taken):.2f})"

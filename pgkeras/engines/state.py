@@ -1,6 +1,8 @@
-"""The state of a policy with memory: one row of float32 numbers per environment, zeros where an episode starts."""
+"""The state of a policy with memory: a row for each environment, of zeros where an episode starts."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +10,11 @@ from numpy.typing import NDArray
 __all__ = ["start_over"]
 
 
-def start_over(state: NDArray[np.float32] | None, starts: NDArray[np.bool_], size: int) -> NDArray[np.float32]:
+def start_over(state: NDArray[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:
     """The state with zeros where an episode starts.
 
     Args:
-        state: ``[B, size]``; None for nothing yet.
+        state: ``[B, size]``, of any type.
         starts: ``[B]``.
-        size: Length of a row.
     """
-    if state is None or len(state) != len(starts):
-        return np.zeros((len(starts), size), np.float32)
-    return np.where(starts[:, np.newaxis], np.float32(0), state)
+    return np.where(starts[:, np.newaxis], state.dtype.type(0), state) if starts.any() else state

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines import noise as noise_source
+from pgkeras.engines.state import start_over
 from pgkeras.environments import Environments, name_of
 from pgkeras.environments.check import said
 from pgkeras.environments.restarting import RestartingEnvironments
@@ -23,33 +24,36 @@ from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces.layout import graph_dtype
 from pgkeras.spaces.spec import PolicySpec, check_mask
 
-__all__ = ["Actor", "Collector", "Watch"]
+__all__ = ["Actor", "Choice", "Collector", "Watch"]
 
 logger = logging.getLogger(__name__)
 
 
+Choice = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
+
+
 class Actor(Protocol):
-    """Whatever chooses actions: a policy in training, an exported one, or one behind a server."""
+    """Whatever chooses actions: a policy in training, an exported one, or one behind a server.
+
+    It remembers nothing from step to step. What a policy with memory remembers, whoever plays the episodes keeps.
+    """
 
     @property
     def spec(self) -> PolicySpec:
         """The spaces of its observations and actions."""
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """Forgets what was seen in some slots, ``[B]``, whose next observation is the first of an episode.
-
-        Only an actor with a state is told.
-        """
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
         """Chooses for a batch.
 
         Args:
             observation: ``[B, ...]`` as the act graph takes them.
             noise: ``[B, spec.noise_size]``, to sample with.
+            state: ``[B, ...]``, the next state of the step before, with zeros in the rows whose episode begins; None
+                where all begin, and for a policy without memory.
 
         Returns:
-            Samples, which log-probabilities are taken of, and actions, which are played; each ``[B, ...]``.
+            Samples, which log-probabilities are taken of, actions, which are played, and the next state, which is None
+            for a policy without memory; each ``[B, ...]``.
         """
 
 
@@ -115,24 +119,22 @@ class Collector:
         quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
         remaining = quota
         casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
-        # How many steps ago an episode ended whose slot now begins another; without memory nobody asks.
-        since_end = environments.gap + 1 if actor.spec.state_size else 0
+        since_end = environments.gap + 1  # how many steps ago an episode ended whose slot now begins another
         tape.clear()
-        if since_end:
-            actor.begin(np.ones(slots, np.bool_))
         try:
             environments.reset([int(word) >> 1 for word in words[4:]], tape)
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         played, seconds = 0, 0.0
+        state: NDArray[Any] | None = None
         for row in noise_source.steps(noise_source.of_batch(seed), actor.spec, slots):
             t += 1
             if t == tape.size:
                 tape.grow()
-            if since_end and t >= since_end and tape.ended[t - since_end].any():
-                actor.begin(tape.ended[t - since_end])
-            samples, actions = actor.sample(tape.observations[t], row)
+            if state is not None and t >= since_end:
+                state = start_over(state, tape.ended[t - since_end])
+            samples, actions, state = actor.act(tape.observations[t], row, state)
             tape.put_samples(t, samples)
             if casts:
                 actions = actor.spec.from_graph(actions)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
-from pgkeras.engines.state import start_over
 from pgkeras.environments import Environments, without_mask
-from pgkeras.environments.collect import Actor, Collector, Watch
+from pgkeras.environments.collect import Actor, Choice, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
 from pgkeras.settings.groups import EnvironmentSettings
@@ -87,21 +86,16 @@ class EngineActor:
         self.spec = spec
         self._engine = engine
         self._output = "greedy_action" if mode == "greedy" else "action"
-        self._state: NDArray[np.float32] | None = None  # for a policy with memory
         self.answer: Answer = {}
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
-        if self.spec.state_size:
-            self._state = start_over(self._state, starts, self.spec.state_size)
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :meth:`pgkeras.environments.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
+        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``."""
         inputs = {"observation": observation, "noise": noise}
-        self.answer = self._engine.act(inputs if self._state is None else {**inputs, "state": self._state})
-        self._state = self.answer.get("next_state")
+        if size := self.spec.state_size:
+            inputs["state"] = np.zeros((len(noise), size), np.float32) if state is None else state
+        self.answer = self._engine.act(inputs)
         action = self.answer[self._output]
-        return action, action
+        return action, action, self.answer.get("next_state")
 
 
 class RemoteActor:
@@ -116,23 +110,20 @@ class RemoteActor:
         self.spec = client.describe().spec
         self._client = client
         self._mode: Mode = mode
-        self._state = b""
         self.answer: Answer = {}
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
-        if self._state:
-            pieces = np.frombuffer(self._state, np.uint8).reshape(len(starts), -1)
-            self._state = np.where(starts[:, np.newaxis], np.uint8(0), pieces).tobytes()
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
+        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``.
 
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :meth:`pgkeras.environments.collect.Actor.sample`; the whole answer is kept in ``answer``."""
+        The state is what the server sealed, as bytes: ``[B, ...]`` of uint8.
+        """
         seed = int.from_bytes(noise[0].tobytes()[:4], "little")
         values, mask = self.spec.layout.unpack(observation)
-        answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=self._state)
-        self._state = answer.state
+        sealed = b"" if state is None else state.tobytes()
+        answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=sealed)
         self.answer = {"action": answer.action, **answer.distribution}
-        return answer.action, answer.action
+        after = np.frombuffer(answer.state, np.uint8).reshape(len(noise), -1) if answer.state else None
+        return answer.action, answer.action, after
 
 
 class FirstSteps:
@@ -149,17 +140,13 @@ class FirstSteps:
         self._count = count
         self.steps: list[dict[str, Any]] = []
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
-        self._actor.begin(starts)
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :meth:`pgkeras.environments.collect.Actor.sample`."""
-        samples, actions = self._actor.sample(observation, noise)
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
+        """See :meth:`pgkeras.environments.collect.Actor.act`."""
+        samples, actions, state = self._actor.act(observation, noise, state)
         if len(self.steps) < self._count:
             parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.distribution.parameters}
             self.steps.append({"observation": observation[0].tolist(), **parameters, "action": actions[0].tolist()})
-        return samples, actions
+        return samples, actions, state
 
 
 def evaluate(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments import PlainEnvironments, Recipe, make_one
+from pgkeras.environments.collect import Choice
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, extra_needed
 from pgkeras.evaluation.evaluation import AnsweringActor, Evaluation, evaluate
 from pgkeras.files import replacing
@@ -113,16 +114,12 @@ class _Camera:
         self._title, self._subtitle = title, subtitle
         self._show = show
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
-        self._actor.begin(starts)
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :meth:`pgkeras.environments.collect.Actor.sample`."""
-        samples, actions = self._actor.sample(observation, noise)
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
+        """See :meth:`pgkeras.environments.collect.Actor.act`."""
+        samples, actions, state = self._actor.act(observation, noise, state)
         parameters = {name: self._actor.answer[name][0] for name in self.spec.distribution.parameters}
         self._film(parameters=parameters, action=actions[0])
-        return samples, actions
+        return samples, actions, state
 
     def _end(self, how: str) -> None:
         self._film(ended=how)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import tf
 from pgkeras.engines.litert import LiteRTEngine
-from pgkeras.engines.state import start_over
 from pgkeras.engines.tensorflow import TensorFlowEngine
+from pgkeras.environments.collect import Choice
 from pgkeras.errors import EngineError, MissingExtraError
 from pgkeras.policy.export import convert
 from pgkeras.policy.policy import Policy
@@ -52,7 +52,6 @@ class FrozenPolicy:
             logger.warning("acting through TensorFlow, since %s", error)
             self._engine = self._tensorflow()
         self._bound: dict[int, Any] = {}  # by batch size
-        self._state: NDArray[np.float32] | None = None  # of every slot, for a policy with memory
         self.freeze()
 
     @property
@@ -65,33 +64,14 @@ class FrozenPolicy:
         if isinstance(self._engine, LiteRTEngine):
             self._engine.set_weights(self._policy.weights() if weights is None else weights)
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        """See :meth:`pgkeras.environments.collect.Actor.begin`."""
-        if self.spec.state_size:
-            self._state = start_over(self._state, starts, self.spec.state_size)
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
-        """See :meth:`pgkeras.environments.collect.Actor.sample`."""
-        samples, actions, self._state = self.act(observation, noise, self._state)
-        return samples, actions
-
-    def act(
-        self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[np.float32] | None
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]:
-        """Chooses for a batch, with the memory given and taken.
-
-        Args:
-            observation: ``[B, ...]`` as the act graph takes them.
-            noise: ``[B, spec.noise_size]``, to sample with.
-            state: ``[B, spec.state_size]``; None for a policy without memory.
-
-        Returns:
-            Samples, actions, and the next state.
-        """
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None = None) -> Choice:
+        """See :meth:`pgkeras.environments.collect.Actor.act`."""
         call = self._bound.get(len(noise)) or self._bind(len(noise))
-        if state is None:
+        if not self.spec.state_size:
             outputs = call(observation, noise)
             return outputs[0], outputs[-1], None
+        if state is None:
+            state = np.zeros((len(noise), self.spec.state_size), np.float32)
         *outputs, state = call(observation, noise, state)
         return outputs[0], outputs[-1], state
 

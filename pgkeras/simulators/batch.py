@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.environments.collect import Actor
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import EnvironmentStepError
-from pgkeras.spaces.spec import PolicySpec
 
 if TYPE_CHECKING:
     from pgkeras.simulators.session import LearningSession
 
-__all__ = ["Actor", "Batch"]
-
-
-class Actor(Protocol):
-    """What chooses actions; it does not change while a batch is played."""
-
-    @property
-    def spec(self) -> PolicySpec:
-        """The spaces of its observations and actions."""
-
-    def act(
-        self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[np.float32] | None
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]:
-        """Chooses for a batch; see :meth:`pgkeras.reinforce.frozen_policy.FrozenPolicy.act`."""
+__all__ = ["Batch"]
 
 
 class Batch:

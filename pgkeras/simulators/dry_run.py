@@ -43,7 +43,7 @@ class RandomActor:
         self._generator = np.random.default_rng(seed)
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> tuple[Any, Any, None]:
-        """See :meth:`pgkeras.simulators.batch.Actor.act`."""
+        """See :meth:`pgkeras.environments.collect.Actor.act`."""
         space, rows = self.spec.action_space, len(noise)
         if self.spec.mask_size:
             actions = self._allowed(observation[:, -self.spec.mask_size :] > 0)

@@ -20,10 +20,11 @@ from pgkeras_serving.sessions.policies import Write
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.run import RunStatus, SimulatorStatus
 
+from pgkeras.environments.collect import Actor
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import InvalidRequestError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.protocol.wire import encode_spec, spec_hash
-from pgkeras.simulators.batch import Actor, Batch
+from pgkeras.simulators.batch import Batch
 from pgkeras.simulators.declaration import Declaration
 from pgkeras.simulators.session import LearningSession
 from pgkeras.spaces import Box

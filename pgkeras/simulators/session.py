@@ -286,7 +286,8 @@ class LearningSession:
         tape.observations[t] = observation
         state = None
         if size := learning.spec.state_size:
-            state = start_over(self._state, self._first, size)
+            state = np.zeros((self.rows, size), np.float32) if self._state is None else self._state
+            state = start_over(state, self._first)
         samples, actions, self._state = await batch.act(observation, next(self._noise), state)
         tape.put_samples(t, samples)
         return actions

@@ -15,9 +15,8 @@ from pgkeras_serving.server import serving
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.run import SimulatorStatus
 
-from pgkeras.environments.collect import Watch
+from pgkeras.environments.collect import Actor, Watch
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.simulators.batch import Actor
 from pgkeras.simulators.declaration import Declaration
 from pgkeras.simulators.hub import Hub
 from pgkeras.spaces.spec import mask_size_of
@@ -119,7 +118,7 @@ class Simulators:
         """See :meth:`pgkeras.runs.sources.EpisodeSource.collector`.
 
         Args:
-            actor: A :class:`pgkeras.simulators.batch.Actor`.
+            actor: A :class:`pgkeras.environments.collect.Actor`.
             watch: Is told of progress.
         """
         if self._hub.learning is None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pgkeras import environments
 from pgkeras.environments import Environments, PlainEnvironments, VectorEnvironments
-from pgkeras.environments.collect import Collector
+from pgkeras.environments.collect import Choice, Collector
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
@@ -37,12 +37,13 @@ class ScriptedActor:
         self._by_noise = by_noise
         self.noise: list[NDArray[np.float32]] = []
 
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Choice:
+        assert state is None
         self.noise.append(noise.copy())
         if self.spec.distribution is DistributionKind.DIAGONAL_GAUSSIAN:
-            return noise, noise
+            return noise, noise, None
         action = (noise[:, 0] > 0.5).astype(np.int64) if self._by_noise else choice(observation)
-        return action, action
+        return action, action, None
 
 
 def choice(observation: NDArray[Any]) -> NDArray[np.int64]:
@@ -185,9 +186,9 @@ def test_cartpole_episodes_obey_the_equations_of_motion(slots: int, vectorizatio
 
 def test_a_truncated_cartpole_episode_is_not_terminated() -> None:
     class Balancer(ScriptedActor):
-        def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+        def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Choice:
             action = (observation @ np.array([0.1, 0.5, 5.0, 1.0]) > 0).astype(np.int64)
-            return action, action
+            return action, action, None
 
     for vectorization in ("vector", "plain"):
         envs = environments.make("CartPole-v1", 2, vectorization)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pgkeras import environments
 from pgkeras.environments import Environments, PlainEnvironments, ProcessEnvironments, Recipe, VectorEnvironments
-from pgkeras.environments.collect import Collector
+from pgkeras.environments.collect import Choice, Collector
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
 from pgkeras.settings.recipe import WrapperCall
@@ -229,11 +229,9 @@ class FirstLegal:
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
 
-    def begin(self, starts: NDArray[np.bool_]) -> None:
-        raise AssertionError("without memory nobody is told")
-
-    def sample(self, observation: NDArray[Any], noise: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[Any]]:
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Choice:
+        assert state is None
         mask = self.spec.layout.unpack(observation)[1]
         assert mask is not None
         action = mask.argmax(axis=-1)
-        return action, action
+        return action, action, None

@@ -72,7 +72,7 @@ def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, act
         x, z = inputs(policy, rows, update)
         answer = policy.act(tf.constant(x), tf.constant(z))
         for f in frozen:
-            sample, action = f.sample(x, z)
+            sample, action, _ = f.act(x, z)
             assert len(sample) == len(action) == rows
             close(action, answer["action"].numpy())
             # The log-probability of what is stored must be that of what was done.
@@ -84,14 +84,14 @@ def test_a_frozen_policy_stays_as_it_was_until_it_is_frozen_again() -> None:
     policy = Policy(FLOATS, CONTINUOUS, settings=NetworkSettings(hidden=(16,)))
     frozen = FrozenPolicy(policy, "litert")
     x, z = inputs(policy, 5)
-    before = frozen.sample(x, z)[0]
+    before = frozen.act(x, z)[0]
     randomise(policy, 1)
-    np.testing.assert_array_equal(frozen.sample(x, z)[0], before)
+    np.testing.assert_array_equal(frozen.act(x, z)[0], before)
     frozen.freeze()
-    after = frozen.sample(x, z)[0]
+    after = frozen.act(x, z)[0]
     assert np.abs(after - before).max() > 0.1
     # A batch size first met after an update must have the new weights as well.
-    close(frozen.sample(*(np.repeat(a, 2, axis=0) for a in (x, z)))[0][::2], after)
+    close(frozen.act(*(np.repeat(a, 2, axis=0) for a in (x, z)))[0][::2], after)
 
 
 @pytest.fixture(scope="module")

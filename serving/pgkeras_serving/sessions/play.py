@@ -103,7 +103,8 @@ class Session:
         self._episodes = self._episodes or Episodes(rows, self._policy.episodes.record)
         inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
-            inputs["state"] = start_over(self._state, self._episodes.over if start is None else start, size)
+            state = np.zeros((rows, size), np.float32) if self._state is None else self._state
+            inputs["state"] = start_over(state, self._episodes.over if start is None else start)
         return transition
 
     def _finish(

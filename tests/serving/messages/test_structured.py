@@ -15,6 +15,7 @@ from pgkeras import engines
 from pgkeras.bundle import bundle
 from pgkeras.client import PolicyClient
 from pgkeras.engines import Engine, noise
+from pgkeras.engines.state import start_over
 from pgkeras.errors import InvalidRequestError
 from pgkeras.evaluation import EngineActor, RemoteActor
 from pgkeras.spaces import Box, Dict, Discrete, MultiDiscrete, Space, Text, Tuple
@@ -258,12 +259,15 @@ def test_an_actor_behind_a_server_remembers_as_one_beside_it(root: Path, connect
     generator = np.random.default_rng(6)
     starts = generator.random((8, 3)) < 0.3
     starts[0], starts[1] = True, [True, False, False]
+    remembered: list[NDArray[Any]] = []
+    sealed: list[NDArray[Any]] = []
     for t in range(8):
         observation, drawn = generator.normal(size=(3, 4)).astype(np.float32), np.zeros((3, 1), np.float32)
-        for actor in (beside, behind):
-            if starts[t].any():
-                actor.begin(starts[t])
-            actor.sample(observation, drawn)
+        for actor, states in ((beside, remembered), (behind, sealed)):
+            state = start_over(states[-1], starts[t]) if states else None
+            after = actor.act(observation, drawn, state)[-1]
+            assert after is not None
+            states.append(after)
         np.testing.assert_allclose(behind.answer["probabilities"], beside.answer["probabilities"], atol=1e-6)
 
 
