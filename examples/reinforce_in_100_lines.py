@@ -14,12 +14,14 @@ import tensorflow as tf
 
 from pgkeras import environments
 from pgkeras.collect import Collector
+from pgkeras.config import NetworkSettings
 from pgkeras.policy import Policy
 from pgkeras.reinforce import FrozenPolicy, discounted_returns, reinforce_loss
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 
 GAMMA = 0.99
 LEARNING_RATE = 0.001
+AS_SHOWN = NetworkSettings(normalize_observations=False)
 SOLVED = 475.0  # mean return of the last 100 episodes
 
 
@@ -35,7 +37,7 @@ class Reinforce:
         self.environment = environments.make(environments.Recipe(env_id), 1, "plain")
         observation_space = observations_from_gymnasium(self.environment.observation_space)
         action_space = actions_from_gymnasium(self.environment.action_space)
-        self.policy = Policy(observation_space, action_space, seed=seed)
+        self.policy = Policy(observation_space, action_space, settings=AS_SHOWN, seed=seed)
         self.actor = FrozenPolicy(self.policy)
         self.collector = Collector(self.environment, self.actor)
         self.optimizer = keras.optimizers.Adam(LEARNING_RATE)

@@ -199,8 +199,9 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
         inputs["state"] = generator.uniform(-1, 1, (rows, policy.spec.state_size)).astype(np.float32)
     outputs = policy.act(**{name: tf.constant(array) for name, array in inputs.items()})
     reference = {name: tensor.numpy() for name, tensor in outputs.items()}
-    if not all(np.isfinite(array).all() for array in reference.values()):
-        raise ExportError("the policy answers NaN or infinity to ordinary observations: its weights are not finite")
+    # Weights besides, since a clip hides those of the normalisation.
+    if not all(np.isfinite(array).all() for array in (*reference.values(), *policy.weights())):
+        raise ExportError("the policy's weights, or its answers to ordinary observations, are not finite")
     kind = policy.spec.distribution
     size = np.maximum(1.0, _largest_bounds(policy.spec.action_space)) if kind.is_scaled else 1.0
     # What is computed from large numbers is off by more: a log-probability by as much as the logits it is made of.

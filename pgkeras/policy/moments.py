@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 __all__ = ["Moments"]
 
+_MOST_AT_ONCE = 1 << 23  # numbers, of which three copies in float64 are made
+
 
 @dataclass
 class Moments:
@@ -42,7 +44,11 @@ class Moments:
 
     def update(self, rows: NDArray[Any]) -> None:
         """Updates with a batch of rows ``[N, ...]``."""
-        rows = rows.astype(np.float64)
+        at_once = max(1, _MOST_AT_ONCE // max(1, self.mean.size))
+        for first in range(0, len(rows), at_once):
+            self._add(rows[first : first + at_once].astype(np.float64))
+
+    def _add(self, rows: NDArray[np.float64]) -> None:
         mean = rows.mean(axis=0)
         count = self.count + len(rows)
         delta = mean - self.mean

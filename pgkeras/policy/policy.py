@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,11 +68,10 @@ class Policy:
         state_size = 0 if memory is None else memory.state_size
         self.spec = PolicySpec(observation_space, action_space, self.distribution.kind, state_size, mask_size)
         layout = self.spec.layout
-        self.normalization = (
-            networks.ObservationNormalization(networks.selected(layout), name="normalization")
-            if settings.normalize_observations
-            else None
-        )
+        if network is not None and settings.normalize_observations is None:
+            # It is called with the observation, and may well normalise that itself.
+            settings = replace(settings, normalize_observations=False)
+        self.normalization = networks.normalization_for(layout, settings)
         body = networks.body(layout, settings, self.normalization, seed, network)
         features = keras.Input(body.output_shape[1:] if memory is None else [settings.memory_units])
         head = keras.Model(features, _head(features, self.distribution, settings.initial_log_std, seed + 1000))

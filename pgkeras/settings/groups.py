@@ -192,8 +192,10 @@ class NetworkSettings(_Settings):
         "none", "What the policy remembers an episode by, if at all.", choices=("none", "gru", "lstm")
     )
     memory_units: int = _setting(64, "How many numbers it remembers.", minimum=1, maximum=65_536)
-    normalize_observations: bool = _setting(
-        False, "Normalise observations by their running mean and variance, inside the policy's graph."
+    normalize_observations: bool | None = _setting(
+        None,
+        "Normalise observations by their running mean and variance, inside the policy's graph: all numbers, or none; "
+        "by default those without bounds.",
     )
     distribution: str = _setting(
         "auto",

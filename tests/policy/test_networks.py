@@ -28,6 +28,10 @@ def vector(n: int) -> Box:
     return Box(np.full(n, -np.inf), np.full(n, np.inf), np.dtype(np.float32))
 
 
+def box(low: list[float], high: list[float]) -> Box:
+    return Box(np.array(low), np.array(high), np.dtype(np.float32))
+
+
 def linear(space: Space, network: Any = None, **settings: Any) -> Policy:
     """A policy without hidden layers, so that what the encoders give can be read off its head."""
     policy = Policy(space, Discrete(2), network, settings=NetworkSettings(hidden=(), **settings), seed=3)
@@ -71,12 +75,20 @@ def test_channels_may_come_first_or_not_at_all() -> None:
 @pytest.mark.parametrize(
     ("space", "images", "name"),
     [
-        (image(84, 84, 4), "auto", "Nature CNN"),
-        (image(4, 84, 84), "auto", "Nature CNN"),
-        (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN"),
+        (image(84, 84, 4), "auto", "Nature CNN of pixels scaled to [0, 1]"),
+        (image(4, 84, 84), "auto", "Nature CNN of pixels scaled to [0, 1]"),
+        (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN of pixels scaled to [0, 1]"),
+        (image(9, 9, 3, high=1, dtype=np.float32), "auto", "small CNN"),
         (image(10, 10, 6), "mlp", "numbers in units of their range, MLP 32"),
-        (image(84, 84, 4), "small_cnn", "small CNN"),
-        (vector(3), "auto", "MLP 32"),
+        (image(84, 84, 4), "small_cnn", "small CNN of pixels scaled to [0, 1]"),
+        (vector(3), "auto", "normalised numbers, MLP 32"),
+        (box([-1, 0], [1, 9]), "auto", "MLP 32"),
+        (box([-1, -np.inf], [1, 9]), "auto", "numbers as they are, or normalised where they have no bounds, MLP 32"),
+        (
+            box([0, -1e30], [255, 1e30]),
+            "auto",
+            "numbers in units of their range, or normalised where they have no bounds, MLP 32",
+        ),
         (image(2, 2, 2), "auto", "numbers in units of their range, MLP 32"),
         (Discrete(5), "auto", "one-hot, MLP 32"),
         (Discrete(5000), "auto", "embedding, MLP 32"),
@@ -84,8 +96,8 @@ def test_channels_may_come_first_or_not_at_all() -> None:
             Dict({"eye": image(9, 9, 3), "n": Discrete(3), "s": Text(vocabulary=("a",), max_tokens=1), "v": vector(2)}),
             "auto",
             (
-                "eye: small CNN modulated by s, n: one-hot, s: embedding of 1 tokens and GRU, v: numbers as they are; "
-                "joined by an MLP 32"
+                "eye: small CNN of pixels scaled to [0, 1] modulated by s, n: one-hot, s: embedding of 1 tokens and "
+                "GRU, v: normalised numbers; joined by an MLP 32"
             ),
         ),
     ],
@@ -174,7 +186,8 @@ def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
     space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
     policy = linear(space, normalize_observations=True)
     layout = policy.spec.layout
-    assert networks.selected(layout).tolist() == [True] * 12 + [False] + [True] * 2
+    assert policy.normalization is not None
+    assert np.asarray(policy.normalization.selected).tolist() == [True] * 12 + [False] + [True] * 2
     rows = layout.pack(
         space.batched(
             {

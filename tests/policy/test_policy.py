@@ -41,7 +41,9 @@ def test_a_fresh_gaussian_has_mean_near_zero_and_the_given_deviation(log_std: fl
 
 
 def test_the_default_network_is_orthogonal_layers_of_tanh() -> None:
-    policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=(32, 16)), seed=5)
+    policy = Policy(
+        OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=(32, 16), normalize_observations=False), seed=5
+    )
     shapes = [tuple(v.shape) for v in policy.variables]
     assert shapes == [(4, 32), (32,), (32, 16), (16,), (16, 2), (2,)]
     first, _, second, _, head, _ = (w.astype(np.float64) for w in policy.weights())
@@ -182,6 +184,6 @@ def test_observation_spaces_with_nothing_in_them_are_named(space: Space) -> None
 
 
 def test_no_hidden_layer_gives_a_linear_policy() -> None:
-    policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=()))
+    policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=(), normalize_observations=False))
     (kernel, bias), x = policy.weights(), observations(3)
     np.testing.assert_allclose(policy.parameters(x), x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)

@@ -13,7 +13,14 @@ from pgkeras.settings.config import Config
 from pgkeras.spaces import Discrete
 from tests.reinforce.test_reinforce import OBSERVATION, batch, gradients_by_loops, policy_of
 
-PLAIN = {"baseline": "none", "rescale": False, "clip_norm": None, "hidden": (), "gamma": 1.0}
+PLAIN = {
+    "baseline": "none",
+    "rescale": False,
+    "clip_norm": None,
+    "hidden": (),
+    "gamma": 1.0,
+    "normalize_observations": False,
+}
 
 
 def learner(**settings: Any) -> Learner:
@@ -108,8 +115,8 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
     settings = PLAIN | {"optimizer": "sgd", "learning_rate": 0.1}
     first, second = batch([4, 6, 2], Discrete(3), seed=1, garbage=99.0), batch([5, 1], Discrete(3), seed=2)
     made, plain = (
-        Learner(Config(env_id="E", normalize_observations=flag, **settings), OBSERVATION, Discrete(3))
-        for flag in (True, False)
+        Learner(Config(env_id="E", **settings | {"normalize_observations": flag}), OBSERVATION, Discrete(3))
+        for flag in (None, False)
     )
     seen = first.observations[first.mask].astype(np.float64)
     normalised = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)

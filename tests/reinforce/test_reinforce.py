@@ -48,7 +48,8 @@ def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float
 
 def policy_of(action_space: Space, seed: int = 0, mask_size: int = 0) -> Policy:
     """A linear policy with weights that matter."""
-    policy = Policy(OBSERVATION, action_space, settings=NetworkSettings(hidden=()), seed=seed, mask_size=mask_size)
+    settings = NetworkSettings(hidden=(), normalize_observations=False)
+    policy = Policy(OBSERVATION, action_space, settings=settings, seed=seed, mask_size=mask_size)
     generator = np.random.default_rng(seed)
     for variable in policy.variables:
         variable.assign(generator.normal(0, 0.5, variable.shape).astype(np.float32))

@@ -39,7 +39,7 @@ def test_the_step_size_keeps_within_its_range_whatever_it_makes() -> None:
 @pytest.mark.parametrize("learning_rate", [1e-4, 0.3])
 def test_a_learner_moves_its_policy_by_the_target(learning_rate: float) -> None:
     space = Box(np.full(3, -np.inf), np.full(3, np.inf), np.dtype(np.float32))
-    config = Config(env_id="x", learning_rate=learning_rate, target_kl=0.005)
+    config = Config(env_id="x", learning_rate=learning_rate, target_kl=0.005, normalize_observations=False)
     learner = Learner(config, space, Discrete(2))
     generator = np.random.default_rng(0)
     lessons = []

@@ -48,7 +48,7 @@ def bad_values(setting: dataclasses.Field[Any]) -> list[Any]:
     if kind is str:
         bad += [3, None, True]
     if kind is bool:
-        bad += ["maybe", 1, None]
+        bad += ["maybe", 1, *([] if type(None) in typing.get_args(HINTS[setting.name]) else [None])]
     if kind in (int, float):
         bad += ["many", True, float("nan"), float("inf"), float("-inf")]
     if kind is int:

@@ -19,10 +19,10 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks import encoders
 from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, orthogonal
 from pgkeras.settings.groups import NetworkSettings
-from pgkeras.spaces import Box, Text
-from pgkeras.spaces.layout import Layout, Leaf
+from pgkeras.spaces import Text
+from pgkeras.spaces.layout import Layout
 
-__all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "orthogonal", "selected"]
+__all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "normalization_for", "orthogonal"]
 
 
 def body(
@@ -56,9 +56,7 @@ def body(
         raise UnsupportedSpaceError(f"network={images} reads images, and the observation has none; leave it at auto")
 
     def encoded(i: int, text: Any = None) -> Any:
-        leaf = layout.leaves[i]
-        normalised = normalization is not None and _is_normalised(leaf)
-        return encoders.encode(leaf, parts[leaf.name], seed + 100 * i, images, normalised, text)
+        return encoders.encode(layout.leaves[i], parts[layout.leaves[i].name], seed + 100 * i, settings, text)
 
     texts = {i: encoded(i) for i, leaf in enumerate(layout.leaves) if isinstance(leaf.space, Text)}
     text = _joined(list(texts.values())) if texts else None
@@ -76,35 +74,26 @@ def describe(layout: Layout, settings: NetworkSettings) -> str:
     """Describes the network that :func:`body` builds for a layout."""
     dense, images = "-".join(map(str, settings.hidden)), settings.network
     if len(layout.leaves) == 1:
-        described = encoders.describe(layout.leaves[0], images)
+        described = encoders.describe(layout.leaves[0], settings)
         if _is_one_image(layout, images):
             return described
-        space = layout.leaves[0].space
-        plain = isinstance(space, Box) and not encoders.is_scaled(space)
-        return f"MLP {dense}" if plain else f"{described}, MLP {dense}"
+        return f"MLP {dense}" if described == encoders.AS_THEY_ARE else f"{described}, MLP {dense}"
     texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
     modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
     parts = ", ".join(
-        f"{leaf.name}: {encoders.describe(leaf, images)}{modulated if encoders.is_image(leaf.space) else ''}"
+        f"{leaf.name}: {encoders.describe(leaf, settings)}{modulated if encoders.is_image(leaf.space) else ''}"
         for leaf in layout.leaves
     )
     return f"{parts}; joined by an MLP {dense}"
 
 
-def selected(layout: Layout) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Which elements of a row can be normalised: those of boxes, but for images so large that only scaling is usual."""
+def normalization_for(layout: Layout, settings: NetworkSettings) -> ObservationNormalization | None:
+    """The normalisation of the elements that the settings say; None where there are none."""
     chosen = np.zeros(layout.shape, np.bool_)
     for leaf in layout.leaves:
-        if _is_normalised(leaf):
-            chosen[slice(leaf.start, leaf.stop) if layout.packed else ...] = True
-    return chosen
-
-
-_MOST_NORMALISED = 4096
-
-
-def _is_normalised(leaf: Leaf) -> bool:
-    return isinstance(leaf.space, Box) and math.prod(leaf.shape) <= _MOST_NORMALISED
+        part = chosen[leaf.start : leaf.stop].reshape(leaf.shape) if layout.packed else chosen
+        part[...] = encoders.normalised(leaf, settings)
+    return ObservationNormalization(chosen, name="normalization") if chosen.any() else None
 
 
 def _is_one_image(layout: Layout, images: str) -> bool:

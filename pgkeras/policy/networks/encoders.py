@@ -12,20 +12,24 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras
 from pgkeras.policy.networks.layers import TextReader, orthogonal
+from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.spaces.layout import Leaf
 from pgkeras.spaces.tokenizer import FIRST
 
-__all__ = ["FOR_IMAGES", "describe", "encode", "is_image", "is_scaled"]
+__all__ = ["AS_THEY_ARE", "FOR_IMAGES", "describe", "encode", "is_image", "normalised"]
 
 logger = logging.getLogger(__name__)
+
+AS_THEY_ARE = "numbers as they are"
 
 _MOST_ONE_HOT = 512
 _EMBEDDING_WIDTH = 32
 _TEXT_UNITS = 64
 _PIXEL_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
 _LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes many times as long as one for 84 by 84
-_MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come
+_MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come, and count as none
+_MOST_NORMALISED = 4096  # elements of an image; of larger ones only scaling is usual
 _LARGE = 50.0  # bounded numbers beyond it are scaled into their range
 _SMALLEST_NATURE = 36  # pixels of the shorter side, of which the Nature CNN leaves one
 
@@ -60,30 +64,54 @@ def _holds_pixels(space: Box) -> bool:
     return space.dtype.kind == "b" or space.dtype == np.uint8
 
 
-def describe(leaf: Leaf, images: str) -> str:
-    """Describes the encoder of a leaf."""
+def describe(leaf: Leaf, settings: NetworkSettings) -> str:
+    """Describes the encoder of a leaf, and what is done to its numbers before."""
     space = leaf.space
     if isinstance(space, Text):
         return f"embedding of {len(space.vocabulary)} tokens and GRU"
-    if images != "mlp" and is_image(space):
-        return _convolutions(space, images).name
-    if isinstance(space, Box | MultiBinary):
-        return "numbers in units of their range" if is_scaled(space) else "numbers as they are"
+    if settings.network != "mlp" and is_image(space):
+        name = _convolutions(space, settings.network).name
+        if normalised(leaf, settings).any():
+            return f"{name} of normalised pixels"
+        return f"{name} of pixels scaled to [0, 1]" if _pixel_range(space) else name
+    if isinstance(space, Box):
+        return _describe_numbers(space, normalised(leaf, settings))
+    if isinstance(space, MultiBinary):
+        return AS_THEY_ARE
     return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
 
 
-def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool, text: Any = None) -> Any:
+def _describe_numbers(space: Box, statistics: NDArray[np.bool_]) -> str:
+    if statistics.all():
+        return "normalised numbers"
+    scaled = bool((_range(space, ~statistics)[1] != 1.0).any())
+    others = "numbers in units of their range" if scaled else AS_THEY_ARE
+    return f"{others}, or normalised where they have no bounds" if statistics.any() else others
+
+
+def normalised(leaf: Leaf, settings: NetworkSettings) -> NDArray[np.bool_]:
+    """Which elements of a leaf, ``[*leaf.shape]``, are normalised by their running mean and variance."""
+    space, setting = leaf.space, settings.normalize_observations
+    if not isinstance(space, Box) or setting is False:
+        return np.zeros(leaf.shape, np.bool_)
+    if setting:
+        return np.full(leaf.shape, math.prod(leaf.shape) <= _MOST_NORMALISED)
+    with np.errstate(over="ignore"):
+        return ~((space.high / 2 - space.low / 2) < _MOST_RANGE)
+
+
+def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any = None) -> Any:
     """Features ``[B, F]`` of a leaf ``[B, *leaf.shape]``.
 
     Images are scaled to [0, 1] where their space says within which bounds they lie; integers become one-hot vectors, or
-    embeddings where there are many; texts are read by a GRU; other numbers are taken as they are.
+    embeddings where there are many; texts are read by a GRU; other numbers are scaled into their range where that is
+    far from 1. What has been normalised (:func:`normalised`) is not scaled.
 
     Args:
         leaf: What it is.
         x: Its symbolic values.
         seed: Seed of the initial weights.
-        images: What reads images: one of the choices of the setting ``network``.
-        normalised: Whether the values have been normalised, so that their space's bounds are no longer theirs.
+        settings: What the network is like: ``network`` says what reads images.
         text: Features ``[B, F]`` of the texts beside it, by which the feature maps of images are modulated; None where
             there are none.
     """
@@ -93,37 +121,33 @@ def encode(leaf: Leaf, x: Any, seed: int, images: str, normalised: bool, text: A
         name = f"part_{leaf.start}_{name}"  # two keys may differ in such characters alone
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
-    if images != "mlp" and is_image(space):
-        return _image(space, x, name, seed, _convolutions(space, images), normalised, text)
+    if settings.network != "mlp" and is_image(space):
+        bounds = None if normalised(leaf, settings).any() else _pixel_range(space)
+        return _image(x, space, _convolutions(space, settings.network), bounds, name, seed, text)
     if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
-        if isinstance(space, Box) and not normalised:
-            flat = _scaled(flat, space)
+        if isinstance(space, Box):
+            flat = _scaled(flat, space, ~normalised(leaf, settings))
         return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
     return _integers(space, x, name, seed)
 
 
-def _scaled(x: Any, space: Box) -> Any:
-    """Numbers in units of their own range, -1 to 1, where they are bounded and large; the others as they are."""
-    centre, half = _range(space)
+def _scaled(x: Any, space: Box, may_be: NDArray[np.bool_]) -> Any:
+    """Numbers in units of their own range, -1 to 1, where they may be and are bounded and large; others as they are."""
+    centre, half = _range(space, may_be)
     if (half == 1.0).all() and not centre.any():
         return x
     return (x - centre) / half
 
 
-def _range(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _range(space: Box, may_be: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """By element, the centre and half the width of the range that :func:`_scaled` divides by; 0 and 1 for none."""
     low, high = space.low, space.high
     with np.errstate(invalid="ignore", over="ignore"):
         half, centre = high / 2 - low / 2, high / 2 + low / 2
         scales = np.isfinite(half) & (half > 0) & (np.maximum(np.abs(low), np.abs(high)) > _LARGE)
-        scales &= half < _MOST_RANGE
+        scales &= (half < _MOST_RANGE) & may_be
     return np.where(scales, centre, 0.0).astype(np.float32), np.where(scales, half, 1.0).astype(np.float32)
-
-
-def is_scaled(space: Any) -> bool:
-    """Whether numbers of a space are scaled into their own range."""
-    return isinstance(space, Box) and bool((_range(space)[1] != 1.0).any())
 
 
 def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> Any:
@@ -152,7 +176,16 @@ def _most_values(space: Discrete | MultiDiscrete) -> int:
     return int(_counts(space).max())
 
 
-def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normalised: bool, text: Any) -> Any:
+def _pixel_range(space: Box) -> tuple[float, float] | None:
+    """The bounds by which an image is scaled to [0, 1]; None for one that is taken as it is."""
+    low, high = float(space.low.min()), float(space.high.max())
+    scales = math.isfinite(high - low) and high > low and (space.dtype.kind != "f" or high > _LARGE)
+    return (low, high) if scales else None
+
+
+def _image(
+    x: Any, space: Box, kind: _Convolutions, bounds: tuple[float, float] | None, name: str, seed: int, text: Any
+) -> Any:
     height, width, channels = _image_shape(space.shape)
     if min(height, width) > _LARGEST_SIDE:
         logger.warning(
@@ -167,8 +200,8 @@ def _image(space: Box, x: Any, name: str, seed: int, kind: _Convolutions, normal
         x = keras.ops.expand_dims(x, -1)
     elif space.shape != (height, width, channels):
         x = keras.ops.transpose(x, (0, 2, 3, 1))
-    low, high = float(space.low.min()), float(space.high.max())
-    if not normalised and math.isfinite(high - low) and high > low and (space.dtype.kind != "f" or high > _LARGE):
+    if bounds is not None:
+        low, high = bounds
         x = (x - low) / (high - low)
     for i, (filters, size, stride) in enumerate(kind.layers):
         x = keras.layers.Conv2D(
