@@ -18,7 +18,7 @@ from pathlib import Path
 from conformance import fixtures
 from conformance.clients import Client, find_all
 from conformance.runner import Stage, play_cartpole, run_program, stage
-from conformance.teaching import teach_and_play
+from conformance.teaching import is_refused, survives, teach_and_play
 
 SOLVED = 475.0
 
@@ -107,6 +107,10 @@ def _teach(client: Client) -> list[str]:
         print("skipped: teaching a policy, for which it has no program", flush=True)
         return []
     try:
+        for check, done in ((is_refused, "other spaces are refused"), (survives, "left and restarted, it goes on")):
+            with tempfile.TemporaryDirectory() as scratch:
+                check(client, Path(scratch))
+            print(f"teaching: {done}", flush=True)
         with tempfile.TemporaryDirectory() as scratch:
             report = teach_and_play(client, Path(scratch))
     except (OSError, ValueError, subprocess.SubprocessError) as error:

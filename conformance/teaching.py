@@ -1,11 +1,14 @@
-"""A client's simulator teaches a policy CartPole, and plays what it has taught."""
+"""A client's simulator teaches a policy CartPole: declared, refused, left alone by others and by the run."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +16,11 @@ from conformance.clients import Client, environment, playing_environment
 from conformance.runner import play_cartpole
 from conformance.servers import serve
 
-__all__ = ["Run", "teach_and_play", "training"]
+__all__ = ["Run", "is_refused", "survives", "teach_and_play", "training"]
 
 _SECONDS = 300
 NAME = "carts"
+_ENDLESS = ("--set", "stop_return=1e9", "--set", "steps=1000000000")
 
 
 class Run:
@@ -35,10 +39,22 @@ class Run:
 @contextmanager
 def training(directory: Path, *options: str) -> Iterator[Run]:
     """A run of the preset for CartPole that listens, with its files in a directory."""
-    command = [sys.executable, "-m", "pgkeras", "train", "--listen", "127.0.0.1:0", "--name", NAME]
-    command += ["--preset", "cartpole-v1", "--stop-return", "475", "--out", str(directory / "run")]
-    command += ["--export-to", str(directory / "policies"), *options]
-    with (directory / "log").open("w+") as log:
+    command = ["--listen", "127.0.0.1:0", "--name", NAME, "--preset", "cartpole-v1", "--stop-return", "475"]
+    with _listening(directory, *command, "--out", str(directory / "run"), *options) as run:
+        yield run
+
+
+@contextmanager
+def _resumed(directory: Path, target: str) -> Iterator[Run]:
+    """The same run, after it was killed, at the same address."""
+    with _listening(directory, "--resume", str(directory / "run"), "--listen", target) as run:
+        yield run
+
+
+@contextmanager
+def _listening(directory: Path, *options: str) -> Iterator[Run]:
+    command = [sys.executable, "-m", "pgkeras", "train", "--export-to", str(directory / "policies"), *options]
+    with (directory / "log").open("a") as log:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=log, text=True, env=environment())
         assert process.stderr is not None
         try:
@@ -62,18 +78,97 @@ def teach_and_play(client: Client, scratch: Path) -> dict[str, float]:
         ValueError: The run failed.
     """
     # The best of the evaluations is exported, so that what is played does not hang on the last step.
-    with training(scratch, "--set", "evaluation_every=3") as run:
-        command = [*client.command(client.teach), "--target", run.target]
-        subprocess.run(
-            command,
-            cwd=client.directory,
-            env=playing_environment(),
-            check=True,
-            timeout=_SECONDS,
-            stdout=subprocess.PIPE,
-        )
-        if run.process.wait(_SECONDS):
-            raise ValueError(f"the run failed: {run.process.communicate()[1]}")
+    with training(scratch, "--set", "evaluation_every=3") as run, _teacher(client, run.target) as teacher:
+        _ended_well(run.process, "the run")
+        _ended_well(teacher, "the simulator")
     with serve(scratch / "policies", scratch) as server:
         options = ("--policy", NAME, "--episodes", "20")
         return play_cartpole(client.command(client.cartpole), server.target, client.directory, *options)
+
+
+def is_refused(client: Client, scratch: Path) -> None:
+    """Has a client's simulator declare itself to a run that wants other observations.
+
+    Raises:
+        ValueError: It does not end with an error that names the field.
+    """
+    spaces = scratch / "spaces.json"
+    box = {"dtype": "DATA_TYPE_FLOAT32", "shape": ["5"], "low": ["-Infinity"], "high": ["Infinity"]}
+    discrete = {"n": "2", "start": "0", "dtype": "DATA_TYPE_INT64"}
+    spaces.write_text(json.dumps({"observationSpace": {"box": box}, "actionSpace": {"discrete": discrete}}))
+    with training(scratch, "--spaces", str(spaces)) as run, _teacher(client, run.target) as teacher:
+        teacher.wait(_SECONDS)
+        said = _said(teacher)
+        if teacher.returncode == 0 or "simulator.observation_space" not in said:
+            raise ValueError(f"refused spaces: it ended with {teacher.returncode} and said {said!r}")
+
+
+def survives(client: Client, scratch: Path) -> None:
+    """Kills one of two simulators in the middle of its episodes, then the run, and has the run resumed.
+
+    Raises:
+        ValueError: The other simulator did not go on, or the run did not.
+    """
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(training(scratch, "--set", "checkpoint_seconds=0", *_ENDLESS))
+        leaver, stayer = (stack.enter_context(_teacher(client, run.target)) for _ in range(2))
+        metrics = _metrics(scratch)
+        _wait(lambda: len(metrics()) >= 2, run.process)
+        leaver.kill()
+        _wait(lambda: sum(line["episodes_lost"] for line in metrics()) > 0, run.process)
+        run.process.kill()
+        run.process.wait()
+        before = len(metrics())
+        again = stack.enter_context(_resumed(scratch, run.target))
+        _wait(lambda: len(metrics()) > before + 2, again.process)
+        again.process.terminate()
+        again.process.wait(_SECONDS)
+        _ended_well(stayer, "the simulator that stayed")
+
+
+@contextmanager
+def _teacher(client: Client, target: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [*client.command(client.teach), "--target", target],
+        cwd=client.directory,
+        env=playing_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _ended_well(process: subprocess.Popen[str], who: str) -> None:
+    if process.wait(_SECONDS):
+        raise ValueError(f"{who} failed: {_said(process)}")
+
+
+def _said(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def _metrics(scratch: Path) -> Callable[[], list[dict[str, float]]]:
+    path = scratch / "run" / "metrics.jsonl"
+
+    def read() -> list[dict[str, float]]:
+        # The last line may be half written.
+        lines = path.read_text().split("\n")[:-1] if path.exists() else []
+        return [json.loads(line) for line in lines]
+
+    return read
+
+
+def _wait(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not condition():
+        if process.poll() is not None:
+            raise ValueError(f"the run has ended: {_said(process)}")
+        if time.monotonic() > deadline:
+            raise ValueError(f"what was waited for did not happen within {_SECONDS} s")
+        time.sleep(0.05)

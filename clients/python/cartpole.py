@@ -2,6 +2,9 @@
 
     python cartpole.py --target 127.0.0.1:50051                                     20 episodes, greedily
     python cartpole.py --target 127.0.0.1:50051 --environments 256 --steps 1000     how fast many at once are
+    python cartpole.py --target 127.0.0.1:50051 --teach 24 --patience 10            teaches a policy in training
+                                                                                    (pgkeras train --listen), until
+                                                                                    nobody has answered for 10 seconds
 
 Equations and constants are those of gymnasium's ``envs/classic_control/cartpole.py``, after Barto, Sutton & Anderson,
 "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
@@ -19,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras import PolicyClient
+from pgkeras.errors import ServerUnavailableError
+from pgkeras.spaces import Box, Discrete
 
 GRAVITY = 9.8
 MASS_CART = 1.0
@@ -49,15 +54,21 @@ class CartPole:
         """Position, speed, angle and angular speed, ``[B, 4]``."""
         return self.state.astype(np.float32)
 
-    def step(self, action: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Pushes to the right where the action is 1, else to the left; gives back terminated and truncated, ``[B]``."""
+    def step(
+        self, action: NDArray[Any], hold: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Pushes to the right where the action is 1, else to the left; gives back terminated and truncated, ``[B]``.
+
+        A cart that holds shows the first observation of its episode again.
+        """
         _, speed, angle, turning = self.state.T
         sine, cosine = np.sin(angle), np.cos(angle)
         push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * turning**2 * sine) / TOTAL_MASS
         turning_change = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
         speed_change = push - MASS_POLE * LENGTH * turning_change * cosine / TOTAL_MASS
-        self.state += TAU * np.stack([speed, speed_change, turning, turning_change], axis=1)
-        self.age += 1
+        moves = 1 if hold is None else ~hold
+        self.state += TAU * (np.stack([speed, speed_change, turning, turning_change]) * moves).T
+        self.age += moves
         terminated = (np.abs(self.state[:, 0]) > MAX_X) | (np.abs(self.state[:, 2]) > MAX_ANGLE)
         truncated = ~terminated & (self.age >= MAX_STEPS)
         over = terminated | truncated
@@ -104,6 +115,34 @@ def race(client: PolicyClient, environments: int, steps: int) -> dict[str, float
     return {"environments": environments, "steps": steps, "environment_steps_per_second": rate}
 
 
+def teach(client: PolicyClient, environments: int, patience: float) -> dict[str, float]:
+    """Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again."""
+    bounds = np.array([2 * MAX_X, math.inf, 2 * MAX_ANGLE, math.inf])
+    declared: dict[str, Any] = {
+        "observation_space": Box(-bounds, bounds, np.dtype(np.float32)),
+        "action_space": Discrete(2),
+        "environments": environments,
+        "name": "CartPole in Python",
+    }
+    reward, messages, heard = np.ones(environments), 0, time.monotonic()
+    while True:
+        cartpole = CartPole(environments, seed=messages)
+        try:
+            with client.play(**declared) as session:
+                action = session.step(cartpole.observation())
+                while True:
+                    messages, heard = messages + 1, time.monotonic()
+                    terminated, truncated = cartpole.step(action, session.hold)
+                    starts = terminated | truncated if session.hold is None else terminated | truncated | session.hold
+                    action = session.step(cartpole.observation(), reward, terminated, truncated, episode_start=starts)
+        except ServerUnavailableError:
+            if time.monotonic() - heard >= patience:
+                if not messages:
+                    raise
+                return {"environments": environments, "messages": messages}
+            time.sleep(0.5)
+
+
 def main() -> None:
     """Plays, and prints one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -111,9 +150,14 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=20)
     parser.add_argument("--environments", type=int)
     parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--teach", type=int)
+    parser.add_argument("--patience", type=float, default=10.0)
+    parser.add_argument("--policy", default="cartpole-v1")
     options = parser.parse_args()
-    with PolicyClient(options.target, "cartpole-v1") as client:
-        if options.environments:
+    with PolicyClient(options.target, None if options.teach else options.policy) as client:
+        if options.teach:
+            report = teach(client, options.teach, options.patience)
+        elif options.environments:
             report = race(client, options.environments, options.steps)
         else:
             report = play(client, options.episodes)

@@ -2,16 +2,16 @@
 //
 //   cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
 //   cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
-//   cartpole --target HOST:PORT --teach 24                         steps 24 environments, from which a policy in
-//   training
-//                                                                  (pgkeras train --listen) learns, until the run is
-//                                                                  over
+//   cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in training
+//                                                                  (pgkeras train --listen) learns; ends when nobody has
+//                                                                  answered for 10 seconds
 #include "cartpole.hpp"
 
 #include <chrono>
 #include <cstdint>
 #include <iostream>
 #include <pgkeras/client.hpp>
+#include <thread>
 #include <vector>
 
 #include "flags.hpp"
@@ -87,9 +87,10 @@ pgkeras::Simulator declaration(long environments) {
           .name = "CartPole in C++"};
 }
 
-// The same loop plays a trained policy. The observation after an episode's last action is shown too: the next step
-// begins the next episode. An environment that is asked to hold waits where it is.
-long teach(pgkeras::Client& client, long environments) {
+// Plays in one session until it ends, and counts the messages. The same loop plays a trained policy. The observation
+// after an episode's last action is shown too: the next step begins the next episode. An environment that is asked to
+// hold waits where it is.
+void teach_in_a_session(pgkeras::Client& client, long environments, long& messages) {
   std::vector<CartPole> cartpoles;
   for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
   const std::vector<float> rewards(environments, 1.0F);
@@ -104,7 +105,7 @@ long teach(pgkeras::Client& client, long environments) {
 
   auto session = client.play({.simulator = declaration(environments)});
   auto actions = session.step_batch(observe());
-  for (long steps = 0;; ++steps) {
+  for (;; ++messages) {
     const auto chosen = actions.action.values<std::int64_t>();
     for (long i = 0; i < environments; ++i) {
       const bool holds = !actions.hold.empty() && actions.hold[i] != 0;
@@ -115,10 +116,25 @@ long teach(pgkeras::Client& client, long environments) {
       terminated[i] = !starts[i] && cartpoles[i].terminated();
       truncated[i] = !starts[i] && cartpoles[i].truncated();
     }
+    actions = session.step_batch(observe(), rewards, terminated, truncated, {.episode_start = starts});
+  }
+}
+
+// A run that is gone may be started again: it is looked for as long as patience lasts.
+long teach(pgkeras::Client& client, long environments, std::chrono::seconds patience) {
+  using clock = std::chrono::steady_clock;
+  long messages = 0;
+  for (auto heard = clock::now();;) {
+    const long before = messages;
     try {
-      actions = session.step_batch(observe(), rewards, terminated, truncated, {.episode_start = starts});
-    } catch (const pgkeras::ServerUnavailableError&) {  // the run is over, or starts again elsewhere
-      return steps;
+      teach_in_a_session(client, environments, messages);
+    } catch (const pgkeras::ServerUnavailableError&) {
+      if (messages > before) heard = clock::now();
+      if (clock::now() - heard >= patience) {
+        if (messages == 0) throw;
+        return messages;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(500));
     }
   }
 }
@@ -129,7 +145,9 @@ int main(int count, char** words) {
   return run(count, words, [](const Flags& flags) {
     if (const auto environments = flags.number("teach", 0)) {
       pgkeras::Client client(flags.require("target"));
-      std::cout << "{\"environments\": " << environments << ", \"messages\": " << teach(client, environments) << "}\n";
+      const std::chrono::seconds patience(flags.number("patience", 10));
+      const auto messages = teach(client, environments, patience);
+      std::cout << "{\"environments\": " << environments << ", \"messages\": " << messages << "}\n";
       return 0;
     }
     pgkeras::Client client(flags.require("target"), {.policy = flags.find("policy").value_or("cartpole-v1")});

@@ -8,14 +8,15 @@ namespace Pgkeras.Example
     /// </summary>
     public sealed class CartPole
     {
+        public const double MaxX = 2.4;
+        public const double MaxAngle = 12 * 2 * Math.PI / 360;
+
         private const double Gravity = 9.8;
         private const double MassPole = 0.1;
         private const double TotalMass = 1.0 + MassPole;
         private const double Length = 0.5; // half the pole's
         private const double Force = 10;
         private const double Tau = 0.02; // seconds from step to step
-        private const double MaxX = 2.4;
-        private const double MaxAngle = 12 * 2 * Math.PI / 360;
         private const int MaxSteps = 500;
 
         private readonly Random random;

@@ -8,7 +8,10 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Example
 {
-    /// <summary>Plays CartPole-v1: --target HOST:PORT [--episodes 20], or --environments 256 --steps 1000.</summary>
+    /// <summary>
+    /// Plays CartPole-v1: --target HOST:PORT [--episodes 20], or --environments 256 --steps 1000, or teaches it to
+    /// <c>pgkeras train --listen</c> with --teach 24 [--patience 10], until nobody has answered for 10 seconds.
+    /// </summary>
     public static class Program
     {
         public static void Main(string[] words)
@@ -22,7 +25,15 @@ namespace Pgkeras.Example
             int environments = Number(words, "--environments", 0);
             using (GrpcChannel channel = GrpcChannel.ForAddress("http://" + target))
             {
-                var client = new PolicyClient(channel, new PolicyRef { Name = "cartpole-v1" });
+                int teachers = Number(words, "--teach", 0);
+                if (teachers > 0)
+                {
+                    TimeSpan patience = TimeSpan.FromSeconds(Number(words, "--patience", 10));
+                    Console.WriteLine(await TeachAsync(new PolicyClient(channel), teachers, patience));
+                    return;
+                }
+                string policy = Flag(words, "--policy", "cartpole-v1");
+                var client = new PolicyClient(channel, new PolicyRef { Name = policy });
                 using (Session session = await client.PlayAsync(ActMode.Greedy))
                 {
                     Console.WriteLine(
@@ -44,6 +55,45 @@ namespace Pgkeras.Example
                 steps++;
             }
             return Format("{{\"episodes\": {0}, \"mean_return\": {1}, \"steps\": {2}}}", episodes, (double)steps / episodes, steps);
+        }
+
+        /// <summary>Plays until nobody has answered for as long as patience lasts: a run may be started again.</summary>
+        private static async Task<string> TeachAsync(PolicyClient client, int environments, TimeSpan patience)
+        {
+            double[] bounds = { 2 * CartPole.MaxX, double.PositiveInfinity, 2 * CartPole.MaxAngle, double.PositiveInfinity };
+            var declared = new V1.Simulator
+            {
+                ObservationSpace = Spaces.Box(new long[] { 4 }, Array.ConvertAll(bounds, bound => -bound), bounds),
+                ActionSpace = Spaces.Discrete(2),
+                Environments = environments,
+                Name = "CartPole in C#",
+            };
+            int messages = 0;
+            Stopwatch silence = Stopwatch.StartNew();
+            while (true)
+            {
+                try
+                {
+                    using (Session session = client.Play(declared))
+                    {
+                        var simulator = new Simulator(session, environments);
+                        while (true)
+                        {
+                            await simulator.StepAsync();
+                            messages++;
+                            silence.Restart();
+                        }
+                    }
+                }
+                catch (ServerUnavailableException) when (silence.Elapsed < patience)
+                {
+                    await Task.Delay(500);
+                }
+                catch (ServerUnavailableException) when (messages > 0)
+                {
+                    return Format("{{\"environments\": {0}, \"messages\": {1}}}", environments, messages);
+                }
+            }
         }
 
         private static async Task<string> RaceAsync(Session session, int environments, int steps)

@@ -15,6 +15,7 @@ namespace Pgkeras.Example
         private readonly bool[] truncated;
         private readonly bool[] starts;
         private long[] actions;
+        private bool[] hold;
 
         public Simulator(Session session, int environments)
         {
@@ -39,10 +40,18 @@ namespace Pgkeras.Example
             if (actions == null)
             {
                 actions = (await session.StepAsync(Observe())).Action.Longs();
+                hold = session.Hold;
             }
             int ended = 0;
             for (int i = 0; i < carts.Length; i++)
             {
+                if (hold != null && hold[i])
+                {
+                    // It shows the first observation of its episode again.
+                    terminated[i] = truncated[i] = false;
+                    starts[i] = true;
+                    continue;
+                }
                 carts[i].Step(actions[i]);
                 terminated[i] = carts[i].Terminated;
                 truncated[i] = carts[i].Truncated;
@@ -55,6 +64,7 @@ namespace Pgkeras.Example
             }
             // The observation is the next episode's first already, where one has ended.
             actions = (await session.StepAsync(Observe(), reward, terminated, truncated, starts)).Action.Longs();
+            hold = session.Hold;
             return ended;
         }
 

@@ -95,6 +95,26 @@ namespace Pgkeras.Client
             {
                 first.Seed = seed.Value;
             }
+            return Open(first);
+        }
+
+        /// <summary>Opens a session of a simulator that declares itself, and so can also teach a policy.</summary>
+        /// <remarks>
+        /// Where <c>pgkeras train --listen</c> listens, the policy in training learns from it, and answers sampled actions
+        /// alone. A server of trained policies checks that the spaces are the policy's: an
+        /// <see cref="InvalidRequestException"/> of the first step names the field that differs.
+        /// </remarks>
+        /// <param name="simulator">Its spaces, made by <see cref="Spaces"/>, its environments, and what people call it.</param>
+        /// <param name="mode">Whether actions are drawn from the distribution, or its mode is taken.</param>
+        public Session Play(Simulator simulator, ActMode mode = ActMode.Sample)
+        {
+            var first = new PlayRequest { Policy = policy, Simulator = simulator, Mode = mode };
+            first.Outputs.Add(ActOutput.Action);
+            return Open(first);
+        }
+
+        private Session Open(PlayRequest first)
+        {
             var ending = new CancellationTokenSource();
             var options = new CallOptions(headers, null, ending.Token);
             return new Session(

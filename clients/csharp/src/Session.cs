@@ -18,6 +18,7 @@ namespace Pgkeras.Client
         private ulong id;
         private Task<bool> reading;
         private PolicyServiceException failure;
+        private bool[] hold;
 
         internal Session(
             AsyncDuplexStreamingCall<PlayRequest, PlayResponse> call,
@@ -35,6 +36,16 @@ namespace Pgkeras.Client
             later.Outputs.Add(first.Outputs);
         }
 
+        /// <summary>
+        /// Which environments should not take the actions of the last step, one flag for each; null: none. They have played
+        /// what a policy in training had them play: the next step sends the same first observation again, with
+        /// <c>episodeStart</c>.
+        /// </summary>
+        public bool[] Hold
+        {
+            get { return hold; }
+        }
+
         /// <summary>Reports what the last actions led to, and asks for the next.</summary>
         /// <remarks>
         /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
@@ -47,7 +58,10 @@ namespace Pgkeras.Client
         /// <param name="truncated">Whether the episode was cut off after it.</param>
         /// <param name="episodeStart">Whether each observation is the first of an episode; null: after one that ended.</param>
         /// <param name="actionMask">Which actions are allowed; null: all.</param>
-        /// <param name="within">How long the step may take; the client's timeout when null.</param>
+        /// <param name="within">
+        /// How long the step may take; the client's timeout when null. It begins anew whenever a policy in training lets the
+        /// simulator know that it is being improved.
+        /// </param>
         public async Task<ActResponse> StepAsync(
             V1.Tensor observation,
             float[] reward = null,
@@ -63,6 +77,7 @@ namespace Pgkeras.Client
             }
             TimeSpan allowed = within ?? timeout;
             Task late = Task.Delay(allowed);
+            hold = null;
             PlayRequest request = template.Clone();
             request.Id = ++id;
             request.Observation = new Value { Tensor = observation };
@@ -88,6 +103,7 @@ namespace Pgkeras.Client
                 {
                     throw Failures.Of(response.Error, null);
                 }
+                hold = response.Hold?.Flags();
                 return response.Act;
             }
             catch (RpcException error)
@@ -128,10 +144,16 @@ namespace Pgkeras.Client
                     failure = new ServerUnavailableException(target + " has ended the session; open a new one", null, null);
                     throw failure;
                 }
-                if (call.ResponseStream.Current.Id == id)
+                PlayResponse response = call.ResponseStream.Current;
+                if (response.Id != id)
                 {
-                    return call.ResponseStream.Current; // not one whose deadline has passed
+                    continue; // it is one whose deadline has passed
                 }
+                if (response.ResultCase != PlayResponse.ResultOneofCase.Waiting)
+                {
+                    return response;
+                }
+                late = Task.Delay(allowed);
             }
         }
 

@@ -43,6 +43,12 @@ namespace Pgkeras.Client
             return Read<float>(tensor, DataType.Float32);
         }
 
+        /// <summary>The elements of a bool tensor.</summary>
+        public static bool[] Flags(this V1.Tensor tensor)
+        {
+            return Read<bool>(tensor, DataType.Bool);
+        }
+
         private static V1.Tensor Make<T>(DataType type, T[] values, long[] shape)
             where T : struct
         {

@@ -5,6 +5,7 @@
  * "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
  */
 
+import { setTimeout } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { type Actions, type PlaySession, PolicyClient, ServerUnavailableError, spaces, tensor } from "../src/index.js";
 
@@ -124,8 +125,8 @@ async function race(session: PlaySession, environments: number, steps: number): 
   return { environments, steps, environment_steps_per_second: (environments * steps) / seconds };
 }
 
-/** Plays until the run that learns from it is over. */
-async function teach(client: PolicyClient, environments: number): Promise<object> {
+/** Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again. */
+async function teach(client: PolicyClient, environments: number, patienceMs: number): Promise<object> {
   const bounds = [2 * MAX_X, Number.POSITIVE_INFINITY, 2 * MAX_ANGLE, Number.POSITIVE_INFINITY];
   const simulator = {
     observationSpace: spaces.box(
@@ -137,17 +138,28 @@ async function teach(client: PolicyClient, environments: number): Promise<object
     environments,
     name: "CartPole in TypeScript",
   };
-  const session = await client.play({ simulator });
-  const carts = new CartPoles(environments);
-  for (let messages = 0; ; messages++) {
+  let messages = 0;
+  for (let heard = performance.now(); ; ) {
+    const session = await client.play({ simulator });
+    const carts = new CartPoles(environments);
     try {
-      const { action, hold } = await answer(session, carts, messages === 0);
-      carts.step(action.values as BigInt64Array, hold);
+      for (let isFirst = true; ; isFirst = false) {
+        const { action, hold } = await answer(session, carts, isFirst);
+        carts.step(action.values as BigInt64Array, hold);
+        heard = performance.now();
+        messages++;
+      }
     } catch (error) {
-      if (messages > 0 && error instanceof ServerUnavailableError) {
+      if (!(error instanceof ServerUnavailableError)) {
+        throw error;
+      }
+      if (performance.now() - heard >= patienceMs) {
+        if (messages === 0) {
+          throw error;
+        }
         return { environments, messages };
       }
-      throw error;
+      await setTimeout(500);
     }
   }
 }
@@ -160,11 +172,12 @@ const { values: options } = parseArgs({
     steps: { type: "string", default: "1000" },
     policy: { type: "string", default: "cartpole-v1" },
     teach: { type: "string" },
+    patience: { type: "string", default: "10" },
   },
 });
 const client = new PolicyClient(options.target, { policy: options.teach ? undefined : options.policy });
 if (options.teach) {
-  console.log(JSON.stringify(await teach(client, Number(options.teach))));
+  console.log(JSON.stringify(await teach(client, Number(options.teach), 1000 * Number(options.patience))));
 } else {
   const session = await client.play({ mode: "greedy" });
   const report = options.environments

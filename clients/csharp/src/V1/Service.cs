@@ -26,76 +26,85 @@ namespace Pgkeras.V1 {
           string.Concat(
             "ChhwZ2tlcmFzL3YxL3NlcnZpY2UucHJvdG8SCnBna2VyYXMudjEaGWdvb2ds",
             "ZS9wcm90b2J1Zi9hbnkucHJvdG8aHmdvb2dsZS9wcm90b2J1Zi9kdXJhdGlv",
-            "bi5wcm90bxoXcGdrZXJhcy92MS9wb2xpY3kucHJvdG8aGHBna2VyYXMvdjEv",
-            "dGVuc29ycy5wcm90byKNAgoKQWN0UmVxdWVzdBIlCgZwb2xpY3kYASABKAsy",
-            "FS5wZ2tlcmFzLnYxLlBvbGljeVJlZhIRCglzcGVjX2hhc2gYAiABKAkSJgoL",
-            "b2JzZXJ2YXRpb24YAyABKAsyES5wZ2tlcmFzLnYxLlZhbHVlEicKC2FjdGlv",
-            "bl9tYXNrGAQgASgLMhIucGdrZXJhcy52MS5UZW5zb3ISDQoFc3RhdGUYBSAB",
-            "KAwSIQoEbW9kZRgGIAEoDjITLnBna2VyYXMudjEuQWN0TW9kZRIRCgRzZWVk",
-            "GAcgASgESACIAQESJgoHb3V0cHV0cxgIIAMoDjIVLnBna2VyYXMudjEuQWN0",
-            "T3V0cHV0QgcKBV9zZWVkIpECCgtBY3RSZXNwb25zZRIiCgZhY3Rpb24YASAB",
-            "KAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIkCghsb2dfcHJvYhgCIAEoCzISLnBn",
-            "a2VyYXMudjEuVGVuc29yEiMKB2VudHJvcHkYAyABKAsyEi5wZ2tlcmFzLnYx",
-            "LlRlbnNvchIpCg1ncmVlZHlfYWN0aW9uGAQgASgLMhIucGdrZXJhcy52MS5U",
-            "ZW5zb3ISLgoMZGlzdHJpYnV0aW9uGAUgASgLMhgucGdrZXJhcy52MS5EaXN0",
-            "cmlidXRpb24SDQoFc3RhdGUYBiABKAwSKQoGcG9saWN5GAcgASgLMhkucGdr",
-            "ZXJhcy52MS5Qb2xpY3lWZXJzaW9uIqkDCgtQbGF5UmVxdWVzdBIKCgJpZBgB",
-            "IAEoBBIlCgZwb2xpY3kYAiABKAsyFS5wZ2tlcmFzLnYxLlBvbGljeVJlZhIR",
-            "CglzcGVjX2hhc2gYAyABKAkSJgoLb2JzZXJ2YXRpb24YBCABKAsyES5wZ2tl",
-            "cmFzLnYxLlZhbHVlEiIKBnJld2FyZBgFIAEoCzISLnBna2VyYXMudjEuVGVu",
-            "c29yEiYKCnRlcm1pbmF0ZWQYBiABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIl",
-            "Cgl0cnVuY2F0ZWQYByABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIpCg1lcGlz",
-            "b2RlX3N0YXJ0GAggASgLMhIucGdrZXJhcy52MS5UZW5zb3ISJwoLYWN0aW9u",
-            "X21hc2sYCSABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIhCgRtb2RlGAogASgO",
-            "MhMucGdrZXJhcy52MS5BY3RNb2RlEhEKBHNlZWQYCyABKARIAIgBARImCgdv",
-            "dXRwdXRzGAwgAygOMhUucGdrZXJhcy52MS5BY3RPdXRwdXRCBwoFX3NlZWQi",
-            "dAoMUGxheVJlc3BvbnNlEgoKAmlkGAEgASgEEiYKA2FjdBgCIAEoCzIXLnBn",
-            "a2VyYXMudjEuQWN0UmVzcG9uc2VIABImCgVlcnJvchgDIAEoCzIVLnBna2Vy",
-            "YXMudjEuUGxheUVycm9ySABCCAoGcmVzdWx0IlEKCVBsYXlFcnJvchIMCgRj",
-            "b2RlGAEgASgFEg8KB21lc3NhZ2UYAiABKAkSJQoHZGV0YWlscxgDIAMoCzIU",
-            "Lmdvb2dsZS5wcm90b2J1Zi5BbnkiOQoQR2V0UG9saWN5UmVxdWVzdBIlCgZw",
-            "b2xpY3kYASABKAsyFS5wZ2tlcmFzLnYxLlBvbGljeVJlZiJbChFHZXRQb2xp",
-            "Y3lSZXNwb25zZRIiCgZwb2xpY3kYASABKAsyEi5wZ2tlcmFzLnYxLlBvbGlj",
-            "eRIiCgZsaW1pdHMYAiABKAsyEi5wZ2tlcmFzLnYxLkxpbWl0cyK6AwoGTGlt",
-            "aXRzEhYKDm1heF9iYXRjaF9zaXplGAEgASgDEiEKGW1heF9yZWNlaXZlX21l",
-            "c3NhZ2VfYnl0ZXMYAiABKAMSHgoWbWF4X3NlbmRfbWVzc2FnZV9ieXRlcxgD",
-            "IAEoAxISCgptYXhfcXVldWVkGAQgASgDEjEKDm1heF9xdWV1ZV90aW1lGAUg",
-            "ASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhQKDG1heF9zZXNzaW9u",
-            "cxgGIAEoAxI0ChFzZXNzaW9uX2lkbGVfdGltZRgHIAEoCzIZLmdvb2dsZS5w",
-            "cm90b2J1Zi5EdXJhdGlvbhIiChptYXhfc3RyZWFtc19wZXJfY29ubmVjdGlv",
-            "bhgIIAEoAxIYChBtYXhfaGVhZGVyX2J5dGVzGAkgASgDEjQKEW1pbl9waW5n",
-            "X2ludGVydmFsGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhcK",
-            "D21heF9jb25uZWN0aW9ucxgLIAEoAxI1ChJrZWVwYWxpdmVfaW50ZXJ2YWwY",
-            "DCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iFQoTTGlzdFBvbGlj",
-            "aWVzUmVxdWVzdCI8ChRMaXN0UG9saWNpZXNSZXNwb25zZRIkCghwb2xpY2ll",
-            "cxgBIAMoCzISLnBna2VyYXMudjEuUG9saWN5Kk0KB0FjdE1vZGUSGAoUQUNU",
-            "X01PREVfVU5TUEVDSUZJRUQQABITCg9BQ1RfTU9ERV9TQU1QTEUQARITCg9B",
-            "Q1RfTU9ERV9HUkVFRFkQAiqqAQoJQWN0T3V0cHV0EhoKFkFDVF9PVVRQVVRf",
-            "VU5TUEVDSUZJRUQQABIVChFBQ1RfT1VUUFVUX0FDVElPThABEhcKE0FDVF9P",
-            "VVRQVVRfTE9HX1BST0IQAhIWChJBQ1RfT1VUUFVUX0VOVFJPUFkQAxIbChdB",
-            "Q1RfT1VUUFVUX0RJU1RSSUJVVElPThAEEhwKGEFDVF9PVVRQVVRfR1JFRURZ",
-            "X0FDVElPThAFMqMCCg1Qb2xpY3lTZXJ2aWNlEjYKA0FjdBIWLnBna2VyYXMu",
-            "djEuQWN0UmVxdWVzdBoXLnBna2VyYXMudjEuQWN0UmVzcG9uc2USPQoEUGxh",
-            "eRIXLnBna2VyYXMudjEuUGxheVJlcXVlc3QaGC5wZ2tlcmFzLnYxLlBsYXlS",
-            "ZXNwb25zZSgBMAESSAoJR2V0UG9saWN5EhwucGdrZXJhcy52MS5HZXRQb2xp",
-            "Y3lSZXF1ZXN0Gh0ucGdrZXJhcy52MS5HZXRQb2xpY3lSZXNwb25zZRJRCgxM",
-            "aXN0UG9saWNpZXMSHy5wZ2tlcmFzLnYxLkxpc3RQb2xpY2llc1JlcXVlc3Qa",
-            "IC5wZ2tlcmFzLnYxLkxpc3RQb2xpY2llc1Jlc3BvbnNlQokBCg1pby5wZ2tl",
-            "cmFzLnYxQgxTZXJ2aWNlUHJvdG9QAVo6Z2l0aHViLmNvbS9wZ2tlcmFzL3Bn",
-            "a2VyYXMvY2xpZW50cy9nby9wZ2tlcmFzL3YxO3Bna2VyYXN2MaICA1BHS6oC",
-            "ClBna2VyYXMuVjHKAgpQZ2tlcmFzXFYx6gILUGdrZXJhczo6VjFiBnByb3Rv",
-            "Mw=="));
+            "bi5wcm90bxoXcGdrZXJhcy92MS9wb2xpY3kucHJvdG8aF3Bna2VyYXMvdjEv",
+            "c3BhY2VzLnByb3RvGhhwZ2tlcmFzL3YxL3RlbnNvcnMucHJvdG8ijQIKCkFj",
+            "dFJlcXVlc3QSJQoGcG9saWN5GAEgASgLMhUucGdrZXJhcy52MS5Qb2xpY3lS",
+            "ZWYSEQoJc3BlY19oYXNoGAIgASgJEiYKC29ic2VydmF0aW9uGAMgASgLMhEu",
+            "cGdrZXJhcy52MS5WYWx1ZRInCgthY3Rpb25fbWFzaxgEIAEoCzISLnBna2Vy",
+            "YXMudjEuVGVuc29yEg0KBXN0YXRlGAUgASgMEiEKBG1vZGUYBiABKA4yEy5w",
+            "Z2tlcmFzLnYxLkFjdE1vZGUSEQoEc2VlZBgHIAEoBEgAiAEBEiYKB291dHB1",
+            "dHMYCCADKA4yFS5wZ2tlcmFzLnYxLkFjdE91dHB1dEIHCgVfc2VlZCKRAgoL",
+            "QWN0UmVzcG9uc2USIgoGYWN0aW9uGAEgASgLMhIucGdrZXJhcy52MS5UZW5z",
+            "b3ISJAoIbG9nX3Byb2IYAiABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIjCgdl",
+            "bnRyb3B5GAMgASgLMhIucGdrZXJhcy52MS5UZW5zb3ISKQoNZ3JlZWR5X2Fj",
+            "dGlvbhgEIAEoCzISLnBna2VyYXMudjEuVGVuc29yEi4KDGRpc3RyaWJ1dGlv",
+            "bhgFIAEoCzIYLnBna2VyYXMudjEuRGlzdHJpYnV0aW9uEg0KBXN0YXRlGAYg",
+            "ASgMEikKBnBvbGljeRgHIAEoCzIZLnBna2VyYXMudjEuUG9saWN5VmVyc2lv",
+            "biLTAwoLUGxheVJlcXVlc3QSCgoCaWQYASABKAQSJQoGcG9saWN5GAIgASgL",
+            "MhUucGdrZXJhcy52MS5Qb2xpY3lSZWYSEQoJc3BlY19oYXNoGAMgASgJEiYK",
+            "C29ic2VydmF0aW9uGAQgASgLMhEucGdrZXJhcy52MS5WYWx1ZRIiCgZyZXdh",
+            "cmQYBSABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchImCgp0ZXJtaW5hdGVkGAYg",
+            "ASgLMhIucGdrZXJhcy52MS5UZW5zb3ISJQoJdHJ1bmNhdGVkGAcgASgLMhIu",
+            "cGdrZXJhcy52MS5UZW5zb3ISKQoNZXBpc29kZV9zdGFydBgIIAEoCzISLnBn",
+            "a2VyYXMudjEuVGVuc29yEicKC2FjdGlvbl9tYXNrGAkgASgLMhIucGdrZXJh",
+            "cy52MS5UZW5zb3ISIQoEbW9kZRgKIAEoDjITLnBna2VyYXMudjEuQWN0TW9k",
+            "ZRIRCgRzZWVkGAsgASgESACIAQESJgoHb3V0cHV0cxgMIAMoDjIVLnBna2Vy",
+            "YXMudjEuQWN0T3V0cHV0EigKCXNpbXVsYXRvchgNIAEoCzIVLnBna2VyYXMu",
+            "djEuU2ltdWxhdG9yQgcKBV9zZWVkIpcBCglTaW11bGF0b3ISLAoRb2JzZXJ2",
+            "YXRpb25fc3BhY2UYASABKAsyES5wZ2tlcmFzLnYxLlNwYWNlEicKDGFjdGlv",
+            "bl9zcGFjZRgCIAEoCzIRLnBna2VyYXMudjEuU3BhY2USFAoMZW52aXJvbm1l",
+            "bnRzGAMgASgDEgwKBG5hbWUYBCABKAkSDwoHdmVyc2lvbhgFIAEoCSLCAQoM",
+            "UGxheVJlc3BvbnNlEgoKAmlkGAEgASgEEiYKA2FjdBgCIAEoCzIXLnBna2Vy",
+            "YXMudjEuQWN0UmVzcG9uc2VIABImCgVlcnJvchgDIAEoCzIVLnBna2VyYXMu",
+            "djEuUGxheUVycm9ySAASKgoHd2FpdGluZxgFIAEoCzIXLnBna2VyYXMudjEu",
+            "UGxheVdhaXRpbmdIABIgCgRob2xkGAQgASgLMhIucGdrZXJhcy52MS5UZW5z",
+            "b3JCCAoGcmVzdWx0Ih0KC1BsYXlXYWl0aW5nEg4KBnJlYXNvbhgBIAEoCSJR",
+            "CglQbGF5RXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEiUK",
+            "B2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjkKEEdldFBv",
+            "bGljeVJlcXVlc3QSJQoGcG9saWN5GAEgASgLMhUucGdrZXJhcy52MS5Qb2xp",
+            "Y3lSZWYiWwoRR2V0UG9saWN5UmVzcG9uc2USIgoGcG9saWN5GAEgASgLMhIu",
+            "cGdrZXJhcy52MS5Qb2xpY3kSIgoGbGltaXRzGAIgASgLMhIucGdrZXJhcy52",
+            "MS5MaW1pdHMizwMKBkxpbWl0cxIWCg5tYXhfYmF0Y2hfc2l6ZRgBIAEoAxIh",
+            "ChltYXhfcmVjZWl2ZV9tZXNzYWdlX2J5dGVzGAIgASgDEh4KFm1heF9zZW5k",
+            "X21lc3NhZ2VfYnl0ZXMYAyABKAMSEgoKbWF4X3F1ZXVlZBgEIAEoAxIxCg5t",
+            "YXhfcXVldWVfdGltZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
+            "bhIUCgxtYXhfc2Vzc2lvbnMYBiABKAMSNAoRc2Vzc2lvbl9pZGxlX3RpbWUY",
+            "ByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoabWF4X3N0cmVh",
+            "bXNfcGVyX2Nvbm5lY3Rpb24YCCABKAMSGAoQbWF4X2hlYWRlcl9ieXRlcxgJ",
+            "IAEoAxI0ChFtaW5fcGluZ19pbnRlcnZhbBgKIAEoCzIZLmdvb2dsZS5wcm90",
+            "b2J1Zi5EdXJhdGlvbhIXCg9tYXhfY29ubmVjdGlvbnMYCyABKAMSNQoSa2Vl",
+            "cGFsaXZlX2ludGVydmFsGAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
+            "aW9uEhMKC2NvbXByZXNzaW9uGA0gASgIIhUKE0xpc3RQb2xpY2llc1JlcXVl",
+            "c3QiPAoUTGlzdFBvbGljaWVzUmVzcG9uc2USJAoIcG9saWNpZXMYASADKAsy",
+            "Ei5wZ2tlcmFzLnYxLlBvbGljeSpNCgdBY3RNb2RlEhgKFEFDVF9NT0RFX1VO",
+            "U1BFQ0lGSUVEEAASEwoPQUNUX01PREVfU0FNUExFEAESEwoPQUNUX01PREVf",
+            "R1JFRURZEAIqqgEKCUFjdE91dHB1dBIaChZBQ1RfT1VUUFVUX1VOU1BFQ0lG",
+            "SUVEEAASFQoRQUNUX09VVFBVVF9BQ1RJT04QARIXChNBQ1RfT1VUUFVUX0xP",
+            "R19QUk9CEAISFgoSQUNUX09VVFBVVF9FTlRST1BZEAMSGwoXQUNUX09VVFBV",
+            "VF9ESVNUUklCVVRJT04QBBIcChhBQ1RfT1VUUFVUX0dSRUVEWV9BQ1RJT04Q",
+            "BTKjAgoNUG9saWN5U2VydmljZRI2CgNBY3QSFi5wZ2tlcmFzLnYxLkFjdFJl",
+            "cXVlc3QaFy5wZ2tlcmFzLnYxLkFjdFJlc3BvbnNlEj0KBFBsYXkSFy5wZ2tl",
+            "cmFzLnYxLlBsYXlSZXF1ZXN0GhgucGdrZXJhcy52MS5QbGF5UmVzcG9uc2Uo",
+            "ATABEkgKCUdldFBvbGljeRIcLnBna2VyYXMudjEuR2V0UG9saWN5UmVxdWVz",
+            "dBodLnBna2VyYXMudjEuR2V0UG9saWN5UmVzcG9uc2USUQoMTGlzdFBvbGlj",
+            "aWVzEh8ucGdrZXJhcy52MS5MaXN0UG9saWNpZXNSZXF1ZXN0GiAucGdrZXJh",
+            "cy52MS5MaXN0UG9saWNpZXNSZXNwb25zZUKJAQoNaW8ucGdrZXJhcy52MUIM",
+            "U2VydmljZVByb3RvUAFaOmdpdGh1Yi5jb20vcGdrZXJhcy9wZ2tlcmFzL2Ns",
+            "aWVudHMvZ28vcGdrZXJhcy92MTtwZ2tlcmFzdjGiAgNQR0uqAgpQZ2tlcmFz",
+            "LlYxygIKUGdrZXJhc1xWMeoCC1Bna2VyYXM6OlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
-          new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Pgkeras.V1.PolicyReflection.Descriptor, global::Pgkeras.V1.TensorsReflection.Descriptor, },
+          new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Pgkeras.V1.PolicyReflection.Descriptor, global::Pgkeras.V1.SpacesReflection.Descriptor, global::Pgkeras.V1.TensorsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::Pgkeras.V1.ActMode), typeof(global::Pgkeras.V1.ActOutput), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ActRequest), global::Pgkeras.V1.ActRequest.Parser, new[]{ "Policy", "SpecHash", "Observation", "ActionMask", "State", "Mode", "Seed", "Outputs" }, new[]{ "Seed" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ActResponse), global::Pgkeras.V1.ActResponse.Parser, new[]{ "Action", "LogProb", "Entropy", "GreedyAction", "Distribution", "State", "Policy" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayRequest), global::Pgkeras.V1.PlayRequest.Parser, new[]{ "Id", "Policy", "SpecHash", "Observation", "Reward", "Terminated", "Truncated", "EpisodeStart", "ActionMask", "Mode", "Seed", "Outputs" }, new[]{ "Seed" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayResponse), global::Pgkeras.V1.PlayResponse.Parser, new[]{ "Id", "Act", "Error" }, new[]{ "Result" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayRequest), global::Pgkeras.V1.PlayRequest.Parser, new[]{ "Id", "Policy", "SpecHash", "Observation", "Reward", "Terminated", "Truncated", "EpisodeStart", "ActionMask", "Mode", "Seed", "Outputs", "Simulator" }, new[]{ "Seed" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Simulator), global::Pgkeras.V1.Simulator.Parser, new[]{ "ObservationSpace", "ActionSpace", "Environments", "Name", "Version" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayResponse), global::Pgkeras.V1.PlayResponse.Parser, new[]{ "Id", "Act", "Error", "Waiting", "Hold" }, new[]{ "Result" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayWaiting), global::Pgkeras.V1.PlayWaiting.Parser, new[]{ "Reason" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayError), global::Pgkeras.V1.PlayError.Parser, new[]{ "Code", "Message", "Details" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.GetPolicyRequest), global::Pgkeras.V1.GetPolicyRequest.Parser, new[]{ "Policy" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.GetPolicyResponse), global::Pgkeras.V1.GetPolicyResponse.Parser, new[]{ "Policy", "Limits" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Limits), global::Pgkeras.V1.Limits.Parser, new[]{ "MaxBatchSize", "MaxReceiveMessageBytes", "MaxSendMessageBytes", "MaxQueued", "MaxQueueTime", "MaxSessions", "SessionIdleTime", "MaxStreamsPerConnection", "MaxHeaderBytes", "MinPingInterval", "MaxConnections", "KeepaliveInterval" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Limits), global::Pgkeras.V1.Limits.Parser, new[]{ "MaxBatchSize", "MaxReceiveMessageBytes", "MaxSendMessageBytes", "MaxQueued", "MaxQueueTime", "MaxSessions", "SessionIdleTime", "MaxStreamsPerConnection", "MaxHeaderBytes", "MinPingInterval", "MaxConnections", "KeepaliveInterval", "Compression" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ListPoliciesRequest), global::Pgkeras.V1.ListPoliciesRequest.Parser, null, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ListPoliciesResponse), global::Pgkeras.V1.ListPoliciesResponse.Parser, new[]{ "Policies" }, null, null, null, null)
           }));
@@ -1208,6 +1217,7 @@ namespace Pgkeras.V1 {
       mode_ = other.mode_;
       seed_ = other.seed_;
       outputs_ = other.outputs_.Clone();
+      simulator_ = other.simulator_ != null ? other.simulator_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -1406,12 +1416,30 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForEnum(98, x => (int) x, x => (global::Pgkeras.V1.ActOutput) x);
     private readonly pbc::RepeatedField<global::Pgkeras.V1.ActOutput> outputs_ = new pbc::RepeatedField<global::Pgkeras.V1.ActOutput>();
     /// <summary>
-    /// As in ActRequest, except that nothing but the action is answered when it is empty.
+    /// As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
+    /// nothing but the action.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public pbc::RepeatedField<global::Pgkeras.V1.ActOutput> Outputs {
       get { return outputs_; }
+    }
+
+    /// <summary>Field number for the "simulator" field.</summary>
+    public const int SimulatorFieldNumber = 13;
+    private global::Pgkeras.V1.Simulator simulator_;
+    /// <summary>
+    /// Who plays; read in the session's first message. A policy in training learns from simulators that declare
+    /// themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
+    /// that differs.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Simulator Simulator {
+      get { return simulator_; }
+      set {
+        simulator_ = value;
+      }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1441,6 +1469,7 @@ namespace Pgkeras.V1 {
       if (Mode != other.Mode) return false;
       if (Seed != other.Seed) return false;
       if(!outputs_.Equals(other.outputs_)) return false;
+      if (!object.Equals(Simulator, other.Simulator)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -1460,6 +1489,7 @@ namespace Pgkeras.V1 {
       if (Mode != global::Pgkeras.V1.ActMode.Unspecified) hash ^= Mode.GetHashCode();
       if (HasSeed) hash ^= Seed.GetHashCode();
       hash ^= outputs_.GetHashCode();
+      if (simulator_ != null) hash ^= Simulator.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -1523,6 +1553,10 @@ namespace Pgkeras.V1 {
         output.WriteUInt64(Seed);
       }
       outputs_.WriteTo(output, _repeated_outputs_codec);
+      if (simulator_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(Simulator);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -1578,6 +1612,10 @@ namespace Pgkeras.V1 {
         output.WriteUInt64(Seed);
       }
       outputs_.WriteTo(ref output, _repeated_outputs_codec);
+      if (simulator_ != null) {
+        output.WriteRawTag(106);
+        output.WriteMessage(Simulator);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -1622,6 +1660,9 @@ namespace Pgkeras.V1 {
         size += 1 + pb::CodedOutputStream.ComputeUInt64Size(Seed);
       }
       size += outputs_.CalculateSize(_repeated_outputs_codec);
+      if (simulator_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Simulator);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -1689,6 +1730,12 @@ namespace Pgkeras.V1 {
         Seed = other.Seed;
       }
       outputs_.Add(other.outputs_);
+      if (other.simulator_ != null) {
+        if (simulator_ == null) {
+          Simulator = new global::Pgkeras.V1.Simulator();
+        }
+        Simulator.MergeFrom(other.Simulator);
+      }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -1772,6 +1819,13 @@ namespace Pgkeras.V1 {
           case 98:
           case 96: {
             outputs_.AddEntriesFrom(input, _repeated_outputs_codec);
+            break;
+          }
+          case 106: {
+            if (simulator_ == null) {
+              Simulator = new global::Pgkeras.V1.Simulator();
+            }
+            input.ReadMessage(Simulator);
             break;
           }
         }
@@ -1859,6 +1913,386 @@ namespace Pgkeras.V1 {
             outputs_.AddEntriesFrom(ref input, _repeated_outputs_codec);
             break;
           }
+          case 106: {
+            if (simulator_ == null) {
+              Simulator = new global::Pgkeras.V1.Simulator();
+            }
+            input.ReadMessage(Simulator);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// A simulator, as it declares itself.
+  /// </summary>
+  public sealed partial class Simulator : pb::IMessage<Simulator>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<Simulator> _parser = new pb::MessageParser<Simulator>(() => new Simulator());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<Simulator> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[3]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Simulator() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Simulator(Simulator other) : this() {
+      observationSpace_ = other.observationSpace_ != null ? other.observationSpace_.Clone() : null;
+      actionSpace_ = other.actionSpace_ != null ? other.actionSpace_.Clone() : null;
+      environments_ = other.environments_;
+      name_ = other.name_;
+      version_ = other.version_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public Simulator Clone() {
+      return new Simulator(this);
+    }
+
+    /// <summary>Field number for the "observation_space" field.</summary>
+    public const int ObservationSpaceFieldNumber = 1;
+    private global::Pgkeras.V1.Space observationSpace_;
+    /// <summary>
+    /// What its environments show, without a batch axis.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Space ObservationSpace {
+      get { return observationSpace_; }
+      set {
+        observationSpace_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "action_space" field.</summary>
+    public const int ActionSpaceFieldNumber = 2;
+    private global::Pgkeras.V1.Space actionSpace_;
+    /// <summary>
+    /// What they take, likewise.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Space ActionSpace {
+      get { return actionSpace_; }
+      set {
+        actionSpace_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "environments" field.</summary>
+    public const int EnvironmentsFieldNumber = 3;
+    private long environments_;
+    /// <summary>
+    /// How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public long Environments {
+      get { return environments_; }
+      set {
+        environments_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "name" field.</summary>
+    public const int NameFieldNumber = 4;
+    private string name_ = "";
+    /// <summary>
+    /// What people call it.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Name {
+      get { return name_; }
+      set {
+        name_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    /// <summary>Field number for the "version" field.</summary>
+    public const int VersionFieldNumber = 5;
+    private string version_ = "";
+    /// <summary>
+    /// Its own version.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Version {
+      get { return version_; }
+      set {
+        version_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as Simulator);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(Simulator other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!object.Equals(ObservationSpace, other.ObservationSpace)) return false;
+      if (!object.Equals(ActionSpace, other.ActionSpace)) return false;
+      if (Environments != other.Environments) return false;
+      if (Name != other.Name) return false;
+      if (Version != other.Version) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (observationSpace_ != null) hash ^= ObservationSpace.GetHashCode();
+      if (actionSpace_ != null) hash ^= ActionSpace.GetHashCode();
+      if (Environments != 0L) hash ^= Environments.GetHashCode();
+      if (Name.Length != 0) hash ^= Name.GetHashCode();
+      if (Version.Length != 0) hash ^= Version.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (observationSpace_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(ObservationSpace);
+      }
+      if (actionSpace_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(ActionSpace);
+      }
+      if (Environments != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(Environments);
+      }
+      if (Name.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Name);
+      }
+      if (Version.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Version);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (observationSpace_ != null) {
+        output.WriteRawTag(10);
+        output.WriteMessage(ObservationSpace);
+      }
+      if (actionSpace_ != null) {
+        output.WriteRawTag(18);
+        output.WriteMessage(ActionSpace);
+      }
+      if (Environments != 0L) {
+        output.WriteRawTag(24);
+        output.WriteInt64(Environments);
+      }
+      if (Name.Length != 0) {
+        output.WriteRawTag(34);
+        output.WriteString(Name);
+      }
+      if (Version.Length != 0) {
+        output.WriteRawTag(42);
+        output.WriteString(Version);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (observationSpace_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ObservationSpace);
+      }
+      if (actionSpace_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(ActionSpace);
+      }
+      if (Environments != 0L) {
+        size += 1 + pb::CodedOutputStream.ComputeInt64Size(Environments);
+      }
+      if (Name.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Name);
+      }
+      if (Version.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Version);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(Simulator other) {
+      if (other == null) {
+        return;
+      }
+      if (other.observationSpace_ != null) {
+        if (observationSpace_ == null) {
+          ObservationSpace = new global::Pgkeras.V1.Space();
+        }
+        ObservationSpace.MergeFrom(other.ObservationSpace);
+      }
+      if (other.actionSpace_ != null) {
+        if (actionSpace_ == null) {
+          ActionSpace = new global::Pgkeras.V1.Space();
+        }
+        ActionSpace.MergeFrom(other.ActionSpace);
+      }
+      if (other.Environments != 0L) {
+        Environments = other.Environments;
+      }
+      if (other.Name.Length != 0) {
+        Name = other.Name;
+      }
+      if (other.Version.Length != 0) {
+        Version = other.Version;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            if (observationSpace_ == null) {
+              ObservationSpace = new global::Pgkeras.V1.Space();
+            }
+            input.ReadMessage(ObservationSpace);
+            break;
+          }
+          case 18: {
+            if (actionSpace_ == null) {
+              ActionSpace = new global::Pgkeras.V1.Space();
+            }
+            input.ReadMessage(ActionSpace);
+            break;
+          }
+          case 24: {
+            Environments = input.ReadInt64();
+            break;
+          }
+          case 34: {
+            Name = input.ReadString();
+            break;
+          }
+          case 42: {
+            Version = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            if (observationSpace_ == null) {
+              ObservationSpace = new global::Pgkeras.V1.Space();
+            }
+            input.ReadMessage(ObservationSpace);
+            break;
+          }
+          case 18: {
+            if (actionSpace_ == null) {
+              ActionSpace = new global::Pgkeras.V1.Space();
+            }
+            input.ReadMessage(ActionSpace);
+            break;
+          }
+          case 24: {
+            Environments = input.ReadInt64();
+            break;
+          }
+          case 34: {
+            Name = input.ReadString();
+            break;
+          }
+          case 42: {
+            Version = input.ReadString();
+            break;
+          }
         }
       }
     }
@@ -1883,7 +2317,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[3]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[4]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -1904,12 +2338,16 @@ namespace Pgkeras.V1 {
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public PlayResponse(PlayResponse other) : this() {
       id_ = other.id_;
+      hold_ = other.hold_ != null ? other.hold_.Clone() : null;
       switch (other.ResultCase) {
         case ResultOneofCase.Act:
           Act = other.Act.Clone();
           break;
         case ResultOneofCase.Error:
           Error = other.Error.Clone();
+          break;
+        case ResultOneofCase.Waiting:
+          Waiting = other.Waiting.Clone();
           break;
       }
 
@@ -1967,12 +2405,47 @@ namespace Pgkeras.V1 {
       }
     }
 
+    /// <summary>Field number for the "waiting" field.</summary>
+    public const int WaitingFieldNumber = 5;
+    /// <summary>
+    /// Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
+    /// few seconds to simulators that have declared themselves, while a policy in training is being improved.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.PlayWaiting Waiting {
+      get { return resultCase_ == ResultOneofCase.Waiting ? (global::Pgkeras.V1.PlayWaiting) result_ : null; }
+      set {
+        result_ = value;
+        resultCase_ = value == null ? ResultOneofCase.None : ResultOneofCase.Waiting;
+      }
+    }
+
+    /// <summary>Field number for the "hold" field.</summary>
+    public const int HoldFieldNumber = 4;
+    private global::Pgkeras.V1.Tensor hold_;
+    /// <summary>
+    /// bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
+    /// played what it was to play with this policy; its next message sends the same first observation again, with
+    /// `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
+    /// where it is false everywhere.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Tensor Hold {
+      get { return hold_; }
+      set {
+        hold_ = value;
+      }
+    }
+
     private object result_;
     /// <summary>Enum of possible cases for the "result" oneof.</summary>
     public enum ResultOneofCase {
       None = 0,
       Act = 2,
       Error = 3,
+      Waiting = 5,
     }
     private ResultOneofCase resultCase_ = ResultOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2006,6 +2479,8 @@ namespace Pgkeras.V1 {
       if (Id != other.Id) return false;
       if (!object.Equals(Act, other.Act)) return false;
       if (!object.Equals(Error, other.Error)) return false;
+      if (!object.Equals(Waiting, other.Waiting)) return false;
+      if (!object.Equals(Hold, other.Hold)) return false;
       if (ResultCase != other.ResultCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -2017,6 +2492,8 @@ namespace Pgkeras.V1 {
       if (Id != 0UL) hash ^= Id.GetHashCode();
       if (resultCase_ == ResultOneofCase.Act) hash ^= Act.GetHashCode();
       if (resultCase_ == ResultOneofCase.Error) hash ^= Error.GetHashCode();
+      if (resultCase_ == ResultOneofCase.Waiting) hash ^= Waiting.GetHashCode();
+      if (hold_ != null) hash ^= Hold.GetHashCode();
       hash ^= (int) resultCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -2048,6 +2525,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Error);
       }
+      if (hold_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Hold);
+      }
+      if (resultCase_ == ResultOneofCase.Waiting) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Waiting);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2070,6 +2555,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(26);
         output.WriteMessage(Error);
       }
+      if (hold_ != null) {
+        output.WriteRawTag(34);
+        output.WriteMessage(Hold);
+      }
+      if (resultCase_ == ResultOneofCase.Waiting) {
+        output.WriteRawTag(42);
+        output.WriteMessage(Waiting);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2089,6 +2582,12 @@ namespace Pgkeras.V1 {
       if (resultCase_ == ResultOneofCase.Error) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Error);
       }
+      if (resultCase_ == ResultOneofCase.Waiting) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Waiting);
+      }
+      if (hold_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Hold);
+      }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -2104,6 +2603,12 @@ namespace Pgkeras.V1 {
       if (other.Id != 0UL) {
         Id = other.Id;
       }
+      if (other.hold_ != null) {
+        if (hold_ == null) {
+          Hold = new global::Pgkeras.V1.Tensor();
+        }
+        Hold.MergeFrom(other.Hold);
+      }
       switch (other.ResultCase) {
         case ResultOneofCase.Act:
           if (Act == null) {
@@ -2116,6 +2621,12 @@ namespace Pgkeras.V1 {
             Error = new global::Pgkeras.V1.PlayError();
           }
           Error.MergeFrom(other.Error);
+          break;
+        case ResultOneofCase.Waiting:
+          if (Waiting == null) {
+            Waiting = new global::Pgkeras.V1.PlayWaiting();
+          }
+          Waiting.MergeFrom(other.Waiting);
           break;
       }
 
@@ -2156,6 +2667,22 @@ namespace Pgkeras.V1 {
             Error = subBuilder;
             break;
           }
+          case 34: {
+            if (hold_ == null) {
+              Hold = new global::Pgkeras.V1.Tensor();
+            }
+            input.ReadMessage(Hold);
+            break;
+          }
+          case 42: {
+            global::Pgkeras.V1.PlayWaiting subBuilder = new global::Pgkeras.V1.PlayWaiting();
+            if (resultCase_ == ResultOneofCase.Waiting) {
+              subBuilder.MergeFrom(Waiting);
+            }
+            input.ReadMessage(subBuilder);
+            Waiting = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -2193,6 +2720,217 @@ namespace Pgkeras.V1 {
             Error = subBuilder;
             break;
           }
+          case 34: {
+            if (hold_ == null) {
+              Hold = new global::Pgkeras.V1.Tensor();
+            }
+            input.ReadMessage(Hold);
+            break;
+          }
+          case 42: {
+            global::Pgkeras.V1.PlayWaiting subBuilder = new global::Pgkeras.V1.PlayWaiting();
+            if (resultCase_ == ResultOneofCase.Waiting) {
+              subBuilder.MergeFrom(Waiting);
+            }
+            input.ReadMessage(subBuilder);
+            Waiting = subBuilder;
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// Why an answer is not there yet.
+  /// </summary>
+  public sealed partial class PlayWaiting : pb::IMessage<PlayWaiting>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<PlayWaiting> _parser = new pb::MessageParser<PlayWaiting>(() => new PlayWaiting());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<PlayWaiting> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[5]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PlayWaiting() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PlayWaiting(PlayWaiting other) : this() {
+      reason_ = other.reason_;
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public PlayWaiting Clone() {
+      return new PlayWaiting(this);
+    }
+
+    /// <summary>Field number for the "reason" field.</summary>
+    public const int ReasonFieldNumber = 1;
+    private string reason_ = "";
+    /// <summary>
+    /// For people.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public string Reason {
+      get { return reason_; }
+      set {
+        reason_ = pb::ProtoPreconditions.CheckNotNull(value, "value");
+      }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as PlayWaiting);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(PlayWaiting other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (Reason != other.Reason) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      if (Reason.Length != 0) hash ^= Reason.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      if (Reason.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(Reason);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      if (Reason.Length != 0) {
+        output.WriteRawTag(10);
+        output.WriteString(Reason);
+      }
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      if (Reason.Length != 0) {
+        size += 1 + pb::CodedOutputStream.ComputeStringSize(Reason);
+      }
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(PlayWaiting other) {
+      if (other == null) {
+        return;
+      }
+      if (other.Reason.Length != 0) {
+        Reason = other.Reason;
+      }
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            Reason = input.ReadString();
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            Reason = input.ReadString();
+            break;
+          }
         }
       }
     }
@@ -2217,7 +2955,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[4]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[6]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2481,7 +3219,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[5]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[7]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2685,7 +3423,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[6]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[8]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2938,7 +3676,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[7]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[9]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2970,6 +3708,7 @@ namespace Pgkeras.V1 {
       minPingInterval_ = other.minPingInterval_ != null ? other.minPingInterval_.Clone() : null;
       maxConnections_ = other.maxConnections_;
       keepaliveInterval_ = other.keepaliveInterval_ != null ? other.keepaliveInterval_.Clone() : null;
+      compression_ = other.compression_;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -3103,7 +3842,8 @@ namespace Pgkeras.V1 {
     public const int MaxHeaderBytesFieldNumber = 9;
     private long maxHeaderBytes_;
     /// <summary>
-    /// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with RESOURCE_EXHAUSTED.
+    /// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
+    /// with RESOURCE_EXHAUSTED by gRPC itself.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3159,6 +3899,21 @@ namespace Pgkeras.V1 {
       }
     }
 
+    /// <summary>Field number for the "compression" field.</summary>
+    public const int CompressionFieldNumber = 13;
+    private bool compression_;
+    /// <summary>
+    /// Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Compression {
+      get { return compression_; }
+      set {
+        compression_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -3186,6 +3941,7 @@ namespace Pgkeras.V1 {
       if (!object.Equals(MinPingInterval, other.MinPingInterval)) return false;
       if (MaxConnections != other.MaxConnections) return false;
       if (!object.Equals(KeepaliveInterval, other.KeepaliveInterval)) return false;
+      if (Compression != other.Compression) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -3205,6 +3961,7 @@ namespace Pgkeras.V1 {
       if (minPingInterval_ != null) hash ^= MinPingInterval.GetHashCode();
       if (MaxConnections != 0L) hash ^= MaxConnections.GetHashCode();
       if (keepaliveInterval_ != null) hash ^= KeepaliveInterval.GetHashCode();
+      if (Compression != false) hash ^= Compression.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -3271,6 +4028,10 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(98);
         output.WriteMessage(KeepaliveInterval);
       }
+      if (Compression != false) {
+        output.WriteRawTag(104);
+        output.WriteBool(Compression);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -3329,6 +4090,10 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(98);
         output.WriteMessage(KeepaliveInterval);
       }
+      if (Compression != false) {
+        output.WriteRawTag(104);
+        output.WriteBool(Compression);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -3374,6 +4139,9 @@ namespace Pgkeras.V1 {
       }
       if (keepaliveInterval_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(KeepaliveInterval);
+      }
+      if (Compression != false) {
+        size += 1 + 1;
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -3434,6 +4202,9 @@ namespace Pgkeras.V1 {
           KeepaliveInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
         }
         KeepaliveInterval.MergeFrom(other.KeepaliveInterval);
+      }
+      if (other.Compression != false) {
+        Compression = other.Compression;
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -3508,6 +4279,10 @@ namespace Pgkeras.V1 {
               KeepaliveInterval = new global::Google.Protobuf.WellKnownTypes.Duration();
             }
             input.ReadMessage(KeepaliveInterval);
+            break;
+          }
+          case 104: {
+            Compression = input.ReadBool();
             break;
           }
         }
@@ -3585,6 +4360,10 @@ namespace Pgkeras.V1 {
             input.ReadMessage(KeepaliveInterval);
             break;
           }
+          case 104: {
+            Compression = input.ReadBool();
+            break;
+          }
         }
       }
     }
@@ -3609,7 +4388,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[8]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[10]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -3764,7 +4543,7 @@ namespace Pgkeras.V1 {
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public static pbr::MessageDescriptor Descriptor {
-      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[9]; }
+      get { return global::Pgkeras.V1.ServiceReflection.Descriptor.MessageTypes[11]; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]

@@ -160,8 +160,32 @@ func race(session *pgkeras.Session, environments, steps int) (map[string]any, er
 	return map[string]any{"environments": environments, "steps": steps, "environment_steps_per_second": rate}, err
 }
 
-// Plays until the run that learns from it is over.
-func teach(client *pgkeras.Client, environments int) (map[string]any, error) {
+// Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again.
+func teach(client *pgkeras.Client, environments int, patience time.Duration) (map[string]any, error) {
+	messages := 0
+	heard := time.Now()
+	for {
+		before := messages
+		err := teachInASession(client, environments, &messages)
+		var unavailable *pgkeras.ServerUnavailableError
+		if !errors.As(err, &unavailable) {
+			return nil, err
+		}
+		if messages > before {
+			heard = time.Now()
+		}
+		if time.Since(heard) >= patience {
+			if messages == 0 {
+				return nil, err
+			}
+			return map[string]any{"environments": environments, "messages": messages}, nil
+		}
+		time.Sleep(500 * time.Millisecond)
+	}
+}
+
+// Plays in one session until it ends, and counts the messages.
+func teachInASession(client *pgkeras.Client, environments int, messages *int) error {
 	angle := 2 * maxAngle
 	session, err := client.Play(context.Background(), pgkeras.Declare(pgkeras.Simulator{
 		ObservationSpace: pgkeras.BoxSpace(
@@ -174,22 +198,17 @@ func teach(client *pgkeras.Client, environments int) (map[string]any, error) {
 		Name:         "CartPole in Go",
 	}))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer session.Close()
 	s := newSimulator(environments)
-	messages := 0
-	for {
-		actions, hold, err := s.ask(session, messages == 0)
-		var unavailable *pgkeras.ServerUnavailableError
-		if errors.As(err, &unavailable) && messages > 0 { // the run is over
-			return map[string]any{"environments": environments, "messages": messages}, nil
-		}
+	for first := true; ; first = false {
+		actions, hold, err := s.ask(session, first)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		s.step(actions, hold)
-		messages++
+		*messages++
 	}
 }
 
@@ -198,7 +217,8 @@ func run() error {
 	episodes := flag.Int("episodes", 20, "episodes to play, one after the other")
 	environments := flag.Int("environments", 0, "step so many at once instead, and take the time")
 	steps := flag.Int("steps", 1000, "steps of those")
-	teaching := flag.Int("teach", 0, "step so many at once, from which a policy in training learns, until its run is over")
+	teaching := flag.Int("teach", 0, "step so many at once, from which a policy in training learns")
+	patience := flag.Duration("patience", 10*time.Second, "how long to look for a run that does not answer")
 	policy := flag.String("policy", "cartpole-v1", "which policy plays")
 	flag.Parse()
 	if *teaching > 0 {
@@ -210,7 +230,7 @@ func run() error {
 	}
 	defer func() { _ = client.Close() }()
 	if *teaching > 0 {
-		report, err := teach(client, *teaching)
+		report, err := teach(client, *teaching, *patience)
 		if err != nil {
 			return err
 		}

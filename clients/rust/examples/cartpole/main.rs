@@ -3,15 +3,17 @@
 //! ```text
 //! cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
 //! cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
-//! cartpole --target HOST:PORT --teach 24                         steps 24 environments, from which a policy in training
-//!                                                                (pgkeras train --listen) learns, until its run is over
+//! cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in training
+//!                                                                (pgkeras train --listen) learns; ends when nobody has
+//!                                                                answered for 10 seconds
 //! ```
 
 #[path = "../support/flags.rs"]
 mod flags;
 mod physics;
 
-use std::time::Instant;
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
 
 use flags::Flags;
 use pgkeras::{Array, Client, ClientOptions, Error, Mode, Outcomes, PlayOptions, Simulator, StepOptions, spaces};
@@ -28,7 +30,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = ClientOptions { policy: policy.into(), ..Default::default() };
     let client = Client::new(flags.required("target")?, options)?;
     if let Some(environments) = teaching {
-        return Ok(teach(&client, environments).await?);
+        let patience = Duration::from_secs(flags.number("patience")?.unwrap_or(10) as u64);
+        return Ok(teach(&client, environments, patience).await?);
     }
     match flags.number("environments")? {
         Some(environments) => race(&client, environments, flags.number("steps")?.unwrap_or(1000)).await?,
@@ -91,8 +94,31 @@ async fn race(client: &Client, environments: usize, steps: usize) -> Result<(), 
     Ok(())
 }
 
-/// Plays until the run that learns from it is over. A cart that holds shows the first observation of its episode again.
-async fn teach(client: &Client, environments: usize) -> Result<(), Error> {
+/// Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again.
+async fn teach(client: &Client, environments: usize, patience: Duration) -> Result<(), Error> {
+    let (mut messages, mut heard) = (0, Instant::now());
+    loop {
+        let before = messages;
+        let Err(error) = teach_in_a_session(client, environments, &mut messages).await;
+        if messages > before {
+            heard = Instant::now();
+        }
+        match error {
+            Error::ServerUnavailable { .. } if heard.elapsed() < patience => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Error::ServerUnavailable { .. } if messages > 0 => {
+                println!("{{\"environments\": {environments}, \"messages\": {messages}}}");
+                return Ok(());
+            }
+            error => return Err(error),
+        }
+    }
+}
+
+/// Plays in one session until it ends, and counts the messages. A cart that holds shows the first observation of its
+/// episode again.
+async fn teach_in_a_session(client: &Client, environments: usize, messages: &mut u64) -> Result<Infallible, Error> {
     let mut cartpoles: Vec<_> = (0..environments as u64).map(CartPole::new).collect();
     let reward = vec![1.0; environments];
     let (mut terminated, mut truncated) = (vec![false; environments], vec![false; environments]);
@@ -108,7 +134,8 @@ async fn teach(client: &Client, environments: usize) -> Result<(), Error> {
     let mut session = client.play(&PlayOptions { simulator: Some(simulator), ..Default::default() }).await?;
     let rows = observe(&cartpoles);
     let mut answer = session.begin_batch(Array::new(rows.as_flattened(), &[environments, 4])?).await?;
-    for messages in 1_u64.. {
+    loop {
+        *messages += 1;
         for (i, (cartpole, &action)) in cartpoles.iter_mut().zip(answer.action.values()?.iter()).enumerate() {
             let holds = answer.hold.get(i).copied().unwrap_or(false);
             if !holds {
@@ -124,13 +151,6 @@ async fn teach(client: &Client, environments: usize) -> Result<(), Error> {
         let observations = Array::new(rows.as_flattened(), &[environments, 4])?;
         let outcomes = Outcomes { reward: &reward, terminated: &terminated, truncated: &truncated };
         let options = StepOptions { episode_start: Some(&starts), ..Default::default() };
-        answer = match session.step_batch_with(observations, Some(outcomes), &options).await {
-            Err(Error::ServerUnavailable { .. }) => {
-                println!("{{\"environments\": {environments}, \"messages\": {messages}}}");
-                return Ok(());
-            }
-            answer => answer?,
-        };
+        answer = session.step_batch_with(observations, Some(outcomes), &options).await?;
     }
-    Ok(())
 }

@@ -9,6 +9,7 @@ import io.pgkeras.client.Session;
 import io.pgkeras.client.Spaces;
 import io.pgkeras.client.StepOptions;
 import io.pgkeras.client.Tensor;
+import java.time.Duration;
 import java.util.Arrays;
 import java.util.LinkedHashMap;
 import java.util.Map;
@@ -17,8 +18,8 @@ import java.util.SplittableRandom;
 /**
  * Plays CartPole-v1 by the actions of a policy server: {@code --target HOST:PORT [--episodes 20]},
  * or {@code --environments 256 --steps 1000} to step many at once and take the time, or {@code
- * --teach 24} to step so many at once, from which a policy in training learns, until its run is
- * over.
+ * --teach 24 [--patience 10]} to step so many at once, from which a policy in training learns,
+ * until nobody has answered for 10 seconds.
  */
 public final class Simulator {
   private final CartPole[] carts;
@@ -46,7 +47,8 @@ public final class Simulator {
     int teaching = Integer.parseInt(arguments.get("teach", "0"));
     if (teaching > 0) {
       try (var client = PolicyClient.builder(arguments.get("target", "127.0.0.1:50051")).build()) {
-        System.out.println(new Gson().toJson(teach(client, teaching)));
+        Duration patience = Duration.ofSeconds(Long.parseLong(arguments.get("patience", "10")));
+        System.out.println(new Gson().toJson(teach(client, teaching, patience)));
       }
       return;
     }
@@ -102,38 +104,55 @@ public final class Simulator {
     return report;
   }
 
-  /** Plays until the run that learns from it is over. */
-  private static Map<String, Object> teach(PolicyClient client, int environments) {
-    double infinity = Double.POSITIVE_INFINITY;
-    var declared =
-        new io.pgkeras.client.Simulator(
-            Spaces.box(-infinity, infinity, 4),
-            Spaces.discrete(2),
-            environments,
-            "CartPole in Java");
-    Map<String, Object> report = new LinkedHashMap<>();
-    report.put("environments", environments);
+  /** Plays until nobody has answered for as long as patience lasts: a run may be started again. */
+  private static Map<String, Object> teach(
+      PolicyClient client, int environments, Duration patience) {
     long messages = 0;
-    try (Session session = client.play(declared, ActOptions.sample())) {
-      Simulator simulator = new Simulator(environments);
-      Actions answer = session.step(simulator.observe());
-      while (true) {
-        messages++;
-        simulator.step(answer.action().longs(), answer.hold());
-        answer =
-            session.step(
-                simulator.observe(),
-                simulator.reward,
-                simulator.terminated,
-                simulator.truncated,
-                StepOptions.starts(simulator.starts));
+    long heard = System.nanoTime();
+    while (true) {
+      try (Session session = client.play(declaration(environments), ActOptions.sample())) {
+        Simulator simulator = new Simulator(environments);
+        Actions answer = session.step(simulator.observe());
+        while (true) {
+          messages++;
+          heard = System.nanoTime();
+          simulator.step(answer.action().longs(), answer.hold());
+          answer =
+              session.step(
+                  simulator.observe(),
+                  simulator.reward,
+                  simulator.terminated,
+                  simulator.truncated,
+                  StepOptions.starts(simulator.starts));
+        }
+      } catch (ServerUnavailableException gone) {
+        if (System.nanoTime() - heard < patience.toNanos()) {
+          pause(gone);
+          continue;
+        }
+        if (messages == 0) {
+          throw gone;
+        }
       }
-    } catch (ServerUnavailableException over) {
-      if (messages == 0) {
-        throw over;
-      }
+      Map<String, Object> report = new LinkedHashMap<>();
+      report.put("environments", environments);
       report.put("messages", messages);
       return report;
+    }
+  }
+
+  private static io.pgkeras.client.Simulator declaration(int environments) {
+    double infinity = Double.POSITIVE_INFINITY;
+    return new io.pgkeras.client.Simulator(
+        Spaces.box(-infinity, infinity, 4), Spaces.discrete(2), environments, "CartPole in Java");
+  }
+
+  private static void pause(ServerUnavailableException gone) {
+    try {
+      Thread.sleep(500);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      throw gone;
     }
   }
 
