@@ -20,7 +20,8 @@ __all__ = ["Run", "is_refused", "survives", "teach_and_play", "training"]
 
 _SECONDS = 300
 NAME = "carts"
-_ENDLESS = ("--set", "stop_return=1e9", "--set", "steps=1000000000")
+_ENDLESS = ("--set", "stop_return=1e9", "--set", "steps=1000000000", "--set", "checkpoint_seconds=0")
+_LEAVERS = 10  # one that is killed while the policy is improved, or while others have their turn, loses nothing
 
 
 class Run:
@@ -104,23 +105,27 @@ def is_refused(client: Client, scratch: Path) -> None:
 
 
 def survives(client: Client, scratch: Path) -> None:
-    """Kills one of two simulators in the middle of its episodes, then the run, and has the run resumed.
+    """Kills a second simulator in the middle of its episodes, then the run, and has the run resumed.
 
     Raises:
         ValueError: The other simulator did not go on, or the run did not.
     """
     with contextlib.ExitStack() as stack:
-        run = stack.enter_context(training(scratch, "--set", "checkpoint_seconds=0", *_ENDLESS))
-        leaver, stayer = (stack.enter_context(_teacher(client, run.target)) for _ in range(2))
+        run = stack.enter_context(training(scratch, *_ENDLESS))
+        stayer = stack.enter_context(_teacher(client, run.target))
         metrics = _metrics(scratch)
-        _wait(lambda: len(metrics()) >= 2, run.process)
-        leaver.kill()
-        _wait(lambda: sum(line["episodes_lost"] for line in metrics()) > 0, run.process)
+        for _ in range(_LEAVERS):
+            with _teacher(client, run.target):
+                _wait_for_epochs(3, metrics, run.process)
+            _wait_for_epochs(2, metrics, run.process)
+            if any(line["episodes_lost"] for line in metrics()):
+                break
+        else:
+            raise ValueError(f"{_LEAVERS} simulators were killed, and no episode was counted as lost")
         run.process.kill()
         run.process.wait()
-        before = len(metrics())
         again = stack.enter_context(_resumed(scratch, run.target))
-        _wait(lambda: len(metrics()) > before + 2, again.process)
+        _wait_for_epochs(3, metrics, again.process)
         again.process.terminate()
         again.process.wait(_SECONDS)
         _ended_well(stayer, "the simulator that stayed")
@@ -164,11 +169,12 @@ def _metrics(scratch: Path) -> Callable[[], list[dict[str, float]]]:
     return read
 
 
-def _wait(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+def _wait_for_epochs(count: int, metrics: Callable[[], list[dict[str, float]]], process: subprocess.Popen[str]) -> None:
+    wanted = len(metrics()) + count
     deadline = time.monotonic() + _SECONDS
-    while not condition():
+    while len(metrics()) < wanted:
         if process.poll() is not None:
             raise ValueError(f"the run has ended: {_said(process)}")
         if time.monotonic() > deadline:
-            raise ValueError(f"what was waited for did not happen within {_SECONDS} s")
+            raise ValueError(f"no {count} epochs were played within {_SECONDS} s")
         time.sleep(0.05)
