@@ -4,6 +4,7 @@
 
 - seconds of training until CartPole-v1 is solved (mean return of 475 over 100 episodes), in one process; from one C++
   simulator with 24 environments a message; from 24 C++ simulators of one environment each. In turns, seed by seed.
+  With ``--peers`` also RLlib's PPO with the external simulator of its own example, in an environment of its own.
 - environment steps a second while episodes are collected, beside the same simulator with ``pgkeras serve``, in turns.
 """
 
@@ -18,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks import peers
 from benchmarks.report import machine, spread, table, write_json
 from conformance.clients import environment, find_all
 from conformance.runner import play_cartpole
@@ -34,10 +36,25 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10, help="how many seeds, from 0 on")
     parser.add_argument("--turns", type=int, default=5, help="how often steps a second are measured")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
+    parser.add_argument("--peers", action="store_true", help="run RLlib's example beside it")
+    parser.add_argument("--peer-seeds", type=int, default=3, help="how many seeds it gets")
+    parser.add_argument("--time-limit", type=float, default=300.0, help="seconds after which it is given up")
     options = parser.parse_args()
     print(machine())
+    if options.peers:
+        print(table(_peer(options.peer_seeds, options.time_limit)))
     found: dict[str, Any] = {"solved": solved(options.seeds), "steps": steps_per_second(options.turns)}
     write_json(options.json, "python -m benchmarks.remote", found)
+
+
+def _peer(seeds: int, time_limit: float) -> list[dict[str, Any]]:
+    python = peers.environment()
+    rows = []
+    for seed in range(seeds):
+        run = peers.run(python, peers.EXTERNAL, seed, time_limit, max_steps=1_000_000, threads=1)
+        outcome = "solved" if run["solved"] else f"given up at a mean return of {run['mean_return_100']}"
+        rows.append({"RLlib, seed": seed, "": outcome, "seconds": f"{run['seconds']:.1f}", "steps": run["steps"]})
+    return rows
 
 
 def solved(seeds: int) -> dict[str, list[float | None]]:

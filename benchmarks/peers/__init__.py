@@ -9,7 +9,7 @@ the cores, so a fair comparison tries one thread too and takes the better.
 The environment is exactly ``requirements.txt``, installed in one step with ``--no-deps``, because torch's wheels for
 Linux are built for CUDA and ask for more of it than a CPU needs. They can't be imported without any: torch's shared
 libraries link against CUDA's, and the loader wants those present. So those are listed, what only a GPU would open is
-not, and ``pip check`` names the difference. That comes to about 2.4 GB to download and 4.5 GB on disk, kept in
+not, and ``pip check`` names the difference. That comes to about 2.5 GB to download and 5 GB on disk, kept in
 ``$PGKERAS_PEERS`` or else in ``pgkeras/peers`` in the user's cache directory; delete it when done.
 """
 
@@ -25,7 +25,7 @@ import venv
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PEERS", "environment", "run", "speed"]
+__all__ = ["EXTERNAL", "PEERS", "environment", "run", "speed"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -34,6 +34,9 @@ _SCRIPTS = {
     "tianshou-reinforce": ("tianshou_reinforce.py", "reinforce"),
 }
 PEERS: tuple[str, ...] = tuple(_SCRIPTS)
+EXTERNAL = "rllib-external"
+"""The peer whose environment is an external simulator."""
+_SCRIPTS[EXTERNAL] = ("rllib_external.py", "ppo")
 
 _MARKER = "pgkeras-peers.json"  # what the environment was made from; written last
 _STARTUP_SECONDS = 300  # for imports on a cold disk, before the peer's own time limit begins
@@ -66,7 +69,7 @@ def environment(directory: Path | None = None) -> Path:
         shutil.rmtree(directory)
 
     directory.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Making the peers' virtual environment in {directory} (once; downloads about 2.4 GB)", flush=True)
+    print(f"Making the peers' virtual environment in {directory} (once; downloads about 2.5 GB)", flush=True)
     # Its interpreter finds its own place at start-up, so a finished environment may be renamed.
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}-") as temporary:
         unfinished = Path(temporary) / "environment"
@@ -87,7 +90,7 @@ def run(
 
     Args:
         python: The interpreter that ``environment`` returned.
-        peer: One of ``PEERS``.
+        peer: One of ``PEERS``, or ``EXTERNAL``.
         seed: Seeds the peer's environments, network and sampling.
         time_limit: Seconds of training after which the run is given up.
         max_steps: Environment steps after which the run is given up.
@@ -104,7 +107,7 @@ def run(
         subprocess.TimeoutExpired: The peer ran on far beyond its time limit.
     """
     if peer not in _SCRIPTS:
-        raise ValueError(f"peer {peer!r}: expected one of {', '.join(PEERS)}")
+        raise ValueError(f"peer {peer!r}: expected one of {', '.join(_SCRIPTS)}")
     script, algorithm = _SCRIPTS[peer]
     command = [python, _HERE / script, "--algorithm", algorithm, "--seed", str(seed)]
     command += ["--time-limit", str(time_limit), "--max-steps", str(max_steps)]

@@ -55,6 +55,12 @@ class Criterion:
         self._recent.append(episode_return)
         self.solved = self.solved or (len(self._recent) == WINDOW and self._mean_return() >= THRESHOLD)
 
+    def measured(self, steps: int, episodes: int, mean_return: float | None) -> None:
+        """Takes a library's own mean return of the last :data:`WINDOW` episodes; None where none has ended."""
+        self.steps, self.episodes = steps, episodes
+        self._recent = deque([] if mean_return is None else [mean_return], maxlen=1)
+        self.solved = episodes >= WINDOW and mean_return is not None and mean_return >= THRESHOLD
+
     @property
     def finished(self) -> bool:
         """Whether the environment is solved or a limit reached."""

@@ -305,6 +305,24 @@ def _epochs(directory: Path) -> int:
     return len((directory / "metrics.jsonl").read_text().splitlines())
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signals, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", "--export", "--export-to", str(tmp_path / "policies"), steps=10**9)
+    player = ScriptedSimulator(address(run), 4)
+    wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and _epochs(tmp_path / "run") > 3)
+    run.send_signal(number)
+    assert run.wait(60) == 128 + number
+    player.join(20)
+    assert isinstance(player.failure, ServerUnavailableError)
+    assert "the run is over; connect again" in str(player.failure)
+    assert (tmp_path / "policies" / "streak" / "1" / "saved_model.pb").exists()
+    assert runs.read_summary(tmp_path / "run")["epochs"] == _epochs(tmp_path / "run")
+    newest = max((tmp_path / "run" / "checkpoints").glob("epoch-*.npz"))
+    assert int(newest.stem.rpartition("-")[2]) == _epochs(
+        tmp_path / "run"
+    )
+
+
 def test_simulators_that_are_killed_cost_their_episodes_only(tmp_path: Path) -> None:
     run = train(tmp_path / "run", steps=3000)
     target = address(run)
