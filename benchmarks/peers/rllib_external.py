@@ -1,8 +1,8 @@
 """RLlib's PPO on CartPole-v1, played by the external simulator of RLlib's own example, until it is solved.
 
-Settings and simulator are those of ``ray/rllib/examples/envs/env_connecting_to_rllib_w_tcp_client.py``, but that nothing
-runs in a worker of Ray's, which was slower. The simulator, in a process of its own, computes actions itself by a copy of
-the network in torch, and sends RLlib's episodes in bulk: RLlib's server answers no request for an action.
+Settings and simulator are those of ``ray/rllib/examples/envs/env_connecting_to_rllib_w_tcp_client.py``, but that
+RLlib's side is one process. The simulator, in a process of its own, computes actions itself by a copy of the network in
+torch, and sends RLlib's episodes in bulk: RLlib's server answers no request for an action.
 """
 
 from __future__ import annotations
