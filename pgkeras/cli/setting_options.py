@@ -25,6 +25,8 @@ OFTEN_SET = (
     "network",
     "memory",
     "act_engine",
+    "collect",
+    "ray_address",
     "evaluation_every",
 )
 """The settings of training that have an option of their own; the others are set by --set."""

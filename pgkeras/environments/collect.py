@@ -24,7 +24,7 @@ from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces.layout import graph_dtype
 from pgkeras.spaces.spec import PolicySpec, check_mask
 
-__all__ = ["Actor", "Choice", "Collector", "Watch"]
+__all__ = ["Actor", "Choice", "Collector", "Watch", "quotas"]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +72,8 @@ class Collector:
         actor: What chooses the actions. It must not change while episodes are played.
         watch: Is told of every step.
         endless_steps: Steps of each slot without the end of an episode after which to give up.
+        first: Which of all slots the first of these environments plays, where others play elsewhere.
+        slots: How many slots there are in all; None for those of these environments.
 
     Attributes:
         idle_steps: Steps of the last episodes that were nobody's, in environments that step all slots together.
@@ -85,8 +87,13 @@ class Collector:
         actor: Actor,
         watch: Watch | None = None,
         endless_steps: int = EnvironmentSettings.endless_steps,
+        *,
+        first: int = 0,
+        slots: int | None = None,
     ) -> None:
         self._environments = environments
+        self._here = slice(first, first + environments.slots)
+        self._all_slots = environments.slots if slots is None else slots
         self._actor = actor
         self._watch = watch
         self._endless_steps = endless_steps
@@ -98,7 +105,8 @@ class Collector:
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         """Plays ``episodes`` episodes: the same ones for the same seed and weights.
 
-        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done. If the
+        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done. What each
+        plays follows from the seed and its number alone, so that it does not matter which slots are played here. If the
         environments fail and can be made again (:class:`RestartingEnvironments`), all are played again.
 
         Raises:
@@ -114,27 +122,27 @@ class Collector:
 
     def _play(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         environments, actor, tape = self._environments, self._actor, self._tape
-        slots = environments.slots
-        words = seed.generate_state(slots + 4, np.uint32)
-        quota = np.array([(episodes - i + slots - 1) // slots for i in range(slots)])
-        remaining = quota
+        slots, every = environments.slots, self._all_slots
+        words = seed.generate_state(every + 4, np.uint32)[4:][self._here]
+        quota = quotas(episodes, every)[self._here]
+        remaining, here = quota, int(quota.sum())
         casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
         since_end = environments.gap + 1  # how many steps ago an episode ended whose slot now begins another
         tape.clear()
         try:
-            environments.reset([int(word) >> 1 for word in words[4:]], tape)
+            environments.reset([int(word) >> 1 for word in words], tape)
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         played, seconds = 0, 0.0
         state: NDArray[Any] | None = None
-        for row in noise_source.steps(noise_source.of_batch(seed), actor.spec, slots):
+        for rows in noise_source.steps(noise_source.of_batch(seed), actor.spec, every):
             t += 1
             if t == tape.size:
                 tape.grow()
             if state is not None and t >= since_end:
                 state = start_over(state, tape.ended[t - since_end])
-            samples, actions, state = actor.act(tape.observations[t], row, state)
+            samples, actions, state = actor.act(tape.observations[t], rows[self._here], state)
             tape.put_samples(t, samples)
             if casts:
                 actions = actor.spec.from_graph(actions)
@@ -147,7 +155,7 @@ class Collector:
             if any_ended:
                 last_end = t
                 remaining = np.maximum(remaining - tape.ended[t], 0)
-                played = episodes - int(remaining.sum())
+                played = here - int(remaining.sum())
                 if not remaining.any():
                     break
             elif t - last_end in self._looks:
@@ -169,6 +177,11 @@ class Collector:
         raise EnvironmentStepError(
             f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
         )
+
+
+def quotas(episodes: int, slots: int) -> NDArray[np.int64]:
+    """How many of some episodes each slot plays, ``[slots]``: slot i every ``slots``-th, from the i-th on."""
+    return (episodes - np.arange(slots) + slots - 1) // slots
 
 
 def _failure(environments: Environments, where: str, error: BaseException) -> EnvironmentStepError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import tf
 from pgkeras.engines.litert import LiteRTEngine
+from pgkeras.engines.sampling import Sampler, SamplingGraph
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.environments.collect import Choice
 from pgkeras.errors import EngineError, MissingExtraError
@@ -34,64 +35,51 @@ class FrozenPolicy:
         engine: "litert", "tensorflow", or "auto" for LiteRT where the policy converts and has no large convolutions.
         mode: "sample" to draw actions, "greedy" for the most probable ones.
 
+    Attributes:
+        graph: What another process acts by, with the weights; None where TensorFlow computes.
+        weights: The weights at the last freeze, likewise; empty where TensorFlow computes.
+
     Raises:
         EngineError: LiteRT was asked for and cannot run the policy.
     """
 
     def __init__(self, policy: Policy, engine: str = "auto", mode: str = "sample") -> None:
         self.spec = policy.spec
+        self.graph: SamplingGraph | None = None
+        self.weights: Sequence[NDArray[Any]] = ()
         self._policy = policy
         self._graph = policy.greedy if mode == "greedy" else policy.sample
-        self._engine: LiteRTEngine | TensorFlowEngine
+        self._litert: LiteRTEngine | None = None
         try:
             in_tensorflow = engine == "tensorflow" or (engine == "auto" and _is_convolutional(policy))
-            self._engine = self._tensorflow() if in_tensorflow else self._litert()
+            self._sampler = self._by_tensorflow() if in_tensorflow else self._by_litert()
         except (EngineError, MissingExtraError) as error:
             if engine == "litert":
                 raise
             logger.warning("acting through TensorFlow, since %s", error)
-            self._engine = self._tensorflow()
-        self._bound: dict[int, Any] = {}  # by batch size
+            self._sampler = self._by_tensorflow()
         self.freeze()
 
     @property
     def engine(self) -> str:
         """Name of the engine."""
-        return self._engine.name
+        return TensorFlowEngine.name if self._litert is None else LiteRTEngine.name
 
     def freeze(self, weights: Sequence[NDArray[Any]] | None = None) -> None:
         """Copies the policy's current weights; a caller that has them may pass them."""
-        if isinstance(self._engine, LiteRTEngine):
-            self._engine.set_weights(self._policy.weights() if weights is None else weights)
+        if self._litert is not None:
+            self.weights = self._policy.weights() if weights is None else weights
+            self._litert.set_weights(self.weights)
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None = None) -> Choice:
         """See :meth:`pgkeras.environments.collect.Actor.act`."""
-        call = self._bound.get(len(noise)) or self._bind(len(noise))
-        if not self.spec.state_size:
-            outputs = call(observation, noise)
-            return outputs[0], outputs[-1], None
-        if state is None:
-            state = np.zeros((len(noise), self.spec.state_size), np.float32)
-        *outputs, state = call(observation, noise, state)
-        return outputs[0], outputs[-1], state
+        return self._sampler.act(observation, noise, state)
 
-    def _bind(self, rows: int) -> Callable[..., Sequence[NDArray[Any]]]:
-        inputs = tuple(self._policy.input_signature())
+    def _outputs(self) -> tuple[str, ...]:
         outputs = ("sample", "action") if self._policy.distribution.transforms else ("sample",)
-        outputs = (*outputs, "next_state") if self.spec.state_size else outputs
-        engine = self._engine
-        if isinstance(engine, LiteRTEngine):
-            bound: Callable[..., Sequence[NDArray[Any]]] = engine.bind(rows, inputs, outputs)
-        else:
+        return (*outputs, "next_state") if self.spec.state_size else outputs
 
-            def bound(*arrays: NDArray[Any]) -> Sequence[NDArray[Any]]:
-                answer = engine.act(dict(zip(inputs, arrays, strict=True)))
-                return [answer[name] for name in outputs]
-
-        self._bound[rows] = bound
-        return bound
-
-    def _litert(self) -> LiteRTEngine:
+    def _by_litert(self) -> Sampler:
         policy = self._policy
         specs = [tf.TensorSpec(v.shape, v.dtype, f"w{i}") for i, v in enumerate(policy.variables)]
 
@@ -102,12 +90,22 @@ class FrozenPolicy:
         function = tf.function(sample, autograph=False).get_concrete_function(
             **policy.input_signature(), **{spec.name: spec for spec in specs}
         )
-        return LiteRTEngine(convert(function, tf.Module()))
+        flatbuffer = convert(function, tf.Module())
+        self.graph = SamplingGraph(self.spec, flatbuffer, tuple(policy.input_signature()), self._outputs())
+        sampler, self._litert = Sampler.of(self.graph)
+        return sampler
 
-    def _tensorflow(self) -> TensorFlowEngine:
+    def _by_tensorflow(self) -> Sampler:
         # It reads the variables themselves, which do not change while episodes are played.
-        signature = list(self._policy.input_signature().values())
-        return TensorFlowEngine(tf.function(self._graph, signature, autograph=False))
+        signature = self._policy.input_signature()
+        engine = TensorFlowEngine(tf.function(self._graph, list(signature.values()), autograph=False))
+        names = self._outputs()
+
+        def call(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+            answer = engine.act(dict(zip(signature, arrays, strict=True)))
+            return [answer[name] for name in names]
+
+        return Sampler(self.spec, lambda rows: call)
 
 
 def _is_convolutional(policy: Policy) -> bool:

@@ -16,7 +16,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.settings.config import Config
 from pgkeras.spaces import ArraySpace, Space, actions_from_gymnasium
 
-__all__ = ["EpisodeCollector", "EpisodeSource", "GymnasiumEpisodes"]
+__all__ = ["EpisodeCollector", "EpisodeSource", "GymnasiumEpisodes", "source_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +86,19 @@ class EpisodeSource(Protocol):
 
     def close(self) -> None:
         """Frees what it holds."""
+
+
+def source_of(config: Config) -> EpisodeSource:
+    """The source that a run's settings name.
+
+    Raises:
+        PgkerasError: Its environment or its cluster cannot be used.
+    """
+    if config.collect == "ray":
+        from pgkeras.cluster.source import RayEpisodes
+
+        return RayEpisodes(config)
+    return GymnasiumEpisodes(config)
 
 
 class GymnasiumEpisodes:

@@ -30,7 +30,7 @@ from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.metrics import EpochMetrics
-from pgkeras.runs.sources import EpisodeSource, GymnasiumEpisodes
+from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import slug
@@ -83,7 +83,7 @@ class Training:
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
-        self._source = GymnasiumEpisodes(config) if source is None else source
+        self._source = source_of(config) if source is None else source
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size)

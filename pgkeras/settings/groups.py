@@ -107,6 +107,21 @@ class EnvironmentSettings(_Settings):
         "Steps without the end of an episode after which to give up; a tenth of it is warned about.",
         minimum=10,
     )
+    collect: str = _setting(
+        "here",
+        "Where episodes are played: in this process (and its workers), or by Ray actors, on one machine or many.",
+        choices=("here", "ray"),
+    )
+    ray_address: str | None = _setting(
+        None, "Address of the Ray cluster, HOST:PORT or auto; by default one is started on this machine."
+    )
+    ray_actors: int | None = _setting(
+        None,
+        "Ray actors, which share the `envs` evenly; by default as many as the cluster has room for.",
+        minimum=1,
+        maximum=100_000,
+    )
+    ray_actor_cpus: float = _setting(1.0, "CPUs of each Ray actor.", above=0)
     action_masks: bool = _setting(True, "Keep to the action masks of environments that give them.")
     act_engine: str = _setting(
         "auto", "What computes actions while episodes are played.", choices=("auto", "litert", "tensorflow")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.environments.collect import Actor
+from pgkeras.environments.collect import Actor, quotas
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import EnvironmentStepError
 
@@ -60,7 +60,7 @@ class Batch:
         for session in sessions:
             places = np.arange(first, first + session.rows) % slots
             first += session.rows
-            self._join(session, (self.episodes - places + slots - 1) // slots)
+            self._join(session, quotas(self.episodes, slots)[places])
 
     def take_in(self, session: LearningSession) -> None:
         """A simulator that has come while the batch is played: it plays what those who left have left over."""

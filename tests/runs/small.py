@@ -15,11 +15,8 @@ TIMES = {"seconds", "collect_seconds", "learn_seconds", "steps_per_second"}
 
 def small(**settings: Any) -> Config:
     """A run of a few milliseconds an epoch that is never solved."""
-    return Config(
-        env_id="CartPole-v1",
-        **{"envs": 4, "episodes": 6, "hidden": (8,), "stop_return": 1e6, "steps": 1500, "checkpoint_seconds": 0}
-        | settings,
-    )
+    chosen = {"envs": 4, "episodes": 6, "hidden": (8,), "stop_return": 1e6, "steps": 1500, "checkpoint_seconds": 0}
+    return Config(**{"env_id": "CartPole-v1"} | chosen | settings)
 
 
 def run_to_end(training: Training) -> Training:

@@ -1,0 +1,175 @@
+"""Collecting on Ray: the same weights wherever episodes are played, and whatever happens to the actors."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+import ray
+
+from pgkeras import runs
+from pgkeras.cluster import source
+from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError
+from pgkeras.runs.training import Training
+from tests.cluster.trouble import DRIVER, Trouble
+from tests.runs.small import assert_same_state, run_to_end, small
+
+TROUBLE = "tests.cluster.trouble:Trouble-v0"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    os.environ[DRIVER] = str(os.getpid())
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def places(directory: Path, count: int) -> str:
+    directory.mkdir()
+    for i in range(count):
+        (directory / str(i)).touch()
+    return str(directory)
+
+
+def line(**settings: Any) -> Any:
+    return small(**{"env_id": TROUBLE, "steps": 700, "vectorization": "plain", "stop_return": 1e9} | settings)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    return run_to_end(Training(line(), tmp_path_factory.mktemp("undisturbed") / "run"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "actors"),
+    [
+        ({"env_id": "CartPole-v1", "envs": 5, "episodes": 7}, (1, 2, 5)),
+        ({"memory": "gru", "memory_units": 4, "envs": 4, "episodes": 3, "baseline": "value"}, (3,)),
+        ({"env_id": "benchmarks.environments:KnightsTour-v0", "env_kwargs": {"size": 5}, "steps": 300}, (2,)),
+    ],
+    ids=["numbers", "memory", "masks"],
+)
+def test_where_episodes_are_played_does_not_matter(
+    settings: dict[str, Any], actors: tuple[int, ...], cluster: None, tmp_path: Path
+) -> None:
+    settings = {"evaluation_every": 3, "evaluation_episodes": 3, **settings}
+    here = run_to_end(Training(line(**settings), tmp_path / "here"))
+    assert here.epoch > 2
+    evaluated = runs.read_evaluations(tmp_path / "here")
+    processes = {"vectorization": "async", "env_workers": 2}
+    ways = [processes, *({"collect": "ray", "ray_actors": n, "ray_actor_cpus": 0.2} for n in actors)]
+    for i, way in enumerate(ways):
+        there = run_to_end(Training(line(**settings | way), tmp_path / str(i)))
+        assert_same_state(here, there)
+        elsewhere = runs.read_evaluations(tmp_path / str(i))
+        assert [line["returns"] for line in evaluated] == [line["returns"] for line in elsewhere]
+
+
+def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: Path) -> None:
+    kwargs = {"kind": "die", "places": places(tmp_path / "places", 5)}
+    settings = {"env_kwargs": kwargs, "collect": "ray", "ray_actors": 2}
+    training = run_to_end(Training(line(**settings), tmp_path / "run"))
+    assert not list((tmp_path / "places").iterdir())
+    assert runs.read_summary(tmp_path / "run")["env_restarts"] == 5
+    assert_same_state(training, undisturbed)
+
+
+@pytest.mark.slow
+def test_an_actor_that_hangs_is_replaced(undisturbed: Training, tmp_path: Path) -> None:
+    kwargs = {"kind": "hang", "places": places(tmp_path / "places", 1)}
+    settings = {"env_kwargs": kwargs, "collect": "ray", "ray_actors": 2}
+    training = run_to_end(Training(line(**settings), tmp_path / "run"))
+    assert runs.read_summary(tmp_path / "run")["env_restarts"] == 1
+    assert_same_state(training, undisturbed)
+
+
+@pytest.mark.slow
+def test_an_actor_that_dies_again_and_again_ends_the_run(cluster: None, tmp_path: Path) -> None:
+    kwargs = {"kind": "die", "places": places(tmp_path / "places", 50)}
+    with pytest.raises(EnvironmentStepError, match="a Ray actor died 4 times in one batch of episodes"):
+        run_to_end(Training(line(env_kwargs=kwargs, collect="ray", ray_actors=1), tmp_path / "run"))
+
+
+def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: Path) -> None:
+    kwargs = {"kind": "raise", "places": places(tmp_path / "places", 1)}
+    with pytest.raises(EnvironmentStepError, match=r"Trouble-v0 failed at step 3: RuntimeError: no more"):
+        run_to_end(Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ray_actors": 3}, "3 Ray actors of 1 CPUs do not fit into the cluster, which has 2"),
+        ({"ray_actor_cpus": 64}, "1 Ray actors of 64 CPUs do not fit"),
+        ({"vectorization": "async"}, "leave vectorization at auto"),
+        ({"act_engine": "tensorflow"}, "acts by LiteRT"),
+    ],
+)
+def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, cluster: None, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Training(line(collect="ray", **settings), tmp_path / "run")
+
+
+def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_path: Path) -> None:
+    gymnasium.register("OnlyHere-v0", Trouble)
+    with pytest.raises(EnvironmentSetupError, match=r"cannot make OnlyHere-v0, though this process can: .*unknown"):
+        Training(line(env_id="OnlyHere-v0", collect="ray"), tmp_path / "run")
+
+
+def test_actors_of_another_version_are_refused(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    there = source.versions()
+    monkeypatch.setattr(source, "versions", lambda: {**there, "pgkeras": "0.0.1"})
+    with pytest.raises(
+        ConfigError, match=f"has pgkeras {re.escape(there['pgkeras'])}, .* but this process pgkeras 0.0.1"
+    ):
+        Training(line(collect="ray"), tmp_path / "run")
+
+
+def trained(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pgkeras", "train", "CartPole-v1", "--collect", "ray", "--no-export", *options]
+    command += ["--out", str(directory / "r")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_cluster_that_is_not_there_is_told_on_the_command_line(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pgkeras",
+        "train",
+        "CartPole-v1",
+        "--collect",
+        "ray",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    command += ["--set", "ray_address=127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Error: ray_address: nobody answers at 127.0.0.1:9" in done.stderr
+
+
+def test_a_run_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "pgkeras",
+        "train",
+        "CartPole-v1",
+        "--collect",
+        "ray",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    command += ["--steps", "3000", "--set", "ray_actors=2", "--set", "envs=4", "--set", "episodes=4", "--no-export"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert runs.read_summary(tmp_path / "r")["env_steps"] >= 3000

@@ -1,0 +1,69 @@
+"""An environment that gets into trouble where it is not the driver's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+
+DRIVER = "PGKERAS_TEST_DRIVER"
+
+
+class Trouble(gymnasium.Env[Any, Any]):
+    """Walks a line; where it is not the driver's, it can get into trouble: once for each file in a directory.
+
+    Args:
+        kind: "die" by SIGKILL, "hang", "raise", or "" for nothing.
+        places: A directory, of which each trouble takes a file away.
+    """
+
+    observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, kind: str = "", places: str = "") -> None:
+        self._kind, self._places = kind, Path(places)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._steps, self._end = 0, int(self.np_random.integers(5, 30))
+        self._place = self.np_random.normal()
+        if _elsewhere() and "tensorflow" in sys.modules:
+            raise RuntimeError("TensorFlow is here")
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        self._place += 0.5 if action else -0.5
+        if self._kind and _elsewhere() and self._steps == 4 and self._takes_one():
+            if self._kind == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self._kind == "hang":
+                time.sleep(600)
+            raise RuntimeError("no more")
+        return self._seen(), -abs(self._place), self._steps == self._end, False, {}
+
+    def _seen(self) -> Any:
+        return np.array([self._place, self._steps], np.float32)
+
+    def _takes_one(self) -> bool:
+        for file in self._places.iterdir():
+            try:
+                file.unlink()
+            except FileNotFoundError:  # another actor took it
+                continue
+            return True
+        return False
+
+
+def _elsewhere() -> bool:
+    return os.environ[DRIVER] != str(os.getpid())
+
+
+gymnasium.register("Trouble-v0", Trouble)
