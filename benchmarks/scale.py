@@ -56,7 +56,8 @@ def _measured(env_id: str, envs: int, turns: int) -> dict[str, dict[str, Any]]:
     }
     import ray
 
-    ray.init(include_dashboard=False, log_to_driver=False)
+    # All ways are there at once, and take turns.
+    ray.init(num_cpus=1 + cores, include_dashboard=False, log_to_driver=False)
     sources, collectors = [], {}
     try:
         for way, settings in ways.items():

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1  # between two looks at limits and signals
 _CONNECT_SECONDS = 5.0
+_START_SECONDS = 60.0
 _SLOW = 3.0  # times as long as all others: it is played again elsewhere
 _PATIENCE_SECONDS = 5.0  # but not before
 _MOST_FAILURES = 3  # of one actor in one batch
@@ -178,7 +179,15 @@ class RayEpisodes:
         return actor.remote(self._config.to_json(), first, count, self._config.envs, self._config.endless_steps)
 
     def _greet(self) -> None:
-        for greeting in [player.hello.remote() for player in self._players]:
+        greetings = [player.hello.remote() for player in self._players]
+        _, late = self._ray.wait(greetings, num_returns=len(greetings), timeout=_START_SECONDS)
+        if late:
+            free = self._ray.available_resources().get("CPU", 0.0)
+            raise ConfigError(
+                f"{len(late)} of {len(greetings)} Ray actors have not started within {_START_SECONDS:g} s; the cluster "
+                f"has {free:g} CPUs free, and each takes {self._cpus:g}: lower ray_actors or ray_actor_cpus"
+            )
+        for greeting in greetings:
             try:
                 there = self._got(greeting)
             except (EnvironmentSetupError, EnvironmentStepError) as error:

@@ -118,6 +118,19 @@ def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, 
         Training(line(collect="ray", **settings), tmp_path / "run")
 
 
+def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(source, "_START_SECONDS", 5.0)
+    busy = ray.remote(num_cpus=1.5)(Trouble).remote()
+    ray.get(busy.reset.remote(seed=0))
+    try:
+        with pytest.raises(
+            ConfigError, match=r"1 of 1 Ray actors have not started within 5 s; the cluster has 0\.5 CPUs"
+        ):
+            Training(line(collect="ray", ray_actors=1), tmp_path / "run")
+    finally:
+        ray.kill(busy)
+
+
 def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_path: Path) -> None:
     gymnasium.register("OnlyHere-v0", Trouble)
     with pytest.raises(EnvironmentSetupError, match=r"cannot make OnlyHere-v0, though this process can: .*unknown"):

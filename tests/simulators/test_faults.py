@@ -318,9 +318,7 @@ def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signa
     assert (tmp_path / "policies" / "streak" / "1" / "saved_model.pb").exists()
     assert runs.read_summary(tmp_path / "run")["epochs"] == _epochs(tmp_path / "run")
     newest = max((tmp_path / "run" / "checkpoints").glob("epoch-*.npz"))
-    assert int(newest.stem.rpartition("-")[2]) == _epochs(
-        tmp_path / "run"
-    )
+    assert int(newest.stem.rpartition("-")[2]) == _epochs(tmp_path / "run")
 
 
 def test_simulators_that_are_killed_cost_their_episodes_only(tmp_path: Path) -> None:

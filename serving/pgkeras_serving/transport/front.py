@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -9,6 +11,7 @@ import grpc
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.transport.limits import transport_options
 from pgkeras_serving.transport.listener import bind
+from pgkeras_serving.transport.poller_priority import defer
 
 __all__ = ["Front"]
 
@@ -34,6 +37,7 @@ class Front:
         register: Callable[[grpc.aio.Server], None],
         interceptors: Sequence[grpc.aio.ServerInterceptor],
     ) -> None:
+        before = set(threading.enumerate())
         self._server = grpc.aio.server(
             interceptors=interceptors,
             options=[
@@ -41,13 +45,18 @@ class Front:
                 *transport_options(config),
             ],
         )
+        self._pollers = set(threading.enumerate()) - before  # one; none if the process has used grpc.aio before
+        self._deferring: list[asyncio.Task[None]] = []
         register(self._server)
         self.port = bind(self._server, config)
 
     async def start(self) -> None:
         """Takes calls."""
         await self._server.start()
+        self._deferring = [asyncio.create_task(defer(thread)) for thread in self._pollers]
 
     async def stop(self, grace_seconds: float) -> None:
         """Takes no new calls, and ends those that are not done after the grace period."""
         await self._server.stop(grace_seconds)
+        for task in self._deferring:
+            task.cancel()
