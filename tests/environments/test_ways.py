@@ -83,6 +83,17 @@ def test_workers_end_when_the_last_reference_goes() -> None:
     assert psutil.wait_procs([worker], timeout=20)[1] == []
 
 
+def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", steps=100)\n')
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "serving")])}
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("pgkeras.errors.EnvironmentSetupError: CartPole-v1: its environment cannot be made: ")
+    assert last.endswith('has to do so under: if __name__ == "__main__":')
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, busy: bool) -> None:
     fault = "spins" if busy else "none"

@@ -232,3 +232,11 @@ def test_a_keras_model_may_read_the_parts() -> None:
     head, bias = policy.weights()
     rows = RNG.integers(0, 5, (6, 7)).astype(np.float32)
     np.testing.assert_allclose(policy.parameters(rows), rows @ head + bias, rtol=1e-5, atol=1e-5)
+
+
+def test_images_larger_than_the_networks_are_meant_for_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    linear(image(84, 84, 3))
+    assert not caplog.records
+    Policy(image(240, 320, 3), Discrete(2), settings=NetworkSettings(network="small_cnn"))
+    assert "images of 240 by 320 are large for a small CNN and train slowly" in caplog.text
+    assert '[{"name": "ResizeObservation", "kwargs": {"shape": [84, 84]}}]' in caplog.text

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
+import pgkeras
 from pgkeras import runs
 from pgkeras.backend import keras, tf
 from pgkeras.bundle import bundle
@@ -330,3 +331,9 @@ def test_a_path_that_tensorflow_cannot_open_is_named_at_once(tmp_path: Path) -> 
     assert run.returncode == 1
     assert "not text in this process's encoding, ascii; set PYTHONUTF8=1" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+def test_a_network_of_float64_layers_is_refused_before_training() -> None:
+    layers = [keras.Input((4,)), keras.layers.Dense(8, "tanh", dtype="float64", name="wide"), keras.layers.Dense(6)]
+    with pytest.raises(UnsupportedSpaceError, match=r"weights that are not float32 \(.*wide/kernel, .*wide/bias\)"):
+        pgkeras.train("CartPole-v1", steps=300, network=keras.Sequential(layers))

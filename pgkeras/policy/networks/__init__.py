@@ -125,6 +125,11 @@ def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
         raise UnsupportedSpaceError(
             f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
         ) from error
+    if wrong := [v.path for v in network.trainable_variables if v.dtype != "float32"]:
+        raise UnsupportedSpaceError(
+            f"network {network.name!r} has weights that are not float32 ({', '.join(wrong[:3])}), in which policies "
+            'compute; make its layers with dtype="float32"'
+        )
     if len(getattr(features, "shape", ())) != 2:
         raise UnsupportedSpaceError(f"network {network.name!r} gives {_shape(features)}; {wanted}")
     return keras.ops.cast(features, "float32")
