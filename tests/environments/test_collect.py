@@ -337,6 +337,8 @@ def test_close_closes_every_environment() -> None:
         ("Zzzzzz-v0", "pgkeras doctor --environments"),
         ("no_such_module:Foo-v0", "cannot import module 'no_such_module'"),
         ("tests.environments.scripted:Scriptde-v0", "did you mean Scripted-v0"),
+        # One's own ./textwrap.py is hidden by the standard library's.
+        ("textwrap:Own-v0", r"\(the module textwrap that was imported is .*textwrap\.py\)"),
         ("tests.environments.scripted:NeedsMore-v0", r'pip install "gymnasium\[robots-and-more\]"'),
         ("ALE/Pong-v5", r'pip install "gymnasium\[atari\]"'),
         ("not an id", "unknown"),

@@ -75,6 +75,12 @@ def test_each_source_gives_each_setting_and_the_nearer_one_wins(tmp_path, name):
     assert (getattr(from_flag.config, name), from_flag.origins[name]) == (value, flag)
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "server.toml"
+    file.write_bytes(b"\xef\xbb\xbfport = 1\n")
+    assert resolve({}, {}, file).config.port == 1
+
+
 def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
     file = tmp_path / "server.toml"
     file.write_text("port = 1\nmax_queued = 1\nmax_sessions = 1\ninsecure = true\n")
