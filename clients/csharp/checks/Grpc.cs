@@ -179,11 +179,25 @@ namespace Grpc.Core
     }
 }
 
+namespace System.Net.Http
+{
+    public class SocketsHttpHandler
+    {
+        public bool UseProxy { get; set; }
+    }
+}
+
 namespace Grpc.Net.Client
 {
+    public class GrpcChannelOptions
+    {
+        public object HttpHandler { get; set; }
+    }
+
     public sealed class GrpcChannel : Grpc.Core.ChannelBase, IDisposable
     {
         public static GrpcChannel ForAddress(string address) => throw null;
+        public static GrpcChannel ForAddress(string address, GrpcChannelOptions options) => throw null;
         public override Grpc.Core.CallInvoker CreateCallInvoker() => throw null;
         public void Dispose() => throw null;
     }

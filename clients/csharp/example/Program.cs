@@ -1,6 +1,8 @@
 using System;
 using System.Diagnostics;
 using System.Globalization;
+using System.Net;
+using System.Net.Http;
 using System.Threading.Tasks;
 using Grpc.Net.Client;
 using Pgkeras.Client;
@@ -23,7 +25,7 @@ namespace Pgkeras.Example
         {
             string target = Flag(words, "--target", "127.0.0.1:50051");
             int environments = Number(words, "--environments", 0);
-            using (GrpcChannel channel = GrpcChannel.ForAddress("http://" + target))
+            using (GrpcChannel channel = GrpcChannel.ForAddress("http://" + target, Options(target)))
             {
                 int teachers = Number(words, "--teach", 0);
                 if (teachers > 0)
@@ -110,6 +112,14 @@ namespace Pgkeras.Example
                 environments,
                 steps,
                 environments * (double)steps / watch.Elapsed.TotalSeconds);
+        }
+
+        /// <summary>No proxy stands between a machine and itself, whatever http_proxy says.</summary>
+        private static GrpcChannelOptions Options(string target)
+        {
+            string host = new Uri("http://" + target).Host;
+            bool isOwn = host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out IPAddress ip) && IPAddress.IsLoopback(ip));
+            return new GrpcChannelOptions { HttpHandler = new SocketsHttpHandler { UseProxy = !isOwn } };
         }
 
         private static string Format(string format, params object[] values)
