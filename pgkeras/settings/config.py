@@ -70,7 +70,7 @@ class Config(
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Config:
-        """The inverse of :meth:`to_json`.
+        """The inverse of :meth:`to_json`, also of versions that had fewer settings.
 
         Raises:
             ConfigError: A key is unknown or missing, or a value is wrong.
@@ -78,7 +78,11 @@ class Config(
         check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
         if "env_id" not in data:
             raise ConfigError("env_id: missing")
-        return cls(**data)
+        return cls(**{**_BEFORE, **data})
+
+
+# What a run did whose version had no such setting, where that is not today's default.
+_BEFORE = {"normalize_observations": False}
 
 
 def settings() -> list[dataclasses.Field[Any]]:
