@@ -1,0 +1,65 @@
+"""The alerts and the board ask for metrics that a server has, and the alerts fire when they should."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.soak.server import SHIPPED, serving
+from pgkeras.client import PolicyClient
+
+MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
+PROMTOOL = shutil.which("promtool")
+_METRIC = re.compile(r"\b(?:pgkeras|process)_[a-z_]+\b")
+_LABELS = re.compile(r"(?:by|on) \(([a-z, _]+)\)|\b([a-z]+)=~?\"")
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What /metrics of a server shows that has answered a call and played an episode."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with serving(SHIPPED, tmp_path_factory.mktemp("served"), "--http-port", str(port)) as server:
+        with PolicyClient(server.target) as client, client.play() as session:
+            client.act(np.zeros(4, np.float32))
+            session.step(np.zeros(4, np.float32))
+            session.step(np.zeros(4, np.float32), 1.0, True, False)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            return str(answer.read().decode())
+
+
+def _expressions(file: str) -> list[str]:
+    text = (MONITORING / file).read_text()
+    if file.endswith(".json"):
+        return [target["expr"] for panel in json.loads(text)["panels"] for target in panel["targets"]]
+    return re.findall(r"expr: (?:\|\n)?((?:.+\n)(?:            .+\n)*)", text)
+
+
+@pytest.mark.parametrize("file", ["alerts.yaml", "grafana.json"])
+def test_every_metric_and_label_is_there(file: str, exposed: str) -> None:
+    expressions = _expressions(file)
+    assert len(expressions) >= 8
+    samples = {line.partition("{")[0].partition(" ")[0] for line in exposed.splitlines() if not line.startswith("#")}
+    labels = set(re.findall(r"[{,]([a-z_]+)=", exposed)) | {"instance", "job"}  # those two are Prometheus's own
+    for expression in expressions:
+        assert set(_METRIC.findall(expression)) <= samples, expression
+        asked = {name for found in _LABELS.findall(expression) for part in found for name in part.split(", ") if name}
+        assert asked <= labels, expression
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed")
+@pytest.mark.parametrize(
+    "arguments", [("check", "config", "prometheus.yaml"), ("test", "rules", "alerts_test.yaml")], ids=["check", "test"]
+)
+def test_prometheus_takes_them(arguments: tuple[str, ...]) -> None:
+    done = subprocess.run([str(PROMTOOL), *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
