@@ -188,6 +188,8 @@ def _listening(
     if address is None:
         yield None
         return
+    if config.collect == "ray":
+        raise click.UsageError("--listen and --collect ray are two ways to get episodes: give one of them")
     from pgkeras_serving.settings.sources import resolve
 
     from pgkeras.simulators.declaration import Declaration
