@@ -2,9 +2,10 @@
 //
 //   cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
 //   cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
-//   cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in training
-//                                                                  (pgkeras train --listen) learns; ends when nobody has
-//                                                                  answered for 10 seconds
+//   cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in
+//   training
+//                                                                  (pgkeras train --listen) learns; ends when nobody
+//                                                                  has answered for 10 seconds
 #include "cartpole.hpp"
 
 #include <chrono>

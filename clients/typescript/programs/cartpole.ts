@@ -139,7 +139,7 @@ async function teach(client: PolicyClient, environments: number, patienceMs: num
     name: "CartPole in TypeScript",
   };
   let messages = 0;
-  for (let heard = performance.now(); ; ) {
+  for (let heard = performance.now(); ;) {
     const session = await client.play({ simulator });
     const carts = new CartPoles(environments);
     try {
