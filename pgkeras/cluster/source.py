@@ -229,7 +229,7 @@ class RayCollector:
         watch: Is told of progress.
 
     Raises:
-        ConfigError: The policy cannot act in another process.
+        ConfigError: The actor cannot act in another process.
     """
 
     idle_steps = 0
@@ -238,7 +238,7 @@ class RayCollector:
     def __init__(self, source: RayEpisodes, actor: Actor, watch: Watch | None) -> None:
         graph = getattr(actor, "graph", None)
         if graph is None:
-            raise ConfigError("collect=ray acts by LiteRT, which cannot run this policy; collect in this process")
+            raise ConfigError("collect=ray acts by LiteRT, and this actor is not computed by it")
         self._source, self._watch = source, watch
         self._actor: PortableActor = actor  # type: ignore[assignment]  # it has a graph
         self._number = id(self)

@@ -98,14 +98,14 @@ class Training:
             )
         if network is not None:  # of any make; those of pgkeras are tested
             rehearse_export(self.policy)
-        self._frozen = FrozenPolicy(self.policy, config.act_engine)
+        # Ray's actors are without TensorFlow.
+        engine = "litert" if config.collect == "ray" else config.act_engine
+        self._frozen = FrozenPolicy(self.policy, engine)
         self._collector = self._source.collector(self._frozen, self._watch)
         self.on_progress: Callable[[int, int, int], None] | None = None
         """Called ten times a second at most while episodes are played: with the steps, the episodes that are done and
         those that are wanted, all of this epoch."""
-        self._evaluator = Evaluator(
-            self._source, self.policy, config.act_engine, self._frozen, evaluation_modes(config)
-        )
+        self._evaluator = Evaluator(self._source, self.policy, engine, self._frozen, evaluation_modes(config))
         self._callbacks = Callbacks(config, self.stop_return, callbacks)
         self._counters = Counters()
         self.stop_reason: str | None = None

@@ -73,6 +73,14 @@ def test_where_episodes_are_played_does_not_matter(
         assert [line["returns"] for line in evaluated] == [line["returns"] for line in elsewhere]
 
 
+def test_what_tensorflow_acts_by_here_litert_acts_by_there(cluster: None, tmp_path: Path) -> None:
+    settings = {"env_id": "tests.cluster.trouble:Camera-v0", "steps": 60}
+    here = run_to_end(Training(line(**settings, act_engine="litert"), tmp_path / "here"))
+    there = run_to_end(Training(line(**settings, collect="ray", ray_actors=2), tmp_path / "there"))
+    assert there.config.act_engine == "auto"
+    assert_same_state(here, there)
+
+
 def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: Path) -> None:
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 5)}
     settings = {"env_kwargs": kwargs, "collect": "ray", "ray_actors": 2}

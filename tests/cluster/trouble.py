@@ -67,3 +67,25 @@ def _elsewhere() -> bool:
 
 
 gymnasium.register("Trouble-v0", Trouble)
+
+
+class Camera(gymnasium.Env[Any, Any]):
+    """Shows noise, and rewards one action; large enough for the Nature CNN."""
+
+    observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._steps = 0
+        return self._seen(), {}
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        return self._seen(), float(action), self._steps == 5, False, {}
+
+    def _seen(self) -> Any:
+        return self.np_random.integers(0, 256, (36, 36, 1)).astype(np.uint8)
+
+
+gymnasium.register("Camera-v0", Camera)
