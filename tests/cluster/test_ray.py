@@ -126,6 +126,7 @@ def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, 
         Training(line(collect="ray", **settings), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source, "_START_SECONDS", 5.0)
     busy = ray.remote(num_cpus=1.5)(Trouble).remote()
@@ -139,6 +140,7 @@ def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.Monke
         ray.kill(busy)
 
 
+@pytest.mark.slow
 def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_path: Path) -> None:
     gymnasium.register("OnlyHere-v0", Trouble)
     with pytest.raises(EnvironmentSetupError, match=r"cannot make OnlyHere-v0, though this process can: .*unknown"):
@@ -178,6 +180,7 @@ def test_a_cluster_that_is_not_there_is_told_on_the_command_line(tmp_path: Path)
     assert "Error: ray_address: nobody answers at 127.0.0.1:9" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
     command = [
         sys.executable,
