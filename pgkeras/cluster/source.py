@@ -20,7 +20,6 @@ from pgkeras.environments.collect import Actor, Watch, quotas
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError
 from pgkeras.settings.config import Config
-from pgkeras.spaces import actions_from_gymnasium
 
 __all__ = ["RayCollector", "RayEpisodes"]
 
@@ -155,10 +154,7 @@ class RayEpisodes:
         sample = environments.make(environments.Recipe.read(config.to_json()), 1, "plain")
         try:
             look = environments.look(sample, config.seed, config.action_masks)
-            self.observation_space, self.mask_size = look.observation_space, look.mask_size
-            self.action_space = actions_from_gymnasium(sample.action_space)
-            threshold = sample.spec.reward_threshold if sample.spec is not None else None
-            self.reward_threshold = float(threshold) if threshold is not None else None
+            self.observation_space, self.action_space, self.mask_size, self.reward_threshold = look
         finally:
             sample.close()
 

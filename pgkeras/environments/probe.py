@@ -13,6 +13,7 @@ from pgkeras.environments.check import said
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import (
+    ArraySpace,
     Box,
     Dict,
     Space,
@@ -37,7 +38,9 @@ class Look(NamedTuple):
     """The facts about an environment that a policy is built from."""
 
     observation_space: Space  # without the mask, and with vocabularies for its texts
+    action_space: ArraySpace
     mask_size: int  # 0 for an environment without masks
+    reward_threshold: float | None  # of its registration: the mean return at which it counts as solved
 
 
 def look(environments: Environments, seed: int, masks: bool = True) -> Look:
@@ -53,7 +56,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         UnsupportedSpaceError: A space is not supported, or there are masks for actions that cannot be masked.
     """
     given = observations_from_gymnasium(environments.observation_space)
-    actions_from_gymnasium(environments.action_space)
+    action_space = actions_from_gymnasium(environments.action_space)
     environments.check()
     space = without_mask(given)
     notes = _Notes()
@@ -68,7 +71,9 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
     _warn_of_rounding(name_of(environments), space, notes)
     masked = space != given or ACTION_MASK in notes.rows[0][1]
-    return Look(space, _mask_size(environments.action_space) if masks and masked else 0)
+    mask_size = _mask_size(environments.action_space) if masks and masked else 0
+    threshold = environments.spec.reward_threshold if environments.spec is not None else None
+    return Look(space, action_space, mask_size, float(threshold) if threshold is not None else None)
 
 
 def _warn_of_rounding(name: str, space: Space, notes: _Notes) -> None:

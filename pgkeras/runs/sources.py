@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from pgkeras.environments.collect import Actor, Collector, Watch
 from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.settings.config import Config
-from pgkeras.spaces import ArraySpace, Space, actions_from_gymnasium
+from pgkeras.spaces import ArraySpace, Space
 
 __all__ = ["EpisodeCollector", "EpisodeSource", "GymnasiumEpisodes", "source_of"]
 
@@ -128,16 +128,8 @@ class GymnasiumEpisodes:
             RestartingEnvironments(make, config.env_restarts) if config.env_restarts else make()
         )
         look = environments.look(self._environments, config.seed, config.action_masks)
-        self.observation_space, self.mask_size = look.observation_space, look.mask_size
-        self.action_space = actions_from_gymnasium(self._environments.action_space)
+        self.observation_space, self.action_space, self.mask_size, self.reward_threshold = look
         self._first: Collector | None = None
-
-    @property
-    def reward_threshold(self) -> float | None:
-        """See :class:`EpisodeSource`: that of the environment's registration."""
-        spec: Any = self._environments.spec
-        threshold = spec.reward_threshold if spec is not None else None
-        return float(threshold) if threshold is not None else None
 
     @property
     def restarts(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 
 from conformance import reference
 from conformance.clients import environment
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"<!-- (run|fails) -->\n```sh\n(.*?)```", re.DOTALL)
@@ -38,9 +38,7 @@ def outputs():
     """What the commands of the page print, in order; each with whether it succeeded."""
     page = (ROOT / "docs" / "protocol" / "new-client.md").read_text(encoding="utf-8")
     blocks = _BLOCK.findall(page)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     script = ["set -uo pipefail", "trap 'kill $(jobs -p)' EXIT"]
     for _, code in blocks:
         script.append(f'{code.replace("50052", port)}\necho "== $?"')

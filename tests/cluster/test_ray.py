@@ -163,37 +163,13 @@ def trained(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_cluster_that_is_not_there_is_told_on_the_command_line(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pgkeras",
-        "train",
-        "CartPole-v1",
-        "--collect",
-        "ray",
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    command += ["--set", "ray_address=127.0.0.1:9"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = trained(tmp_path, "--set", "ray_address=127.0.0.1:9")
     assert done.returncode == 1
     assert "Error: ray_address: nobody answers at 127.0.0.1:9" in done.stderr
 
 
 @pytest.mark.slow
 def test_a_run_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "pgkeras",
-        "train",
-        "CartPole-v1",
-        "--collect",
-        "ray",
-        "--out",
-        str(tmp_path / "r"),
-    ]
-    command += ["--steps", "3000", "--set", "ray_actors=2", "--set", "envs=4", "--set", "episodes=4", "--no-export"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = trained(tmp_path, "--steps", "3000", "--set", "ray_actors=2", "--set", "envs=4", "--set", "episodes=4")
     assert done.returncode == 0, done.stderr
     assert runs.read_summary(tmp_path / "r")["env_steps"] >= 3000

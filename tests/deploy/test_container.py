@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from pgkeras_serving.settings.config import settings
 from pgkeras_serving.settings.sources import variable
 
 from benchmarks.soak.server import SHIPPED, Server
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "container" / "Dockerfile").read_text()
@@ -41,9 +41,7 @@ def test_the_image_has_all_that_the_package_is_built_from() -> None:
 
 
 def test_the_probes_ask_what_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     pairs = re.findall(r"(PGKERAS_SERVE_[A-Z_]+)=(\S+)", DOCKERFILE)
     pairs += re.findall(r'name: (PGKERAS_SERVE_[A-Z_]+), value: "(.+)"', DEPLOYMENT)
     here = {variable("host"): "127.0.0.1", variable("http_host"): "127.0.0.1", variable("http_port"): str(port)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from pgkeras.client import PolicyClient, Tls
 from pgkeras.errors import ServerUnavailableError
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc, tensors_pb2
+from tests.ports import free_ports
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "envoy" / "envoy.yaml"
 ENVOY = shutil.which("envoy", path=str(Path(sys.executable).parent)) or shutil.which("envoy")
@@ -33,10 +33,7 @@ pytestmark = pytest.mark.skipif(ENVOY is None, reason="Envoy's wheel is for Linu
 @contextlib.contextmanager
 def envoy(scratch: Path, authority: trustme.CA, *servers: Server) -> Iterator[int]:
     """Envoy by the shipped configuration, with the addresses of this machine; gives its port."""
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        port, admin = one.getsockname()[1], other.getsockname()[1]
+    port, admin = free_ports(2)
     leaf = authority.issue_cert("localhost")
     certificate, key = scratch / "server.crt", scratch / "server.key"
     leaf.private_key_pem.write_to_path(key)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
+from tests.ports import free_ports
 
 MONITORING = Path(__file__).parents[2] / "deploy" / "monitoring"
 PROMTOOL = shutil.which("promtool")
@@ -25,9 +25,7 @@ _LABELS = re.compile(r"(?:by|on) \(([a-z, _]+)\)|\b([a-z]+)=~?\"")
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> str:
     """What /metrics of a server shows that has answered a call and played an episode."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with serving(SHIPPED, tmp_path_factory.mktemp("served"), "--http-port", str(port)) as server:
         with PolicyClient(server.target) as client, client.play() as session:
             client.act(np.zeros(4, np.float32))
