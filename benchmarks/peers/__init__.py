@@ -22,10 +22,11 @@ import shutil
 import subprocess
 import tempfile
 import venv
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXTERNAL", "PEERS", "environment", "run", "speed"]
+__all__ = ["EXTERNAL", "PEERS", "budget", "environment", "run", "speed"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -141,6 +142,35 @@ def speed(python: Path, case: str, seed: int, steps: int, envs: int, threads: in
     environ = _clean_environ() | {"OMP_NUM_THREADS": str(threads)}
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
     return float(json.loads(process.stdout.splitlines()[-1])["steps_per_second"])
+
+
+def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Trains Stable-Baselines3 on one of ``benchmarks.cases`` for as much processor time, in a process of its own.
+
+    Args:
+        python: The interpreter that ``environment`` returned.
+        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``, and ``settings`` of
+            the algorithm where they are not its defaults.
+        environ: Environment variables beside one's own.
+
+    Returns:
+        ``steps``, ``seconds``, ``last_100`` (mean training return; None before the first episode), ``greedy`` (mean
+        return of the evaluation) and ``packages``.
+
+    Raises:
+        subprocess.CalledProcessError: The peer failed; its traceback is on standard error.
+    """
+    command = [python, _HERE / "sb3_budget.py"]
+    process = subprocess.run(
+        command,
+        input=json.dumps(asked),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        env=_clean_environ() | {k: v for k, v in (environ or {}).items() if not k.startswith("PYTHON")},
+    )
+    result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 def _default_directory() -> Path:

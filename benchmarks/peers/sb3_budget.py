@@ -1,0 +1,84 @@
+"""Stable-Baselines3 by its defaults, or by settings that are given, for as many seconds of processor time as are given.
+
+Reads one table of JSON from standard input, prints the outcome as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import time
+from collections import deque
+from importlib.metadata import version
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+
+def make(case: dict[str, Any], evaluation: bool = False) -> gymnasium.Env[Any, Any]:
+    """Makes the environment of a case; see ``benchmarks.cases``."""
+    module, _, env_id = case["env_id"].rpartition(":")
+    if env_id.startswith("MinAtar/"):
+        importlib.import_module("minatar.gym").register_envs()
+    elif module:
+        importlib.import_module(module)
+    limit = {"max_episode_steps": case["evaluation_steps"]} if evaluation and case["evaluation_steps"] else {}
+    env: gymnasium.Env[Any, Any] = gymnasium.make(env_id, **case["kwargs"], **limit)
+    for wrapper in (*case["wrappers"], *case["peer_wrappers"]):
+        where, _, name = wrapper.rpartition(":")
+        env = getattr(importlib.import_module(where), name)(env)
+    return env
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    case = asked["case"]
+
+    import stable_baselines3
+    from stable_baselines3.common.callbacks import BaseCallback
+    from stable_baselines3.common.monitor import Monitor
+
+    recent: deque[float] = deque(maxlen=100)
+
+    class Stop(BaseCallback):
+        """Ends training when the time is over."""
+
+        def _on_step(self) -> bool:
+            recent.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+            return time.process_time() - began < asked["seconds"]
+
+    algorithm = getattr(stable_baselines3, asked["algorithm"])
+    settings = asked.get("settings", {})
+    model = algorithm(case["peer_policy"], Monitor(make(case)), seed=asked["seed"], device="cpu", **settings)
+    began = time.process_time()
+    model.learn(10**9, callback=Stop())
+    seconds = time.process_time() - began
+
+    env, returns = make(case, evaluation=True), []
+    for episode in range(asked["episodes"]):
+        observation, _ = env.reset(seed=asked["evaluation_seed"] + episode)
+        total, over = 0.0, False
+        while not over:
+            action, _ = model.predict(observation, deterministic=True)
+            choice = int(action) if np.ndim(action) == 0 else action
+            observation, reward, terminated, truncated, _ = env.step(choice)
+            total, over = total + float(reward), terminated or truncated
+        returns.append(total)
+    packages = ("stable_baselines3", "torch", "gymnasium", "numpy")
+    print(
+        json.dumps(
+            {
+                "steps": model.num_timesteps,
+                "seconds": seconds,
+                "last_100": sum(recent) / len(recent) if recent else None,
+                "greedy": sum(returns) / len(returns),
+                "packages": {package: version(package) for package in packages},
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
