@@ -49,6 +49,11 @@ def command(root: Path | None, config: Path | None, print_config: bool, **flags:
     logs.configure(effective.config)
     for advice in effective.unknown:
         logging.getLogger(__name__).warning("there is no such variable: %s", advice)
+    if effective.config.workers_wanted > 1:
+        from pgkeras_serving.workers import supervisor
+
+        supervisor.run(effective.config)
+        return
     from pgkeras_serving.server import run
 
     run(effective.config)

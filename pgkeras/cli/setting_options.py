@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pgkeras.settings.config import settings
-from pgkeras.settings.fields import range_of, whole
+from pgkeras.settings.fields import range_of, whole, words_of
 
 __all__ = ["OFTEN_SET", "options_of", "settings_table"]
 
@@ -62,12 +62,17 @@ def _option_type(setting: dataclasses.Field[Any], hint: Any) -> Any:
     """The click type of a setting's option: its choices, or its own type, written as in files and by --set."""
     if choices := setting.metadata["choices"]:
         return click.Choice(choices)
-    kinds = {int: _WholeNumber(), float: float, Path: click.Path(path_type=Path)}
+    kinds = {int: _WholeNumber(words_of(hint)), float: float, Path: click.Path(path_type=Path)}
     return next((kinds[part] for part in (hint, *typing.get_args(hint)) if part in kinds), str)
 
 
 class _WholeNumber(click.types.IntParamType):
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+    def __init__(self, words: tuple[str, ...] = ()) -> None:
+        self._words = words  # which are taken beside numbers
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value in self._words:
+            return str(value)
         try:
             return whole(value)
         except ValueError:

@@ -14,7 +14,18 @@ from typing import Any
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["NONE", "check_fields", "check_keys", "nearest", "parse", "parse_part", "range_of", "setting", "whole"]
+__all__ = [
+    "NONE",
+    "check_fields",
+    "check_keys",
+    "nearest",
+    "parse",
+    "parse_part",
+    "range_of",
+    "setting",
+    "whole",
+    "words_of",
+]
 
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
@@ -67,8 +78,10 @@ def parse(name: str, text: str, hint: Any) -> Any:
     Raises:
         ConfigError: The text means none of that type.
     """
-    if isinstance(hint, types.UnionType):
-        if text.lower() == NONE:
+    if _is_union(hint):
+        if text.lower() in words_of(hint):
+            return text.lower()
+        if text.lower() == NONE and types.NoneType in typing.get_args(hint):
             return None
         hint = typing.get_args(hint)[0]
     parser: Callable[[str, Any], Any] = _PARSERS.get(typing.get_origin(hint) or hint, _as_it_is)
@@ -76,6 +89,16 @@ def parse(name: str, text: str, hint: Any) -> Any:
         return parser(text, hint)
     except (KeyError, ValueError) as error:
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
+
+
+def _is_union(hint: Any) -> bool:
+    return typing.get_origin(hint) in (types.UnionType, typing.Union)
+
+
+def words_of(hint: Any) -> tuple[str, ...]:
+    """The words that a setting takes beside values of its type: those of a Literal in its hint's union."""
+    literals = [part for part in typing.get_args(hint) if typing.get_origin(part) is typing.Literal]
+    return tuple(word for literal in literals for word in typing.get_args(literal))
 
 
 def whole(text: str) -> int:
@@ -142,9 +165,10 @@ _PARSERS: dict[Any, Callable[[str, Any], Any]] = {
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """The value as the hinted type, where that loses nothing."""
-    if isinstance(hint, types.UnionType):
-        if value is None or value == NONE:
-            return None
+    if _is_union(hint):
+        is_none = types.NoneType in typing.get_args(hint) and value in (None, NONE)
+        if is_none or (isinstance(value, str) and value in words_of(hint)):
+            return None if is_none else value
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is typing.Literal:
         hint = str  # which one, the choices tell

@@ -6,23 +6,23 @@ import asyncio
 import contextlib
 import gc
 import logging
-import signal
+import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 
-from pgkeras.errors import ConfigError, MissingExtraError
-from pgkeras.files import whole_file
+from pgkeras.errors import MissingExtraError
 from pgkeras.v1 import service_pb2
+from pgkeras_serving.process import event_loop, inventory, stop_signal, write_port
 from pgkeras_serving.sessions.policies import Policies, ServedPolicies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.logs import AccessLog
 from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot
 from pgkeras_serving.transport.access import TokenInterceptor
 from pgkeras_serving.transport.front import Front
 from pgkeras_serving.transport.health import HEALTH, Health
@@ -44,7 +44,6 @@ logger = logging.getLogger(__name__)
 _DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _SERVICE = _DESCRIPTOR.full_name
 # New calls are refused until none has come for so long, and for so long at the most.
-_MOST_LISTED = 10
 _QUIET_SECONDS, _MOST_QUIET_SECONDS = 0.05, 1.0
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -79,7 +78,7 @@ class PolicyServer:
         if config.http_port is not None:
             from pgkeras_serving.pages.web import Web
 
-            self.web = Web(config, self._tokens, self.store, self._sessions, self.requests)
+            self.web = Web(config, self._tokens, self.snapshot)
 
     @property
     def target(self) -> str:
@@ -90,6 +89,21 @@ class PolicyServer:
     def port(self) -> int:
         """The port that it listens on; 0 for a Unix-domain socket."""
         return self._front.port
+
+    def snapshot(self) -> Snapshot:
+        """What there is now, for pages and metrics: of what is counted, the counters themselves."""
+        return Snapshot(
+            versions=[
+                VersionSnapshot(p.description, p.spec, p.batcher.queued_rows, p.meter, p.episodes)
+                for p in self.store.policies()
+            ],
+            labels=self.store.labels(),
+            failures=self.store.failures(),
+            sessions=len(self._sessions),
+            requests=dict(self.requests.counts),
+            processes=[os.getpid()],
+            run=self.store.run(),
+        )
 
     async def start(self) -> None:
         """Answers health checks at once, and everything else when the policies are loaded and warmed.
@@ -201,48 +215,23 @@ def run(config: ServerConfig) -> None:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
         BundleError: There is no policy that can be served.
     """
-    with asyncio.Runner(loop_factory=_event_loop) as runner:
+    with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(_run(config))
 
 
-def _event_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:  # there is none for Windows
-        return asyncio.new_event_loop()
-    return uvloop.new_event_loop()
-
-
 async def _run(config: ServerConfig) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    stop = stop_signal()
     np.seterr(
         over="ignore", invalid="ignore"
     )  # requests are checked for what overflows; a warning in the log would tell nobody
     async with serving(config) as server:
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         if config.port_file is not None:
-            _write_port(config.port_file, server.port)
-        print(f"pgkeras: serving {_inventory(server.store)} on {server.target}", flush=True)
+            write_port(config.port_file, server.port)
+        served = inventory(policy.description for policy in server.store.policies())
+        print(f"pgkeras: serving {served} on {server.target}", flush=True)
         if server.web is not None:
             scheme = "http" if config.tls_cert is None else "https"
             logger.info("the status page is at %s://%s", scheme, host_and_port(config.http_host, server.web.port))
         await stop.wait()
         logger.info("draining: no new calls are taken")
-
-
-def _inventory(store: Policies) -> str:
-    descriptions = [policy.description for policy in store.policies()]
-    listed = [f"{d.name} (version {d.version}, {d.engine})" for d in descriptions[:_MOST_LISTED]]
-    more = [f"{len(descriptions) - len(listed)} more"] if len(listed) < len(descriptions) else []
-    return ", ".join([*listed, *more]) or "no policy yet"
-
-
-def _write_port(file: Path, port: int) -> None:
-    try:
-        with whole_file(file, mode=0o600) as scratch:
-            scratch.write(f"{port}\n".encode())
-    except OSError as error:
-        raise ConfigError(f"port_file: cannot write {file}: {error.strerror}") from error

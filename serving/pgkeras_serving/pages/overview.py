@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pgkeras_serving.policies.contents import LoadedPolicy
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
 from pgkeras_serving.telemetry.last_minute import Recent
 from pgkeras_serving.telemetry.run import RunStatus
+from pgkeras_serving.telemetry.snapshot import VersionSnapshot
 
 __all__ = ["Status", "VersionStatus"]
 
@@ -24,7 +25,7 @@ class VersionStatus:
         returns: The returns of the last of them, the oldest first.
     """
 
-    policy: LoadedPolicy
+    policy: VersionSnapshot
     labels: list[str]
     recent: Recent
     episodes: EpisodeSummary
@@ -33,7 +34,7 @@ class VersionStatus:
     @property
     def number(self) -> int:
         """The version's number."""
-        return self.policy.version.version
+        return self.policy.version
 
     @property
     def is_at_work(self) -> bool:
@@ -54,6 +55,8 @@ class Status:
         requests: Calls that have ended, by method and code.
         failures: Why versions are not served.
         versions: Those that are, by name, then by version.
+        processes: How many processes answer calls.
+        restarts: How many of them had to be started again.
         run: The run that learns here; None where policies are served.
     """
 
@@ -63,6 +66,8 @@ class Status:
     release: str
     sessions: int
     requests: dict[tuple[str, str], int]
-    failures: list[str]
+    failures: Sequence[str]
     versions: list[VersionStatus]
+    processes: int = 1
+    restarts: int = 0
     run: RunStatus | None = None

@@ -19,8 +19,8 @@ _STYLE = resources.files("pgkeras_serving.pages").joinpath("page.css").read_text
 
 def render(status: Status) -> bytes:
     """The page, UTF-8."""
-    names = sorted({version.policy.version.name for version in status.versions})
-    groups = {name: [v for v in status.versions if v.policy.version.name == name] for name in names}
+    names = sorted({version.policy.name for version in status.versions})
+    groups = {name: [v for v in status.versions if v.policy.name == name] for name in names}
     summary = _tiles(status) if status.run is None else _run(status.run)
     body = [_header(status), summary, *(_policy(name, versions) for name, versions in groups.items())]
     if status.failures:
@@ -47,12 +47,15 @@ def _header(status: Status) -> str:
 def _tiles(status: Status) -> str:
     recents = [version.recent for version in status.versions]
     slowest = max((r.p99 for r in recents if not math.isnan(r.p99)), default=math.nan)
-    tiles = (
+    tiles = [
         (number(sum(r.answers_per_second for r in recents)), "answers / s"),
         (number(sum(r.observations_per_second for r in recents)), "observations / s"),
         (_milliseconds(slowest), "99th percentile"),
         (f"{status.sessions:,}", "open sessions"),
-    )
+    ]
+    if status.processes > 1 or status.restarts:
+        restarts = f", {status.restarts} restarted" if status.restarts else ""
+        tiles.append((f"{status.processes}", f"workers{restarts}"))
     return (
         f'<div class="tiles">{"".join(f"<div class=tile><b>{a}</b><small>{b}</small></div>" for a, b in tiles)}</div>'
     )

@@ -8,6 +8,7 @@ import binascii
 import logging
 import ssl
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from pgkeras import __version__
@@ -19,11 +20,9 @@ from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
 from pgkeras_serving.pages.prometheus import Exposition
 from pgkeras_serving.policies.file_stamps import stamp
-from pgkeras_serving.sessions.policies import Policies
-from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.last_minute import Live
-from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.telemetry.snapshot import Snapshot
 from pgkeras_serving.transport.listener import probe
 from pgkeras_serving.transport.tokens import Tokens
 
@@ -41,18 +40,14 @@ class Web:
     Args:
         config: The settings.
         tokens: Who may see the pages; None: everybody.
-        store: The policies.
-        sessions: The open sessions.
-        requests: The calls.
+        snapshot: Tells what there is to show now.
     """
 
     def __init__(
         self,
         config: ServerConfig,
         tokens: Tokens | None,
-        store: Policies,
-        sessions: Sessions,
-        requests: Requests,
+        snapshot: Callable[[], Snapshot],
     ) -> None:
         self.state = "loading"
         """The state that /readyz and the page report: "loading", "serving" or "draining"."""
@@ -62,10 +57,8 @@ class Web:
         """Where this one does."""
         self._config = config
         self._tokens = tokens
-        self._store = store
-        self._sessions = sessions
-        self._requests = requests
-        self._exposition = Exposition(store, sessions, requests)
+        self._snapshot = snapshot
+        self._exposition = Exposition(snapshot)
         self._pages = {"/": self._page, "/metrics": self._metrics, "/healthz": self._healthy, "/readyz": self._ready}
         self._lives: dict[tuple[str, int], Live] = {}
         self._started = time.monotonic()
@@ -115,12 +108,13 @@ class Web:
 
     def _look(self) -> None:
         lives = {}
-        for policy in self._store.policies():
-            key = policy.version.name, policy.version.version
+        for policy in self._snapshot().versions:
+            key = policy.name, policy.version
             live = self._lives.get(key)
-            if live is None or live.meter is not policy.meter:
+            if live is None:
                 live = Live(policy.meter)
             else:
+                live.meter = policy.meter
                 live.look()
             lives[key] = live
         self._lives = lives
@@ -172,15 +166,15 @@ class Web:
         return None
 
     def _status(self) -> Status:
-        labels = self._store.labels()
+        now = self._snapshot()
         versions = []
-        for policy in self._store.policies():
-            name, version = policy.version.name, policy.version.version
+        for policy in now.versions:
+            name, version = policy.name, policy.version
             live = self._lives.get((name, version)) or Live(policy.meter)
             versions.append(
                 VersionStatus(
                     policy,
-                    [label for label, labelled in labels.get(name, {}).items() if labelled == version],
+                    [label for label, labelled in now.labels.get(name, {}).items() if labelled == version],
                     live.recent(),
                     policy.episodes.summary(),
                     policy.episodes.last_returns(),
@@ -191,11 +185,13 @@ class Web:
             target=self.target,
             uptime=time.monotonic() - self._started,
             release=__version__,
-            sessions=len(self._sessions),
-            requests=dict(self._requests.counts),
-            failures=self._store.failures(),
+            sessions=now.sessions,
+            requests=now.requests,
+            failures=now.failures,
             versions=versions,
-            run=self._store.run(),
+            processes=len(now.processes),
+            restarts=now.restarts,
+            run=now.run,
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from pgkeras import engines
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import read_labels
+from pgkeras.cores import available
 from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
 from pgkeras.protocol.wire import encode_spec
 from pgkeras.v1 import policy_pb2
@@ -54,7 +55,7 @@ class Catalog:
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
-        self._cores = Cores()
+        self._cores = Cores(max(1, available() // config.workers_wanted))
         self._versions: dict[Path, tuple[Hashable, LoadedPolicy]] = {}
         self._failures: dict[Path, _Failure] = {}
         self._contents = Contents()
@@ -129,7 +130,8 @@ class Catalog:
             )
         bundle = bundles.open_bundle(real)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
-        edge = Edge(bundle.spec, identity, config.max_batch_size, bundle.digest)
+        digest = bundle.digest
+        edge = Edge(bundle.spec, identity, config.max_batch_size, digest)
         time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
         graph = _graph(bundle, engine, config)
@@ -143,7 +145,8 @@ class Catalog:
         )
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
-        return LoadedPolicy(bundle.spec, edge, Steps(edge), batcher, identity, description, limits(config), meter)
+        what = bundle.spec, edge, Steps(edge), batcher, identity, description
+        return LoadedPolicy(*what, limits(config), digest, meter)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:
         try:

@@ -33,6 +33,7 @@ class LoadedPolicy:
         version: Its name, version and spec hash, as answers carry them.
         description: The whole of it, as GetPolicy answers it.
         limits: What its calls are held to, likewise.
+        digest: Of its files, as far as what it does depends on them.
         meter: What is counted about it.
         episodes: Those that are played with it in sessions.
     """
@@ -44,6 +45,7 @@ class LoadedPolicy:
     version: policy_pb2.PolicyVersion
     description: policy_pb2.Policy
     limits: service_pb2.Limits
+    digest: bytes
     meter: Meter
     episodes: EpisodeLog = field(default_factory=EpisodeLog)
 

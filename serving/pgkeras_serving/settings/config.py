@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
+from pgkeras.cores import available
 from pgkeras.engines import EngineName
 from pgkeras.errors import ConfigError
 from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
@@ -35,6 +37,9 @@ class ServerConfig:
         "127.0.0.1", "Address to listen on; 0.0.0.0 or [::] lets other machines in, for which TLS is needed."
     )
     port: int = setting(50051, "Port to listen on; 0 takes any free one.", minimum=0, maximum=65535)
+    workers: int | Literal["auto"] = setting(
+        1, "Processes that answer calls on this port, each on a core of its own; auto for one a core.", minimum=1
+    )
     port_file: Path | None = setting(None, "Write the port number to this file once the server is ready.")
     listen: str | None = setting(None, "unix:PATH listens on a Unix-domain socket instead of host and port.")
     socket_mode: str = setting("600", "Permissions of the Unix-domain socket, in octal: who may connect.")
@@ -117,12 +122,24 @@ class ServerConfig:
             raise ConfigError("tls_cert and tls_key belong together: give both or none")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
+        if self.workers != "auto" and self.workers > max(1, available()):
+            raise ConfigError(
+                f"workers: {self.workers} would share the {available()} cores that this process may use, and be slower "
+                "than fewer; give at most that, or auto"
+            )
+        if self.workers_wanted > 1 and not hasattr(socket, "SO_REUSEPORT"):
+            raise ConfigError("workers: processes cannot share a port on this system; leave it at 1")
         if self.log_observations and not self.log_access:
             raise ConfigError("log_observations: they are part of the log of calls: set log_access, too")
         if self.listen is not None:
             self._check_socket()
         for name in self.policies:
             self.of_policy(name)
+
+    @property
+    def workers_wanted(self) -> int:
+        """How many processes answer calls."""
+        return available() if self.workers == "auto" else self.workers
 
     def of_policy(self, name: str) -> Self:
         """The settings that hold for one policy.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +56,11 @@ class EpisodeLog:
 
     def __init__(self) -> None:
         self.sums = EpisodeSums()
-        self._last: deque[tuple[float, int]] = deque(maxlen=_REMEMBERED)
+        self._last: deque[tuple[float, float, int]] = deque(maxlen=_REMEMBERED)  # each with when it ended
 
     def record(self, episode_return: float, length: int) -> None:
         """Records a finished episode; a :data:`Record`."""
-        self._last.append((episode_return, length))
+        self._last.append((time.monotonic(), episode_return, length))
         self.sums.count += 1
         self.sums.returns += episode_return
         self.sums.lengths += length
@@ -68,9 +69,20 @@ class EpisodeLog:
         """How they went."""
         if not self._last:
             return EpisodeSummary(0, float("nan"), float("nan"))
-        mean_return, mean_length = np.mean(self._last, axis=0)
+        _, mean_return, mean_length = np.mean(self._last, axis=0)
         return EpisodeSummary(self.sums.count, float(mean_return), float(mean_length))
 
     def last_returns(self) -> list[float]:
         """The returns of the last 100, the oldest first."""
-        return [episode_return for episode_return, _ in self._last]
+        return [episode_return for _, episode_return, _ in self._last]
+
+    @classmethod
+    def merged(cls, logs: Sequence[EpisodeLog]) -> EpisodeLog:
+        """The log of all episodes of several, each of another process."""
+        total = cls()
+        for log in logs:
+            total.sums.count += log.sums.count
+            total.sums.returns += log.sums.returns
+            total.sums.lengths += log.sums.lengths
+        total._last.extend(sorted(episode for log in logs for episode in log._last))
+        return total

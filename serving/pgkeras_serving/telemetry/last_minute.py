@@ -62,7 +62,10 @@ class Live:
 
     def look(self) -> None:
         """Samples the counters. Must be called once a second."""
-        self._looks.append(self._now())
+        now = self._now()
+        if self._looks and now.answers < self._looks[-1].answers:  # they are those of another one, which began anew
+            self._looks.clear()
+        self._looks.append(now)
 
     def recent(self) -> Recent:
         """The last minute until now."""

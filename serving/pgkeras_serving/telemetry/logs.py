@@ -39,13 +39,20 @@ def about(**fields: Any) -> dict[str, Any]:
     return {"fields": fields}
 
 
-def configure(config: ServerConfig) -> None:
-    """Sends the log to standard error, in the format that the settings say."""
+def configure(config: ServerConfig, worker: int | None = None) -> None:
+    """Sends the log to standard error, in the format that the settings say.
+
+    Args:
+        config: The settings.
+        worker: The number of this process, which its lines then say.
+    """
     form = config.log_format
     if form == "auto":
         form = _HUMAN if sys.stderr.isatty() else _JSON
     handler = _Background(sys.stderr.fileno())
     handler.setFormatter(_Machine() if form == _JSON else _Human())
+    if worker is not None:
+        handler.addFilter(_Named(worker))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger(_GRPC).addFilter(_Sparing(_GRPC_LINES_PER_MINUTE))
@@ -96,6 +103,19 @@ class _Background(logging.Handler):
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
             self._lines.task_done()
+
+
+class _Named(logging.Filter):
+    """Adds a worker's number to what every line is about."""
+
+    def __init__(self, worker: int) -> None:
+        super().__init__()
+        self._worker = worker
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Always lets the line through."""
+        record.fields = {**getattr(record, "fields", {}), "worker": self._worker}
+        return True
 
 
 class _Sparing(logging.Filter):

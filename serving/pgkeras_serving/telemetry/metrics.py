@@ -7,9 +7,10 @@ NumPy, twenty times a second at the most. The distribution of actions is only lo
 from __future__ import annotations
 
 import collections
+import operator
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ class Histogram:
         """Counts values below 2**53, which floats hold exactly."""
         self.counts += np.bincount(np.frexp(values)[1], minlength=_SIZE)
         self.total += int(values.sum())
+
+    def merge(self, other: Histogram) -> None:
+        """Counts what another one has counted, too."""
+        self.counts += other.counts
+        self.total += other.total
 
     def quantile(self, share: float, before: NDArray[np.int64] | None = None) -> float:
         """The value below which a share of all values lies, interpolated within its bucket; NaN when there are none.
@@ -91,6 +97,13 @@ class LastMinute:
         if not self._slots or self._slots[-1][0] != number:
             self._slots.append((number, np.zeros(self._size)))
         return self._slots[-1][1]
+
+    def merge(self, other: LastMinute) -> None:
+        """Adds what another one has, whose clock is the same."""
+        slots = dict(self._slots)
+        for number, vector in other._slots:
+            slots[number] = slots[number] + vector if number in slots else vector
+        self._slots = deque(sorted(slots.items(), key=operator.itemgetter(0)), maxlen=_SLOTS)
 
     def total(self) -> NDArray[np.float64]:
         """The sum over the last minute."""
@@ -181,6 +194,19 @@ class Meter:
                     else:
                         histogram.add(column)
                 notes.clear()
+
+    @classmethod
+    def merged(cls, spec: PolicySpec, meters: Iterable[Meter]) -> Meter:
+        """The sum of meters of one policy version, each of another process."""
+        total = cls(spec)
+        for meter in meters:
+            meter.settle()
+            for name in ("seconds", "queue", "inference", "encoding", "rows"):
+                getattr(total, name).merge(getattr(meter, name))
+            for name in ("observations", "looked", "entropy", "sessions"):
+                setattr(total, name, getattr(total, name) + getattr(meter, name))
+            total.actions.merge(meter.actions)
+        return total
 
     def spread(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Mean and standard deviation of each component of the last minute's actions."""

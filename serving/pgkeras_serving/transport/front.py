@@ -41,7 +41,9 @@ class Front:
         self._server = grpc.aio.server(
             interceptors=interceptors,
             options=[
-                ("grpc.so_reuseport", 0),  # or a second server would bind the same port without a word
+                # Or a second server would bind the same port without a word. Workers do, and their supervisor has
+                # made sure that nobody else does.
+                ("grpc.so_reuseport", int(config.workers_wanted > 1)),
                 *transport_options(config),
             ],
         )

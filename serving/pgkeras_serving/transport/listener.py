@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,7 +16,7 @@ from pgkeras.hosts import is_loopback
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.transport.tls import Certificates
 
-__all__ = ["address", "bind", "host_and_port", "probe"]
+__all__ = ["address", "bind", "host_and_port", "probe", "reserve", "socket_file"]
 
 
 def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
@@ -28,14 +30,15 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
             no use.
     """
     if config.listen is not None:
-        _bind_socket(server, config.listen, int(config.socket_mode, 8))
+        with socket_file(config.listen, int(config.socket_mode, 8)):
+            server.add_insecure_port(config.listen)
         return 0
     where = address(config, config.port)
     certificates = None
     if config.tls_cert is not None and config.tls_key is not None:
         certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
     try:
-        loopback = probe(config.host, config.port)
+        loopback = probe(config.host, config.port, shared=config.workers_wanted > 1)
         if certificates is None and not loopback and not config.insecure:
             raise ConfigError(
                 f"not listening on {where} without TLS, where others could read and send anything: give --tls-cert and "
@@ -46,9 +49,11 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
         return server.add_secure_port(where, certificates.credentials())
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(
-            f"cannot listen on {where}: {reason}; choose another --port (0 takes any free one) or --host"
-        ) from error
+        raise _cannot(where, reason) from error
+
+
+def _cannot(where: str, reason: str | None) -> ConfigError:
+    return ConfigError(f"cannot listen on {where}: {reason}; choose another --port (0 takes any free one) or --host")
 
 
 def address(config: ServerConfig, port: int) -> str:
@@ -63,8 +68,13 @@ def host_and_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
-def probe(host: str, port: int) -> bool:
+def probe(host: str, port: int, shared: bool = False) -> bool:
     """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back.
+
+    Args:
+        host: The address.
+        port: The port.
+        shared: Whether other processes listen there, too, that have agreed to it.
 
     Returns:
         Whether nobody but this machine can reach it.
@@ -74,16 +84,50 @@ def probe(host: str, port: int) -> bool:
     with socket.socket(family, kind, protocol) as probe:
         # As gRPC does, or closed connections would be in the way.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind(first)
     return all(is_loopback(str(sockaddr[0])) for *_, sockaddr in found)
 
 
-def _bind_socket(server: grpc.aio.Server, where: str, mode: int) -> None:
+def reserve(config: ServerConfig) -> socket.socket:
+    """Takes the configured port for several processes that share it, and for no others.
+
+    Returns:
+        A socket that is bound and does not listen; the port is taken as long as it is open.
+
+    Raises:
+        ConfigError: It cannot be.
+    """
+    where = address(config, config.port)
+    try:
+        probe(config.host, config.port)  # which finds those that share it among themselves, too
+        found = socket.getaddrinfo(config.host.strip("[]"), config.port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, first = found[0]
+        taken = socket.socket(family, kind, protocol)
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(first)
+    except OSError as error:
+        raise _cannot(where, error.strerror) from error
+    return taken
+
+
+@contextlib.contextmanager
+def socket_file(where: str, mode: int) -> Iterator[Path]:
+    """In the body, a socket can be bound there; it is made with the given permissions.
+
+    Args:
+        where: unix:PATH.
+        mode: Its permissions.
+
+    Raises:
+        ConfigError: Binding it failed, or there is something else already.
+    """
     path = Path(where.removeprefix("unix:"))
     before = os.umask(0o777 & ~mode)  # from the first moment on: between binding and chmod anybody could connect
     try:
         _clear(path)
-        server.add_insecure_port(where)
+        yield path
     except (OSError, RuntimeError) as error:
         raise ConfigError(f"cannot listen on {where}: {_reason(path, error)}") from error
     finally:

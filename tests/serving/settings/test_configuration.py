@@ -32,6 +32,7 @@ OTHER = {
     "insecure": True,
     "http_host": "::1",
     "engine": "litert",
+    "workers": "auto",
 }
 OTHER["http_port"] = 1
 OTHER |= {"wait_for_policies": True, "compression": True}

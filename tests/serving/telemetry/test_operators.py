@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import shutil
 
 import numpy as np
-from pgkeras_serving.pages.prometheus import Exposition
+from pgkeras_serving.pages.prometheus import Exposition, _by_version
 from pgkeras_serving.policies.store import Store
-from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
-from pgkeras_serving.telemetry.metrics import Requests
+from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot
 
 import pgkeras
 from pgkeras.client import PolicyClient
@@ -56,10 +56,13 @@ def test_metrics_leave_the_event_loop_to_others(policies, tmp_path):
                 await asyncio.sleep(0)
 
         beating = asyncio.create_task(heart())
-        exposition = Exposition(store, Sessions(1, 1.0), Requests())
-        await exposition._by_version()
+        now = Snapshot(
+            [VersionSnapshot(p.description, p.spec, 0, p.meter, p.episodes) for p in store.policies()],
+            processes=[os.getpid()],
+        )
+        await _by_version(now)
         collecting = turns
-        text = await exposition.text()
+        text = await Exposition(lambda: now).text()
         beating.cancel()
         return collecting, turns - collecting, text.decode()
 

@@ -1,0 +1,53 @@
+"""What a supervisor asks of its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pgkeras_serving.settings.config import ServerConfig
+
+__all__ = ["Digest", "Drain", "Listen", "Look", "Start", "Tell"]
+
+Digest = tuple[Sequence[object], ...]
+"""What a worker has found under the served directory; equal where two have found the same."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Get ready to look; comes first, once.
+
+    Args:
+        config: The settings; of the port, the number is fixed.
+        number: Which of the workers it is, for its log.
+        switch: Descriptor of the switch's file.
+    """
+
+    config: ServerConfig
+    number: int
+    switch: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """Load what is new under the served directory, and keep it until the switch reaches a generation.
+
+    The reply is a :data:`Digest`.
+    """
+
+    generation: int
+
+
+@dataclass(frozen=True)
+class Listen:
+    """Take calls from now on. The reply is the port."""
+
+
+@dataclass(frozen=True)
+class Tell:
+    """The reply is a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """End; there is no reply."""

@@ -1,0 +1,70 @@
+"""Relay: connections at one Unix-domain socket, passed on to those of the workers.
+
+On TCP the kernel shares a port's connections among the processes that listen there. For Unix-domain sockets it does
+not, and gRPC for Python can take over neither a listening socket nor a connection that another process has accepted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+__all__ = ["Relay"]
+
+_BYTES = 65536
+
+
+class Relay:
+    """Passes on bytes.
+
+    Args:
+        targets: Names the sockets of the workers that take calls now.
+    """
+
+    def __init__(self, targets: Callable[[], Sequence[Path]]) -> None:
+        self._targets = targets
+        self._open: dict[Path, int] = {}
+        self._server: asyncio.Server | None = None
+
+    async def start(self, path: Path) -> None:
+        """Listens.
+
+        Raises:
+            OSError: It cannot.
+        """
+        self._server = await asyncio.start_unix_server(self._connected, path)
+
+    def stop(self) -> None:
+        """Takes no new connections."""
+        if self._server is not None:
+            self._server.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Passes a connection on to the worker that has fewest."""
+        targets = sorted(self._targets(), key=lambda path: self._open.get(path, 0))
+        for target in targets:
+            with contextlib.suppress(OSError):  # that worker has just died: the next one
+                inner_reader, inner_writer = await asyncio.open_unix_connection(target)
+                break
+        else:
+            writer.close()
+            return
+        self._open[target] = self._open.get(target, 0) + 1
+        try:
+            await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
+        finally:
+            self._open[target] -= 1
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Passes on what comes until one of the two is closed."""
+    try:
+        while data := await reader.read(_BYTES):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()

@@ -1,0 +1,300 @@
+"""Supervisor: starts workers, has them serve the same at every moment, and starts those again that have ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pgkeras.errors import PgkerasError
+from pgkeras_serving.pages.web import Web
+from pgkeras_serving.process import event_loop, inventory, stop_signal, write_port
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.snapshot import Snapshot, merged
+from pgkeras_serving.transport.listener import address, host_and_port, reserve, socket_file
+from pgkeras_serving.transport.tokens import Tokens
+from pgkeras_serving.workers.channel import WorkerLostError
+from pgkeras_serving.workers.commands import Digest, Drain, Listen, Look, Tell
+from pgkeras_serving.workers.process import WorkerProcess
+from pgkeras_serving.workers.relay import Relay
+from pgkeras_serving.workers.switch import Switch
+
+__all__ = ["Supervisor", "run"]
+
+logger = logging.getLogger(__name__)
+
+_TELL_SECONDS = 1.0
+_SILENT_SECONDS = 30.0
+# A worker that ends sooner is started again after a rest, which doubles each time.
+_SHORT_LIFE_SECONDS = 10.0
+_REST_SECONDS, _MOST_REST_SECONDS = 0.5, 30.0
+_AGREEMENT_SECONDS = 0.1
+_LATE_SECONDS = 5.0
+
+
+class Supervisor:
+    """Keeps workers running. It answers no calls itself.
+
+    Args:
+        config: The settings.
+
+    Raises:
+        ConfigError: The address cannot be listened on, or the tokens' file is of no use.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self._config = config
+        self._switch = Switch.make()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._ended = Snapshot()
+        self._restarts = 0
+        self._looks = 0
+        self._agreed = asyncio.Lock()
+        self._is_stopping = False
+        self._reviving: set[asyncio.Task[None]] = set()
+        self._complaint = ""
+        self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
+        self._relay = Relay(self._listening_sockets)
+        self._port = 0
+        if config.listen is None:
+            self._reserved = reserve(config)
+            self._port = int(self._reserved.getsockname()[1])
+        self.web: Web | None = None
+        if config.http_port is not None:
+            tokens = None if config.token_file is None else Tokens(config.token_file)
+            self.web = Web(config, tokens, self.snapshot)
+
+    @property
+    def target(self) -> str:
+        """The address that the workers listen on, HOST:PORT or unix:PATH."""
+        return address(self._config, self._port)
+
+    @property
+    def port(self) -> int:
+        """The port that they listen on; 0 for a Unix-domain socket."""
+        return self._port
+
+    def snapshot(self) -> Snapshot:
+        """What the workers have told within the last second, and those that have ended, summed up."""
+        listening = [worker.snapshot for worker in self._workers.values() if worker.listens]
+        return merged(listening, [self._ended], self._restarts)
+
+    async def start(self) -> None:
+        """Starts the workers; they take calls when all of them have loaded and warmed the policies.
+
+        Raises:
+            BundleError: There is no policy that can be served.
+            ConfigError: See :class:`pgkeras_serving.server.PolicyServer`.
+        """
+        if self.web is not None:
+            self.web.target = self.target
+            await self.web.start()
+        numbers = range(1, self._config.workers_wanted + 1)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in numbers:
+                    group.create_task(self._spawn(number))
+        except ExceptionGroup as errors:  # the first one has ended the others
+            raise errors.exceptions[0] from None
+        while not await self._agree():
+            await asyncio.sleep(_AGREEMENT_SECONDS)
+        if self._config.listen is not None:
+            with socket_file(self._config.listen, int(self._config.socket_mode, 8)) as path:
+                await self._relay.start(path)
+        await self._tell()
+        for worker in self._workers.values():
+            self._watch(worker)
+        if self.web is not None:
+            self.web.state = "serving"
+
+    async def keep(self) -> None:
+        """Follows new versions and labels, and the workers' counters; without end."""
+        await asyncio.gather(self._follow(), self._listen_to_workers())
+
+    async def drain(self) -> None:
+        """Has every worker drain, and ends those that take too long."""
+        self._is_stopping = True
+        if self.web is not None:
+            self.web.state = "draining"
+        for task in self._reviving:
+            task.cancel()
+        workers = list(self._workers.values())
+        for worker in workers:
+            with contextlib.suppress(WorkerLostError):
+                await worker.ask(Drain())
+        limit = self._config.drain_delay_seconds + self._config.drain_seconds + _LATE_SECONDS
+        ends = [asyncio.create_task(worker.ended()) for worker in workers]
+        if ends:
+            await asyncio.wait(ends, timeout=limit)
+        self._relay.stop()
+        for worker in workers:
+            worker.kill()
+        if self.web is not None:
+            await self.web.stop()
+        if self._sockets is not None:
+            for file in self._sockets.iterdir():
+                file.unlink()
+            self._sockets.rmdir()
+            assert self._config.listen is not None
+            Path(self._config.listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+    async def _spawn(self, number: int) -> WorkerProcess:
+        """A worker that has loaded the policies; it takes calls once it agrees with the others."""
+        config = dataclasses.replace(self._config, port=self._port, http_port=None)
+        if self._sockets is not None:
+            config = dataclasses.replace(config, listen=f"unix:{self._socket(number)}", socket_mode="600")
+        worker = await WorkerProcess.start(number, config, self._switch)
+        try:
+            await worker.ask(Look(self._next_look()))
+        except BaseException:
+            worker.kill()
+            raise
+        self._workers[number] = worker
+        return worker
+
+    async def _agree(self) -> bool:
+        """Has all workers look for new versions, and go over to them if all have found the same; says whether."""
+        async with self._agreed:
+            look = Look(self._next_look())
+            workers = list(self._workers.values())
+            found = await asyncio.gather(*(worker.ask(look) for worker in workers), return_exceptions=True)
+            digests: list[Digest] = []
+            for worker, digest in zip(workers, found, strict=True):
+                if isinstance(digest, WorkerLostError):
+                    continue
+                if isinstance(digest, BaseException):
+                    self._complain(f"worker {worker.number} cannot follow the served directory: {digest}")
+                    return False
+                digests.append(digest)
+            if any(digest != digests[0] for digest in digests):
+                return False  # it has changed meanwhile: the next look decides
+            self._complain("")
+            self._switch.generation = look.generation
+            for worker in workers:
+                if not worker.listens:
+                    with contextlib.suppress(WorkerLostError):
+                        await worker.ask(Listen())
+                        worker.listens = True
+            return bool(digests)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self._config.poll_seconds)
+            for _ in range(3):
+                if await self._agree():
+                    break
+                await asyncio.sleep(_AGREEMENT_SECONDS)
+
+    async def _listen_to_workers(self) -> None:
+        while True:
+            await asyncio.sleep(_TELL_SECONDS)
+            await self._tell()
+
+    async def _tell(self) -> None:
+        """Takes every worker's snapshot, and ends those that have been silent for long."""
+
+        async def tell(worker: WorkerProcess) -> None:
+            with contextlib.suppress(WorkerLostError):
+                worker.snapshot = await worker.ask(Tell())
+                worker.told = time.monotonic()
+
+        listening = [worker for worker in self._workers.values() if worker.listens]
+        asked = [asyncio.create_task(tell(worker)) for worker in listening]
+        if asked:
+            await asyncio.wait(asked, timeout=_TELL_SECONDS)
+        for worker in listening:
+            if time.monotonic() - worker.told > _SILENT_SECONDS:
+                logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
+                worker.kill()
+
+    def _watch(self, worker: WorkerProcess, rest: float = _REST_SECONDS) -> None:
+        task = asyncio.create_task(self._revive(worker, rest))
+        self._reviving.add(task)
+        task.add_done_callback(self._reviving.discard)
+
+    async def _revive(self, worker: WorkerProcess, rest: float) -> None:
+        """Waits for a worker's end, and starts another in its place."""
+        how = await worker.ended()
+        if self._is_stopping:
+            return
+        logger.error("worker %d (process %d) ended %s; another is started", worker.number, worker.pid, how)
+        del self._workers[worker.number]
+        self._ended = merged([worker.snapshot, self._ended])
+        self._restarts += 1
+        if worker.age >= _SHORT_LIFE_SECONDS:
+            rest = _REST_SECONDS
+        while True:
+            try:
+                another = await self._spawn(worker.number)
+                break
+            except (PgkerasError, OSError) as error:
+                logger.error("worker %d does not start: %s; trying again in %g s", worker.number, error, rest)
+                await asyncio.sleep(rest)
+                rest = min(_MOST_REST_SECONDS, 2 * rest)
+        self._watch(another, rest)
+        await self._agree()
+
+    def _next_look(self) -> int:
+        self._looks += 1
+        return self._looks
+
+    def _complain(self, message: str) -> None:
+        if message and message != self._complaint:
+            logger.error("%s", message)
+        self._complaint = message
+
+    def _socket(self, number: int) -> Path:
+        assert self._sockets is not None
+        return self._sockets / str(number)
+
+    def _listening_sockets(self) -> list[Path]:
+        return [self._socket(number) for number, worker in self._workers.items() if worker.listens]
+
+
+@contextlib.asynccontextmanager
+async def supervising(config: ServerConfig) -> AsyncIterator[Supervisor]:
+    """Starts workers, and drains them when the body is done.
+
+    Raises:
+        BundleError: There is no policy that can be served.
+        ConfigError: See :class:`Supervisor`.
+    """
+    supervisor = Supervisor(config)
+    try:
+        await supervisor.start()
+        keeping = asyncio.create_task(supervisor.keep())
+        yield supervisor
+        keeping.cancel()
+    finally:
+        await supervisor.drain()
+
+
+def run(config: ServerConfig) -> None:
+    """Serves by several processes until SIGTERM, SIGINT or SIGHUP, then drains.
+
+    Raises:
+        BundleError: There is no policy that can be served.
+        ConfigError: See :class:`Supervisor`.
+    """
+    with asyncio.Runner(loop_factory=event_loop) as runner:
+        runner.run(_run(config))
+
+
+async def _run(config: ServerConfig) -> None:
+    stop = stop_signal()
+    async with supervising(config) as supervisor:
+        if config.port_file is not None:
+            write_port(config.port_file, supervisor.port)
+        served = inventory(version.description for version in supervisor.snapshot().versions)
+        print(f"pgkeras: serving {served} on {supervisor.target} by {config.workers_wanted} workers", flush=True)
+        if supervisor.web is not None:
+            scheme = "http" if config.tls_cert is None else "https"
+            where = host_and_port(config.http_host, supervisor.web.port)
+            logger.info("the status page is at %s://%s", scheme, where)
+        await stop.wait()
+        logger.info("draining: no new calls are taken")

@@ -1,0 +1,278 @@
+"""Several processes on one port: they share the calls, switch at one moment, and are replaced when they die."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.telemetry.episodes import EpisodeLog
+from pgkeras_serving.telemetry.metrics import Meter
+from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+
+from pgkeras.bundle import bundle as bundles
+from pgkeras.bundle.labels import set_labels
+from pgkeras.client import PolicyClient
+from pgkeras.errors import ConfigError
+from pgkeras.v1 import policy_pb2, service_pb2
+from tests.serving.conftest import DISCRETE_ACTIONS, export, run_cli, running, wait_until
+from tests.serving.telemetry.test_metrics import page_of, samples
+from tests.serving.test_draining import _ACT, _RETRY, request
+
+_OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
+
+
+def workers_of(server):
+    """The numbers of a server's worker processes."""
+    found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
+    return [int(number) for number in found.stdout.split()]
+
+
+def lines_of(server):
+    """The lines of its log, but for those that LiteRT writes past it."""
+    return [json.loads(line) for line in server.said().splitlines() if line.startswith("{")]
+
+
+def figure(page, name, **labels):
+    return samples(page).get((f"pgkeras_{name}", *sorted(labels.items())), 0.0)
+
+
+@pytest.fixture
+def root(policies, tmp_path):
+    shutil.copytree(policies, tmp_path / "models")
+    return tmp_path / "models"
+
+
+def test_connections_are_shared_and_counted_together(root, tmp_path):
+    with running(root, tmp_path, "--workers", "2", "--http-port", "0", "--log-access") as server:
+        assert server.ready.endswith("by 2 workers")
+        page = page_of(server)
+        for _ in range(40):
+            with PolicyClient(server.target, "discrete") as client:
+                client.act(np.zeros(4, np.float32))
+        wait_until(lambda: figure(page, "requests_total", method="Act", code="OK") == 40)
+        assert figure(page, "observations_total", policy="discrete", version="2") == 40
+        assert figure(page, "workers") == 2
+        # With each connection on either at even odds, that one of them has none has a probability of 2e-12.
+        answered = Counter(line["worker"] for line in lines_of(server) if "code" in line)
+        assert set(answered) == {1, 2}
+        assert answered.total() == 40
+        with PolicyClient(server.target, "discrete") as client, client.play() as session:
+            for _ in range(3):
+                session.step(np.zeros((2, 4), np.float32))
+            wait_until(lambda: figure(page, "sessions") == 1)
+        assert server.stop() == 0
+        assert workers_of(server) == []
+
+
+async def _load(target, over, seen, connections=6):
+    """Calls on several connections, again and again, which are tried anew as every client does; notes what came."""
+
+    async def call(channel):
+        act = channel.unary_unary(_ACT, response_deserializer=service_pb2.ActResponse.FromString)
+        while not over.is_set():
+            began = time.monotonic()
+            try:
+                response = await act(request(), timeout=20)
+                seen.append((began, time.monotonic(), response.policy.version))
+            except grpc.aio.AioRpcError as error:
+                seen.append((began, time.monotonic(), f"{error.code().name}: {error.details()}"))
+
+    options = [("grpc.service_config", json.dumps(_RETRY)), *_OWN_CONNECTION]
+    channels = [grpc.aio.insecure_channel(target, options) for _ in range(connections)]
+    await asyncio.gather(*(call(channel) for channel in channels))
+    await asyncio.gather(*(channel.close() for channel in channels))
+
+
+def under_load(target, act):
+    """What calls saw while something happened: when each began and ended, and the version or the error."""
+    seen: list[tuple[float, float, object]] = []
+
+    async def main():
+        over = asyncio.Event()
+        load = asyncio.create_task(_load(target, over, seen))
+        await asyncio.sleep(0.5)
+        await asyncio.to_thread(act)
+        await asyncio.sleep(0.5)
+        over.set()
+        await load
+
+    asyncio.run(main())
+    return seen
+
+
+def test_a_worker_that_is_killed_fails_no_call_that_is_tried_again(root, tmp_path):
+    with running(root, tmp_path, "--workers", "2", "--http-port", "0") as server:
+        page = page_of(server)
+        counts = []
+
+        def kill():
+            for restarts in (1, 2):
+                victim = workers_of(server)[0]
+                before = figure(page, "requests_total", method="Act", code="OK")
+                os.kill(victim, signal.SIGKILL)
+                wait_until(lambda n=restarts: figure(page, "worker_restarts_total") == n)
+                wait_until(lambda: figure(page, "workers") == 2)
+                counts.extend([before, figure(page, "requests_total", method="Act", code="OK")])
+
+        seen = under_load(server.target, kill)
+        assert {what for *_, what in seen} == {2}, Counter(what for *_, what in seen)
+        assert counts == sorted(counts), "no counter goes back"
+        assert "ended by signal SIGKILL; another is started" in server.said()
+
+
+def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path):
+    with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
+
+        def publish():
+            for seed in (5, 6, 7, 8):
+                path = export(root.parent / "new", "discrete", DISCRETE_ACTIONS, seed=seed)
+                number = max(bundles.versions(root / "discrete")) + 1
+                shutil.copytree(path, root.parent / f"whole-{number}")
+                (root.parent / f"whole-{number}").rename(root / "discrete" / str(number))
+                time.sleep(0.4)
+
+        seen = under_load(server.target, publish)
+    versions = Counter(version for *_, version in seen)
+    assert set(versions) == {2, 3, 4, 5, 6}, versions
+    newest = 0
+    for began, _, version in sorted(seen):
+        newest = max([newest, *(v for _, ended, v in seen if ended <= began)]) if version < 6 else newest
+        assert version >= newest
+        if version == 6:
+            break
+
+
+def test_labels_move_in_all_of_them_at_once(root, tmp_path):
+    set_labels(root / "discrete", {"stable": 1})
+    with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
+
+        def versions():
+            found = set()
+            for _ in range(8):
+                with PolicyClient(server.target, "discrete", label="stable") as client:
+                    found.add(client.act(np.zeros(4, np.float32)).version)
+            return found
+
+        assert versions() == {1}
+        set_labels(root / "discrete", {"stable": 2})
+        wait_until(lambda: 2 in versions())
+        assert versions() == {2}
+
+
+def test_workers_end_with_their_supervisor(root, tmp_path):
+    with running(root, tmp_path, "--workers", "2") as server:
+        workers = workers_of(server)
+        server.process.kill()
+        server.process.wait()
+        wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
+
+
+def test_one_unix_domain_socket(root, tmp_path):
+    path = tmp_path / "policies.sock"
+    with running(root, tmp_path, "--workers", "2", "--listen", f"unix:{path}", "--socket-mode", "660") as server:
+        assert path.stat().st_mode & 0o777 == 0o660
+        for _ in range(6):
+            with PolicyClient(f"unix:{path}", "discrete") as client:
+                client.act(np.zeros(4, np.float32))
+                with client.play() as session:
+                    session.step(np.zeros((2, 4), np.float32))
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        with PolicyClient(f"unix:{path}", "discrete") as client:
+            for _ in range(50):
+                client.act(np.zeros(4, np.float32))
+        assert server.stop() == 0
+    assert not path.exists()
+
+
+def test_errors_are_told_at_once(root, tmp_path):
+    cores = len(os.sched_getaffinity(0))
+    refused = run_cli("serve", str(root), "--workers", str(cores + 1), "--port", "0")
+    assert refused.returncode == 1
+    assert f"workers: {cores + 1} would share the" in refused.stderr
+    refused = run_cli("serve", str(root), "--workers", "many")
+    assert "'many' is not a whole number" in refused.stderr
+    (tmp_path / "empty").mkdir()
+    refused = run_cli("serve", str(tmp_path / "empty"), "--workers", "2", "--port", "0")
+    assert refused.returncode == 1
+    assert "no exported policy under" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    with running(root, tmp_path, "--workers", "2") as server:
+        port = server.target.rpartition(":")[2]
+        for workers in ("1", "2"):
+            refused = run_cli("serve", str(root), "--workers", workers, "--port", port)
+            assert refused.returncode == 1
+            assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in refused.stderr
+
+
+def test_how_many_can_be_set_everywhere(tmp_path, root):
+    assert ServerConfig(root, workers="auto").workers_wanted == len(os.sched_getaffinity(0))
+    assert ServerConfig(root).workers_wanted == 1
+    for wrong in ("some", 0, 1.5, None, True):
+        with pytest.raises(ConfigError, match="workers"):
+            ServerConfig(root, workers=wrong)
+    file = tmp_path / "serve.toml"
+    file.write_text('workers = "auto"\n')
+    printed = run_cli("serve", "--config", str(file), "--print-config").stdout
+    assert f'workers = "auto"  # {file}' in printed
+    printed = run_cli("serve", "--workers", "auto", "--print-config").stdout
+    assert 'workers = "auto"  # --workers' in printed
+
+
+def test_snapshots_add_up(policies):
+    spec = bundles.open_bundle(policies / "discrete" / "2").spec
+
+    def snapshot(observations, returns, sessions):
+        meter, episodes = Meter(spec), EpisodeLog()
+        for _ in range(observations):
+            answer = {"entropy": np.array([0.5]), "action": np.array([6])}
+            now = time.perf_counter_ns()
+            meter.ran(1, 1000)
+            meter.answered(answer, False, now - 5000, now - 1000, now)
+        for value in returns:
+            episodes.record(value, 3)
+        meter.sessions = sessions
+        meter.settle()
+        description = policy_pb2.Policy(name="discrete", version=2)
+        version = VersionSnapshot(description, spec, observations, meter, episodes)
+        return Snapshot([version], {"discrete": {"a": 2}}, [], sessions, {("Act", "OK"): observations}, [observations])
+
+    one, two, gone = snapshot(3, [1.0, 2.0], 1), snapshot(4, [6.0], 2), snapshot(5, [3.0], 9)
+    total = merged([one, two], [gone], restarts=1)
+    (version,) = total.versions
+    assert total.requests == {("Act", "OK"): 12}
+    assert (total.sessions, list(total.processes), total.restarts) == (3, [3, 4], 1)
+    assert version.queued == 7
+    assert version.meter.observations == 12
+    assert version.meter.seconds.counts.sum() == 12
+    assert version.meter.inference.total == 12_000
+    assert (
+        version.meter.looked
+        == one.versions[0].meter.looked + two.versions[0].meter.looked + gone.versions[0].meter.looked
+    )
+    assert version.episodes.last_returns() == [1.0, 2.0, 6.0, 3.0], "in the order in which they ended"
+    assert version.episodes.sums.count == 4
+    assert one.versions[0].meter.observations == 3, "what is added up stays as it is"
+    assert merged([], [gone]).versions == ()
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_is_replaced(root, tmp_path):
+    with running(root, tmp_path, "--workers", "2", "--http-port", "0") as server:
+        page = page_of(server)
+        victim = workers_of(server)[0]
+        os.kill(victim, signal.SIGSTOP)
+        wait_until(lambda: figure(page, "worker_restarts_total") == 1, seconds=60)
+        assert victim not in workers_of(server)
+        wait_until(lambda: figure(page, "workers") == 2)
+        assert "has hung: it is ended" in server.said()
