@@ -64,7 +64,7 @@ def test_connections_are_shared_and_counted_together(root, tmp_path):
         assert figure(page, "observations_total", policy="discrete", version="2") == 40
         assert figure(page, "workers") == 2
         # With each connection on either at even odds, that one of them has none has a probability of 2e-12.
-        answered = Counter(line["worker"] for line in lines_of(server) if "code" in line)
+        answered = Counter(line["worker"] for line in lines_of(server) if line.get("method") == "Act")
         assert set(answered) == {1, 2}
         assert answered.total() == 40
         with PolicyClient(server.target, "discrete") as client, client.play() as session:
