@@ -25,6 +25,7 @@ OFTEN_SET = (
     "network",
     "memory",
     "act_engine",
+    "devices",
     "collect",
     "ray_address",
     "evaluation_every",

@@ -158,11 +158,7 @@ def command(
             publish=publish,
             simulators=simulators,
         )
-    _report(training, directory)
-    if publish is not None and training.epoch:
-        _publish(publish, training)
-    elif export and training.epoch:
-        _export(training, root, name, directory)
+    _end(training, directory, publish, root if export else None, name)
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory)}", err=True)
         raise SystemExit(128 + interrupted_by)
@@ -259,8 +255,7 @@ def run(
         with progress.interruptible(training.interrupt) as interruption, ExitStack() as stack:
             stack.callback(training.finish)
             for _ in progress.show(training):
-                if interruption.signal is not None:
-                    break
+                pass
     except (EnvironmentStepError, TrainingError) as error:
         if not training.epoch:
             raise
@@ -272,6 +267,20 @@ def run(
 
 def _way_on(directory: Path) -> str:
     return f"Go on with: pgkeras train --resume {directory}"
+
+
+def _end(
+    training: Training, directory: Path, publish: _QuietPublish | None, root: Path | None, name: str | None
+) -> None:
+    """Tells what came of the run, and publishes or exports the policy."""
+    if not training.leads:
+        click.echo(f"Done: the first of the {training.processes} processes has the run's files, and exports.")
+        return
+    _report(training, directory)
+    if publish is not None and training.epoch:
+        _publish(publish, training)
+    elif root is not None and training.epoch:
+        _export(training, root, name, directory)
 
 
 def _report(training: Training, directory: Path) -> None:

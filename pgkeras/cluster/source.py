@@ -65,6 +65,12 @@ class RayEpisodes:
             raise MissingExtraError("ray", "ray", "collect on Ray") from error
         if config.vectorization not in ("auto", "plain"):
             raise ConfigError("collect=ray plays plain copies in its actors: leave vectorization at auto")
+        for name in ("env_workers", "env_timeout_seconds", "env_restarts"):
+            if getattr(config, name) != getattr(Config, name):
+                raise ConfigError(
+                    f"{name}: it is for environments in this process; with collect=ray, an actor is "
+                    "started again when its environment fails, and replaced when it is slow: leave it"
+                )
         if config.act_engine == "tensorflow":
             raise ConfigError("collect=ray acts by LiteRT, since its actors are without TensorFlow: leave act_engine")
         self._config, self._ray = config, ray

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
 from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate
 from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
+from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.spaces import ArraySpace, Space
@@ -47,6 +49,7 @@ class Learner:
         action_space: What it does.
         network: A Keras model from observations to features, in place of the configured one.
         mask_size: Length of the environment's action masks, 0 for none.
+        replicas: The devices that share the gradient steps; None for the one that there is.
 
     Raises:
         ConfigError: Keras knows no such optimizer or activation.
@@ -60,19 +63,23 @@ class Learner:
         action_space: ArraySpace,
         network: keras.Model | None = None,
         mask_size: int = 0,
+        replicas: Replicas | None = None,
     ) -> None:
         self._config = config
         seed = config.seed % 2**31
         _check_activation(config)
-        self.policy = Policy(observation_space, action_space, network, settings=config, mask_size=mask_size, seed=seed)
-        self._step = reinforce.TrainStep(
-            self.policy,
-            _optimizer(config),
-            clip_norm=config.clip_norm,
-            entropy_bonus=config.entropy_bonus,
-            jit_compile=config.jit_compile,
-            measure_kl=config.target_kl is not None,
-        )
+        spaces = observation_space, action_space
+        with nullcontext() if replicas is None else replicas.scope():
+            self.policy = Policy(*spaces, network, settings=config, mask_size=mask_size, seed=seed)
+            self._step = reinforce.TrainStep(
+                self.policy,
+                _optimizer(config),
+                clip_norm=config.clip_norm,
+                entropy_bonus=config.entropy_bonus,
+                jit_compile=config.jit_compile,
+                measure_kl=config.target_kl is not None,
+                replicas=replicas,
+            )
         self._learning_rate = _learning_rate(config, self._step.optimizer)
         self._entropy_bonus = schedules.Scheduled(
             config.entropy_bonus, config.entropy_schedule, self._step.set_entropy_bonus, config.entropy_bonus

@@ -25,7 +25,9 @@ __all__ = [
     "micro_batches",
     "packed_metrics",
     "padded",
+    "rows_at_once",
     "signature",
+    "whole_batch",
 ]
 
 # A GPU computes this many times the rows at once that a CPU does: preparing and copying a part takes longer there than
@@ -57,6 +59,14 @@ class Gradient(NamedTuple):
     gradients: list[tf.Tensor]  # one for each trainable variable
 
 
+def whole_batch(policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Arrays:
+    """The arrays of a :class:`Batch` but for the number of episodes, from episodes and advantages ``[T, B]``."""
+    mask = trajectory.mask
+    weights = np.where(mask, advantage, 0.0).astype(np.float32)
+    whole = trajectory.observations, trajectory.samples, weights, mask.astype(np.float32)
+    return [policy.batch(array, mask) for array in whole]
+
+
 def micro_batches(
     policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64], rows: int | None, pad: bool
 ) -> Sequence[Batch]:
@@ -72,11 +82,8 @@ def micro_batches(
             many as memory should hold.
         pad: Whether to pad each batch to a power of two, for XLA.
     """
-    mask = trajectory.mask
-    weights = np.where(mask, advantage, 0.0).astype(np.float32)
-    whole = trajectory.observations, trajectory.samples, weights, mask.astype(np.float32)
-    arrays = [policy.batch(array, mask) for array in whole]
-    rows = rows or _rows_at_once(policy.spec.layout)
+    arrays = whole_batch(policy, trajectory, advantage)
+    rows = rows or rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
     parts: list[Arrays] = list(divided(arrays, rows, policy.batch_axes)) if arrays[2].size > rows else [arrays]
     batches = _OnDemand(parts, episodes, pad)
@@ -97,7 +104,7 @@ class _OnDemand(Sequence[Batch]):
         return Batch._make([*map(tf.constant, arrays), self._episodes])
 
 
-def _rows_at_once(layout: Layout) -> int:
+def rows_at_once(layout: Layout) -> int:
     """The maximum number of steps whose gradient is computed at once on the device that there is."""
     return layout.rows_at_once * (_TIMES_ON_GPU if tf.config.list_logical_devices("GPU") else 1)
 
@@ -131,12 +138,10 @@ class AccumulatedStep:
     """One gradient step on several batches, whose gradients are added up.
 
     Args:
-        gradient: Computes the :class:`Gradient` of one batch.
+        gradient: Computes the :class:`Gradient` of one batch; this and the others are compiled.
         descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
         divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before;
             None: it is not measured, and the batches are not copied to the device a second time for it.
-        inputs: The batches' shapes and dtypes; see :func:`signature`.
-        jit_compile: Whether to compile with XLA; see ``tf.function``.
     """
 
     def __init__(
@@ -144,17 +149,10 @@ class AccumulatedStep:
         gradient: Callable[..., Gradient],
         descend: Callable[..., tuple[tf.Tensor, ...]],
         divergence: Callable[..., tf.Tensor] | None,
-        inputs: Batch,
-        jit_compile: bool | None,
     ) -> None:
-        self._gradient = tf.function(gradient, inputs, jit_compile=jit_compile)
-        self._descend = tf.function(descend)
-        log_prob = tf.TensorSpec([None], tf.float32)
-        self._divergence = None
-        if divergence is not None:
-            self._divergence = tf.function(divergence, [*inputs, log_prob], jit_compile=jit_compile)
+        self._gradient, self._descend, self._divergence = gradient, descend, divergence
 
-    def __call__(self, batches: Sequence[Batch]) -> tuple[tf.Tensor, ...]:
+    def __call__(self, batches: Sequence[Sequence[Any]]) -> tuple[tf.Tensor, ...]:
         """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
         totals: list[tf.Tensor] = []
         log_probs = []

@@ -22,7 +22,17 @@ from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.divergence import divergence
-from pgkeras.reinforce.microbatch import AccumulatedStep, Batch, Gradient, micro_batches, packed_metrics, signature
+from pgkeras.reinforce.microbatch import (
+    AccumulatedStep,
+    Batch,
+    Gradient,
+    micro_batches,
+    packed_metrics,
+    rows_at_once,
+    signature,
+    whole_batch,
+)
+from pgkeras.reinforce.replicas import Replicas, Share
 
 __all__ = ["StepMetrics", "TrainStep", "policy_gradient", "reinforce_loss"]
 
@@ -75,7 +85,8 @@ class TrainStep:
         entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
         measure_kl: Whether to measure how far the step moved the policy; takes one more forward pass.
-        rows_at_once: Most steps whose gradient is computed at once; None: as many as memory allows.
+        rows: Most steps whose gradient one device computes at once; None: as many as memory allows.
+        replicas: The devices that share the step; the policy's variables are theirs. None for the one that there is.
     """
 
     def __init__(
@@ -87,10 +98,11 @@ class TrainStep:
         entropy_bonus: float = 0.0,
         jit_compile: bool = False,
         measure_kl: bool = False,
-        rows_at_once: int | None = None,
+        rows: int | None = None,
+        replicas: Replicas | None = None,
     ) -> None:
         self._policy = policy
-        self._rows_at_once = rows_at_once
+        self._rows, self._replicas = rows, replicas
         self.optimizer = optimizer
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
@@ -98,12 +110,21 @@ class TrainStep:
         self.traces = 0
         self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable
         optimizer.build(policy.model.trainable_variables)
+        if replicas is not None:
+            moved = replicas.divergence(self._divergence) if measure_kl else None
+            descend = replicas.everywhere(self._descend)
+            self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, moved)
+            return
         inputs, compiled = signature(policy), jit_compile or None
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
         # tensors, a step takes half as long as through tf.function's dispatch.
         self._step = tf.function(self._gradient_step, inputs, jit_compile=compiled).get_concrete_function()
-        parts_of_it = self._policy_gradient, self._descend, self._divergence if measure_kl else None
-        self._accumulated_step = AccumulatedStep(*parts_of_it, inputs, compiled)  # traced when a batch is too large
+        after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
+        self._accumulated_step = AccumulatedStep(  # traced when a batch is too large
+            tf.function(self._policy_gradient, inputs, jit_compile=compiled),
+            tf.function(self._descend),
+            tf.function(self._divergence, after, jit_compile=compiled) if measure_kl else None,
+        )
 
     def set_entropy_bonus(self, weight: float) -> None:
         """Changes the weight of the entropy, if there is one at all, for the steps to come."""
@@ -114,13 +135,19 @@ class TrainStep:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.reinforce.estimator.advantages` gives it."""
         return self.apply(self.batch(trajectory, advantage))
 
-    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Sequence[Batch]:
+    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Sequence[Batch] | Sequence[Share]:
         """Prepares a batch for :meth:`apply`: on the device, or in parts if it is too large for one gradient."""
-        return micro_batches(self._policy, trajectory, advantage, self._rows_at_once, self._pad)
+        policy = self._policy
+        if self._replicas is None:
+            return micro_batches(policy, trajectory, advantage, self._rows, self._pad)
+        rows = self._rows or rows_at_once(policy.spec.layout)
+        arrays = whole_batch(policy, trajectory, advantage)
+        return self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1)
 
-    def apply(self, batches: Sequence[Batch]) -> StepMetrics:
+    def apply(self, batches: Sequence[Batch] | Sequence[Share]) -> StepMetrics:
         """Takes the step on a :meth:`batch`."""
-        metrics, *weights = self._step(*batches[0]) if len(batches) == 1 else self._accumulated_step(batches)
+        alone = self._replicas is None and len(batches) == 1
+        metrics, *weights = self._step(*batches[0]) if alone else self._accumulated_step(batches)
         self.weights = [weight.numpy() for weight in weights]
         return StepMetrics(*metrics.numpy().tolist())
 
@@ -139,6 +166,8 @@ class TrainStep:
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        if self._replicas is not None:  # all of which have the same sums, which Keras adds up once more
+            gradients = [gradient / self._replicas.count for gradient in gradients]
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)
         return norm, *(tf.identity(variable) for variable in self._policy.variables)
 

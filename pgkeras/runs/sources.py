@@ -106,6 +106,8 @@ class GymnasiumEpisodes:
 
     Args:
         config: The run's settings.
+        first_slot: Which of the run's slots are played here, the first of them.
+        slots: How many; None for all.
 
     Raises:
         EnvironmentSetupError: The environment cannot be made.
@@ -114,12 +116,13 @@ class GymnasiumEpisodes:
 
     is_environment = True
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, first_slot: int = 0, slots: int | None = None) -> None:
         self._config = config
+        self.first_slot, self.slots = first_slot, config.envs if slots is None else slots
         make = partial(
             environments.make,
             environments.Recipe.read(config.to_json()),
-            config.envs,
+            self.slots,
             config.vectorization,
             workers=config.env_workers,
             timeout=config.env_timeout_seconds,
@@ -138,7 +141,14 @@ class GymnasiumEpisodes:
 
     def collector(self, actor: Actor, watch: Watch | None = None) -> Collector:
         """See :meth:`EpisodeSource.collector`."""
-        collector = Collector(self._environments, actor, watch, self._config.endless_steps)
+        collector = Collector(
+            self._environments,
+            actor,
+            watch,
+            self._config.endless_steps,
+            first=self.first_slot,
+            slots=self._config.envs,
+        )
         self._first = self._first or collector
         return collector
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,10 @@ from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
 from pgkeras.policy.export import export_policy, package_versions, rehearse_export
+from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
+from pgkeras.reinforce.replicas import Replicas
 from pgkeras.runs import directory as runs
 from pgkeras.runs import plotting
 from pgkeras.runs.alarm import alarm
@@ -30,6 +32,7 @@ from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config, resolve
@@ -83,19 +86,14 @@ class Training:
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
-        self._source = source_of(config) if source is None else source
+        self._replicas = Replicas.of(config.devices)
+        self._source = self._find_source(source)
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
-        self._learner = Learner(config, *spaces, network, self._source.mask_size)
+        self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
         self._learner.rehearse()
         self.policy = self._learner.policy
-        weights = sum(math.prod(v.shape) for v in self.policy.variables)
-        if weights > _MANY_WEIGHTS:
-            logger.warning(
-                "the policy has %s weights, and every step goes through all of them: a few of them a second. Actions "
-                "in several components (MultiDiscrete), or smaller layers, make it faster",
-                f"{weights:,}",
-            )
+        _warn_of_size(self.policy)
         if network is not None:  # of any make; those of pgkeras are tested
             rehearse_export(self.policy)
         # Ray's actors are without TensorFlow.
@@ -118,11 +116,10 @@ class Training:
         self._between_epochs = True  # when weights and counters belong together
         self._bundle: Bundle | None = None
         self.directory: runs.RunDirectory | None = None
-        if directory is not None:
+        if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
-        if resume:
-            self._restore(checkpoint)
+        self._begin(checkpoint if resume else None)
         if self.directory is not None and self.directory.config() != config.to_json():
             self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
         if self.directory is not None and not resume:
@@ -137,6 +134,16 @@ class Training:
         """The learning curve, in a notebook; of a run that is finished and has a directory."""
         curve = None if self.directory is None else self.directory.path / runs.CURVE
         return curve.read_bytes() if curve is not None and curve.exists() else None
+
+    @property
+    def processes(self) -> int:
+        """How many processes train together."""
+        return 1 if self._replicas is None else self._replicas.processes
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the run's files."""
+        return self._replicas is None or self._replicas.process == 0
 
     @property
     def epoch(self) -> int:
@@ -167,6 +174,9 @@ class Training:
     def device(self) -> str:
         """Where the gradient step runs, such as "GPU: NVIDIA H100" or "CPU"."""
         gpus = tf.config.list_physical_devices("GPU")
+        if self._replicas is not None:
+            where = f" of {self.processes} processes" if self.processes > 1 else ""
+            return f"{self._replicas.count} {'GPU' if gpus else 'CPU'}s{where}"
         if not gpus:
             return "CPU"
         return f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', gpus[0].name)}"
@@ -211,12 +221,40 @@ class Training:
                 self.directory.forget_after(self.epoch, self.env_steps)
             for callback in self._callbacks:
                 callback.on_start(self)
-        while not self.finished and not self._interrupted:
+        while not self._is_over():
             try:
                 metrics = self._play_and_learn()
             except _EpochDropped:
                 break
             yield self._close_epoch(metrics)
+
+    def _begin(self, checkpoint: str | None) -> None:
+        """Goes on from a checkpoint, if there is one, in all processes of the training."""
+        if checkpoint is not None and self.directory is not None:
+            self._restore(self.directory.checkpoints.read(checkpoint))
+            self.best = self._read_best()
+        if self.processes > 1:
+            assert self._replicas is not None
+            states = self._replicas.gather(self._state() if self.leads else {})
+            self._restore(states[0])
+
+    def _find_source(self, given: EpisodeSource | None) -> EpisodeSource:
+        if self.processes == 1:
+            return source_of(self.config) if given is None else given
+        assert self._replicas is not None
+        if given is not None:
+            raise ConfigError("devices: simulators connect to one process; train by one, on the GPUs of its machine")
+        return SharedEpisodes(self.config, self._replicas)
+
+    def _is_over(self) -> bool:
+        """Whether to end between two epochs: here, or in another process of the training."""
+        over = self.finished or self._interrupted
+        if self.processes > 1:
+            assert self._replicas is not None
+            over = self._replicas.agree(over)
+            if over and not self.finished:
+                self.stop("a process of the training was told to")
+        return over
 
     def _play_and_learn(self) -> EpochMetrics:
         config, counters = self.config, self._counters
@@ -224,7 +262,8 @@ class Training:
         seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
         self._wanted, self._epoch_began = self._episodes_to_play(), began
         limit = config.time_limit
-        left = None if limit is None else max(0.0, limit - self.seconds) + _LATE_SECONDS
+        alone = self.processes == 1  # or others would wait for an epoch that is dropped
+        left = None if limit is None or not alone else max(0.0, limit - self.seconds) + _LATE_SECONDS
         with alarm(left, self._drop_epoch_over_time):
             trajectory = self._collector.collect(self._wanted, seed)
         collected = time.perf_counter()
@@ -269,10 +308,10 @@ class Training:
         if now < self._look_due:
             return
         self._look_due = now + _LOOK_SECONDS
-        limit = self.config.time_limit
+        limit = self.config.time_limit if self.processes == 1 else None
         if limit is not None and self.seconds + now - self._epoch_began >= limit:
             self._drop_epoch_over_time()
-        if self._interrupted:
+        if self._interrupted and self.processes == 1:
             raise _EpochDropped
         if self.on_progress is not None:
             self.on_progress(steps, episodes, self._wanted)
@@ -358,16 +397,14 @@ class Training:
     def _state(self) -> dict[str, NDArray[Any]]:
         return {**self._learner.state(), **self._counters.state(), **self._callbacks.state()}
 
-    def _restore(self, checkpoint: str) -> None:
-        assert self.directory is not None
-        arrays = self.directory.checkpoints.read(checkpoint)
+    def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         try:
             self._learner.restore(arrays)
             self._counters.restore(arrays)
             self._callbacks.restore(arrays)
-            self.best = self._read_best()
         except (KeyError, ValueError) as error:
-            raise RunError(f"{self.directory.path}: the checkpoint does not fit the run's settings: {error}") from error
+            where = "" if self.directory is None else f"{self.directory.path}: "
+            raise RunError(f"{where}the checkpoint does not fit the run's settings: {error}") from error
         self._checkpoint_due += self.seconds
         self._frozen.freeze()
 
@@ -486,3 +523,13 @@ def _check(network: Any, callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")
+
+
+def _warn_of_size(policy: Policy) -> None:
+    weights = sum(math.prod(v.shape) for v in policy.variables)
+    if weights > _MANY_WEIGHTS:
+        logger.warning(
+            "the policy has %s weights, and every step goes through all of them: a few of them a second. Actions in "
+            "several components (MultiDiscrete), or smaller layers, make it faster",
+            f"{weights:,}",
+        )

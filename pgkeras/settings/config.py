@@ -63,6 +63,9 @@ class Config(
                 "baseline: the value network predicts the rewards from a step on; use it with returns=reward-to-go"
             )
 
+        if self.devices != "one" and self.jit_compile:
+            raise ConfigError("jit_compile: XLA compiles the step for one device; use it with devices=one")
+
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""
         values = {"env_id": self.env_id} | dataclasses.asdict(self)

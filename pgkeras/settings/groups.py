@@ -184,6 +184,12 @@ class StepSettings(_Settings):
     entropy_schedule: str = _setting(
         "constant", "How that weight goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
     )
+    devices: str = _setting(
+        "one",
+        "What computes the gradient step: one device, or all GPUs of this machine; with TF_CONFIG, of all machines "
+        "that it names.",
+        choices=("one", "all"),
+    )
     jit_compile: bool = _setting(False, "Compile the gradient step with XLA.")
 
 

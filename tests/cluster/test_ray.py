@@ -119,6 +119,9 @@ def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: 
         ({"ray_actor_cpus": 64}, "1 Ray actors of 64 CPUs do not fit"),
         ({"vectorization": "async"}, "leave vectorization at auto"),
         ({"act_engine": "tensorflow"}, "acts by LiteRT"),
+        ({"env_restarts": 3}, "env_restarts: it is for environments in this process"),
+        ({"env_workers": 2}, "env_workers: it is for environments in this process"),
+        ({"env_timeout_seconds": 1.0}, "env_timeout_seconds: it is for environments in this process"),
     ],
 )
 def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, cluster: None, tmp_path: Path) -> None:
