@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -36,6 +36,9 @@ try:
     from grpc_health.v1 import health_pb2
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
+
+if TYPE_CHECKING:
+    from pgkeras_serving.telemetry.tracing import Tracing
 
 __all__ = ["PolicyServer", "run", "serving"]
 
@@ -70,7 +73,7 @@ class PolicyServer:
         self._tokens = None if config.token_file is None else Tokens(config.token_file)
         self._sessions = Sessions(config.max_sessions, config.session_idle_seconds)
         self._access = AccessLog(config.log_observations) if config.log_access else None
-        self._servicer = PolicyServicer(self.store, self._sessions, self.requests, self._access)
+        self._tracing, self._servicer = _servicer(config, self.store, self._sessions, self.requests, self._access)
         self._refusals = Refusals(self.requests, self._access)
         interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens, self._refusals)]
         self._front = Front(config, self._register, interceptors)
@@ -150,6 +153,8 @@ class PolicyServer:
         if self.web is not None:
             await self.web.stop()
         self.store.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.close)
 
     def _register(self, server: grpc.aio.Server) -> None:
         most = self._config.max_header_bytes
@@ -186,6 +191,16 @@ class PolicyServer:
     async def _report(self, status: Any) -> None:
         for service in ("", _SERVICE):
             await self._health.set(service, status)
+
+
+def _servicer(config: ServerConfig, *arguments: Any) -> tuple[Tracing | None, PolicyServicer]:
+    if not config.traces:
+        return None, PolicyServicer(*arguments)
+    from pgkeras_serving.telemetry.tracing import Tracing
+    from pgkeras_serving.transport.traced import TracedServicer
+
+    tracing = Tracing()
+    return tracing, TracedServicer(tracing, *arguments)
 
 
 @contextlib.asynccontextmanager

@@ -250,7 +250,9 @@ def values_of(setting: dataclasses.Field[Any]) -> st.SearchStrategy[Any]:
 
 
 def go_together(values: dict[str, Any]) -> bool:
-    """Whole-episode returns go with neither of these; see test_learner."""
+    """Whole-episode returns go with neither of these, see test_learner; XLA with one device."""
+    if values.get("devices") == "all" and values.get("jit_compile"):
+        return False
     return values.get("returns") != "episode" or not (
         values.get("discount_gradient") or values.get("baseline") == "value"
     )

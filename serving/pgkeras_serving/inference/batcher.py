@@ -54,7 +54,13 @@ class Batcher:
         self._backlog = Backlog()
         self._will_hand_over = False
 
-    def submit(self, inputs: Arrays, needs: frozenset[str], caller: Callable[[], Hashable]) -> asyncio.Future[Arrays]:
+    def submit(
+        self,
+        inputs: Arrays,
+        needs: frozenset[str],
+        caller: Callable[[], Hashable],
+        computed: Callable[[int, int], None] | None = None,
+    ) -> asyncio.Future[Arrays]:
         """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
 
         A request that is cancelled leaves the queue. When more is waiting than fits a batch, callers take turns.
@@ -63,13 +69,14 @@ class Batcher:
             inputs: As :meth:`pgkeras.engines.Engine.act` takes them, of at least 1 row.
             needs: Names of the graph's outputs that are wanted.
             caller: Says who asks, if that matters: one request of each may wait even if the queue is full.
+            computed: Is told when the engine began with these rows and when it was done, by time.perf_counter_ns.
 
         Returns:
             What the engine answers for these rows; others may have had more put out. Instead of it a ServerBusyError
             if the queue is full, or the request has waited in it for too long.
         """
         loop = asyncio.get_running_loop()
-        request = Request(loop.create_future(), inputs, needs, caller, time.perf_counter_ns())
+        request = Request(loop.create_future(), inputs, needs, caller, time.perf_counter_ns(), computed)
         if self._is_busy or request.rows > self._sizes.inline:
             self._queue(request)
         else:

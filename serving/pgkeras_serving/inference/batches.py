@@ -30,6 +30,7 @@ class Request:
         needs: Names of the graph's outputs that are wanted.
         caller: Says who asks.
         since: When it came, in nanoseconds.
+        computed: Is told when its computation began and ended; None: nobody wants to know.
     """
 
     answer: asyncio.Future[Arrays]
@@ -37,6 +38,7 @@ class Request:
     needs: frozenset[str]
     caller: Callable[[], Hashable]
     since: int
+    computed: Callable[[int, int], None] | None = None
 
     @property
     def rows(self) -> int:
@@ -99,6 +101,8 @@ class Joined:
             stop = start + request.rows
             meter.waited(outcome.start - request.since)
             if not request.answer.done():
+                if request.computed is not None:
+                    request.computed(outcome.start, outcome.end)
                 whole = len(self.requests) == 1
                 request.answer.set_result(arrays if whole else {name: a[start:stop] for name, a in arrays.items()})
             start = stop
@@ -139,7 +143,10 @@ class Part:
         if request.answer.done() or len(self._done) < self._parts:
             return
         parts = [self._done[start] for start in sorted(self._done)]
-        meter.waited(min(part.start for part in parts) - request.since)
+        began = min(part.start for part in parts)
+        meter.waited(began - request.since)
+        if request.computed is not None:
+            request.computed(began, max(part.end for part in parts))
         names = parts[0].arrays
         request.answer.set_result({name: np.concatenate([part.arrays[name] for part in parts]) for name in names})
 

@@ -23,7 +23,7 @@ from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.status import CODES, Context, abort, code_of
 
-__all__ = ["PolicyServicer"]
+__all__ = ["PolicyServicer", "answers"]
 
 _Handler = Callable[[Any, bytes, Context], Awaitable[bytes]]
 
@@ -31,8 +31,8 @@ _OK = grpc.StatusCode.OK.name
 _LEFT = grpc.StatusCode.CANCELLED.name
 
 
-def _answers(method: _Handler) -> _Handler:
-    """Wraps a unary method: counts and logs its calls, and converts exceptions to status."""
+def answers(method: _Handler) -> _Handler:
+    """Wraps a unary method of a servicer: counts and logs its calls, and converts exceptions to status."""
     name = method.__name__
     success = name, _OK
 
@@ -93,7 +93,7 @@ class PolicyServicer:
         self.last_refused = 0.0
         """When one was last, by time.monotonic."""
 
-    @_answers
+    @answers
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
         """Answers one observation, or one batch of them."""
         arrival = time.perf_counter_ns()
@@ -131,12 +131,12 @@ class PolicyServicer:
                 call.ended(code, failure)
         self.requests.count("Play", _OK)
 
-    @_answers
+    @answers
     async def GetPolicy(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes one policy and the server's limits."""
         return self._policies.describe(parse(service_pb2.GetPolicyRequest, request).policy).SerializeToString()
 
-    @_answers
+    @answers
     async def ListPolicies(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes every policy and version that is ready."""
         parse(service_pb2.ListPoliciesRequest, request)

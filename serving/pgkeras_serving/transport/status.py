@@ -32,6 +32,10 @@ class Context(Protocol):
         """Names the connection."""
         ...
 
+    def invocation_metadata(self) -> Any:
+        """The call's metadata, pairs of key and value; None for none."""
+        ...
+
     async def read(self) -> Any:
         """The client's next message; grpc.aio.EOF when it has closed its side."""
         ...

@@ -35,7 +35,7 @@ OTHER = {
     "workers": "auto",
 }
 OTHER["http_port"] = 1
-OTHER |= {"wait_for_policies": True, "compression": True}
+OTHER |= {"wait_for_policies": True, "compression": True, "traces": True}
 OTHER |= {"log_format": "json", "log_level": "debug", "log_access": True, "log_observations": True}
 OTHER |= {name: 2000 for name in NAMES if HINTS[name] is int and name not in OTHER}
 OTHER |= {name: 7.5 for name in NAMES if HINTS[name] is float}

@@ -1,0 +1,95 @@
+"""Tracing: spans of calls for OpenTelemetry, which sends them to wherever its own variables say.
+
+Where spans go, how many are kept and what the service is called is OpenTelemetry's: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
+``OTEL_TRACES_SAMPLER``, ``OTEL_SERVICE_NAME`` and the like. A span continues the trace that a caller names in its
+metadata (https://www.w3.org/TR/trace-context).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from pgkeras import __version__
+from pgkeras.errors import MissingExtraError
+
+try:
+    from opentelemetry import propagate, trace
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+except ImportError as error:
+    raise MissingExtraError(str(error.name), "trace", "trace calls") from error
+
+__all__ = ["CallSpan", "Tracing"]
+
+_SERVICE = "pgkeras.v1.PolicyService"
+
+
+class Tracing:
+    """Makes the spans. A thread of its own sends them, and drops them where nobody takes them."""
+
+    def __init__(self) -> None:
+        self._provider = TracerProvider(resource=Resource.create({"service.version": __version__}))
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._tracer = self._provider.get_tracer("pgkeras", __version__)
+
+    def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallSpan:
+        """The span of a call that has just come.
+
+        Args:
+            method: Its name.
+            metadata: The call's, which may name the trace that it is part of.
+        """
+        carrier = {key: value for key, value in metadata if isinstance(value, str)}
+        return CallSpan(self._tracer, method, propagate.extract(carrier))
+
+    def close(self) -> None:
+        """Sends what is left, for a moment."""
+        self._provider.shutdown()
+
+
+class CallSpan:
+    """The span of one call, and those of what it consists of.
+
+    Args:
+        tracer: Makes them.
+        method: The call's.
+        context: The trace that it is part of.
+    """
+
+    def __init__(self, tracer: trace.Tracer, method: str, context: Any) -> None:
+        self._tracer = tracer
+        self._epoch = time.time_ns() - time.perf_counter_ns()
+        attributes = {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method}
+        self._span = tracer.start_span(f"{_SERVICE}/{method}", context, trace.SpanKind.SERVER, attributes)
+        self._inside = trace.set_span_in_context(self._span)
+
+    def part(self, name: str, begin: int, end: int) -> None:
+        """Adds the span of a part.
+
+        Args:
+            name: Its name.
+            begin: When it began, by time.perf_counter_ns.
+            end: When it ended.
+        """
+        self._tracer.start_span(name, self._inside, start_time=self._epoch + begin).end(self._epoch + end)
+
+    def about(self, policy: str, version: int, observations: int) -> None:
+        """Says what the call asked for."""
+        self._span.set_attributes(
+            {"pgkeras.policy": policy, "pgkeras.version": version, "pgkeras.observations": observations}
+        )
+
+    def end(self, code: int) -> None:
+        """Ends the call's span.
+
+        Args:
+            code: gRPC's number of its status.
+        """
+        self._span.set_attribute("rpc.grpc.status_code", code)
+        if code:
+            self._span.set_status(trace.StatusCode.ERROR)
+        self._span.end()

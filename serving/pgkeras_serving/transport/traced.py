@@ -1,0 +1,110 @@
+"""The servicer, with spans of its calls. Without tracing there is the plain one, which knows nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from pgkeras.errors import PolicyServiceError
+from pgkeras.protocol.status import encode_error
+from pgkeras_serving.sessions.policies import Session
+from pgkeras_serving.sessions.sessions import Seat
+from pgkeras_serving.telemetry.tracing import CallSpan, Tracing
+from pgkeras_serving.transport.servicer import PolicyServicer, answers
+from pgkeras_serving.transport.status import Context
+
+__all__ = ["TracedServicer"]
+
+_INTERNAL = grpc.StatusCode.INTERNAL.value[0]
+_LEFT = grpc.StatusCode.CANCELLED.value[0]
+
+
+def _traced(method: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[bytes]]:
+    """Wraps a unary method: its calls have a span, which it is given."""
+
+    @functools.wraps(method)
+    async def handler(self: TracedServicer, request: bytes, context: Context) -> bytes:
+        span = self.tracing.call(method.__name__, context.invocation_metadata() or ())
+        code = _LEFT
+        try:
+            response = await method(self, request, context, span)
+            code = 0
+            return response
+        except PolicyServiceError as error:
+            code = encode_error(error).code
+            raise
+        except Exception:
+            code = _INTERNAL
+            raise
+        finally:
+            span.end(code)
+
+    return handler
+
+
+class TracedServicer(PolicyServicer):
+    """A :class:`PolicyServicer` that traces calls and the messages of sessions.
+
+    Args:
+        tracing: Makes the spans.
+        arguments: The servicer's.
+    """
+
+    def __init__(self, tracing: Tracing, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.tracing = tracing
+
+    @answers
+    @_traced
+    async def Act(self, request: bytes, context: Context, span: CallSpan) -> bytes:  # noqa: N802
+        """See :meth:`PolicyServicer.Act`."""
+        arrival = time.perf_counter_ns()
+        policy, query = self._policies.decode(request)
+        decoded = time.perf_counter_ns()
+        span.about(policy.version.name, policy.version.version, len(query.inputs["noise"]))
+        span.part("decode", arrival, decoded)
+
+        def computed(begin: int, end: int) -> None:
+            span.part("queue", decoded, begin)
+            span.part("inference", begin, end)
+
+        answer = await policy.batcher.submit(query.inputs, query.needs, context.peer, computed)
+        encoding = time.perf_counter_ns()
+        response = policy.edge.encode(query, answer)
+        end = time.perf_counter_ns()
+        span.part("encode", encoding, end)
+        policy.meter.answered(answer, query.greedy, arrival, encoding, end)
+        return response
+
+    async def _answer_all(self, session: Session, message: Any, seat: Seat, context: Context) -> None:
+        await super()._answer_all(_TracedSession(session, self.tracing, context), message, seat, context)
+
+
+class _TracedSession:
+    """A session whose messages have a span each."""
+
+    def __init__(self, session: Session, tracing: Tracing, context: Context) -> None:
+        self._session, self._tracing = session, tracing
+        self._metadata = context.invocation_metadata() or ()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    async def answer(self, message: bytes) -> tuple[bytes, int]:
+        """See :meth:`Session.answer`."""
+        span, code = self._tracing.call("Play", self._metadata), _LEFT
+        try:
+            response, code = await self._session.answer(message)
+        except asyncio.CancelledError:
+            raise
+        except PolicyServiceError as error:
+            code = encode_error(error).code
+            raise
+        finally:
+            span.end(code)
+        return response, code
