@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
+import logging
 import os
 import sys
 import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -92,7 +94,18 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         code = 130
     _end_threads(code)
+    if "tensorflow" in sys.modules:
+        _leave(code)
     sys.exit(code)
+
+
+def _leave(code: Any) -> NoReturn:
+    """Ends the process without taking TensorFlow apart, which takes half a second."""
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else bool(code))
 
 
 def _end_threads(code: Any) -> None:
@@ -104,6 +117,4 @@ def _end_threads(code: Any) -> None:
             thread.join(max(0.0, due - time.monotonic()))
             if thread.is_alive():
                 click.echo(f"Warning: the thread {thread.name!r} has not ended, and is ended now.", err=True)
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code if isinstance(code, int) else bool(code))
+                _leave(code)

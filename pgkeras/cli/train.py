@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgkeras.cli.lean_imports import lean_imports
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
@@ -231,8 +232,14 @@ def run(
 ) -> tuple[Training, int | None]:
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.native_output import quiet
+    from pgkeras.runs.directory import check_directory
 
-    with stage("Importing TensorFlow"), extra_needed("train", "train policies"), quiet():
+    check_directory(directory, resume=resume)  # like the environment's id, rather than after seconds of imports
+    if simulators is None:
+        with extra_needed("train", "train policies"):
+            from pgkeras.environments.single import find_spec
+        find_spec(config.env_id)
+    with stage("Importing TensorFlow"), extra_needed("train", "train policies"), quiet(), lean_imports():
         from pgkeras.cli import progress
         from pgkeras.runs.training import Training
     here = Path.cwd()

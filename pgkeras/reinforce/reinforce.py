@@ -13,6 +13,7 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -115,15 +116,16 @@ class TrainStep:
             descend = replicas.everywhere(self._descend)
             self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, moved)
             return
-        inputs, compiled = signature(policy), jit_compile or None
+        inputs = signature(policy)
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
         # tensors, a step takes half as long as through tf.function's dispatch.
-        self._step = tf.function(self._gradient_step, inputs, jit_compile=compiled).get_concrete_function()
+        compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
+        self._step = compiled(self._gradient_step, inputs).get_concrete_function()
         after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
         self._accumulated_step = AccumulatedStep(  # traced when a batch is too large
-            tf.function(self._policy_gradient, inputs, jit_compile=compiled),
-            tf.function(self._descend),
-            tf.function(self._divergence, after, jit_compile=compiled) if measure_kl else None,
+            compiled(self._policy_gradient, inputs),
+            tf.function(self._descend, autograph=False),
+            compiled(self._divergence, after) if measure_kl else None,
         )
 
     def set_entropy_bonus(self, weight: float) -> None:

@@ -29,7 +29,15 @@ from pgkeras.runs import loggers as loggers_
 from pgkeras.runs.checkpoints import Checkpoints
 from pgkeras.settings.recipe import slug
 
-__all__ = ["RunDirectory", "default_directory", "read_config", "read_evaluations", "read_metrics", "read_summary"]
+__all__ = [
+    "RunDirectory",
+    "check_directory",
+    "default_directory",
+    "read_config",
+    "read_evaluations",
+    "read_metrics",
+    "read_summary",
+]
 
 CONFIG = "config.json"
 METRICS = "metrics.jsonl"
@@ -44,6 +52,23 @@ def default_directory(env_id: str, seed: int) -> Path:
     now = datetime.datetime.now()
     moment = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
     return Path("runs") / f"{slug(env_id)}-seed{seed}-{moment}"
+
+
+def check_directory(path: Path, *, resume: bool = False) -> None:
+    """Checks that a run can have a directory.
+
+    Args:
+        path: The directory.
+        resume: Whether to go on with a run that is there. Otherwise there must be none.
+
+    Raises:
+        RunError: It holds a run and ``resume`` is false, or holds none and it is true.
+    """
+    holds_run = (path / CONFIG).exists()
+    if holds_run and not resume:
+        raise RunError(f"{path} holds a run already; give another --out, or go on with: pgkeras train --resume {path}")
+    if resume and not holds_run:
+        raise RunError(f"{path} holds no run: {CONFIG} is missing")
 
 
 class RunDirectory:
@@ -62,13 +87,7 @@ class RunDirectory:
     def __init__(self, path: Path, keep_checkpoints: int, loggers: str = "none", *, resume: bool = False) -> None:
         self.path = path
         self.checkpoints = Checkpoints(self.path, keep_checkpoints)
-        holds_run = (path / CONFIG).exists()
-        if holds_run and not resume:
-            raise RunError(
-                f"{path} holds a run already; give another --out, or go on with: pgkeras train --resume {path}"
-            )
-        if resume and not holds_run:
-            raise RunError(f"{path} holds no run: {CONFIG} is missing")
+        check_directory(path, resume=resume)
         try:
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
