@@ -19,6 +19,7 @@ from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, 
 from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate
 from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
 from pgkeras.reinforce.replicas import Replicas
+from pgkeras.reinforce.reuse import Reuse
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.spaces import ArraySpace, Space
@@ -34,7 +35,8 @@ class Lesson:
     loss: float
     entropy: float  # mean per step, nats
     gradient_norm: float  # before clipping
-    kl: float  # mean per step, from the policy before; NaN without target_kl
+    kl: float  # mean per step, from the policy before; NaN without target_kl or reuse
+    gradient_steps: int  # on this batch
     explained_variance: float  # of returns by the baseline; NaN without one
     value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
     learning_rate: float
@@ -78,6 +80,7 @@ class Learner:
                 entropy_bonus=config.entropy_bonus,
                 jit_compile=config.jit_compile,
                 measure_kl=config.target_kl is not None,
+                reuse=_reuse(config),
                 replicas=replicas,
             )
         self._learning_rate = _learning_rate(config, self._step.optimizer)
@@ -210,6 +213,10 @@ def _check_activation(config: Config) -> None:
         raise ConfigError(
             f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
         ) from error
+
+
+def _reuse(config: Config) -> Reuse | None:
+    return None if config.reuse == 1 else Reuse(config.reuse, config.reuse_clip, config.reuse_kl)
 
 
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:

@@ -8,6 +8,9 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
    :func:`pgkeras.reinforce.estimator.advantages`.
 4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
 5. One gradient step: :class:`TrainStep`. Then forget the episodes and begin again.
+
+More than one step on a batch is another algorithm, for simulators whose steps are dear: it is in
+:mod:`pgkeras.reinforce.reuse`.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from pgkeras.reinforce.microbatch import (
     whole_batch,
 )
 from pgkeras.reinforce.replicas import Replicas, Share
+from pgkeras.reinforce.reuse import MoreSteps, Reuse, surrogate_gradient
 
 __all__ = ["StepMetrics", "TrainStep", "policy_gradient", "reinforce_loss"]
 
@@ -74,6 +78,7 @@ class StepMetrics(NamedTuple):
     entropy: float  # mean over real steps, nats
     gradient_norm: float  # before clipping
     kl: float  # mean over real steps of the divergence from the policy before; NaN if it is not measured
+    gradient_steps: int  # on this batch
 
 
 class TrainStep:
@@ -86,7 +91,7 @@ class TrainStep:
         entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
         measure_kl: Whether to measure how far the step moved the policy; takes one more forward pass.
-        rows: Most steps whose gradient one device computes at once; None: as many as memory allows.
+        reuse: How often a batch is used; None for once, as REINFORCE does.
         replicas: The devices that share the step; the policy's variables are theirs. None for the one that there is.
     """
 
@@ -99,15 +104,18 @@ class TrainStep:
         entropy_bonus: float = 0.0,
         jit_compile: bool = False,
         measure_kl: bool = False,
-        rows: int | None = None,
+        reuse: Reuse | None = None,
         replicas: Replicas | None = None,
     ) -> None:
         self._policy = policy
-        self._rows, self._replicas = rows, replicas
+        self.rows: int | None = None
+        """Most steps whose gradient one device computes at once; None: as many as memory allows."""
+        self._replicas = replicas
         self.optimizer = optimizer
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
         self._pad, self._measure_kl = jit_compile, measure_kl
+        self._more_steps: MoreSteps | None = None
         self.traces = 0
         self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable
         optimizer.build(policy.model.trainable_variables)
@@ -115,6 +123,9 @@ class TrainStep:
             moved = replicas.divergence(self._divergence) if measure_kl else None
             descend = replicas.everywhere(self._descend)
             self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, moved)
+            if reuse is not None:
+                more = replicas.each(self._log_prob), replicas.gradient(partial(self._surrogate_gradient, reuse.clip))
+                self._more_steps = MoreSteps(reuse, *more, descend)
             return
         inputs = signature(policy)
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
@@ -122,11 +133,15 @@ class TrainStep:
         compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
         self._step = compiled(self._gradient_step, inputs).get_concrete_function()
         after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
+        descend = tf.function(self._descend, autograph=False)
         self._accumulated_step = AccumulatedStep(  # traced when a batch is too large
             compiled(self._policy_gradient, inputs),
-            tf.function(self._descend, autograph=False),
+            descend,
             compiled(self._divergence, after) if measure_kl else None,
         )
+        if reuse is not None:
+            surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)
+            self._more_steps = MoreSteps(reuse, compiled(self._log_prob, inputs), surrogate, descend)
 
     def set_entropy_bonus(self, weight: float) -> None:
         """Changes the weight of the entropy, if there is one at all, for the steps to come."""
@@ -141,17 +156,23 @@ class TrainStep:
         """Prepares a batch for :meth:`apply`: on the device, or in parts if it is too large for one gradient."""
         policy = self._policy
         if self._replicas is None:
-            return micro_batches(policy, trajectory, advantage, self._rows, self._pad)
-        rows = self._rows or rows_at_once(policy.spec.layout)
+            return micro_batches(policy, trajectory, advantage, self.rows, self._pad)
+        rows = self.rows or rows_at_once(policy.spec.layout)
         arrays = whole_batch(policy, trajectory, advantage)
         return self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1)
 
     def apply(self, batches: Sequence[Batch] | Sequence[Share]) -> StepMetrics:
         """Takes the step on a :meth:`batch`."""
         alone = self._replicas is None and len(batches) == 1
+        before = None if self._more_steps is None else self._more_steps.before(batches)
         metrics, *weights = self._step(*batches[0]) if alone else self._accumulated_step(batches)
+        loss, entropy, norm, moved = metrics.numpy().tolist()
+        taken = 1
+        if self._more_steps is not None and before is not None:
+            taken, moved, again = self._more_steps(batches, before)
+            weights = weights if again is None else again
         self.weights = [weight.numpy() for weight in weights]
-        return StepMetrics(*metrics.numpy().tolist())
+        return StepMetrics(loss, entropy, norm, moved, taken)
 
     def _gradient_step(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         self.traces += 1
@@ -172,6 +193,14 @@ class TrainStep:
             gradients = [gradient / self._replicas.count for gradient in gradients]
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)
         return norm, *(tf.identity(variable) for variable in self._policy.variables)
+
+    def _log_prob(self, *batch: tf.Tensor) -> tf.Tensor:
+        policy, of = self._policy, Batch(*batch)
+        return policy.distribution.log_prob(policy.unroll(of.observation), policy.flat(of.sample))
+
+    def _surrogate_gradient(self, clip: float, *batch_and_log_prob: tf.Tensor) -> Gradient:
+        *batch, old = batch_and_log_prob
+        return surrogate_gradient(self._policy, Batch(*batch), old, clip, self._entropy_bonus)
 
     def _divergence(self, *batch_and_log_prob: tf.Tensor) -> tf.Tensor:
         *batch, log_prob = batch_and_log_prob

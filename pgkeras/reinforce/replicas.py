@@ -123,17 +123,22 @@ class Replicas:
         return [share(i * self.count) for i in range(rounds)]
 
     def gradient(self, function: Callable[..., Gradient]) -> Callable[..., Gradient]:
-        """A function that computes the gradient of a batch of :meth:`batches`, by one that computes that of a part."""
+        """A function that computes the gradient of a batch of :meth:`batches`, by one that computes that of a part.
+
+        What :meth:`each` has computed of the batch may be given besides.
+        """
         shapes: list[tf.TensorShape] = []
 
-        def of_part(share: Share) -> tuple[tf.Tensor, tf.Tensor]:
-            found = function(*share[self._mine()])
+        def of_part(share: Share, more: Sequence[Sequence[tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+            mine = self._mine()
+            found = function(*share[mine], *(values[mine] for values in more))
             sums = [found.sums, *map(tf.convert_to_tensor, found.gradients)]
             shapes[:] = [value.shape for value in sums]
             return found.log_prob, tf.concat([tf.reshape(value, [-1]) for value in sums], 0)
 
-        def of_share(*share: Batch) -> Gradient:
-            log_prob, flat = self._strategy.run(of_part, (share,))
+        def of_share(*share_and_more: Any) -> Gradient:
+            share, more = share_and_more[: self._here], share_and_more[self._here :]
+            log_prob, flat = self._strategy.run(of_part, (share, more))
             total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, flat, axis=None)  # one transfer for all of them
             parts = tf.split(total, [shape.num_elements() for shape in shapes])
             sums, *gradients = (tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True))
@@ -152,6 +157,17 @@ class Replicas:
             *share, log_prob = share_and_log_prob
             moved = self._strategy.run(of_part, (share, log_prob))
             return self._strategy.reduce(tf.distribute.ReduceOp.SUM, moved, axis=None)
+
+        return self._compiled(of_share)
+
+    def each(self, function: Callable[..., tf.Tensor]) -> Callable[..., Sequence[tf.Tensor]]:
+        """A function that computes of a batch what another one computes of a part, by part."""
+
+        def of_part(share: Share) -> tf.Tensor:
+            return function(*share[self._mine()])
+
+        def of_share(*share: Batch) -> Sequence[tf.Tensor]:
+            return tuple(self._strategy.experimental_local_results(self._strategy.run(of_part, (share,))))
 
         return self._compiled(of_share)
 

@@ -184,6 +184,19 @@ class StepSettings(_Settings):
     entropy_schedule: str = _setting(
         "constant", "How that weight goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
     )
+    reuse: int = _setting(
+        1,
+        "Most gradient steps on a batch, by clipped importance weights: 1 is REINFORCE; more is for simulators whose "
+        "steps are dear.",
+        minimum=1,
+        maximum=1_000,
+    )
+    reuse_clip: float = _setting(
+        0.2, "How far an importance weight may go from 1 and still pull the policy.", above=0, maximum=1
+    )
+    reuse_kl: float = _setting(
+        0.03, "Divergence per step from the policy that played, beyond which a batch is used no more.", above=0
+    )
     devices: str = _setting(
         "one",
         "What computes the gradient step: one device, or all GPUs of this machine; with TF_CONFIG, of all machines "

@@ -77,8 +77,8 @@ def test_a_step_in_parts_is_the_step_at_once(
             entropy_bonus=0.2,
             measure_kl=True,
             jit_compile=jit_compile,
-            rows=rows,
         )
+        step.rows = rows
         metrics = [step(episodes(policy.spec.layout, seed), advantage(seed)) for seed in range(2)]
         for ours, kept in zip(policy.weights(), step.weights, strict=True):
             np.testing.assert_array_equal(ours, kept)
@@ -105,7 +105,8 @@ class Counted(list[Batch]):
 @pytest.mark.parametrize("measure_kl", [False, True])
 def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool) -> None:
     policy = Policy(VECTOR, Discrete(3), settings=NetworkSettings(hidden=(7,)), seed=3)
-    step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl, rows=8)
+    step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl)
+    step.rows = 8
     parts = Counted(step.batch(episodes(policy.spec.layout, 0), advantage(0)))
     metrics = step.apply(parts)
     assert len(parts) == math.ceil(sum(LENGTHS) / 8)

@@ -1,0 +1,131 @@
+"""Reuse: more gradient steps on a batch than the one that REINFORCE takes. Where steps of the environment are dear.
+
+The episodes were played by the policy as it was before the first step. From the second step on they are another
+policy's, so each step is weighted by how much more probable its action has become, clipped so that no step of an
+episode pulls the policy far (Schulman et al. 2017, "Proximal policy optimization algorithms", equation 7). Episodes and
+returns stay whole: advantages are Monte-Carlo, as ever. With more than one step this is not REINFORCE any more, and
+its estimate is biased: see ``docs/estimator.md``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pgkeras.backend import tf
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.divergence import kl_divergence
+from pgkeras.reinforce.microbatch import Batch, Gradient
+
+__all__ = ["MoreSteps", "Reuse", "clipped_surrogate", "surrogate_gradient"]
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """How often a batch is used.
+
+    Args:
+        steps: Most gradient steps on a batch, the first one included.
+        clip: How far a step's importance weight may go from 1 and still pull.
+        most_kl: Mean divergence per step from the policy that played, beyond which no further step is taken.
+    """
+
+    steps: int
+    clip: float
+    most_kl: float
+
+
+def clipped_surrogate(log_prob: tf.Tensor, old: tf.Tensor, advantage: tf.Tensor, clip: float) -> tf.Tensor:
+    """``min(r A, clip(r, 1 - clip, 1 + clip) A)`` for every step, with ``r = P(a | s) / P_old(a | s)``.
+
+    At ``log_prob = old`` its gradient is that of ``log_prob * A``.
+
+    Args:
+        log_prob: ``[N]``, under the policy that learns.
+        old: ``[N]``, under the one that played.
+        advantage: ``[N]``, zero where a step is padding.
+        clip: How far the importance weight may go from 1 and still pull.
+    """
+    log_prob.shape.assert_has_rank(1)
+    old.shape.assert_has_rank(1)
+    advantage.shape.assert_has_rank(1)
+    ratio = tf.exp(log_prob - tf.stop_gradient(old))
+    clipped = tf.clip_by_value(ratio, 1.0 - clip, 1.0 + clip)
+    return tf.minimum(ratio * advantage, clipped * advantage)
+
+
+def surrogate_gradient(
+    policy: Policy, batch: Batch, old: tf.Tensor, clip: float, entropy_bonus: tf.Tensor | None = None
+) -> Gradient:
+    """As :func:`pgkeras.reinforce.reinforce.policy_gradient`, for a batch that another policy has played.
+
+    Args:
+        policy: The policy that learns.
+        batch: The batch.
+        old: ``[N]``, the log-probabilities of its actions under the policy that played.
+        clip: See :func:`clipped_surrogate`.
+        entropy_bonus: Weight of the entropy's sum over an episode.
+
+    Returns:
+        The gradient. Its sums are those of the loss, of the divergence from the other policy, and of the real steps.
+    """
+    sample, advantage, real = (policy.flat(array) for array in (batch.sample, batch.advantage, batch.real))
+    with tf.GradientTape() as tape:
+        parameters = policy.unroll(batch.observation)
+        log_prob = policy.distribution.log_prob(parameters, sample)
+        loss = -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / batch.episodes
+        if entropy_bonus is not None:
+            loss -= entropy_bonus * tf.reduce_sum(policy.distribution.entropy(parameters) * real) / batch.episodes
+    gradients = tape.gradient(loss, policy.model.trainable_variables)
+    moved = kl_divergence(old, log_prob, real)
+    return Gradient(tf.stack([loss, moved, tf.reduce_sum(real)]), log_prob, gradients)
+
+
+class MoreSteps:
+    """The steps after the first one.
+
+    Args:
+        reuse: How many.
+        log_prob: Computes the log-probabilities of a batch's actions; this and the others are compiled.
+        gradient: Computes :func:`surrogate_gradient` of a batch and those of the policy that played.
+        descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
+    """
+
+    def __init__(
+        self,
+        reuse: Reuse,
+        log_prob: Callable[..., Any],
+        gradient: Callable[..., Gradient],
+        descend: Callable[..., tuple[tf.Tensor, ...]],
+    ) -> None:
+        self._reuse = reuse
+        self._log_prob, self._gradient, self._descend = log_prob, gradient, descend
+
+    def before(self, batches: Sequence[Sequence[Any]]) -> list[Any]:
+        """The log-probabilities of all batches under the policy as it is: call it before the first step."""
+        return [self._log_prob(*batch) for batch in batches]
+
+    def __call__(
+        self, batches: Sequence[Sequence[Any]], before: list[Any]
+    ) -> tuple[int, float, list[tf.Tensor] | None]:
+        """Takes the steps after the first one.
+
+        Args:
+            batches: The batch, in parts.
+            before: What :meth:`before` gave.
+
+        Returns:
+            How many steps were taken on the batch in all, the mean divergence from the policy that played, and the
+            weights; None if there was no other step.
+        """
+        weights = None
+        taken = 1
+        while True:
+            parts = [self._gradient(*batch, old) for batch, old in zip(batches, before, strict=True)]
+            _, moved, steps = tf.add_n([part.sums for part in parts]).numpy().tolist()
+            if taken >= self._reuse.steps or not moved / steps <= self._reuse.most_kl:
+                return taken, moved / steps, weights
+            gradients = [list(map(tf.convert_to_tensor, part.gradients)) for part in parts]
+            _, *weights = self._descend([tf.add_n(of_variable) for of_variable in zip(*gradients, strict=True)])
+            taken += 1

@@ -1,0 +1,160 @@
+"""More gradient steps on a batch, by clipped importance weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras.backend import keras, tf
+from pgkeras.environments.trajectory import Trajectory
+from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.microbatch import micro_batches
+from pgkeras.reinforce.reinforce import TrainStep, policy_gradient
+from pgkeras.reinforce.reuse import Reuse, clipped_surrogate, surrogate_gradient
+from pgkeras.settings.groups import NetworkSettings
+from pgkeras.spaces import Box, Discrete
+from tests.reinforce.test_unbiased import EPISODES, MOVES, PREFERENCES, REWARDS, START, probabilities
+
+VECTOR = Box(np.full(2, -np.inf), np.full(2, np.inf), np.dtype(np.float32))
+CLIP = 0.2
+
+
+def a_policy(seed=3, **settings):
+    return Policy(VECTOR, Discrete(3), settings=NetworkSettings(hidden=(7,), **settings), seed=seed)
+
+
+def episodes(seed=0, most=6, number=4):
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(1, most + 1, number)
+    lengths[0] = most
+    real = np.arange(most)[:, np.newaxis] < lengths
+    trajectory = Trajectory(
+        observations=generator.normal(size=(most, number, 2)).astype(np.float32),
+        samples=generator.integers(0, 3, (most, number)),
+        rewards=np.zeros((most, number)),
+        lengths=lengths,
+        terminated=np.ones(number, np.bool_),
+        final_observations=np.zeros((number, 2), np.float32),
+    )
+    return trajectory, np.where(real, generator.normal(size=(most, number)), 0.0)
+
+
+@pytest.mark.parametrize("memory", ["none", "gru"])
+def test_the_first_step_is_that_of_reinforce(memory):
+    policy = a_policy(memory=memory)
+    trajectory, advantage = episodes()
+    (batch,) = micro_batches(policy, trajectory, advantage, None, pad=False)
+    exact = policy_gradient(policy, batch)
+    surrogate = surrogate_gradient(policy, batch, exact.log_prob, CLIP)
+    for a, b in zip(surrogate.gradients, exact.gradients, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    assert surrogate.sums.numpy()[1] == pytest.approx(0.0, abs=1e-6), "it has not moved"
+
+
+def test_the_surrogate_and_its_gradient_by_hand():
+    old = np.log(np.array([0.2, 0.2, 0.5, 0.5, 0.4], np.float32))
+    new = np.log(np.array([0.22, 0.6, 0.3, 0.45, 0.4], np.float32))
+    advantage = np.array([1.0, 2.0, -1.0, -3.0, 0.0], np.float32)
+    ratio = np.exp(new - old)
+    expected = np.minimum(ratio * advantage, np.clip(ratio, 0.8, 1.2) * advantage)
+    variable = tf.Variable(new)
+    with tf.GradientTape() as tape:
+        value = clipped_surrogate(tf.convert_to_tensor(variable), tf.constant(old), tf.constant(advantage), CLIP)
+    np.testing.assert_allclose(value.numpy(), expected, rtol=1e-6)
+    # d(r A) / d log_prob = r A where it pulls; none where a good action has become 1.2 times as probable already, or a
+    # bad one 0.8 times.
+    pulls = np.array([True, False, False, True, True])
+    gradient = tf.convert_to_tensor(tape.gradient(value, variable)).numpy()
+    np.testing.assert_allclose(gradient, np.where(pulls, ratio * advantage, 0.0), rtol=1e-6)
+
+
+def stepped(reuse, seed=3, optimizer=None, rows=None, **options):
+    policy = a_policy(seed)
+    step = TrainStep(policy, optimizer or keras.optimizers.SGD(0.05), reuse=reuse, **options)
+    step.rows = rows
+    metrics = step(*episodes())
+    for ours, kept in zip(policy.weights(), step.weights, strict=True):
+        np.testing.assert_array_equal(ours, kept)
+    return metrics, policy.weights()
+
+
+def test_steps_are_taken_until_there_are_enough_or_the_policy_has_moved_far():
+    once, after_one = stepped(None)
+    assert once.gradient_steps == 1
+    again, same = stepped(Reuse(1, CLIP, 1.0))
+    assert again.gradient_steps == 1
+    for a, b in zip(after_one, same, strict=True):
+        np.testing.assert_array_equal(a, b)
+    free, _ = stepped(Reuse(9, CLIP, 100.0))
+    assert free.gradient_steps == 9
+    assert free.kl > again.kl > 0
+    limited, _ = stepped(Reuse(9, CLIP, again.kl / 2))
+    assert limited.gradient_steps == 1, "the first step has gone too far already"
+    some, _ = stepped(Reuse(9, CLIP, (free.kl + again.kl) / 2))
+    assert 1 < some.gradient_steps < 9
+    assert some.kl > (free.kl + again.kl) / 2, "the step that goes beyond it is the last one"
+
+
+def test_parts_of_a_batch_take_the_steps_of_the_whole():
+    options: dict[str, Any] = {"clip_norm": 0.5, "entropy_bonus": 0.1, "measure_kl": True}
+    whole, expected = stepped(Reuse(5, CLIP, 100.0), **options)
+    parts, got = stepped(Reuse(5, CLIP, 100.0), rows=4, **options)
+    assert parts.gradient_steps == whole.gradient_steps == 5
+    assert parts.kl == pytest.approx(whole.kl, rel=1e-3)
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def importance_weighted(preferences, horizon):
+    """The expected gradient of the unclipped surrogate at other preferences than those that played, by enumeration."""
+    played, now = probabilities(PREFERENCES), probabilities(preferences)
+
+    def visit(state, weight, terms):
+        if state == 3 or len(terms) == horizon:
+            rewards = np.array([reward for *_, reward in terms])
+            gradient = np.zeros(3)
+            for t, (s, a, _) in enumerate(terms):
+                ratio = now[s, a] / played[s, a]
+                gradient[s] += ratio * rewards[t:].sum() * (a - now[s, 1])
+            return weight * gradient
+        total = np.zeros(3)
+        for action in range(2):
+            for after in range(4):
+                chance = played[state, action] * MOVES[state, action, after]
+                if chance:
+                    total += visit(after, weight * chance, [*terms, (state, action, REWARDS[state, action])])
+        return total
+
+    return sum(START[state] * visit(state, 1.0, []) for state in range(3))
+
+
+def exact_gradient(preferences, horizon):
+    from tests.reinforce.test_unbiased import expected
+
+    step = 1e-5
+    return np.array(
+        [
+            (
+                expected(preferences + step * np.eye(3)[i], lambda _, rewards: sum(rewards), horizon)
+                - expected(preferences - step * np.eye(3)[i], lambda _, rewards: sum(rewards), horizon)
+            )
+            / (2 * step)
+            for i in range(3)
+        ]
+    )
+
+
+def test_what_further_steps_estimate():
+    """After the first step the estimate is of the gradient where an episode has one step, and biased where it has more.
+
+    Each step is weighted by its own action's importance, not by those before it, which brought its state about, nor by
+    those after it, whose rewards its return holds.
+    """
+    moved = PREFERENCES + np.array([0.5, -0.4, 0.3])
+    assert EPISODES > 1
+    np.testing.assert_allclose(importance_weighted(PREFERENCES, 4), exact_gradient(PREFERENCES, 4), atol=1e-6)
+    np.testing.assert_allclose(importance_weighted(moved, 1), exact_gradient(moved, 1), atol=1e-6)
+    bias = importance_weighted(moved, 4) - exact_gradient(moved, 4)
+    assert np.abs(bias).max() > 0.02
