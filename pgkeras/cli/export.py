@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,7 +11,10 @@ from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import extra_needed
 from pgkeras.runs.checkpoints import BEST, LAST
 
-__all__ = ["command"]
+if TYPE_CHECKING:
+    from pgkeras.bundle.bundle import Bundle
+
+__all__ = ["command", "export_run"]
 
 
 @click.command()
@@ -23,6 +27,21 @@ def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> 
 
     The policy becomes the next free version of its name, whole or not at all.
     """
+    click.echo(f"Exported: {export_run(run, checkpoint, root, name).path}")
+
+
+def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) -> Bundle:
+    """Exports the policy of a run.
+
+    Args:
+        run: Its directory.
+        checkpoint: Which one; None for the best in evaluations, and without any for the last.
+        root: Directory of policies.
+        name: The policy's name; None for the environment's.
+
+    Raises:
+        PgkerasError: See :class:`pgkeras.runs.training.Training`.
+    """
     from pgkeras.cli.native_output import quiet
     from pgkeras.runs import directory as runs
     from pgkeras.settings.config import Config
@@ -32,5 +51,4 @@ def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> 
         from pgkeras.runs.training import Training
     with quiet():
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST)
-        bundle = training.export(root, name, BEST if checkpoint is None else LAST)
-    click.echo(f"Exported: {bundle.path}")
+        return training.export(root, name, BEST if checkpoint is None else LAST)

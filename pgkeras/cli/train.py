@@ -85,6 +85,8 @@ _DRY_EPISODES = 20
     type=click.Path(path_type=Path, dir_okay=False),
     help="With --listen: TOML file of settings of pgkeras serve, such as TLS, tokens and the status page.",
 )
+@click.option("--seeds", metavar="0-4", help="Train once with each of these seeds, in processes of their own.")
+@click.option("--jobs", type=click.IntRange(1), help="With --seeds: how many at once. [default: one a core]")
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
@@ -103,6 +105,8 @@ def command(
     dry_run: bool,
     simulator_timeout: float,
     server_config: Path | None,
+    seeds: str | None,
+    jobs: int | None,
     name: str | None,
     export: bool,
     **options: Any,
@@ -118,6 +122,7 @@ def command(
     Examples:
       pgkeras train CartPole-v1
       pgkeras train CartPole-v1 --preset textbook --seed 3
+      pgkeras train LunarLander-v3 --seeds 0-4
       pgkeras train Pendulum-v1 --set env_kwargs.g=9.81
       pgkeras train LunarLander-v3 --serve-to saved_models --serve-every 120 --evaluation-every 20
       pgkeras train Pendulum-v1 --set gamma=0.95 --steps 1000000 --evaluation-every 20
@@ -145,6 +150,10 @@ def command(
         config = config_.resolve(env_id, preset, given)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
+    if seeds is not None:
+        _refuse_with_seeds(resume=resume, listen=listen, serve_to=serve_to, seed=options["seed"])
+        _train_seeds(config, seeds, jobs, out, root if export else None, name)
+        return
     publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
     with _listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
@@ -163,6 +172,30 @@ def command(
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory)}", err=True)
         raise SystemExit(128 + interrupted_by)
+
+
+def _refuse_with_seeds(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise click.UsageError(f"--seeds makes new runs by itself: give no --{name.replace('_', '-')}")
+
+
+def _train_seeds(
+    config: Config, text: str, jobs: int | None, out: Path | None, root: Path | None, name: str | None
+) -> None:
+    from pgkeras.cli import seeds
+    from pgkeras.runs import directory as runs
+
+    numbers = seeds.parse_seeds(text)
+    directory = out or runs.default_directory(config.env_id, numbers[0])
+    with extra_needed("train", "train policies"):
+        from pgkeras.environments.single import find_spec
+    find_spec(config.env_id)
+    best = seeds.report(seeds.train_seeds(config, numbers, directory, jobs))
+    if root is not None:
+        from pgkeras.cli.export import export_run
+
+        click.echo(f"Exported: {export_run(best, None, root, name).path}")
 
 
 def _in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:

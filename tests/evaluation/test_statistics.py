@@ -75,3 +75,25 @@ def test_curves_on_a_common_grid() -> None:
     grid, values = statistics.on_grid([([0, 10], [0.0, 10.0]), ([4, 8, 20], [1.0, 5.0, 5.0])], 5)
     np.testing.assert_array_equal(grid, [4, 8, 12, 16, 20])
     np.testing.assert_allclose(values, [[4, 8, 10, 10, 10], [1, 5, 5, 5, 5]])
+
+
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=9), st.lists(st.integers(-3, 3), min_size=1, max_size=9))
+def test_the_probability_of_improvement_counts_pairs(ours: list[int], theirs: list[int]) -> None:
+    wins = sum(1.0 if a > b else 0.5 if a == b else 0.0 for a in ours for b in theirs)
+    got = statistics.probability_of_improvement(np.array(ours, float), np.array(theirs, float))
+    assert got == pytest.approx(wins / (len(ours) * len(theirs)))
+    back = statistics.probability_of_improvement(np.array(theirs, float), np.array(ours, float))
+    assert got + back == pytest.approx(1.0)
+
+
+def test_its_interval_holds_a_half_where_there_is_no_difference_and_not_where_there_is() -> None:
+    generator = np.random.default_rng(1)
+    held = 0
+    for i in range(100):
+        low, high = statistics.improvement_interval(
+            generator.normal(size=10), generator.normal(size=10), confidence=0.9, resamples=200, seed=i
+        )
+        held += low <= 0.5 <= high
+    assert held >= 80
+    low, high = statistics.improvement_interval(np.arange(10.0, 20.0), np.arange(5.0))
+    assert (low, high) == (1.0, 1.0)

@@ -1,0 +1,103 @@
+"""``pgkeras compare``."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgkeras.cli.numbers import shown
+from pgkeras.cli.run_options import groups_of, run_options
+
+__all__ = ["command", "lines"]
+
+_METRIC = "mean_return_100"
+_ALL = "all runs"
+
+
+@click.command()
+@run_options
+@click.option("--metric", default=_METRIC, show_default=True, help="Which metric to compare.")
+@click.option("--at", type=click.IntRange(1), metavar="STEPS", help="Compare after so many steps. [default: the end]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def command(
+    run_directories: tuple[Path, ...],
+    by: str,
+    groups: tuple[tuple[str, str], ...],
+    metric: str,
+    at: int | None,
+    as_json: bool,
+) -> None:
+    """Compare what runs have learnt: interquartile means over seeds, intervals, probabilities of improvement.
+
+    Runs of one environment that agree in --by, or have the same label by --group, are one group. Of each, the
+    interquartile mean of the metric at the end is shown, with its 95 % bootstrap interval; of every two, the
+    probability that a run of the first does better than one of the second, with its interval (Agarwal et al. 2021).
+    Where that interval holds 50 %, there may be no difference.
+
+    \b
+    Examples:
+      pgkeras compare runs/* --by baseline
+      pgkeras compare --group old 'runs/old-*' --group new 'runs/new-*' --at 300000
+    """
+    found = compared(groups_of(run_directories, groups, by), metric, at)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        for line in lines(found):
+            click.echo(line)
+
+
+def compared(groups: dict[str, dict[str, Any]], metric: str = _METRIC, at: int | None = None) -> list[dict[str, Any]]:
+    """Compares the groups of each environment; see :func:`pgkeras.runs.groups.grouped`.
+
+    Args:
+        groups: The groups.
+        metric: Which metric.
+        at: After so many steps; None for the end.
+
+    Returns:
+        Of each environment its id, its groups and the comparisons of every two of them, as ``--json`` prints it.
+
+    Raises:
+        RunError: A run has no such metric, or has not come so far.
+    """
+    from pgkeras.evaluation import statistics
+    from pgkeras.runs.curves import value_at
+
+    result = []
+    for env_id, of_env in groups.items():
+        values = {label: value_at([run.path for run in runs], metric, at) for label, runs in of_env.items()}
+        rows, pairs = [], []
+        for label, of_group in values.items():
+            low, high = statistics.bootstrap_interval([of_group]) if len(of_group) > 1 else (None, None)
+            middle = float(statistics.interquartile_mean(of_group))
+            ends = [None if end is None else float(end) for end in (low, high)]
+            rows.append({"group": label, "runs": len(of_group), "interquartile_mean": middle, "interval": ends})
+        for (one, ours), (other, theirs) in itertools.combinations(values.items(), 2):
+            better = statistics.probability_of_improvement(ours, theirs)
+            interval = statistics.improvement_interval(ours, theirs) if min(len(ours), len(theirs)) > 1 else None
+            pairs.append({"first": one, "second": other, "probability": better, "interval": interval})
+        result.append({"env_id": env_id, "metric": metric, "at": at, "groups": rows, "pairs": pairs})
+    return result
+
+
+def lines(comparisons: list[dict[str, Any]]) -> list[str]:
+    """Comparisons as lines of text; see :func:`compared`."""
+    text: list[str] = []
+    for of_env in comparisons:
+        when = "at the end" if of_env["at"] is None else f"after {of_env['at']:,} steps"
+        text += ["", f"{of_env['env_id']}, {of_env['metric']} {when}"]
+        width = max(len(row["group"] or _ALL) for row in of_env["groups"])
+        for row in of_env["groups"]:
+            low, high = row["interval"]
+            interval = "one run: no interval" if low is None else f"{shown(low)} to {shown(high)}"
+            name, middle = row["group"] or _ALL, shown(row["interquartile_mean"])
+            text.append(f"  {name:<{width}}  {middle:>10}  ({interval})  {row['runs']} runs")
+        for pair in of_env["pairs"]:
+            interval = "" if pair["interval"] is None else " ({:.0%} to {:.0%})".format(*pair["interval"])
+            text.append(f"  {pair['first']} better than {pair['second']}: {pair['probability']:.0%}{interval}")
+    return text[1:]

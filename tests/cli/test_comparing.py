@@ -1,0 +1,130 @@
+"""train --seeds and compare."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pgkeras.cli.seeds import parse_seeds
+
+
+def pgkeras(directory, *arguments):
+    command = [sys.executable, "-m", "pgkeras", *map(str, arguments)]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False, env=environment)
+
+
+SHORT = ["CartPole-v1", "--steps", "3000", "--set", "episodes=8", "--set", "envs=8", "--set", "hidden=8"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("seeds")
+    finished = pgkeras(
+        directory, "train", *SHORT, "--seeds", "0,2-3", "--jobs", "2", "--out", "runs", "--export-to", "m"
+    )
+    assert finished.returncode == 0, finished.stderr
+    return directory, finished
+
+
+def last_returns(directory, seeds):
+    lines = [(directory / "runs" / f"seed-{seed}" / "metrics.jsonl").read_text().splitlines() for seed in seeds]
+    return np.array([json.loads(of_run[-1])["mean_return_100"] for of_run in lines])
+
+
+def test_every_seed_is_a_run_like_one_by_itself(trained):
+    directory, finished = trained
+    assert sorted(path.name for path in (directory / "runs").iterdir()) == ["seed-0", "seed-2", "seed-3"]
+    for seed in (0, 2, 3):
+        assert f"seed {seed}: " in finished.stderr
+        config = json.loads((directory / "runs" / f"seed-{seed}" / "config.json").read_text())["config"]
+        assert (config["seed"], config["episodes"], config["steps"]) == (seed, 8, 3000)
+    alone = pgkeras(directory, "train", *SHORT, "--seed", "2", "--out", "alone", "--no-export")
+    assert alone.returncode == 0, alone.stderr
+    both = [
+        [json.loads(line)["return_mean"] for line in (directory / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("alone", "runs/seed-2")
+    ]
+    assert both[0] == both[1]
+
+
+def test_the_best_is_exported(trained):
+    directory, finished = trained
+    returns = last_returns(directory, (0, 2, 3))
+    best = (0, 2, 3)[int(returns.argmax())]
+    assert f"Best: runs/seed-{best}" in finished.stdout
+    (policy,) = (directory / "m").iterdir()
+    manifest = json.loads((policy / "1" / "assets.extra" / "pgkeras" / "policy.json").read_text())
+    assert manifest["provenance"]["seed"] == best
+
+
+def test_compare(trained):
+    directory, _ = trained
+    runs = [f"runs/seed-{seed}" for seed in (0, 2, 3)]
+    (found,) = json.loads(pgkeras(directory, "compare", *runs, "--json").stdout)
+    (group,) = found["groups"]
+    returns = last_returns(directory, (0, 2, 3))
+    assert group["interquartile_mean"] == pytest.approx(returns.mean())
+    assert returns.min() <= group["interval"][0] <= group["interval"][1] <= returns.max()
+    groups = ["--group", "some", "runs/seed-[02]", "--group", "other", "runs/seed-3"]
+    (found,) = json.loads(pgkeras(directory, "compare", *groups, "--json").stdout)
+    (pair,) = found["pairs"]
+    assert (pair["first"], pair["second"]) == ("some", "other")
+    assert pair["probability"] == pytest.approx(((returns[:2] > returns[2]) + 0.5 * (returns[:2] == returns[2])).mean())
+    text = pgkeras(directory, "compare", *groups).stdout
+    assert "CartPole-v1, mean_return_100 at the end" in text
+    assert "one run: no interval" in text
+    early = pgkeras(directory, "compare", *runs, "--at", "1000", "--json")
+    (at,) = json.loads(early.stdout)
+    assert at["groups"][0]["interquartile_mean"] != group["interquartile_mean"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compare"], "give run directories"),
+        (["compare", "nothing"], "nothing"),
+        (["compare", "runs/seed-0", "--metric", "speed"], "no speed in its metrics; there is"),
+        (["compare", "runs/seed-0", "--at", "999999999"], "it ended before 999,999,999 steps"),
+        (["train", *SHORT, "--seeds", "0-1", "--seed", "3"], "give no --seed"),
+        (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
+        (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
+        (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown to gymnasium; did you mean CartPole"),
+    ],
+)
+def test_wrong_input(trained, arguments, message):
+    refused = pgkeras(trained[0], *arguments)
+    assert refused.returncode in (1, 2)
+    assert message in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_seeds_by_ranges_and_one_by_one():
+    assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
+    assert parse_seeds("7, 0-1,3") == [7, 0, 1, 3]
+    for wrong in ("", "4-2", "0,0", "0-99999999", "-1", "1-2-3"):
+        with pytest.raises(Exception, match="--seeds"):
+            parse_seeds(wrong)
+
+
+def test_a_seed_that_fails_is_told_and_the_others_count(tmp_path):
+    (tmp_path / "odd.py").write_text(
+        "import gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Odd(CartPoleEnv):\n"
+        "    def reset(self, *, seed=None, options=None):\n"
+        "        if seed is not None and seed % 7 == 0: raise RuntimeError('an odd seed')\n"
+        "        return super().reset(seed=seed, options=options)\n"
+        "gymnasium.register('Odd-v0', Odd, max_episode_steps=50)\n"
+    )
+    odd = ["odd:Odd-v0", *SHORT[1:], "--set", "vectorization=plain", "--set", "envs=1", "--no-export"]
+    finished = pgkeras(tmp_path, "train", *odd, "--seeds", "0-1", "--out", "runs")
+    states = [f"seed {seed} failed" in finished.stderr for seed in (0, 1)]
+    assert any(states)
+    assert (finished.returncode == 0) is not all(states)
+    assert "an odd seed" in finished.stderr
