@@ -147,7 +147,7 @@ def command(
     elif checkpoint is not None:
         raise click.UsageError("--checkpoint says where to resume from: give --resume, too")
     elif env_id is not None:
-        config = config_.resolve(env_id, preset, given)
+        config = _config(env_id, preset, given, listen)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
     if seeds is not None:
@@ -160,6 +160,8 @@ def command(
         if simulators is not None and dry_run:
             _dry_run(simulators, config.seed)
             return
+        if simulators is not None and resume is None:
+            config = _config_of_simulators(simulators, config.env_id, preset, given)
         training, interrupted_by = run(
             config,
             directory,
@@ -172,6 +174,27 @@ def command(
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory)}", err=True)
         raise SystemExit(128 + interrupted_by)
+
+
+def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str | None) -> Config:
+    if listen is not None:  # what the actions are, the simulators will tell
+        return config_.resolve(env_id, preset, given)
+    with extra_needed("train", "train policies"):
+        from pgkeras.environments.presets import config_for
+    return config_for(env_id, preset, given)
+
+
+def _config_of_simulators(simulators: Simulators, env_id: str, preset: str | None, given: dict[str, Any]) -> Config:
+    from pgkeras.environments.presets import config_for
+
+    _wait(simulators)
+    return config_for(env_id, preset, given, simulators.action_space)
+
+
+def _wait(simulators: Simulators) -> None:
+    if not simulators.is_declared:
+        click.echo("Waiting for the first simulator to declare its spaces.", err=True)
+    simulators.wait()
 
 
 def _refuse_with_seeds(**given: Any) -> None:
@@ -247,9 +270,7 @@ def _listening(
 def _dry_run(simulators: Simulators, seed: int) -> None:
     from pgkeras.simulators.dry_run import dry_run, report
 
-    if not simulators.is_declared:
-        click.echo("Waiting for the first simulator to declare its spaces.", err=True)
-    simulators.wait()
+    _wait(simulators)
     for line in report(simulators, *dry_run(simulators, _DRY_EPISODES, seed)):
         click.echo(line)
 
@@ -277,9 +298,7 @@ def run(
         from pgkeras.runs.training import Training
     here = Path.cwd()
     if simulators is not None:
-        if not simulators.is_declared:
-            click.echo("Waiting for the first simulator to declare its spaces.", err=True)
-        simulators.wait()
+        _wait(simulators)
     with stage("Making the environments, and tracing and converting the policy's graphs"), quiet():
         watching = () if publish is None else (publish,)
         training = Training(

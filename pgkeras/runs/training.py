@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
+from pgkeras.environments.presets import config_for
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
@@ -35,7 +36,7 @@ from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.runs.stopping import time_is_over
-from pgkeras.settings.config import Config, resolve
+from pgkeras.settings.config import Config
 from pgkeras.settings.recipe import slug
 
 __all__ = ["EpochMetrics", "Training", "train"]
@@ -489,7 +490,7 @@ def train(
 
     Args:
         env_id: A gymnasium id, or ``module:id``.
-        preset: Name of a preset; by default the environment's own.
+        preset: Name of a preset; by default the environment's own, or the one for its kind of actions.
         out: Run directory; by default the run leaves no files.
         network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, or the setting of that name.
         callbacks: What watches the run, and may stop it.
@@ -504,7 +505,7 @@ def train(
     directory = Path(out) if out is not None else None
     if isinstance(network, str):
         network, settings = None, {**settings, "network": network}
-    training = Training(resolve(env_id, preset, settings), directory, network=network, callbacks=callbacks)
+    training = Training(config_for(env_id, preset, settings), directory, network=network, callbacks=callbacks)
     try:
         for _ in training:
             pass

@@ -23,6 +23,7 @@ from pgkeras.settings.groups import (
 )
 
 __all__ = [
+    "DEFAULT",
     "Config",
     "assignments",
     "overlay",
@@ -119,10 +120,14 @@ def preset_names() -> list[str]:
     return sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml"))
 
 
+DEFAULT = "default"
+"""The preset of environments that have none of their own."""
+
+
 def preset_for(env_id: str) -> str:
     """Name of the preset that an environment is trained with unless another is named."""
     name = env_id.rpartition(":")[2].rpartition("/")[2].lower()
-    return name if name in preset_names() else "default"
+    return name if name in preset_names() else DEFAULT
 
 
 def read_preset(name: str) -> dict[str, Any]:

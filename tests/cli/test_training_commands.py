@@ -286,7 +286,7 @@ def test_a_single_run_is_drawn_in_detail(invoke: Invoke, finished: Finished, dra
 
 def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
     for arguments, message in (
-        ([], "give a run directory"),
+        ([], "give run directories"),
         (["--group", "mine", "no/such/*"], "--group mine: nothing matches 'no/such/*'"),
         ([finished.run, finished.run, "--by", "colour"], "has no such setting; there is act_engine"),
     ):

@@ -1,0 +1,40 @@
+"""Which settings an environment gets that has no preset of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import tests.reinforce.bandits  # noqa: F401 - registers Dial-v0 and Choice-v0
+from pgkeras.environments.presets import config_for
+from pgkeras.settings.config import read_preset, resolve
+from pgkeras.spaces import Box, Discrete
+
+CONTINUOUS = read_preset("continuous")
+
+
+def differ(config):
+    return {name for name, value in CONTINUOUS.items() if getattr(config, name) != value}
+
+
+@pytest.mark.parametrize("env_id", ["Dial-v0", "tests.reinforce.bandits:Knobs-v0"])
+def test_continuous_actions_have_a_preset(env_id):
+    config = config_for(env_id, overrides={"gamma": 0.5})
+    assert not differ(config)
+    assert (config.env_id, config.gamma) == (env_id, 0.5)
+
+
+def test_others_have_the_defaults():
+    assert config_for("Choice-v0") == resolve("Choice-v0")
+    assert config_for("Unheard-v0") == resolve("Unheard-v0"), "whoever plays it says what is wrong"
+
+
+def test_a_preset_that_is_named_or_the_environments_own_comes_first():
+    assert config_for("Dial-v0", "default") == resolve("Dial-v0", "default")
+    assert config_for("Pendulum-v1") == resolve("Pendulum-v1") != resolve("Pendulum-v1", "continuous")
+
+
+def test_simulators_say_what_their_actions_are():
+    box = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
+    assert not differ(config_for("my-robot", action_space=box))
+    assert config_for("my-game", action_space=Discrete(3)) == resolve("my-game")
