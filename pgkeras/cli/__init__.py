@@ -39,6 +39,7 @@ _COMMANDS = {
     "bench": "Measure how fast a policy server answers.",
     "info": "Describe an exported policy or a running server.",
     "plot": "Draw the learning curves of one or several runs.",
+    "tune": "Look for better settings for an environment.",
     "compare": "Compare what runs have learnt, with intervals.",
     "presets": "List the tuned settings, or show what a preset sets.",
     "doctor": "Show versions and devices, and what is missing.",

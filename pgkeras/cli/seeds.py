@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from pgkeras.cli.background import train
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import shown
 from pgkeras.cores import available
@@ -71,7 +72,7 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
     context = multiprocessing.get_context("spawn")  # TensorFlow must not be forked
     with ProcessPoolExecutor(at_once, context, _ignore_interrupts) as pool:
         futures = {
-            seed: pool.submit(_train, replace(config, seed=seed).to_json(), str(path)) for seed, path in paths.items()
+            seed: pool.submit(train, replace(config, seed=seed).to_json(), str(path)) for seed, path in paths.items()
         }
         try:
             _show(futures, paths)
@@ -106,22 +107,6 @@ def _score(run: Path) -> float:
 
 def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one acts on them
-
-
-def _train(settings: dict[str, Any], directory: str) -> None:
-    """Trains in this process, without a word."""
-    from pgkeras.cli.lean_imports import lean_imports
-    from pgkeras.cli.native_output import quiet
-
-    with quiet(), lean_imports():
-        from pgkeras.runs.training import Training
-    with quiet():
-        training = Training(Config.from_json(settings), Path(directory))
-    signal.signal(signal.SIGTERM, lambda *_: training.interrupt())
-    with contextlib.ExitStack() as stack:
-        stack.callback(training.finish)
-        for _ in training:
-            pass
 
 
 def _show(futures: dict[int, Future[None]], paths: dict[int, Path]) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import gymnasium
-
-from pgkeras.environments.single import make_one
-from pgkeras.errors import EnvironmentSetupError
+from pgkeras.environments.single import action_space_of
+from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
 from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ArraySpace, Box
@@ -48,10 +46,6 @@ def config_for(
 
 def _is_continuous(config: Config) -> bool:
     try:
-        env = make_one(Recipe.read(config.to_json()))
-    except EnvironmentSetupError:  # whoever makes it to play it says why, or makes it in another way
-        return False
-    try:
-        return isinstance(env.action_space, gymnasium.spaces.Box)
-    finally:
-        env.close()
+        return isinstance(action_space_of(Recipe.read(config.to_json())), Box)
+    except (EnvironmentSetupError, UnsupportedSpaceError):
+        return False  # whoever makes it to play it says why, or makes it in another way

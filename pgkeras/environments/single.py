@@ -16,8 +16,10 @@ from pgkeras.environments.check import check_spaces, said
 from pgkeras.environments.wrappers import wrap
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
+from pgkeras.spaces import ArraySpace
+from pgkeras.spaces.structures import actions_from_gymnasium
 
-__all__ = ["explained", "find_spec", "make_one"]
+__all__ = ["action_space_of", "explained", "find_spec", "make_one"]
 
 _T = TypeVar("_T")
 
@@ -60,6 +62,20 @@ def make_one(
     )
     check_spaces(env, recipe.env_id)
     return wrap(env, recipe.wrappers)
+
+
+def action_space_of(recipe: Recipe) -> ArraySpace:
+    """The action space of an environment, which is made to look at it.
+
+    Raises:
+        EnvironmentSetupError: The environment cannot be made.
+        UnsupportedSpaceError: Its action space is not supported.
+    """
+    env = make_one(recipe)
+    try:
+        return actions_from_gymnasium(env.action_space)
+    finally:
+        env.close()
 
 
 def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:

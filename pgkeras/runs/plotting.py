@@ -15,7 +15,7 @@ from pgkeras.files import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["METRIC", "Curve", "Panel", "plot_learning_curve", "plot_panels"]
+__all__ = ["METRIC", "Curve", "Panel", "plot_bars", "plot_learning_curve", "plot_panels"]
 
 METRIC = "mean_return_100"
 
@@ -147,6 +147,27 @@ def _draw(axes: Axes, curve: Curve, metric: str, colour: str) -> None:
     axes.plot(
         grid, middle, color=colour, linewidth=2, label=f"{curve.label or 'interquartile mean'} ({len(lines)} runs)"
     )
+
+
+def plot_bars(path: Path, values: Mapping[str, float], title: str, xlabel: str) -> None:
+    """Draws a horizontal bar for each value, the first at the top, into a PNG file.
+
+    Args:
+        path: The file.
+        values: By name.
+        title: Of the picture.
+        xlabel: What the values are.
+
+    Raises:
+        MissingExtraError: Matplotlib is not installed.
+    """
+    figure = _figure((6.0, 1.2 + 0.3 * len(values)))
+    axes = figure.subplots()
+    axes.barh(list(values), list(values.values()), color="#2563a8")
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=xlabel)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, path)
 
 
 def _points(label: str, metrics: Metrics, metric: str) -> tuple[list[float], list[float]]:

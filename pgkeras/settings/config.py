@@ -8,6 +8,7 @@ import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import ConfigError
@@ -133,15 +134,34 @@ def preset_for(env_id: str) -> str:
 def read_preset(name: str) -> dict[str, Any]:
     """A preset's settings, beside the defaults: its own, over those of the preset that its key "base" names, if any.
 
+    Args:
+        name: Its name, or the path of a TOML file, which ends in .toml.
+
     Raises:
-        ConfigError: There is none of that name.
+        ConfigError: There is none of that name, or the file cannot be read.
     """
+    if name.endswith(".toml"):
+        return _with_base(_read_file(Path(name)))
     if name not in preset_names():
         raise ConfigError(f"preset {name!r}: there is none; {nearest(name, preset_names())}")
     text = resources.files("pgkeras.settings.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    values = tomllib.loads(text)
+    return _with_base(tomllib.loads(text))
+
+
+def _with_base(values: dict[str, Any]) -> dict[str, Any]:
     base = values.pop("base", None)
     return {**(read_preset(base) if base is not None else {}), **values}
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"preset {file}: cannot read it: {error.strerror}") from error
+    except ValueError as error:  # of TOML or of UTF-8
+        raise ConfigError(f"preset {file}: it is no TOML: {error}") from error
+    check_keys(values, ["base", *(setting.name for setting in settings())])
+    return values
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:

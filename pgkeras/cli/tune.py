@@ -1,0 +1,139 @@
+"""``pgkeras tune``."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pgkeras.cli.numbers import shown
+from pgkeras.cli.seeds import parse_seeds
+from pgkeras.errors import extra_needed
+from pgkeras.settings import config as config_
+
+__all__ = ["command"]
+
+_CONFIRM_SEED = 1_000
+
+
+@click.command()
+@click.argument("env_id")
+@click.option("--preset", help="Preset to begin with. [default: the environment's own, or that of its kind of actions]")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting that every trial has.")
+@click.option("--steps", type=click.IntRange(1), default=100_000, show_default=True, help="Steps of a run.")
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds of a run.")
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings to try.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For how long new trials are begun.")
+@click.option("--seeds", default="0-1", show_default=True, metavar="0-1", help="Seeds of every trial.")
+@click.option("--jobs", type=click.IntRange(1), help="How many trials at once. [default: one a core]")
+@click.option(
+    "--confirm",
+    type=click.IntRange(0),
+    default=5,
+    show_default=True,
+    help="With so many other seeds, the best settings are compared to those that the search began with; 0 for none.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory. [default: tuning/ENV_ID]")
+def command(
+    env_id: str,
+    preset: str | None,
+    pairs: tuple[str, ...],
+    steps: int,
+    time_limit: float | None,
+    trials: int,
+    minutes: float | None,
+    seeds: str,
+    jobs: int | None,
+    confirm: int,
+    out: Path | None,
+) -> None:
+    """Look for better settings for ENV_ID.
+
+    Every trial trains with each seed, in processes of their own, for --steps or --time-limit; its score is the mean
+    return of the last 100 episodes. Trials that fall behind the median are broken off. What was done is kept in
+    --out: the same command goes on with it. The best settings are written to best.toml there, which
+    `pgkeras train ENV_ID --preset best.toml` takes, and what has mattered to importances.png.
+
+    \b
+    Examples:
+      pgkeras tune LunarLander-v3 --minutes 15
+      pgkeras tune Pendulum-v1 --time-limit 20 --trials 40 --seeds 0-2
+    """
+    from pgkeras.cli.tuning import Outcome, Tuning
+    from pgkeras.cores import available
+    from pgkeras.settings.recipe import Recipe, slug
+    from pgkeras.settings.search import search_space
+
+    fixed = config_.assignments(pairs)
+    given = {**fixed, "steps": steps, "time_limit": time_limit}
+    with extra_needed("train", "train policies"):
+        from pgkeras.environments.presets import config_for
+        from pgkeras.environments.single import action_space_of
+    config = config_for(env_id, preset, given)
+    actions = action_space_of(Recipe.read(config.to_json()))
+    space = {name: values for name, values in search_space(actions).items() if name not in fixed}
+    directory = out or Path("tuning") / slug(env_id)
+    tuning = Tuning(config, space, parse_seeds(seeds), directory, jobs or available())
+
+    def tell(outcome: Outcome) -> None:
+        settings = ", ".join(f"{k}={v}" for k, v in outcome.settings.items()) or "the settings to begin with"
+        score = outcome.state if math.isnan(outcome.score) else shown(outcome.score)
+        click.echo(f"trial {outcome.number}: {score}  ({settings})", err=True)
+
+    click.echo(f"Tuning {env_id} in {directory}: {', '.join(space)}.", err=True)
+    tuning.search(trials, None if minutes is None else 60 * minutes, tell)
+    best = next(iter(tuning.outcomes()), None)
+    if best is None or math.isnan(best.score):
+        raise click.ClickException("no trial came to its end; give them more --minutes, or see their reasons above")
+    preset_file = directory / "best.toml"
+    _write_preset(preset_file, config, tuning.with_settings(best.settings), env_id)
+    click.echo(f"Best: trial {best.number} with {shown(best.score)}; its settings are in {preset_file}")
+    if importances := tuning.importances():
+        _plot(directory / "importances.png", importances, env_id)
+        click.echo(f"What has mattered, most first: {', '.join(importances)} ({directory / 'importances.png'})")
+    if confirm and best.number:
+        _confirm(tuning, best, config, directory, confirm, jobs)
+    click.echo(f"Train with it: pgkeras train {env_id} --preset {preset_file}")
+
+
+def _write_preset(file: Path, began: config_.Config, best: config_.Config, env_id: str) -> None:
+    from pgkeras.files import write_whole
+
+    ends = ("env_id", "seed", "steps", "time_limit")
+    defaults = config_.resolve(env_id, config_.DEFAULT)
+    values = {k: v for k, v in best.to_json().items() if k not in ends and v != defaults.to_json()[k]}
+    lines = [f"# Found by pgkeras tune {env_id}, in runs of {began.steps:,} steps."]
+    lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
+    write_whole(file, "\n".join(lines) + "\n")
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    return '"none"' if value is None else json.dumps(value)
+
+
+def _plot(file: Path, importances: dict[str, float], env_id: str) -> None:
+    from pgkeras.runs.plotting import plot_bars
+
+    plot_bars(file, importances, f"{env_id}: what has mattered", "share of the difference between good and bad")
+
+
+def _confirm(tuning: Any, best: Any, config: config_.Config, directory: Path, count: int, jobs: int | None) -> None:
+    """Trains with other seeds by the settings before and after, and compares."""
+    from pgkeras.cli.compare import compared, lines
+    from pgkeras.cli.seeds import train_seeds
+    from pgkeras.runs.groups import grouped
+
+    seeds = [_CONFIRM_SEED + i for i in range(count)]
+    runs: list[tuple[str | None, Path]] = []
+    for label, settings in (("tuned", best.settings), ("before", {})):
+        path = directory / f"confirm-{best.number if settings else 0}"
+        missing = [seed for seed in seeds if not (path / f"seed-{seed}" / "summary.json").exists()]
+        if missing:
+            train_seeds(tuning.with_settings(settings) if settings else config, missing, path, jobs)
+        runs += [(label, path / f"seed-{seed}") for seed in seeds if (path / f"seed-{seed}" / "summary.json").exists()]
+    for line in lines(compared(grouped(runs, "env_id"))):
+        click.echo(line)

@@ -1,0 +1,204 @@
+"""The search of ``pgkeras tune``: trials in processes of their own, which Optuna suggests, follows and prunes."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pgkeras.cli.background import FAILURE, start
+from pgkeras.errors import MissingExtraError, PgkerasError, RunError
+from pgkeras.runs import directory as runs
+from pgkeras.settings.config import Config, assignments, overlay
+from pgkeras.settings.search import Dimension, settings_of
+
+try:
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+except ImportError as error:
+    raise MissingExtraError("optuna", "tune", "tune settings") from error
+
+__all__ = ["Outcome", "Tuning"]
+
+_LOOK_SECONDS = 0.5
+_REPORTS = 10  # a run tells so many times how it does, at even shares of its budget
+_STARTUP_TRIALS = 5  # that are not pruned, to have something to compare with
+_STUDY = "study.log"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a trial came to.
+
+    Args:
+        number: Its number; 0 has the settings that the search began with.
+        score: The mean over its seeds of the mean return of the last 100 episodes; NaN if it was pruned or failed.
+        settings: What it changes, as ``--set`` takes it; empty for the first.
+        state: "complete", "pruned" or "failed: " and why.
+    """
+
+    number: int
+    score: float
+    settings: Mapping[str, str]
+    state: str
+
+
+class Tuning:
+    """A search. One that has been stopped goes on in the same directory.
+
+    Args:
+        config: The settings to begin with; every run has their ``steps`` and ``time_limit``.
+        space: What to vary.
+        seeds: The seeds of every trial.
+        directory: Where runs and the search's state are kept.
+        jobs: How many trials at once.
+
+    Raises:
+        RunError: The directory holds the search of another environment, or cannot be written.
+    """
+
+    def __init__(
+        self, config: Config, space: Mapping[str, Dimension], seeds: list[int], directory: Path, jobs: int
+    ) -> None:
+        self._config, self._space, self._seeds = config, space, seeds
+        self._directory, self._jobs = directory, jobs
+        self._stopped = False
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        directory.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(directory / _STUDY))
+        self._study = optuna.create_study(
+            study_name="pgkeras",
+            storage=optuna.storages.JournalStorage(backend),
+            load_if_exists=True,
+            direction="maximize",
+            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=2),
+        )
+        began = self._study.user_attrs.get("env_id")
+        if began not in (None, config.env_id):
+            raise RunError(f"{directory} holds a search for {began}; give another --out")
+        self._study.set_user_attr("env_id", config.env_id)
+
+    def search(self, trials: int, seconds: float | None, tell: Callable[[Outcome], None]) -> None:
+        """Runs trials until there are enough or the time is over; those of before count.
+
+        Args:
+            trials: How many in all.
+            seconds: For how long new ones are begun.
+            tell: Is told of each that ends.
+        """
+        due = math.inf if seconds is None else time.monotonic() + seconds
+        for trial in self._study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # whoever ran it is gone
+
+        def work(_: int) -> None:
+            while not self._stopped and time.monotonic() < due and len(self._ended()) + self._running < trials:
+                self._running += 1
+                try:
+                    tell(self._try())
+                finally:
+                    self._running -= 1
+
+        self._running = 0
+        with ThreadPoolExecutor(self._jobs) as pool:
+            try:
+                list(pool.map(work, range(self._jobs)))
+            except BaseException:
+                self._stopped = True
+                raise
+
+    def outcomes(self) -> list[Outcome]:
+        """All trials that have ended, the best first."""
+        found = [_outcome(trial) for trial in self._ended()]
+        return sorted(found, key=lambda outcome: -math.inf if math.isnan(outcome.score) else outcome.score)[::-1]
+
+    def importances(self) -> dict[str, float]:
+        """How much each setting has mattered, the most first, by PED-ANOVA; empty after too few trials."""
+        complete = [t for t in self._study.get_trials() if t.state == optuna.trial.TrialState.COMPLETE and t.params]
+        if len(complete) < _STARTUP_TRIALS:
+            return {}
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that few trials make for rough figures
+            found: dict[str, float] = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
+        return found
+
+    def with_settings(self, settings: Mapping[str, str]) -> Config:
+        """The settings to begin with, changed by those of a trial.
+
+        Raises:
+            ConfigError: They do not go together.
+        """
+        changed = assignments(f"{name}={value}" for name, value in settings.items())
+        return Config.from_json(overlay(self._config.to_json(), changed))
+
+    def _ended(self) -> list[Any]:
+        states = optuna.trial.TrialState
+        return self._study.get_trials(states=[states.COMPLETE, states.PRUNED, states.FAIL])
+
+    def _try(self) -> Outcome:
+        trial = self._study.ask()
+        settings = {} if trial.number == 0 else settings_of(trial, self._space)
+        trial.set_user_attr("settings", settings)
+        try:
+            scores = [self._run(trial, self.with_settings(settings), i) for i in range(len(self._seeds))]
+        except optuna.TrialPruned:
+            ended = self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        except PgkerasError as error:
+            trial.set_user_attr("failure", str(error))
+            ended = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        else:
+            ended = self._study.tell(trial, sum(scores) / len(scores))
+        return _outcome(ended)
+
+    def _run(self, trial: Any, config: Config, number: int) -> float:
+        """Trains with one of the seeds; prunes the trial by its first."""
+        config = dataclasses.replace(config, seed=self._seeds[number])
+        path = self._directory / f"trial-{trial.number}" / f"seed-{config.seed}"
+        process = start(config, path)
+        reported = 0
+        try:
+            while process.is_alive():
+                process.join(_LOOK_SECONDS)
+                if self._stopped:
+                    raise RunError("it was broken off")
+                if number == 0:
+                    reported = self._report(trial, path, config, reported)
+        finally:
+            if process.is_alive():
+                process.terminate()
+                process.join()
+        if process.exitcode:
+            failure = path / FAILURE
+            raise RunError(failure.read_text() if failure.exists() else f"exit status {process.exitcode}")
+        return float(runs.read_metrics(path)[-1]["mean_return_100"])
+
+    def _report(self, trial: Any, path: Path, config: Config, reported: int) -> int:
+        epochs = runs.read_metrics(path) if (path / runs.METRICS).exists() else []
+        if not epochs:
+            return reported
+        last = epochs[-1]
+        share = last["env_steps"] / config.steps
+        if config.time_limit is not None:
+            share = max(share, last["seconds"] / config.time_limit)
+        step = int(_REPORTS * share)
+        if step > reported:
+            trial.report(last["mean_return_100"], step)
+            if trial.number and trial.should_prune():
+                raise optuna.TrialPruned
+        return max(step, reported)
+
+
+def _outcome(trial: Any) -> Outcome:
+    states = optuna.trial.TrialState
+    settings = trial.user_attrs.get("settings", {})
+    if trial.state == states.COMPLETE:
+        return Outcome(trial.number, float(trial.value), settings, "complete")
+    if trial.state == states.PRUNED:
+        return Outcome(trial.number, math.nan, settings, "pruned")
+    return Outcome(trial.number, math.nan, settings, f"failed: {trial.user_attrs.get('failure', 'it was broken off')}")

@@ -1,0 +1,146 @@
+"""pgkeras tune, and presets in files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+
+import numpy as np
+import pytest
+
+from pgkeras.errors import ConfigError
+from pgkeras.settings.config import Config, assignments, read_preset, resolve
+from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
+from pgkeras.spaces import Box, Discrete
+from tests.cli.test_comparing import pgkeras
+
+BOX = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
+SMALL = ["CartPole-v1", "--steps", "1500", "--set", "hidden=8", "--set", "episodes=4", "--set", "envs=4"]
+
+
+class Extreme:
+    """Suggests the first or the last of everything."""
+
+    def __init__(self, last):
+        self.last = last
+
+    def suggest_categorical(self, name, choices):
+        return choices[-1 if self.last else 0]
+
+    def suggest_float(self, name, low, high, *, log):
+        assert log
+        return high if self.last else low
+
+
+@pytest.mark.parametrize("space", [BOX, Discrete(3)], ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_whatever_is_searched_is_a_setting_in_its_range(space, last):
+    dimensions = search_space(space)
+    drawn = settings_of(Extreme(last), dimensions)
+    assert set(drawn) == {*dimensions, "envs"}
+    values = assignments(f"{name}={value}" for name, value in drawn.items())
+    config = Config(env_id="Test-v0", **values)
+    for name, dimension in dimensions.items():
+        if isinstance(dimension, Logarithmic):
+            expected = dimension.high if last else dimension.low
+            assert getattr(config, name) == pytest.approx(1 - expected if dimension.from_one else expected, rel=1e-2)
+        else:
+            assert isinstance(dimension, Choices)
+            for value in dimension.values:
+                Config(env_id="Test-v0", **assignments([f"{name}={value}"]))
+    assert config.envs == config.episodes
+    assert ("initial_log_std" in dimensions) is (space is BOX)
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("tuning")
+    search = ["tune", *SMALL, "--seeds", "0", "--jobs", "2", "--out", "found"]
+    first = pgkeras(directory, *search, "--trials", "2", "--confirm", "0")
+    assert first.returncode == 0, first.stderr
+    second = pgkeras(directory, *search, "--trials", "4", "--confirm", "1")
+    assert second.returncode == 0, second.stderr
+    return directory, first, second
+
+
+def trials(finished):
+    return {int(n): text for n, text in re.findall(r"^trial (\d+): (.*)$", finished.stderr, re.MULTILINE)}
+
+
+def test_a_search_goes_on_where_it_was(tuned):
+    _, first, second = tuned
+    assert set(trials(first)) == {0, 1}
+    assert set(trials(second)) == {2, 3}
+    assert "the settings to begin with" in trials(first)[0]
+    for settings in (trials(first)[1], *trials(second).values()):
+        assert "learning_rate=" in settings
+        assert "hidden=" not in settings, "what is fixed is not varied"
+
+
+def test_the_best_trial_is_a_preset_that_trains(tuned):
+    directory, _first, second = tuned
+    scores = {}
+    for number in range(4):
+        (run,) = (directory / "found" / f"trial-{number}").iterdir()
+        *_, last = (run / "metrics.jsonl").read_text().splitlines()
+        scores[number] = json.loads(last)["mean_return_100"]
+    best = max(scores, key=scores.get)
+    assert f"Best: trial {best} with" in second.stdout
+    text = (directory / "found" / "best.toml").read_text()
+    config = json.loads(next((directory / "found" / f"trial-{best}").glob("*/config.json")).read_text())["config"]
+    found = resolve("CartPole-v1", str(directory / "found" / "best.toml")).to_json()
+    for name in ("learning_rate", "gamma", "episodes", "hidden", "baseline", "target_kl"):
+        assert found[name] == config[name]
+    assert "steps" not in tomllib.loads(text), "how long to train, it does not say"
+    short = ["--steps", "500", "--no-export", "--out", "by-preset"]
+    trained = pgkeras(directory, "train", "CartPole-v1", "--preset", "found/best.toml", *short)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads((directory / "by-preset" / "config.json").read_text())["config"]["gamma"] == config["gamma"]
+
+
+def test_wrong_input(tuned, tmp_path):
+    directory = tuned[0]
+    refused = pgkeras(directory, "tune", "Acrobot-v1", "--out", "found", "--trials", "1")
+    assert "found holds a search for CartPole-v1" in refused.stderr
+    refused = pgkeras(directory, "tune", "CartPoll-v1", "--trials", "1")
+    assert "unknown to gymnasium; did you mean CartPole" in refused.stderr
+    failing = ["tune", "CartPole-v1", "--set", "activation=nonsense", "--seeds", "0", "--trials", "1", "--steps", "100"]
+    refused = pgkeras(tmp_path, *failing)
+    assert refused.returncode == 1
+    assert "trial 0: failed: activation 'nonsense': Keras knows none" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_presets_in_files(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('base = "mujoco"\ngamma = 0.5\ntarget_kl = "none"\n')
+    config = resolve("Test-v0", str(file))
+    assert (config.gamma, config.target_kl, config.batch_steps) == (0.5, None, read_preset("mujoco")["batch_steps"])
+    with pytest.raises(ConfigError, match=r"cannot read it: No such file"):
+        resolve("Test-v0", str(tmp_path / "other.toml"))
+    file.write_text("gama = 0.5\n")
+    with pytest.raises(ConfigError, match="did you mean gamma"):
+        resolve("Test-v0", str(file))
+    file.write_text("gamma 0.5\n")
+    with pytest.raises(ConfigError, match="it is no TOML"):
+        resolve("Test-v0", str(file))
+
+
+def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
+    command = [sys.executable, "-m", "pgkeras", "tune", *SMALL, "--steps", "100000000", "--out", "found", "--jobs", "1"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as search:
+        metrics = tmp_path / "found" / "trial-0" / "seed-0" / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while not (metrics.exists() and metrics.read_text()):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        search.send_signal(signal.SIGINT)
+        assert search.wait(30) == 130
+    found = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
+    assert not found.stdout
