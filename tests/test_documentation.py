@@ -135,3 +135,20 @@ def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
+
+
+def test_what_security_claims_is_tested() -> None:
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
+    assert len(named) > 25
+    for file, test in named:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in source, f"{file} has no {test}"
+    rows = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" in line]
+    claims = list(text.split("## What is not claimed")[0].split("and its tests")[1].splitlines())
+    unproven = [
+        line
+        for line in claims
+        if line.startswith("| ") and line not in rows and not line.startswith(("| claim", "| ---"))
+    ]
+    assert not unproven

@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import importlib.util
+import math
+import os
 import platform
 import re
 from importlib import metadata
+from pathlib import Path
 
 import click
 
 from pgkeras import __version__
+from pgkeras.cores import available
+from pgkeras.memory import available_bytes
 
 __all__ = ["command"]
 
 _EXTRAS = ("serve", "train", "video")
+_OPTIONAL = ("plot", "ray", "envpool", "trace", "tune")  # that nobody misses who has not asked for them
+_VARIABLES = ("PGKERAS_", "KERAS_", "TF_", "CUDA_", "OMP_", "OTEL_", "XLA_")
+_SECRET = ("TOKEN", "KEY", "HEADERS", "PASSWORD")
 
 
 @click.command()
 @click.option("--environments", is_flag=True, help="List the gymnasium environments instead.")
 def command(environments: bool) -> None:
-    """Show versions and devices, and for whatever is missing the command that installs it."""
+    """Show versions, devices and settings, and for whatever is missing the command that installs it.
+
+    Put its output into a report of a problem: it holds no names of yours and no secrets.
+    """
     if environments:
         _list_environments()
         return
     click.echo(f"pgkeras {__version__}, Python {platform.python_version()}, {platform.platform()}")
     missing = [extra for extra in ("", *_EXTRAS) if not _show_requirements(extra)]
+    _show_optional()
     _show_devices()
+    _show_machine()
     for extra in missing:
         click.echo(f'To add what "{extra}" needs: pip install "pgkeras[{extra}]"')
     if not missing:
@@ -35,18 +48,39 @@ def command(environments: bool) -> None:
 def _show_requirements(extra: str) -> bool:
     click.echo(f"\n{extra or 'client'}:")
     complete = True
+    for name, specifier in _requirements(extra).items():
+        version = _version(name)
+        click.echo(f"  {name:<26} {version or f'missing (needs {specifier})'}")
+        complete = complete and version is not None
+    return complete
+
+
+def _show_optional() -> None:
+    click.echo("\noptional:")
+    usual = {name for extra in _EXTRAS for name in _requirements(extra)}
+    for extra in _OPTIONAL:
+        for name in _requirements(extra):
+            if name not in usual:
+                click.echo(f"  {name:<26} {_version(name) or f'not installed (extra {extra})'}")
+
+
+def _requirements(extra: str) -> dict[str, str]:
+    """What an extra needs, or without a name the client: by package, with the versions that will do."""
+    found = {}
     for requirement in metadata.requires("pgkeras") or ():
         specifier, _, marker = requirement.partition(";")
         wanted = re.search(r"extra == ['\"](\w+)['\"]", marker)
         name = re.split(r"[^\w.-]", specifier.strip())[0]
-        if (wanted[1] if wanted else "") != extra or name == "pgkeras":
-            continue
-        try:
-            click.echo(f"  {name:<26} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            click.echo(f"  {name:<26} missing (needs {specifier.strip()})")
-            complete = False
-    return complete
+        if (wanted[1] if wanted else "") == extra and name != "pgkeras":
+            found[name] = specifier.strip()
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _show_devices() -> None:
@@ -65,6 +99,18 @@ def _show_devices() -> None:
         click.echo(f"  {device.device_type} {details}".rstrip())
     if not any(device.device_type == "GPU" for device in devices):
         click.echo('  no GPU is visible; for NVIDIA on Linux: pip install "pgkeras[gpu]"')
+
+
+def _show_machine() -> None:
+    cores, memory = available(), available_bytes()
+    click.echo(f"\nmachine:\n  {platform.machine()}, {cores} cores may be used")
+    if math.isfinite(memory):
+        click.echo(f"  {memory / 2**30:.1f} GB of memory are free")
+    set_ = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
+    click.echo("\nvariables:" if set_ else "\nvariables: none that matters here")
+    for name, value in set_.items():
+        is_secret = any(word in name for word in _SECRET)
+        click.echo(f"  {name}={'(not shown)' if is_secret else value.replace(str(Path.home()), '~')}")
 
 
 def _list_environments() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import struct
@@ -356,8 +357,14 @@ def test_presets(invoke: Invoke) -> None:
     assert (result.exit_code, "did you mean textbook" in result.stderr) == (1, True)
 
 
-def test_doctor(invoke: Invoke) -> None:
+def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGKERAS_TOKEN", "a-secret")
+    monkeypatch.setenv("PGKERAS_PEERS", str(Path.home() / "peers"))
     result = invoke("doctor")
+    assert "a-secret" not in result.output
+    assert f"  PGKERAS_PEERS=~{os.sep}peers\n" in result.output
+    assert re.search(r"^  \S+, \d+ cores may be used$", result.output, re.M)
+    assert re.search(r"^  optuna +", result.output, re.M)
     assert result.exit_code == 0
     for package in ("tensorflow", "gymnasium", "grpcio", "ai-edge-litert"):
         assert re.search(rf"^  {package} +{re.escape(metadata.version(package))}$", result.output, re.M)
