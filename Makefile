@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STUBS := $(patsubst protos/%.proto,%,$(wildcard protos/pgkeras/v1/*.proto))
 
-.PHONY: help quickstart test test-slow test-clients lint format protos clean
+.PHONY: docs help quickstart test test-slow test-clients lint format protos clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test-slow: $(VENV)/.dev ## Run the long proofs as well.
 
 test-clients: $(VENV)/.dev ## Build and check the clients whose toolchain is installed (REQUIRE=all: and miss none).
 	$(BIN)/python -m conformance $(if $(REQUIRE),--require $(REQUIRE))
+
+docs: $(VENV)/.dev ## Build the documentation as a site, into build/site.
+	$(BIN)/mkdocs build
 
 lint: $(VENV)/.dev $(VENV)-protos/.installed ## Check style, types, imports, the protocol and the committed stubs.
 	$(BIN)/ruff check .
@@ -66,7 +69,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Installing what the tests and checks need into $(VENV)."
-	@$(PIP) install --quiet -e ".[all,ray,trace,tune]" --group test --group benchmarks --group lint -c constraints.txt
+	@$(PIP) install --quiet -e ".[all,docs,ray,trace,tune]" --group test --group benchmarks --group lint -c constraints.txt
 	@touch $@
 
 $(VENV)-protos/.installed: Makefile
