@@ -10,7 +10,7 @@ import numpy as np
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.spaces import arrays
-from pgkeras.spaces.arrays import ArraySpace
+from pgkeras.spaces.arrays import ArraySpace, Box, MultiDiscrete
 
 if TYPE_CHECKING:
     import gymnasium
@@ -140,6 +140,9 @@ _ACTED = (
 )
 
 
+_MOST_CHOICES = 100_000
+
+
 def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Space:
     """Converts the space of an environment's observations.
 
@@ -171,12 +174,24 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
 
 
 def actions_from_gymnasium(space: gymnasium.Space[Any]) -> ArraySpace:
-    """Converts the space of an environment's actions.
+    """Converts the space of an environment's actions. A Box of integers is a MultiDiscrete that starts at its bounds.
 
     Raises:
-        UnsupportedSpaceError: It is of a kind that pgkeras does not handle.
+        UnsupportedSpaceError: It is of a kind that pgkeras does not handle, or a Box of too many integers.
     """
-    return arrays.from_gymnasium(space, "action space", _ACTED)
+    found = arrays.from_gymnasium(space, "action space", _ACTED)
+    return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
+
+
+def _as_choices(box: Box) -> MultiDiscrete:
+    counts = box.high - box.low + 1  # in float64, which holds any sum of bounds roughly
+    if counts.sum() > _MOST_CHOICES:
+        raise UnsupportedSpaceError(
+            f"action space {box} is not supported: it has {counts.sum():,.0f} integers to choose from, each of which "
+            f"would have weights of its own, and at most {_MOST_CHOICES:,} may; gymnasium.wrappers.TransformAction can "
+            "make a Box of floats of it"
+        )
+    return MultiDiscrete(counts.astype(np.int64), box.low.astype(np.int64), box.dtype)
 
 
 def _inner(path: str, key: str) -> str:

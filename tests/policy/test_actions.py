@@ -27,6 +27,7 @@ HEADS = [
     ("Knobs", "squashed_gaussian"),
     ("Sliders", "squashed_gaussian"),
     ("Sliders", "kumaraswamy"),
+    ("Notches", "multi_categorical"),
     ("Dial", "diagonal_gaussian"),
     ("Dial", "squashed_gaussian"),
     ("Dial", "kumaraswamy"),

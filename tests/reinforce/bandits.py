@@ -16,6 +16,7 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
     "Knobs": Box(np.array([[-1, 0], [-np.inf, -np.inf]]), np.array([[0.1, np.inf], [1, np.inf]]), dtype=np.float64),
     "Sliders": Box(np.array([-0.1, 2.0]), np.array([0.7, 12.0]), dtype=np.float64),
     "Dial": Box(-2, 1, (), np.float32),
+    "Notches": Box(np.array([[1], [-2]]), np.array([[3], [4]]), dtype=np.int32),
 }
 
 
@@ -31,7 +32,9 @@ class Bandit(gymnasium.Env[Any, Any]):
     def __init__(self, name: str) -> None:
         self.action_space = SPACES[name]
         space = self.action_space
-        if isinstance(space, Box):
+        if isinstance(space, Box) and space.dtype.kind == "i":
+            self.targets = {1: space.low, -1: space.high}
+        elif isinstance(space, Box):
             middle = np.clip(0.0, space.low + 0.5, space.high - 0.5)
             self.targets = {1: middle + 0.5, -1: middle - 0.5}
             if np.isfinite(space.low).all() and np.isfinite(space.high).all():

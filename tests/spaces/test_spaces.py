@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
-from pgkeras.errors import InvalidRequestError
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.spaces import MultiBinary, MultiDiscrete, actions_from_gymnasium
 
 LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
@@ -77,3 +78,19 @@ def test_spaces_that_cannot_be_are_refused():
         MultiDiscrete(np.array([2, 3]), np.array([0]))
     with pytest.raises(ValueError, match="at least 0"):
         MultiBinary((-1,))
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
+def test_a_box_of_integer_actions_is_choices_from_its_lower_bounds(dtype: type) -> None:
+    low, high = np.array([[1, 0], [3, 7]], dtype), np.array([[4, 0], [5, 100]], dtype)
+    space = actions_from_gymnasium(gym.spaces.Box(low, high, dtype=dtype))
+    assert space == MultiDiscrete(high.astype(int) - low + 1, low.astype(int), np.dtype(dtype))
+    for bound in (low, high):
+        assert space.batched(bound)[0].dtype == dtype
+    with pytest.raises(InvalidRequestError):
+        space.batched((high.astype(int) + 1).astype(dtype))
+
+
+def test_a_box_of_too_many_integer_actions_is_refused() -> None:
+    with pytest.raises(UnsupportedSpaceError, match=r"4,294,967,296 integers to choose from.*TransformAction"):
+        actions_from_gymnasium(gym.spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32))
