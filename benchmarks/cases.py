@@ -21,6 +21,7 @@ class Case:
         kwargs: Keyword arguments of the environment.
         wrappers: Wrappers, ``module:Name``, the same for all learners.
         settings: Settings of pgkeras beside the defaults, where the task itself asks for one (memory).
+        continuous: Whether its actions are continuous.
         peer_policy: Class of policy in Stable-Baselines3.
         peer_wrappers: Wrappers without which Stable-Baselines3 does not take the observations.
         evaluation_steps: Steps after which an evaluation's episode is truncated, where the environment has no limit.
@@ -30,6 +31,7 @@ class Case:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     wrappers: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    continuous: bool = False
     peer_policy: str = "MlpPolicy"
     peer_wrappers: tuple[str, ...] = ()
     evaluation_steps: int | None = None
@@ -44,14 +46,14 @@ CASES = {
         Case("Taxi-v4"),
         Case("CartPole-v1"),
         Case("Acrobot-v1"),
-        Case("MountainCarContinuous-v0"),
-        Case("Pendulum-v1"),
+        Case("MountainCarContinuous-v0", continuous=True),
+        Case("Pendulum-v1", continuous=True),
         Case("LunarLander-v3"),
-        Case("BipedalWalker-v3"),
-        Case("CarRacing-v3", peer_policy="CnnPolicy"),
-        Case("Hopper-v5"),
-        Case("HalfCheetah-v5"),
-        Case("Pusher-v5"),
+        Case("BipedalWalker-v3", continuous=True),
+        Case("CarRacing-v3", continuous=True, peer_policy="CnnPolicy"),
+        Case("Hopper-v5", continuous=True),
+        Case("HalfCheetah-v5", continuous=True),
+        Case("Pusher-v5", continuous=True),
         Case("minigrid:MiniGrid-Empty-5x5-v0", wrappers=_MINIGRID),
         Case("minigrid:MiniGrid-DoorKey-5x5-v0", wrappers=_MINIGRID),
         Case("minigrid:MiniGrid-MemoryS7-v0", wrappers=_MINIGRID, settings={"memory": "gru"}),

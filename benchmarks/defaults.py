@@ -1,7 +1,8 @@
 """The defaults alone, on twenty environments for which nobody tuned them, beside another library's defaults.
 
-``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` by ``--preset default`` for 90 seconds
-of processor time on one thread, and by the PPO and the A2C of Stable-Baselines3, each by its own defaults, for the
+``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` as ``pgkeras train`` does one without a
+preset of its own, by the defaults or, where actions are continuous, by the preset for those, for 90 seconds of processor
+time on one thread, and by the PPO and the A2C of Stable-Baselines3, each by its own defaults, for the
 same, and lets random actions play. Processor time, not that of the clock: so runs take nothing from each other, and a
 busy machine changes nothing but how long one waits. Imports and setup are not counted for anybody.
 
@@ -30,7 +31,8 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.cases import CASES, Case
 from benchmarks.report import machine, table
-from pgkeras.settings.config import Config, resolve
+from pgkeras.environments.presets import CONTINUOUS
+from pgkeras.settings.config import DEFAULT, Config, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -101,7 +103,8 @@ def _config(case: Case, seed: int, assigned: list[str]) -> Config:
 
     fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
-    return resolve(case.env_id, "default", {**fixed, **environment, **case.settings, **assignments(assigned)})
+    preset = CONTINUOUS if case.continuous else DEFAULT
+    return resolve(case.env_id, preset, {**fixed, **environment, **case.settings, **assignments(assigned)})
 
 
 def _is_current(run: dict[str, Any], options: argparse.Namespace) -> bool:

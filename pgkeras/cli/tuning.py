@@ -171,7 +171,7 @@ class Tuning:
                     reported = self._report(trial, path, config, reported)
         finally:
             if process.is_alive():
-                process.terminate()
+                process.kill()  # what it would leave, nobody reads
                 process.join()
         if process.exitcode:
             failure = path / FAILURE

@@ -141,6 +141,6 @@ def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         search.send_signal(signal.SIGINT)
-        assert search.wait(30) == 130
+        assert search.wait(60) == 130
     found = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
     assert not found.stdout

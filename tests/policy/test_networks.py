@@ -237,6 +237,6 @@ def test_a_keras_model_may_read_the_parts() -> None:
 def test_images_larger_than_the_networks_are_meant_for_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     linear(image(84, 84, 3))
     assert not caplog.records
-    Policy(image(240, 320, 3), Discrete(2), settings=NetworkSettings(network="small_cnn"))
-    assert "images of 240 by 320 are large for a small CNN and train slowly" in caplog.text
+    Policy(image(161, 170, 3), Discrete(2), settings=NetworkSettings(network="nature_cnn"))
+    assert "images of 161 by 170 are large for a Nature CNN and train slowly" in caplog.text
     assert '[{"name": "ResizeObservation", "kwargs": {"shape": [84, 84]}}]' in caplog.text

@@ -43,11 +43,14 @@ class Relay:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Passes a connection on to the worker that has fewest."""
-        targets = sorted(self._targets(), key=lambda path: self._open.get(path, 0))
-        for target in targets:
-            with contextlib.suppress(OSError):  # that worker has just died: the next one
+        for target in sorted(self._targets(), key=lambda path: self._open.get(path, 0)):
+            with contextlib.suppress(OSError):
                 inner_reader, inner_writer = await asyncio.open_unix_connection(target)
-                break
+                # A server speaks first. One that has just died says nothing, though its socket may have let us in.
+                if greeting := await inner_reader.read(_BYTES):
+                    writer.write(greeting)
+                    break
+                inner_writer.close()
         else:
             writer.close()
             return
