@@ -3,8 +3,8 @@
 ``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` as ``pgkeras train`` does one that has
 no preset: by the defaults or, where actions are continuous, by the preset for those. Each run has 90 seconds of
 processor time on one thread, and so have the PPO and the A2C of Stable-Baselines3, each by its own defaults; random
-actions play beside them. Processor time, not that of the clock: so runs take nothing from each other, and a busy machine
-changes nothing but how long one waits. Imports and setup are not counted for anybody.
+actions play beside them. Processor time, not that of the clock: so runs take nothing from each other, and a busy
+machine changes nothing but how long one waits. Imports and setup are not counted for anybody.
 
 Every run is a line of ``docs/defaults.jsonl``; what is there already, by the settings of today, is not run again. At
 the end the table is written into ``docs/defaults.md``. The environments need the dependency group ``cases``; the peer

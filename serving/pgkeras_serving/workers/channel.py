@@ -18,6 +18,7 @@ from pgkeras.errors import BundleError, PgkerasError, PolicyServiceError
 
 __all__ = ["Channel", "WorkerLostError"]
 
+_LOST = "a worker has ended; what it wrote before says why"
 _LENGTH = struct.Struct("<Q")
 
 
@@ -56,7 +57,7 @@ class Channel:
             PgkerasError: The other end has refused.
         """
         if self._reading.done():
-            raise WorkerLostError("the other process has ended")
+            raise WorkerLostError(_LOST)
         number = next(self._numbers)
         reply = self._asked[number] = asyncio.get_running_loop().create_future()
         self._send(number, True, question)
@@ -92,7 +93,7 @@ class Channel:
         finally:
             for reply in self._asked.values():
                 if not reply.done():
-                    reply.set_exception(WorkerLostError("the other process has ended"))
+                    reply.set_exception(WorkerLostError(_LOST))
 
     async def _reply(self, number: int, question: Any) -> None:
         try:

@@ -8,8 +8,9 @@ import dataclasses
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import NoReturn
 
 from pgkeras.errors import PgkerasError
 from pgkeras_serving.pages.web import Web
@@ -34,6 +35,7 @@ _SILENT_SECONDS = 30.0
 _SHORT_LIFE_SECONDS = 10.0
 _REST_SECONDS, _MOST_REST_SECONDS = 0.5, 30.0
 _AGREEMENT_SECONDS = 0.1
+_LOOKS = 3
 _LATE_SECONDS = 5.0
 
 
@@ -114,7 +116,9 @@ class Supervisor:
 
     async def keep(self) -> None:
         """Follows new versions and labels, and the workers' counters; without end."""
-        await asyncio.gather(self._follow(), self._listen_to_workers())
+        await asyncio.gather(
+            _again_and_again(self._config.poll_seconds, self._follow), _again_and_again(_TELL_SECONDS, self._tell)
+        )
 
     async def drain(self) -> None:
         """Has every worker drain, and ends those that take too long."""
@@ -177,23 +181,27 @@ class Supervisor:
             self._switch.generation = look.generation
             for worker in workers:
                 if not worker.listens:
-                    with contextlib.suppress(WorkerLostError):
-                        await worker.ask(Listen())
-                        worker.listens = True
+                    await self._let_in(worker)
             return bool(digests)
 
-    async def _follow(self) -> None:
-        while True:
-            await asyncio.sleep(self._config.poll_seconds)
-            for _ in range(3):
-                if await self._agree():
-                    break
-                await asyncio.sleep(_AGREEMENT_SECONDS)
+    async def _let_in(self, worker: WorkerProcess) -> None:
+        """Has a worker take calls. One that cannot is ended, but for the first ones: then there is no server."""
+        try:
+            await worker.ask(Listen())
+            worker.listens = True
+        except WorkerLostError:
+            pass  # another one is started
+        except PgkerasError as error:
+            if not self._restarts:
+                raise
+            logger.error("worker %d cannot take calls: %s", worker.number, error)
+            worker.kill()
 
-    async def _listen_to_workers(self) -> None:
-        while True:
-            await asyncio.sleep(_TELL_SECONDS)
-            await self._tell()
+    async def _follow(self) -> None:
+        for _ in range(_LOOKS):  # the directory may change while they look
+            if await self._agree():
+                break
+            await asyncio.sleep(_AGREEMENT_SECONDS)
 
     async def _tell(self) -> None:
         """Takes every worker's snapshot, and ends those that have been silent for long."""
@@ -254,6 +262,15 @@ class Supervisor:
 
     def _listening_sockets(self) -> list[Path]:
         return [self._socket(number) for number, worker in self._workers.items() if worker.listens]
+
+
+async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) -> NoReturn:
+    while True:
+        await asyncio.sleep(seconds)
+        try:
+            await work()
+        except Exception:  # of any kind: the next time may fare better, and what is served stays
+            logger.exception("following the workers failed")
 
 
 @contextlib.asynccontextmanager
