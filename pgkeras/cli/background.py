@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+from collections.abc import Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.config import Config
 
-__all__ = ["FAILURE", "start", "train"]
+__all__ = ["FAILURE", "start", "stopped_by_signals", "train"]
 
 FAILURE = "failure.txt"
 """The file in a run's directory that says why it failed."""
@@ -29,6 +30,21 @@ def start(config: Config, directory: Path) -> BaseProcess:
     process = context.Process(target=_run, args=(config.to_json(), str(directory)), daemon=True)
     process.start()
     return process
+
+
+@contextlib.contextmanager
+def stopped_by_signals() -> Iterator[None]:
+    """In the body, SIGINT and SIGTERM raise KeyboardInterrupt, also where whoever started the command ignores them."""
+
+    def stop(*_: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def train(settings: dict[str, Any], directory: str) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from pgkeras.cli.background import train
+from pgkeras.cli.background import stopped_by_signals, train
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import shown
 from pgkeras.cores import available
@@ -75,7 +75,8 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
             seed: pool.submit(train, replace(config, seed=seed).to_json(), str(path)) for seed, path in paths.items()
         }
         try:
-            _show(futures, paths)
+            with stopped_by_signals():
+                _show(futures, paths)
         except KeyboardInterrupt:
             click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
             pool.shutdown(wait=False, cancel_futures=True)

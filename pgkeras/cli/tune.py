@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pgkeras.cli.background import stopped_by_signals
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.seeds import parse_seeds
 from pgkeras.errors import extra_needed
@@ -83,7 +84,8 @@ def command(
         click.echo(f"trial {outcome.number}: {score}  ({settings})", err=True)
 
     click.echo(f"Tuning {env_id} in {directory}: {', '.join(space)}.", err=True)
-    tuning.search(trials, None if minutes is None else 60 * minutes, tell)
+    with stopped_by_signals():
+        tuning.search(trials, None if minutes is None else 60 * minutes, tell)
     best = next(iter(tuning.outcomes()), None)
     if best is None or math.isnan(best.score):
         raise click.ClickException("no trial came to its end; give them more --minutes, or see their reasons above")

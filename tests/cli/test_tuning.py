@@ -134,6 +134,8 @@ def test_presets_in_files(tmp_path):
 
 def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
     command = [sys.executable, "-m", "pgkeras", "tune", *SMALL, "--steps", "100000000", "--out", "found", "--jobs", "1"]
+    # As in the background of a script, where SIGINT is ignored at first.
+    command = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as search:
         metrics = tmp_path / "found" / "trial-0" / "seed-0" / "metrics.jsonl"
         deadline = time.monotonic() + 60

@@ -53,7 +53,11 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
     [
         ({"env_id": "CartPole-v1", "envs": 5, "episodes": 7}, (1, 2, 5)),
         ({"memory": "gru", "memory_units": 4, "envs": 4, "episodes": 3, "baseline": "value"}, (3,)),
-        ({"env_id": "benchmarks.environments:KnightsTour-v0", "env_kwargs": {"size": 5}, "steps": 300}, (2,)),
+        pytest.param(
+            {"env_id": "benchmarks.environments:KnightsTour-v0", "env_kwargs": {"size": 5}, "steps": 300},
+            (2,),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["numbers", "memory", "masks"],
 )
@@ -150,6 +154,7 @@ def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_pat
         Training(line(env_id="OnlyHere-v0", collect="ray"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_actors_of_another_version_are_refused(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     there = source.versions()
     monkeypatch.setattr(source, "versions", lambda: {**there, "pgkeras": "0.0.1"})

@@ -53,7 +53,7 @@ def test_fewer_rows_are_computed_at_once_where_they_are_larger(shape: tuple[int,
     assert rows == 1 or rows * math.prod(shape) <= 2**25 < 2 * rows * math.prod(shape) or rows == 2**18
 
 
-@pytest.mark.parametrize("rows_at_once", [1, 8])
+@pytest.mark.parametrize("rows_at_once", [pytest.param(1, marks=pytest.mark.slow), 8])
 @pytest.mark.parametrize(
     ("space", "settings", "jit_compile"),
     [

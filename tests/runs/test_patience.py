@@ -144,7 +144,7 @@ def command(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(given, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_is_heard_within_an_epoch(tmp_path: Path, number: int) -> None:
     arguments = ("--set", "env_kwargs.length=0", "--set", "env_kwargs.seconds=0.01", "--out", "run")
     process = command(tmp_path, "train", FRAGILE, *arguments)

@@ -321,6 +321,7 @@ def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signa
     assert int(newest.stem.rpartition("-")[2]) == _epochs(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_simulators_that_are_killed_cost_their_episodes_only(tmp_path: Path) -> None:
     run = train(tmp_path / "run", steps=3000)
     target = address(run)
