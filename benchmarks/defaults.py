@@ -194,16 +194,17 @@ def _random(recipe: Recipe) -> float:
 
 
 def _table(runs: list[dict[str, Any]]) -> str:
-    rows, ahead = [], 0
+    rows, ahead, complete = [], 0, 0
     for case in CASES:
         means = {learner: _mean(runs, case, learner) for learner in _LEARNERS}
         ours, others = means["pgkeras"], [v for k, v in means.items() if k in ("PPO", "A2C") and v is not None]
         level = ours is not None and bool(others) and _level(ours, max(others), means["random"])
+        complete += ours is not None and bool(others)
         ahead += level
         seeds = {run["seed"] for run in runs if (run["case"], run["learner"]) == (case, "pgkeras")}
         figures = {name: "" if mean is None else f"{mean:,.2f}" for name, mean in means.items()}
         rows.append({"environment": case, "seeds": len(seeds), **figures, "ahead or level": "yes" if level else ""})
-    return f"{table(rows)}\n\nAhead of or level with the better of the two in {ahead} of {len(CASES)}."
+    return f"{table(rows)}\n\nAhead of or level with the better of the two in {ahead} of the {complete} that are in."
 
 
 def _level(ours: float, best: float, random: float | None) -> bool:
