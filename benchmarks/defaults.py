@@ -32,7 +32,7 @@ from benchmarks import peers
 from benchmarks.cases import CASES, Case
 from benchmarks.report import machine, table
 from pgkeras.environments.presets import CONTINUOUS
-from pgkeras.settings.config import DEFAULT, Config, resolve
+from pgkeras.settings.config import DEFAULT, Config, assignments, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -99,8 +99,6 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _config(case: Case, seed: int, assigned: list[str]) -> Config:
-    from pgkeras.settings.config import assignments
-
     fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
     preset = CONTINUOUS if case.continuous else DEFAULT

@@ -1,7 +1,7 @@
 """The pictures of docs/policy-gradients.md: the algorithm at work on CartPole-v1, in under a minute.
 
-``python -m benchmarks.story`` trains by the textbook's settings with a few episodes a step, seeds fixed, and draws what
-happens on the way into ``docs/images/story-*.png``. It prints the figures that the page quotes.
+``python -m benchmarks.story`` trains by the defaults, seeds fixed, and draws what happens on the way into
+``docs/images/story-*.png``. It prints the figures that the page quotes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,6 @@ class Story:
         self.right: list[float] = []
         self.entropy: list[float] = []
         self.returns: list[float] = []
-        self.first: Trajectory | None = None
 
     def tell(self) -> None:
         """Trains to the end."""

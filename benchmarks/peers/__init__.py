@@ -149,8 +149,7 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
 
     Args:
         python: The interpreter that ``environment`` returned.
-        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``, and ``settings`` of
-            the algorithm where they are not its defaults.
+        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``.
         environ: Environment variables beside one's own.
 
     Returns:

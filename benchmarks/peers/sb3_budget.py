@@ -1,4 +1,4 @@
-"""Stable-Baselines3 by its defaults, or by settings that are given, for as many seconds of processor time as are given.
+"""Stable-Baselines3 by its defaults, for as many seconds of processor time as are given.
 
 Reads one table of JSON from standard input, prints the outcome as one line of JSON.
 """
@@ -50,8 +50,7 @@ def main() -> None:
             return time.process_time() - began < asked["seconds"]
 
     algorithm = getattr(stable_baselines3, asked["algorithm"])
-    settings = asked.get("settings", {})
-    model = algorithm(case["peer_policy"], Monitor(make(case)), seed=asked["seed"], device="cpu", **settings)
+    model = algorithm(case["peer_policy"], Monitor(make(case)), seed=asked["seed"], device="cpu")
     began = time.process_time()
     model.learn(10**9, callback=Stop())
     seconds = time.process_time() - began

@@ -150,11 +150,10 @@ def _table(futures: dict[int, Future[None]], paths: dict[int, Path]) -> Any:
 
 def _state(future: Future[None], path: Path) -> tuple[str, str, str, str]:
     """Epoch, steps, return and state of a run, in words."""
-    epochs = runs.read_metrics(path) if (path / runs.METRICS).exists() else []
-    if not epochs:
+    last = runs.read_last_epoch(path)
+    if last is None:
         failed = future.done() and future.exception() is not None
         return "", "", "", "failed" if failed else "training" if future.running() else "waiting"
-    last = epochs[-1]
     figures = f"{last['epoch']:,.0f}", f"{last['env_steps']:,.0f}", shown(last["mean_return_100"])
     if not future.done():
         return *figures, "training"

@@ -179,10 +179,9 @@ class Tuning:
         return float(runs.read_metrics(path)[-1]["mean_return_100"])
 
     def _report(self, trial: Any, path: Path, config: Config, reported: int) -> int:
-        epochs = runs.read_metrics(path) if (path / runs.METRICS).exists() else []
-        if not epochs:
+        last = runs.read_last_epoch(path)
+        if last is None:
             return reported
-        last = epochs[-1]
         share = last["env_steps"] / config.steps
         if config.time_limit is not None:
             share = max(share, last["seconds"] / config.time_limit)

@@ -77,9 +77,7 @@ def bootstrap_interval(
         draws = [stratum[generator.integers(len(stratum), size=(count, len(stratum)))] for stratum in strata]
         # The statistic goes over the first axis, so that all draws take one call.
         found.append(statistic(np.moveaxis(np.concatenate(draws, axis=1), 1, 0)))
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(np.concatenate(found)[:resamples], [tail, 100 - tail], axis=0)
-    return low, high
+    return _middle(np.concatenate(found)[:resamples], confidence)
 
 
 def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
@@ -104,9 +102,15 @@ def improvement_interval(
         probability_of_improvement(generator.choice(ours, len(ours)), generator.choice(theirs, len(theirs)))
         for _ in range(resamples)
     ]
-    tail = 100 * (1 - confidence) / 2
-    low, high = np.percentile(found, [tail, 100 - tail])
+    low, high = _middle(np.array(found), confidence)
     return float(low), float(high)
+
+
+def _middle(resampled: Floats, confidence: float) -> tuple[Floats, Floats]:
+    """The ends of what is left when as much is cut off at either end."""
+    tail = 100 * (1 - confidence) / 2
+    low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
+    return low, high
 
 
 def on_grid(curves: Sequence[tuple[Any, Any]], points: int) -> tuple[Floats, Floats]:

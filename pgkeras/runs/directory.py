@@ -18,6 +18,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,7 @@ __all__ = [
     "default_directory",
     "read_config",
     "read_evaluations",
+    "read_last_epoch",
     "read_metrics",
     "read_summary",
 ]
@@ -45,6 +47,7 @@ EVALUATIONS = "evaluations.jsonl"
 SUMMARY = "summary.json"
 CURVE = "learning_curve.png"
 LOCK = ".lock"
+_MOST_OF_A_LINE = 65_536
 
 
 def default_directory(env_id: str, seed: int) -> Path:
@@ -192,6 +195,16 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     if not (run / METRICS).exists():
         raise RunError(f"{run} is no run directory: {METRICS} is missing")
     return _read_lines(run / METRICS)
+
+
+def read_last_epoch(run: Path) -> dict[str, float] | None:
+    """The metrics of a run's last epoch so far; None before the first. For those who look again and again."""
+    if not (run / METRICS).exists():
+        return None
+    with (run / METRICS).open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _MOST_OF_A_LINE))
+        *complete, _ = file.read().split(b"\n")  # what comes last may be half a line
+    return json.loads(complete[-1]) if complete else None
 
 
 def read_evaluations(run: Path) -> list[dict[str, Any]]:

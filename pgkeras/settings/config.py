@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import ConfigError
-from pgkeras.settings.fields import check_keys, nearest, parse, parse_part
+from pgkeras.settings.fields import check_keys, nearest, parse, parse_part, read_table
 from pgkeras.settings.groups import (
     EnvironmentSettings,
     EstimatorSettings,
@@ -64,7 +64,6 @@ class Config(
             raise ConfigError(
                 "baseline: the value network predicts the rewards from a step on; use it with returns=reward-to-go"
             )
-
         if self.devices != "one" and self.jit_compile:
             raise ConfigError("jit_compile: XLA compiles the step for one device; use it with devices=one")
 
@@ -141,7 +140,8 @@ def read_preset(name: str) -> dict[str, Any]:
         ConfigError: There is none of that name, or the file cannot be read.
     """
     if name.endswith(".toml"):
-        return _with_base(_read_file(Path(name)))
+        known = ["base", *(setting.name for setting in settings())]
+        return _with_base(read_table(Path(name), "preset", known))
     if name not in preset_names():
         raise ConfigError(f"preset {name!r}: there is none; {nearest(name, preset_names())}")
     text = resources.files("pgkeras.settings.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
@@ -151,17 +151,6 @@ def read_preset(name: str) -> dict[str, Any]:
 def _with_base(values: dict[str, Any]) -> dict[str, Any]:
     base = values.pop("base", None)
     return {**(read_preset(base) if base is not None else {}), **values}
-
-
-def _read_file(file: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"preset {file}: cannot read it: {error.strerror}") from error
-    except ValueError as error:  # of TOML or of UTF-8
-        raise ConfigError(f"preset {file}: it is no TOML: {error}") from error
-    check_keys(values, ["base", *(setting.name for setting in settings())])
-    return values
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ __all__ = [
     "parse",
     "parse_part",
     "range_of",
+    "read_table",
     "setting",
     "whole",
     "words_of",
@@ -231,6 +233,30 @@ def _describe(hint: Any) -> str:
         Mapping: "a table",
     }
     return kinds.get(origin or hint, str(hint))
+
+
+def read_table(file: Path, kind: str, known: list[str]) -> dict[str, Any]:
+    """The settings in a TOML file.
+
+    Args:
+        file: The file.
+        kind: What it is, for the error message.
+        known: The keys that it may have.
+
+    Raises:
+        ConfigError: It cannot be read, is no TOML, or has another key; the message names it.
+    """
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the {kind} {file}: {error.strerror}") from error
+    except ValueError as error:  # of TOML or of UTF-8
+        raise ConfigError(f"{file} is no TOML: {error}") from error
+    try:
+        check_keys(values, known)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return values
 
 
 def check_keys(keys: Iterable[str], known: list[str]) -> None:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 from pgkeras.errors import ConfigError
 from pgkeras.files import whole_file
 from pgkeras.v1 import policy_pb2
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.transport.listener import host_and_port
 
-__all__ = ["event_loop", "inventory", "stop_signal", "write_port"]
+__all__ = ["Serving", "event_loop", "inventory", "stop_signal", "until_stopped", "write_port"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_LISTED = 10
 
@@ -40,6 +46,47 @@ def inventory(descriptions: Iterable[policy_pb2.Policy]) -> str:
     listed = [f"{d.name} (version {d.version}, {d.engine})" for d in found[:_MOST_LISTED]]
     more = [f"{len(found) - len(listed)} more"] if len(listed) < len(found) else []
     return ", ".join([*listed, *more]) or "no policy yet"
+
+
+class Serving(Protocol):
+    """What is ready: a server, or the supervisor of several."""
+
+    @property
+    def target(self) -> str:
+        """The address that it listens on."""
+
+    @property
+    def port(self) -> int:
+        """The port; 0 for a Unix-domain socket."""
+
+    @property
+    def web(self) -> Any:
+        """Its pages, if it has any."""
+
+
+async def until_stopped(
+    config: ServerConfig, server: Serving, served: Iterable[policy_pb2.Policy], stop: asyncio.Event, how: str = ""
+) -> None:
+    """Says that a server is ready, and waits.
+
+    Args:
+        config: Its settings.
+        server: It.
+        served: What it serves.
+        stop: What it waits for.
+        how: What the ready line says behind the address.
+
+    Raises:
+        ConfigError: The file with the port cannot be written.
+    """
+    if config.port_file is not None:
+        write_port(config.port_file, server.port)
+    print(f"pgkeras: serving {inventory(served)} on {server.target}{how}", flush=True)
+    if server.web is not None:
+        scheme = "http" if config.tls_cert is None else "https"
+        logger.info("the status page is at %s://%s", scheme, host_and_port(config.http_host, server.web.port))
+    await stop.wait()
+    logger.info("draining: no new calls are taken")
 
 
 def write_port(file: Path, port: int) -> None:

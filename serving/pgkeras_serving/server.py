@@ -16,7 +16,7 @@ import numpy as np
 
 from pgkeras.errors import MissingExtraError
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.process import event_loop, inventory, stop_signal, write_port
+from pgkeras_serving.process import event_loop, stop_signal, until_stopped
 from pgkeras_serving.sessions.policies import Policies, ServedPolicies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
@@ -26,7 +26,7 @@ from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot
 from pgkeras_serving.transport.access import TokenInterceptor
 from pgkeras_serving.transport.front import Front
 from pgkeras_serving.transport.health import HEALTH, Health
-from pgkeras_serving.transport.listener import address, host_and_port
+from pgkeras_serving.transport.listener import address
 from pgkeras_serving.transport.methods import Methods, Refusals
 from pgkeras_serving.transport.reflection import reflection_services
 from pgkeras_serving.transport.servicer import PolicyServicer
@@ -241,12 +241,4 @@ async def _run(config: ServerConfig) -> None:
     )  # requests are checked for what overflows; a warning in the log would tell nobody
     async with serving(config) as server:
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
-        if config.port_file is not None:
-            write_port(config.port_file, server.port)
-        served = inventory(policy.description for policy in server.store.policies())
-        print(f"pgkeras: serving {served} on {server.target}", flush=True)
-        if server.web is not None:
-            scheme = "http" if config.tls_cert is None else "https"
-            logger.info("the status page is at %s://%s", scheme, host_and_port(config.http_host, server.web.port))
-        await stop.wait()
-        logger.info("draining: no new calls are taken")
+        await until_stopped(config, server, (policy.description for policy in server.store.policies()), stop)

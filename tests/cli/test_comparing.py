@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from pgkeras.cli.seeds import parse_seeds
+from pgkeras.runs.directory import read_last_epoch, read_metrics
 
 
 def pgkeras(directory, *arguments):
@@ -51,6 +52,15 @@ def test_every_seed_is_a_run_like_one_by_itself(trained):
         for name in ("alone", "runs/seed-2")
     ]
     assert both[0] == both[1]
+
+
+def test_the_last_epoch_is_read_by_itself(trained, tmp_path):
+    run = trained[0] / "runs" / "seed-0"
+    whole = (run / "metrics.jsonl").read_bytes()
+    assert read_last_epoch(run) == read_metrics(run)[-1]
+    assert read_last_epoch(tmp_path) is None, "there is no epoch yet"
+    (tmp_path / "metrics.jsonl").write_bytes(whole * 200 + b'{"epoch": 7, "env')
+    assert read_last_epoch(tmp_path) == read_metrics(run)[-1], "half a line is none yet"
 
 
 def test_the_best_is_exported(trained):

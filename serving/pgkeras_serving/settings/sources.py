@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import ConfigError
-from pgkeras.settings.fields import check_keys, nearest, parse
+from pgkeras.settings.fields import nearest, parse, read_table
 from pgkeras_serving.settings.config import ServerConfig, settings
 
 __all__ = ["CONFIG_VARIABLE", "Effective", "as_toml", "resolve", "variable"]
@@ -59,7 +58,7 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
     if file is None and environment.get(CONFIG_VARIABLE):
         file = Path(environment[CONFIG_VARIABLE])
     if file is not None:
-        values = _read(file, [*names, "policies"])
+        values = read_table(file, "configuration", [*names, "policies"])
         origins.update(dict.fromkeys(values, str(file)))
     for name in names:
         if text := environment.get(variable(name)):
@@ -94,20 +93,6 @@ def as_toml(effective: Effective) -> str:
         lines += ["", f"[policies.{json.dumps(policy)}]  # {effective.origins['policies']}"]
         lines += [f"{name} = {_value(value)}" for name, value in own.items()]
     return "\n".join(lines) + "\n"
-
-
-def _read(file: Path, known: list[str]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {file}: {error.strerror}") from error
-    except ValueError as error:  # of TOML or of UTF-8
-        raise ConfigError(f"{file} is no TOML: {error}") from error
-    try:
-        check_keys(values, known)
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    return values
 
 
 def _value(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
@@ -100,8 +99,6 @@ class _TracedSession:
         span, code = self._tracing.call("Play", self._metadata), _LEFT
         try:
             response, code = await self._session.answer(message)
-        except asyncio.CancelledError:
-            raise
         except PolicyServiceError as error:
             code = encode_error(error).code
             raise

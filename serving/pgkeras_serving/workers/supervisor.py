@@ -14,10 +14,10 @@ from typing import NoReturn
 
 from pgkeras.errors import PgkerasError
 from pgkeras_serving.pages.web import Web
-from pgkeras_serving.process import event_loop, inventory, stop_signal, write_port
+from pgkeras_serving.process import event_loop, stop_signal, until_stopped
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.snapshot import Snapshot, merged
-from pgkeras_serving.transport.listener import address, host_and_port, reserve, socket_file
+from pgkeras_serving.transport.listener import address, reserve, socket_file
 from pgkeras_serving.transport.tokens import Tokens
 from pgkeras_serving.workers.channel import WorkerLostError
 from pgkeras_serving.workers.commands import Digest, Drain, Listen, Look, Tell
@@ -305,13 +305,5 @@ def run(config: ServerConfig) -> None:
 async def _run(config: ServerConfig) -> None:
     stop = stop_signal()
     async with supervising(config) as supervisor:
-        if config.port_file is not None:
-            write_port(config.port_file, supervisor.port)
-        served = inventory(version.description for version in supervisor.snapshot().versions)
-        print(f"pgkeras: serving {served} on {supervisor.target} by {config.workers_wanted} workers", flush=True)
-        if supervisor.web is not None:
-            scheme = "http" if config.tls_cert is None else "https"
-            where = host_and_port(config.http_host, supervisor.web.port)
-            logger.info("the status page is at %s://%s", scheme, where)
-        await stop.wait()
-        logger.info("draining: no new calls are taken")
+        served = (version.description for version in supervisor.snapshot().versions)
+        await until_stopped(config, supervisor, served, stop, f" by {config.workers_wanted} workers")
