@@ -69,7 +69,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.run
 	@echo "Installing what the tests and checks need into $(VENV)."
-	@$(PIP) install --quiet -e ".[all,docs,ray,trace,tune]" --group test --group benchmarks --group lint -c constraints.txt
+	@$(PIP) install --quiet -e ".[all,docs,hub,mlflow,ray,trace,tune,wandb]" --group test --group benchmarks --group lint -c constraints.txt
 	@touch $@
 
 $(VENV)-protos/.installed: Makefile

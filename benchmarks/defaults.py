@@ -111,9 +111,8 @@ def _is_current(run: dict[str, Any], options: argparse.Namespace) -> bool:
         return run["learner"] == "random" and run["case"] in CASES
     if run["learner"] != "pgkeras":
         return True
-    now = _config(CASES[run["case"]], run["seed"], options.set).to_json()
-    kept: dict[str, Any] = run["config"]
-    return json.loads(json.dumps({**Config(env_id=now["env_id"]).to_json(), **kept})) == json.loads(json.dumps(now))
+    now = _config(CASES[run["case"]], run["seed"], options.set)
+    return Config.from_json({**Config(env_id=now.env_id).to_json(), **run["config"]}) == now
 
 
 def _in_process(case: str, learner: str, seed: int, options: argparse.Namespace, python: Path | None) -> dict[str, Any]:

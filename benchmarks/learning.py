@@ -87,7 +87,8 @@ def _is_current(run: dict[str, Any]) -> bool:
     preset = run.setdefault("preset", preset_for(env_id))
     if env_id not in ROWS or preset not in (_DEFAULT, preset_for(env_id)):
         return False
-    return {**Config(env_id=env_id).to_json(), **run["config"]} == _config(env_id, seed, preset).to_json()
+    kept = Config.from_json({**Config(env_id=env_id).to_json(), **run["config"]})
+    return kept == _config(env_id, seed, preset)
 
 
 def _train(config: Config, preset: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -35,8 +34,6 @@ def command(player: Player, output: Path | None, episodes: int, greedy: bool, fp
       pgkeras record saved_models/cartpole-v1
       pgkeras record saved_models/cartpole-v1 --sample --episodes 3 --output cartpole.gif
     """
-    # Pictures are drawn in memory: no display is looked for, which pygame would complain to miss.
-    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
     from pgkeras.evaluation.recording import record
 
     mode: Mode = "greedy" if greedy else "sample"

@@ -287,8 +287,11 @@ def run(
     """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
     from pgkeras.cli.native_output import quiet
     from pgkeras.runs.directory import check_directory
+    from pgkeras.runs.loggers import check_loggers
 
-    check_directory(directory, resume=resume)  # like the environment's id, rather than after seconds of imports
+    # Rather than after seconds of imports, like the environment's id.
+    check_directory(directory, resume=resume)
+    check_loggers(config.loggers)
     if simulators is None:
         with extra_needed("train", "train policies"):
             from pgkeras.environments.single import find_spec

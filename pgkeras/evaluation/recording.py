@@ -29,6 +29,8 @@ __all__ = ["Recording", "record"]
 # Otherwise imageio-ffmpeg runs Python between fork and exec, and what gRPC does after a fork gets in its way: now and
 # then ffmpeg never started.
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
+# Pictures are drawn in memory: no display is looked for, which pygame would complain to miss.
+os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 _FPS = 30.0  # where the environment does not say
 _FORMATS = (".mp4", ".gif")

@@ -11,6 +11,7 @@
       checkpoints/          see pgkeras.runs.checkpoints
       summary.json          what came of the run
       learning_curve.png
+      film.mp4              a film of the exported policy, for loggers that keep one
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,6 +29,7 @@ from pgkeras.errors import RunError
 from pgkeras.files import Lines, write_whole
 from pgkeras.runs import loggers as loggers_
 from pgkeras.runs.checkpoints import Checkpoints
+from pgkeras.runs.loggers.base import BUNDLE
 from pgkeras.settings.recipe import slug
 
 __all__ = [
@@ -46,6 +48,7 @@ METRICS = "metrics.jsonl"
 EVALUATIONS = "evaluations.jsonl"
 SUMMARY = "summary.json"
 CURVE = "learning_curve.png"
+FILM = "film.mp4"
 LOCK = ".lock"
 _MOST_OF_A_LINE = 65_536
 
@@ -80,14 +83,14 @@ class RunDirectory:
     Args:
         path: The directory; made if need be.
         keep_checkpoints: How many of the last checkpoints to keep, beside the best.
-        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.runs.loggers.loggers`.
+        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.runs.loggers.made`.
         resume: Whether to go on with a run that is there. Otherwise there must be none.
 
     Raises:
         RunError: The directory holds a run and ``resume`` is false, holds none and it is true, or is not writable.
     """
 
-    def __init__(self, path: Path, keep_checkpoints: int, loggers: str = "none", *, resume: bool = False) -> None:
+    def __init__(self, path: Path, keep_checkpoints: int, loggers: Sequence[str] = (), *, resume: bool = False) -> None:
         self.path = path
         self.checkpoints = Checkpoints(self.path, keep_checkpoints)
         check_directory(path, resume=resume)
@@ -98,7 +101,7 @@ class RunDirectory:
         self._lock = _locked(path)
         self._metrics = Lines(self.path / METRICS)
         self._evaluations = Lines(self.path / EVALUATIONS)
-        self._loggers = loggers_.loggers(loggers, self.path)
+        self._loggers = loggers_.made(loggers, self.path)
 
     def config(self) -> dict[str, Any] | None:
         """The settings that are written here, or None before there are any."""
@@ -107,6 +110,11 @@ class RunDirectory:
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Writes the settings and what they run on."""
         write_whole(self.path / CONFIG, _json(config))
+
+    def begin(self) -> None:
+        """Tells the loggers what is written in ``config.json``, before the first epoch, and when a run goes on."""
+        for logger in self._loggers:
+            logger.begin(read_config(self.path))
 
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
         """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""
@@ -135,8 +143,19 @@ class RunDirectory:
         """Writes what came of the run."""
         write_whole(self.path / SUMMARY, _json(summary))
 
+    @property
+    def wants_films(self) -> bool:
+        """Whether a logger would keep a film of the exported policy."""
+        return any(logger.wants_films for logger in self._loggers)
+
+    def keep(self, what: str, path: Path) -> None:
+        """Hands a file of the run to the loggers; see :meth:`pgkeras.runs.loggers.base.Logger.keep`."""
+        for logger in self._loggers:
+            logger.keep(what, path)
+
     def note_bundle(self, bundle: Path) -> None:
-        """Records in the summary, once there is one, where the policy was exported to."""
+        """Records in the summary, once there is one, where the policy was exported to; loggers keep the bundle."""
+        self.keep(BUNDLE, bundle)
         if (self.path / SUMMARY).exists():
             self.write_summary({**read_summary(self.path), "bundle": str(bundle)})
 

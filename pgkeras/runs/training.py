@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.presets import config_for
-from pgkeras.errors import ConfigError, RunError
+from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
 from pgkeras.policy.export import export_policy, package_versions, rehearse_export
@@ -26,18 +26,19 @@ from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.runs import directory as runs
-from pgkeras.runs import plotting
+from pgkeras.runs import films, plotting
 from pgkeras.runs.alarm import alarm
 from pgkeras.runs.callbacks import Best, Callback, Callbacks, evaluation_modes
 from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
+from pgkeras.runs.loggers.base import CURVE, FILM
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config
-from pgkeras.settings.recipe import slug
+from pgkeras.settings.recipe import Recipe, slug
 
 __all__ = ["EpochMetrics", "Training", "train"]
 
@@ -219,6 +220,7 @@ class Training:
         if not self._started:
             self._started = True
             if self.directory is not None:
+                self.directory.begin()
                 self.directory.forget_after(self.epoch, self.env_steps)
             for callback in self._callbacks:
                 callback.on_start(self)
@@ -364,6 +366,7 @@ class Training:
                 path, title = self.directory.path, f"{self.config.env_id}, seed {self.config.seed}"
                 metrics, evaluations = runs.read_metrics(path), runs.read_evaluations(path)
                 plotting.plot_learning_curve(path / runs.CURVE, metrics, title, self.stop_return, evaluations)
+                self.directory.keep(CURVE, path / runs.CURVE)
 
     def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
         """Plays episodes by the policy as it is now, from the same seeds each time; nothing is learnt from them.
@@ -444,6 +447,16 @@ class Training:
             "bundle": str(self._bundle.path) if self._bundle is not None else None,
         }
 
+    def _film(self, bundle: Bundle, directory: runs.RunDirectory) -> None:
+        """Films the exported policy, if there are pictures, and hands the film to the run's loggers."""
+        recipe = Recipe.read(self.config.to_json())
+        try:
+            path = films.film(bundle, recipe, directory.path / runs.FILM, self.config.seed)
+        except (EnvironmentSetupError, EnvironmentStepError, MissingExtraError) as error:
+            logger.warning("there is no film for the loggers: %s", error)
+        else:
+            directory.keep(FILM, path)
+
     def provenance(self) -> dict[str, Any]:
         """Where the policy comes from."""
         return {
@@ -474,6 +487,8 @@ class Training:
             self._bundle = export_policy(self.policy, Path(root), name or slug(self.config.env_id), provenance)
         if self.directory is not None:
             self.directory.note_bundle(self._bundle.path)
+            if self.directory.wants_films and self._source.is_environment:
+                self._film(self._bundle, self.directory)
         return self._bundle
 
 

@@ -82,6 +82,8 @@ class Config(
         check_keys(data, [setting.name for setting in dataclasses.fields(cls)])
         if "env_id" not in data:
             raise ConfigError("env_id: missing")
+        if data.get("loggers") == "both":
+            data = {**data, "loggers": ["csv", "tensorboard"]}
         return cls(**{**_BEFORE, **data})
 
 

@@ -174,8 +174,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is typing.Literal:
         hint = str  # which one, the choices tell
-    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple):
+    if typing.get_origin(hint) is tuple and isinstance(value, list | tuple | str):
         kind = typing.get_args(hint)[0]
+        if kind is str and isinstance(value, str):
+            value = _parse_list(value, hint)
         return tuple(element if kind is Any else _typed(name, element, kind) for element in value)
     if typing.get_origin(hint) is Mapping and isinstance(value, Mapping):
         return dict(value)

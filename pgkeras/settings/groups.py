@@ -285,10 +285,11 @@ class FileSettings(_Settings):
         ConfigError: A value is of the wrong type or outside its range; the message names both.
     """
 
-    loggers: str = _setting(
-        "tensorboard",
-        "Where the metrics of every epoch go beside metrics.jsonl: nowhere, into metrics.csv, to TensorBoard, or both.",
-        choices=("none", "csv", "tensorboard", "both"),
+    loggers: tuple[str, ...] = _setting(
+        ("tensorboard",),
+        "Where the metrics of every epoch go beside metrics.jsonl: into metrics.csv, to TensorBoard, to Weights & "
+        "Biases or to MLflow; none for nowhere.",
+        choices=("csv", "tensorboard", "wandb", "mlflow"),
     )
     checkpoint_seconds: float = _setting(30.0, "Seconds between checkpoints.", minimum=0)
     keep_checkpoints: int = _setting(

@@ -29,7 +29,12 @@ def resident_mib() -> float:
     "settings",
     [
         {},
-        {"baseline": "value", "normalize_observations": True, "evaluation_every": 10, "loggers": "both"},
+        {
+            "baseline": "value",
+            "normalize_observations": True,
+            "evaluation_every": 10,
+            "loggers": ("csv", "tensorboard"),
+        },
         {"memory": "gru", "memory_units": 8},
     ],
     ids=["plain", "value", "gru"],

@@ -12,11 +12,11 @@ import pytest
 from pgkeras.errors import RunError
 from pgkeras.files import Lines
 from pgkeras.runs import directory as runs
-from pgkeras.runs.loggers import CSV, CsvLogger
+from pgkeras.runs.loggers.table import CSV, CsvLogger
 from pgkeras.runs.training import Training
 from tests.runs.small import run_to_end, small
 
-SETTINGS = {"loggers": "both", "evaluation_every": 3, "evaluation_episodes": 2}
+SETTINGS = {"loggers": ("csv", "tensorboard"), "evaluation_every": 3, "evaluation_episodes": 2}
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,10 @@ def test_tensorboard_has_the_same_scalars(resumed: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("loggers", "table", "events"), [("none", False, False), ("csv", True, False), ("tensorboard", False, True)]
+    ("loggers", "table", "events"),
+    [("none", False, False), ((), False, False), ("csv", True, False), ("tensorboard", False, True)],
 )
-def test_the_setting_chooses(tmp_path: Path, loggers: str, table: bool, events: bool) -> None:
+def test_the_setting_chooses(tmp_path: Path, loggers: Any, table: bool, events: bool) -> None:
     run_to_end(Training(small(loggers=loggers, steps=1), tmp_path / "run"))
     assert (tmp_path / "run" / CSV).exists() == table
     assert bool(list((tmp_path / "run").glob("events.*"))) == events

@@ -1,0 +1,38 @@
+"""A film of the policy that a run exported."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from pgkeras import engines
+from pgkeras.bundle.bundle import Bundle
+from pgkeras.evaluation.evaluation import EngineActor
+from pgkeras.settings.recipe import Recipe
+
+__all__ = ["film"]
+
+_MOST_STEPS = 1_000
+
+
+def film(bundle: Bundle, recipe: Recipe, path: Path, seed: int) -> Path:
+    """Films one greedy episode, or its first thousand steps.
+
+    Args:
+        bundle: The policy.
+        recipe: What it plays.
+        path: Where to; it appears whole or not at all.
+        seed: Of the environment.
+
+    Raises:
+        MissingExtraError: What films are made with is not installed.
+        EnvironmentSetupError: The environment cannot be made, or not with pictures.
+        EnvironmentStepError: The environment failed, or gave no picture.
+    """
+    from pgkeras.evaluation.recording import record
+
+    limit = min(recipe.max_episode_steps or _MOST_STEPS, _MOST_STEPS)
+    recipe = dataclasses.replace(recipe, max_episode_steps=limit)
+    actor = EngineActor(bundle.spec, engines.load(bundle), "greedy")
+    subtitle = f"{bundle.name} {bundle.version}"
+    return record(actor, recipe, path, episodes=1, seed=seed, subtitle=subtitle).path

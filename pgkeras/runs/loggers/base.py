@@ -1,0 +1,44 @@
+"""What a logger is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["BUNDLE", "CURVE", "FILM", "Logger", "Record"]
+
+Record = Mapping[str, float | None]
+"""An epoch's numbers by name, None for one that is not finite. ``epoch`` and ``env_steps`` are always there."""
+
+CURVE, FILM, BUNDLE = "learning_curve", "film", "bundle"
+"""What a run leaves for a logger to keep: two files and a directory."""
+
+
+class Logger:
+    """Logs one record per epoch. What a logger has no use for, it leaves as it is here."""
+
+    wants_films = False
+    """Whether a film of the exported policy is to be made for it."""
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Takes the content of ``config.json``, before the first record and again when a run is resumed."""
+
+    def write(self, record: Record) -> None:
+        """Appends a record."""
+        raise NotImplementedError
+
+    def forget_after(self, epoch: int, env_steps: int) -> None:
+        """Drops the records after an epoch, which ended after that many environment steps."""
+        raise NotImplementedError
+
+    def keep(self, what: str, path: Path) -> None:
+        """Keeps what a run has left; also after :meth:`close`, as policies are exported then.
+
+        Args:
+            what: :data:`CURVE`, :data:`FILM` or :data:`BUNDLE`.
+            path: The file or the directory.
+        """
+
+    def close(self) -> None:
+        """Flushes everything."""

@@ -1,0 +1,141 @@
+"""Runs in MLflow, through its own library.
+
+Where they go is its environment variables' matter: ``MLFLOW_TRACKING_URI`` and ``MLFLOW_EXPERIMENT_NAME``
+(https://mlflow.org/docs/latest/ml/tracking/).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgkeras.errors import RunError
+from pgkeras.files import write_whole
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record
+
+__all__ = ["MlflowLogger"]
+
+logger = logging.getLogger(__name__)
+
+_ID = "mlflow-id.txt"
+_EXPERIMENT = "pgkeras"
+# How often records are sent: a call for each epoch would cost more than the epoch.
+_SEND_SECONDS = 1.0
+_MOST_METRICS = 1_000  # of a call
+_MOST_OF_A_VALUE = 6_000  # of a parameter's characters
+
+
+class MlflowLogger(Logger):
+    """Metrics over environment steps, settings, and what the run leaves.
+
+    A tracking server that does not answer costs no training: records wait for it, and what it did not take by the end
+    is told as a warning.
+
+    Args:
+        run: The run's directory.
+    """
+
+    wants_films = True
+
+    def __init__(self, run: Path) -> None:
+        from mlflow import MlflowClient
+
+        self._directory = run
+        self._client: Any = MlflowClient()
+        self._known: str | None = None
+        self._waiting: list[Any] = []
+        self._due = 0.0
+        self._logged_epochs = 0
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """See :meth:`Logger.begin`.
+
+        Raises:
+            RunError: The tracking server does not answer, or refuses.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._begin(config)
+        except MlflowException as error:
+            raise RunError(
+                f"MLflow takes no run: {error}; set MLFLOW_TRACKING_URI, or leave mlflow out of loggers"
+            ) from error
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        values = {"env_id": config["env_id"], **config["config"]}
+        texts = {name: v if isinstance(v, str) else json.dumps(v) for name, v in values.items()}
+        there = self._client.get_run(self._id).data
+        self._logged_epochs = int(there.metrics.get("epoch", 0))
+        # A parameter cannot be changed: those of a run that was resumed with others stay the first ones.
+        new = [Param(name, text[:_MOST_OF_A_VALUE]) for name, text in texts.items() if name not in there.params]
+        tags = [RunTag(f"packages.{name}", version) for name, version in config["packages"].items()]
+        self._client.log_batch(self._id, params=new, tags=[*tags, RunTag("device", config["device"])])
+
+    def write(self, record: Record) -> None:
+        """See :meth:`Logger.write`."""
+        from mlflow.entities import Metric
+
+        if int(record["epoch"] or 0) <= self._logged_epochs:
+            return  # played again, after a resume: the same
+        now, step = int(time.time() * 1000), int(record["env_steps"] or 0)
+        self._waiting += [Metric(name, value, now, step) for name, value in record.items() if value is not None]
+        if time.monotonic() >= self._due:
+            self._send()
+
+    def forget_after(self, epoch: int, env_steps: int) -> None:
+        """See :meth:`Logger.forget_after`: MLflow forgets nothing, and the epochs played again are the same."""
+
+    def keep(self, what: str, path: Path) -> None:
+        """See :meth:`Logger.keep`."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            if what == BUNDLE:
+                self._client.log_artifacts(self._id, str(path), f"{what}/{path.parent.name}/{path.name}")
+            else:
+                self._client.log_artifact(self._id, str(path))
+        except MlflowException as error:
+            logger.warning("MLflow did not take %s: %s", path, error)
+
+    def close(self) -> None:
+        """See :meth:`Logger.close`."""
+        if self._known is None:
+            return
+        self._send()
+        if self._waiting:
+            logger.warning("MLflow did not take the last %d metrics; metrics.jsonl has them", len(self._waiting))
+        else:
+            self._client.set_terminated(self._known)
+
+    def _send(self) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self._due = time.monotonic() + _SEND_SECONDS
+        try:
+            while self._waiting:
+                self._client.log_batch(self._id, metrics=self._waiting[:_MOST_METRICS])
+                del self._waiting[:_MOST_METRICS]
+        except MlflowException as error:
+            logger.warning("MLflow does not take metrics, which wait for it: %s", error)
+
+    @property
+    def _id(self) -> str:
+        """The run's id in MLflow, where it is made if need be."""
+        if self._known is None:
+            file = self._directory / _ID
+            if not file.exists():
+                name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+                found = self._client.get_experiment_by_name(name)
+                experiment = self._client.create_experiment(name) if found is None else found.experiment_id
+                made = self._client.create_run(experiment, run_name=self._directory.name)
+                write_whole(file, made.info.run_id)
+            self._known = file.read_text(encoding="utf-8")
+        return self._known

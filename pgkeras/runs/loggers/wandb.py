@@ -1,0 +1,106 @@
+"""Runs in Weights & Biases, through its own library.
+
+Which server, project, entity and mode are its environment variables' matter: ``WANDB_PROJECT``, ``WANDB_MODE=offline``
+and so on (https://docs.wandb.ai/guides/track/environment-variables).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pgkeras.errors import RunError
+from pgkeras.files import write_whole
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record
+
+__all__ = ["WandbLogger"]
+
+_ID = "wandb-id.txt"
+_PROJECT = "pgkeras"
+
+
+class _Open:
+    """A run that is open, for all loggers of this process that write to it; it ends with the last of them.
+
+    Raises:
+        RunError: W&B refuses it.
+    """
+
+    def __init__(self, run_id: str, directory: Path) -> None:
+        import wandb
+
+        try:
+            self.run: Any = wandb.init(
+                project=os.environ.get("WANDB_PROJECT", _PROJECT),
+                id=run_id,
+                name=directory.name,
+                dir=str(directory),
+                resume="allow",
+                reinit="create_new",  # several runs of one process are several
+                settings=wandb.Settings(console="off", save_code=False, silent=True),
+            )
+        except wandb.Error as error:
+            raise RunError(
+                f"Weights & Biases takes no run: {error}; log in with: wandb login, or set WANDB_MODE=offline"
+            ) from error
+        self.run.define_metric("*", step_metric="env_steps")
+        weakref.finalize(self, self.run.finish).atexit = False  # W&B ends open runs by itself at exit
+
+
+_opened: weakref.WeakValueDictionary[str, _Open] = weakref.WeakValueDictionary()
+
+
+class WandbLogger(Logger):
+    """Metrics by epoch and over environment steps, settings, and what the run leaves.
+
+    The run in W&B ends when this logger is gone, or with the process: what is exported after training belongs to it.
+
+    Args:
+        run: The run's directory; W&B's own files go into it, too.
+    """
+
+    wants_films = True
+
+    def __init__(self, run: Path) -> None:
+        self._directory = run
+        self._open: _Open | None = None
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """See :meth:`Logger.begin`."""
+        self._run.config.update({"env_id": config["env_id"], **config["config"]}, allow_val_change=True)
+
+    def write(self, record: Record) -> None:
+        """See :meth:`Logger.write`."""
+        finite = {name: value for name, value in record.items() if value is not None}
+        self._run.log(finite, step=int(record["epoch"] or 0))
+
+    def forget_after(self, epoch: int, env_steps: int) -> None:
+        """See :meth:`Logger.forget_after`: W&B takes no step twice, and the epochs played again are the same."""
+
+    def keep(self, what: str, path: Path) -> None:
+        """See :meth:`Logger.keep`."""
+        import wandb
+
+        if what == BUNDLE:
+            artifact = wandb.Artifact(path.parent.name, type="model", metadata={"version": path.name})
+            artifact.add_dir(str(path))
+            self._run.log_artifact(artifact)
+        else:
+            made = wandb.Image(str(path)) if path.suffix == ".png" else wandb.Video(str(path))
+            self._run.log({what: made})
+
+    @property
+    def _run(self) -> Any:
+        if self._open is None:
+            file = self._directory / _ID
+            if not file.exists():
+                write_whole(file, secrets.token_hex(4))
+            run_id = file.read_text(encoding="utf-8")
+            self._open = _opened.get(run_id)
+            if self._open is None:
+                self._open = _opened[run_id] = _Open(run_id, self._directory)
+        return self._open.run
