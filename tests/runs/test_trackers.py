@@ -20,7 +20,8 @@ from pgkeras.bundle import bundle
 from pgkeras.config import Config
 from pgkeras.errors import MissingExtraError
 from pgkeras.runs import directory as runs
-from pgkeras.runs.loggers import check_loggers, wandb
+from pgkeras.runs.loggers import check_loggers
+from pgkeras.runs.loggers import wandb as loggers_wandb
 from pgkeras.runs.training import Training
 from tests.runs.small import run_to_end, small
 
@@ -47,6 +48,15 @@ def _resumed(where: Path) -> tuple[Path, Training]:
     again = Training(small(**SETTINGS), run, resume=True, checkpoint="4")
     run_to_end(again)
     return run, again
+
+
+def _end_wandb() -> None:
+    """Ends the open runs, as the end of the process does, and waits until all is written."""
+    import wandb
+
+    for opened in list(loggers_wandb._opened.values()):
+        opened.run.finish()
+    wandb.teardown()
 
 
 def _wandb_records(run: Path) -> list[Any]:
@@ -77,8 +87,7 @@ def test_both_have_the_numbers_the_settings_and_the_files(local: Path) -> None:
     exported = training.export(local / "policies")
     metrics = runs.read_metrics(run)
     _check_mlflow(run, metrics, exported)
-    for opened in list(wandb._opened.values()):
-        opened.run.finish()  # as it does with the last of its runs, or with the process
+    _end_wandb()
     _check_wandb(run, metrics, exported)
 
 

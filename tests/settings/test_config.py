@@ -33,7 +33,8 @@ def hint_of(name: str) -> Any:
 
 
 def in_place(name: str, value: Any) -> Any:
-    first = "SomeWrapper" if HINTS[name] == tuple[Any, ...] else 64
+    firsts = {tuple[Any, ...]: "SomeWrapper", tuple[str, ...]: "csv"}
+    first = firsts.get(HINTS[name], 64)
     return (first, value) if typing.get_origin(HINTS[name]) is tuple else value
 
 
