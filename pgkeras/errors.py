@@ -16,6 +16,7 @@
     │   ├── NewerBundleError       written by a newer pgkeras, in a schema unknown to this one
     │   └── ExportError            a policy could not be exported; nothing was published
     ├── EngineError                an engine cannot load or run a policy
+    ├── HubError                   the Hugging Face Hub refuses, or does not answer
     ├── BenchError                 a measurement has nothing to show, or cannot be written
     └── PolicyServiceError         a call to a policy server failed
         ├── InvalidRequestError    the request is wrong: names the field, what was expected, what came
@@ -48,6 +49,7 @@ __all__ = [
     "EnvironmentSetupError",
     "EnvironmentStepError",
     "ExportError",
+    "HubError",
     "InvalidRequestError",
     "MissingExtraError",
     "NewerBundleError",
@@ -149,6 +151,10 @@ class ExportError(BundleError):
 
 class EngineError(PgkerasError):
     """An engine cannot load or run a policy."""
+
+
+class HubError(PgkerasError):
+    """The Hugging Face Hub refuses, or does not answer; the message says what to do."""
 
 
 class BenchError(PgkerasError):

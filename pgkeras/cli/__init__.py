@@ -31,6 +31,8 @@ _COMMANDS = {
     "simulate": "Play an environment in sessions with a server, or teach a policy in training.",
     "record": "Film a policy at play, with its action distribution beside the picture.",
     "export": "Export the policy of a run's last checkpoint.",
+    "push": "Upload an exported policy to the Hugging Face Hub.",
+    "pull": "Publish a policy from the Hugging Face Hub here.",
     "serve": "Serve exported policies over gRPC.",
     "label": "Put labels such as stable on versions of a policy.",
     "prune": "Delete old versions of policies.",
