@@ -16,9 +16,7 @@ __all__ = ["command"]
 @click.argument("repo", metavar="USER/NAME")
 @click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
 @click.option("--license", "license_id", metavar="ID", help="Licence to state, such as apache-2.0.")
-@click.option(
-    "--film", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="MP4 file to show with the policy."
-)
+@click.option("--film", type=click.Path(path_type=Path), help="MP4 file to show with the policy.")
 @click.option(
     "--to-folder",
     "folder",

@@ -66,12 +66,12 @@ def stage(bundle: Bundle, folder: Path, repo: str, *, license_id: str | None = N
         film: A film of the policy in MP4.
 
     Raises:
-        ConfigError: The film is no MP4.
+        ConfigError: The film is not there, or no MP4.
         MissingExtraError: huggingface_hub is not installed.
         RunError: The directory is there already, or cannot be written.
     """
-    if film is not None and film.suffix.lower() != ".mp4":
-        raise ConfigError(f"{film}: expected a film that ends in .mp4; make one with: pgkeras record {bundle.path}")
+    if film is not None and (film.suffix.lower() != ".mp4" or not film.is_file()):
+        raise ConfigError(f"{film}: expected a file that ends in .mp4; make one with: pgkeras record {bundle.path}")
     text = card(bundle, repo, license_id)
     try:
         folder.mkdir(parents=True)
