@@ -1,7 +1,7 @@
 """The defaults alone, on twenty environments for which nobody tuned them, beside another library's defaults.
 
 ``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` as ``pgkeras train`` does one that has
-no preset: by the defaults or, where actions are continuous, by the preset for those. Each run has 90 seconds of
+no preset: by the preset for its kind of actions. Each run has 90 seconds of
 processor time on one thread, and so have the PPO and the A2C of Stable-Baselines3, each by its own defaults; random
 actions play beside them. Processor time, not that of the clock: so runs take nothing from each other, and a busy
 machine changes nothing but how long one waits. Imports and setup are not counted for anybody.
@@ -31,8 +31,8 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.cases import CASES, Case
 from benchmarks.report import machine, table
-from pgkeras.environments.presets import CONTINUOUS
-from pgkeras.settings.config import DEFAULT, Config, assignments, resolve
+from pgkeras.environments.presets import CONTINUOUS, DISCRETE
+from pgkeras.settings.config import Config, assignments, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -101,7 +101,7 @@ def _read(file: Path) -> list[dict[str, Any]]:
 def _config(case: Case, seed: int, assigned: list[str]) -> Config:
     fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
-    preset = CONTINUOUS if case.continuous else DEFAULT
+    preset = CONTINUOUS if case.continuous else DISCRETE
     return resolve(case.env_id, preset, {**fixed, **environment, **case.settings, **assignments(assigned)})
 
 

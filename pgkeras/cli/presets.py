@@ -14,8 +14,8 @@ __all__ = ["command"]
 def command(name: str | None) -> None:
     """List the presets, or show every setting under the preset NAME.
 
-    `pgkeras train ENV` uses the preset named after the environment. Where there is none, it uses "continuous" for
-    continuous actions, and "default" for others.
+    `pgkeras train ENV` uses the preset named after the environment. Where there is none, it uses "continuous" or
+    "discrete", by what the actions are.
     """
     if name is None:
         for preset in preset_names():

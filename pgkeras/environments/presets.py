@@ -11,10 +11,13 @@ from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
 from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ArraySpace, Box
 
-__all__ = ["CONTINUOUS", "config_for"]
+__all__ = ["CONTINUOUS", "DISCRETE", "config_for"]
 
 CONTINUOUS = "continuous"
-"""The preset of environments with continuous actions."""
+"""The preset of environments with continuous actions that have none of their own."""
+
+DISCRETE = "discrete"
+"""The preset of environments with discrete actions that have none of their own."""
 
 
 def config_for(
@@ -25,8 +28,8 @@ def config_for(
 ) -> Config:
     """Settings for an environment: see :func:`pgkeras.settings.config.resolve`.
 
-    If no preset is named, and none is the environment's own, those for continuous actions are taken where its actions
-    are: the environment is made once, to look at them.
+    If no preset is named, and none is the environment's own, those for its kind of actions are taken: the environment
+    is made once, to look at them.
 
     Args:
         env_id: A gymnasium id, or ``module:id``.
@@ -40,12 +43,8 @@ def config_for(
     config = resolve(env_id, preset, overrides)
     if preset is not None or preset_for(env_id) != DEFAULT:
         return config
-    continuous = isinstance(action_space, Box) if action_space is not None else _is_continuous(config)
-    return resolve(env_id, CONTINUOUS, overrides) if continuous else config
-
-
-def _is_continuous(config: Config) -> bool:
     try:
-        return isinstance(action_space_of(Recipe.read(config.to_json())), Box)
+        actions = action_space or action_space_of(Recipe.read(config.to_json()))
     except (EnvironmentSetupError, UnsupportedSpaceError):
-        return False  # whoever makes it to play it says why, or makes it in another way
+        return config  # whoever makes it to play it says why, or makes it in another way
+    return resolve(env_id, CONTINUOUS if isinstance(actions, Box) else DISCRETE, overrides)

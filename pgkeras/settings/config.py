@@ -123,11 +123,11 @@ def preset_names() -> list[str]:
 
 
 DEFAULT = "default"
-"""The preset of environments that have none of their own."""
+"""The defaults alone."""
 
 
 def preset_for(env_id: str) -> str:
-    """Name of the preset that an environment is trained with unless another is named."""
+    """Name of an environment's own preset, or of the one that is the defaults alone."""
     name = env_id.rpartition(":")[2].rpartition("/")[2].lower()
     return name if name in preset_names() else DEFAULT
 

@@ -24,8 +24,12 @@ def test_continuous_actions_have_a_preset(env_id):
     assert (config.env_id, config.gamma) == (env_id, 0.5)
 
 
-def test_others_have_the_defaults():
-    assert config_for("Choice-v0") == resolve("Choice-v0")
+def test_discrete_actions_have_a_preset():
+    config = config_for("Choice-v0", overrides={"gamma": 0.5})
+    assert config == resolve("Choice-v0", "discrete", {"gamma": 0.5}) != resolve("Choice-v0", None, {"gamma": 0.5})
+
+
+def test_an_environment_that_cannot_be_made_has_the_defaults():
     assert config_for("Unheard-v0") == resolve("Unheard-v0"), "whoever plays it says what is wrong"
 
 
@@ -37,4 +41,4 @@ def test_a_preset_that_is_named_or_the_environments_own_comes_first():
 def test_simulators_say_what_their_actions_are():
     box = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
     assert not differ(config_for("my-robot", action_space=box))
-    assert config_for("my-game", action_space=Discrete(3)) == resolve("my-game")
+    assert config_for("my-game", action_space=Discrete(3)) == resolve("my-game", "discrete")
