@@ -24,6 +24,7 @@ class Case:
         continuous: Whether its actions are continuous.
         peer_policy: Class of policy in Stable-Baselines3.
         peer_wrappers: Wrappers without which Stable-Baselines3 does not take the observations.
+        is_unlimited: Whether its registration has no limit on the length of episodes.
         evaluation_steps: Steps after which an evaluation's episode is truncated, where the environment has no limit.
     """
 
@@ -34,15 +35,16 @@ class Case:
     continuous: bool = False
     peer_policy: str = "MlpPolicy"
     peer_wrappers: tuple[str, ...] = ()
+    is_unlimited: bool = False
     evaluation_steps: int | None = None
 
 
 CASES = {
     case.env_id.rpartition(":")[2]: case
     for case in (
-        Case("Blackjack-v1", peer_wrappers=(_FLAT,)),
+        Case("Blackjack-v1", is_unlimited=True, peer_wrappers=(_FLAT,)),
         Case("FrozenLake-v1"),
-        Case("CliffWalking-v1", evaluation_steps=500),
+        Case("CliffWalking-v1", is_unlimited=True, evaluation_steps=500),
         Case("Taxi-v4"),
         Case("CartPole-v1"),
         Case("Acrobot-v1"),
@@ -54,11 +56,11 @@ CASES = {
         Case("Hopper-v5", continuous=True),
         Case("HalfCheetah-v5", continuous=True),
         Case("Pusher-v5", continuous=True),
-        Case("minigrid:MiniGrid-Empty-5x5-v0", wrappers=_MINIGRID),
-        Case("minigrid:MiniGrid-DoorKey-5x5-v0", wrappers=_MINIGRID),
-        Case("minigrid:MiniGrid-MemoryS7-v0", wrappers=_MINIGRID, settings={"memory": "gru"}),
-        Case("benchmarks.environments:MinAtar/Breakout-v1", evaluation_steps=5_000),
-        Case("flappy_bird_gymnasium:FlappyBird-v0", {"use_lidar": False}, evaluation_steps=5_000),
-        Case("highway_env:highway-fast-v0"),
+        Case("minigrid:MiniGrid-Empty-5x5-v0", wrappers=_MINIGRID, is_unlimited=True),
+        Case("minigrid:MiniGrid-DoorKey-5x5-v0", wrappers=_MINIGRID, is_unlimited=True),
+        Case("minigrid:MiniGrid-MemoryS7-v0", wrappers=_MINIGRID, settings={"memory": "gru"}, is_unlimited=True),
+        Case("benchmarks.environments:MinAtar/Breakout-v1", is_unlimited=True, evaluation_steps=5_000),
+        Case("flappy_bird_gymnasium:FlappyBird-v0", {"use_lidar": False}, is_unlimited=True, evaluation_steps=5_000),
+        Case("highway_env:highway-fast-v0", is_unlimited=True),
     )
 }

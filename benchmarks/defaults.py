@@ -31,7 +31,7 @@ import numpy as np
 from benchmarks import peers
 from benchmarks.cases import CASES, Case
 from benchmarks.report import machine, table
-from pgkeras.environments.presets import CONTINUOUS, DISCRETE
+from pgkeras.environments.presets import CONTINUOUS, DISCRETE, LONGEST_EPISODE
 from pgkeras.settings.config import Config, assignments, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
@@ -102,7 +102,8 @@ def _config(case: Case, seed: int, assigned: list[str]) -> Config:
     fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
     preset = CONTINUOUS if case.continuous else DISCRETE
-    return resolve(case.env_id, preset, {**fixed, **environment, **case.settings, **assignments(assigned)})
+    limit = {"max_episode_steps": LONGEST_EPISODE} if case.is_unlimited else {}
+    return resolve(case.env_id, preset, {**fixed, **environment, **limit, **case.settings, **assignments(assigned)})
 
 
 def _is_current(run: dict[str, Any], options: argparse.Namespace) -> bool:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pgkeras.environments.single import action_space_of
+from pgkeras.environments.single import action_space_of, find_spec
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
 from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ArraySpace, Box
 
-__all__ = ["CONTINUOUS", "DISCRETE", "config_for"]
+__all__ = ["CONTINUOUS", "DISCRETE", "LONGEST_EPISODE", "config_for"]
 
 CONTINUOUS = "continuous"
 """The preset of environments with continuous actions that have none of their own."""
 
 DISCRETE = "discrete"
 """The preset of environments with discrete actions that have none of their own."""
+
+
+LONGEST_EPISODE = 10_000
+"""Steps after which an episode is truncated where neither the environment nor a setting says when.
+
+An untrained policy may take for ever to end an episode by itself, as in CliffWalking: whole episodes are what is learnt
+from, so it would learn nothing."""
 
 
 def config_for(
@@ -29,7 +37,7 @@ def config_for(
     """Settings for an environment: see :func:`pgkeras.settings.config.resolve`.
 
     If no preset is named, and none is the environment's own, those for its kind of actions are taken: the environment
-    is made once, to look at them.
+    is made once, to look at them. If it has no limit on the length of episodes, it gets :data:`LONGEST_EPISODE`.
 
     Args:
         env_id: A gymnasium id, or ``module:id``.
@@ -47,4 +55,13 @@ def config_for(
         actions = action_space or action_space_of(Recipe.read(config.to_json()))
     except (EnvironmentSetupError, UnsupportedSpaceError):
         return config  # whoever makes it to play it says why, or makes it in another way
-    return resolve(env_id, CONTINUOUS if isinstance(actions, Box) else DISCRETE, overrides)
+    config = resolve(env_id, CONTINUOUS if isinstance(actions, Box) else DISCRETE, overrides)
+    if action_space is not None or config.max_episode_steps is not None or not _is_unlimited(env_id):
+        return config
+    return dataclasses.replace(config, max_episode_steps=LONGEST_EPISODE)
+
+
+def _is_unlimited(env_id: str) -> bool:
+    spec = find_spec(env_id)
+    # One that runs its own copies side by side truncates by itself.
+    return spec.max_episode_steps is None and spec.vector_entry_point is None

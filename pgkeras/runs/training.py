@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
-from pgkeras.environments.presets import config_for
+from pgkeras.environments.presets import LONGEST_EPISODE, config_for
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
@@ -272,6 +272,7 @@ class Training:
         collected = time.perf_counter()
         if self.epoch == 0:
             self._source.advise()
+            _tell_of_truncation(self.config, int(trajectory.lengths.max()))
         self._between_epochs = False
         lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
         self._frozen.freeze(self._learner.weights)
@@ -539,6 +540,15 @@ def _check(network: Any, callbacks: Sequence[Any]) -> None:
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")
+
+
+def _tell_of_truncation(config: Config, longest: int) -> None:
+    if longest >= LONGEST_EPISODE == config.max_episode_steps:
+        logger.warning(
+            "%s has episodes that were truncated after %s steps, as it has no limit; max_episode_steps sets another",
+            config.env_id,
+            f"{LONGEST_EPISODE:,}",
+        )
 
 
 def _warn_of_size(policy: Policy) -> None:

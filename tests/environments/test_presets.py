@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import tests.reinforce.bandits  # noqa: F401 - registers Dial-v0 and Choice-v0
-from pgkeras.environments.presets import config_for
+from pgkeras.environments.presets import LONGEST_EPISODE, config_for
+from pgkeras.runs.training import Training
 from pgkeras.settings.config import read_preset, resolve
 from pgkeras.spaces import Box, Discrete
 
@@ -26,7 +27,21 @@ def test_continuous_actions_have_a_preset(env_id):
 
 def test_discrete_actions_have_a_preset():
     config = config_for("Choice-v0", overrides={"gamma": 0.5})
-    assert config == resolve("Choice-v0", "discrete", {"gamma": 0.5}) != resolve("Choice-v0", None, {"gamma": 0.5})
+    assert config == resolve("Choice-v0", "discrete", {"gamma": 0.5, "max_episode_steps": config.max_episode_steps})
+    assert config.entropy_bonus > 0 == resolve("Choice-v0").entropy_bonus
+
+
+def test_endless_episodes_are_truncated_and_that_is_told(caplog):
+    endless = {"env_kwargs": {"length": 10**6}, "envs": 1, "episodes": 1, "hidden": (4,), "steps": 1}
+    config = config_for("tests.environments.fragile:Fragile-v0", overrides=endless)
+    assert config.max_episode_steps == LONGEST_EPISODE
+    training = Training(config)
+    assert [metrics.env_steps for metrics in training] == [LONGEST_EPISODE]
+    training.finish()
+    assert "Fragile-v0 has episodes that were truncated after 10,000 steps" in caplog.text
+    assert config_for("CliffWalking-v1", overrides={"max_episode_steps": 50}).max_episode_steps == 50
+    assert config_for("FrozenLake-v1").max_episode_steps is None, "it has its own"
+    assert config_for("CliffWalking-v1", "discrete").max_episode_steps is None
 
 
 def test_an_environment_that_cannot_be_made_has_the_defaults():
