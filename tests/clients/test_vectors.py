@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import grpc
@@ -20,6 +21,8 @@ from pgkeras.protocol.wire import decode_distribution, decode_space, decode_tens
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
 VECTORS = json.loads(vectors.FILE.read_text(encoding="utf-8"))
+RELEASES = Path(__file__).parents[1] / "compatibility" / "data"
+ALL = {"": VECTORS} | {path.parent.name: json.loads(path.read_text()) for path in RELEASES.glob("*/vectors.json")}
 KINDS = {
     "invalid_request": errors.InvalidRequestError,
     "policy_not_found": errors.PolicyNotFoundError,
@@ -34,7 +37,10 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def cases(section):
-    return pytest.mark.parametrize("vector", [pytest.param(vector, id=vector["name"]) for vector in VECTORS[section]])
+    """The vectors of today, and those of every release."""
+    found = [(release, vector) for release, of_release in ALL.items() for vector in of_release[section]]
+    params = [pytest.param(vector, id=f"{vector['name']} {release}".rstrip()) for release, vector in found]
+    return pytest.mark.parametrize("vector", params)
 
 
 def read(kind, vector):

@@ -47,10 +47,24 @@ class Query(NamedTuple):
     needs: frozenset[str]
 
 
+class _Form(NamedTuple):
+    """What answers have in common that differ in nothing but their numbers.
+
+    Args:
+        rows: None for a single observation.
+        outputs: ActOutput numbers beside the action.
+        state_bytes: Length of the state, which is none in a session: there the server keeps it.
+    """
+
+    rows: int | None
+    outputs: frozenset[int]
+    state_bytes: int
+
+
 class Answers:
     """Encodes the answers of one policy.
 
-    All answers of one form (outputs and number of rows) differ in nothing but their numbers, which are put into the
+    All answers of one form differ in nothing but their numbers, which are put into the
     bytes of the first: to build a message anew would take longer than the policy itself.
 
     Args:
@@ -65,8 +79,7 @@ class Answers:
         tensors = {name: name for name in ("action", "log_prob", "entropy", "greedy_action")} | parameters
         places = {name: FieldPath.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
         self._places = places | {"state": FieldPath.of(service_pb2.ActResponse, "state")}
-        # By (rows, or None for a single observation, and outputs).
-        self._forms: dict[tuple[int | None, frozenset[int]], Pattern] = {}
+        self._forms: dict[_Form, Pattern] = {}
 
     def needs(self, greedy: bool, outputs: frozenset[int]) -> frozenset[str]:
         """The engine outputs needed for a response. Entropy is always among them, for the metrics."""
@@ -97,14 +110,12 @@ class Answers:
         if arrays["action"].dtype != self._spec.action_space.dtype:
             actions = {name: self._spec.from_graph(arrays[name]) for name in _ACTIONS if name in arrays}
             arrays = {**arrays, **actions}
-        key = (len(arrays["action"]) if query.has_batch_axis else None, query.outputs)
+        key = _Form(len(arrays["action"]) if query.has_batch_axis else None, query.outputs, len(state))
         form = self._forms.get(key) or self._new_form(key, arrays, state)
         return form.write([state if name == "state" else arrays[name].tobytes() for name in form.names])
 
-    def _new_form(
-        self, key: tuple[int | None, frozenset[int]], arrays: Mapping[str, NDArray[Any]], state: bytes
-    ) -> Pattern:
-        rows, outputs = key
+    def _new_form(self, key: _Form, arrays: Mapping[str, NDArray[Any]], state: bytes) -> Pattern:
+        rows, outputs, _ = key
         response = service_pb2.ActResponse(policy=self._version, state=state)
         for name, tensor in self._tensors(response, outputs):
             write_tensor(tensor, arrays[name] if rows is not None else arrays[name].reshape(arrays[name].shape[1:]))
