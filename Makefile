@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STUBS := $(patsubst protos/%.proto,%,$(wildcard protos/pgkeras/v1/*.proto))
 
-.PHONY: docs help quickstart test test-slow test-clients lint format protos clean
+.PHONY: docs help quickstart test test-slow test-packaging dist test-clients lint format protos clean
 
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -19,6 +19,15 @@ test: $(VENV)/.dev ## Run the tests, on all cores up to four.
 
 test-slow: $(VENV)/.dev ## Run the long proofs as well.
 	$(BIN)/python -m pytest -m "slow or not slow"
+
+test-packaging: $(VENV)/.dev ## Build the package, check it, and install it on every Python that there is.
+	$(BIN)/python -m pytest -m slow tests/packaging
+
+dist: $(VENV)/.dev ## Build what a release uploads, with a bill of materials, into dist/.
+	rm -rf dist
+	$(BIN)/uv build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/cyclonedx-py environment --output-file dist/bill-of-materials.json $(BIN)/python
 
 test-clients: $(VENV)/.dev ## Build and check the clients whose toolchain is installed (REQUIRE=all: and miss none).
 	$(BIN)/python -m conformance $(if $(REQUIRE),--require $(REQUIRE))

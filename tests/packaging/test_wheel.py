@@ -1,0 +1,114 @@
+"""What a release is: built from tracked files, checked, and installed without the repository on every Python there is.
+
+Slow, as each installs TensorFlow: ``make test-packaging``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pgkeras import __version__
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+def run(*command: object, cwd: Path = ROOT, expected: int = 0) -> str:
+    """A command's output; nothing of this environment is on its path."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environ["PYENV_VERSION"] = ":".join(found_by_pyenv()) or "system"
+    result = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=environ, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == expected, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout
+
+
+def found_by_pyenv() -> list[str]:
+    root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    return sorted(path.name for path in root.iterdir() if path.name[:4] in PYTHONS) if root.is_dir() else []
+
+
+@pytest.fixture(scope="session")
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist and, made from it, the wheel."""
+    source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
+    archive = source / "tracked.tar"
+    run("git", "archive", "--output", archive, "HEAD")
+    with tarfile.open(archive) as tar:
+        tar.extractall(source / "tree", filter="data")
+    run(BIN / "uv", "build", "--out-dir", out, source / "tree")
+    return out
+
+
+def wheel_of(dist: Path) -> Path:
+    (wheel,) = dist.glob("*.whl")
+    return wheel
+
+
+def test_the_files_are_well_formed_and_hold_what_they_should(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    run(BIN / "twine", "check", "--strict", sdist, wheel_of(dist))
+    # Two packages on purpose: the server is one of its own.
+    run(BIN / "check-wheel-contents", "--ignore", "W009", wheel_of(dist))
+    with zipfile.ZipFile(wheel_of(dist)) as archive:
+        names = archive.namelist()
+    assert {name.partition("/")[0] for name in names} == {
+        "pgkeras",
+        "pgkeras_serving",
+        f"pgkeras-{__version__}.dist-info",
+    }
+    assert "pgkeras/settings/presets/cartpole-v1.toml" in names
+    assert "pgkeras/py.typed" in names
+    with tarfile.open(sdist) as tar:
+        inside = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"protos/pgkeras/v1/service.proto", "README.md", "CHANGELOG.md", "LICENSE"} <= inside
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_quickstart_from_the_wheel(python: str, dist: Path, tmp_path: Path) -> None:
+    pgkeras = installed(python, dist, tmp_path)
+    assert re.search(r"pgkeras \d", run(pgkeras, "--version", cwd=tmp_path))
+    assert "Solved" in run(pgkeras, "quickstart", cwd=tmp_path)
+
+
+def test_quickstart_with_the_oldest_versions_that_are_allowed(dist: Path, tmp_path: Path) -> None:
+    pgkeras = installed("3.11", dist, tmp_path, "--resolution", "lowest-direct")
+    assert "Solved" in run(pgkeras, "quickstart", cwd=tmp_path)
+
+
+def test_a_bill_of_materials_lists_what_is_installed(dist: Path, tmp_path: Path) -> None:
+    installed("3.11", dist, tmp_path, extras="serve")
+    bill = tmp_path / "bill.json"
+    python = tmp_path / "venv" / "bin" / "python"
+    run(BIN / "cyclonedx-py", "environment", "--output-file", bill, python)
+    components = {part["name"]: part["version"] for part in json.loads(bill.read_text())["components"]}
+    assert components["pgkeras"] == __version__
+    assert {"grpcio", "numpy", "protobuf", "h11"} <= components.keys()
+    assert "tensorflow" not in components
+
+
+def installed(python: str, dist: Path, where: Path, *options: str, extras: str = "serve,train") -> Path:
+    """The command ``pgkeras`` of an environment with nothing but the wheel and what it needs."""
+    uv, venv = BIN / "uv", where / "venv"
+    found = subprocess.run(
+        [uv, "python", "find", "--no-project", "--no-python-downloads", python], capture_output=True, text=True
+    )
+    if found.returncode:
+        pytest.skip(f"there is no Python {python} on this machine")
+    run(uv, "venv", "--python", found.stdout.strip(), venv, cwd=where)
+    interpreter = venv / "bin" / "python"
+    wanted = f"{wheel_of(dist)}[{extras}]"
+    run(uv, "pip", "install", "--python", interpreter, *options, wanted, cwd=where)
+    return venv / "bin" / "pgkeras"
