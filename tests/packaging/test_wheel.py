@@ -60,8 +60,8 @@ def wheel_of(dist: Path) -> Path:
 def test_the_files_are_well_formed_and_hold_what_they_should(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     run(BIN / "twine", "check", "--strict", sdist, wheel_of(dist))
-    # Two packages on purpose: the server is one of its own.
-    run(BIN / "check-wheel-contents", "--ignore", "W009", wheel_of(dist))
+    # W009, two packages: the server is one of its own. W002, files that are the same: environments share a preset.
+    run(BIN / "check-wheel-contents", "--ignore", "W002,W009", wheel_of(dist))
     with zipfile.ZipFile(wheel_of(dist)) as archive:
         names = archive.namelist()
     assert {name.partition("/")[0] for name in names} == {
@@ -103,7 +103,10 @@ def installed(python: str, dist: Path, where: Path, *options: str, extras: str =
     """The command ``pgkeras`` of an environment with nothing but the wheel and what it needs."""
     uv, venv = BIN / "uv", where / "venv"
     found = subprocess.run(
-        [uv, "python", "find", "--no-project", "--no-python-downloads", python], capture_output=True, text=True
+        [uv, "python", "find", "--no-project", "--no-python-downloads", python],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if found.returncode:
         pytest.skip(f"there is no Python {python} on this machine")
