@@ -65,6 +65,12 @@ class Actions:
     policy: str
     version: int
 
+    def _repr_html_(self) -> str:
+        """In a notebook: the distribution of every observation, and what was chosen from it."""
+        from pgkeras.client.display import html
+
+        return html(self)
+
 
 def mode_number(mode: Mode) -> Any:
     """The ActMode of a name.

@@ -34,6 +34,7 @@ from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.loggers.base import CURVE, FILM
 from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.notebook import watched
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.runs.stopping import time_is_over
@@ -504,6 +505,8 @@ def train(
 ) -> Training:
     """Trains a policy: ``pgkeras.train("CartPole-v1", seed=0).export("saved_models")``.
 
+    In a notebook, a bar shows how it goes on.
+
     Args:
         env_id: A gymnasium id, or ``module:id``.
         preset: Name of a preset; by default the environment's own, or the one for its kind of actions.
@@ -523,7 +526,7 @@ def train(
         network, settings = None, {**settings, "network": network}
     training = Training(config_for(env_id, preset, settings), directory, network=network, callbacks=callbacks)
     try:
-        for _ in training:
+        for _ in watched(training):
             pass
     finally:
         training.finish()

@@ -1,0 +1,43 @@
+"""An answer as a notebook shows it: the distribution of every observation, with the action that was chosen."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pgkeras.client.conversion import Actions
+
+__all__ = ["html"]
+
+_MOST_ROWS = 8
+_MOST_NUMBERS = 32
+
+
+def html(answer: Actions) -> str:
+    """A table: a row for each observation, with bars for probabilities, and other parameters as numbers."""
+    one_each = answer.log_prob if answer.log_prob is not None else answer.entropy
+    is_batch = one_each is not None and one_each.ndim == 1
+    rows = len(answer.action) if is_batch else 1
+    names = list(answer.distribution)
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("action", *names))
+    body = ""
+    for row in range(min(rows, _MOST_ROWS)):
+        at = row if is_batch else ...
+        cells = [escape(str(np.asarray(answer.action[at]).tolist()))]
+        cells += [_cell(name, np.asarray(answer.distribution[name][at]).ravel()) for name in names]
+        body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    more = f"<p>and {rows - _MOST_ROWS} more observations</p>" if rows > _MOST_ROWS else ""
+    title = f"{escape(answer.policy)} version {answer.version}"
+    return f"<table><caption>{title}</caption><tr>{head}</tr>{body}</table>{more}"
+
+
+def _cell(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
+    shown = values[:_MOST_NUMBERS].tolist()
+    more = " ..." if len(values) > _MOST_NUMBERS else ""
+    if name == "probabilities":
+        bars = (f'<meter min="0" max="1" value="{value:.4f}"></meter> {value:.1%}' for value in shown)
+        return "<br>".join(bars) + more
+    return ", ".join(f"{value:.4g}" for value in shown) + more

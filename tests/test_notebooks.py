@@ -1,0 +1,64 @@
+"""The notebooks, run from the first cell to the last in a kernel of their own; and what they show there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    """What every notebook's cells put out."""
+    path = os.pathsep.join([str(ROOT), str(ROOT / "serving")])
+    found = {}
+    for file in NOTEBOOKS:
+        notebook = nbformat.read(file, as_version=4)
+        where = tmp_path_factory.mktemp(file.stem)
+        client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(where)}})
+        client.execute(env={**os.environ, "PYTHONPATH": path})  # raises where a cell does
+        found[file.stem] = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return found
+
+
+def text(outputs: list[Any]) -> str:
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def shown(outputs: list[Any], kind: str) -> list[str]:
+    return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
+
+
+def test_there_are_three_and_none_holds_outputs() -> None:
+    assert {file.stem for file in NOTEBOOKS} == {"first-policy", "own-environment", "client"}
+    for file in NOTEBOOKS:
+        assert not any(cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells)
+
+
+def test_first_policy(outputs: dict[str, list[Any]]) -> None:
+    first = outputs["first-policy"]
+    assert "greedy: 500.0 of 500" in text(first) or "greedy: 49" in text(first)
+    assert any("<progress" in html and "CartPole-v1" in html for html in shown(first, "text/html"))
+    assert len(shown(first, "image/png")) == 1  # the learning curve
+
+
+def test_own_environment(outputs: dict[str, list[Any]]) -> None:
+    printed = text(outputs["own-environment"])
+    means = [float(line.rsplit(maxsplit=1)[1]) for line in printed.splitlines() if ": 0." in line]
+    assert len(means) == 2
+    assert min(means) > 0.55
+    assert printed.splitlines()[-2].rstrip("%").split()[-1] > "90"
+
+
+def test_client(outputs: dict[str, list[Any]]) -> None:
+    answers = shown(outputs["client"], "text/html")
+    assert any('<meter min="0" max="1"' in html and "cartpole-v1 version 1" in html for html in answers)
+    assert "return: 500" in text(outputs["client"])
+    assert "the server ended with 0" in text(outputs["client"])
