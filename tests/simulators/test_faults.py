@@ -297,7 +297,7 @@ def test_a_run_that_is_killed_and_resumed_ends_with_the_weights_of_an_undisturbe
     player.target = address(resumed)
     assert resumed.wait(60) == 0
     player.over = True
-    one, other = (runs.RunDirectory(tmp_path / name, 2, "none", resume=True) for name in ("undisturbed", "killed"))
+    one, other = (runs.RunDirectory(tmp_path / name, 2, resume=True) for name in ("undisturbed", "killed"))
     assert_same_arrays(one.checkpoints.read("last"), other.checkpoints.read("last"))
 
 
