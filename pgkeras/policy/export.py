@@ -25,6 +25,7 @@ from pgkeras.engines import noise as noise_source
 from pgkeras.engines.litert import LiteRTEngine
 from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
+from pgkeras.policy.distributions.categorical import IMPOSSIBLE
 from pgkeras.policy.policy import Policy
 from pgkeras.spaces import ArraySpace, Box, Text
 from pgkeras.spaces import random_observations as examples
@@ -204,8 +205,13 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
         raise ExportError("the policy's weights, or its answers to ordinary observations, are not finite")
     kind = policy.spec.distribution
     size = np.maximum(1.0, _largest_bounds(policy.spec.action_space)) if kind.is_scaled else 1.0
-    # What is computed from large numbers is off by more: a log-probability by as much as the logits it is made of.
+    # What is computed from large numbers is off by more: a probability, and all that is made of it, by as much as its
+    # logits are rounded.
     largest = max(1.0, *(float(np.abs(reference[parameter]).max()) for parameter in kind.parameters))
+    if kind.is_discrete:
+        state = tf.constant(inputs["state"]) if policy.spec.state_size else None
+        logits, _ = policy.step(tf.constant(observation), state)
+        largest = max(largest, _largest_logit(logits.numpy()))
     found = []
     for form, engine in engines.items():
         answer = engine.act(inputs)
@@ -225,6 +231,12 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
                 raise
             found.append(str(error))
     return found
+
+
+def _largest_logit(logits: NDArray[np.float32]) -> float:
+    """The largest magnitude among logits, less those that a mask has made impossible."""
+    possible = np.abs(logits[logits > IMPOSSIBLE / 2])
+    return float(possible.max(initial=0.0))
 
 
 def _largest_bounds(space: ArraySpace) -> NDArray[np.float64]:

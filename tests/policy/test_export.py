@@ -280,3 +280,15 @@ def test_a_manifest_is_plain_json(exported: list[tuple[Policy, bundle.Bundle]]) 
     data = json.loads((exported[0][1].path / bundle.MANIFEST).read_text())
     assert data["schema_version"] == 1
     assert set(data["files"]) >= {"saved_model.pb", bundle.FLATBUFFER.as_posix()}
+
+
+@pytest.mark.parametrize("scale", [3.0, 10.0, 100.0])
+def test_a_policy_that_is_sure_of_itself_is_exported(scale: float, tmp_path: Path) -> None:
+    # Large logits, as bytes bring them that are not scaled, are rounded by more, and so is the entropy that they give.
+    pixels = Box(np.zeros((7, 7, 3)), np.full((7, 7, 3), 255.0), np.dtype(np.uint8))
+    for seed in range(2):
+        policy = Policy(pixels, Discrete(7), settings=NetworkSettings(hidden=(64, 64)))
+        for variable in policy.variables:
+            spread = scale / np.sqrt(max(variable.shape))
+            variable.assign(np.random.default_rng(seed).normal(0.0, spread, variable.shape).astype(np.float32))
+        assert export_policy(policy, tmp_path, "sure", {}).version == seed + 1

@@ -13,11 +13,11 @@ from pgkeras.backend import tf
 from pgkeras.spaces import MultiDiscrete
 from pgkeras.spaces.spec import DistributionKind
 
-__all__ = ["Categorical", "MultiCategorical", "masked"]
+__all__ = ["IMPOSSIBLE", "Categorical", "MultiCategorical", "masked"]
 
 # Finite, since -inf would make 0 * -inf = NaN of an entropy and its gradient; far below any logit of a network, so that
 # its softmax is 0 exactly; and far enough from the least float32 that sums with other logits do not overflow.
-_IMPOSSIBLE = -1e30
+IMPOSSIBLE = -1e30
 
 
 def masked(parameters: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -36,7 +36,7 @@ def masked(parameters: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     mask.shape.assert_has_rank(2)
     mask.shape.assert_is_compatible_with(parameters.shape)
     allowed = mask if mask.dtype == tf.bool else mask > 0.5
-    return tf.where(allowed, parameters, tf.constant(_IMPOSSIBLE, parameters.dtype))
+    return tf.where(allowed, parameters, tf.constant(IMPOSSIBLE, parameters.dtype))
 
 
 def _inverse_cdf(logits: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
@@ -184,4 +184,4 @@ class MultiCategorical:
             return tf.reshape(parameters, [-1, *self._real.shape])
         positions: NDArray[Any] = np.where(self._real.ravel(), np.cumsum(self._real) - 1, 0)
         logits = tf.reshape(tf.gather(parameters, positions, axis=1), [-1, *self._real.shape])
-        return tf.where(self._real, logits, tf.constant(_IMPOSSIBLE, parameters.dtype))
+        return tf.where(self._real, logits, tf.constant(IMPOSSIBLE, parameters.dtype))
