@@ -19,16 +19,8 @@ from pgkeras.memory import available_bytes
 __all__ = ["command"]
 
 _EXTRAS = ("serve", "train", "video")
-_OPTIONAL = (
-    "plot",
-    "ray",
-    "envpool",
-    "trace",
-    "tune",
-    "wandb",
-    "mlflow",
-    "hub",
-)  # that nobody misses who has not asked for them
+# Those that nobody misses who has not asked for them.
+_OPTIONAL = ("plot", "ray", "envpool", "trace", "tune", "wandb", "mlflow", "hub")
 _VARIABLES = ("PGKERAS_", "KERAS_", "TF_", "CUDA_", "HF_", "MLFLOW_", "OMP_", "OTEL_", "WANDB_", "XLA_")
 _SECRET = ("TOKEN", "KEY", "HEADERS", "PASSWORD")
 
