@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -122,28 +122,33 @@ def _in_process(case: str, learner: str, seed: int, options: argparse.Namespace,
     if learner in ("PPO", "A2C"):
         assert python is not None
         asked = {"case": asdict(CASES[case]), "algorithm": learner, "seed": seed, "seconds": options.seconds}
-        return {"budget": options.seconds, **peers.budget(python, {**asked, **_evaluation()}, environ)}
+        return {"budget": options.seconds, **peers.budget(python, {**asked, **evaluation()}, environ)}
     command = [sys.executable, "-m", "benchmarks.defaults", "--seconds", str(options.seconds)]
     command += [f"--set={pair}" for pair in options.set] + ["--one", case, learner, str(seed)]
     process = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environ)
     return {"budget": options.seconds, **json.loads(process.stdout.splitlines()[-1])}
 
 
-def _evaluation() -> dict[str, int]:
+def evaluation() -> dict[str, int]:
+    """How what was learnt is evaluated."""
     return {"episodes": _EPISODES, "evaluation_seed": _EVALUATION_SEED}
 
 
 def _run(case: Case, learner: str, seed: int, seconds: float, assigned: list[str]) -> dict[str, Any]:
+    if learner == "random":
+        return {"steps": 0, "seconds": 0.0, "last_100": None, "greedy": _random(_played(case))}
+    return train_for(case, seed, seconds, assigned)
+
+
+def train_for(case: Case, seed: int, seconds: float, assigned: Sequence[str] = ()) -> dict[str, Any]:
+    """Trains on a case for so many seconds of processor time, and plays greedy episodes with what came of it."""
     from pgkeras import engines, environments
-    from pgkeras.evaluation import evaluation
+    from pgkeras.evaluation import evaluation as played_by
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 
-    calls = tuple(WrapperCall(name) for name in case.wrappers)
-    played = Recipe(case.env_id, case.kwargs, calls, case.evaluation_steps)
-    if learner == "random":
-        return {"steps": 0, "seconds": 0.0, "last_100": None, "greedy": _random(played)}
-    config = _config(case, seed, assigned)
+    played = _played(case)
+    config = _config(case, seed, list(assigned))
     training = Training(config)
     began = time.process_time()
 
@@ -160,8 +165,8 @@ def _run(case: Case, learner: str, seed: int, seconds: float, assigned: list[str
     training.finish()
     with tempfile.TemporaryDirectory() as root:
         exported = training.export(root)
-        actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-    greedy = evaluation.evaluate(actor, environments.make(played, _EPISODES, "plain"), _EPISODES, _EVALUATION_SEED)
+        actor = played_by.EngineActor(exported.spec, engines.load(exported), "greedy")
+    greedy = played_by.evaluate(actor, environments.make(played, _EPISODES, "plain"), _EPISODES, _EVALUATION_SEED)
     return {
         "steps": training.env_steps,
         "seconds": spent,
@@ -171,6 +176,10 @@ def _run(case: Case, learner: str, seed: int, seconds: float, assigned: list[str
         "config": config.to_json(),
         "packages": package_versions(),
     }
+
+
+def _played(case: Case) -> Recipe:
+    return Recipe(case.env_id, case.kwargs, tuple(WrapperCall(name) for name in case.wrappers), case.evaluation_steps)
 
 
 def _random(recipe: Recipe) -> float:

@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -56,3 +58,25 @@ def test_every_network_is_measured_on_the_device_that_is_there(tmp_path: Path) -
         assert result["bytes_share"] > 0
         assert "note" not in result
     assert "| CPU" in done.stdout
+
+
+def test_what_is_said_of_the_tasks_beside_dqn() -> None:
+    import gymnasium
+
+    import benchmarks.environments  # noqa: F401 - registers them
+
+    def mean_return(env_id: str, act: Any, episodes: int, **kwargs: Any) -> float:
+        env, total, seeds = gymnasium.make(env_id, **kwargs), 0.0, np.random.default_rng(0)
+        for episode in range(episodes):
+            observation, _ = env.reset(seed=episode)
+            over = False
+            while not over:
+                observation, reward, over, _, _ = env.step(act(observation, seeds))
+                total += float(reward)
+        return total / episodes
+
+    at_random = mean_return("Aim-v0", lambda _, rng: rng.integers(1_000), 2_000, choices=1_000)
+    assert at_random == pytest.approx(8 / 3, abs=0.1)
+    assert mean_return("Aim-v0", lambda seen, _: seen, 20) == pytest.approx(8.0, abs=1e-5)
+    mixed = mean_return("SwitchedCorridor-v0", lambda _, rng: int(rng.uniform() < 0.59), 5_000)
+    assert mixed == pytest.approx(-11.66, abs=0.4)  # Sutton & Barto 2018, example 13.1

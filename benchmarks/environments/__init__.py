@@ -1,4 +1,4 @@
-"""Environments that show what a policy can learn beyond vectors: memory, masks, text and images.
+"""Environments that show what a policy can learn: memory, masks, text, images, many actions, mixtures.
 
 Importing this module registers them, so any command takes them from the project's folder::
 
@@ -20,6 +20,8 @@ gymnasium.register("KnightsTourDict-v0", "benchmarks.environments.masks:KnightsT
 gymnasium.register("Fetch-v0", "benchmarks.environments.text:make_fetch")
 gymnasium.register("FetchBlank-v0", "benchmarks.environments.text:make_fetch", kwargs={"blank": True})
 gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
+gymnasium.register("Aim-v0", "benchmarks.environments.choices:Aim")
+gymnasium.register("SwitchedCorridor-v0", "benchmarks.environments.choices:SwitchedCorridor")
 
 if importlib.util.find_spec("minatar") is not None:
     from minatar.gym import register_envs

@@ -149,7 +149,8 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
 
     Args:
         python: The interpreter that ``environment`` returned.
-        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``.
+        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; if need be
+            also ``settings`` of the algorithm, and ``stop_return``, at which training ends.
         environ: Environment variables beside one's own.
 
     Returns:
