@@ -87,7 +87,10 @@ async def _load(target, over, seen, connections=6):
             except grpc.aio.AioRpcError as error:
                 seen.append((began, time.monotonic(), f"{error.code().name}: {error.details()}"))
 
-    options = [("grpc.service_config", json.dumps(_RETRY)), *_OWN_CONNECTION]
+    # A connection that the kernel had given to the worker that was killed is reset. gRPC would wait a second before it
+    # makes another, longer than it goes on trying.
+    soon = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
+    options = [("grpc.service_config", json.dumps(_RETRY)), *soon, *_OWN_CONNECTION]
     channels = [grpc.aio.insecure_channel(target, options) for _ in range(connections)]
     await asyncio.gather(*(call(channel) for channel in channels))
     await asyncio.gather(*(channel.close() for channel in channels))
