@@ -55,8 +55,8 @@ def main() -> None:
         asked |= {"settings": _EXPLORATION} | more
         return peers.budget(python, asked, {**os.environ, **one_thread})
 
-    rows = [_cartpole(seed, dqn) for seed in range(options.seeds)]
-    print(f"CartPole-v1 to a mean of {_GOAL:g} over 100 episodes\n{table(rows)}\n", flush=True)
+    if rows := [_cartpole(seed, dqn) for seed in range(options.seeds)]:
+        print(f"CartPole-v1 to a mean of {_GOAL:g} over 100 episodes\n{table(rows)}\n", flush=True)
     rows = [_aim(choices, options.seconds, dqn) for choices in (2, 10, 100, 1_000, 10_000)]
     continuous = train_for(Case(_AIM, continuous=True), 0, options.seconds)
     rows.append({"actions": "continuous", **_of("pgkeras", continuous), **_of("DQN", None)})
