@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from pgkeras.cli.numbers import shown
+from pgkeras.runs.stopping import share_of_limits
 from pgkeras.runs.training import EpochMetrics, Training
 
 __all__ = ["Interruption", "interruptible", "show"]
@@ -112,14 +113,10 @@ def _bar(training: Training) -> Iterator[EpochMetrics]:
         wanted = f" of {shown(training.stop_return)}" if training.stop_return is not None else ""
         began = time.monotonic()
 
-        def share(steps: int, seconds: float) -> float:
-            """Of the limit that will end the run first."""
-            return min(1.0, max(steps / config.steps, seconds / config.time_limit if config.time_limit else 0.0))
-
         def within(steps: int, episodes: int, of: int) -> None:
             took = time.monotonic() - began
             done = training.env_steps + steps
-            progress.update(task, completed=share(done, training.seconds + took), steps=f"{done:,}")
+            progress.update(task, completed=share_of_limits(config, done, training.seconds + took), steps=f"{done:,}")
             if took > 1.0:
                 goal = f"epoch {training.epoch + 1:,}: {episodes:,} of {of:,} episodes"
                 progress.update(task, goal=goal, speed=f"{steps / took:,.0f} steps/s")
@@ -129,7 +126,7 @@ def _bar(training: Training) -> Iterator[EpochMetrics]:
             best = f", best {shown(training.best.score)}" if training.best is not None else ""
             progress.update(
                 task,
-                completed=share(metrics.env_steps, metrics.seconds),
+                completed=share_of_limits(config, metrics.env_steps, metrics.seconds),
                 steps=f"{metrics.env_steps:,}",
                 goal=f"return {shown(metrics.mean_return_100)}{wanted}{best}",
                 speed=f"{metrics.steps_per_second:,.0f} steps/s",

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from pgkeras.runs.stopping import share_of_limits
+
 if TYPE_CHECKING:
     from pgkeras.runs.metrics import EpochMetrics
     from pgkeras.runs.training import Training
@@ -45,12 +47,10 @@ def watched(training: Training) -> Iterator[EpochMetrics]:
 
 def _bar(training: Training, steps: int = 0) -> str:
     config, done = training.config, training.env_steps + steps
-    share = done / config.steps
-    if config.time_limit is not None:
-        share = max(share, training.seconds / config.time_limit)
+    share = share_of_limits(config, done, training.seconds)
     text = f"{escape(config.env_id)}: {done:,} steps"
     if training.episodes:
         text += f", mean return of the last 100 episodes {training.mean_return_100:.4g}"
     if training.stop_reason is not None:
         text += f"; {escape(training.stop_reason)}"
-    return f'<progress max="1" value="{min(1.0, share):.3f}"></progress> {text}'
+    return f'<progress max="1" value="{share:.3f}"></progress> {text}'

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from pgkeras.runs.counters import WINDOW
 from pgkeras.runs.run import Callback, Run
+from pgkeras.settings.groups import RunSettings
 
 if TYPE_CHECKING:  # or the command line would wait for TensorFlow
     from pgkeras.runs.metrics import EpochMetrics
 
-__all__ = ["Plateau", "ReturnReached", "StepLimit", "StopCondition", "TimeLimit", "time_is_over"]
+__all__ = ["Plateau", "ReturnReached", "StepLimit", "StopCondition", "TimeLimit", "share_of_limits", "time_is_over"]
 
 
 class StopCondition(Callback):
@@ -58,6 +59,11 @@ class TimeLimit(StopCondition):
     def reason(self, training: Run) -> str | None:
         """See :meth:`StopCondition.reason`."""
         return time_is_over(self._seconds) if training.seconds >= self._seconds else None
+
+
+def share_of_limits(config: RunSettings, steps: int, seconds: float) -> float:
+    """How much of a run is over, from 0 to 1, by the limit of steps or of time that will end it first."""
+    return min(1.0, max(steps / config.steps, seconds / config.time_limit if config.time_limit else 0.0))
 
 
 def time_is_over(seconds: float) -> str:

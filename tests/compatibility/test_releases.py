@@ -110,10 +110,14 @@ def test_its_runs_are_resumed(release: Path, name: str, tmp_path: Path) -> None:
 
 @releases
 def test_its_protocol_is_not_broken(release: Path) -> None:
-    buf = Path(sys.executable).parent / "buf"
-    command = [buf, "breaking", ROOT / "protos", "--against", release / "protocol.binpb"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = breaking(ROOT / "protos", release)
     assert result.returncode == 0, result.stdout
+
+
+def breaking(protos: Path, release: Path) -> subprocess.CompletedProcess[str]:
+    """What buf says of a change of the protocol since a release."""
+    command = [Path(sys.executable).parent / "buf", "breaking", protos, "--against", release / "protocol.binpb"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @releases
@@ -123,8 +127,6 @@ def test_a_field_that_goes_breaks_the_protocol(release: Path, tmp_path: Path) ->
     text = file.read_text(encoding="utf-8")
     assert "Tensor reward = 5;" in text
     file.write_text(text.replace("Tensor reward = 5;", ""), encoding="utf-8")
-    buf = Path(sys.executable).parent / "buf"
-    command = [buf, "breaking", tmp_path / "protos", "--against", release / "protocol.binpb"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = breaking(tmp_path / "protos", release)
     assert result.returncode != 0
     assert 'field "5" with name "reward"' in result.stdout

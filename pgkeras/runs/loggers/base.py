@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["BUNDLE", "CURVE", "FILM", "Logger", "Record"]
+from pgkeras.files import write_whole
+
+__all__ = ["BUNDLE", "CURVE", "FILM", "Logger", "Record", "remembered"]
 
 Record = Mapping[str, float | None]
 """An epoch's numbers by name, None for one that is not finite. ``epoch`` and ``env_steps`` are always there."""
 
 CURVE, FILM, BUNDLE = "learning_curve", "film", "bundle"
 """What a run leaves for a logger to keep: two files and a directory."""
+
+
+def remembered(file: Path, make: Callable[[], str]) -> str:
+    """The id of a run with a tracker: what the file says, or where there is none what is made and written into it."""
+    if not file.exists():
+        write_whole(file, make())
+    return file.read_text(encoding="utf-8")
 
 
 class Logger:

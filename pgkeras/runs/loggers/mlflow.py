@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import RunError
-from pgkeras.files import write_whole
-from pgkeras.runs.loggers.base import BUNDLE, Logger, Record
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
 
 __all__ = ["MlflowLogger"]
 
@@ -130,12 +129,11 @@ class MlflowLogger(Logger):
     def _id(self) -> str:
         """The run's id in MLflow, where it is made if need be."""
         if self._known is None:
-            file = self._directory / _ID
-            if not file.exists():
-                name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
-                found = self._client.get_experiment_by_name(name)
-                experiment = self._client.create_experiment(name) if found is None else found.experiment_id
-                made = self._client.create_run(experiment, run_name=self._directory.name)
-                write_whole(file, made.info.run_id)
-            self._known = file.read_text(encoding="utf-8")
+            self._known = remembered(self._directory / _ID, self._new_run)
         return self._known
+
+    def _new_run(self) -> str:
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", _EXPERIMENT)
+        found = self._client.get_experiment_by_name(name)
+        experiment = self._client.create_experiment(name) if found is None else found.experiment_id
+        return str(self._client.create_run(experiment, run_name=self._directory.name).info.run_id)

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import RunError
-from pgkeras.files import write_whole
-from pgkeras.runs.loggers.base import BUNDLE, Logger, Record
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
 
 __all__ = ["WandbLogger"]
 
@@ -96,10 +95,7 @@ class WandbLogger(Logger):
     @property
     def _run(self) -> Any:
         if self._open is None:
-            file = self._directory / _ID
-            if not file.exists():
-                write_whole(file, secrets.token_hex(4))
-            run_id = file.read_text(encoding="utf-8")
+            run_id = remembered(self._directory / _ID, lambda: secrets.token_hex(4))
             self._open = _opened.get(run_id)
             if self._open is None:
                 self._open = _opened[run_id] = _Open(run_id, self._directory)
