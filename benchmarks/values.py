@@ -1,27 +1,36 @@
 """What policy gradients can and value-based learning cannot, and the other way round: beside Stable-Baselines3's DQN.
 
-``python -m benchmarks.values`` has three parts, each with the same seconds of processor time on one thread for both:
-CartPole to 475, with DQN by RL Zoo's settings; one task with 2 to 10,000 actions and with a continuous one; and a task
-whose best policy is a mixture. DQN is in an environment of its own (see ``benchmarks.peers``). The tables are in
-docs/policy-gradients.md.
+``python -m benchmarks.values`` has three parts, each with the same processor time on one thread for both (see
+``benchmarks.budget``): CartPole to 475, with DQN by RL Zoo's settings; one task with 2 to 10,000 actions and with a
+continuous one; and two tasks whose best policy is a mixture. DQN is in an environment of its own (see
+``benchmarks.peers``).
+
+Every run is a line of ``docs/values.jsonl``; what is there already is not run again. At the end the tables are written
+into ``docs/values.md``, and the picture into ``docs/images/values.png``.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import time
-from dataclasses import asdict
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from benchmarks import peers
-from benchmarks.cases import Case
-from benchmarks.defaults import evaluation, train_for
-from benchmarks.report import table
-from pgkeras.settings.config import resolve
+from matplotlib.figure import Figure
 
-_AIM = "benchmarks.environments:Aim-v0"
-_CORRIDOR = "benchmarks.environments:SwitchedCorridor-v0"
+from benchmarks import peers
+from benchmarks.budget import config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.cases import Case
+from benchmarks.report import spread, table
+from pgkeras.files import replacing
+from pgkeras.settings.config import Config
+
+DOCS = Path(__file__).parent.parent / "docs"
+_FILE = DOCS / "values.jsonl"
+_MARKER = "<!-- made by python -m benchmarks.values -->"
 _GOAL = 475.0
 _STEPS = 10**9  # of which DQN counts the share in which it explores less and less; seconds end it before
 # By default a tenth of the steps; here of as many as it takes in the time, about.
@@ -40,68 +49,177 @@ _ZOO = {
     "exploration_final_eps": 0.04,
     "policy_kwargs": {"net_arch": [256, 256]},
 }
+_OURS, _THEIRS = "pgkeras", "DQN"
+_COLORS = {_OURS: "#2563a8", _THEIRS: "#c05621"}
+_ACTIONS = (2, 10, 100, 1_000, 10_000)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What both learn.
+
+    Args:
+        case: The environment.
+        seconds: Of processor time for each run.
+        preset: Of pgkeras; by default the one for the kind of actions.
+        dqn: Settings of DQN; None where it cannot learn the task.
+        stop_return: Mean return over 100 episodes at which a run ends.
+    """
+
+    case: Case
+    seconds: float = 20.0
+    preset: str | None = None
+    dqn: Mapping[str, Any] | None = field(default_factory=lambda: _EXPLORATION)
+    stop_return: float | None = None
+
+    def config(self, seed: int) -> Config:
+        """The settings of pgkeras."""
+        goal = {} if self.stop_return is None else {"stop_return": self.stop_return}
+        return config_of(self.case, seed, goal, self.preset)
+
+
+def _of(env_id: str, **kwargs: Any) -> Case:
+    return Case(f"benchmarks.environments:{env_id}", **kwargs)
+
+
+_CARTPOLE, _CONTINUOUS, _CORRIDOR, _ROCK = "CartPole", "continuous", "switched corridor", "rock, paper, scissors"
+TASKS = {
+    _CARTPOLE: Task(Case("CartPole-v1"), 120.0, "cartpole-v1", _ZOO, _GOAL),
+    **{f"{n:,}": Task(_of("Aim-v0", kwargs={"choices": n})) for n in _ACTIONS},
+    _CONTINUOUS: Task(_of("Aim-v0", continuous=True), dqn=None),
+    _CORRIDOR: Task(_of("SwitchedCorridor-v0", is_unlimited=True, evaluation_steps=1_000)),
+    _ROCK: Task(_of("RockPaperScissors-v0")),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of processor time for each run")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds of CartPole, from 0 on")
+    parser.add_argument(
+        "--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 only the page is written"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--one", nargs=2, metavar=("TASK", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    python = peers.environment()
+    if options.one:
+        task, seed = TASKS[options.one[0]], int(options.one[1])
+        print(json.dumps(train_for(task.case, task.config(seed), task.seconds)))
+        return
+    done = {(run["task"], run["learner"], run["seed"]) for run in read(_FILE) if _is_current(run)}
+    wanted = [
+        {"task": name, "learner": learner, "seed": seed}
+        for seed in range(options.seeds)
+        for name, task in TASKS.items()
+        for learner in (_OURS, _THEIRS)
+        if (name, learner, seed) not in done and (learner == _OURS or task.dqn is not None)
+    ]
+    python = peers.environment() if wanted else None
 
-    def dqn(case: Case, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
-        one_thread = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        asked = {"case": asdict(case), "algorithm": "DQN", "seed": seed, "seconds": seconds, **evaluation()}
-        asked |= {"settings": _EXPLORATION} | more
-        return peers.budget(python, asked, {**os.environ, **one_thread})
+    def run(which: Mapping[str, Any]) -> dict[str, Any]:
+        task, seed = TASKS[which["task"]], which["seed"]
+        if which["learner"] == _OURS:
+            outcome = in_process("benchmarks.values", ["--one", which["task"], str(seed)])
+        else:
+            assert python is not None
+            goal = {} if task.stop_return is None else {"stop_return": task.stop_return}
+            outcome = peer_for(python, task.case, _THEIRS, seed, task.seconds, settings=task.dqn, **goal)
+            outcome["config"] = task.dqn
+        return {"budget": task.seconds, **outcome}
 
-    if rows := [_cartpole(seed, dqn) for seed in range(options.seeds)]:
-        print(f"CartPole-v1 to a mean of {_GOAL:g} over 100 episodes\n{table(rows)}\n", flush=True)
-    rows = [_aim(choices, options.seconds, dqn) for choices in (2, 10, 100, 1_000, 10_000)]
-    continuous = train_for(Case(_AIM, continuous=True), 0, options.seconds)
-    rows.append({"actions": "continuous", **_of("pgkeras", continuous), **_of("DQN", None)})
-    print(f"Eight shots, {options.seconds:g} s each; 8 is best\n{table(rows)}\n", flush=True)
-    case = Case(_CORRIDOR, is_unlimited=True, evaluation_steps=1_000)
-    ours, theirs = train_for(case, 0, options.seconds), dqn(case, 0, options.seconds)
-    rows = [{"learner": name, **_both(run)} for name, run in (("pgkeras", ours), ("DQN", theirs))]
-    print(f"The switched corridor; -11.6 is best\n{table(rows)}")
+    fill(_FILE, wanted, run, options.jobs)
+    runs = [run for run in read(_FILE) if _is_current(run)]
+    document = DOCS / "values.md"
+    head = document.read_text().partition(_MARKER)[0]
+    document.write_text(f"{head}{_MARKER}\n\n{_tables(runs)}\n")
+    with replacing(DOCS / "images" / "values.png") as scratch:
+        _picture(runs).savefig(Path(scratch.name), format="png", dpi=110)
 
 
-def _cartpole(seed: int, dqn: Any) -> dict[str, Any]:
-    from pgkeras.runs.training import Training
+def _is_current(run: dict[str, Any]) -> bool:
+    """Whether the run is by the settings of today."""
+    task = TASKS.get(run["task"])
+    if task is None or run["budget"] != task.seconds:
+        return False
+    return bool(run["config"] == (task.dqn if run["learner"] == _THEIRS else task.config(run["seed"]).to_json()))
 
-    training = Training(resolve("CartPole-v1", None, {"seed": seed}))
-    began = time.process_time()
-    for _ in training:
-        pass
-    seconds = time.process_time() - began
-    training.finish()
-    theirs = dqn(Case("CartPole-v1"), seed, 120.0, settings=_ZOO, stop_return=_GOAL)
-    return {
-        "seed": seed,
-        "pgkeras, seconds": f"{seconds:.1f}",
-        "steps": f"{training.env_steps:,}",
-        "DQN, seconds": f"{theirs['seconds']:.1f}",
-        "DQN, steps": f"{theirs['steps']:,}",
-        "DQN, last 100": f"{theirs['last_100']:.0f}",
-        "DQN, greedy": f"{theirs['greedy']:.0f}",
+
+def _select(runs: list[dict[str, Any]], task: str, learner: str) -> list[dict[str, Any]]:
+    return [run for run in runs if (run["task"], run["learner"]) == (task, learner)]
+
+
+def _tables(runs: list[dict[str, Any]]) -> str:
+    mixtures = [_row(runs, task, learner) for task in (_CORRIDOR, _ROCK) for learner in _COLORS]
+    many = [_actions(runs, task) for task in (*(f"{n:,}" for n in _ACTIONS), _CONTINUOUS)]
+    cartpole = [_row(runs, _CARTPOLE, learner) for learner in _COLORS]
+    seeds = len(_select(runs, _ROCK, _THEIRS))
+    return (
+        f"Medians of {seeds} seeds, lowest to highest in brackets.\n\n### A policy that must be a mixture\n\n"
+        f"{table(mixtures)}\n\n### Many actions\n\n{table(many)}\n\n### CartPole to {_GOAL:g}\n\n{table(cartpole)}"
+    )
+
+
+def _row(runs: list[dict[str, Any]], task: str, learner: str) -> dict[str, str]:
+    found = _select(runs, task, learner)
+    columns = {
+        "seconds": [run["seconds"] for run in found],
+        "steps": [run["steps"] for run in found],
+        "last 100 training episodes": [run["last_100"] for run in found],
+        "greedy": [run["greedy"] for run in found],
     }
+    figures = {name: spread(values, 0 if name == "steps" else 1) for name, values in columns.items()}
+    return {"task": task, "learner": learner, **figures}
 
 
-def _aim(choices: int, seconds: float, dqn: Any) -> dict[str, Any]:
-    case = Case(_AIM, {"choices": choices})
-    ours, theirs = train_for(case, 0, seconds), dqn(case, 0, seconds)
-    return {"actions": f"{choices:,}", **_of("pgkeras", ours), **_of("DQN", theirs)}
+def _actions(runs: list[dict[str, Any]], task: str) -> dict[str, str]:
+    row = {"actions": task}
+    for learner in _COLORS:
+        found = _select(runs, task, learner)
+        row[f"{learner}, return"] = spread([run["greedy"] for run in found]) if found else "cannot"
+        row[f"{learner}, steps"] = f"{statistics.median(run['steps'] for run in found):,.0f}" if found else ""
+    return row
 
 
-def _of(name: str, run: dict[str, Any] | None) -> dict[str, str]:
-    if run is None:
-        return {f"{name}, return": "takes none", f"{name}, steps": ""}
-    return {f"{name}, return": f"{run['greedy']:.2f}", f"{name}, steps": f"{run['steps']:,}"}
+def _picture(runs: list[dict[str, Any]]) -> Figure:
+    figure = Figure(figsize=(9.6, 6.4), layout="constrained")
+    (seconds, steps), (many, mixture) = figure.subplots(2, 2)
+    for axes, column, label in ((seconds, 0, "seconds of processor time"), (steps, 1, "environment steps")):
+        _curves(axes, runs, _CARTPOLE, column, label)
+        axes.axhline(_GOAL, color="0.6", linestyle="--", linewidth=1)
+        axes.set(xscale="log")
+    seconds.set(title="CartPole-v1: here it is faster ...")
+    steps.set(title="... but needs more steps")
+    seconds.legend(loc="upper left")
+    _many(many, runs)
+    _curves(mixture, runs, _CORRIDOR, 0, "seconds of processor time")
+    mixture.axhline(-11.6, color="0.6", linestyle="--", linewidth=1)
+    mixture.set(title="A task whose best policy is a mixture", ylim=(-200, 5))
+    for axes in (seconds, steps, many, mixture):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    return figure
 
 
-def _both(run: dict[str, Any]) -> dict[str, str]:
-    return {"last 100 training episodes": f"{run['last_100']:,.1f}", "greedy": f"{run['greedy']:,.1f}"}
+def _curves(axes: Any, runs: list[dict[str, Any]], task: str, column: int, label: str) -> None:
+    for learner, color in _COLORS.items():
+        for i, run in enumerate(_select(runs, task, learner)):
+            points = [(row[column], row[2]) for row in run["curve"] if row[2] is not None]
+            points.append(((run["seconds"], run["steps"])[column], run["last_100"]))
+            x, y = zip(*points, strict=True)
+            axes.plot(x, y, color=color, linewidth=1.3, label=learner if i == 0 else None)
+    axes.set(xlabel=label, ylabel="return, 100 episodes")
+
+
+def _many(axes: Any, runs: list[dict[str, Any]]) -> None:
+    ticks: Sequence[str] = [*(f"{n:,}" for n in _ACTIONS), _CONTINUOUS]
+    for learner, color in _COLORS.items():
+        returns = [[run["greedy"] for run in _select(runs, task, learner)] for task in ticks]
+        for i, values in enumerate(returns):
+            axes.plot([i] * len(values), values, ".", color=color, alpha=0.5)
+        there = [i for i, values in enumerate(returns) if values]
+        axes.plot(there, [statistics.median(returns[i]) for i in there], color=color, linewidth=1.3)
+    best = [8 - 4 / n for n in _ACTIONS] + [8.0]
+    axes.plot(range(len(ticks)), best, color="0.6", linestyle="--", linewidth=1)
+    axes.set_xticks(range(len(ticks)), ticks)
+    axes.set(title="Many actions", xlabel="number of actions", ylabel="return, greedy")
 
 
 if __name__ == "__main__":

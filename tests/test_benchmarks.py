@@ -78,5 +78,9 @@ def test_what_is_said_of_the_tasks_beside_dqn() -> None:
     at_random = mean_return("Aim-v0", lambda _, rng: rng.integers(1_000), 2_000, choices=1_000)
     assert at_random == pytest.approx(8 / 3, abs=0.1)
     assert mean_return("Aim-v0", lambda seen, _: seen, 20) == pytest.approx(8.0, abs=1e-5)
+    assert mean_return("RockPaperScissors-v0", lambda _, rng: rng.integers(3), 3_000) == pytest.approx(0, abs=0.4)
+    assert mean_return("RockPaperScissors-v0", lambda *_: 2, 300) == pytest.approx(-29, abs=0.2)
+    for odds in ([0.5, 0.25, 0.25], [0.4, 0.4, 0.2], [0.2, 0.3, 0.5]):
+        assert mean_return("RockPaperScissors-v0", lambda _, rng, p=odds: rng.choice(3, p=p), 500) < -1
     mixed = mean_return("SwitchedCorridor-v0", lambda _, rng: int(rng.uniform() < 0.59), 5_000)
     assert mixed == pytest.approx(-11.66, abs=0.4)  # Sutton & Barto 2018, example 13.1

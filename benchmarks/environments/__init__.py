@@ -21,6 +21,7 @@ gymnasium.register("Fetch-v0", "benchmarks.environments.text:make_fetch")
 gymnasium.register("FetchBlank-v0", "benchmarks.environments.text:make_fetch", kwargs={"blank": True})
 gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
 gymnasium.register("Aim-v0", "benchmarks.environments.choices:Aim")
+gymnasium.register("RockPaperScissors-v0", "benchmarks.environments.choices:RockPaperScissors")
 gymnasium.register("SwitchedCorridor-v0", "benchmarks.environments.choices:SwitchedCorridor")
 
 if importlib.util.find_spec("minatar") is not None:

@@ -1,4 +1,4 @@
-"""Two small tasks: one with as many actions as one likes, and one whose best policy is a mixture."""
+"""Small tasks: one with as many actions as one likes, and two whose best policy is a mixture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Aim", "SwitchedCorridor"]
+__all__ = ["Aim", "RockPaperScissors", "SwitchedCorridor"]
 
 
 class Aim(gymnasium.Env[NDArray[np.float32], Any]):
@@ -75,3 +75,33 @@ class SwitchedCorridor(gymnasium.Env[NDArray[np.float32], Any]):
         right = (int(action) == 1) != (self._room == 1)
         self._room = self._room + 1 if right else max(0, self._room - 1)
         return np.ones(1, np.float32), -1.0, self._room == 3, False, {}
+
+
+class RockPaperScissors(gymnasium.Env[NDArray[np.float32], Any]):
+    """Thirty rounds against an opponent who counters what was played most often so far.
+
+    A win pays 1, a loss -1. Observations never change. Each of the three with the same probability returns 0, the best
+    there is for a policy without memory; always the same returns -29 on average.
+    """
+
+    observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)  # rock, paper, scissors: each is beaten by the next
+
+    def __init__(self) -> None:
+        self._played = np.zeros(3, np.int64)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        """Forgets what was played."""
+        super().reset(seed=seed)
+        self._played[:] = 0
+        return np.ones(1, np.float32), {}
+
+    def step(self, action: Any) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        """Plays a round."""
+        favourites = np.flatnonzero(self._played == self._played.max())
+        answer = (int(self.np_random.choice(favourites)) + 1) % 3
+        reward = (0.0, 1.0, -1.0)[(int(action) - answer) % 3]
+        self._played[int(action)] += 1
+        return np.ones(1, np.float32), reward, self._played.sum() == 30, False, {}

@@ -155,7 +155,7 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
 
     Returns:
         ``steps``, ``seconds``, ``last_100`` (mean training return; None before the first episode), ``greedy`` (mean
-        return of the evaluation) and ``packages``.
+        return of the evaluation), ``curve`` (rows of seconds, steps and mean training return) and ``packages``.
 
     Raises:
         subprocess.CalledProcessError: The peer failed; its traceback is on standard error.

@@ -10,12 +10,15 @@ import json
 import sys
 import time
 from collections import deque
+from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium
 import numpy as np
+
+_POINTS = 100  # of a learning curve
 
 sys.path.append(str(Path(__file__).parents[2]))  # for benchmarks.environments
 
@@ -35,6 +38,10 @@ def make(case: dict[str, Any], evaluation: bool = False) -> gymnasium.Env[Any, A
     return env
 
 
+def _mean(returns: Collection[float]) -> float | None:
+    return sum(returns) / len(returns) if returns else None
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     case = asked["case"]
@@ -44,14 +51,18 @@ def main() -> None:
     from stable_baselines3.common.monitor import Monitor
 
     recent: deque[float] = deque(maxlen=100)
+    curve: list[tuple[float, int, float | None]] = []
 
     class Stop(BaseCallback):
         """Ends training when the time is over."""
 
         def _on_step(self) -> bool:
             recent.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)
+            spent = time.process_time() - began
+            if spent >= asked["seconds"] * (len(curve) + 1) / _POINTS:
+                curve.append((round(spent, 2), self.num_timesteps, _mean(recent)))
             solved = len(recent) == 100 and sum(recent) / 100 >= asked.get("stop_return", float("inf"))
-            return not solved and time.process_time() - began < asked["seconds"]
+            return not solved and spent < asked["seconds"]
 
     algorithm = getattr(stable_baselines3, asked["algorithm"])
     settings = asked.get("settings", {})
@@ -76,8 +87,9 @@ def main() -> None:
             {
                 "steps": model.num_timesteps,
                 "seconds": seconds,
-                "last_100": sum(recent) / len(recent) if recent else None,
+                "last_100": _mean(recent),
                 "greedy": sum(returns) / len(returns),
+                "curve": curve,
                 "packages": {package: version(package) for package in packages},
             }
         )

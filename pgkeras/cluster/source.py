@@ -128,7 +128,7 @@ class RayEpisodes:
         pending = {self._players[part].play.remote(*order): part for part, share in busy.items() if share}
         found: dict[int, Part] = {}
         failures = dict.fromkeys(busy, 0)
-        began = time.monotonic()
+        began = dict.fromkeys(busy, time.monotonic())
         while pending:
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
             for reference in ready:
@@ -142,11 +142,15 @@ class RayEpisodes:
                         raise EnvironmentStepError(f"{often}, the last time so: {error}") from error
                     logger.warning("a Ray actor has died; its episodes are played again by another")
                     pending[self._again(part, order)] = part
-            if len(pending) == 1 and found and self._is_late(time.monotonic() - began, found):
-                reference, part = pending.popitem()
-                logger.warning("a Ray actor takes far longer than all others; its episodes are played again by another")
-                pending[self._again(part, order)] = part
-                began = time.monotonic()
+                    began[part] = time.monotonic() + _START_SECONDS  # which a new one may need first
+            if len(pending) == 1 and found:
+                ((reference, part),) = pending.items()
+                if self._is_late(time.monotonic() - began[part], found):
+                    del pending[reference]
+                    late = "a Ray actor takes far longer than all others; its episodes are played again by another"
+                    logger.warning(late)
+                    pending[self._again(part, order)] = part
+                    began[part] = time.monotonic() + _START_SECONDS
             if watch is not None:
                 watch(sum(f.trajectory.steps for f in found.values()), sum(busy[part] for part in found))
         return Trajectory.join([found[part].trajectory for part in sorted(found)])

@@ -65,12 +65,12 @@ def test_train_reports_what_it_did(finished: Finished) -> None:
 
 
 def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
-    result = invoke("train", "tests.environments.scripted:Aim-v0", "--steps", 50, "--set", "hidden=4", "--out", "r")
+    result = invoke("train", "tests.environments.scripted:Target-v0", "--steps", 50, "--set", "hidden=4", "--out", "r")
     assert result.exit_code == 0
-    assert (tmp_path / "saved_models" / "aim-v0" / "1" / bundle.MANIFEST).exists()
+    assert (tmp_path / "saved_models" / "target-v0" / "1" / bundle.MANIFEST).exists()
     # It can be played by what it remembers of its environment.
     played = invoke("evaluate", "saved_models", "--episodes", 3, "--json")
-    assert json.loads(played.output)["env_id"] == "tests.environments.scripted:Aim-v0"
+    assert json.loads(played.output)["env_id"] == "tests.environments.scripted:Target-v0"
 
 
 @pytest.mark.parametrize(

@@ -147,5 +147,5 @@ class Listing(Faulty):
 gymnasium.register("Scripted-v0", Scripted)
 gymnasium.register("Listing-v0", Listing)
 gymnasium.register("Faulty-v0", Faulty)
-gymnasium.register("Aim-v0", Aim)
+gymnasium.register("Target-v0", Aim)
 gymnasium.register("NeedsMore-v0", NeedsMore)

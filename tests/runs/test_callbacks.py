@@ -148,7 +148,7 @@ def test_a_callback_that_raises_ends_the_run_in_order(tmp_path: Path) -> None:
     assert resumed.epoch == 2
 
 
-@pytest.mark.parametrize("env_id", ["CartPole-v1", "tests.environments.scripted:Aim-v0"])
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "tests.environments.scripted:Target-v0"])
 @pytest.mark.parametrize("normalize", [False, None])
 def test_evaluations_do_not_disturb_training(env_id: str, normalize: bool) -> None:
     settings = {"envs": 4, "episodes": 6, "hidden": (8,), "steps": 600, "normalize_observations": normalize}

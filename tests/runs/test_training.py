@@ -26,7 +26,7 @@ from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from tests.runs.small import assert_same_state, run_to_end, small
 
-AIM = "tests.environments.scripted:Aim-v0"
+AIM = "tests.environments.scripted:Target-v0"
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

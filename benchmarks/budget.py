@@ -1,0 +1,166 @@
+"""Training for a budget of processor time, ours and a peer's; every run is kept as a line of JSON.
+
+Processor time on one thread, not that of the clock: so runs take nothing from each other, and a busy machine changes
+nothing but how long one waits. Imports and setup are not counted for anybody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.cases import Case
+from benchmarks.report import machine
+from pgkeras.environments.presets import CONTINUOUS, DISCRETE, LONGEST_EPISODE
+from pgkeras.settings.config import Config, resolve
+from pgkeras.settings.recipe import Recipe, WrapperCall
+
+__all__ = [
+    "EPISODES",
+    "EVALUATION_SEED",
+    "config_of",
+    "fill",
+    "in_process",
+    "peer_for",
+    "played",
+    "read",
+    "train_for",
+]
+
+EPISODES = 30  # of the greedy evaluation
+EVALUATION_SEED = 1_000_000
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+_NEVER = 1e9  # a return that none of the environments can give
+_ENDLESS = 10**12  # steps that none can take in the time
+_POINTS = 100  # of a curve
+
+
+def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | None = None) -> Config:
+    """The settings of a run that only its budget ends.
+
+    Args:
+        case: The environment.
+        seed: Of the run.
+        settings: Beside the preset's and the case's.
+        preset: By default the one for the case's kind of actions, as where an environment has none of its own.
+    """
+    fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
+    environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
+    limit = {"max_episode_steps": LONGEST_EPISODE} if case.is_unlimited else {}
+    preset = preset or (CONTINUOUS if case.continuous else DISCRETE)
+    return resolve(case.env_id, preset, {**fixed, **environment, **limit, **case.settings, **settings})
+
+
+def played(case: Case) -> Recipe:
+    """The environment of a case as it is evaluated."""
+    return Recipe(case.env_id, case.kwargs, tuple(WrapperCall(name) for name in case.wrappers), case.evaluation_steps)
+
+
+def train_for(case: Case, config: Config, seconds: float) -> dict[str, Any]:
+    """Trains for so many seconds of processor time, and plays greedy episodes with what came of it.
+
+    Returns:
+        ``steps``, ``seconds``, ``last_100`` (mean training return), ``greedy`` (mean return of the evaluation),
+        ``curve`` (rows of seconds, steps and mean training return), ``config`` and ``packages``.
+    """
+    from pgkeras import engines, environments
+    from pgkeras.evaluation import evaluation
+    from pgkeras.policy.export import package_versions
+    from pgkeras.runs.training import Training
+
+    training = Training(config)
+    began = time.process_time()
+
+    def look(*_: int) -> None:
+        if time.process_time() - began >= seconds:
+            training.interrupt()
+
+    training.on_progress = look
+    curve = []
+    for metrics in training:
+        curve.append((round(time.process_time() - began, 2), metrics.env_steps, metrics.mean_return_100))
+        look()
+    spent = time.process_time() - began
+    training.finish()
+    with tempfile.TemporaryDirectory() as root:
+        exported = training.export(root)
+        actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
+    greedy = evaluation.evaluate(actor, environments.make(played(case), EPISODES, "plain"), EPISODES, EVALUATION_SEED)
+    return {
+        "steps": training.env_steps,
+        "seconds": spent,
+        "last_100": training.mean_return_100,
+        "greedy": greedy.mean,
+        "curve": curve[:: max(1, len(curve) // _POINTS)],
+        "config": config.to_json(),
+        "packages": package_versions(),
+    }
+
+
+def peer_for(python: Path, case: Case, algorithm: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
+    """The same by an algorithm of Stable-Baselines3; see :func:`benchmarks.peers.budget`."""
+    asked = {"case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds, **more}
+    asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED}
+    return peers.budget(python, asked, {**os.environ, **_ONE_THREAD})
+
+
+def in_process(module: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """What a benchmark prints as its last line when it is called so, on one thread in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: It failed; its traceback is on standard error.
+    """
+    command = [sys.executable, "-m", module, *arguments]
+    environ = {**os.environ, **_ONE_THREAD}
+    process = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True, env=environ)
+    outcome: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
+    return outcome
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The runs that a file keeps; none where there is no file."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def fill(
+    file: Path,
+    wanted: Iterable[Mapping[str, Any]],
+    run: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    jobs: int,
+) -> None:
+    """Runs what is wanted, and appends each outcome to a file as soon as it is there.
+
+    Args:
+        file: Where runs are kept.
+        wanted: What tells one run from another; it becomes a part of its line.
+        run: Runs one.
+        jobs: How many at once.
+    """
+
+    def one(which: Mapping[str, Any]) -> None:
+        try:
+            outcome = run(which)
+        except subprocess.CalledProcessError as error:  # the others go on
+            print(f"{dict(which)}: exit status {error.returncode}", file=sys.stderr, flush=True)
+            return
+        with file.open("a") as stream:
+            stream.write(json.dumps({**which, **outcome, "machine": machine()}) + "\n")
+        print({**which} | {key: outcome[key] for key in ("steps", "last_100", "greedy")}, flush=True)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(one, wanted))
