@@ -54,6 +54,7 @@ def test_own_environment(outputs: dict[str, list[Any]]) -> None:
     means = [float(line.rsplit(maxsplit=1)[1]) for line in printed.splitlines() if ": 0." in line]
     assert len(means) == 2
     assert min(means) > 0.55
+    assert len(shown(outputs["own-environment"], "image/png")) == 1  # of a run without a directory
     assert printed.splitlines()[-2].rstrip("%").split()[-1] > "90"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -118,6 +119,7 @@ class Training:
         self._started = False
         self._between_epochs = True  # when weights and counters belong together
         self._bundle: Bundle | None = None
+        self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
         self.directory: runs.RunDirectory | None = None
         if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
@@ -134,9 +136,12 @@ class Training:
         return f"<Training of {self.config.env_id}: epoch {self.epoch}, {self.env_steps:,} steps{last}>"
 
     def _repr_png_(self) -> bytes | None:
-        """The learning curve, in a notebook; of a run that is finished and has a directory."""
-        curve = None if self.directory is None else self.directory.path / runs.CURVE
-        return curve.read_bytes() if curve is not None and curve.exists() else None
+        """The learning curve, in a notebook."""
+        if not self.epoch:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            self._draw_curve(Path(scratch) / runs.CURVE)
+            return (Path(scratch) / runs.CURVE).read_bytes()
 
     @property
     def processes(self) -> int:
@@ -336,6 +341,8 @@ class Training:
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
                 self.directory.write_epoch(metrics.record())
+            else:
+                self._epochs.append(metrics)
         if self.directory is not None and self.seconds >= self._checkpoint_due:
             self.checkpoint()
         return metrics
@@ -365,10 +372,16 @@ class Training:
             self.directory.close()
             self.directory.write_summary(self.summary())
             if self.epoch:
-                path, title = self.directory.path, f"{self.config.env_id}, seed {self.config.seed}"
-                metrics, evaluations = runs.read_metrics(path), runs.read_evaluations(path)
-                plotting.plot_learning_curve(path / runs.CURVE, metrics, title, self.stop_return, evaluations)
-                self.directory.keep(CURVE, path / runs.CURVE)
+                self._draw_curve(self.directory.path / runs.CURVE)
+                self.directory.keep(CURVE, self.directory.path / runs.CURVE)
+
+    def _draw_curve(self, file: Path) -> None:
+        metrics, evaluations = [epoch.record() for epoch in self._epochs], []
+        if self.directory is not None:
+            path = self.directory.path
+            metrics, evaluations = runs.read_metrics(path), runs.read_evaluations(path)
+        title = f"{self.config.env_id}, seed {self.config.seed}"
+        plotting.plot_learning_curve(file, metrics, title, self.stop_return, evaluations)
 
     def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
         """Plays episodes by the policy as it is now, from the same seeds each time; nothing is learnt from them.
