@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.client.client import Actions, PolicyInfo
-from pgkeras.spaces import Discrete, MultiDiscrete, Space
+from pgkeras.protocol.values import plain, taken
+from pgkeras.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
+from pgkeras.spaces import parts as named_parts
 from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["actions", "actions_json", "bundle", "server_policy", "table"]
@@ -34,19 +36,24 @@ def actions(answer: Actions, space: Space) -> str:
     is_batch = answer.log_prob.ndim == 1
     for row in range(len(answer.log_prob) if is_batch else 1):
         index = row if is_batch else ...
-        parameters = {name: array[index] for name, array in answer.distribution.items()}
-        action = answer.action[index]
+        parameters, action = taken(answer.distribution, index), taken(answer.action, index)
         if is_batch:
             lines.append(f"\nobservation {row}")
         lines += _chart(space, parameters, action)
         lines.append(
-            f"  action {action.tolist()}   log-probability {answer.log_prob[index]:.3f}   "
+            f"  action {plain(action)}   log-probability {answer.log_prob[index]:.3f}   "
             f"entropy {answer.entropy[index]:.3f} nats"
         )
     return "\n".join(lines)
 
 
-def _chart(space: Space, parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]) -> list[str]:
+def _chart(space: Space, parameters: Mapping[str, Any], action: Any) -> list[str]:
+    if isinstance(space, Dict | Tuple):
+        lines: list[str] = []
+        for key, part in named_parts(space).items():
+            own = action[key] if isinstance(space, Dict) else action[int(key)]
+            lines += [f" {key}", *(f" {line}" for line in _chart(part, parameters[key], own))]
+        return lines
     if isinstance(space, Discrete):
         return bars(parameters["probabilities"], space.start, int(action))
     if isinstance(space, MultiDiscrete):
@@ -87,8 +94,8 @@ def actions_json(answer: Actions) -> dict[str, Any]:
     """An answer as JSON values."""
     arrays = {"action": answer.action, "log_prob": answer.log_prob, "entropy": answer.entropy}
     return {
-        **{name: array.tolist() for name, array in arrays.items() if array is not None},
-        "distribution": {name: array.tolist() for name, array in answer.distribution.items()},
+        **{name: plain(array) for name, array in arrays.items() if array is not None},
+        "distribution": plain(answer.distribution),
         "policy": answer.policy,
         "version": answer.version,
     }

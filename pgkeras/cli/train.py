@@ -355,8 +355,7 @@ def _report(training: Training, directory: Path) -> None:
     click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
     if training.stop_reason is not None and not summary["solved"]:
         click.echo(f"Stopped: {training.stop_reason}.")
-    is_discrete = training.policy.spec.distribution.is_discrete
-    if training.epoch and is_discrete and has_collapsed(read_metrics(directory)):
+    if training.epoch and training.policy.spec.is_discrete and has_collapsed(read_metrics(directory)):
         click.echo(
             "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. Keep it "
             "varied (--set entropy_bonus=0.01 or more), end episodes earlier (--set max_episode_steps=N), or take "

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import grpc
-from numpy.typing import ArrayLike
 
 from pgkeras.client.connection import Endpoint, Tls
 from pgkeras.client.conversion import (
@@ -28,9 +27,9 @@ from pgkeras.client.conversion import (
 from pgkeras.client.declaration import declare
 from pgkeras.client.session import PlaySession
 from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
-from pgkeras.protocol.values import cast, cast_mask, write_value
-from pgkeras.protocol.wire import decode_space, decode_spec, decode_struct, write_tensor
-from pgkeras.spaces import Space
+from pgkeras.protocol.values import cast, cast_mask, is_single, write_value
+from pgkeras.protocol.wire import as_actions, decode_space, decode_spec, decode_struct, write_tensor
+from pgkeras.spaces import ActionSpace, Space
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 
@@ -185,7 +184,7 @@ class PolicyClient:
         seed: int | None = None,
         *,
         outputs: Iterable[Output] = ("log_prob", "entropy", "distribution"),
-        action_mask: ArrayLike | None = None,
+        action_mask: Any = None,
         state: bytes = b"",
         timeout: float | None = None,
     ) -> Actions:
@@ -210,15 +209,17 @@ class PolicyClient:
         """
         info = self._info or self._describe_once(timeout)
         request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
-        write_value(request.observation, cast(observations, info.spec.observation_space))
+        value = cast(observations, info.spec.observation_space)
+        write_value(request.observation, value)
         if action_mask is not None:
-            write_tensor(request.action_mask, cast_mask(action_mask))
+            leading = 0 if is_single(value, info.spec.observation_space) else 1
+            write_tensor(request.action_mask, cast_mask(action_mask, info.spec.action_space, leading))
         request.state = state
         request.mode = mode_number(mode)
         request.outputs.extend(output_numbers(outputs))
         if seed is not None:
             request.seed = check_seed(seed)
-        return read_actions(self._call(self._stub.Act, request, timeout))
+        return read_actions(self._call(self._stub.Act, request, timeout), info.spec.action_space)
 
     def play(
         self,
@@ -264,16 +265,17 @@ class PolicyClient:
         if observation_space is not None:
             simulator = declare(observation_space, action_space, environments, name)
             first = service_pb2.PlayRequest(policy=self._ref, mode=mode_number(mode), simulator=simulator)
-            return self._session(first, decode_space(simulator.observation_space), seed, outputs, timeout)
+            spaces = decode_space(simulator.observation_space), as_actions(decode_space(simulator.action_space))
+            return self._session(first, spaces, seed, outputs, timeout)
         info = self._info or self._describe_once(timeout)
         self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
-        return self._session(first, info.spec.observation_space, seed, outputs, timeout)
+        return self._session(first, (info.spec.observation_space, info.spec.action_space), seed, outputs, timeout)
 
     def _session(
         self,
         first: service_pb2.PlayRequest,
-        observation_space: Space,
+        spaces: tuple[Space, ActionSpace],
         seed: int | None,
         outputs: Iterable[Output],
         timeout: float | None,
@@ -283,7 +285,7 @@ class PolicyClient:
             first.seed = check_seed(seed)
         seconds = self.timeout if timeout is None else timeout
         method = functools.partial(self._stub.Play, metadata=self._endpoint.metadata)
-        return PlaySession(method, first, observation_space, self._endpoint, seconds)
+        return PlaySession(method, first, spaces, self._endpoint, seconds)
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from pgkeras.client.connection import Endpoint, explain_refusal
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import DETAILS_KEY, decode_error, read_status
+from pgkeras.protocol.values import decode_value
 from pgkeras.protocol.wire import decode_distribution, decode_tensor
+from pgkeras.spaces import ActionSpace, Dict, Tuple, as_gymnasium
 from pgkeras.v1 import service_pb2
 
 __all__ = [
@@ -44,23 +46,25 @@ class Actions:
     """The answer for one observation or a batch; arrays have a batch axis if the observations had one.
 
     Args:
-        action: Actions, of the action space's dtype and ``[B, *action_space.shape]``.
+        action: Actions, of the action space's dtype and ``[B, *action_space.shape]``; of a Dict or Tuple, a dict or
+            tuple of its parts' actions.
         log_prob: float32 ``[B]``: ln P(action | observation); for a clipped continuous action, of the sample before
             clipping. None if not asked for, like the others below.
         entropy: float32 ``[B]``, in nats.
         greedy_action: What mode "greedy" would have done; like ``action``.
-        distribution: Its parameters, by the names in :attr:`DistributionKind.parameters`; empty if not asked for.
+        distribution: Its parameters, by the names in :attr:`DistributionKind.parameters`; for a Dict or Tuple, by the
+            key or number of each part. Empty if not asked for.
         state: For a policy with memory, what to send with the next observations: opaque, but row i of a batch is the
             i-th of equally long pieces, and a piece of zero bytes starts an episode. Empty otherwise, and in sessions.
         policy: Name of the policy that answered.
         version: Its version.
     """
 
-    action: NDArray[Any]
+    action: Any
     log_prob: NDArray[np.float32] | None
     entropy: NDArray[np.float32] | None
-    greedy_action: NDArray[Any] | None
-    distribution: dict[str, NDArray[np.float32]]
+    greedy_action: Any
+    distribution: dict[str, Any]
     state: bytes
     policy: str
     version: int
@@ -101,20 +105,32 @@ def check_seed(seed: int) -> int:
     return seed
 
 
-def read_actions(response: service_pb2.ActResponse) -> Actions:
-    """An answer as arrays."""
+def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actions:
+    """An answer as arrays.
+
+    Args:
+        response: The answer.
+        space: The policy's action space.
+    """
     return Actions(
-        action=decode_tensor(response.action, "action"),
+        action=_action(response, "action", space),
         log_prob=decode_tensor(response.log_prob, "log_prob") if response.HasField("log_prob") else None,
         entropy=decode_tensor(response.entropy, "entropy") if response.HasField("entropy") else None,
-        greedy_action=decode_tensor(response.greedy_action, "greedy_action")
-        if response.HasField("greedy_action")
-        else None,
+        greedy_action=_action(response, "greedy_action", space),
         distribution=decode_distribution(response.distribution),
         state=response.state,
         policy=response.policy.name,
         version=response.policy.version,
     )
+
+
+def _action(response: service_pb2.ActResponse, field: Any, space: ActionSpace) -> Any:
+    if isinstance(space, Dict | Tuple):
+        field = f"structured_{field}"
+        if not response.HasField(field):
+            return None
+        return as_gymnasium(decode_value(getattr(response, field), space, field), space)
+    return decode_tensor(getattr(response, field), field) if response.HasField(field) else None
 
 
 def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceError:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pgkeras.protocol.values import flattened, plain, taken
+
 if TYPE_CHECKING:
     from pgkeras.client.conversion import Actions
 
@@ -20,14 +22,14 @@ def html(answer: Actions) -> str:
     """A table: a row for each observation, with bars for probabilities, and other parameters as numbers."""
     one_each = answer.log_prob if answer.log_prob is not None else answer.entropy
     is_batch = one_each is not None and one_each.ndim == 1
-    rows = len(answer.action) if is_batch else 1
-    names = list(answer.distribution)
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("action", *names))
+    rows = len(one_each) if one_each is not None and is_batch else 1
+    parameters = flattened(answer.distribution)
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("action", *parameters))
     body = ""
     for row in range(min(rows, _MOST_ROWS)):
         at = row if is_batch else ...
-        cells = [escape(str(np.asarray(answer.action[at]).tolist()))]
-        cells += [_cell(name, np.asarray(answer.distribution[name][at]).ravel()) for name in names]
+        cells = [escape(str(plain(taken(answer.action, at))))]
+        cells += [_cell(name, np.asarray(values[at]).ravel()) for name, values in parameters.items()]
         body += "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     more = f"<p>and {rows - _MOST_ROWS} more observations</p>" if rows > _MOST_ROWS else ""
     title = f"{escape(answer.policy)} version {answer.version}"
@@ -37,7 +39,7 @@ def html(answer: Actions) -> str:
 def _cell(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:
     shown = values[:_MOST_NUMBERS].tolist()
     more = " ..." if len(values) > _MOST_NUMBERS else ""
-    if name == "probabilities":
+    if name.endswith("probabilities"):
         bars = (f'<meter min="0" max="1" value="{value:.4f}"></meter> {value:.1%}' for value in shown)
         return "<br>".join(bars) + more
     return ", ".join(f"{value:.4g}" for value in shown) + more

@@ -18,9 +18,9 @@ from pgkeras.client.connection import Endpoint
 from pgkeras.client.conversion import Actions, read_actions, translate
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
-from pgkeras.protocol.values import cast, cast_mask, is_single, with_batch_axis, write_value
+from pgkeras.protocol.values import cast, cast_mask, first, is_single, with_batch_axis, write_value
 from pgkeras.protocol.wire import decode_tensor, write_tensor
-from pgkeras.spaces import Space
+from pgkeras.spaces import ActionSpace, Space
 from pgkeras.v1 import service_pb2
 
 __all__ = ["PlaySession"]
@@ -35,7 +35,7 @@ class PlaySession:
     Args:
         method: The Play method of a generated stub.
         first: Everything that does not change from message to message; what is read in the first alone, too.
-        observation_space: What the policy observes.
+        spaces: What the policy observes, and what it does.
         target: Whom ``method`` calls, for messages.
         timeout: Seconds that a step may take.
 
@@ -49,14 +49,14 @@ class PlaySession:
         self,
         method: Callable[[Iterator[service_pb2.PlayRequest]], Any],
         first: service_pb2.PlayRequest,
-        observation_space: Space,
+        spaces: tuple[Space, ActionSpace],
         target: Endpoint,
         timeout: float,
     ) -> None:
         self.answer: Actions | None = None
         self.hold: NDArray[np.bool_] | None = None
         self._next = first
-        self._space = observation_space
+        self._observation_space, self._action_space = spaces
         self._target = target
         self._timeout = timeout
         self._id = 0
@@ -82,7 +82,7 @@ class PlaySession:
         episode_start: ArrayLike | None = None,
         action_mask: ArrayLike | None = None,
         timeout: float | None = None,
-    ) -> NDArray[Any]:
+    ) -> Any:
         """Reports what the last action led to, and asks for the next.
 
         Args:
@@ -98,7 +98,8 @@ class PlaySession:
             timeout: Seconds that this step may take.
 
         Returns:
-            The action, of the action space's dtype and shape, with a leading axis if the observation has one.
+            The action, of the action space's dtype and shape, with a leading axis if the observation has one; of a Dict
+            or Tuple, a dict or tuple of its parts' actions.
 
         Raises:
             InvalidRequestError: An argument is wrong; the session is as if the step had not been made, and goes on.
@@ -110,13 +111,13 @@ class PlaySession:
         """
         if self._failure is not None:
             raise self._failure
-        value = cast(observation, self._space)
-        single = is_single(value, self._space)
+        value = cast(observation, self._observation_space)
+        single = is_single(value, self._observation_space)
         request = service_pb2.PlayRequest()
         request.CopyFrom(self._next)
         write_value(request.observation, with_batch_axis(value) if single else value)
         if action_mask is not None:
-            mask = cast_mask(action_mask)
+            mask = cast_mask(action_mask, self._action_space, 0 if single else 1)
             write_tensor(request.action_mask, mask[np.newaxis] if single else mask)
         for field, value, dtype in (
             ("reward", reward, np.float32),
@@ -137,7 +138,7 @@ class PlaySession:
             error = response.error
             raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))
         self.hold = decode_tensor(response.hold, "hold") if response.HasField("hold") else None
-        actions = read_actions(response.act)
+        actions = read_actions(response.act, self._action_space)
         self.answer = _first_row(actions) if single else actions
         return self.answer.action
 
@@ -196,11 +197,5 @@ def _vector(field: str, value: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _first_row(actions: Actions) -> Actions:
-    arrays = {
-        name: array[0, ...]
-        for name in ("action", "log_prob", "entropy", "greedy_action")
-        if (array := getattr(actions, name)) is not None
-    }
-    return replace(
-        actions, **arrays, distribution={name: array[0, ...] for name, array in actions.distribution.items()}
-    )
+    names = ("action", "log_prob", "entropy", "greedy_action", "distribution")
+    return replace(actions, **{name: first(value) for name in names if (value := getattr(actions, name)) is not None})

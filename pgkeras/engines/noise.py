@@ -45,9 +45,18 @@ def draw(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray
     """Draws the noise for ``rows`` actions.
 
     Returns:
-        float32 ``[rows, spec.noise_size]``: uniform on [0, 1) or standard normal, as ``spec.distribution.noise`` says.
+        float32 ``[rows, spec.noise_size]``: uniform on [0, 1) or standard normal, as ``spec.noise`` says.
     """
     shape = (rows, spec.noise_size)
-    if spec.distribution.noise == "uniform":
+    if spec.noise == "uniform":
         return generator.random(shape, np.float32)
-    return generator.standard_normal(shape, np.float32)
+    if spec.noise == "normal":
+        return generator.standard_normal(shape, np.float32)
+    normal = spec.normal_noise
+    # Both: from two uniform numbers for each that is normal (Box & Muller 1958, "A note on the generation of random
+    # normal deviates"), so that every row takes as many of the generator's numbers.
+    drawn = generator.random((rows, len(normal) + int(normal.sum())), np.float32)
+    mixed, angles = drawn[:, : len(normal)], drawn[:, len(normal) :]
+    radius = np.sqrt(-2.0 * np.log1p(-mixed[:, normal]))
+    mixed[:, normal] = radius * np.cos(np.float32(2 * np.pi) * angles)
+    return np.ascontiguousarray(mixed)

@@ -21,6 +21,7 @@ from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Tape, Trajectory
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError
 from pgkeras.settings.groups import EnvironmentSettings
+from pgkeras.spaces import Dict, Tuple
 from pgkeras.spaces.layout import graph_dtype
 from pgkeras.spaces.spec import PolicySpec, check_mask
 
@@ -126,7 +127,8 @@ class Collector:
         words = seed.generate_state(every + 4, np.uint32)[4:][self._here]
         quota = quotas(episodes, every)[self._here]
         remaining, here = quota, int(quota.sum())
-        casts = actor.spec.action_space.dtype != graph_dtype(actor.spec.action_space.dtype)
+        acted = actor.spec.action_space
+        casts = isinstance(acted, Dict | Tuple) or acted.dtype != graph_dtype(acted.dtype)
         since_end = environments.gap + 1  # how many steps ago an episode ended whose slot now begins another
         tape.clear()
         try:

@@ -44,7 +44,7 @@ class PlainEnvironments:
         for i, (env, seed) in enumerate(zip(self._environments, seeds, strict=True)):
             tape.put(0, i, *env.reset(seed=seed))
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         choices = self._native(actions)
         any_ended = False
@@ -75,8 +75,17 @@ def seed_globals(seeds: Sequence[int]) -> None:
     np.random.seed(seeds[0] % 2**32)
 
 
-def native(space: gymnasium.Space[Any]) -> Callable[[NDArray[Any]], Any]:
+def native(space: gymnasium.Space[Any]) -> Callable[[Any], Any]:
     """Returns a function that splits a batch of actions into one action per environment."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        inner = {key: native(part) for key, part in space.spaces.items()}
+        return lambda actions: [
+            dict(zip(inner, row, strict=True))
+            for row in zip(*(split(actions[key]) for key, split in inner.items()), strict=True)
+        ]
+    if isinstance(space, gymnasium.spaces.Tuple):
+        splits = [native(part) for part in space.spaces]
+        return lambda actions: list(zip(*(splits[i](part) for i, part in enumerate(actions)), strict=True))
     if isinstance(space, gymnasium.spaces.Discrete):
         return lambda actions: actions.tolist()  # native integers, which environments handle faster than NumPy's
     if space.shape == ():

@@ -64,7 +64,7 @@ class PoolEnvironments:
             warnings.simplefilter("ignore")  # EnvPool's, that it takes no seeds here: it has them already
             self._pool.reset(seeds, tape)
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         return self._pool.step(t, actions.astype(self._dtype, copy=False), remaining, tape)
 

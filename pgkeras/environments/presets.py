@@ -10,7 +10,7 @@ from pgkeras.environments.single import action_space_of, find_spec
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
 from pgkeras.settings.recipe import Recipe
-from pgkeras.spaces import ArraySpace, Box
+from pgkeras.spaces import ActionSpace, Box, leaves
 
 __all__ = ["CONTINUOUS", "DISCRETE", "LONGEST_EPISODE", "config_for"]
 
@@ -32,7 +32,7 @@ def config_for(
     env_id: str,
     preset: str | None = None,
     overrides: Mapping[str, Any] | None = None,
-    action_space: ArraySpace | None = None,
+    action_space: ActionSpace | None = None,
 ) -> Config:
     """Settings for an environment: see :func:`pgkeras.settings.config.resolve`.
 
@@ -55,7 +55,8 @@ def config_for(
         actions = action_space or action_space_of(Recipe.read(config.to_json()))
     except (EnvironmentSetupError, UnsupportedSpaceError):
         return config  # whoever makes it to play it says why, or makes it in another way
-    config = resolve(env_id, CONTINUOUS if isinstance(actions, Box) else DISCRETE, overrides)
+    has_numbers = any(isinstance(leaf, Box) for _, leaf in leaves(actions))
+    config = resolve(env_id, CONTINUOUS if has_numbers else DISCRETE, overrides)
     if action_space is not None or config.max_episode_steps is not None or not _is_unlimited(env_id):
         return config
     return dataclasses.replace(config, max_episode_steps=LONGEST_EPISODE)

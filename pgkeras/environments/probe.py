@@ -13,7 +13,7 @@ from pgkeras.environments.check import said
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import (
-    ArraySpace,
+    ActionSpace,
     Box,
     Dict,
     Space,
@@ -24,7 +24,7 @@ from pgkeras.spaces import (
     observations_from_gymnasium,
 )
 from pgkeras.spaces.layout import ACTION_MASK, EXACT_INTEGERS, part_of
-from pgkeras.spaces.spec import mask_size_of
+from pgkeras.spaces.masks import mask_size_of
 from pgkeras.spaces.tokenizer import with_vocabulary
 
 __all__ = ["Look", "look", "without_mask"]
@@ -38,7 +38,7 @@ class Look(NamedTuple):
     """The facts about an environment that a policy is built from."""
 
     observation_space: Space  # without the mask, and with vocabularies for its texts
-    action_space: ArraySpace
+    action_space: ActionSpace
     mask_size: int  # 0 for an environment without masks
     reward_threshold: float | None  # of its registration: the mean return at which it counts as solved
 

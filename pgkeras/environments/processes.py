@@ -101,7 +101,7 @@ class ProcessEnvironments:
         for shown, i in self._ask(tasks):
             tape.put(0, i, *shown)
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         choices = self._native(actions)
         tasks = [

@@ -58,7 +58,7 @@ class Environments(Protocol):
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """Steps the slots that have episodes left to play; the others may be stepped too, which nobody reads.
 
         What came of it is written to row ``t`` of the tape, and what to act on next to row ``t + 1`` of its
@@ -67,7 +67,7 @@ class Environments(Protocol):
 
         Args:
             t: Number of the step, from 0.
-            actions: ``[slots, ...]``.
+            actions: ``[slots, ...]``; a dict or tuple of such arrays where the action space is a Dict or Tuple.
             remaining: ``[slots]``, how many episodes each slot has left to play, with the one that it is in.
             tape: What it is written to.
 

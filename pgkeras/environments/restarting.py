@@ -71,7 +71,7 @@ class RestartingEnvironments:
         """See :meth:`Environments.reset`."""
         self._environments.reset(seeds, tape)
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         return self._environments.step(t, actions, remaining, tape)
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from numpy.typing import NDArray
 
 from pgkeras.client.client import PolicyClient
 from pgkeras.client.session import PlaySession
@@ -20,8 +19,9 @@ from pgkeras.environments.plain import native
 from pgkeras.environments.probe import without_mask
 from pgkeras.environments.rows import action_mask
 from pgkeras.errors import ServerUnavailableError
-from pgkeras.spaces import observations_from_gymnasium
+from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
+from pgkeras.spaces.masks import flat_mask
 
 __all__ = ["Simulator"]
 
@@ -50,6 +50,7 @@ class Simulator:
         first = self._environments[0]
         self._space = without_mask(observations_from_gymnasium(first.observation_space))
         self._action_space = first.action_space
+        self._actions = actions_from_gymnasium(first.action_space)
         self._native = native(first.action_space)
         self.steps = self.episodes = 0
         self.returns: deque[float] = deque(maxlen=_RECENT)
@@ -124,10 +125,10 @@ class Simulator:
         seed, self._seeds[i] = self._seeds[i], None
         return self._environments[i].reset(seed=seed)
 
-    def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> NDArray[Any]:
+    def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> Any:
         masks = [action_mask(observation, info) for observation, info in shown]
         if masks[0] is not None:
-            starts["action_mask"] = np.array(masks, np.bool_)
+            starts["action_mask"] = np.stack([flat_mask(mask, self._actions, 0) for mask in masks]).astype(np.bool_)
         observations = [_without_mask(observation) for observation, _ in shown]
         return session.step(_stacked(observations), *outcome, **starts)
 

@@ -16,7 +16,7 @@ from pgkeras.environments.check import check_spaces, said
 from pgkeras.environments.wrappers import wrap
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
-from pgkeras.spaces import ArraySpace
+from pgkeras.spaces import ActionSpace
 from pgkeras.spaces.structures import actions_from_gymnasium
 
 __all__ = ["action_space_of", "explained", "find_spec", "make_one"]
@@ -64,7 +64,7 @@ def make_one(
     return wrap(env, recipe.wrappers)
 
 
-def action_space_of(recipe: Recipe) -> ArraySpace:
+def action_space_of(recipe: Recipe) -> ActionSpace:
     """The action space of an environment, which is made to look at it.
 
     Raises:

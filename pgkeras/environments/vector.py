@@ -50,7 +50,7 @@ class VectorEnvironments:
         seed: Any = seeds[0] if self._one_seed else list(seeds)
         tape.put(0, slice(None), *self._environment.reset(seed=seed))
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         observations, tape.rewards[t], tape.terminated[t], truncated, info = self._environment.step(actions)
         ended = tape.terminated[t] | truncated

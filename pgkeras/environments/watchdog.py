@@ -57,7 +57,7 @@ class WatchedEnvironments:
         """See :meth:`Environments.reset`."""
         _within(self._seconds, self._environments.reset, seeds, tape)
 
-    def step(self, t: int, actions: NDArray[Any], remaining: NDArray[np.int64], tape: Tape) -> bool:
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
         return _within(self._seconds, self._environments.step, t, actions, remaining, tape)
 

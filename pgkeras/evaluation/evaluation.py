@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -13,6 +14,7 @@ from pgkeras.environments import Environments, without_mask
 from pgkeras.environments.collect import Actor, Choice, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
+from pgkeras.protocol.values import first, plain
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.spec import PolicySpec
@@ -121,9 +123,21 @@ class RemoteActor:
         values, mask = self.spec.layout.unpack(observation)
         sealed = b"" if state is None else state.tobytes()
         answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=sealed)
-        self.answer = {"action": answer.action, **answer.distribution}
+        action = self.spec.to_graph(answer.action)
+        self.answer = {"action": action, **_outputs(self.spec, answer.distribution)}
         after = np.frombuffer(answer.state, np.uint8).reshape(len(noise), -1) if answer.state else None
-        return answer.action, answer.action, after
+        return action, action, after
+
+
+def _outputs(spec: PolicySpec, distribution: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """A client's distribution by the names that the act graph has."""
+    found: dict[str, NDArray[Any]] = {}
+    for part in spec.parts:
+        own: Any = distribution
+        for key in part.path:
+            own = own[key]
+        found |= {output: own[name] for name, output in part.outputs.items()}
+    return found
 
 
 class FirstSteps:
@@ -144,8 +158,9 @@ class FirstSteps:
         """See :meth:`pgkeras.environments.collect.Actor.act`."""
         samples, actions, state = self._actor.act(observation, noise, state)
         if len(self.steps) < self._count:
-            parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.distribution.parameters}
-            self.steps.append({"observation": observation[0].tolist(), **parameters, "action": actions[0].tolist()})
+            parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.parameter_outputs}
+            action = plain(first(self.spec.from_graph(actions[:1])))
+            self.steps.append({"observation": observation[0].tolist(), **parameters, "action": action})
         return samples, actions, state
 
 

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pgkeras.evaluation.densities import centre_and_spread, density
 from pgkeras.spaces import Box, Discrete, MultiDiscrete
-from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from pgkeras.spaces.spec import ActionPart, DistributionKind, PolicySpec
 
 __all__ = ["ACCENT", "BAR", "Moment", "Painter", "bar_length"]
 
@@ -33,6 +33,7 @@ _SMALLEST, _LARGEST = 400, 640  # a picture's height
 _ROW = 44  # height of a bar with its labels, at the most
 _LEAST_ROW = 18
 _LABEL, _NUMBER = 44, 56  # widths of what stands left and right of a bar
+_HEAD = 22  # height of a part's name
 _HUMP = 92  # height of a density, at the most
 
 
@@ -109,15 +110,16 @@ class Painter:
         if moment.ended:
             draw.text((self._left, _TOP - 22), f"The episode was {moment.ended}.", _ink(moment.ended), self._fonts[15])
         elif moment.parameters is not None and moment.action is not None:
-            caption = self._distribution(draw, box, moment.parameters, moment.action)
+            caption = self._parts(draw, box, moment.parameters, moment.action)
             draw.text((self._left, _TOP - 22), caption, _FAINT, self._fonts[13])
         return np.asarray(canvas)
 
-    def bar(self, row: int, rows: int) -> Rectangle:
-        """Where the track of a horizontal bar is, of so many."""
-        height = min(_ROW, (self.height - 24 - _TOP) // rows)
-        top = _TOP + row * height
-        return self._left + _LABEL, top + height // 6, self._right - _NUMBER, top + height - height // 6
+    def bar(self, row: int, rows: int, box: Rectangle | None = None) -> Rectangle:
+        """Where the track of a horizontal bar is, of so many in a box, by default that of the whole distribution."""
+        left, upper, right, lower = box or (self._left, _TOP, self._right, self.height - 24)
+        height = min(_ROW, (lower - upper) // rows)
+        top = upper + row * height
+        return left + _LABEL, top + height // 6, right - _NUMBER, top + height - height // 6
 
     def _columns(self) -> list[int]:
         return [self._left, self._left + 108, self._left + 196]
@@ -131,18 +133,41 @@ class Painter:
             image = image.resize(self._size, how)
         canvas.paste(image, ((self.width - _PANEL - self._size[0]) // 2, (self.height - self._size[1]) // 2))
 
-    def _distribution(
+    def _parts(
         self, draw: ImageDraw.ImageDraw, box: Rectangle, parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]
     ) -> str:
+        """Draws the distribution of every part of an action below the others; gives a caption."""
+        left, top, right, bottom = box
+        parts = self._spec.parts
+        if not self._spec.is_structured:
+            return self._distribution(draw, box, parts[0], parameters, action)
+        rows = [sum(parameters[output].size for output in list(part.outputs.values())[:1]) for part in parts]
+        room = bottom - top - _HEAD * len(parts)
+        for part, height in zip(parts, (room * row // sum(rows) for row in rows), strict=True):
+            draw.text((left, top), part.name, _INK, self._fonts[13])
+            own = {name: parameters[output] for name, output in part.outputs.items()}
+            here = (left, top + _HEAD, right, top + _HEAD + height)
+            self._distribution(draw, here, part, own, action[part.start : part.stop])
+            top += _HEAD + height
+        return "distribution of each part; orange is taken"
+
+    def _distribution(
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: Rectangle,
+        part: ActionPart,
+        parameters: Mapping[str, NDArray[Any]],
+        action: NDArray[Any],
+    ) -> str:
         """Draws it; gives its caption."""
-        space, kind = self._spec.action_space, self._spec.distribution
+        space, kind = part.space, part.kind
         if not kind.is_discrete:
-            self._densities(draw, box, parameters, action)
+            self._densities(draw, box, part, parameters, action)
             return "density of each component; orange is taken"
         probabilities = parameters["probabilities"].ravel()
         if isinstance(space, Discrete):
             labels = [str(space.start + i) for i in range(space.n)]
-            chosen = {int(action) - space.start}
+            chosen = {int(action.item()) - space.start}
             caption = "probability of each action; orange is taken"
         elif isinstance(space, MultiDiscrete):
             starts, offsets = space.start.ravel(), np.cumsum(space.nvec.ravel()) - space.nvec.ravel()
@@ -155,16 +180,21 @@ class Painter:
             chosen = set(np.flatnonzero(action.ravel()).tolist())
             caption = "probability that each bit is set"
         if len(probabilities) * _LEAST_ROW <= box[3] - box[1]:
-            self._bars(draw, probabilities, labels, chosen)
+            self._bars(draw, box, probabilities, labels, chosen)
         else:
             self._columns_of(draw, box, probabilities, chosen)
         return caption
 
     def _bars(
-        self, draw: ImageDraw.ImageDraw, probabilities: NDArray[Any], labels: Sequence[str], chosen: set[int]
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: Rectangle,
+        probabilities: NDArray[Any],
+        labels: Sequence[str],
+        chosen: set[int],
     ) -> None:
         for i, (probability, label) in enumerate(zip(probabilities.tolist(), labels, strict=True)):
-            left, top, right, bottom = self.bar(i, len(labels))
+            left, top, right, bottom = self.bar(i, len(labels), box)
             colour = ACCENT if i in chosen else BAR
             draw.rectangle((left, top, right - 1, bottom - 1), fill=_TRACK)
             if length := bar_length(probability, right - left):
@@ -196,9 +226,14 @@ class Painter:
         draw.text((left + 6, top + 4), f"{best}: {probabilities[best]:.1%}", _INK, self._fonts[13])
 
     def _densities(
-        self, draw: ImageDraw.ImageDraw, box: Rectangle, parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: Rectangle,
+        part: ActionPart,
+        parameters: Mapping[str, NDArray[Any]],
+        action: NDArray[Any],
     ) -> None:
-        space, kind = self._spec.action_space, self._spec.distribution
+        space, kind = part.space, part.kind
         assert isinstance(space, Box)
         flat = {name: array.ravel() for name, array in parameters.items()}
         count = action.size
@@ -208,7 +243,7 @@ class Painter:
             own = {name: float(array[i]) for name, array in flat.items()}
             top = box[1] + i * height
             row = (box[0] + _LABEL - 16, top, box[2], top + height)
-            self._density(draw, row, i, kind, own, bounds, value)
+            self._density(draw, row, part.start + i, kind, own, bounds, value)
 
     def _density(
         self,

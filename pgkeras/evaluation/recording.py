@@ -119,7 +119,7 @@ class _Camera:
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
         """See :meth:`pgkeras.environments.collect.Actor.act`."""
         samples, actions, state = self._actor.act(observation, noise, state)
-        parameters = {name: self._actor.answer[name][0] for name in self.spec.distribution.parameters}
+        parameters = {name: self._actor.answer[name][0] for name in self.spec.parameter_outputs}
         self._film(parameters=parameters, action=actions[0])
         return samples, actions, state
 

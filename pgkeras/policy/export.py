@@ -27,9 +27,10 @@ from pgkeras.engines.tensorflow import TensorFlowEngine
 from pgkeras.errors import EngineError, ExportError
 from pgkeras.policy.distributions.categorical import IMPOSSIBLE
 from pgkeras.policy.policy import Policy
-from pgkeras.spaces import ArraySpace, Box, Text
+from pgkeras.spaces import Box, Text
 from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout, graph_dtype
+from pgkeras.spaces.spec import ActionPart, PolicySpec
 
 __all__ = ["convert", "export_policy", "package_versions", "rehearse_export"]
 
@@ -40,6 +41,7 @@ _PARITY_ROWS = 256
 _PARITY_ELEMENTS = 2**24
 _FEWEST_PARITY_ROWS = 4
 _PARITY_TOLERANCE = 1e-5
+_ACTIONS = ("action", "greedy_action")
 
 
 def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str, Any]) -> Bundle:
@@ -129,7 +131,6 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
     module = tf.Module(name="policy")
     module.weights = [tf.Variable(v, trainable=False) for v in policy.variables]
     inputs = policy.input_signature()
-    draw = tf.random.stateless_uniform if policy.spec.distribution.noise == "uniform" else tf.random.stateless_normal
 
     def act(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return policy.act(**inputs, weights=module.weights)
@@ -140,8 +141,8 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
     def serve(seed: tf.Tensor, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         state = {"state": inputs["state"]} if policy.spec.state_size else {}
         observation = _pack(policy.spec.layout, [inputs[name] for name in parts])
-        drawn = draw([tf.shape(observation)[0], policy.spec.noise_size], tf.stack([seed, 0]))
-        return act(observation=observation, noise=drawn, **state)
+        drawn = _drawn(policy.spec, tf.shape(observation)[0], seed)
+        return _taken_apart(policy.spec, act(observation=observation, noise=drawn, **state))
 
     module.act, module.distribution, module.serve = (
         tf.function(f, autograph=False) for f in (act, distribution, serve)
@@ -157,6 +158,26 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
             **{name: spec for name, spec in inputs.items() if name == "state"},
         ),
     }
+
+
+def _drawn(spec: PolicySpec, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Noise, in the graph."""
+    shape = [rows, spec.noise_size]
+    uniform = tf.random.stateless_uniform(shape, tf.stack([seed, 0]))
+    normal = tf.random.stateless_normal(shape, tf.stack([seed, int(spec.noise == "mixed")]))
+    return {"uniform": uniform, "normal": normal, "mixed": tf.where(spec.normal_noise, normal, uniform)}[spec.noise]
+
+
+def _taken_apart(spec: PolicySpec, answer: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """With an output of its own for every part of a packed action, such as ``action_move``."""
+    if not spec.is_structured:
+        return answer
+    outputs = {name: tensor for name, tensor in answer.items() if name not in _ACTIONS}
+    for name in _ACTIONS:
+        for part in spec.parts:
+            columns = tf.reshape(answer[name][:, part.start : part.stop], [-1, *part.space.shape])
+            outputs[name + part.suffix] = tf.cast(columns, graph_dtype(part.space.dtype).name)
+    return outputs
 
 
 def _parts(layout: Layout) -> dict[str, tf.TensorSpec]:
@@ -192,6 +213,7 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
     """
     generator = noise_source.seeded(0)
     layout = policy.spec.layout
+    spec = policy.spec
     widest = max(math.prod(layout.shape), policy.distribution.parameter_size)
     rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // widest))
     observation = examples.random_observations(layout, rows, generator)
@@ -203,29 +225,20 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
     # Weights besides, since a clip hides those of the normalisation.
     if not all(np.isfinite(array).all() for array in (*reference.values(), *policy.weights())):
         raise ExportError("the policy's weights, or its answers to ordinary observations, are not finite")
-    kind = policy.spec.distribution
-    size = np.maximum(1.0, _largest_bounds(policy.spec.action_space)) if kind.is_scaled else 1.0
     # What is computed from large numbers is off by more: a probability, and all that is made of it, by as much as its
     # logits are rounded.
-    largest = max(1.0, *(float(np.abs(reference[parameter]).max()) for parameter in kind.parameters))
-    if kind.is_discrete:
+    largest = max(1.0, *(float(np.abs(reference[parameter]).max()) for parameter in spec.parameter_outputs))
+    if any(part.kind.is_discrete for part in spec.parts):
         state = tf.constant(inputs["state"]) if policy.spec.state_size else None
         logits, _ = policy.step(tf.constant(observation), state)
         largest = max(largest, _largest_logit(logits.numpy()))
+    sizes = dict.fromkeys(_ACTIONS, np.maximum(largest, _sizes(spec)))
     found = []
     for form, engine in engines.items():
         answer = engine.act(inputs)
         try:
             for name, array in reference.items():
-                is_action = name in ("action", "greedy_action")
-                _compare(
-                    form,
-                    name,
-                    kind.is_discrete,
-                    np.maximum(size, largest) if is_action else largest,
-                    answer[name],
-                    array,
-                )
+                _compare(form, name, spec, sizes.get(name, largest), answer[name], array)
         except ExportError as error:
             if form == "SavedModel":
                 raise
@@ -239,14 +252,22 @@ def _largest_logit(logits: NDArray[np.float32]) -> float:
     return float(possible.max(initial=0.0))
 
 
-def _largest_bounds(space: ArraySpace) -> NDArray[np.float64]:
-    """The larger magnitude of either bound of every component, or 0 where one is infinite."""
-    assert isinstance(space, Box)
+def _sizes(spec: PolicySpec) -> Any:
+    """How large the components of an action may be, where that is known; at least 1. As the act graph lays them out."""
+    sizes = [_largest_bounds(part) for part in spec.parts]
+    return np.concatenate([size.ravel() for size in sizes]) if spec.is_structured else sizes[0]
+
+
+def _largest_bounds(part: ActionPart) -> NDArray[np.float64]:
+    """The larger magnitude of either bound of every component that is scaled to its bounds; 1 for all others."""
+    space = part.space
+    if not (part.kind.is_scaled and isinstance(space, Box)):
+        return np.ones(space.shape)
     largest = np.maximum(np.abs(space.low), np.abs(space.high))
-    return np.where(np.isfinite(largest), largest, 0.0)
+    return np.maximum(1.0, np.where(np.isfinite(largest), largest, 0.0))
 
 
-def _compare(form: str, name: str, discrete: bool, size: Any, got: NDArray[Any], expected: NDArray[Any]) -> None:
+def _compare(form: str, name: str, spec: PolicySpec, size: Any, got: NDArray[Any], expected: NDArray[Any]) -> None:
     if got.shape != expected.shape:
         raise ExportError(f"{form} gives {name!r} of shape {got.shape}, the Keras model of shape {expected.shape}")
     if expected.dtype.kind == "f":
@@ -255,7 +276,8 @@ def _compare(form: str, name: str, discrete: bool, size: Any, got: NDArray[Any],
         good = got == expected
     bad = np.count_nonzero(~good.reshape(len(good), -1).all(axis=1))
     # A discrete action may differ where its noise lies within rounding of a boundary, and log_prob with it.
-    allowed = len(expected) // 100 if discrete and name in ("action", "greedy_action", "log_prob") else 0
+    has_choices = any(part.kind.is_discrete for part in spec.parts)
+    allowed = len(expected) // 100 if has_choices and name in (*_ACTIONS, "log_prob") else 0
     if np.isnan(got).any() or bad > allowed:
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {bad} observations")
 

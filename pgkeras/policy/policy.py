@@ -15,7 +15,7 @@ from pgkeras.policy import distributions, networks
 from pgkeras.policy.forward import Feedforward, ForwardPass, Recurrent, float_statistics
 from pgkeras.policy.memory import Memory
 from pgkeras.settings.groups import NetworkSettings, RunSettings
-from pgkeras.spaces import ArraySpace, Space
+from pgkeras.spaces import ActionSpace, Space
 from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["Policy"]
@@ -56,7 +56,7 @@ class Policy:
     def __init__(
         self,
         observation_space: Space,
-        action_space: ArraySpace,
+        action_space: ActionSpace,
         network: keras.Model | None = None,
         *,
         settings: NetworkSettings = _DEFAULTS,
@@ -66,7 +66,9 @@ class Policy:
         self.distribution = distributions.for_action_space(action_space, settings.distribution)
         memory = None if settings.memory == "none" else Memory(settings.memory, settings.memory_units, seed + 500)
         state_size = 0 if memory is None else memory.state_size
-        self.spec = PolicySpec(observation_space, action_space, self.distribution.kind, state_size, mask_size)
+        chosen = self.distribution
+        kinds = tuple(part.kind for part in chosen.parts) if isinstance(chosen, distributions.Structured) else ()
+        self.spec = PolicySpec(observation_space, action_space, chosen.kind, state_size, mask_size, kinds)
         layout = self.spec.layout
         if network is not None and settings.normalize_observations is None:
             # It is called with the observation, and may well normalise that itself.
@@ -224,8 +226,12 @@ class Policy:
         }
 
     def _masked(self, parameters: tf.Tensor, observation: tf.Tensor) -> tf.Tensor:
-        size = self.spec.mask_size
-        return distributions.masked(parameters, observation[:, -size:]) if size else parameters
+        if not (size := self.spec.mask_size):
+            return parameters
+        mask = observation[:, -size:]
+        if isinstance(self.distribution, distributions.Structured):
+            return self.distribution.masked(parameters, mask)
+        return distributions.masked(parameters, mask)
 
 
 def _next(state: tf.Tensor | None) -> dict[str, tf.Tensor]:

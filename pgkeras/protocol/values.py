@@ -10,10 +10,22 @@ from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor, write_tensor
-from pgkeras.spaces import Dict, Space, Text, Tuple, parts
+from pgkeras.spaces import ActionSpace, Dict, Space, Text, Tuple, parts
+from pgkeras.spaces.masks import flat_mask
 from pgkeras.v1 import tensors_pb2
 
-__all__ = ["cast", "cast_mask", "decode_value", "first", "is_single", "with_batch_axis", "write_value"]
+__all__ = [
+    "cast",
+    "cast_mask",
+    "decode_value",
+    "first",
+    "flattened",
+    "is_single",
+    "plain",
+    "taken",
+    "with_batch_axis",
+    "write_value",
+]
 
 
 def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observation") -> Any:
@@ -81,14 +93,20 @@ def cast(value: Any, space: Space, field: str = "observation") -> Any:
     return {key: cast(value[key], part, f"{field}.{key}") for key, part in spaces.items()}
 
 
-def cast_mask(mask: Any) -> NDArray[np.bool_]:
+def cast_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArray[np.bool_]:
     """A caller's action mask as bools.
 
+    Args:
+        mask: An array, or for a Dict or Tuple the masks of its parts; see :func:`pgkeras.spaces.masks.flat_mask`.
+        action_space: What is masked.
+        leading_axes: 1 for a batch of masks, 0 for one.
+
     Raises:
-        InvalidRequestError: It holds something other than bools, or zeros and ones.
+        InvalidRequestError: It holds something other than bools, or zeros and ones, or does not follow the space.
     """
     try:
-        array = np.asarray(mask)
+        has_parts = isinstance(action_space, Dict | Tuple)
+        array = flat_mask(mask, action_space, leading_axes) if has_parts else np.asarray(mask)
     except ValueError as error:
         raise InvalidRequestError("action_mask", "an array of bools", str(error)) from error
     if array.dtype.kind not in "biu" or not np.isin(array, (0, 1)).all():
@@ -107,8 +125,33 @@ def is_single(value: Any, space: Space) -> bool:
 
 
 def first(batch: Any) -> Any:
-    """The first observation of a batch."""
-    return {key: first(part) for key, part in batch.items()} if isinstance(batch, Mapping) else batch[0]
+    """The first value of a batch."""
+    return taken(batch, 0)
+
+
+def taken(batch: Any, index: Any) -> Any:
+    """One value of a batch, by an index of its leading axis; all of it for ``...``."""
+    if isinstance(batch, Mapping):
+        return {key: taken(part, index) for key, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(taken(part, index) for part in batch)
+    return batch[index, ...] if isinstance(batch, np.ndarray) and index is not ... else batch[index]
+
+
+def flattened(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """A dictionary of dictionaries as one, with dots between the keys."""
+    found: dict[str, Any] = {}
+    for key, part in value.items():
+        name = f"{path}.{key}" if path else key
+        found |= flattened(part, name) if isinstance(part, Mapping) else {name: part}
+    return found
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: arrays as lists, and tuples, too."""
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    return [plain(part) for part in value] if isinstance(value, tuple) else value.tolist()
 
 
 def with_batch_axis(value: Any) -> Any:

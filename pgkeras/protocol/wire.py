@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,25 @@ from google.protobuf import json_format, struct_pb2
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
+from pgkeras.spaces import (
+    ActionSpace,
+    ArraySpace,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    Space,
+    Text,
+    Tuple,
+    leaves,
+)
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
 __all__ = [
     "MAX_MESSAGE_BYTES",
+    "as_actions",
     "decode_distribution",
     "decode_space",
     "decode_spec",
@@ -31,6 +44,7 @@ __all__ = [
     "spec_from_json",
     "spec_hash",
     "spec_to_json",
+    "write_distribution",
     "write_tensor",
 ]
 
@@ -62,6 +76,7 @@ _KINDS: dict[DistributionKind, Any] = {
     DistributionKind.MULTI_BERNOULLI: policy_pb2.DISTRIBUTION_KIND_MULTI_BERNOULLI,
     DistributionKind.SQUASHED_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_SQUASHED_GAUSSIAN,
     DistributionKind.KUMARASWAMY: policy_pb2.DISTRIBUTION_KIND_KUMARASWAMY,
+    DistributionKind.STRUCTURED: policy_pb2.DISTRIBUTION_KIND_STRUCTURED,
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
@@ -181,6 +196,17 @@ def decode_space(message: spaces_pb2.Space) -> Space:
     return _decode_leaf(message, kind)
 
 
+def as_actions(space: Space) -> ActionSpace:
+    """A space as one of actions.
+
+    Raises:
+        UnsupportedSpaceError: It is a text, or has one as a part.
+    """
+    if isinstance(space, Text) or any(isinstance(leaf, Text) for _, leaf in leaves(space)):
+        raise UnsupportedSpaceError(f"this pgkeras does not handle actions of {space}; a newer one may")
+    return space
+
+
 def space_size(message: spaces_pb2.Space) -> int:
     """How many numbers it takes to hold one value of a space, and to tell its integers apart; nothing is allocated.
 
@@ -231,6 +257,7 @@ def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
         distribution=_KINDS[spec.distribution],
         state_size=spec.state_size,
         mask_size=spec.mask_size,
+        part_distributions=[_KINDS[kind] for kind in spec.part_distributions],
     )
 
 
@@ -241,17 +268,17 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
         UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
         ValueError: Its numbers are not those of a spec.
     """
-    if message.distribution not in _KINDS_BACK:
-        raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {message.distribution}")
-    action_space = decode_space(message.action_space)
-    if not isinstance(action_space, ArraySpace):
-        raise UnsupportedSpaceError(f"this pgkeras does not handle actions of {action_space}; a newer one may")
+    kinds = [message.distribution, *message.part_distributions]
+    if unknown := next((kind for kind in kinds if kind not in _KINDS_BACK), None):
+        raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {unknown}")
+    action_space = as_actions(decode_space(message.action_space))
     return PolicySpec(
         decode_space(message.observation_space),
         action_space,
         _KINDS_BACK[message.distribution],
         message.state_size,
         message.mask_size,
+        tuple(_KINDS_BACK[kind] for kind in message.part_distributions),
     )
 
 
@@ -279,8 +306,10 @@ def spec_hash(spec: PolicySpec) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def decode_distribution(message: policy_pb2.Distribution) -> dict[str, NDArray[Any]]:
+def decode_distribution(message: policy_pb2.Distribution, field: str = "distribution") -> dict[str, Any]:
     """A Distribution message as arrays by parameter name; empty when it is not set.
+
+    Of a structured one come dictionaries of them, by the names of its parts.
 
     Raises:
         InvalidRequestError: A tensor in it is malformed.
@@ -288,9 +317,29 @@ def decode_distribution(message: policy_pb2.Distribution) -> dict[str, NDArray[A
     kind = message.WhichOneof("kind")
     if kind is None:
         return {}
+    if kind == "structured":
+        parts = sorted(message.structured.parts.items())
+        return {key: decode_distribution(part, f"{field}.{key}") for key, part in parts}
     inner = getattr(message, kind)
     names = DistributionKind(kind).parameters
-    return {name: decode_tensor(getattr(inner, name), f"distribution.{kind}.{name}") for name in names}
+    return {name: decode_tensor(getattr(inner, name), f"{field}.{kind}.{name}") for name in names}
+
+
+def write_distribution(message: policy_pb2.Distribution, spec: PolicySpec, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Writes a distribution's parameters into an empty Distribution message.
+
+    Args:
+        message: The message.
+        spec: The policy's.
+        arrays: The parameters, as the act graph calls them.
+    """
+    for part in spec.parts:
+        place = message
+        for key in part.path:
+            place = place.structured.parts[key]
+        inner = getattr(place, part.kind.value)
+        for name, output in part.outputs.items():
+            write_tensor(getattr(inner, name), arrays[output])
 
 
 def decode_struct(message: struct_pb2.Struct) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.reuse import Reuse
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
-from pgkeras.spaces import ArraySpace, Space
+from pgkeras.spaces import ActionSpace, Space
 from pgkeras.spaces import random_observations as examples
 
 __all__ = ["Learner", "Lesson"]
@@ -62,7 +62,7 @@ class Learner:
         self,
         config: Config,
         observation_space: Space,
-        action_space: ArraySpace,
+        action_space: ActionSpace,
         network: keras.Model | None = None,
         mask_size: int = 0,
         replicas: Replicas | None = None,

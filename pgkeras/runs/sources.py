@@ -14,7 +14,7 @@ from pgkeras.environments.collect import Actor, Collector, Watch
 from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.settings.config import Config
-from pgkeras.spaces import ArraySpace, Space
+from pgkeras.spaces import ActionSpace, Space
 
 __all__ = ["EpisodeCollector", "EpisodeSource", "GymnasiumEpisodes", "source_of"]
 
@@ -55,7 +55,7 @@ class EpisodeSource(Protocol):
         """What it shows."""
 
     @property
-    def action_space(self) -> ArraySpace:
+    def action_space(self) -> ActionSpace:
         """What it takes."""
 
     @property

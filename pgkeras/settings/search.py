@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pgkeras.spaces import ArraySpace, Box
+from pgkeras.spaces import ActionSpace, Box, leaves
 
 __all__ = ["Choices", "Logarithmic", "Trial", "search_space", "settings_of"]
 
@@ -56,9 +56,9 @@ _CONTINUOUS: dict[str, Dimension] = {
 }
 
 
-def search_space(action_space: ArraySpace) -> dict[str, Dimension]:
+def search_space(action_space: ActionSpace) -> dict[str, Dimension]:
     """The settings that are worth tuning for some actions, by name."""
-    return {**_COMMON, **(_CONTINUOUS if isinstance(action_space, Box) else {})}
+    return {**_COMMON, **(_CONTINUOUS if any(isinstance(leaf, Box) for _, leaf in leaves(action_space)) else {})}
 
 
 def settings_of(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, str]:

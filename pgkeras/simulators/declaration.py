@@ -12,7 +12,7 @@ from google.protobuf import json_format
 
 from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.protocol.wire import decode_space, space_size
-from pgkeras.spaces import ArraySpace, Dict, Space, Text, Tuple, leaves
+from pgkeras.spaces import ActionSpace, Space, Text, leaves
 from pgkeras.spaces.difference import difference
 from pgkeras.v1 import service_pb2, spaces_pb2
 
@@ -34,7 +34,7 @@ class Declaration:
     """
 
     observation_space: Space
-    action_space: ArraySpace
+    action_space: ActionSpace
     masked: bool = False
 
     @classmethod
@@ -74,13 +74,13 @@ class Declaration:
         return cls._checked(observation, action, bool(data.get("masked", False)))
 
     @classmethod
-    def _checked(cls, observation: Space, action: Space, masked: bool) -> Declaration:
+    def _checked(cls, observation: Space, action: Any, masked: bool) -> Declaration:
         for path, leaf in leaves(observation):
             if isinstance(leaf, Text) and not leaf.vocabulary:
                 raise UnsupportedSpaceError(
                     f"observation space {'.'.join(path)}: a text needs its vocabulary, of which words it is made"
                 )
-        if isinstance(action, Dict | Tuple | Text):
+        if any(isinstance(leaf, Text) for _, leaf in leaves(action)):
             raise UnsupportedSpaceError(f"action space {action} is not supported: expected numbers or choices")
         return cls(observation, action, masked)
 

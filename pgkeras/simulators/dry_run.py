@@ -12,18 +12,12 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.simulators.source import Simulators
-from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces import ArraySpace, Box, Discrete
+from pgkeras.spaces.masks import mask_parts
 from pgkeras.spaces.sampling import draw_integers
-from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from pgkeras.spaces.spec import ActionPart, PolicySpec
 
 __all__ = ["RandomActor", "dry_run", "report"]
-
-_KINDS = {
-    Discrete: DistributionKind.CATEGORICAL,
-    MultiDiscrete: DistributionKind.MULTI_CATEGORICAL,
-    MultiBinary: DistributionKind.MULTI_BERNOULLI,
-    Box: DistributionKind.DIAGONAL_GAUSSIAN,
-}
 
 
 class RandomActor:
@@ -37,28 +31,32 @@ class RandomActor:
     engine = "litert"  # it takes as little time
 
     def __init__(self, simulators: Simulators, seed: int) -> None:
-        action_space: ArraySpace = simulators.action_space
-        kind = _KINDS[type(action_space)]
-        self.spec = PolicySpec(simulators.observation_space, action_space, kind, 0, simulators.mask_size)
+        spaces = simulators.observation_space, simulators.action_space
+        self.spec = PolicySpec.by_default(*spaces, simulators.mask_size)
         self._generator = np.random.default_rng(seed)
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> tuple[Any, Any, None]:
         """See :meth:`pgkeras.environments.collect.Actor.act`."""
-        space, rows = self.spec.action_space, len(noise)
-        if self.spec.mask_size:
-            actions = self._allowed(observation[:, -self.spec.mask_size :] > 0)
-        elif isinstance(space, Box) and space.dtype.kind == "f":
-            bounded = np.isfinite(space.low) & np.isfinite(space.high)
-            low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
-            uniform = self._generator.uniform(low, high, (rows, *space.shape))
-            normal = np.clip(self._generator.standard_normal((rows, *space.shape)), space.low, space.high)
-            actions = np.where(bounded, uniform, normal).astype(np.float32)
-        else:
-            actions = draw_integers(space, rows, self._generator)
+        allowed = {}
+        if size := self.spec.mask_size:
+            mask = observation[:, -size:] > 0
+            allowed = {part.path: mask[:, part.start : part.stop] for part in mask_parts(self.spec.action_space)}
+        actions = self.spec.packed([self._draw(part, len(noise), allowed.get(part.path)) for part in self.spec.parts])
         return actions, actions, None
 
-    def _allowed(self, mask: NDArray[np.bool_]) -> NDArray[Any]:
-        space = self.spec.action_space
+    def _draw(self, part: ActionPart, rows: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
+        space = part.space
+        if mask is not None:
+            return self._allowed(space, mask)
+        if not (isinstance(space, Box) and space.dtype.kind == "f"):
+            return draw_integers(space, rows, self._generator)
+        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
+        uniform = self._generator.uniform(low, high, (rows, *space.shape))
+        normal = np.clip(self._generator.standard_normal((rows, *space.shape)), space.low, space.high)
+        return np.where(bounded, uniform, normal).astype(np.float32)
+
+    def _allowed(self, space: ArraySpace, mask: NDArray[np.bool_]) -> NDArray[Any]:
         counts = [space.n] if isinstance(space, Discrete) else getattr(space, "nvec", np.zeros(0)).ravel().tolist()
         scores = np.where(mask, self._generator.random(mask.shape), -1.0)
         parts = np.split(scores, np.cumsum(counts)[:-1], axis=1)

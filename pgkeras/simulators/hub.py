@@ -61,9 +61,12 @@ class Learning:
 
     def any_action(self, rows: int) -> NDArray[Any]:
         """Actions for environments that take none, ``[rows, ...]``."""
-        space = self.spec.action_space
-        action: Any = np.clip(0.0, space.low, space.high) if isinstance(space, Box) else getattr(space, "start", 0)
-        return np.broadcast_to(action, (rows, *space.shape)).astype(space.dtype)
+        columns = []
+        for part in self.spec.parts:
+            space = part.space
+            action: Any = np.clip(0.0, space.low, space.high) if isinstance(space, Box) else getattr(space, "start", 0)
+            columns.append(np.broadcast_to(action, (rows, *space.shape)).astype(space.dtype))
+        return self.spec.packed(columns)
 
 
 class Hub:

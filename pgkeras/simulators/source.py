@@ -19,7 +19,7 @@ from pgkeras.environments.collect import Actor, Watch
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.simulators.declaration import Declaration
 from pgkeras.simulators.hub import Hub
-from pgkeras.spaces.spec import mask_size_of
+from pgkeras.spaces.masks import mask_size_of
 
 __all__ = ["SimulatorCollector", "Simulators"]
 

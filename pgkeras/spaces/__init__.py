@@ -6,11 +6,13 @@ They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or 
 from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
 from pgkeras.spaces.sampling import draw_integers
 from pgkeras.spaces.structures import (
+    ActionSpace,
     Dict,
     Space,
     Text,
     Tuple,
     actions_from_gymnasium,
+    as_gymnasium,
     count,
     leaves,
     map_texts,
@@ -19,6 +21,7 @@ from pgkeras.spaces.structures import (
 )
 
 __all__ = [
+    "ActionSpace",
     "ArraySpace",
     "Box",
     "Dict",
@@ -29,6 +32,7 @@ __all__ = [
     "Text",
     "Tuple",
     "actions_from_gymnasium",
+    "as_gymnasium",
     "count",
     "draw_integers",
     "leaves",

@@ -11,13 +11,27 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.spaces import ArraySpace, Box, Dict, Discrete, MultiBinary, Space, Text, Tuple, leaves, tokenizer
+from pgkeras.spaces import (
+    ActionSpace,
+    ArraySpace,
+    Box,
+    Dict,
+    Discrete,
+    MultiBinary,
+    Space,
+    Text,
+    Tuple,
+    leaves,
+    tokenizer,
+)
+from pgkeras.spaces.masks import flat_mask, mask_size_of
 
 __all__ = ["ACTION_MASK", "EXACT_INTEGERS", "Layout", "Leaf", "graph_dtype", "part_of"]
 
@@ -65,17 +79,22 @@ class Layout:
 
     Args:
         leaves: The space's leaves in order.
-        mask_size: Length of the action mask, which stands at the end of a packed row; 0 for none.
+        masked: The action space whose mask stands at the end of a packed row; None for no mask.
         packed: Whether rows are packed.
     """
 
     leaves: tuple[Leaf, ...]
-    mask_size: int
+    masked: ActionSpace | None
     packed: bool
 
     @classmethod
-    def of(cls, space: Space, mask_size: int = 0) -> Layout:
+    def of(cls, space: Space, masked: ActionSpace | None = None, what: str = "observation space") -> Layout:
         """The layout for a space.
+
+        Args:
+            space: The space.
+            masked: An action space whose mask comes with its values.
+            what: What to call the space in an error.
 
         Raises:
             UnsupportedSpaceError: It has no leaf, or a leaf whose integers float32 cannot tell apart.
@@ -85,13 +104,18 @@ class Layout:
             start = placed_leaves[-1].stop if placed_leaves else 0
             placed = Leaf(path, leaf, start, start)
             placed_leaves.append(placed._replace(stop=start + math.prod(placed.shape)))
-        packed = bool(mask_size) or isinstance(space, Text | Dict | Tuple)
+        packed = masked is not None or isinstance(space, Text | Dict | Tuple)
         if packed:
             for placed in placed_leaves:
-                _check_exact(placed)
+                _check_exact(placed, what)
         if not placed_leaves or placed_leaves[-1].stop == 0:
-            raise UnsupportedSpaceError(f"observation space {space} is not supported: it holds nothing to observe")
-        return cls(tuple(placed_leaves), mask_size, packed)
+            raise UnsupportedSpaceError(f"{what} {space} is not supported: it holds nothing")
+        return cls(tuple(placed_leaves), masked, packed)
+
+    @cached_property
+    def mask_size(self) -> int:
+        """Length of the action mask at the end of a packed row; 0 for none."""
+        return 0 if self.masked is None else mask_size_of(self.masked)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -191,7 +215,8 @@ class Layout:
             else:
                 _copy(place.reshape((*leading, *leaf.shape)) if leaf.shape else place[..., 0], values, leaf.name)
         if self.mask_size:
-            allowed = np.ones(self.mask_size) if mask is None else _flat_mask(mask, len(leading))
+            assert self.masked is not None
+            allowed = np.ones(self.mask_size) if mask is None else flat_mask(mask, self.masked, len(leading))
             _copy(row[..., -self.mask_size :], np.broadcast_to(allowed, (*leading, allowed.shape[-1])), ACTION_MASK)
 
 
@@ -224,15 +249,7 @@ def _copy(place: NDArray[Any], value: Any, name: str) -> None:
             np.copyto(place, array, casting="same_kind")
 
 
-def _flat_mask(mask: Any, leading_axes: int) -> NDArray[Any]:
-    """A mask as one array; that of a MultiDiscrete space may be a sequence with an array for each component."""
-    if isinstance(mask, tuple | list) and mask and np.ndim(mask[0]) > 0:
-        mask = np.concatenate([np.asarray(part) for part in mask], axis=-1)
-    array = np.asarray(mask)
-    return array.reshape(*array.shape[:leading_axes], -1)
-
-
-def _check_exact(leaf: Leaf) -> None:
+def _check_exact(leaf: Leaf, what: str) -> None:
     space = leaf.space
     if isinstance(space, Text):
         largest = float(len(space.vocabulary))
@@ -243,6 +260,6 @@ def _check_exact(leaf: Leaf) -> None:
         largest = float(np.maximum(np.abs(start), np.abs(start + count)).max())
     if largest > EXACT_INTEGERS:
         raise UnsupportedSpaceError(
-            f"observation space {space} of {leaf.name} is not supported beside others: its integers exceed "
+            f"{what} {space} of {leaf.name} is not supported beside others: its integers exceed "
             f"{EXACT_INTEGERS:,}; use a Box, or number its values from 0"
         )

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.errors import InvalidRequestError
-from pgkeras.spaces import ArraySpace, Discrete, MultiDiscrete, Space
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+from pgkeras.spaces import masks
+from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
 from pgkeras.spaces.layout import Layout
+from pgkeras.spaces.structures import ActionSpace, Dict, Space, Text, Tuple, as_gymnasium, leaves
 
-__all__ = ["DistributionKind", "PolicySpec", "check_mask", "mask_size_of"]
+__all__ = ["ActionPart", "DistributionKind", "PolicySpec", "check_mask", "families"]
 
 
 class DistributionKind(Enum):
@@ -27,10 +31,14 @@ class DistributionKind(Enum):
     MULTI_BERNOULLI = "multi_bernoulli"
     SQUASHED_GAUSSIAN = "squashed_gaussian"
     KUMARASWAMY = "kumaraswamy"
+    STRUCTURED = "structured"
+    """Of a Dict or Tuple: each of its parts has a distribution of its own, independent of the others."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the distribution's parameters, as the act graph puts them out."""
+        """Names of the distribution's parameters; none of a structured one, whose parts have theirs."""
+        if self is DistributionKind.STRUCTURED:
+            return ()
         if self.is_discrete:
             return ("probabilities",)
         return ("a", "b") if self is DistributionKind.KUMARASWAMY else ("mean", "stddev")
@@ -55,6 +63,56 @@ class DistributionKind(Enum):
         return "uniform" if self.is_discrete or self is DistributionKind.KUMARASWAMY else "normal"
 
 
+def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
+    """The families of distributions that go with an action space; the first is taken where none is asked for.
+
+    Raises:
+        UnsupportedSpaceError: There is none.
+    """
+    if isinstance(space, Discrete):
+        return (DistributionKind.CATEGORICAL,)
+    if isinstance(space, MultiDiscrete) and space.nvec.size:
+        return (DistributionKind.MULTI_CATEGORICAL,)
+    if isinstance(space, MultiBinary) and space.size:
+        return (DistributionKind.MULTI_BERNOULLI,)
+    if isinstance(space, Box) and space.dtype.kind == "f" and space.low.size:
+        return (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
+    raise UnsupportedSpaceError(
+        f"action space {space} is not supported: a space of actions must have at least one element, and a Box of them "
+        "a float dtype"
+    )
+
+
+class ActionPart(NamedTuple):
+    """One leaf of an action space with its distribution; the whole of a space that is no Dict or Tuple.
+
+    Args:
+        path: The keys that lead to it; none for the whole.
+        space: What it does.
+        start: Its first column in a packed action; see :attr:`PolicySpec.action_layout`.
+        stop: The one after its last.
+        kind: The family of its distribution.
+        suffix: What follows the names of its parameters in the act graph; nothing for the whole.
+    """
+
+    path: tuple[str, ...]
+    space: ArraySpace
+    start: int
+    stop: int
+    kind: DistributionKind
+    suffix: str
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """What the act graph calls each of the distribution's parameters."""
+        return {name: name + self.suffix for name in self.kind.parameters}
+
+    @property
+    def name(self) -> str:
+        """The path with dots between its keys; "action" for the whole."""
+        return ".".join(self.path) or "action"
+
+
 @dataclass(frozen=True)
 class PolicySpec:
     """What a policy consumes and produces.
@@ -64,76 +122,136 @@ class PolicySpec:
         action_space: What the policy does.
         distribution: The family of its action distribution.
         state_size: Length of the recurrent state, in float32 elements; 0 for a policy without memory.
-        mask_size: Length of an action mask, which is that of :func:`mask_size_of` its action space; 0 for a policy
-            that takes none.
+        mask_size: Length of an action mask, which is that of :func:`pgkeras.spaces.masks.mask_size_of` its action
+            space; 0 for a policy that takes none.
+        part_distributions: For a structured distribution, the families of the action space's leaves, in order.
     """
 
     observation_space: Space
-    action_space: ArraySpace
+    action_space: ActionSpace
     distribution: DistributionKind
     state_size: int = 0
     mask_size: int = 0
+    part_distributions: tuple[DistributionKind, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.mask_size not in (0, mask_size_of(self.action_space)):
+        if self.mask_size not in (0, size := masks.mask_size_of(self.action_space)):
             raise ValueError(
-                f"PolicySpec: a mask for {self.action_space} has length {mask_size_of(self.action_space)}, or 0 for a "
-                f"policy that takes none; got {self.mask_size}"
+                f"PolicySpec: a mask for {self.action_space} has length {size}, or 0 for a policy that takes none; "
+                f"got {self.mask_size}"
             )
+        if self.is_structured != (self.distribution is DistributionKind.STRUCTURED):
+            raise ValueError(
+                f"PolicySpec: actions of {self.action_space} have no {self.distribution.value} distribution"
+            )
+        wanted = len(self.action_layout.leaves) if self.is_structured else 0
+        if len(self.part_distributions) != wanted:
+            raise ValueError(
+                f"PolicySpec: actions of {self.action_space} have {wanted} parts with distributions of their own, got "
+                f"{len(self.part_distributions)}"
+            )
+
+    @classmethod
+    def by_default(cls, observation_space: Space, action_space: ActionSpace, mask_size: int = 0) -> PolicySpec:
+        """What a policy without memory produces, by the first of the :func:`families` that go with its actions.
+
+        Raises:
+            UnsupportedSpaceError: None goes with them.
+        """
+        if not isinstance(action_space, Dict | Tuple):
+            return cls(observation_space, action_space, families(action_space)[0], 0, mask_size)
+        kinds = tuple(families(leaf)[0] for _, leaf in leaves(action_space) if not isinstance(leaf, Text))
+        return cls(observation_space, action_space, DistributionKind.STRUCTURED, 0, mask_size, kinds)
+
+    @property
+    def is_structured(self) -> bool:
+        """Whether actions are made of parts."""
+        return isinstance(self.action_space, Dict | Tuple)
 
     @cached_property
     def layout(self) -> Layout:
         """How observations, with their masks, are laid out for the act graph."""
-        return Layout.of(self.observation_space, self.mask_size)
+        return Layout.of(self.observation_space, self.action_space if self.mask_size else None)
+
+    @cached_property
+    def action_layout(self) -> Layout:
+        """How actions are laid out in the act graph: packed, for those that are made of parts."""
+        return Layout.of(self.action_space, what="action space")
+
+    @cached_property
+    def parts(self) -> tuple[ActionPart, ...]:
+        """The leaves of the action space with their distributions, in order."""
+        kinds = self.part_distributions or (self.distribution,)
+        found: list[ActionPart] = []
+        taken: set[str] = set()
+        for leaf, kind in zip(self.action_layout.leaves, kinds, strict=True):
+            assert not isinstance(leaf.space, Text)
+            suffix = re.sub(r"\W", "_", "".join(f"_{key}" for key in leaf.path), flags=re.ASCII)
+            suffix = suffix if suffix not in taken else f"{suffix}_{len(taken)}"  # {"a_b": ..., "a": {"b": ...}}
+            taken.add(suffix)
+            found.append(ActionPart(leaf.path, leaf.space, leaf.start, leaf.stop, kind, suffix))
+        return tuple(found)
+
+    @property
+    def parameter_outputs(self) -> tuple[str, ...]:
+        """What the act graph calls all parameters of the distribution."""
+        return tuple(output for part in self.parts for output in part.outputs.values())
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether actions have probabilities, all of them, rather than a density."""
+        return all(part.kind.is_discrete for part in self.parts)
 
     @property
     def noise_size(self) -> int:
         """How many numbers of noise one action takes: one for every component."""
-        return math.prod(self.action_space.shape)
+        return sum(math.prod(part.space.shape) for part in self.parts)
 
-    def from_graph(self, action: NDArray[Any]) -> NDArray[Any]:
-        """Actions as the act graph gives them in the action space's dtype; no copy where none is needed."""
+    @cached_property
+    def normal_noise(self) -> NDArray[np.bool_]:
+        """``[noise_size]``: which of those numbers are standard normal; the others are uniform on [0, 1)."""
+        return np.repeat(
+            [part.kind.noise == "normal" for part in self.parts], [math.prod(part.space.shape) for part in self.parts]
+        )
+
+    @cached_property
+    def noise(self) -> Literal["uniform", "normal", "mixed"]:
+        """The kind of those numbers; mixed where they are not all of one."""
+        kinds = {part.kind.noise for part in self.parts}
+        return kinds.pop() if len(kinds) == 1 else "mixed"
+
+    def from_graph(self, action: NDArray[Any]) -> Any:
+        """Actions as the act graph gives them, as an environment takes them.
+
+        Args:
+            action: ``[B, ...]``.
+
+        Returns:
+            An array of the action space's dtype, without a copy where none is needed; of a Dict or Tuple, a dict or
+            tuple of such arrays.
+        """
+        if self.is_structured:
+            return as_gymnasium(self.action_layout.unpack(action)[0], self.action_space)
+        assert isinstance(self.action_space, ArraySpace)
         return action.astype(self.action_space.dtype, copy=False)
 
+    def to_graph(self, action: Any) -> NDArray[Any]:
+        """The inverse of :meth:`from_graph`."""
+        return self.action_layout.pack(action) if self.is_structured else np.asarray(action)
 
-def mask_size_of(action_space: ArraySpace) -> int:
-    """Length of a mask for an action space: n for Discrete, the sum of nvec for MultiDiscrete, 0 for all others."""
-    if isinstance(action_space, MultiDiscrete):
-        return int(action_space.nvec.sum())
-    return action_space.n if isinstance(action_space, Discrete) else 0
+    def packed(self, actions: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Actions of every part ``[B, ...]``, in order, as the act graph gives them."""
+        if not self.is_structured:
+            return actions[0]
+        return np.concatenate([action.reshape(len(action), -1) for action in actions], 1, dtype=np.float32)
 
 
 def check_mask(mask: NDArray[Any], spec: PolicySpec, field: str = "action_mask") -> NDArray[np.float32]:
-    """Checks an action mask, or a batch of them, before it goes into the act graph.
-
-    Args:
-        mask: Of any dtype, ``[mask_size]`` or ``[B, mask_size]``: true or 1 where an action is allowed, false or 0
-            where it is not. For MultiDiscrete, the first component's values come first, then the second's, and so on.
-        spec: What the policy consumes.
-        field: What to call the mask in an error.
-
-    Returns:
-        float32 ``[B, mask_size]``, of zeros and ones, as the act graph takes it.
+    """Checks an action mask, or a batch of them; see :func:`pgkeras.spaces.masks.check_mask`.
 
     Raises:
-        InvalidRequestError: The policy takes no mask, the shape differs, an element is neither 0 nor 1, or a row
-            allows no action (or no value of one of its components).
+        InvalidRequestError: The policy takes no mask, or this is none.
     """
-    size = spec.mask_size
-    if not size:
+    if not spec.mask_size:
         raise InvalidRequestError(field, "none, since this policy takes no mask", "a mask")
-    if mask.ndim not in (1, 2) or mask.shape[-1] != size or not mask.size:
-        raise InvalidRequestError(field, f"shape [{size}] or [batch, {size}]", f"shape {list(mask.shape)}")
-    batch = mask.reshape(-1, size)
-    allowed = batch == 1
-    strange = ~allowed & (batch != 0)
-    if strange.any():
-        raise InvalidRequestError(field, "zeros and ones, or false and true", f"{batch[strange][0]}")
-    space = spec.action_space
-    starts = np.cumsum(space.nvec.ravel()) - space.nvec.ravel() if isinstance(space, MultiDiscrete) else np.array([0])
-    some = np.logical_or.reduceat(allowed, starts, axis=1)
-    if not some.all():
-        row, component = (int(i) for i in np.argwhere(~some)[0])
-        where = f" for component {component}" if isinstance(space, MultiDiscrete) else ""
-        raise InvalidRequestError(field, f"at least one allowed action{where}", f"none in row {row}")
-    return np.asarray(allowed, np.float32)
+    return masks.check_mask(mask, spec.action_space, field)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     import gymnasium
 
 __all__ = [
+    "ActionSpace",
     "Dict",
     "Space",
     "Text",
     "Tuple",
     "actions_from_gymnasium",
+    "as_gymnasium",
     "count",
     "leaves",
     "map_texts",
@@ -128,6 +130,8 @@ class Tuple:
 
 
 Space = ArraySpace | Text | Dict | Tuple
+ActionSpace = ArraySpace | Dict | Tuple
+"""What a policy may act in; a Dict or Tuple of these alone."""
 
 _OBSERVED = (
     "pgkeras observes Box, Discrete, MultiDiscrete, MultiBinary and Text, and Dict and Tuple of these. "
@@ -135,8 +139,8 @@ _OBSERVED = (
     "of fixed shape, padded."
 )
 _ACTED = (
-    "pgkeras acts in Box, Discrete, MultiDiscrete and MultiBinary. gymnasium.wrappers.TransformAction can make one of "
-    "them of it: of a Dict, for instance, a MultiDiscrete or a Box."
+    "pgkeras acts in Box, Discrete, MultiDiscrete and MultiBinary, and in Dict and Tuple of these. "
+    "gymnasium.wrappers.TransformAction can make one of them of it: of a OneOf, for instance, a Discrete."
 )
 
 
@@ -156,12 +160,7 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
-        if strange := [key for key in space.spaces if not isinstance(key, str)]:
-            raise UnsupportedSpaceError(
-                f"observation space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
-            )
-        if any("." in key for key in space.spaces):
-            raise UnsupportedSpaceError(f"observation space {space} is not supported: a key of it has a '.'")
+        _check_keys(space, "observation")
         return Dict({key: observations_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
         inner = enumerate(space.spaces)
@@ -173,14 +172,36 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
     return arrays.from_gymnasium(space, f"observation space, part {path}:" if path else "observation space", _OBSERVED)
 
 
-def actions_from_gymnasium(space: gymnasium.Space[Any]) -> ArraySpace:
+def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> ActionSpace:
     """Converts the space of an environment's actions. A Box of integers is a MultiDiscrete that starts at its bounds.
 
+    Args:
+        space: The space, or a part of it.
+        path: The part's path, such as "hand.grip".
+
     Raises:
-        UnsupportedSpaceError: It is of a kind that pgkeras does not handle, or a Box of too many integers.
+        UnsupportedSpaceError: It, or a part of it, is of a kind that pgkeras does not handle, or a Box of too many
+            integers.
     """
-    found = arrays.from_gymnasium(space, "action space", _ACTED)
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        _check_keys(space, "action")
+        return Dict({key: actions_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
+    if isinstance(space, spaces.Tuple):
+        inner = enumerate(space.spaces)
+        return Tuple(tuple(actions_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
+    found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
     return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
+
+
+def _check_keys(space: Any, role: str) -> None:
+    if strange := [key for key in space.spaces if not isinstance(key, str)]:
+        raise UnsupportedSpaceError(
+            f"{role} space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
+        )
+    if any("." in key for key in space.spaces):
+        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.'")
 
 
 def _as_choices(box: Box) -> MultiDiscrete:
@@ -248,6 +269,15 @@ def leaves(space: Space, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
             yield from leaves(part, (*path, key))
     else:
         yield path, space
+
+
+def as_gymnasium(value: Any, space: Space) -> Any:
+    """A value whose parts are named, as gymnasium has it: with tuples for the Tuples in the space."""
+    if isinstance(space, Tuple):
+        return tuple(as_gymnasium(value[key], part) for key, part in parts(space).items())
+    if isinstance(space, Dict):
+        return {key: as_gymnasium(value[key], part) for key, part in space.spaces.items()}
+    return value
 
 
 def count(batch: Any) -> int:

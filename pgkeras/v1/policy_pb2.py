@@ -28,7 +28,7 @@ from pgkeras.v1 import spaces_pb2 as pgkeras_dot_v1_dot_spaces__pb2
 from pgkeras.v1 import tensors_pb2 as pgkeras_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgkeras/v1/policy.proto\x12\npgkeras.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\xbe\x01\n\nPolicySpec\x12,\n\x11observation_space\x18\x01 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\'\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\x32\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32\x1c.pgkeras.v1.DistributionKind\x12\x12\n\nstate_size\x18\x04 \x01(\x03\x12\x11\n\tmask_size\x18\x05 \x01(\x03\"\x8a\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pgkeras.v1.PolicySpec\x12\x11\n\tspec_hash\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12-\n\tload_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nprovenance\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12,\n\x08\x65pisodes\x18\t \x01(\x0b\x32\x1a.pgkeras.v1.EpisodeSummary\"s\n\x0e\x45pisodeSummary\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x18\n\x0bmean_return\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmean_length\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_mean_returnB\x0e\n\x0c_mean_length\"G\n\tPolicyRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x42\x08\n\x06select\"A\n\rPolicyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tspec_hash\x18\x03 \x01(\t\"\xde\x02\n\x0c\x44istribution\x12.\n\x0b\x63\x61tegorical\x18\x01 \x01(\x0b\x32\x17.pgkeras.v1.CategoricalH\x00\x12\x39\n\x11\x64iagonal_gaussian\x18\x02 \x01(\x0b\x32\x1c.pgkeras.v1.DiagonalGaussianH\x00\x12\x39\n\x11multi_categorical\x18\x03 \x01(\x0b\x32\x1c.pgkeras.v1.MultiCategoricalH\x00\x12\x35\n\x0fmulti_bernoulli\x18\x04 \x01(\x0b\x32\x1a.pgkeras.v1.MultiBernoulliH\x00\x12\x39\n\x11squashed_gaussian\x18\x05 \x01(\x0b\x32\x1c.pgkeras.v1.SquashedGaussianH\x00\x12.\n\x0bkumaraswamy\x18\x06 \x01(\x0b\x32\x17.pgkeras.v1.KumaraswamyH\x00\x42\x06\n\x04kind\"8\n\x0b\x43\x61tegorical\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"X\n\x10\x44iagonalGaussian\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\"\n\x06stddev\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"=\n\x10MultiCategorical\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\";\n\x0eMultiBernoulli\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"X\n\x10SquashedGaussian\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\"\n\x06stddev\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"K\n\x0bKumaraswamy\x12\x1d\n\x01\x61\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor*\x9d\x02\n\x10\x44istributionKind\x12!\n\x1d\x44ISTRIBUTION_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x44ISTRIBUTION_KIND_CATEGORICAL\x10\x01\x12\'\n#DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN\x10\x02\x12\'\n#DISTRIBUTION_KIND_MULTI_CATEGORICAL\x10\x03\x12%\n!DISTRIBUTION_KIND_MULTI_BERNOULLI\x10\x04\x12\'\n#DISTRIBUTION_KIND_SQUASHED_GAUSSIAN\x10\x05\x12!\n\x1d\x44ISTRIBUTION_KIND_KUMARASWAMY\x10\x06\x42\x88\x01\n\rio.pgkeras.v1B\x0bPolicyProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17pgkeras/v1/policy.proto\x12\npgkeras.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\xf8\x01\n\nPolicySpec\x12,\n\x11observation_space\x18\x01 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\'\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\x32\n\x0c\x64istribution\x18\x03 \x01(\x0e\x32\x1c.pgkeras.v1.DistributionKind\x12\x12\n\nstate_size\x18\x04 \x01(\x03\x12\x11\n\tmask_size\x18\x05 \x01(\x03\x12\x38\n\x12part_distributions\x18\x06 \x03(\x0e\x32\x1c.pgkeras.v1.DistributionKind\"\x8a\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x04spec\x18\x03 \x01(\x0b\x32\x16.pgkeras.v1.PolicySpec\x12\x11\n\tspec_hash\x18\x04 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x05 \x01(\t\x12-\n\tload_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nprovenance\x18\x07 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x0e\n\x06labels\x18\x08 \x03(\t\x12,\n\x08\x65pisodes\x18\t \x01(\x0b\x32\x1a.pgkeras.v1.EpisodeSummary\"s\n\x0e\x45pisodeSummary\x12\r\n\x05\x63ount\x18\x01 \x01(\x03\x12\x18\n\x0bmean_return\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bmean_length\x18\x03 \x01(\x01H\x01\x88\x01\x01\x42\x0e\n\x0c_mean_returnB\x0e\n\x0c_mean_length\"G\n\tPolicyRef\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\x07version\x18\x02 \x01(\x03H\x00\x12\x0f\n\x05label\x18\x03 \x01(\tH\x00\x42\x08\n\x06select\"A\n\rPolicyVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x11\n\tspec_hash\x18\x03 \x01(\t\"\x98\x03\n\x0c\x44istribution\x12.\n\x0b\x63\x61tegorical\x18\x01 \x01(\x0b\x32\x17.pgkeras.v1.CategoricalH\x00\x12\x39\n\x11\x64iagonal_gaussian\x18\x02 \x01(\x0b\x32\x1c.pgkeras.v1.DiagonalGaussianH\x00\x12\x39\n\x11multi_categorical\x18\x03 \x01(\x0b\x32\x1c.pgkeras.v1.MultiCategoricalH\x00\x12\x35\n\x0fmulti_bernoulli\x18\x04 \x01(\x0b\x32\x1a.pgkeras.v1.MultiBernoulliH\x00\x12\x39\n\x11squashed_gaussian\x18\x05 \x01(\x0b\x32\x1c.pgkeras.v1.SquashedGaussianH\x00\x12.\n\x0bkumaraswamy\x18\x06 \x01(\x0b\x32\x17.pgkeras.v1.KumaraswamyH\x00\x12\x38\n\nstructured\x18\x07 \x01(\x0b\x32\".pgkeras.v1.StructuredDistributionH\x00\x42\x06\n\x04kind\"8\n\x0b\x43\x61tegorical\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"X\n\x10\x44iagonalGaussian\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\"\n\x06stddev\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"=\n\x10MultiCategorical\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\";\n\x0eMultiBernoulli\x12)\n\rprobabilities\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"X\n\x10SquashedGaussian\x12 \n\x04mean\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\"\n\x06stddev\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"K\n\x0bKumaraswamy\x12\x1d\n\x01\x61\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\x1d\n\x01\x62\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\"\x9e\x01\n\x16StructuredDistribution\x12<\n\x05parts\x18\x01 \x03(\x0b\x32-.pgkeras.v1.StructuredDistribution.PartsEntry\x1a\x46\n\nPartsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\'\n\x05value\x18\x02 \x01(\x0b\x32\x18.pgkeras.v1.Distribution:\x02\x38\x01*\xbf\x02\n\x10\x44istributionKind\x12!\n\x1d\x44ISTRIBUTION_KIND_UNSPECIFIED\x10\x00\x12!\n\x1d\x44ISTRIBUTION_KIND_CATEGORICAL\x10\x01\x12\'\n#DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN\x10\x02\x12\'\n#DISTRIBUTION_KIND_MULTI_CATEGORICAL\x10\x03\x12%\n!DISTRIBUTION_KIND_MULTI_BERNOULLI\x10\x04\x12\'\n#DISTRIBUTION_KIND_SQUASHED_GAUSSIAN\x10\x05\x12!\n\x1d\x44ISTRIBUTION_KIND_KUMARASWAMY\x10\x06\x12 \n\x1c\x44ISTRIBUTION_KIND_STRUCTURED\x10\x07\x42\x88\x01\n\rio.pgkeras.v1B\x0bPolicyProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,30 +36,36 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pgkeras.v1.policy_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rio.pgkeras.v1B\013PolicyProtoP\001Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\242\002\003PGK\252\002\nPgkeras.V1\312\002\nPgkeras\\V1\352\002\013Pgkeras::V1'
-  _globals['_DISTRIBUTIONKIND']._serialized_start=1665
-  _globals['_DISTRIBUTIONKIND']._serialized_end=1950
+  _globals['_STRUCTUREDDISTRIBUTION_PARTSENTRY']._loaded_options = None
+  _globals['_STRUCTUREDDISTRIBUTION_PARTSENTRY']._serialized_options = b'8\001'
+  _globals['_DISTRIBUTIONKIND']._serialized_start=1942
+  _globals['_DISTRIBUTIONKIND']._serialized_end=2261
   _globals['_POLICYSPEC']._serialized_start=154
-  _globals['_POLICYSPEC']._serialized_end=344
-  _globals['_POLICY']._serialized_start=347
-  _globals['_POLICY']._serialized_end=613
-  _globals['_EPISODESUMMARY']._serialized_start=615
-  _globals['_EPISODESUMMARY']._serialized_end=730
-  _globals['_POLICYREF']._serialized_start=732
-  _globals['_POLICYREF']._serialized_end=803
-  _globals['_POLICYVERSION']._serialized_start=805
-  _globals['_POLICYVERSION']._serialized_end=870
-  _globals['_DISTRIBUTION']._serialized_start=873
-  _globals['_DISTRIBUTION']._serialized_end=1223
-  _globals['_CATEGORICAL']._serialized_start=1225
-  _globals['_CATEGORICAL']._serialized_end=1281
-  _globals['_DIAGONALGAUSSIAN']._serialized_start=1283
-  _globals['_DIAGONALGAUSSIAN']._serialized_end=1371
-  _globals['_MULTICATEGORICAL']._serialized_start=1373
-  _globals['_MULTICATEGORICAL']._serialized_end=1434
-  _globals['_MULTIBERNOULLI']._serialized_start=1436
-  _globals['_MULTIBERNOULLI']._serialized_end=1495
-  _globals['_SQUASHEDGAUSSIAN']._serialized_start=1497
-  _globals['_SQUASHEDGAUSSIAN']._serialized_end=1585
-  _globals['_KUMARASWAMY']._serialized_start=1587
-  _globals['_KUMARASWAMY']._serialized_end=1662
+  _globals['_POLICYSPEC']._serialized_end=402
+  _globals['_POLICY']._serialized_start=405
+  _globals['_POLICY']._serialized_end=671
+  _globals['_EPISODESUMMARY']._serialized_start=673
+  _globals['_EPISODESUMMARY']._serialized_end=788
+  _globals['_POLICYREF']._serialized_start=790
+  _globals['_POLICYREF']._serialized_end=861
+  _globals['_POLICYVERSION']._serialized_start=863
+  _globals['_POLICYVERSION']._serialized_end=928
+  _globals['_DISTRIBUTION']._serialized_start=931
+  _globals['_DISTRIBUTION']._serialized_end=1339
+  _globals['_CATEGORICAL']._serialized_start=1341
+  _globals['_CATEGORICAL']._serialized_end=1397
+  _globals['_DIAGONALGAUSSIAN']._serialized_start=1399
+  _globals['_DIAGONALGAUSSIAN']._serialized_end=1487
+  _globals['_MULTICATEGORICAL']._serialized_start=1489
+  _globals['_MULTICATEGORICAL']._serialized_end=1550
+  _globals['_MULTIBERNOULLI']._serialized_start=1552
+  _globals['_MULTIBERNOULLI']._serialized_end=1611
+  _globals['_SQUASHEDGAUSSIAN']._serialized_start=1613
+  _globals['_SQUASHEDGAUSSIAN']._serialized_end=1701
+  _globals['_KUMARASWAMY']._serialized_start=1703
+  _globals['_KUMARASWAMY']._serialized_end=1778
+  _globals['_STRUCTUREDDISTRIBUTION']._serialized_start=1781
+  _globals['_STRUCTUREDDISTRIBUTION']._serialized_end=1939
+  _globals['_STRUCTUREDDISTRIBUTION_PARTSENTRY']._serialized_start=1869
+  _globals['_STRUCTUREDDISTRIBUTION_PARTSENTRY']._serialized_end=1939
 # @@protoc_insertion_point(module_scope)

@@ -22,6 +22,7 @@ class DistributionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DISTRIBUTION_KIND_MULTI_BERNOULLI: _ClassVar[DistributionKind]
     DISTRIBUTION_KIND_SQUASHED_GAUSSIAN: _ClassVar[DistributionKind]
     DISTRIBUTION_KIND_KUMARASWAMY: _ClassVar[DistributionKind]
+    DISTRIBUTION_KIND_STRUCTURED: _ClassVar[DistributionKind]
 DISTRIBUTION_KIND_UNSPECIFIED: DistributionKind
 DISTRIBUTION_KIND_CATEGORICAL: DistributionKind
 DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN: DistributionKind
@@ -29,20 +30,23 @@ DISTRIBUTION_KIND_MULTI_CATEGORICAL: DistributionKind
 DISTRIBUTION_KIND_MULTI_BERNOULLI: DistributionKind
 DISTRIBUTION_KIND_SQUASHED_GAUSSIAN: DistributionKind
 DISTRIBUTION_KIND_KUMARASWAMY: DistributionKind
+DISTRIBUTION_KIND_STRUCTURED: DistributionKind
 
 class PolicySpec(_message.Message):
-    __slots__ = ("observation_space", "action_space", "distribution", "state_size", "mask_size")
+    __slots__ = ("observation_space", "action_space", "distribution", "state_size", "mask_size", "part_distributions")
     OBSERVATION_SPACE_FIELD_NUMBER: _ClassVar[int]
     ACTION_SPACE_FIELD_NUMBER: _ClassVar[int]
     DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     STATE_SIZE_FIELD_NUMBER: _ClassVar[int]
     MASK_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PART_DISTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     observation_space: _spaces_pb2.Space
     action_space: _spaces_pb2.Space
     distribution: DistributionKind
     state_size: int
     mask_size: int
-    def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., distribution: _Optional[_Union[DistributionKind, str]] = ..., state_size: _Optional[int] = ..., mask_size: _Optional[int] = ...) -> None: ...
+    part_distributions: _containers.RepeatedScalarFieldContainer[DistributionKind]
+    def __init__(self, observation_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., action_space: _Optional[_Union[_spaces_pb2.Space, _Mapping]] = ..., distribution: _Optional[_Union[DistributionKind, str]] = ..., state_size: _Optional[int] = ..., mask_size: _Optional[int] = ..., part_distributions: _Optional[_Iterable[_Union[DistributionKind, str]]] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("name", "version", "spec", "spec_hash", "engine", "load_time", "provenance", "labels", "episodes")
@@ -97,20 +101,22 @@ class PolicyVersion(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., spec_hash: _Optional[str] = ...) -> None: ...
 
 class Distribution(_message.Message):
-    __slots__ = ("categorical", "diagonal_gaussian", "multi_categorical", "multi_bernoulli", "squashed_gaussian", "kumaraswamy")
+    __slots__ = ("categorical", "diagonal_gaussian", "multi_categorical", "multi_bernoulli", "squashed_gaussian", "kumaraswamy", "structured")
     CATEGORICAL_FIELD_NUMBER: _ClassVar[int]
     DIAGONAL_GAUSSIAN_FIELD_NUMBER: _ClassVar[int]
     MULTI_CATEGORICAL_FIELD_NUMBER: _ClassVar[int]
     MULTI_BERNOULLI_FIELD_NUMBER: _ClassVar[int]
     SQUASHED_GAUSSIAN_FIELD_NUMBER: _ClassVar[int]
     KUMARASWAMY_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_FIELD_NUMBER: _ClassVar[int]
     categorical: Categorical
     diagonal_gaussian: DiagonalGaussian
     multi_categorical: MultiCategorical
     multi_bernoulli: MultiBernoulli
     squashed_gaussian: SquashedGaussian
     kumaraswamy: Kumaraswamy
-    def __init__(self, categorical: _Optional[_Union[Categorical, _Mapping]] = ..., diagonal_gaussian: _Optional[_Union[DiagonalGaussian, _Mapping]] = ..., multi_categorical: _Optional[_Union[MultiCategorical, _Mapping]] = ..., multi_bernoulli: _Optional[_Union[MultiBernoulli, _Mapping]] = ..., squashed_gaussian: _Optional[_Union[SquashedGaussian, _Mapping]] = ..., kumaraswamy: _Optional[_Union[Kumaraswamy, _Mapping]] = ...) -> None: ...
+    structured: StructuredDistribution
+    def __init__(self, categorical: _Optional[_Union[Categorical, _Mapping]] = ..., diagonal_gaussian: _Optional[_Union[DiagonalGaussian, _Mapping]] = ..., multi_categorical: _Optional[_Union[MultiCategorical, _Mapping]] = ..., multi_bernoulli: _Optional[_Union[MultiBernoulli, _Mapping]] = ..., squashed_gaussian: _Optional[_Union[SquashedGaussian, _Mapping]] = ..., kumaraswamy: _Optional[_Union[Kumaraswamy, _Mapping]] = ..., structured: _Optional[_Union[StructuredDistribution, _Mapping]] = ...) -> None: ...
 
 class Categorical(_message.Message):
     __slots__ = ("probabilities",)
@@ -153,3 +159,16 @@ class Kumaraswamy(_message.Message):
     a: _tensors_pb2.Tensor
     b: _tensors_pb2.Tensor
     def __init__(self, a: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., b: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class StructuredDistribution(_message.Message):
+    __slots__ = ("parts",)
+    class PartsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Distribution
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Distribution, _Mapping]] = ...) -> None: ...
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    parts: _containers.MessageMap[str, Distribution]
+    def __init__(self, parts: _Optional[_Mapping[str, Distribution]] = ...) -> None: ...

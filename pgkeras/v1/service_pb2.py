@@ -29,7 +29,7 @@ from pgkeras.v1 import spaces_pb2 as pgkeras_dot_v1_dot_spaces__pb2
 from pgkeras.v1 import tensors_pb2 as pgkeras_dot_v1_dot_tensors__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pgkeras/v1/service.proto\x12\npgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\x8d\x02\n\nActRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\x12\x11\n\tspec_hash\x18\x02 \x01(\t\x12&\n\x0bobservation\x18\x03 \x01(\x0b\x32\x11.pgkeras.v1.Value\x12\'\n\x0b\x61\x63tion_mask\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\r\n\x05state\x18\x05 \x01(\x0c\x12!\n\x04mode\x18\x06 \x01(\x0e\x32\x13.pgkeras.v1.ActMode\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12&\n\x07outputs\x18\x08 \x03(\x0e\x32\x15.pgkeras.v1.ActOutputB\x07\n\x05_seed\"\x91\x02\n\x0b\x41\x63tResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12$\n\x08log_prob\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12#\n\x07\x65ntropy\x18\x03 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12)\n\rgreedy_action\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12.\n\x0c\x64istribution\x18\x05 \x01(\x0b\x32\x18.pgkeras.v1.Distribution\x12\r\n\x05state\x18\x06 \x01(\x0c\x12)\n\x06policy\x18\x07 \x01(\x0b\x32\x19.pgkeras.v1.PolicyVersion\"\xd3\x03\n\x0bPlayRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x06policy\x18\x02 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\x12\x11\n\tspec_hash\x18\x03 \x01(\t\x12&\n\x0bobservation\x18\x04 \x01(\x0b\x32\x11.pgkeras.v1.Value\x12\"\n\x06reward\x18\x05 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12&\n\nterminated\x18\x06 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12%\n\ttruncated\x18\x07 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12)\n\repisode_start\x18\x08 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\'\n\x0b\x61\x63tion_mask\x18\t \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12!\n\x04mode\x18\n \x01(\x0e\x32\x13.pgkeras.v1.ActMode\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x00\x88\x01\x01\x12&\n\x07outputs\x18\x0c \x03(\x0e\x32\x15.pgkeras.v1.ActOutput\x12(\n\tsimulator\x18\r \x01(\x0b\x32\x15.pgkeras.v1.SimulatorB\x07\n\x05_seed\"\x97\x01\n\tSimulator\x12,\n\x11observation_space\x18\x01 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\'\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\x03\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xc2\x01\n\x0cPlayResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12&\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x17.pgkeras.v1.ActResponseH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.pgkeras.v1.PlayErrorH\x00\x12*\n\x07waiting\x18\x05 \x01(\x0b\x32\x17.pgkeras.v1.PlayWaitingH\x00\x12 \n\x04hold\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.TensorB\x08\n\x06result\"\x1d\n\x0bPlayWaiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\"Q\n\tPlayError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"9\n\x10GetPolicyRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\"[\n\x11GetPolicyResponse\x12\"\n\x06policy\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Policy\x12\"\n\x06limits\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Limits\"\xcf\x03\n\x06Limits\x12\x16\n\x0emax_batch_size\x18\x01 \x01(\x03\x12!\n\x19max_receive_message_bytes\x18\x02 \x01(\x03\x12\x1e\n\x16max_send_message_bytes\x18\x03 \x01(\x03\x12\x12\n\nmax_queued\x18\x04 \x01(\x03\x12\x31\n\x0emax_queue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_sessions\x18\x06 \x01(\x03\x12\x34\n\x11session_idle_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x1amax_streams_per_connection\x18\x08 \x01(\x03\x12\x18\n\x10max_header_bytes\x18\t \x01(\x03\x12\x34\n\x11min_ping_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_connections\x18\x0b \x01(\x03\x12\x35\n\x12keepalive_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x63ompression\x18\r \x01(\x08\"\x15\n\x13ListPoliciesRequest\"<\n\x14ListPoliciesResponse\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.pgkeras.v1.Policy*M\n\x07\x41\x63tMode\x12\x18\n\x14\x41\x43T_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43T_MODE_SAMPLE\x10\x01\x12\x13\n\x0f\x41\x43T_MODE_GREEDY\x10\x02*\xaa\x01\n\tActOutput\x12\x1a\n\x16\x41\x43T_OUTPUT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43T_OUTPUT_ACTION\x10\x01\x12\x17\n\x13\x41\x43T_OUTPUT_LOG_PROB\x10\x02\x12\x16\n\x12\x41\x43T_OUTPUT_ENTROPY\x10\x03\x12\x1b\n\x17\x41\x43T_OUTPUT_DISTRIBUTION\x10\x04\x12\x1c\n\x18\x41\x43T_OUTPUT_GREEDY_ACTION\x10\x05\x32\xa3\x02\n\rPolicyService\x12\x36\n\x03\x41\x63t\x12\x16.pgkeras.v1.ActRequest\x1a\x17.pgkeras.v1.ActResponse\x12=\n\x04Play\x12\x17.pgkeras.v1.PlayRequest\x1a\x18.pgkeras.v1.PlayResponse(\x01\x30\x01\x12H\n\tGetPolicy\x12\x1c.pgkeras.v1.GetPolicyRequest\x1a\x1d.pgkeras.v1.GetPolicyResponse\x12Q\n\x0cListPolicies\x12\x1f.pgkeras.v1.ListPoliciesRequest\x1a .pgkeras.v1.ListPoliciesResponseB\x89\x01\n\rio.pgkeras.v1B\x0cServiceProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18pgkeras/v1/service.proto\x12\npgkeras.v1\x1a\x19google/protobuf/any.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x17pgkeras/v1/policy.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\x8d\x02\n\nActRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\x12\x11\n\tspec_hash\x18\x02 \x01(\t\x12&\n\x0bobservation\x18\x03 \x01(\x0b\x32\x11.pgkeras.v1.Value\x12\'\n\x0b\x61\x63tion_mask\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\r\n\x05state\x18\x05 \x01(\x0c\x12!\n\x04mode\x18\x06 \x01(\x0e\x32\x13.pgkeras.v1.ActMode\x12\x11\n\x04seed\x18\x07 \x01(\x04H\x00\x88\x01\x01\x12&\n\x07outputs\x18\x08 \x03(\x0e\x32\x15.pgkeras.v1.ActOutputB\x07\n\x05_seed\"\xf4\x02\n\x0b\x41\x63tResponse\x12\"\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12$\n\x08log_prob\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12#\n\x07\x65ntropy\x18\x03 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12)\n\rgreedy_action\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12.\n\x0c\x64istribution\x18\x05 \x01(\x0b\x32\x18.pgkeras.v1.Distribution\x12\r\n\x05state\x18\x06 \x01(\x0c\x12)\n\x06policy\x18\x07 \x01(\x0b\x32\x19.pgkeras.v1.PolicyVersion\x12,\n\x11structured_action\x18\x08 \x01(\x0b\x32\x11.pgkeras.v1.Value\x12\x33\n\x18structured_greedy_action\x18\t \x01(\x0b\x32\x11.pgkeras.v1.Value\"\xd3\x03\n\x0bPlayRequest\x12\n\n\x02id\x18\x01 \x01(\x04\x12%\n\x06policy\x18\x02 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\x12\x11\n\tspec_hash\x18\x03 \x01(\t\x12&\n\x0bobservation\x18\x04 \x01(\x0b\x32\x11.pgkeras.v1.Value\x12\"\n\x06reward\x18\x05 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12&\n\nterminated\x18\x06 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12%\n\ttruncated\x18\x07 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12)\n\repisode_start\x18\x08 \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12\'\n\x0b\x61\x63tion_mask\x18\t \x01(\x0b\x32\x12.pgkeras.v1.Tensor\x12!\n\x04mode\x18\n \x01(\x0e\x32\x13.pgkeras.v1.ActMode\x12\x11\n\x04seed\x18\x0b \x01(\x04H\x00\x88\x01\x01\x12&\n\x07outputs\x18\x0c \x03(\x0e\x32\x15.pgkeras.v1.ActOutput\x12(\n\tsimulator\x18\r \x01(\x0b\x32\x15.pgkeras.v1.SimulatorB\x07\n\x05_seed\"\x97\x01\n\tSimulator\x12,\n\x11observation_space\x18\x01 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\'\n\x0c\x61\x63tion_space\x18\x02 \x01(\x0b\x32\x11.pgkeras.v1.Space\x12\x14\n\x0c\x65nvironments\x18\x03 \x01(\x03\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0f\n\x07version\x18\x05 \x01(\t\"\xc2\x01\n\x0cPlayResponse\x12\n\n\x02id\x18\x01 \x01(\x04\x12&\n\x03\x61\x63t\x18\x02 \x01(\x0b\x32\x17.pgkeras.v1.ActResponseH\x00\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x15.pgkeras.v1.PlayErrorH\x00\x12*\n\x07waiting\x18\x05 \x01(\x0b\x32\x17.pgkeras.v1.PlayWaitingH\x00\x12 \n\x04hold\x18\x04 \x01(\x0b\x32\x12.pgkeras.v1.TensorB\x08\n\x06result\"\x1d\n\x0bPlayWaiting\x12\x0e\n\x06reason\x18\x01 \x01(\t\"Q\n\tPlayError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any\"9\n\x10GetPolicyRequest\x12%\n\x06policy\x18\x01 \x01(\x0b\x32\x15.pgkeras.v1.PolicyRef\"[\n\x11GetPolicyResponse\x12\"\n\x06policy\x18\x01 \x01(\x0b\x32\x12.pgkeras.v1.Policy\x12\"\n\x06limits\x18\x02 \x01(\x0b\x32\x12.pgkeras.v1.Limits\"\xcf\x03\n\x06Limits\x12\x16\n\x0emax_batch_size\x18\x01 \x01(\x03\x12!\n\x19max_receive_message_bytes\x18\x02 \x01(\x03\x12\x1e\n\x16max_send_message_bytes\x18\x03 \x01(\x03\x12\x12\n\nmax_queued\x18\x04 \x01(\x03\x12\x31\n\x0emax_queue_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cmax_sessions\x18\x06 \x01(\x03\x12\x34\n\x11session_idle_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x1amax_streams_per_connection\x18\x08 \x01(\x03\x12\x18\n\x10max_header_bytes\x18\t \x01(\x03\x12\x34\n\x11min_ping_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0fmax_connections\x18\x0b \x01(\x03\x12\x35\n\x12keepalive_interval\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x0b\x63ompression\x18\r \x01(\x08\"\x15\n\x13ListPoliciesRequest\"<\n\x14ListPoliciesResponse\x12$\n\x08policies\x18\x01 \x03(\x0b\x32\x12.pgkeras.v1.Policy*M\n\x07\x41\x63tMode\x12\x18\n\x14\x41\x43T_MODE_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43T_MODE_SAMPLE\x10\x01\x12\x13\n\x0f\x41\x43T_MODE_GREEDY\x10\x02*\xaa\x01\n\tActOutput\x12\x1a\n\x16\x41\x43T_OUTPUT_UNSPECIFIED\x10\x00\x12\x15\n\x11\x41\x43T_OUTPUT_ACTION\x10\x01\x12\x17\n\x13\x41\x43T_OUTPUT_LOG_PROB\x10\x02\x12\x16\n\x12\x41\x43T_OUTPUT_ENTROPY\x10\x03\x12\x1b\n\x17\x41\x43T_OUTPUT_DISTRIBUTION\x10\x04\x12\x1c\n\x18\x41\x43T_OUTPUT_GREEDY_ACTION\x10\x05\x32\xa3\x02\n\rPolicyService\x12\x36\n\x03\x41\x63t\x12\x16.pgkeras.v1.ActRequest\x1a\x17.pgkeras.v1.ActResponse\x12=\n\x04Play\x12\x17.pgkeras.v1.PlayRequest\x1a\x18.pgkeras.v1.PlayResponse(\x01\x30\x01\x12H\n\tGetPolicy\x12\x1c.pgkeras.v1.GetPolicyRequest\x1a\x1d.pgkeras.v1.GetPolicyResponse\x12Q\n\x0cListPolicies\x12\x1f.pgkeras.v1.ListPoliciesRequest\x1a .pgkeras.v1.ListPoliciesResponseB\x89\x01\n\rio.pgkeras.v1B\x0cServiceProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\nPgkeras.V1\xca\x02\nPgkeras\\V1\xea\x02\x0bPgkeras::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,34 +37,34 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'pgkeras.v1.service_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\rio.pgkeras.v1B\014ServiceProtoP\001Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\242\002\003PGK\252\002\nPgkeras.V1\312\002\nPgkeras\\V1\352\002\013Pgkeras::V1'
-  _globals['_ACTMODE']._serialized_start=2361
-  _globals['_ACTMODE']._serialized_end=2438
-  _globals['_ACTOUTPUT']._serialized_start=2441
-  _globals['_ACTOUTPUT']._serialized_end=2611
+  _globals['_ACTMODE']._serialized_start=2460
+  _globals['_ACTMODE']._serialized_end=2537
+  _globals['_ACTOUTPUT']._serialized_start=2540
+  _globals['_ACTOUTPUT']._serialized_end=2710
   _globals['_ACTREQUEST']._serialized_start=176
   _globals['_ACTREQUEST']._serialized_end=445
   _globals['_ACTRESPONSE']._serialized_start=448
-  _globals['_ACTRESPONSE']._serialized_end=721
-  _globals['_PLAYREQUEST']._serialized_start=724
-  _globals['_PLAYREQUEST']._serialized_end=1191
-  _globals['_SIMULATOR']._serialized_start=1194
-  _globals['_SIMULATOR']._serialized_end=1345
-  _globals['_PLAYRESPONSE']._serialized_start=1348
-  _globals['_PLAYRESPONSE']._serialized_end=1542
-  _globals['_PLAYWAITING']._serialized_start=1544
-  _globals['_PLAYWAITING']._serialized_end=1573
-  _globals['_PLAYERROR']._serialized_start=1575
-  _globals['_PLAYERROR']._serialized_end=1656
-  _globals['_GETPOLICYREQUEST']._serialized_start=1658
-  _globals['_GETPOLICYREQUEST']._serialized_end=1715
-  _globals['_GETPOLICYRESPONSE']._serialized_start=1717
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1808
-  _globals['_LIMITS']._serialized_start=1811
-  _globals['_LIMITS']._serialized_end=2274
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=2276
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=2297
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=2299
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=2359
-  _globals['_POLICYSERVICE']._serialized_start=2614
-  _globals['_POLICYSERVICE']._serialized_end=2905
+  _globals['_ACTRESPONSE']._serialized_end=820
+  _globals['_PLAYREQUEST']._serialized_start=823
+  _globals['_PLAYREQUEST']._serialized_end=1290
+  _globals['_SIMULATOR']._serialized_start=1293
+  _globals['_SIMULATOR']._serialized_end=1444
+  _globals['_PLAYRESPONSE']._serialized_start=1447
+  _globals['_PLAYRESPONSE']._serialized_end=1641
+  _globals['_PLAYWAITING']._serialized_start=1643
+  _globals['_PLAYWAITING']._serialized_end=1672
+  _globals['_PLAYERROR']._serialized_start=1674
+  _globals['_PLAYERROR']._serialized_end=1755
+  _globals['_GETPOLICYREQUEST']._serialized_start=1757
+  _globals['_GETPOLICYREQUEST']._serialized_end=1814
+  _globals['_GETPOLICYRESPONSE']._serialized_start=1816
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1907
+  _globals['_LIMITS']._serialized_start=1910
+  _globals['_LIMITS']._serialized_end=2373
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=2375
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=2396
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=2398
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=2458
+  _globals['_POLICYSERVICE']._serialized_start=2713
+  _globals['_POLICYSERVICE']._serialized_end=3004
 # @@protoc_insertion_point(module_scope)

@@ -59,7 +59,7 @@ class ActRequest(_message.Message):
     def __init__(self, policy: _Optional[_Union[_policy_pb2.PolicyRef, _Mapping]] = ..., spec_hash: _Optional[str] = ..., observation: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., action_mask: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., state: _Optional[bytes] = ..., mode: _Optional[_Union[ActMode, str]] = ..., seed: _Optional[int] = ..., outputs: _Optional[_Iterable[_Union[ActOutput, str]]] = ...) -> None: ...
 
 class ActResponse(_message.Message):
-    __slots__ = ("action", "log_prob", "entropy", "greedy_action", "distribution", "state", "policy")
+    __slots__ = ("action", "log_prob", "entropy", "greedy_action", "distribution", "state", "policy", "structured_action", "structured_greedy_action")
     ACTION_FIELD_NUMBER: _ClassVar[int]
     LOG_PROB_FIELD_NUMBER: _ClassVar[int]
     ENTROPY_FIELD_NUMBER: _ClassVar[int]
@@ -67,6 +67,8 @@ class ActResponse(_message.Message):
     DISTRIBUTION_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_ACTION_FIELD_NUMBER: _ClassVar[int]
+    STRUCTURED_GREEDY_ACTION_FIELD_NUMBER: _ClassVar[int]
     action: _tensors_pb2.Tensor
     log_prob: _tensors_pb2.Tensor
     entropy: _tensors_pb2.Tensor
@@ -74,7 +76,9 @@ class ActResponse(_message.Message):
     distribution: _policy_pb2.Distribution
     state: bytes
     policy: _policy_pb2.PolicyVersion
-    def __init__(self, action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., log_prob: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., entropy: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., greedy_action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., distribution: _Optional[_Union[_policy_pb2.Distribution, _Mapping]] = ..., state: _Optional[bytes] = ..., policy: _Optional[_Union[_policy_pb2.PolicyVersion, _Mapping]] = ...) -> None: ...
+    structured_action: _tensors_pb2.Value
+    structured_greedy_action: _tensors_pb2.Value
+    def __init__(self, action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., log_prob: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., entropy: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., greedy_action: _Optional[_Union[_tensors_pb2.Tensor, _Mapping]] = ..., distribution: _Optional[_Union[_policy_pb2.Distribution, _Mapping]] = ..., state: _Optional[bytes] = ..., policy: _Optional[_Union[_policy_pb2.PolicyVersion, _Mapping]] = ..., structured_action: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ..., structured_greedy_action: _Optional[_Union[_tensors_pb2.Value, _Mapping]] = ...) -> None: ...
 
 class PlayRequest(_message.Message):
     __slots__ = ("id", "policy", "spec_hash", "observation", "reward", "terminated", "truncated", "episode_start", "action_mask", "mode", "seed", "outputs", "simulator")

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 
 SPACES: dict[str, gymnasium.Space[Any]] = {
     "Choice": Discrete(4, start=-2),
@@ -18,6 +18,39 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
     "Dial": Box(-2, 1, (), np.float32),
     "Notches": Box(np.array([[1], [-2]]), np.array([[3], [4]]), dtype=np.int32),
 }
+PARTS = {
+    "Gamepad": Dict({"stick": SPACES["Sliders"], "buttons": SPACES["Switches"], "menu": SPACES["Choice"]}),
+    "Desk": Tuple([SPACES["Levers"], Dict({"dial": SPACES["Dial"], "menu": SPACES["Choice"]})]),
+}
+SPACES.update(PARTS)
+
+
+def _targets(space: gymnasium.Space[Any]) -> dict[int, Any]:
+    if isinstance(space, Box) and space.dtype.kind == "i":
+        return {1: space.low, -1: space.high}
+    if isinstance(space, Box):
+        middle = np.clip(0.0, space.low + 0.5, space.high - 0.5)
+        if np.isfinite(space.low).all() and np.isfinite(space.high).all():
+            return {1: 0.7 * space.high + 0.3 * space.low, -1: 0.2 * space.high + 0.8 * space.low}
+        return {1: middle + 0.5, -1: middle - 0.5}
+    if isinstance(space, Discrete):
+        return {1: space.start, -1: space.start + space.n - 1}
+    if isinstance(space, MultiDiscrete):
+        return {1: space.start, -1: space.start + space.nvec - 1}
+    return {1: np.eye(2), -1: 1 - np.eye(2)}
+
+
+def _off(space: gymnasium.Space[Any], action: Any, side: int) -> float:
+    if isinstance(space, Dict):
+        return float(np.mean([_off(part, action[key], side) for key, part in space.items()]))
+    if isinstance(space, Tuple):
+        return float(np.mean([_off(part, one, side) for part, one in zip(space, action, strict=True)]))
+    if not isinstance(space, Discrete):
+        assert isinstance(action, np.ndarray) or space.shape == ()  # as gymnasium's vector environments have it
+        assert (action.dtype, action.shape) == (space.dtype, space.shape)
+    target, other = _targets(space)[side], _targets(space)[-side]
+    off = np.square((action - target) / (target - other)) if isinstance(space, Box) else action != target
+    return float(np.mean(off))
 
 
 class Bandit(gymnasium.Env[Any, Any]):
@@ -31,20 +64,6 @@ class Bandit(gymnasium.Env[Any, Any]):
 
     def __init__(self, name: str) -> None:
         self.action_space = SPACES[name]
-        space = self.action_space
-        if isinstance(space, Box) and space.dtype.kind == "i":
-            self.targets = {1: space.low, -1: space.high}
-        elif isinstance(space, Box):
-            middle = np.clip(0.0, space.low + 0.5, space.high - 0.5)
-            self.targets = {1: middle + 0.5, -1: middle - 0.5}
-            if np.isfinite(space.low).all() and np.isfinite(space.high).all():
-                self.targets = {1: 0.7 * space.high + 0.3 * space.low, -1: 0.2 * space.high + 0.8 * space.low}
-        elif isinstance(space, Discrete):
-            self.targets = {1: space.start, -1: space.start + space.n - 1}
-        elif isinstance(space, MultiDiscrete):
-            self.targets = {1: space.start, -1: space.start + space.nvec - 1}
-        else:
-            self.targets = {1: np.eye(2), -1: 1 - np.eye(2)}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -52,15 +71,10 @@ class Bandit(gymnasium.Env[Any, Any]):
         return self._look(), {}
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        space = self.action_space
-        assert space.contains(action), f"{action!r} is not in {space}"
-        if not isinstance(space, Discrete):
-            assert isinstance(action, np.ndarray)
-            assert (action.dtype, action.shape) == (space.dtype, space.shape)
-        target, other = self.targets[self._side], self.targets[-self._side]
-        off = np.square((action - target) / (target - other)) if isinstance(space, Box) else action != target
+        assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
         self._left -= 1
-        return self._look(), 1 - float(np.mean(off)), False, self._left == 0, {}
+        off = _off(self.action_space, action, self._side)
+        return self._look(), 1 - off, False, self._left == 0, {}
 
     def _look(self) -> Any:
         self._side = 1 if self.np_random.random() < 0.5 else -1

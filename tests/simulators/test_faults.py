@@ -115,7 +115,7 @@ def test_a_simulator_that_does_not_fit_is_refused_by_name(changes: dict[str, Any
         good = ScriptedSimulator(simulators.target)
         simulators.wait()
         with client.play(**declared(**changes)) as session, pytest.raises(InvalidRequestError, match=message):
-            session.step(np.zeros((1, *session._space.shape), session._space.dtype))
+            session.step(np.zeros((1, *session._observation_space.shape), session._observation_space.dtype))
         before = good.steps
         wait_until(lambda: good.steps > before + 5)  # and nobody else notices
         assert good.failure is None

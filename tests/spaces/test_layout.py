@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.protocol.values import cast, decode_value, is_single, with_batch_axis, write_value
 from pgkeras.protocol.wire import decode_space, encode_space
-from pgkeras.spaces import Dict, Discrete, Text, Tuple, map_texts, observations_from_gymnasium, tokenizer
+from pgkeras.spaces import Dict, Discrete, MultiDiscrete, Text, Tuple, map_texts, observations_from_gymnasium, tokenizer
 from pgkeras.spaces.layout import Layout
 from pgkeras.v1 import tensors_pb2
 
@@ -97,7 +97,10 @@ def test_vector_environments_observations_are_written_alike() -> None:
 
 
 def test_masks_stand_at_the_end_of_a_row() -> None:
-    layout = Layout.of(observations_from_gymnasium(gym.Box(0, 255, (2, 2), np.uint8)), 3)
+    layout = Layout.of(
+        observations_from_gymnasium(gym.Box(0, 255, (2, 2), np.uint8)),
+        MultiDiscrete(np.array([2, 1]), np.zeros(2, int)),
+    )
     rows = layout.pack(np.arange(8, dtype=np.uint8).reshape(2, 2, 2), np.array([[1, 0, 1], [0, 0, 1]]))
     np.testing.assert_array_equal(rows, [[0, 1, 2, 3, 1, 0, 1], [4, 5, 6, 7, 0, 0, 1]])
     np.testing.assert_array_equal(layout.pack(np.zeros((1, 2, 2), np.uint8))[0, 4:], 1)  # all allowed

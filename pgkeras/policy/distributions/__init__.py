@@ -18,6 +18,7 @@ from pgkeras.policy.distributions.choice import AUTO, for_action_space
 from pgkeras.policy.distributions.gaussian import DiagonalGaussian
 from pgkeras.policy.distributions.kumaraswamy import Kumaraswamy
 from pgkeras.policy.distributions.squashed import SquashedGaussian
+from pgkeras.policy.distributions.structured import Structured
 
 __all__ = [
     "AUTO",
@@ -28,6 +29,7 @@ __all__ = [
     "MultiBernoulli",
     "MultiCategorical",
     "SquashedGaussian",
+    "Structured",
     "for_action_space",
     "masked",
 ]

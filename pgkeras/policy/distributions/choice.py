@@ -11,32 +11,35 @@ from pgkeras.policy.distributions.categorical import Categorical, MultiCategoric
 from pgkeras.policy.distributions.gaussian import DiagonalGaussian
 from pgkeras.policy.distributions.kumaraswamy import Kumaraswamy
 from pgkeras.policy.distributions.squashed import SquashedGaussian
-from pgkeras.spaces import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
-from pgkeras.spaces.spec import DistributionKind
+from pgkeras.policy.distributions.structured import Structured
+from pgkeras.spaces import ActionSpace, ArraySpace, Box, Dict, Discrete, MultiBinary, MultiDiscrete, Text, Tuple, leaves
+from pgkeras.spaces.spec import DistributionKind, PolicySpec, families
 
 __all__ = ["AUTO", "for_action_space"]
 
 AUTO = "auto"
 
 
-def for_action_space(space: ArraySpace, family: str = AUTO) -> Distribution:
+def for_action_space(space: ActionSpace, family: str = AUTO) -> Distribution:
     """The distribution for an action space.
 
     Args:
         space: The action space.
         family: The value of a :class:`DistributionKind`, or "auto" for the first that the space goes with: categorical
             for Discrete, multi_categorical for MultiDiscrete, multi_bernoulli for MultiBinary, and diagonal_gaussian
-            for Box.
+            for Box. In a Dict or Tuple, those of its leaves have it that it goes with.
 
     Raises:
         UnsupportedSpaceError: There is none for that space, or the named one does not go with it.
     """
-    families = _families(space)
+    if isinstance(space, Dict | Tuple):
+        return _structured(space, family)
+    kinds = families(space)
     if family == AUTO:
-        return _make(families[0], space)
-    if family not in [kind.value for kind in families]:
+        return _make(kinds[0], space)
+    if family not in [kind.value for kind in kinds]:
         raise UnsupportedSpaceError(
-            f"distribution {family} does not go with action space {space}; use {_alternatives(families)}"
+            f"distribution {family} does not go with action space {space}; use {_alternatives(kinds)}"
         )
     kind = DistributionKind(family)
     if kind in (DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY):
@@ -45,19 +48,21 @@ def for_action_space(space: ArraySpace, family: str = AUTO) -> Distribution:
     return _make(kind, space)
 
 
-def _families(space: ArraySpace) -> tuple[DistributionKind, ...]:
-    if isinstance(space, Discrete):
-        return (DistributionKind.CATEGORICAL,)
-    if isinstance(space, MultiDiscrete) and space.nvec.size:
-        return (DistributionKind.MULTI_CATEGORICAL,)
-    if isinstance(space, MultiBinary) and space.size:
-        return (DistributionKind.MULTI_BERNOULLI,)
-    if isinstance(space, Box) and space.dtype.kind == "f" and space.low.size:
-        return (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
-    raise UnsupportedSpaceError(
-        f"action space {space} is not supported: a space of actions must have at least one element, and a Box of them "
-        "a float dtype"
-    )
+def _structured(space: Dict | Tuple, family: str) -> Structured:
+    found: list[Distribution] = []
+    for path, leaf in leaves(space):
+        if isinstance(leaf, Text):
+            raise UnsupportedSpaceError(f"action space {leaf} of {'.'.join(path)} is not supported: it is a text")
+        goes = family in [kind.value for kind in families(leaf)]
+        found.append(for_action_space(leaf, family if goes else AUTO))
+    kinds = tuple(one.kind for one in found)
+    if family not in (AUTO, *(kind.value for kind in kinds)):
+        raise UnsupportedSpaceError(
+            f"distribution {family} goes with no part of action space {space}; use auto, or one that goes with a part"
+        )
+    # Of the observations, nothing matters here.
+    spec = PolicySpec(Discrete(1), space, DistributionKind.STRUCTURED, part_distributions=kinds)
+    return Structured(spec.parts, tuple(found))
 
 
 def _make(kind: DistributionKind, space: ArraySpace) -> Distribution:

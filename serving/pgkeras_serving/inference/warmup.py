@@ -141,7 +141,7 @@ def _runs(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -> I
         "observation": np.zeros((rows, *layout.shape), layout.dtype),
         "noise": noise.draw(generator, spec, rows),
     }
-    promised = {"action", "greedy_action", "log_prob", "entropy", *spec.distribution.parameters}
+    promised = {"action", "greedy_action", "log_prob", "entropy", *spec.parameter_outputs}
     if spec.state_size:
         inputs["state"] = np.zeros((rows, spec.state_size), np.float32)
         promised.add("next_state")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.spaces import Box, MultiDiscrete
-from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from pgkeras.spaces.spec import ActionPart, DistributionKind, PolicySpec
 
 __all__ = ["greedy_log_prob"]
 
@@ -21,13 +21,18 @@ def greedy_log_prob(spec: PolicySpec, answer: Mapping[str, NDArray[Any]]) -> NDA
     Categorical: ``ln max_i p_i``, and the sum of that over the components of a MultiCategorical. MultiBernoulli:
     ``sum_d ln max(p_d, 1 - p_d)``. Diagonal Gaussian, of D components, at its mean: ``-sum_d ln std_d - D/2 ln(2 pi)``.
     Squashed Gaussian: that, less ``sum_d ln |d action_d / d u_d|`` at the mean. Kumaraswamy: the log-density of the
-    peak.
+    peak. Structured: the sum of its parts'.
 
     Args:
         spec: The policy's, with its distribution and action space.
-        answer: Holds the parameters by the names in ``spec.distribution.parameters``, each ``[B, ...]``.
+        answer: Holds the parameters by the names in ``spec.parameter_outputs``, each ``[B, ...]``.
     """
-    kind, space = spec.distribution, spec.action_space
+    parts = [_of_part(part, {name: answer[output] for name, output in part.outputs.items()}) for part in spec.parts]
+    return np.asarray(sum(parts), np.float32)
+
+
+def _of_part(part: ActionPart, answer: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    kind, space = part.kind, part.space
     first = answer[kind.parameters[0]]
     rows = len(first)
     if kind is DistributionKind.CATEGORICAL:
@@ -49,7 +54,7 @@ def greedy_log_prob(spec: PolicySpec, answer: Mapping[str, NDArray[Any]]) -> NDA
         if kind is DistributionKind.SQUASHED_GAUSSIAN:
             assert isinstance(space, Box)
             result = result - _log_slope(answer["mean"].reshape(rows, -1), space.low.ravel(), space.high.ravel())
-    return np.asarray(result, np.float32)
+    return np.asarray(result)
 
 
 def _kumaraswamy_peak(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.protocol.wire import write_tensor
+from pgkeras.protocol.values import first, write_value
+from pgkeras.protocol.wire import write_distribution, write_tensor
+from pgkeras.spaces import Dict, Tuple
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from pgkeras_serving.messages.greedy import greedy_log_prob
@@ -75,6 +78,7 @@ class Answers:
     def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion) -> None:
         self._spec = spec
         self._version = version
+        # Those of a structured policy have no places that a pattern could know: they are built anew each time.
         parameters = {name: f"distribution.{spec.distribution.value}.{name}" for name in spec.distribution.parameters}
         tensors = {name: name for name in ("action", "log_prob", "entropy", "greedy_action")} | parameters
         places = {name: FieldPath.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
@@ -89,7 +93,7 @@ class Answers:
         if _LOG_PROB in outputs and not greedy:
             names.add("log_prob")
         if _DISTRIBUTION in outputs or (_LOG_PROB in outputs and greedy):
-            names.update(self._spec.distribution.parameters)
+            names.update(self._spec.parameter_outputs)
         if self._spec.state_size:
             names.add("next_state")
         return frozenset(names)
@@ -107,12 +111,31 @@ class Answers:
             arrays = {**arrays, "action": arrays["greedy_action"]}
             if _LOG_PROB in query.outputs:
                 arrays["log_prob"] = greedy_log_prob(self._spec, arrays)
-        if arrays["action"].dtype != self._spec.action_space.dtype:
+        space = self._spec.action_space
+        if isinstance(space, Dict | Tuple):
+            return self._structured(query, arrays, state).SerializeToString()
+        if arrays["action"].dtype != space.dtype:
             actions = {name: self._spec.from_graph(arrays[name]) for name in _ACTIONS if name in arrays}
             arrays = {**arrays, **actions}
         key = _Form(len(arrays["action"]) if query.has_batch_axis else None, query.outputs, len(state))
         form = self._forms.get(key) or self._new_form(key, arrays, state)
         return form.write([state if name == "state" else arrays[name].tobytes() for name in form.names])
+
+    def _structured(self, query: Query, arrays: Mapping[str, NDArray[Any]], state: bytes) -> service_pb2.ActResponse:
+        response = service_pb2.ActResponse(policy=self._version, state=state)
+        if not query.has_batch_axis:
+            arrays = {name: array[0, ...] for name, array in arrays.items()}
+        for name, tensor in self._tensors(response, query.outputs):
+            if name not in _ACTIONS:
+                write_tensor(tensor, arrays[name])
+        for name in _ACTIONS:
+            if name == "action" or _GREEDY_ACTION in query.outputs:
+                rows = arrays[name] if query.has_batch_axis else arrays[name][np.newaxis]
+                values, _ = self._spec.action_layout.unpack(rows)
+                write_value(getattr(response, f"structured_{name}"), values if query.has_batch_axis else first(values))
+        if _DISTRIBUTION in query.outputs:
+            write_distribution(response.distribution, self._spec, arrays)
+        return response
 
     def _new_form(self, key: _Form, arrays: Mapping[str, NDArray[Any]], state: bytes) -> Pattern:
         rows, outputs, _ = key
@@ -134,7 +157,7 @@ class Answers:
             yield "entropy", response.entropy
         if _GREEDY_ACTION in outputs:
             yield "greedy_action", response.greedy_action
-        if _DISTRIBUTION in outputs:
+        if _DISTRIBUTION in outputs and not self._spec.is_structured:
             parameters = getattr(response.distribution, self._spec.distribution.value)
             for name in self._spec.distribution.parameters:
                 yield name, getattr(parameters, name)

@@ -145,7 +145,7 @@ class Meter:
         space = spec.action_space
         self.start = space.start if isinstance(space, Discrete) and space.n <= _MOST_ACTIONS else None
         """The first action, where how often each was chosen is counted."""
-        self._components = int(np.prod(space.shape)) if self.start is None else 0
+        self._components = spec.noise_size if self.start is None else 0
         self.actions = LastMinute(space.n if isinstance(space, Discrete) and self.start is not None else self._width())
         """Over the last minute, of what was looked at: how often each action was chosen; or number, sums and sums of
         squares of their components."""

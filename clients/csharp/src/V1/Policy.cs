@@ -27,65 +27,73 @@ namespace Pgkeras.V1 {
             "ChdwZ2tlcmFzL3YxL3BvbGljeS5wcm90bxIKcGdrZXJhcy52MRocZ29vZ2xl",
             "L3Byb3RvYnVmL3N0cnVjdC5wcm90bxofZ29vZ2xlL3Byb3RvYnVmL3RpbWVz",
             "dGFtcC5wcm90bxoXcGdrZXJhcy92MS9zcGFjZXMucHJvdG8aGHBna2VyYXMv",
-            "djEvdGVuc29ycy5wcm90byK+AQoKUG9saWN5U3BlYxIsChFvYnNlcnZhdGlv",
+            "djEvdGVuc29ycy5wcm90byL4AQoKUG9saWN5U3BlYxIsChFvYnNlcnZhdGlv",
             "bl9zcGFjZRgBIAEoCzIRLnBna2VyYXMudjEuU3BhY2USJwoMYWN0aW9uX3Nw",
             "YWNlGAIgASgLMhEucGdrZXJhcy52MS5TcGFjZRIyCgxkaXN0cmlidXRpb24Y",
             "AyABKA4yHC5wZ2tlcmFzLnYxLkRpc3RyaWJ1dGlvbktpbmQSEgoKc3RhdGVf",
-            "c2l6ZRgEIAEoAxIRCgltYXNrX3NpemUYBSABKAMiigIKBlBvbGljeRIMCgRu",
-            "YW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAMSJAoEc3BlYxgDIAEoCzIWLnBn",
-            "a2VyYXMudjEuUG9saWN5U3BlYxIRCglzcGVjX2hhc2gYBCABKAkSDgoGZW5n",
-            "aW5lGAUgASgJEi0KCWxvYWRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1",
-            "Zi5UaW1lc3RhbXASKwoKcHJvdmVuYW5jZRgHIAEoCzIXLmdvb2dsZS5wcm90",
-            "b2J1Zi5TdHJ1Y3QSDgoGbGFiZWxzGAggAygJEiwKCGVwaXNvZGVzGAkgASgL",
-            "MhoucGdrZXJhcy52MS5FcGlzb2RlU3VtbWFyeSJzCg5FcGlzb2RlU3VtbWFy",
-            "eRINCgVjb3VudBgBIAEoAxIYCgttZWFuX3JldHVybhgCIAEoAUgAiAEBEhgK",
-            "C21lYW5fbGVuZ3RoGAMgASgBSAGIAQFCDgoMX21lYW5fcmV0dXJuQg4KDF9t",
-            "ZWFuX2xlbmd0aCJHCglQb2xpY3lSZWYSDAoEbmFtZRgBIAEoCRIRCgd2ZXJz",
-            "aW9uGAIgASgDSAASDwoFbGFiZWwYAyABKAlIAEIICgZzZWxlY3QiQQoNUG9s",
-            "aWN5VmVyc2lvbhIMCgRuYW1lGAEgASgJEg8KB3ZlcnNpb24YAiABKAMSEQoJ",
-            "c3BlY19oYXNoGAMgASgJIt4CCgxEaXN0cmlidXRpb24SLgoLY2F0ZWdvcmlj",
-            "YWwYASABKAsyFy5wZ2tlcmFzLnYxLkNhdGVnb3JpY2FsSAASOQoRZGlhZ29u",
-            "YWxfZ2F1c3NpYW4YAiABKAsyHC5wZ2tlcmFzLnYxLkRpYWdvbmFsR2F1c3Np",
-            "YW5IABI5ChFtdWx0aV9jYXRlZ29yaWNhbBgDIAEoCzIcLnBna2VyYXMudjEu",
-            "TXVsdGlDYXRlZ29yaWNhbEgAEjUKD211bHRpX2Jlcm5vdWxsaRgEIAEoCzIa",
-            "LnBna2VyYXMudjEuTXVsdGlCZXJub3VsbGlIABI5ChFzcXVhc2hlZF9nYXVz",
-            "c2lhbhgFIAEoCzIcLnBna2VyYXMudjEuU3F1YXNoZWRHYXVzc2lhbkgAEi4K",
-            "C2t1bWFyYXN3YW15GAYgASgLMhcucGdrZXJhcy52MS5LdW1hcmFzd2FteUgA",
-            "QgYKBGtpbmQiOAoLQ2F0ZWdvcmljYWwSKQoNcHJvYmFiaWxpdGllcxgBIAEo",
-            "CzISLnBna2VyYXMudjEuVGVuc29yIlgKEERpYWdvbmFsR2F1c3NpYW4SIAoE",
-            "bWVhbhgBIAEoCzISLnBna2VyYXMudjEuVGVuc29yEiIKBnN0ZGRldhgCIAEo",
-            "CzISLnBna2VyYXMudjEuVGVuc29yIj0KEE11bHRpQ2F0ZWdvcmljYWwSKQoN",
-            "cHJvYmFiaWxpdGllcxgBIAEoCzISLnBna2VyYXMudjEuVGVuc29yIjsKDk11",
-            "bHRpQmVybm91bGxpEikKDXByb2JhYmlsaXRpZXMYASABKAsyEi5wZ2tlcmFz",
-            "LnYxLlRlbnNvciJYChBTcXVhc2hlZEdhdXNzaWFuEiAKBG1lYW4YASABKAsy",
-            "Ei5wZ2tlcmFzLnYxLlRlbnNvchIiCgZzdGRkZXYYAiABKAsyEi5wZ2tlcmFz",
-            "LnYxLlRlbnNvciJLCgtLdW1hcmFzd2FteRIdCgFhGAEgASgLMhIucGdrZXJh",
-            "cy52MS5UZW5zb3ISHQoBYhgCIAEoCzISLnBna2VyYXMudjEuVGVuc29yKp0C",
-            "ChBEaXN0cmlidXRpb25LaW5kEiEKHURJU1RSSUJVVElPTl9LSU5EX1VOU1BF",
-            "Q0lGSUVEEAASIQodRElTVFJJQlVUSU9OX0tJTkRfQ0FURUdPUklDQUwQARIn",
-            "CiNESVNUUklCVVRJT05fS0lORF9ESUFHT05BTF9HQVVTU0lBThACEicKI0RJ",
-            "U1RSSUJVVElPTl9LSU5EX01VTFRJX0NBVEVHT1JJQ0FMEAMSJQohRElTVFJJ",
-            "QlVUSU9OX0tJTkRfTVVMVElfQkVSTk9VTExJEAQSJwojRElTVFJJQlVUSU9O",
-            "X0tJTkRfU1FVQVNIRURfR0FVU1NJQU4QBRIhCh1ESVNUUklCVVRJT05fS0lO",
-            "RF9LVU1BUkFTV0FNWRAGQogBCg1pby5wZ2tlcmFzLnYxQgtQb2xpY3lQcm90",
-            "b1ABWjpnaXRodWIuY29tL3Bna2VyYXMvcGdrZXJhcy9jbGllbnRzL2dvL3Bn",
-            "a2VyYXMvdjE7cGdrZXJhc3YxogIDUEdLqgIKUGdrZXJhcy5WMcoCClBna2Vy",
-            "YXNcVjHqAgtQZ2tlcmFzOjpWMWIGcHJvdG8z"));
+            "c2l6ZRgEIAEoAxIRCgltYXNrX3NpemUYBSABKAMSOAoScGFydF9kaXN0cmli",
+            "dXRpb25zGAYgAygOMhwucGdrZXJhcy52MS5EaXN0cmlidXRpb25LaW5kIooC",
+            "CgZQb2xpY3kSDAoEbmFtZRgBIAEoCRIPCgd2ZXJzaW9uGAIgASgDEiQKBHNw",
+            "ZWMYAyABKAsyFi5wZ2tlcmFzLnYxLlBvbGljeVNwZWMSEQoJc3BlY19oYXNo",
+            "GAQgASgJEg4KBmVuZ2luZRgFIAEoCRItCglsb2FkX3RpbWUYBiABKAsyGi5n",
+            "b29nbGUucHJvdG9idWYuVGltZXN0YW1wEisKCnByb3ZlbmFuY2UYByABKAsy",
+            "Fy5nb29nbGUucHJvdG9idWYuU3RydWN0Eg4KBmxhYmVscxgIIAMoCRIsCghl",
+            "cGlzb2RlcxgJIAEoCzIaLnBna2VyYXMudjEuRXBpc29kZVN1bW1hcnkicwoO",
+            "RXBpc29kZVN1bW1hcnkSDQoFY291bnQYASABKAMSGAoLbWVhbl9yZXR1cm4Y",
+            "AiABKAFIAIgBARIYCgttZWFuX2xlbmd0aBgDIAEoAUgBiAEBQg4KDF9tZWFu",
+            "X3JldHVybkIOCgxfbWVhbl9sZW5ndGgiRwoJUG9saWN5UmVmEgwKBG5hbWUY",
+            "ASABKAkSEQoHdmVyc2lvbhgCIAEoA0gAEg8KBWxhYmVsGAMgASgJSABCCAoG",
+            "c2VsZWN0IkEKDVBvbGljeVZlcnNpb24SDAoEbmFtZRgBIAEoCRIPCgd2ZXJz",
+            "aW9uGAIgASgDEhEKCXNwZWNfaGFzaBgDIAEoCSKYAwoMRGlzdHJpYnV0aW9u",
+            "Ei4KC2NhdGVnb3JpY2FsGAEgASgLMhcucGdrZXJhcy52MS5DYXRlZ29yaWNh",
+            "bEgAEjkKEWRpYWdvbmFsX2dhdXNzaWFuGAIgASgLMhwucGdrZXJhcy52MS5E",
+            "aWFnb25hbEdhdXNzaWFuSAASOQoRbXVsdGlfY2F0ZWdvcmljYWwYAyABKAsy",
+            "HC5wZ2tlcmFzLnYxLk11bHRpQ2F0ZWdvcmljYWxIABI1Cg9tdWx0aV9iZXJu",
+            "b3VsbGkYBCABKAsyGi5wZ2tlcmFzLnYxLk11bHRpQmVybm91bGxpSAASOQoR",
+            "c3F1YXNoZWRfZ2F1c3NpYW4YBSABKAsyHC5wZ2tlcmFzLnYxLlNxdWFzaGVk",
+            "R2F1c3NpYW5IABIuCgtrdW1hcmFzd2FteRgGIAEoCzIXLnBna2VyYXMudjEu",
+            "S3VtYXJhc3dhbXlIABI4CgpzdHJ1Y3R1cmVkGAcgASgLMiIucGdrZXJhcy52",
+            "MS5TdHJ1Y3R1cmVkRGlzdHJpYnV0aW9uSABCBgoEa2luZCI4CgtDYXRlZ29y",
+            "aWNhbBIpCg1wcm9iYWJpbGl0aWVzGAEgASgLMhIucGdrZXJhcy52MS5UZW5z",
+            "b3IiWAoQRGlhZ29uYWxHYXVzc2lhbhIgCgRtZWFuGAEgASgLMhIucGdrZXJh",
+            "cy52MS5UZW5zb3ISIgoGc3RkZGV2GAIgASgLMhIucGdrZXJhcy52MS5UZW5z",
+            "b3IiPQoQTXVsdGlDYXRlZ29yaWNhbBIpCg1wcm9iYWJpbGl0aWVzGAEgASgL",
+            "MhIucGdrZXJhcy52MS5UZW5zb3IiOwoOTXVsdGlCZXJub3VsbGkSKQoNcHJv",
+            "YmFiaWxpdGllcxgBIAEoCzISLnBna2VyYXMudjEuVGVuc29yIlgKEFNxdWFz",
+            "aGVkR2F1c3NpYW4SIAoEbWVhbhgBIAEoCzISLnBna2VyYXMudjEuVGVuc29y",
+            "EiIKBnN0ZGRldhgCIAEoCzISLnBna2VyYXMudjEuVGVuc29yIksKC0t1bWFy",
+            "YXN3YW15Eh0KAWEYASABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIdCgFiGAIg",
+            "ASgLMhIucGdrZXJhcy52MS5UZW5zb3IingEKFlN0cnVjdHVyZWREaXN0cmli",
+            "dXRpb24SPAoFcGFydHMYASADKAsyLS5wZ2tlcmFzLnYxLlN0cnVjdHVyZWRE",
+            "aXN0cmlidXRpb24uUGFydHNFbnRyeRpGCgpQYXJ0c0VudHJ5EgsKA2tleRgB",
+            "IAEoCRInCgV2YWx1ZRgCIAEoCzIYLnBna2VyYXMudjEuRGlzdHJpYnV0aW9u",
+            "OgI4ASq/AgoQRGlzdHJpYnV0aW9uS2luZBIhCh1ESVNUUklCVVRJT05fS0lO",
+            "RF9VTlNQRUNJRklFRBAAEiEKHURJU1RSSUJVVElPTl9LSU5EX0NBVEVHT1JJ",
+            "Q0FMEAESJwojRElTVFJJQlVUSU9OX0tJTkRfRElBR09OQUxfR0FVU1NJQU4Q",
+            "AhInCiNESVNUUklCVVRJT05fS0lORF9NVUxUSV9DQVRFR09SSUNBTBADEiUK",
+            "IURJU1RSSUJVVElPTl9LSU5EX01VTFRJX0JFUk5PVUxMSRAEEicKI0RJU1RS",
+            "SUJVVElPTl9LSU5EX1NRVUFTSEVEX0dBVVNTSUFOEAUSIQodRElTVFJJQlVU",
+            "SU9OX0tJTkRfS1VNQVJBU1dBTVkQBhIgChxESVNUUklCVVRJT05fS0lORF9T",
+            "VFJVQ1RVUkVEEAdCiAEKDWlvLnBna2VyYXMudjFCC1BvbGljeVByb3RvUAFa",
+            "OmdpdGh1Yi5jb20vcGdrZXJhcy9wZ2tlcmFzL2NsaWVudHMvZ28vcGdrZXJh",
+            "cy92MTtwZ2tlcmFzdjGiAgNQR0uqAgpQZ2tlcmFzLlYxygIKUGdrZXJhc1xW",
+            "MeoCC1Bna2VyYXM6OlYxYgZwcm90bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.StructReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.TimestampReflection.Descriptor, global::Pgkeras.V1.SpacesReflection.Descriptor, global::Pgkeras.V1.TensorsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::Pgkeras.V1.DistributionKind), }, null, new pbr::GeneratedClrTypeInfo[] {
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PolicySpec), global::Pgkeras.V1.PolicySpec.Parser, new[]{ "ObservationSpace", "ActionSpace", "Distribution", "StateSize", "MaskSize" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PolicySpec), global::Pgkeras.V1.PolicySpec.Parser, new[]{ "ObservationSpace", "ActionSpace", "Distribution", "StateSize", "MaskSize", "PartDistributions" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Policy), global::Pgkeras.V1.Policy.Parser, new[]{ "Name", "Version", "Spec", "SpecHash", "Engine", "LoadTime", "Provenance", "Labels", "Episodes" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.EpisodeSummary), global::Pgkeras.V1.EpisodeSummary.Parser, new[]{ "Count", "MeanReturn", "MeanLength" }, new[]{ "MeanReturn", "MeanLength" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PolicyRef), global::Pgkeras.V1.PolicyRef.Parser, new[]{ "Name", "Version", "Label" }, new[]{ "Select" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PolicyVersion), global::Pgkeras.V1.PolicyVersion.Parser, new[]{ "Name", "Version", "SpecHash" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Distribution), global::Pgkeras.V1.Distribution.Parser, new[]{ "Categorical", "DiagonalGaussian", "MultiCategorical", "MultiBernoulli", "SquashedGaussian", "Kumaraswamy" }, new[]{ "Kind" }, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Distribution), global::Pgkeras.V1.Distribution.Parser, new[]{ "Categorical", "DiagonalGaussian", "MultiCategorical", "MultiBernoulli", "SquashedGaussian", "Kumaraswamy", "Structured" }, new[]{ "Kind" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Categorical), global::Pgkeras.V1.Categorical.Parser, new[]{ "Probabilities" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.DiagonalGaussian), global::Pgkeras.V1.DiagonalGaussian.Parser, new[]{ "Mean", "Stddev" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.MultiCategorical), global::Pgkeras.V1.MultiCategorical.Parser, new[]{ "Probabilities" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.MultiBernoulli), global::Pgkeras.V1.MultiBernoulli.Parser, new[]{ "Probabilities" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.SquashedGaussian), global::Pgkeras.V1.SquashedGaussian.Parser, new[]{ "Mean", "Stddev" }, null, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Kumaraswamy), global::Pgkeras.V1.Kumaraswamy.Parser, new[]{ "A", "B" }, null, null, null, null)
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Kumaraswamy), global::Pgkeras.V1.Kumaraswamy.Parser, new[]{ "A", "B" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.StructuredDistribution), global::Pgkeras.V1.StructuredDistribution.Parser, new[]{ "Parts" }, null, null, null, new pbr::GeneratedClrTypeInfo[] { null, })
           }));
     }
     #endregion
@@ -124,6 +132,11 @@ namespace Pgkeras.V1 {
     /// Independent Kumaraswamy distributions, one per action component, between the space's bounds.
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_KUMARASWAMY")] Kumaraswamy = 6,
+    /// <summary>
+    /// Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
+    /// others.
+    /// </summary>
+    [pbr::OriginalName("DISTRIBUTION_KIND_STRUCTURED")] Structured = 7,
   }
 
   #endregion
@@ -171,6 +184,7 @@ namespace Pgkeras.V1 {
       distribution_ = other.distribution_;
       stateSize_ = other.stateSize_;
       maskSize_ = other.maskSize_;
+      partDistributions_ = other.partDistributions_.Clone();
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -244,8 +258,8 @@ namespace Pgkeras.V1 {
     public const int MaskSizeFieldNumber = 5;
     private long maskSize_;
     /// <summary>
-    /// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete; 0 for a policy that
-    /// takes none.
+    /// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
+    /// in order, for a Dict or Tuple; 0 for a policy that takes none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -254,6 +268,21 @@ namespace Pgkeras.V1 {
       set {
         maskSize_ = value;
       }
+    }
+
+    /// <summary>Field number for the "part_distributions" field.</summary>
+    public const int PartDistributionsFieldNumber = 6;
+    private static readonly pb::FieldCodec<global::Pgkeras.V1.DistributionKind> _repeated_partDistributions_codec
+        = pb::FieldCodec.ForEnum(50, x => (int) x, x => (global::Pgkeras.V1.DistributionKind) x);
+    private readonly pbc::RepeatedField<global::Pgkeras.V1.DistributionKind> partDistributions_ = new pbc::RepeatedField<global::Pgkeras.V1.DistributionKind>();
+    /// <summary>
+    /// For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
+    /// taken apart where it stands.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::RepeatedField<global::Pgkeras.V1.DistributionKind> PartDistributions {
+      get { return partDistributions_; }
     }
 
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -276,6 +305,7 @@ namespace Pgkeras.V1 {
       if (Distribution != other.Distribution) return false;
       if (StateSize != other.StateSize) return false;
       if (MaskSize != other.MaskSize) return false;
+      if(!partDistributions_.Equals(other.partDistributions_)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -288,6 +318,7 @@ namespace Pgkeras.V1 {
       if (Distribution != global::Pgkeras.V1.DistributionKind.Unspecified) hash ^= Distribution.GetHashCode();
       if (StateSize != 0L) hash ^= StateSize.GetHashCode();
       if (MaskSize != 0L) hash ^= MaskSize.GetHashCode();
+      hash ^= partDistributions_.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -326,6 +357,7 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(40);
         output.WriteInt64(MaskSize);
       }
+      partDistributions_.WriteTo(output, _repeated_partDistributions_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -356,6 +388,7 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(40);
         output.WriteInt64(MaskSize);
       }
+      partDistributions_.WriteTo(ref output, _repeated_partDistributions_codec);
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -381,6 +414,7 @@ namespace Pgkeras.V1 {
       if (MaskSize != 0L) {
         size += 1 + pb::CodedOutputStream.ComputeInt64Size(MaskSize);
       }
+      size += partDistributions_.CalculateSize(_repeated_partDistributions_codec);
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
       }
@@ -414,6 +448,7 @@ namespace Pgkeras.V1 {
       if (other.MaskSize != 0L) {
         MaskSize = other.MaskSize;
       }
+      partDistributions_.Add(other.partDistributions_);
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
 
@@ -455,6 +490,11 @@ namespace Pgkeras.V1 {
             MaskSize = input.ReadInt64();
             break;
           }
+          case 50:
+          case 48: {
+            partDistributions_.AddEntriesFrom(input, _repeated_partDistributions_codec);
+            break;
+          }
         }
       }
     #endif
@@ -494,6 +534,11 @@ namespace Pgkeras.V1 {
           }
           case 40: {
             MaskSize = input.ReadInt64();
+            break;
+          }
+          case 50:
+          case 48: {
+            partDistributions_.AddEntriesFrom(ref input, _repeated_partDistributions_codec);
             break;
           }
         }
@@ -1985,6 +2030,9 @@ namespace Pgkeras.V1 {
         case KindOneofCase.Kumaraswamy:
           Kumaraswamy = other.Kumaraswamy.Clone();
           break;
+        case KindOneofCase.Structured:
+          Structured = other.Structured.Clone();
+          break;
       }
 
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
@@ -2086,6 +2134,21 @@ namespace Pgkeras.V1 {
       }
     }
 
+    /// <summary>Field number for the "structured" field.</summary>
+    public const int StructuredFieldNumber = 7;
+    /// <summary>
+    /// A distribution for each part.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.StructuredDistribution Structured {
+      get { return kindCase_ == KindOneofCase.Structured ? (global::Pgkeras.V1.StructuredDistribution) kind_ : null; }
+      set {
+        kind_ = value;
+        kindCase_ = value == null ? KindOneofCase.None : KindOneofCase.Structured;
+      }
+    }
+
     private object kind_;
     /// <summary>Enum of possible cases for the "kind" oneof.</summary>
     public enum KindOneofCase {
@@ -2096,6 +2159,7 @@ namespace Pgkeras.V1 {
       MultiBernoulli = 4,
       SquashedGaussian = 5,
       Kumaraswamy = 6,
+      Structured = 7,
     }
     private KindOneofCase kindCase_ = KindOneofCase.None;
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -2132,6 +2196,7 @@ namespace Pgkeras.V1 {
       if (!object.Equals(MultiBernoulli, other.MultiBernoulli)) return false;
       if (!object.Equals(SquashedGaussian, other.SquashedGaussian)) return false;
       if (!object.Equals(Kumaraswamy, other.Kumaraswamy)) return false;
+      if (!object.Equals(Structured, other.Structured)) return false;
       if (KindCase != other.KindCase) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
@@ -2146,6 +2211,7 @@ namespace Pgkeras.V1 {
       if (kindCase_ == KindOneofCase.MultiBernoulli) hash ^= MultiBernoulli.GetHashCode();
       if (kindCase_ == KindOneofCase.SquashedGaussian) hash ^= SquashedGaussian.GetHashCode();
       if (kindCase_ == KindOneofCase.Kumaraswamy) hash ^= Kumaraswamy.GetHashCode();
+      if (kindCase_ == KindOneofCase.Structured) hash ^= Structured.GetHashCode();
       hash ^= (int) kindCase_;
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
@@ -2189,6 +2255,10 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Kumaraswamy);
       }
+      if (kindCase_ == KindOneofCase.Structured) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Structured);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -2223,6 +2293,10 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(50);
         output.WriteMessage(Kumaraswamy);
       }
+      if (kindCase_ == KindOneofCase.Structured) {
+        output.WriteRawTag(58);
+        output.WriteMessage(Structured);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -2250,6 +2324,9 @@ namespace Pgkeras.V1 {
       }
       if (kindCase_ == KindOneofCase.Kumaraswamy) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Kumaraswamy);
+      }
+      if (kindCase_ == KindOneofCase.Structured) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(Structured);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -2299,6 +2376,12 @@ namespace Pgkeras.V1 {
             Kumaraswamy = new global::Pgkeras.V1.Kumaraswamy();
           }
           Kumaraswamy.MergeFrom(other.Kumaraswamy);
+          break;
+        case KindOneofCase.Structured:
+          if (Structured == null) {
+            Structured = new global::Pgkeras.V1.StructuredDistribution();
+          }
+          Structured.MergeFrom(other.Structured);
           break;
       }
 
@@ -2371,6 +2454,15 @@ namespace Pgkeras.V1 {
             Kumaraswamy = subBuilder;
             break;
           }
+          case 58: {
+            global::Pgkeras.V1.StructuredDistribution subBuilder = new global::Pgkeras.V1.StructuredDistribution();
+            if (kindCase_ == KindOneofCase.Structured) {
+              subBuilder.MergeFrom(Structured);
+            }
+            input.ReadMessage(subBuilder);
+            Structured = subBuilder;
+            break;
+          }
         }
       }
     #endif
@@ -2438,6 +2530,15 @@ namespace Pgkeras.V1 {
             }
             input.ReadMessage(subBuilder);
             Kumaraswamy = subBuilder;
+            break;
+          }
+          case 58: {
+            global::Pgkeras.V1.StructuredDistribution subBuilder = new global::Pgkeras.V1.StructuredDistribution();
+            if (kindCase_ == KindOneofCase.Structured) {
+              subBuilder.MergeFrom(Structured);
+            }
+            input.ReadMessage(subBuilder);
+            Structured = subBuilder;
             break;
           }
         }
@@ -3812,6 +3913,191 @@ namespace Pgkeras.V1 {
               B = new global::Pgkeras.V1.Tensor();
             }
             input.ReadMessage(B);
+            break;
+          }
+        }
+      }
+    }
+    #endif
+
+  }
+
+  /// <summary>
+  /// The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
+  /// sum of theirs, and so is the entropy.
+  /// </summary>
+  public sealed partial class StructuredDistribution : pb::IMessage<StructuredDistribution>
+  #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      , pb::IBufferMessage
+  #endif
+  {
+    private static readonly pb::MessageParser<StructuredDistribution> _parser = new pb::MessageParser<StructuredDistribution>(() => new StructuredDistribution());
+    private pb::UnknownFieldSet _unknownFields;
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pb::MessageParser<StructuredDistribution> Parser { get { return _parser; } }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public static pbr::MessageDescriptor Descriptor {
+      get { return global::Pgkeras.V1.PolicyReflection.Descriptor.MessageTypes[12]; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    pbr::MessageDescriptor pb::IMessage.Descriptor {
+      get { return Descriptor; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StructuredDistribution() {
+      OnConstruction();
+    }
+
+    partial void OnConstruction();
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StructuredDistribution(StructuredDistribution other) : this() {
+      parts_ = other.parts_.Clone();
+      _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public StructuredDistribution Clone() {
+      return new StructuredDistribution(this);
+    }
+
+    /// <summary>Field number for the "parts" field.</summary>
+    public const int PartsFieldNumber = 1;
+    private static readonly pbc::MapField<string, global::Pgkeras.V1.Distribution>.Codec _map_parts_codec
+        = new pbc::MapField<string, global::Pgkeras.V1.Distribution>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::Pgkeras.V1.Distribution.Parser), 10);
+    private readonly pbc::MapField<string, global::Pgkeras.V1.Distribution> parts_ = new pbc::MapField<string, global::Pgkeras.V1.Distribution>();
+    /// <summary>
+    /// By key of the Dict; the parts of a Tuple are named "0", "1", and so on.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public pbc::MapField<string, global::Pgkeras.V1.Distribution> Parts {
+      get { return parts_; }
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override bool Equals(object other) {
+      return Equals(other as StructuredDistribution);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public bool Equals(StructuredDistribution other) {
+      if (ReferenceEquals(other, null)) {
+        return false;
+      }
+      if (ReferenceEquals(other, this)) {
+        return true;
+      }
+      if (!Parts.Equals(other.Parts)) return false;
+      return Equals(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override int GetHashCode() {
+      int hash = 1;
+      hash ^= Parts.GetHashCode();
+      if (_unknownFields != null) {
+        hash ^= _unknownFields.GetHashCode();
+      }
+      return hash;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public override string ToString() {
+      return pb::JsonFormatter.ToDiagnosticString(this);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void WriteTo(pb::CodedOutputStream output) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      output.WriteRawMessage(this);
+    #else
+      parts_.WriteTo(output, _map_parts_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(output);
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalWriteTo(ref pb::WriteContext output) {
+      parts_.WriteTo(ref output, _map_parts_codec);
+      if (_unknownFields != null) {
+        _unknownFields.WriteTo(ref output);
+      }
+    }
+    #endif
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public int CalculateSize() {
+      int size = 0;
+      size += parts_.CalculateSize(_map_parts_codec);
+      if (_unknownFields != null) {
+        size += _unknownFields.CalculateSize();
+      }
+      return size;
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(StructuredDistribution other) {
+      if (other == null) {
+        return;
+      }
+      parts_.Add(other.parts_);
+      _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
+    }
+
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public void MergeFrom(pb::CodedInputStream input) {
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+      input.ReadRawMessage(this);
+    #else
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, input);
+            break;
+          case 10: {
+            parts_.AddEntriesFrom(input, _map_parts_codec);
+            break;
+          }
+        }
+      }
+    #endif
+    }
+
+    #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    void pb::IBufferMessage.InternalMergeFrom(ref pb::ParseContext input) {
+      uint tag;
+      while ((tag = input.ReadTag()) != 0) {
+        switch(tag) {
+          default:
+            _unknownFields = pb::UnknownFieldSet.MergeFieldFrom(_unknownFields, ref input);
+            break;
+          case 10: {
+            parts_.AddEntriesFrom(ref input, _map_parts_codec);
             break;
           }
         }

@@ -33,70 +33,73 @@ namespace Pgkeras.V1 {
             "cGdrZXJhcy52MS5WYWx1ZRInCgthY3Rpb25fbWFzaxgEIAEoCzISLnBna2Vy",
             "YXMudjEuVGVuc29yEg0KBXN0YXRlGAUgASgMEiEKBG1vZGUYBiABKA4yEy5w",
             "Z2tlcmFzLnYxLkFjdE1vZGUSEQoEc2VlZBgHIAEoBEgAiAEBEiYKB291dHB1",
-            "dHMYCCADKA4yFS5wZ2tlcmFzLnYxLkFjdE91dHB1dEIHCgVfc2VlZCKRAgoL",
+            "dHMYCCADKA4yFS5wZ2tlcmFzLnYxLkFjdE91dHB1dEIHCgVfc2VlZCL0AgoL",
             "QWN0UmVzcG9uc2USIgoGYWN0aW9uGAEgASgLMhIucGdrZXJhcy52MS5UZW5z",
             "b3ISJAoIbG9nX3Byb2IYAiABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchIjCgdl",
             "bnRyb3B5GAMgASgLMhIucGdrZXJhcy52MS5UZW5zb3ISKQoNZ3JlZWR5X2Fj",
             "dGlvbhgEIAEoCzISLnBna2VyYXMudjEuVGVuc29yEi4KDGRpc3RyaWJ1dGlv",
             "bhgFIAEoCzIYLnBna2VyYXMudjEuRGlzdHJpYnV0aW9uEg0KBXN0YXRlGAYg",
             "ASgMEikKBnBvbGljeRgHIAEoCzIZLnBna2VyYXMudjEuUG9saWN5VmVyc2lv",
-            "biLTAwoLUGxheVJlcXVlc3QSCgoCaWQYASABKAQSJQoGcG9saWN5GAIgASgL",
-            "MhUucGdrZXJhcy52MS5Qb2xpY3lSZWYSEQoJc3BlY19oYXNoGAMgASgJEiYK",
-            "C29ic2VydmF0aW9uGAQgASgLMhEucGdrZXJhcy52MS5WYWx1ZRIiCgZyZXdh",
-            "cmQYBSABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchImCgp0ZXJtaW5hdGVkGAYg",
-            "ASgLMhIucGdrZXJhcy52MS5UZW5zb3ISJQoJdHJ1bmNhdGVkGAcgASgLMhIu",
-            "cGdrZXJhcy52MS5UZW5zb3ISKQoNZXBpc29kZV9zdGFydBgIIAEoCzISLnBn",
-            "a2VyYXMudjEuVGVuc29yEicKC2FjdGlvbl9tYXNrGAkgASgLMhIucGdrZXJh",
-            "cy52MS5UZW5zb3ISIQoEbW9kZRgKIAEoDjITLnBna2VyYXMudjEuQWN0TW9k",
-            "ZRIRCgRzZWVkGAsgASgESACIAQESJgoHb3V0cHV0cxgMIAMoDjIVLnBna2Vy",
-            "YXMudjEuQWN0T3V0cHV0EigKCXNpbXVsYXRvchgNIAEoCzIVLnBna2VyYXMu",
-            "djEuU2ltdWxhdG9yQgcKBV9zZWVkIpcBCglTaW11bGF0b3ISLAoRb2JzZXJ2",
-            "YXRpb25fc3BhY2UYASABKAsyES5wZ2tlcmFzLnYxLlNwYWNlEicKDGFjdGlv",
-            "bl9zcGFjZRgCIAEoCzIRLnBna2VyYXMudjEuU3BhY2USFAoMZW52aXJvbm1l",
-            "bnRzGAMgASgDEgwKBG5hbWUYBCABKAkSDwoHdmVyc2lvbhgFIAEoCSLCAQoM",
-            "UGxheVJlc3BvbnNlEgoKAmlkGAEgASgEEiYKA2FjdBgCIAEoCzIXLnBna2Vy",
-            "YXMudjEuQWN0UmVzcG9uc2VIABImCgVlcnJvchgDIAEoCzIVLnBna2VyYXMu",
-            "djEuUGxheUVycm9ySAASKgoHd2FpdGluZxgFIAEoCzIXLnBna2VyYXMudjEu",
-            "UGxheVdhaXRpbmdIABIgCgRob2xkGAQgASgLMhIucGdrZXJhcy52MS5UZW5z",
-            "b3JCCAoGcmVzdWx0Ih0KC1BsYXlXYWl0aW5nEg4KBnJlYXNvbhgBIAEoCSJR",
-            "CglQbGF5RXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdlGAIgASgJEiUK",
-            "B2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55IjkKEEdldFBv",
-            "bGljeVJlcXVlc3QSJQoGcG9saWN5GAEgASgLMhUucGdrZXJhcy52MS5Qb2xp",
-            "Y3lSZWYiWwoRR2V0UG9saWN5UmVzcG9uc2USIgoGcG9saWN5GAEgASgLMhIu",
-            "cGdrZXJhcy52MS5Qb2xpY3kSIgoGbGltaXRzGAIgASgLMhIucGdrZXJhcy52",
-            "MS5MaW1pdHMizwMKBkxpbWl0cxIWCg5tYXhfYmF0Y2hfc2l6ZRgBIAEoAxIh",
-            "ChltYXhfcmVjZWl2ZV9tZXNzYWdlX2J5dGVzGAIgASgDEh4KFm1heF9zZW5k",
-            "X21lc3NhZ2VfYnl0ZXMYAyABKAMSEgoKbWF4X3F1ZXVlZBgEIAEoAxIxCg5t",
-            "YXhfcXVldWVfdGltZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlv",
-            "bhIUCgxtYXhfc2Vzc2lvbnMYBiABKAMSNAoRc2Vzc2lvbl9pZGxlX3RpbWUY",
-            "ByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoabWF4X3N0cmVh",
-            "bXNfcGVyX2Nvbm5lY3Rpb24YCCABKAMSGAoQbWF4X2hlYWRlcl9ieXRlcxgJ",
-            "IAEoAxI0ChFtaW5fcGluZ19pbnRlcnZhbBgKIAEoCzIZLmdvb2dsZS5wcm90",
-            "b2J1Zi5EdXJhdGlvbhIXCg9tYXhfY29ubmVjdGlvbnMYCyABKAMSNQoSa2Vl",
-            "cGFsaXZlX2ludGVydmFsGAwgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0",
-            "aW9uEhMKC2NvbXByZXNzaW9uGA0gASgIIhUKE0xpc3RQb2xpY2llc1JlcXVl",
-            "c3QiPAoUTGlzdFBvbGljaWVzUmVzcG9uc2USJAoIcG9saWNpZXMYASADKAsy",
-            "Ei5wZ2tlcmFzLnYxLlBvbGljeSpNCgdBY3RNb2RlEhgKFEFDVF9NT0RFX1VO",
-            "U1BFQ0lGSUVEEAASEwoPQUNUX01PREVfU0FNUExFEAESEwoPQUNUX01PREVf",
-            "R1JFRURZEAIqqgEKCUFjdE91dHB1dBIaChZBQ1RfT1VUUFVUX1VOU1BFQ0lG",
-            "SUVEEAASFQoRQUNUX09VVFBVVF9BQ1RJT04QARIXChNBQ1RfT1VUUFVUX0xP",
-            "R19QUk9CEAISFgoSQUNUX09VVFBVVF9FTlRST1BZEAMSGwoXQUNUX09VVFBV",
-            "VF9ESVNUUklCVVRJT04QBBIcChhBQ1RfT1VUUFVUX0dSRUVEWV9BQ1RJT04Q",
-            "BTKjAgoNUG9saWN5U2VydmljZRI2CgNBY3QSFi5wZ2tlcmFzLnYxLkFjdFJl",
-            "cXVlc3QaFy5wZ2tlcmFzLnYxLkFjdFJlc3BvbnNlEj0KBFBsYXkSFy5wZ2tl",
-            "cmFzLnYxLlBsYXlSZXF1ZXN0GhgucGdrZXJhcy52MS5QbGF5UmVzcG9uc2Uo",
-            "ATABEkgKCUdldFBvbGljeRIcLnBna2VyYXMudjEuR2V0UG9saWN5UmVxdWVz",
-            "dBodLnBna2VyYXMudjEuR2V0UG9saWN5UmVzcG9uc2USUQoMTGlzdFBvbGlj",
-            "aWVzEh8ucGdrZXJhcy52MS5MaXN0UG9saWNpZXNSZXF1ZXN0GiAucGdrZXJh",
-            "cy52MS5MaXN0UG9saWNpZXNSZXNwb25zZUKJAQoNaW8ucGdrZXJhcy52MUIM",
-            "U2VydmljZVByb3RvUAFaOmdpdGh1Yi5jb20vcGdrZXJhcy9wZ2tlcmFzL2Ns",
-            "aWVudHMvZ28vcGdrZXJhcy92MTtwZ2tlcmFzdjGiAgNQR0uqAgpQZ2tlcmFz",
-            "LlYxygIKUGdrZXJhc1xWMeoCC1Bna2VyYXM6OlYxYgZwcm90bzM="));
+            "bhIsChFzdHJ1Y3R1cmVkX2FjdGlvbhgIIAEoCzIRLnBna2VyYXMudjEuVmFs",
+            "dWUSMwoYc3RydWN0dXJlZF9ncmVlZHlfYWN0aW9uGAkgASgLMhEucGdrZXJh",
+            "cy52MS5WYWx1ZSLTAwoLUGxheVJlcXVlc3QSCgoCaWQYASABKAQSJQoGcG9s",
+            "aWN5GAIgASgLMhUucGdrZXJhcy52MS5Qb2xpY3lSZWYSEQoJc3BlY19oYXNo",
+            "GAMgASgJEiYKC29ic2VydmF0aW9uGAQgASgLMhEucGdrZXJhcy52MS5WYWx1",
+            "ZRIiCgZyZXdhcmQYBSABKAsyEi5wZ2tlcmFzLnYxLlRlbnNvchImCgp0ZXJt",
+            "aW5hdGVkGAYgASgLMhIucGdrZXJhcy52MS5UZW5zb3ISJQoJdHJ1bmNhdGVk",
+            "GAcgASgLMhIucGdrZXJhcy52MS5UZW5zb3ISKQoNZXBpc29kZV9zdGFydBgI",
+            "IAEoCzISLnBna2VyYXMudjEuVGVuc29yEicKC2FjdGlvbl9tYXNrGAkgASgL",
+            "MhIucGdrZXJhcy52MS5UZW5zb3ISIQoEbW9kZRgKIAEoDjITLnBna2VyYXMu",
+            "djEuQWN0TW9kZRIRCgRzZWVkGAsgASgESACIAQESJgoHb3V0cHV0cxgMIAMo",
+            "DjIVLnBna2VyYXMudjEuQWN0T3V0cHV0EigKCXNpbXVsYXRvchgNIAEoCzIV",
+            "LnBna2VyYXMudjEuU2ltdWxhdG9yQgcKBV9zZWVkIpcBCglTaW11bGF0b3IS",
+            "LAoRb2JzZXJ2YXRpb25fc3BhY2UYASABKAsyES5wZ2tlcmFzLnYxLlNwYWNl",
+            "EicKDGFjdGlvbl9zcGFjZRgCIAEoCzIRLnBna2VyYXMudjEuU3BhY2USFAoM",
+            "ZW52aXJvbm1lbnRzGAMgASgDEgwKBG5hbWUYBCABKAkSDwoHdmVyc2lvbhgF",
+            "IAEoCSLCAQoMUGxheVJlc3BvbnNlEgoKAmlkGAEgASgEEiYKA2FjdBgCIAEo",
+            "CzIXLnBna2VyYXMudjEuQWN0UmVzcG9uc2VIABImCgVlcnJvchgDIAEoCzIV",
+            "LnBna2VyYXMudjEuUGxheUVycm9ySAASKgoHd2FpdGluZxgFIAEoCzIXLnBn",
+            "a2VyYXMudjEuUGxheVdhaXRpbmdIABIgCgRob2xkGAQgASgLMhIucGdrZXJh",
+            "cy52MS5UZW5zb3JCCAoGcmVzdWx0Ih0KC1BsYXlXYWl0aW5nEg4KBnJlYXNv",
+            "bhgBIAEoCSJRCglQbGF5RXJyb3ISDAoEY29kZRgBIAEoBRIPCgdtZXNzYWdl",
+            "GAIgASgJEiUKB2RldGFpbHMYAyADKAsyFC5nb29nbGUucHJvdG9idWYuQW55",
+            "IjkKEEdldFBvbGljeVJlcXVlc3QSJQoGcG9saWN5GAEgASgLMhUucGdrZXJh",
+            "cy52MS5Qb2xpY3lSZWYiWwoRR2V0UG9saWN5UmVzcG9uc2USIgoGcG9saWN5",
+            "GAEgASgLMhIucGdrZXJhcy52MS5Qb2xpY3kSIgoGbGltaXRzGAIgASgLMhIu",
+            "cGdrZXJhcy52MS5MaW1pdHMizwMKBkxpbWl0cxIWCg5tYXhfYmF0Y2hfc2l6",
+            "ZRgBIAEoAxIhChltYXhfcmVjZWl2ZV9tZXNzYWdlX2J5dGVzGAIgASgDEh4K",
+            "Fm1heF9zZW5kX21lc3NhZ2VfYnl0ZXMYAyABKAMSEgoKbWF4X3F1ZXVlZBgE",
+            "IAEoAxIxCg5tYXhfcXVldWVfdGltZRgFIAEoCzIZLmdvb2dsZS5wcm90b2J1",
+            "Zi5EdXJhdGlvbhIUCgxtYXhfc2Vzc2lvbnMYBiABKAMSNAoRc2Vzc2lvbl9p",
+            "ZGxlX3RpbWUYByABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SIgoa",
+            "bWF4X3N0cmVhbXNfcGVyX2Nvbm5lY3Rpb24YCCABKAMSGAoQbWF4X2hlYWRl",
+            "cl9ieXRlcxgJIAEoAxI0ChFtaW5fcGluZ19pbnRlcnZhbBgKIAEoCzIZLmdv",
+            "b2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIXCg9tYXhfY29ubmVjdGlvbnMYCyAB",
+            "KAMSNQoSa2VlcGFsaXZlX2ludGVydmFsGAwgASgLMhkuZ29vZ2xlLnByb3Rv",
+            "YnVmLkR1cmF0aW9uEhMKC2NvbXByZXNzaW9uGA0gASgIIhUKE0xpc3RQb2xp",
+            "Y2llc1JlcXVlc3QiPAoUTGlzdFBvbGljaWVzUmVzcG9uc2USJAoIcG9saWNp",
+            "ZXMYASADKAsyEi5wZ2tlcmFzLnYxLlBvbGljeSpNCgdBY3RNb2RlEhgKFEFD",
+            "VF9NT0RFX1VOU1BFQ0lGSUVEEAASEwoPQUNUX01PREVfU0FNUExFEAESEwoP",
+            "QUNUX01PREVfR1JFRURZEAIqqgEKCUFjdE91dHB1dBIaChZBQ1RfT1VUUFVU",
+            "X1VOU1BFQ0lGSUVEEAASFQoRQUNUX09VVFBVVF9BQ1RJT04QARIXChNBQ1Rf",
+            "T1VUUFVUX0xPR19QUk9CEAISFgoSQUNUX09VVFBVVF9FTlRST1BZEAMSGwoX",
+            "QUNUX09VVFBVVF9ESVNUUklCVVRJT04QBBIcChhBQ1RfT1VUUFVUX0dSRUVE",
+            "WV9BQ1RJT04QBTKjAgoNUG9saWN5U2VydmljZRI2CgNBY3QSFi5wZ2tlcmFz",
+            "LnYxLkFjdFJlcXVlc3QaFy5wZ2tlcmFzLnYxLkFjdFJlc3BvbnNlEj0KBFBs",
+            "YXkSFy5wZ2tlcmFzLnYxLlBsYXlSZXF1ZXN0GhgucGdrZXJhcy52MS5QbGF5",
+            "UmVzcG9uc2UoATABEkgKCUdldFBvbGljeRIcLnBna2VyYXMudjEuR2V0UG9s",
+            "aWN5UmVxdWVzdBodLnBna2VyYXMudjEuR2V0UG9saWN5UmVzcG9uc2USUQoM",
+            "TGlzdFBvbGljaWVzEh8ucGdrZXJhcy52MS5MaXN0UG9saWNpZXNSZXF1ZXN0",
+            "GiAucGdrZXJhcy52MS5MaXN0UG9saWNpZXNSZXNwb25zZUKJAQoNaW8ucGdr",
+            "ZXJhcy52MUIMU2VydmljZVByb3RvUAFaOmdpdGh1Yi5jb20vcGdrZXJhcy9w",
+            "Z2tlcmFzL2NsaWVudHMvZ28vcGdrZXJhcy92MTtwZ2tlcmFzdjGiAgNQR0uq",
+            "AgpQZ2tlcmFzLlYxygIKUGdrZXJhc1xWMeoCC1Bna2VyYXM6OlYxYgZwcm90",
+            "bzM="));
       descriptor = pbr::FileDescriptor.FromGeneratedCode(descriptorData,
           new pbr::FileDescriptor[] { global::Google.Protobuf.WellKnownTypes.AnyReflection.Descriptor, global::Google.Protobuf.WellKnownTypes.DurationReflection.Descriptor, global::Pgkeras.V1.PolicyReflection.Descriptor, global::Pgkeras.V1.SpacesReflection.Descriptor, global::Pgkeras.V1.TensorsReflection.Descriptor, },
           new pbr::GeneratedClrTypeInfo(new[] {typeof(global::Pgkeras.V1.ActMode), typeof(global::Pgkeras.V1.ActOutput), }, null, new pbr::GeneratedClrTypeInfo[] {
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ActRequest), global::Pgkeras.V1.ActRequest.Parser, new[]{ "Policy", "SpecHash", "Observation", "ActionMask", "State", "Mode", "Seed", "Outputs" }, new[]{ "Seed" }, null, null, null),
-            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ActResponse), global::Pgkeras.V1.ActResponse.Parser, new[]{ "Action", "LogProb", "Entropy", "GreedyAction", "Distribution", "State", "Policy" }, null, null, null, null),
+            new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.ActResponse), global::Pgkeras.V1.ActResponse.Parser, new[]{ "Action", "LogProb", "Entropy", "GreedyAction", "Distribution", "State", "Policy", "StructuredAction", "StructuredGreedyAction" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayRequest), global::Pgkeras.V1.PlayRequest.Parser, new[]{ "Id", "Policy", "SpecHash", "Observation", "Reward", "Terminated", "Truncated", "EpisodeStart", "ActionMask", "Mode", "Seed", "Outputs", "Simulator" }, new[]{ "Seed" }, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.Simulator), global::Pgkeras.V1.Simulator.Parser, new[]{ "ObservationSpace", "ActionSpace", "Environments", "Name", "Version" }, null, null, null, null),
             new pbr::GeneratedClrTypeInfo(typeof(global::Pgkeras.V1.PlayResponse), global::Pgkeras.V1.PlayResponse.Parser, new[]{ "Id", "Act", "Error", "Waiting", "Hold" }, new[]{ "Result" }, null, null, null),
@@ -721,6 +724,8 @@ namespace Pgkeras.V1 {
       distribution_ = other.distribution_ != null ? other.distribution_.Clone() : null;
       state_ = other.state_;
       policy_ = other.policy_ != null ? other.policy_.Clone() : null;
+      structuredAction_ = other.structuredAction_ != null ? other.structuredAction_.Clone() : null;
+      structuredGreedyAction_ = other.structuredGreedyAction_ != null ? other.structuredGreedyAction_.Clone() : null;
       _unknownFields = pb::UnknownFieldSet.Clone(other._unknownFields);
     }
 
@@ -734,7 +739,8 @@ namespace Pgkeras.V1 {
     public const int ActionFieldNumber = 1;
     private global::Pgkeras.V1.Tensor action_;
     /// <summary>
-    /// Actions, of the action space's type and shape, with a batch axis if the request had one.
+    /// Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+    /// space is a Dict or Tuple.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -835,6 +841,37 @@ namespace Pgkeras.V1 {
       }
     }
 
+    /// <summary>Field number for the "structured_action" field.</summary>
+    public const int StructuredActionFieldNumber = 8;
+    private global::Pgkeras.V1.Value structuredAction_;
+    /// <summary>
+    /// Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
+    /// had one.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Value StructuredAction {
+      get { return structuredAction_; }
+      set {
+        structuredAction_ = value;
+      }
+    }
+
+    /// <summary>Field number for the "structured_greedy_action" field.</summary>
+    public const int StructuredGreedyActionFieldNumber = 9;
+    private global::Pgkeras.V1.Value structuredGreedyAction_;
+    /// <summary>
+    /// Like structured_action, in place of greedy_action.
+    /// </summary>
+    [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
+    [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
+    public global::Pgkeras.V1.Value StructuredGreedyAction {
+      get { return structuredGreedyAction_; }
+      set {
+        structuredGreedyAction_ = value;
+      }
+    }
+
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
     public override bool Equals(object other) {
@@ -857,6 +894,8 @@ namespace Pgkeras.V1 {
       if (!object.Equals(Distribution, other.Distribution)) return false;
       if (State != other.State) return false;
       if (!object.Equals(Policy, other.Policy)) return false;
+      if (!object.Equals(StructuredAction, other.StructuredAction)) return false;
+      if (!object.Equals(StructuredGreedyAction, other.StructuredGreedyAction)) return false;
       return Equals(_unknownFields, other._unknownFields);
     }
 
@@ -871,6 +910,8 @@ namespace Pgkeras.V1 {
       if (distribution_ != null) hash ^= Distribution.GetHashCode();
       if (State.Length != 0) hash ^= State.GetHashCode();
       if (policy_ != null) hash ^= Policy.GetHashCode();
+      if (structuredAction_ != null) hash ^= StructuredAction.GetHashCode();
+      if (structuredGreedyAction_ != null) hash ^= StructuredGreedyAction.GetHashCode();
       if (_unknownFields != null) {
         hash ^= _unknownFields.GetHashCode();
       }
@@ -917,6 +958,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(Policy);
       }
+      if (structuredAction_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(StructuredAction);
+      }
+      if (structuredGreedyAction_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(StructuredGreedyAction);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(output);
       }
@@ -955,6 +1004,14 @@ namespace Pgkeras.V1 {
         output.WriteRawTag(58);
         output.WriteMessage(Policy);
       }
+      if (structuredAction_ != null) {
+        output.WriteRawTag(66);
+        output.WriteMessage(StructuredAction);
+      }
+      if (structuredGreedyAction_ != null) {
+        output.WriteRawTag(74);
+        output.WriteMessage(StructuredGreedyAction);
+      }
       if (_unknownFields != null) {
         _unknownFields.WriteTo(ref output);
       }
@@ -985,6 +1042,12 @@ namespace Pgkeras.V1 {
       }
       if (policy_ != null) {
         size += 1 + pb::CodedOutputStream.ComputeMessageSize(Policy);
+      }
+      if (structuredAction_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StructuredAction);
+      }
+      if (structuredGreedyAction_ != null) {
+        size += 1 + pb::CodedOutputStream.ComputeMessageSize(StructuredGreedyAction);
       }
       if (_unknownFields != null) {
         size += _unknownFields.CalculateSize();
@@ -1036,6 +1099,18 @@ namespace Pgkeras.V1 {
           Policy = new global::Pgkeras.V1.PolicyVersion();
         }
         Policy.MergeFrom(other.Policy);
+      }
+      if (other.structuredAction_ != null) {
+        if (structuredAction_ == null) {
+          StructuredAction = new global::Pgkeras.V1.Value();
+        }
+        StructuredAction.MergeFrom(other.StructuredAction);
+      }
+      if (other.structuredGreedyAction_ != null) {
+        if (structuredGreedyAction_ == null) {
+          StructuredGreedyAction = new global::Pgkeras.V1.Value();
+        }
+        StructuredGreedyAction.MergeFrom(other.StructuredGreedyAction);
       }
       _unknownFields = pb::UnknownFieldSet.MergeFrom(_unknownFields, other._unknownFields);
     }
@@ -1098,6 +1173,20 @@ namespace Pgkeras.V1 {
             input.ReadMessage(Policy);
             break;
           }
+          case 66: {
+            if (structuredAction_ == null) {
+              StructuredAction = new global::Pgkeras.V1.Value();
+            }
+            input.ReadMessage(StructuredAction);
+            break;
+          }
+          case 74: {
+            if (structuredGreedyAction_ == null) {
+              StructuredGreedyAction = new global::Pgkeras.V1.Value();
+            }
+            input.ReadMessage(StructuredGreedyAction);
+            break;
+          }
         }
       }
     #endif
@@ -1157,6 +1246,20 @@ namespace Pgkeras.V1 {
               Policy = new global::Pgkeras.V1.PolicyVersion();
             }
             input.ReadMessage(Policy);
+            break;
+          }
+          case 66: {
+            if (structuredAction_ == null) {
+              StructuredAction = new global::Pgkeras.V1.Value();
+            }
+            input.ReadMessage(StructuredAction);
+            break;
+          }
+          case 74: {
+            if (structuredGreedyAction_ == null) {
+              StructuredGreedyAction = new global::Pgkeras.V1.Value();
+            }
+            input.ReadMessage(StructuredGreedyAction);
             break;
           }
         }

@@ -41,6 +41,9 @@ const (
 	DistributionKind_DISTRIBUTION_KIND_SQUASHED_GAUSSIAN DistributionKind = 5
 	// Independent Kumaraswamy distributions, one per action component, between the space's bounds.
 	DistributionKind_DISTRIBUTION_KIND_KUMARASWAMY DistributionKind = 6
+	// Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
+	// others.
+	DistributionKind_DISTRIBUTION_KIND_STRUCTURED DistributionKind = 7
 )
 
 // Enum value maps for DistributionKind.
@@ -53,6 +56,7 @@ var (
 		4: "DISTRIBUTION_KIND_MULTI_BERNOULLI",
 		5: "DISTRIBUTION_KIND_SQUASHED_GAUSSIAN",
 		6: "DISTRIBUTION_KIND_KUMARASWAMY",
+		7: "DISTRIBUTION_KIND_STRUCTURED",
 	}
 	DistributionKind_value = map[string]int32{
 		"DISTRIBUTION_KIND_UNSPECIFIED":       0,
@@ -62,6 +66,7 @@ var (
 		"DISTRIBUTION_KIND_MULTI_BERNOULLI":   4,
 		"DISTRIBUTION_KIND_SQUASHED_GAUSSIAN": 5,
 		"DISTRIBUTION_KIND_KUMARASWAMY":       6,
+		"DISTRIBUTION_KIND_STRUCTURED":        7,
 	}
 )
 
@@ -103,11 +108,14 @@ type PolicySpec struct {
 	Distribution DistributionKind `protobuf:"varint,3,opt,name=distribution,proto3,enum=pgkeras.v1.DistributionKind" json:"distribution,omitempty"`
 	// Length of the recurrent state carried from step to step, in float32 elements; 0 for a policy without memory.
 	StateSize int64 `protobuf:"varint,4,opt,name=state_size,json=stateSize,proto3" json:"state_size,omitempty"`
-	// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete; 0 for a policy that
-	// takes none.
-	MaskSize      int64 `protobuf:"varint,5,opt,name=mask_size,json=maskSize,proto3" json:"mask_size,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
+	// in order, for a Dict or Tuple; 0 for a policy that takes none.
+	MaskSize int64 `protobuf:"varint,5,opt,name=mask_size,json=maskSize,proto3" json:"mask_size,omitempty"`
+	// For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
+	// taken apart where it stands.
+	PartDistributions []DistributionKind `protobuf:"varint,6,rep,packed,name=part_distributions,json=partDistributions,proto3,enum=pgkeras.v1.DistributionKind" json:"part_distributions,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *PolicySpec) Reset() {
@@ -173,6 +181,13 @@ func (x *PolicySpec) GetMaskSize() int64 {
 		return x.MaskSize
 	}
 	return 0
+}
+
+func (x *PolicySpec) GetPartDistributions() []DistributionKind {
+	if x != nil {
+		return x.PartDistributions
+	}
+	return nil
 }
 
 // A policy as a server offers it.
@@ -530,6 +545,7 @@ type Distribution struct {
 	//	*Distribution_MultiBernoulli
 	//	*Distribution_SquashedGaussian
 	//	*Distribution_Kumaraswamy
+	//	*Distribution_Structured
 	Kind          isDistribution_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -626,6 +642,15 @@ func (x *Distribution) GetKumaraswamy() *Kumaraswamy {
 	return nil
 }
 
+func (x *Distribution) GetStructured() *StructuredDistribution {
+	if x != nil {
+		if x, ok := x.Kind.(*Distribution_Structured); ok {
+			return x.Structured
+		}
+	}
+	return nil
+}
+
 type isDistribution_Kind interface {
 	isDistribution_Kind()
 }
@@ -660,6 +685,11 @@ type Distribution_Kumaraswamy struct {
 	Kumaraswamy *Kumaraswamy `protobuf:"bytes,6,opt,name=kumaraswamy,proto3,oneof"`
 }
 
+type Distribution_Structured struct {
+	// A distribution for each part.
+	Structured *StructuredDistribution `protobuf:"bytes,7,opt,name=structured,proto3,oneof"`
+}
+
 func (*Distribution_Categorical) isDistribution_Kind() {}
 
 func (*Distribution_DiagonalGaussian) isDistribution_Kind() {}
@@ -671,6 +701,8 @@ func (*Distribution_MultiBernoulli) isDistribution_Kind() {}
 func (*Distribution_SquashedGaussian) isDistribution_Kind() {}
 
 func (*Distribution_Kumaraswamy) isDistribution_Kind() {}
+
+func (*Distribution_Structured) isDistribution_Kind() {}
 
 // P(action = start + i) = probabilities[i], where start is the action space's.
 type Categorical struct {
@@ -978,12 +1010,59 @@ func (x *Kumaraswamy) GetB() *Tensor {
 	return nil
 }
 
+// The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
+// sum of theirs, and so is the entropy.
+type StructuredDistribution struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By key of the Dict; the parts of a Tuple are named "0", "1", and so on.
+	Parts         map[string]*Distribution `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StructuredDistribution) Reset() {
+	*x = StructuredDistribution{}
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StructuredDistribution) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StructuredDistribution) ProtoMessage() {}
+
+func (x *StructuredDistribution) ProtoReflect() protoreflect.Message {
+	mi := &file_pgkeras_v1_policy_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StructuredDistribution.ProtoReflect.Descriptor instead.
+func (*StructuredDistribution) Descriptor() ([]byte, []int) {
+	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *StructuredDistribution) GetParts() map[string]*Distribution {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
 var File_pgkeras_v1_policy_proto protoreflect.FileDescriptor
 
 const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"\x17pgkeras/v1/policy.proto\x12\n" +
-	"pgkeras.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\x80\x02\n" +
+	"pgkeras.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17pgkeras/v1/spaces.proto\x1a\x18pgkeras/v1/tensors.proto\"\xcd\x02\n" +
 	"\n" +
 	"PolicySpec\x12>\n" +
 	"\x11observation_space\x18\x01 \x01(\v2\x11.pgkeras.v1.SpaceR\x10observationSpace\x124\n" +
@@ -991,7 +1070,8 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\fdistribution\x18\x03 \x01(\x0e2\x1c.pgkeras.v1.DistributionKindR\fdistribution\x12\x1d\n" +
 	"\n" +
 	"state_size\x18\x04 \x01(\x03R\tstateSize\x12\x1b\n" +
-	"\tmask_size\x18\x05 \x01(\x03R\bmaskSize\"\xd9\x02\n" +
+	"\tmask_size\x18\x05 \x01(\x03R\bmaskSize\x12K\n" +
+	"\x12part_distributions\x18\x06 \x03(\x0e2\x1c.pgkeras.v1.DistributionKindR\x11partDistributions\"\xd9\x02\n" +
 	"\x06Policy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12*\n" +
@@ -1020,14 +1100,17 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\rPolicyVersion\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\x03R\aversion\x12\x1b\n" +
-	"\tspec_hash\x18\x03 \x01(\tR\bspecHash\"\xbe\x03\n" +
+	"\tspec_hash\x18\x03 \x01(\tR\bspecHash\"\x84\x04\n" +
 	"\fDistribution\x12;\n" +
 	"\vcategorical\x18\x01 \x01(\v2\x17.pgkeras.v1.CategoricalH\x00R\vcategorical\x12K\n" +
 	"\x11diagonal_gaussian\x18\x02 \x01(\v2\x1c.pgkeras.v1.DiagonalGaussianH\x00R\x10diagonalGaussian\x12K\n" +
 	"\x11multi_categorical\x18\x03 \x01(\v2\x1c.pgkeras.v1.MultiCategoricalH\x00R\x10multiCategorical\x12E\n" +
 	"\x0fmulti_bernoulli\x18\x04 \x01(\v2\x1a.pgkeras.v1.MultiBernoulliH\x00R\x0emultiBernoulli\x12K\n" +
 	"\x11squashed_gaussian\x18\x05 \x01(\v2\x1c.pgkeras.v1.SquashedGaussianH\x00R\x10squashedGaussian\x12;\n" +
-	"\vkumaraswamy\x18\x06 \x01(\v2\x17.pgkeras.v1.KumaraswamyH\x00R\vkumaraswamyB\x06\n" +
+	"\vkumaraswamy\x18\x06 \x01(\v2\x17.pgkeras.v1.KumaraswamyH\x00R\vkumaraswamy\x12D\n" +
+	"\n" +
+	"structured\x18\a \x01(\v2\".pgkeras.v1.StructuredDistributionH\x00R\n" +
+	"structuredB\x06\n" +
 	"\x04kind\"G\n" +
 	"\vCategorical\x128\n" +
 	"\rprobabilities\x18\x01 \x01(\v2\x12.pgkeras.v1.TensorR\rprobabilities\"f\n" +
@@ -1043,7 +1126,13 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"\x06stddev\x18\x02 \x01(\v2\x12.pgkeras.v1.TensorR\x06stddev\"Q\n" +
 	"\vKumaraswamy\x12 \n" +
 	"\x01a\x18\x01 \x01(\v2\x12.pgkeras.v1.TensorR\x01a\x12 \n" +
-	"\x01b\x18\x02 \x01(\v2\x12.pgkeras.v1.TensorR\x01b*\x9d\x02\n" +
+	"\x01b\x18\x02 \x01(\v2\x12.pgkeras.v1.TensorR\x01b\"\xb1\x01\n" +
+	"\x16StructuredDistribution\x12C\n" +
+	"\x05parts\x18\x01 \x03(\v2-.pgkeras.v1.StructuredDistribution.PartsEntryR\x05parts\x1aR\n" +
+	"\n" +
+	"PartsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12.\n" +
+	"\x05value\x18\x02 \x01(\v2\x18.pgkeras.v1.DistributionR\x05value:\x028\x01*\xbf\x02\n" +
 	"\x10DistributionKind\x12!\n" +
 	"\x1dDISTRIBUTION_KIND_UNSPECIFIED\x10\x00\x12!\n" +
 	"\x1dDISTRIBUTION_KIND_CATEGORICAL\x10\x01\x12'\n" +
@@ -1051,7 +1140,8 @@ const file_pgkeras_v1_policy_proto_rawDesc = "" +
 	"#DISTRIBUTION_KIND_MULTI_CATEGORICAL\x10\x03\x12%\n" +
 	"!DISTRIBUTION_KIND_MULTI_BERNOULLI\x10\x04\x12'\n" +
 	"#DISTRIBUTION_KIND_SQUASHED_GAUSSIAN\x10\x05\x12!\n" +
-	"\x1dDISTRIBUTION_KIND_KUMARASWAMY\x10\x06B\x88\x01\n" +
+	"\x1dDISTRIBUTION_KIND_KUMARASWAMY\x10\x06\x12 \n" +
+	"\x1cDISTRIBUTION_KIND_STRUCTURED\x10\aB\x88\x01\n" +
 	"\rio.pgkeras.v1B\vPolicyProtoP\x01Z:github.com/pgkeras/pgkeras/clients/go/pgkeras/v1;pgkerasv1\xa2\x02\x03PGK\xaa\x02\n" +
 	"Pgkeras.V1\xca\x02\n" +
 	"Pgkeras\\V1\xea\x02\vPgkeras::V1b\x06proto3"
@@ -1069,54 +1159,60 @@ func file_pgkeras_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_pgkeras_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_pgkeras_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_pgkeras_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_pgkeras_v1_policy_proto_goTypes = []any{
-	(DistributionKind)(0),         // 0: pgkeras.v1.DistributionKind
-	(*PolicySpec)(nil),            // 1: pgkeras.v1.PolicySpec
-	(*Policy)(nil),                // 2: pgkeras.v1.Policy
-	(*EpisodeSummary)(nil),        // 3: pgkeras.v1.EpisodeSummary
-	(*PolicyRef)(nil),             // 4: pgkeras.v1.PolicyRef
-	(*PolicyVersion)(nil),         // 5: pgkeras.v1.PolicyVersion
-	(*Distribution)(nil),          // 6: pgkeras.v1.Distribution
-	(*Categorical)(nil),           // 7: pgkeras.v1.Categorical
-	(*DiagonalGaussian)(nil),      // 8: pgkeras.v1.DiagonalGaussian
-	(*MultiCategorical)(nil),      // 9: pgkeras.v1.MultiCategorical
-	(*MultiBernoulli)(nil),        // 10: pgkeras.v1.MultiBernoulli
-	(*SquashedGaussian)(nil),      // 11: pgkeras.v1.SquashedGaussian
-	(*Kumaraswamy)(nil),           // 12: pgkeras.v1.Kumaraswamy
-	(*Space)(nil),                 // 13: pgkeras.v1.Space
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),       // 15: google.protobuf.Struct
-	(*Tensor)(nil),                // 16: pgkeras.v1.Tensor
+	(DistributionKind)(0),          // 0: pgkeras.v1.DistributionKind
+	(*PolicySpec)(nil),             // 1: pgkeras.v1.PolicySpec
+	(*Policy)(nil),                 // 2: pgkeras.v1.Policy
+	(*EpisodeSummary)(nil),         // 3: pgkeras.v1.EpisodeSummary
+	(*PolicyRef)(nil),              // 4: pgkeras.v1.PolicyRef
+	(*PolicyVersion)(nil),          // 5: pgkeras.v1.PolicyVersion
+	(*Distribution)(nil),           // 6: pgkeras.v1.Distribution
+	(*Categorical)(nil),            // 7: pgkeras.v1.Categorical
+	(*DiagonalGaussian)(nil),       // 8: pgkeras.v1.DiagonalGaussian
+	(*MultiCategorical)(nil),       // 9: pgkeras.v1.MultiCategorical
+	(*MultiBernoulli)(nil),         // 10: pgkeras.v1.MultiBernoulli
+	(*SquashedGaussian)(nil),       // 11: pgkeras.v1.SquashedGaussian
+	(*Kumaraswamy)(nil),            // 12: pgkeras.v1.Kumaraswamy
+	(*StructuredDistribution)(nil), // 13: pgkeras.v1.StructuredDistribution
+	nil,                            // 14: pgkeras.v1.StructuredDistribution.PartsEntry
+	(*Space)(nil),                  // 15: pgkeras.v1.Space
+	(*timestamppb.Timestamp)(nil),  // 16: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),        // 17: google.protobuf.Struct
+	(*Tensor)(nil),                 // 18: pgkeras.v1.Tensor
 }
 var file_pgkeras_v1_policy_proto_depIdxs = []int32{
-	13, // 0: pgkeras.v1.PolicySpec.observation_space:type_name -> pgkeras.v1.Space
-	13, // 1: pgkeras.v1.PolicySpec.action_space:type_name -> pgkeras.v1.Space
+	15, // 0: pgkeras.v1.PolicySpec.observation_space:type_name -> pgkeras.v1.Space
+	15, // 1: pgkeras.v1.PolicySpec.action_space:type_name -> pgkeras.v1.Space
 	0,  // 2: pgkeras.v1.PolicySpec.distribution:type_name -> pgkeras.v1.DistributionKind
-	1,  // 3: pgkeras.v1.Policy.spec:type_name -> pgkeras.v1.PolicySpec
-	14, // 4: pgkeras.v1.Policy.load_time:type_name -> google.protobuf.Timestamp
-	15, // 5: pgkeras.v1.Policy.provenance:type_name -> google.protobuf.Struct
-	3,  // 6: pgkeras.v1.Policy.episodes:type_name -> pgkeras.v1.EpisodeSummary
-	7,  // 7: pgkeras.v1.Distribution.categorical:type_name -> pgkeras.v1.Categorical
-	8,  // 8: pgkeras.v1.Distribution.diagonal_gaussian:type_name -> pgkeras.v1.DiagonalGaussian
-	9,  // 9: pgkeras.v1.Distribution.multi_categorical:type_name -> pgkeras.v1.MultiCategorical
-	10, // 10: pgkeras.v1.Distribution.multi_bernoulli:type_name -> pgkeras.v1.MultiBernoulli
-	11, // 11: pgkeras.v1.Distribution.squashed_gaussian:type_name -> pgkeras.v1.SquashedGaussian
-	12, // 12: pgkeras.v1.Distribution.kumaraswamy:type_name -> pgkeras.v1.Kumaraswamy
-	16, // 13: pgkeras.v1.Categorical.probabilities:type_name -> pgkeras.v1.Tensor
-	16, // 14: pgkeras.v1.DiagonalGaussian.mean:type_name -> pgkeras.v1.Tensor
-	16, // 15: pgkeras.v1.DiagonalGaussian.stddev:type_name -> pgkeras.v1.Tensor
-	16, // 16: pgkeras.v1.MultiCategorical.probabilities:type_name -> pgkeras.v1.Tensor
-	16, // 17: pgkeras.v1.MultiBernoulli.probabilities:type_name -> pgkeras.v1.Tensor
-	16, // 18: pgkeras.v1.SquashedGaussian.mean:type_name -> pgkeras.v1.Tensor
-	16, // 19: pgkeras.v1.SquashedGaussian.stddev:type_name -> pgkeras.v1.Tensor
-	16, // 20: pgkeras.v1.Kumaraswamy.a:type_name -> pgkeras.v1.Tensor
-	16, // 21: pgkeras.v1.Kumaraswamy.b:type_name -> pgkeras.v1.Tensor
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	0,  // 3: pgkeras.v1.PolicySpec.part_distributions:type_name -> pgkeras.v1.DistributionKind
+	1,  // 4: pgkeras.v1.Policy.spec:type_name -> pgkeras.v1.PolicySpec
+	16, // 5: pgkeras.v1.Policy.load_time:type_name -> google.protobuf.Timestamp
+	17, // 6: pgkeras.v1.Policy.provenance:type_name -> google.protobuf.Struct
+	3,  // 7: pgkeras.v1.Policy.episodes:type_name -> pgkeras.v1.EpisodeSummary
+	7,  // 8: pgkeras.v1.Distribution.categorical:type_name -> pgkeras.v1.Categorical
+	8,  // 9: pgkeras.v1.Distribution.diagonal_gaussian:type_name -> pgkeras.v1.DiagonalGaussian
+	9,  // 10: pgkeras.v1.Distribution.multi_categorical:type_name -> pgkeras.v1.MultiCategorical
+	10, // 11: pgkeras.v1.Distribution.multi_bernoulli:type_name -> pgkeras.v1.MultiBernoulli
+	11, // 12: pgkeras.v1.Distribution.squashed_gaussian:type_name -> pgkeras.v1.SquashedGaussian
+	12, // 13: pgkeras.v1.Distribution.kumaraswamy:type_name -> pgkeras.v1.Kumaraswamy
+	13, // 14: pgkeras.v1.Distribution.structured:type_name -> pgkeras.v1.StructuredDistribution
+	18, // 15: pgkeras.v1.Categorical.probabilities:type_name -> pgkeras.v1.Tensor
+	18, // 16: pgkeras.v1.DiagonalGaussian.mean:type_name -> pgkeras.v1.Tensor
+	18, // 17: pgkeras.v1.DiagonalGaussian.stddev:type_name -> pgkeras.v1.Tensor
+	18, // 18: pgkeras.v1.MultiCategorical.probabilities:type_name -> pgkeras.v1.Tensor
+	18, // 19: pgkeras.v1.MultiBernoulli.probabilities:type_name -> pgkeras.v1.Tensor
+	18, // 20: pgkeras.v1.SquashedGaussian.mean:type_name -> pgkeras.v1.Tensor
+	18, // 21: pgkeras.v1.SquashedGaussian.stddev:type_name -> pgkeras.v1.Tensor
+	18, // 22: pgkeras.v1.Kumaraswamy.a:type_name -> pgkeras.v1.Tensor
+	18, // 23: pgkeras.v1.Kumaraswamy.b:type_name -> pgkeras.v1.Tensor
+	14, // 24: pgkeras.v1.StructuredDistribution.parts:type_name -> pgkeras.v1.StructuredDistribution.PartsEntry
+	6,  // 25: pgkeras.v1.StructuredDistribution.PartsEntry.value:type_name -> pgkeras.v1.Distribution
+	26, // [26:26] is the sub-list for method output_type
+	26, // [26:26] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_policy_proto_init() }
@@ -1138,6 +1234,7 @@ func file_pgkeras_v1_policy_proto_init() {
 		(*Distribution_MultiBernoulli)(nil),
 		(*Distribution_SquashedGaussian)(nil),
 		(*Distribution_Kumaraswamy)(nil),
+		(*Distribution_Structured)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1145,7 +1242,7 @@ func file_pgkeras_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pgkeras_v1_policy_proto_rawDesc), len(file_pgkeras_v1_policy_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

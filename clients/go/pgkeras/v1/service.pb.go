@@ -258,7 +258,8 @@ func (x *ActRequest) GetOutputs() []ActOutput {
 // The actions for a batch of observations, in the request's order.
 type ActResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Actions, of the action space's type and shape, with a batch axis if the request had one.
+	// Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+	// space is a Dict or Tuple.
 	Action *Tensor `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
 	// float32, shape [batch]: ln P(action | observation). For a clipped continuous action, of the sample before clipping.
 	LogProb *Tensor `protobuf:"bytes,2,opt,name=log_prob,json=logProb,proto3" json:"log_prob,omitempty"`
@@ -271,9 +272,14 @@ type ActResponse struct {
 	// For policies with memory: the state to send with the next observation; see ActRequest.state.
 	State []byte `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	// The version that answered.
-	Policy        *PolicyVersion `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Policy *PolicyVersion `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
+	// had one.
+	StructuredAction *Value `protobuf:"bytes,8,opt,name=structured_action,json=structuredAction,proto3" json:"structured_action,omitempty"`
+	// Like structured_action, in place of greedy_action.
+	StructuredGreedyAction *Value `protobuf:"bytes,9,opt,name=structured_greedy_action,json=structuredGreedyAction,proto3" json:"structured_greedy_action,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *ActResponse) Reset() {
@@ -351,6 +357,20 @@ func (x *ActResponse) GetState() []byte {
 func (x *ActResponse) GetPolicy() *PolicyVersion {
 	if x != nil {
 		return x.Policy
+	}
+	return nil
+}
+
+func (x *ActResponse) GetStructuredAction() *Value {
+	if x != nil {
+		return x.StructuredAction
+	}
+	return nil
+}
+
+func (x *ActResponse) GetStructuredGreedyAction() *Value {
+	if x != nil {
+		return x.StructuredGreedyAction
 	}
 	return nil
 }
@@ -1191,7 +1211,7 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\x04mode\x18\x06 \x01(\x0e2\x13.pgkeras.v1.ActModeR\x04mode\x12\x17\n" +
 	"\x04seed\x18\a \x01(\x04H\x00R\x04seed\x88\x01\x01\x12/\n" +
 	"\aoutputs\x18\b \x03(\x0e2\x15.pgkeras.v1.ActOutputR\aoutputsB\a\n" +
-	"\x05_seed\"\xd6\x02\n" +
+	"\x05_seed\"\xe3\x03\n" +
 	"\vActResponse\x12*\n" +
 	"\x06action\x18\x01 \x01(\v2\x12.pgkeras.v1.TensorR\x06action\x12-\n" +
 	"\blog_prob\x18\x02 \x01(\v2\x12.pgkeras.v1.TensorR\alogProb\x12,\n" +
@@ -1199,7 +1219,9 @@ const file_pgkeras_v1_service_proto_rawDesc = "" +
 	"\rgreedy_action\x18\x04 \x01(\v2\x12.pgkeras.v1.TensorR\fgreedyAction\x12<\n" +
 	"\fdistribution\x18\x05 \x01(\v2\x18.pgkeras.v1.DistributionR\fdistribution\x12\x14\n" +
 	"\x05state\x18\x06 \x01(\fR\x05state\x121\n" +
-	"\x06policy\x18\a \x01(\v2\x19.pgkeras.v1.PolicyVersionR\x06policy\"\xcf\x04\n" +
+	"\x06policy\x18\a \x01(\v2\x19.pgkeras.v1.PolicyVersionR\x06policy\x12>\n" +
+	"\x11structured_action\x18\b \x01(\v2\x11.pgkeras.v1.ValueR\x10structuredAction\x12K\n" +
+	"\x18structured_greedy_action\x18\t \x01(\v2\x11.pgkeras.v1.ValueR\x16structuredGreedyAction\"\xcf\x04\n" +
 	"\vPlayRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12-\n" +
 	"\x06policy\x18\x02 \x01(\v2\x15.pgkeras.v1.PolicyRefR\x06policy\x12\x1b\n" +
@@ -1333,44 +1355,46 @@ var file_pgkeras_v1_service_proto_depIdxs = []int32{
 	16, // 8: pgkeras.v1.ActResponse.greedy_action:type_name -> pgkeras.v1.Tensor
 	17, // 9: pgkeras.v1.ActResponse.distribution:type_name -> pgkeras.v1.Distribution
 	18, // 10: pgkeras.v1.ActResponse.policy:type_name -> pgkeras.v1.PolicyVersion
-	14, // 11: pgkeras.v1.PlayRequest.policy:type_name -> pgkeras.v1.PolicyRef
-	15, // 12: pgkeras.v1.PlayRequest.observation:type_name -> pgkeras.v1.Value
-	16, // 13: pgkeras.v1.PlayRequest.reward:type_name -> pgkeras.v1.Tensor
-	16, // 14: pgkeras.v1.PlayRequest.terminated:type_name -> pgkeras.v1.Tensor
-	16, // 15: pgkeras.v1.PlayRequest.truncated:type_name -> pgkeras.v1.Tensor
-	16, // 16: pgkeras.v1.PlayRequest.episode_start:type_name -> pgkeras.v1.Tensor
-	16, // 17: pgkeras.v1.PlayRequest.action_mask:type_name -> pgkeras.v1.Tensor
-	0,  // 18: pgkeras.v1.PlayRequest.mode:type_name -> pgkeras.v1.ActMode
-	1,  // 19: pgkeras.v1.PlayRequest.outputs:type_name -> pgkeras.v1.ActOutput
-	5,  // 20: pgkeras.v1.PlayRequest.simulator:type_name -> pgkeras.v1.Simulator
-	19, // 21: pgkeras.v1.Simulator.observation_space:type_name -> pgkeras.v1.Space
-	19, // 22: pgkeras.v1.Simulator.action_space:type_name -> pgkeras.v1.Space
-	3,  // 23: pgkeras.v1.PlayResponse.act:type_name -> pgkeras.v1.ActResponse
-	8,  // 24: pgkeras.v1.PlayResponse.error:type_name -> pgkeras.v1.PlayError
-	7,  // 25: pgkeras.v1.PlayResponse.waiting:type_name -> pgkeras.v1.PlayWaiting
-	16, // 26: pgkeras.v1.PlayResponse.hold:type_name -> pgkeras.v1.Tensor
-	20, // 27: pgkeras.v1.PlayError.details:type_name -> google.protobuf.Any
-	14, // 28: pgkeras.v1.GetPolicyRequest.policy:type_name -> pgkeras.v1.PolicyRef
-	21, // 29: pgkeras.v1.GetPolicyResponse.policy:type_name -> pgkeras.v1.Policy
-	11, // 30: pgkeras.v1.GetPolicyResponse.limits:type_name -> pgkeras.v1.Limits
-	22, // 31: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
-	22, // 32: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
-	22, // 33: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
-	22, // 34: pgkeras.v1.Limits.keepalive_interval:type_name -> google.protobuf.Duration
-	21, // 35: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
-	2,  // 36: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
-	4,  // 37: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
-	9,  // 38: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
-	12, // 39: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
-	3,  // 40: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
-	6,  // 41: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
-	10, // 42: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
-	13, // 43: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
-	40, // [40:44] is the sub-list for method output_type
-	36, // [36:40] is the sub-list for method input_type
-	36, // [36:36] is the sub-list for extension type_name
-	36, // [36:36] is the sub-list for extension extendee
-	0,  // [0:36] is the sub-list for field type_name
+	15, // 11: pgkeras.v1.ActResponse.structured_action:type_name -> pgkeras.v1.Value
+	15, // 12: pgkeras.v1.ActResponse.structured_greedy_action:type_name -> pgkeras.v1.Value
+	14, // 13: pgkeras.v1.PlayRequest.policy:type_name -> pgkeras.v1.PolicyRef
+	15, // 14: pgkeras.v1.PlayRequest.observation:type_name -> pgkeras.v1.Value
+	16, // 15: pgkeras.v1.PlayRequest.reward:type_name -> pgkeras.v1.Tensor
+	16, // 16: pgkeras.v1.PlayRequest.terminated:type_name -> pgkeras.v1.Tensor
+	16, // 17: pgkeras.v1.PlayRequest.truncated:type_name -> pgkeras.v1.Tensor
+	16, // 18: pgkeras.v1.PlayRequest.episode_start:type_name -> pgkeras.v1.Tensor
+	16, // 19: pgkeras.v1.PlayRequest.action_mask:type_name -> pgkeras.v1.Tensor
+	0,  // 20: pgkeras.v1.PlayRequest.mode:type_name -> pgkeras.v1.ActMode
+	1,  // 21: pgkeras.v1.PlayRequest.outputs:type_name -> pgkeras.v1.ActOutput
+	5,  // 22: pgkeras.v1.PlayRequest.simulator:type_name -> pgkeras.v1.Simulator
+	19, // 23: pgkeras.v1.Simulator.observation_space:type_name -> pgkeras.v1.Space
+	19, // 24: pgkeras.v1.Simulator.action_space:type_name -> pgkeras.v1.Space
+	3,  // 25: pgkeras.v1.PlayResponse.act:type_name -> pgkeras.v1.ActResponse
+	8,  // 26: pgkeras.v1.PlayResponse.error:type_name -> pgkeras.v1.PlayError
+	7,  // 27: pgkeras.v1.PlayResponse.waiting:type_name -> pgkeras.v1.PlayWaiting
+	16, // 28: pgkeras.v1.PlayResponse.hold:type_name -> pgkeras.v1.Tensor
+	20, // 29: pgkeras.v1.PlayError.details:type_name -> google.protobuf.Any
+	14, // 30: pgkeras.v1.GetPolicyRequest.policy:type_name -> pgkeras.v1.PolicyRef
+	21, // 31: pgkeras.v1.GetPolicyResponse.policy:type_name -> pgkeras.v1.Policy
+	11, // 32: pgkeras.v1.GetPolicyResponse.limits:type_name -> pgkeras.v1.Limits
+	22, // 33: pgkeras.v1.Limits.max_queue_time:type_name -> google.protobuf.Duration
+	22, // 34: pgkeras.v1.Limits.session_idle_time:type_name -> google.protobuf.Duration
+	22, // 35: pgkeras.v1.Limits.min_ping_interval:type_name -> google.protobuf.Duration
+	22, // 36: pgkeras.v1.Limits.keepalive_interval:type_name -> google.protobuf.Duration
+	21, // 37: pgkeras.v1.ListPoliciesResponse.policies:type_name -> pgkeras.v1.Policy
+	2,  // 38: pgkeras.v1.PolicyService.Act:input_type -> pgkeras.v1.ActRequest
+	4,  // 39: pgkeras.v1.PolicyService.Play:input_type -> pgkeras.v1.PlayRequest
+	9,  // 40: pgkeras.v1.PolicyService.GetPolicy:input_type -> pgkeras.v1.GetPolicyRequest
+	12, // 41: pgkeras.v1.PolicyService.ListPolicies:input_type -> pgkeras.v1.ListPoliciesRequest
+	3,  // 42: pgkeras.v1.PolicyService.Act:output_type -> pgkeras.v1.ActResponse
+	6,  // 43: pgkeras.v1.PolicyService.Play:output_type -> pgkeras.v1.PlayResponse
+	10, // 44: pgkeras.v1.PolicyService.GetPolicy:output_type -> pgkeras.v1.GetPolicyResponse
+	13, // 45: pgkeras.v1.PolicyService.ListPolicies:output_type -> pgkeras.v1.ListPoliciesResponse
+	42, // [42:46] is the sub-list for method output_type
+	38, // [38:42] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_pgkeras_v1_service_proto_init() }

@@ -27,6 +27,11 @@ export enum DistributionKind {
   SQUASHED_GAUSSIAN = 5,
   /** KUMARASWAMY - Independent Kumaraswamy distributions, one per action component, between the space's bounds. */
   KUMARASWAMY = 6,
+  /**
+   * STRUCTURED - Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
+   * others.
+   */
+  STRUCTURED = 7,
   UNRECOGNIZED = -1,
 }
 
@@ -49,10 +54,17 @@ export interface PolicySpec {
     | bigint
     | undefined;
   /**
-   * Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete; 0 for a policy that
-   * takes none.
+   * Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
+   * in order, for a Dict or Tuple; 0 for a policy that takes none.
    */
-  maskSize?: bigint | undefined;
+  maskSize?:
+    | bigint
+    | undefined;
+  /**
+   * For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
+   * taken apart where it stands.
+   */
+  partDistributions?: DistributionKind[] | undefined;
 }
 
 /** A policy as a server offers it. */
@@ -160,6 +172,9 @@ export interface Distribution {
     | //
     /** Kumaraswamy distributions between the bounds. */
     { $case: "kumaraswamy"; value: Kumaraswamy }
+    | //
+    /** A distribution for each part. */
+    { $case: "structured"; value: StructuredDistribution }
     | undefined;
 }
 
@@ -218,8 +233,29 @@ export interface Kumaraswamy {
   b?: Tensor | undefined;
 }
 
+/**
+ * The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
+ * sum of theirs, and so is the entropy.
+ */
+export interface StructuredDistribution {
+  /** By key of the Dict; the parts of a Tuple are named "0", "1", and so on. */
+  parts?: { [key: string]: Distribution } | undefined;
+}
+
+export interface StructuredDistribution_PartsEntry {
+  key: string;
+  value?: Distribution | undefined;
+}
+
 function createBasePolicySpec(): PolicySpec {
-  return { observationSpace: undefined, actionSpace: undefined, distribution: 0, stateSize: 0n, maskSize: 0n };
+  return {
+    observationSpace: undefined,
+    actionSpace: undefined,
+    distribution: 0,
+    stateSize: 0n,
+    maskSize: 0n,
+    partDistributions: [],
+  };
 }
 
 export const PolicySpec: MessageFns<PolicySpec> = {
@@ -244,6 +280,13 @@ export const PolicySpec: MessageFns<PolicySpec> = {
         throw new globalThis.Error("value provided for field message.maskSize of type int64 too large");
       }
       writer.uint32(40).int64(message.maskSize);
+    }
+    if (message.partDistributions !== undefined && message.partDistributions.length !== 0) {
+      writer.uint32(50).fork();
+      for (const v of message.partDistributions) {
+        writer.int32(v);
+      }
+      writer.join();
     }
     return writer;
   },
@@ -300,6 +343,24 @@ export const PolicySpec: MessageFns<PolicySpec> = {
 
             message.maskSize = reader.int64() as bigint;
             continue;
+          }
+          case 6: {
+            if (tag === 48) {
+              message.partDistributions!.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 50) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.partDistributions!.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
           }
         }
         if ((tag & 7) === 4 || tag === 0) {
@@ -706,6 +767,9 @@ export const Distribution: MessageFns<Distribution> = {
       case "kumaraswamy":
         Kumaraswamy.encode(message.kind.value, writer.uint32(50).fork()).join();
         break;
+      case "structured":
+        StructuredDistribution.encode(message.kind.value, writer.uint32(58).fork()).join();
+        break;
     }
     return writer;
   },
@@ -769,6 +833,14 @@ export const Distribution: MessageFns<Distribution> = {
             }
 
             message.kind = { $case: "kumaraswamy", value: Kumaraswamy.decode(reader, reader.uint32()) };
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.kind = { $case: "structured", value: StructuredDistribution.decode(reader, reader.uint32()) };
             continue;
           }
         }
@@ -1078,6 +1150,112 @@ export const Kumaraswamy: MessageFns<Kumaraswamy> = {
             }
 
             message.b = Tensor.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStructuredDistribution(): StructuredDistribution {
+  return { parts: {} };
+}
+
+export const StructuredDistribution: MessageFns<StructuredDistribution> = {
+  encode(message: StructuredDistribution, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    globalThis.Object.entries(message.parts || {}).forEach(([key, value]: [string, Distribution]) => {
+      StructuredDistribution_PartsEntry.encode({ key: key as any, value }, writer.uint32(10).fork()).join();
+    });
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StructuredDistribution {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStructuredDistribution();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            const entry1 = StructuredDistribution_PartsEntry.decode(reader, reader.uint32());
+            if (entry1.value !== undefined) {
+              message.parts![entry1.key] = entry1.value;
+            }
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+};
+
+function createBaseStructuredDistribution_PartsEntry(): StructuredDistribution_PartsEntry {
+  return { key: "", value: undefined };
+}
+
+export const StructuredDistribution_PartsEntry: MessageFns<StructuredDistribution_PartsEntry> = {
+  encode(message: StructuredDistribution_PartsEntry, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.key !== "") {
+      writer.uint32(10).string(message.key);
+    }
+    if (message.value !== undefined) {
+      Distribution.encode(message.value, writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): StructuredDistribution_PartsEntry {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseStructuredDistribution_PartsEntry();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.key = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.value = Distribution.decode(reader, reader.uint32());
             continue;
           }
         }

@@ -101,7 +101,10 @@ export interface ActRequest {
 
 /** The actions for a batch of observations, in the request's order. */
 export interface ActResponse {
-  /** Actions, of the action space's type and shape, with a batch axis if the request had one. */
+  /**
+   * Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+   * space is a Dict or Tuple.
+   */
   action?:
     | Tensor
     | undefined;
@@ -126,7 +129,18 @@ export interface ActResponse {
     | Uint8Array
     | undefined;
   /** The version that answered. */
-  policy?: PolicyVersion | undefined;
+  policy?:
+    | PolicyVersion
+    | undefined;
+  /**
+   * Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
+   * had one.
+   */
+  structuredAction?:
+    | Value
+    | undefined;
+  /** Like structured_action, in place of greedy_action. */
+  structuredGreedyAction?: Value | undefined;
 }
 
 /** One message of a simulator to the server in a session. */
@@ -512,6 +526,8 @@ function createBaseActResponse(): ActResponse {
     distribution: undefined,
     state: new Uint8Array(0),
     policy: undefined,
+    structuredAction: undefined,
+    structuredGreedyAction: undefined,
   };
 }
 
@@ -537,6 +553,12 @@ export const ActResponse: MessageFns<ActResponse> = {
     }
     if (message.policy !== undefined) {
       PolicyVersion.encode(message.policy, writer.uint32(58).fork()).join();
+    }
+    if (message.structuredAction !== undefined) {
+      Value.encode(message.structuredAction, writer.uint32(66).fork()).join();
+    }
+    if (message.structuredGreedyAction !== undefined) {
+      Value.encode(message.structuredGreedyAction, writer.uint32(74).fork()).join();
     }
     return writer;
   },
@@ -608,6 +630,22 @@ export const ActResponse: MessageFns<ActResponse> = {
             }
 
             message.policy = PolicyVersion.decode(reader, reader.uint32());
+            continue;
+          }
+          case 8: {
+            if (tag !== 66) {
+              break;
+            }
+
+            message.structuredAction = Value.decode(reader, reader.uint32());
+            continue;
+          }
+          case 9: {
+            if (tag !== 74) {
+              break;
+            }
+
+            message.structuredGreedyAction = Value.decode(reader, reader.uint32());
             continue;
           }
         }

@@ -1,0 +1,169 @@
+"""Action masks: which actions, and which values of their components, are allowed.
+
+A mask is one row of flags for all that can be masked in an action space: the values of its Discrete and MultiDiscrete
+leaves, in order. What a component may be does not depend on what the others are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras.errors import InvalidRequestError
+from pgkeras.spaces.arrays import ArraySpace, Discrete, MultiDiscrete
+from pgkeras.spaces.structures import Dict, Tuple, leaves
+
+__all__ = ["MaskPart", "check_mask", "flat_mask", "mask_parts", "mask_size_of"]
+
+
+class MaskPart(NamedTuple):
+    """The columns of a mask for one leaf of an action space.
+
+    Args:
+        path: The leaf's.
+        nvec: How many values each of its components has.
+        start: Its first column.
+        stop: The one after its last.
+    """
+
+    path: tuple[str, ...]
+    nvec: NDArray[np.int64]
+    start: int
+    stop: int
+
+
+def mask_parts(action_space: ArraySpace | Dict | Tuple) -> Iterator[MaskPart]:
+    """The parts of a mask in order; none where no action can be masked."""
+    start = 0
+    for path, leaf in leaves(action_space):
+        if isinstance(leaf, Discrete | MultiDiscrete):
+            nvec = np.array([leaf.n]) if isinstance(leaf, Discrete) else leaf.nvec.ravel()
+            yield MaskPart(path, nvec, start, start := start + int(nvec.sum()))
+
+
+def mask_size_of(action_space: ArraySpace | Dict | Tuple) -> int:
+    """Length of a mask: n for Discrete, the sum of nvec for MultiDiscrete, the sum of theirs for a Dict or Tuple."""
+    return max((part.stop for part in mask_parts(action_space)), default=0)
+
+
+def flat_mask(mask: Any, action_space: ArraySpace | Dict | Tuple, leading_axes: int) -> NDArray[Any]:
+    """A mask as an environment gives it, as one array.
+
+    Args:
+        mask: An array ``[..., mask_size]``; for MultiDiscrete also a sequence with an array for each component; for a
+            Dict or Tuple also a mapping or sequence of the masks of its parts, of which any may be missing or None.
+        action_space: What is masked.
+        leading_axes: How many axes of a batch each array has.
+
+    Raises:
+        ValueError: It names a part that the space has not, or says what combinations of components are allowed.
+    """
+    structures = {Dict: Mapping, Tuple: tuple | list}
+    if not isinstance(mask, structures.get(type(action_space), ())):
+        (first, *more) = mask_parts(action_space)
+        return _joined(mask, first if not more else None, leading_axes)
+    parts = list(mask_parts(action_space))
+    _check_names(mask, action_space, {part.path for part in parts})
+    given = {part.path: _at(mask, part.path) for part in parts}
+    arrays = {
+        part.path: _joined(given[part.path], part, leading_axes) for part in parts if given[part.path] is not None
+    }
+    leading = next((array.shape[:leading_axes] for array in arrays.values()), ())
+    every = [arrays.get(part.path, np.ones((*leading, part.stop - part.start), np.bool_)) for part in parts]
+    return np.concatenate(every, axis=-1)
+
+
+def check_mask(
+    mask: NDArray[Any], action_space: ArraySpace | Dict | Tuple, field: str = "action_mask"
+) -> NDArray[np.float32]:
+    """Checks an action mask, or a batch of them, before it goes into the act graph.
+
+    Args:
+        mask: Of any dtype, ``[mask_size]`` or ``[B, mask_size]``: true or 1 where an action is allowed, false or 0
+            where it is not. For MultiDiscrete, the first component's values come first, then the second's, and so on.
+        action_space: What is masked.
+        field: What to call the mask in an error.
+
+    Returns:
+        float32 ``[B, mask_size]``, of zeros and ones, as the act graph takes it.
+
+    Raises:
+        InvalidRequestError: The shape differs, an element is neither 0 nor 1, or a row allows no action (or no value
+            of one of its components).
+    """
+    parts = list(mask_parts(action_space))
+    size = parts[-1].stop
+    if mask.ndim not in (1, 2) or mask.shape[-1] != size or not mask.size:
+        raise InvalidRequestError(field, f"shape [{size}] or [batch, {size}]", f"shape {list(mask.shape)}")
+    batch = mask.reshape(-1, size)
+    allowed = batch == 1
+    strange = ~allowed & (batch != 0)
+    if strange.any():
+        raise InvalidRequestError(field, "zeros and ones, or false and true", f"{batch[strange][0]}")
+    nvec = np.concatenate([part.nvec for part in parts])
+    some = np.logical_or.reduceat(allowed, np.cumsum(nvec) - nvec, axis=1)
+    if not some.all():
+        row, component = (int(i) for i in np.argwhere(~some)[0])
+        where = f" for {_names(parts)[component]}" if len(nvec) > 1 else ""
+        raise InvalidRequestError(field, f"at least one allowed action{where}", f"none in row {row}")
+    return np.asarray(allowed, np.float32)
+
+
+def _names(parts: Sequence[MaskPart]) -> list[str]:
+    """What to call each component."""
+    names = []
+    for part in parts:
+        leaf = ".".join(part.path)
+        several = [f"component {i}" + (f" of {leaf}" if leaf else "") for i in range(len(part.nvec))]
+        names += several if len(part.nvec) > 1 or not leaf else [leaf]
+    return names
+
+
+def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]:
+    """One leaf's mask as an array; that of a MultiDiscrete space may be a sequence with an array for each component."""
+    if isinstance(mask, tuple | list) and mask and np.ndim(mask[0]) == leading_axes + 1:
+        lengths = [np.shape(one)[-1] for one in mask]
+        if part is None or lengths == part.nvec.tolist():
+            mask = np.concatenate([np.asarray(one) for one in mask], axis=-1)
+    array = np.asarray(mask)
+    shape = array.shape[leading_axes:]
+    if part is not None and len(part.nvec) > 1 and shape == tuple(part.nvec) and np.prod(shape) != part.nvec.sum():
+        combinations = int(np.prod(shape))
+        raise ValueError(
+            f"expected an action mask with a flag for each of the {part.nvec.sum()} values, got one for each of their "
+            f"{combinations} combinations: what a component may be must not depend on the others. Make it a Discrete "
+            f"of {combinations} actions (gymnasium.wrappers.TransformAction), whose mask is this one flat, or have the "
+            "components chosen one after the other, in steps of their own"
+        )
+    return array.reshape(*array.shape[:leading_axes], -1)
+
+
+def _at(mask: Any, path: Sequence[str]) -> Any:
+    for key in path:
+        if mask is None:
+            return None
+        mask = mask.get(key) if isinstance(mask, Mapping) else mask[int(key)]
+    return mask
+
+
+def _check_names(mask: Any, space: Any, known: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> None:
+    """Refuses masks of parts that there are not; gymnasium's vector environments add keys that begin with "_"."""
+    if mask is None or path in known:
+        return
+    if isinstance(space, Dict) and isinstance(mask, Mapping):
+        if strange := [key for key in mask if key not in space.spaces and not str(key).startswith("_")]:
+            raise ValueError(f"expected an action mask of the parts {', '.join(space.spaces)}, got one of {strange[0]}")
+        for key, part in space.spaces.items():
+            _check_names(mask.get(key), part, known, (*path, key))
+    elif isinstance(space, Tuple) and isinstance(mask, tuple | list) and len(mask) == len(space.spaces):
+        for i, part in enumerate(space.spaces):
+            _check_names(mask[i], part, known, (*path, str(i)))
+    else:
+        name = ".".join(path)
+        there = "this part has no choices, which a mask could take away" if not isinstance(space, Dict | Tuple) else ""
+        raise ValueError(
+            f"expected an action mask of {space}{f' at {name}' if name else ''}, got {type(mask).__name__}; {there}"
+        )

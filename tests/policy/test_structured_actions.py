@@ -1,0 +1,210 @@
+"""Actions made of parts: the joint distribution against its parts', masks, noise, and the whole line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import tensorflow as tf
+from gymnasium import spaces as gym
+
+from pgkeras import engines, environments
+from pgkeras.bundle import bundle
+from pgkeras.engines import noise
+from pgkeras.environments.plain import native
+from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
+from pgkeras.evaluation import evaluation
+from pgkeras.policy import distributions
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import resolve
+from pgkeras.spaces import Dict, Tuple, actions_from_gymnasium
+from pgkeras.spaces.masks import check_mask, flat_mask, mask_size_of
+from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from tests.policy.differences import assert_gradients_are_right
+
+GAME = gym.Dict(
+    {
+        "aim": gym.Box(np.array([-1.0, 0.0]), np.array([0.5, 10.0]), dtype=np.float64),
+        "hands": gym.Tuple([gym.MultiBinary(3), gym.MultiDiscrete([2, 4], start=[0, -1])]),
+        "move": gym.Discrete(5, start=-2),
+    }
+)
+OURS = actions_from_gymnasium(GAME)
+
+
+@pytest.mark.parametrize("family", ["auto", "squashed_gaussian", "kumaraswamy"])
+def test_the_joint_distribution_is_the_product_of_its_parts(family: str) -> None:
+    joint = distributions.for_action_space(OURS, family)
+    assert isinstance(joint, distributions.Structured)
+    generator = np.random.default_rng(0)
+    own = [generator.normal(0, 1, (6, one.parameter_size)).astype(np.float32) for one in joint.distributions]
+    free = [one.state_independent_size for one in joint.distributions]
+    dependent = [p[:, : p.shape[1] - n] for p, n in zip(own, free, strict=True)]
+    parameters = np.concatenate([*dependent, *(p[:, p.shape[1] - n :] for p, n in zip(own, free, strict=True))], axis=1)
+    assert parameters.shape[1] == joint.parameter_size
+    assert joint.state_independent_size == sum(free)
+    drawn = tf.constant(generator.random((6, 8)).astype(np.float32))
+    parameters = tf.constant(parameters)
+    own = [tf.constant(p) for p in own]
+    sample = joint.sample(parameters, drawn)
+    columns = tf.split(drawn, [2, 3, 2, 1], axis=1)
+    samples = [one.sample(p, u) for one, p, u in zip(joint.distributions, own, columns, strict=True)]
+    log_prob = sum(one.log_prob(p, x) for one, p, x in zip(joint.distributions, own, samples, strict=True))
+    np.testing.assert_allclose(joint.log_prob(parameters, sample), log_prob, rtol=1e-5)
+    entropy = sum(one.entropy(p) for one, p in zip(joint.distributions, own, strict=True))
+    np.testing.assert_allclose(joint.entropy(parameters), entropy, rtol=1e-5)
+    actions = [one.action(x).numpy().reshape(6, -1) for one, x in zip(joint.distributions, samples, strict=True)]
+    np.testing.assert_allclose(joint.action(sample), np.concatenate(actions, axis=1), rtol=1e-6)
+    named = joint.named_parameters(parameters)
+    for part, one, p in zip(joint.parts, joint.distributions, own, strict=True):
+        for name, tensor in one.named_parameters(p).items():
+            np.testing.assert_allclose(named[part.outputs[name]], tensor, rtol=1e-6)
+
+
+def test_its_gradients_are_right() -> None:
+    joint = distributions.for_action_space(OURS)
+    parameters = np.random.default_rng(0).normal(0, 1, (1, joint.parameter_size))
+    drawn = np.random.default_rng(1).random((1, 8))
+    assert_gradients_are_right(joint, parameters, drawn, rel=1e-6, abs=1e-8)
+
+
+def test_a_mask_takes_choices_from_the_parts_that_have_any() -> None:
+    joint = distributions.for_action_space(OURS)
+    assert isinstance(joint, distributions.Structured)
+    assert mask_size_of(OURS) == 2 + 4 + 5
+    parameters = tf.constant(np.random.default_rng(0).normal(0, 1, (500, joint.parameter_size)).astype(np.float32))
+    mask = np.tile(flat_mask({"hands": (None, [[1, 0], [0, 1, 1, 0]]), "move": [0, 1, 0, 0, 1]}, OURS, 0), (500, 1))
+    masked = joint.masked(parameters, tf.constant(mask.astype(np.float32)))
+    drawn = tf.constant(np.random.default_rng(1).random((500, 8)).astype(np.float32))
+    sample = joint.sample(masked, drawn).numpy()
+    assert set(sample[:, 5]) == {0}
+    assert set(sample[:, 6]) == {1, 2}
+    assert set(sample[:, 7]) == {1, 4}
+    assert set(sample[:, 2]) == {0, 1}  # bits are nobody's to mask
+    named = joint.named_parameters(masked)
+    np.testing.assert_array_equal(named["probabilities_move"].numpy()[:, [0, 2, 3]], 0)
+    np.testing.assert_allclose(named["mean_aim"], joint.named_parameters(parameters)["mean_aim"])
+
+
+def test_masks_in_all_their_forms() -> None:
+    flat = [1, 0, 0, 1, 1, 0, 0, 1, 0, 0, 1]
+    nested = {"hands": (None, np.array([1, 0, 0, 1, 1, 0])), "move": np.array([0, 1, 0, 0, 1], np.int8)}
+    np.testing.assert_array_equal(flat_mask(np.array(flat), OURS, 0), flat)
+    np.testing.assert_array_equal(flat_mask(nested, OURS, 0), flat)
+    np.testing.assert_array_equal(flat_mask({"move": nested["move"]}, OURS, 0), [1] * 6 + flat[6:])
+    batch = {"move": np.array([[0, 1, 0, 0, 1], [1, 1, 1, 1, 0]]), "_move": np.array([True, True])}
+    np.testing.assert_array_equal(flat_mask(batch, OURS, 1)[:, 6:], batch["move"])
+    np.testing.assert_array_equal(check_mask(np.array(flat), OURS), [flat])
+    with pytest.raises(InvalidRequestError, match=r"at least one allowed action for component 1 of hands\.1"):
+        check_mask(np.array([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 1]), OURS)
+    with pytest.raises(InvalidRequestError, match="at least one allowed action for move"):
+        check_mask(np.array([1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]), OURS)
+    with pytest.raises(ValueError, match="the parts aim, hands, move, got one of jump"):
+        flat_mask({"jump": [1, 0]}, OURS, 0)
+    with pytest.raises(ValueError, match="has no choices"):
+        flat_mask({"aim": [1, 0]}, OURS, 0)
+
+
+def test_a_mask_of_combinations_is_refused_with_a_way_out() -> None:
+    which = "must not depend on the others. Make it a Discrete of 8 actions"
+    with pytest.raises(ValueError, match=which):
+        flat_mask({"hands": (None, np.ones((2, 4)))}, OURS, 0)
+    with pytest.raises(ValueError, match=which):
+        flat_mask(np.ones((3, 2, 4)), actions_from_gymnasium(gym.MultiDiscrete([2, 4])), 1)
+    with pytest.raises(EnvironmentStepError, match=which):
+        next(iter(Training(resolve("tests.policy.test_structured_actions:Combined-v0", overrides={"steps": 40}))))
+
+
+def test_noise_is_of_each_parts_own_kind() -> None:
+    spec = PolicySpec.by_default(actions_from_gymnasium(gym.Discrete(2)), OURS)
+    assert spec.noise == "mixed"
+    drawn = noise.draw(noise.seeded(0), spec, 200_000)
+    assert drawn.shape == (200_000, 8)
+    normal, uniform = drawn[:, :2].astype(np.float64), drawn[:, 2:]
+    np.testing.assert_allclose(normal.mean(axis=0), 0, atol=0.01)
+    for power, moment in ((2, 1), (4, 3), (6, 15)):
+        np.testing.assert_allclose((normal**power).mean(axis=0), moment, rtol=0.05)
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(8), atol=0.01)
+    np.testing.assert_allclose(np.quantile(uniform, [0.1, 0.5, 0.9], axis=0).T, [[0.1, 0.5, 0.9]] * 6, atol=0.005)
+    assert uniform.max() < 1
+    # A row does not depend on how many follow it.
+    np.testing.assert_array_equal(noise.draw(noise.seeded(0), spec, 5), drawn[:5])
+
+
+def test_actions_are_given_to_environments_as_their_space_has_them() -> None:
+    spec = PolicySpec.by_default(actions_from_gymnasium(gym.Discrete(2)), OURS)
+    packed = np.array([[0.25, 3, 1, 0, 1, 1, -1, 2], [-1, 10, 0, 0, 0, 0, 2, -2]], np.float32)
+    actions = spec.from_graph(packed)
+    for one in native(GAME)(actions):
+        assert GAME.contains(one), one
+    np.testing.assert_array_equal(spec.to_graph(actions), packed)
+    vector = gymnasium.vector.utils.batch_space(GAME, 2)
+    assert vector.contains(actions)
+
+
+def test_what_no_policy_does_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="action space, part say: Text"):
+        actions_from_gymnasium(gym.Dict({"say": gym.Text(5), "move": gym.Discrete(2)}))
+    with pytest.raises(UnsupportedSpaceError, match="of a OneOf, for instance, a Discrete"):
+        actions_from_gymnasium(gym.Tuple([gym.OneOf([gym.Discrete(2), gym.Discrete(3)])]))
+    with pytest.raises(UnsupportedSpaceError, match="key of it has a"):
+        actions_from_gymnasium(gym.Dict({"a.b": gym.Discrete(2)}))
+    with pytest.raises(UnsupportedSpaceError, match="kumaraswamy goes with no part"):
+        distributions.for_action_space(Tuple((OURS.spaces["move"],)), "kumaraswamy")  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="have no categorical distribution"):
+        PolicySpec(OURS, OURS, DistributionKind.CATEGORICAL)
+    with pytest.raises(ValueError, match="4 parts with distributions of their own, got 0"):
+        PolicySpec(OURS, OURS, DistributionKind.STRUCTURED)
+
+
+class Combined(gymnasium.Env[Any, Any]):
+    """Gives a mask for combinations of its two components, which nothing here can follow."""
+
+    observation_space = gym.Box(-1, 1, (1,), np.float32)
+    action_space = gym.MultiDiscrete([2, 4])
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        return np.zeros(1, np.float32), {"action_mask": np.ones((2, 4), np.int8)}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        return np.zeros(1, np.float32), 0.0, True, False, {"action_mask": np.ones((2, 4), np.int8)}
+
+
+gymnasium.register("Combined-v0", Combined)
+
+
+@pytest.mark.parametrize("name", ["Gamepad", "Desk"])
+@pytest.mark.parametrize("vectorization", ["plain", "sync", "async"])
+def test_it_learns_is_exported_and_plays(name: str, vectorization: str, tmp_path: Path) -> None:
+    env_id = f"tests.reinforce.bandits:{name}-v0"
+    settings = {"envs": 16, "episodes": 32, "gamma": 0.0, "learning_rate": 0.02, "hidden": (16,), "stop_return": 1e6}
+    ways = {"vectorization": vectorization, "env_workers": 2 if vectorization == "async" else None}
+    steps = 25_000 if vectorization == "plain" else 2_000
+    training = Training(resolve(env_id, overrides={"steps": steps, **settings, **ways}))
+    first, *_ = training
+    training.finish()
+    if vectorization != "plain":
+        return
+    assert training.mean_return_100 > 8 > first.return_mean + 1
+    exported = training.export(tmp_path)
+    found = bundle.open_bundle(exported.path)
+    assert found.flatbuffer is not None
+    assert found.spec.distribution is DistributionKind.STRUCTURED
+    assert isinstance(found.spec.action_space, Dict | Tuple)
+    for mode in ("greedy", "sample"):
+        for engine in ("litert", "tensorflow"):
+            actor = evaluation.FirstSteps(evaluation.EngineActor(found.spec, engines.load(found, engine), mode), 3)
+            result = evaluation.evaluate(actor, environments.make(env_id, 4), 20, seed=1)
+            assert result.mean > 7.5
+            wanted = {"observation", "action", *found.spec.parameter_outputs}
+            assert all(set(step) == wanted for step in actor.steps)
+            assert all(type(step["action"]) is (dict if name == "Gamepad" else list) for step in actor.steps)
+    served = tf.saved_model.load(str(exported.path)).signatures["serving_default"]
+    answer = served(observation=tf.ones([3, 1]), seed=tf.constant(1, tf.int64))
+    assert {name for name in answer if name.startswith("action_")} == {
+        "action" + part.suffix for part in found.spec.parts
+    }
