@@ -186,13 +186,26 @@ def distributions() -> list[dict[str, Any]]:
         "kumaraswamy": {"a": [[0.5, 2.0]], "b": [[1.0, 8.0]]},
     }
     cases = [(kind, kind, parameters) for kind, parameters in tensors.items()]
+    structured: dict[str, Any] = {
+        "aim.mean": [[0.5, -1.0]],
+        "aim.stddev": [[1.0, 0.25]],
+        "hands.0.probabilities": [[0.5, 0.125, 1.0]],
+        "hands.1.probabilities": [[0.25, 0.75]],
+        "move.probabilities": [[0.125, 0.875, 0.0]],
+    }
+    kinds = {"aim": "diagonal_gaussian", "hands.0": "multi_bernoulli", "hands.1": "categorical", "move": "categorical"}
+    cases.append(("structured", "structured", structured))
     cases.append(("categorical_single", "categorical", {"probabilities": [0.25, 0.75]}))  # type: ignore[dict-item]
     found = []
     for name, kind, parameters in cases:
         arrays = {key: np.array(value, np.float32) for key, value in parameters.items()}
         message = policy_pb2.Distribution()
         for key, array in arrays.items():
-            getattr(getattr(message, kind), key).CopyFrom(tensor(array))
+            path, _, parameter = key.rpartition(".")
+            part = message
+            for name_of_part in filter(None, path.split(".")):
+                part = part.structured.parts[name_of_part]
+            getattr(getattr(part, kinds.get(path, kind)), parameter).CopyFrom(tensor(array))
         parts = {key: described(array) for key, array in arrays.items()}
         found.append({"name": name, "message": base64_of(message), "kind": kind, "parameters": parts})
     return found

@@ -24,6 +24,7 @@ from pgkeras.errors import (
     ServerUnavailableError,
     UnauthenticatedError,
 )
+from pgkeras.protocol.values import flattened
 from pgkeras.spaces import Box, Discrete
 
 ROW = np.array([0.0, 0.1, 0.0, -0.1], np.float32)
@@ -167,6 +168,34 @@ class Scenarios:
                     session.step(ones, *outcome, episode_start=i != 1)
                     assert session.answer is not None
                     close(session.answer.distribution["probabilities"], probabilities)
+
+    def structured(self) -> None:
+        zeros, rows = np.zeros((32, 4), np.float32), np.arange(32)[:, np.newaxis]
+        mask = np.concatenate([rows % 4 == np.arange(4), rows % 3 == np.arange(3)], axis=1)
+        outputs: Any = ("log_prob", "entropy", "distribution", "greedy_action")
+        with self._fixture("structured") as client:
+            self._structured(client.act(zeros, seed=3, action_mask=mask, outputs=outputs))
+            with client.play(seed=3, outputs=outputs) as session:
+                session.step(zeros, action_mask=mask)
+                self._structured(session.answer)
+            with client.play(seed=3) as session:
+                action = session.step(zeros[0])
+                shapes = action["aim"].shape, action["move"].shape
+                check(shapes == ((2,), ()), f"shapes {shapes} for a single observation")
+
+    @staticmethod
+    def _structured(answer: Any) -> None:
+        rows = np.arange(32)
+        for action in (answer.action, answer.greedy_action):
+            aim, (bits, choice), move = action["aim"], action["hands"], action["move"]
+            check(aim.dtype == np.float32 and aim.shape == (32, 2) and (np.abs(aim) <= 1).all(), f"aim {aim}")
+            check(bits.dtype == np.int8 and bits.shape == (32, 3) and np.isin(bits, (0, 1)).all(), f"hands.0 {bits}")
+            check(choice.dtype == np.int64 and (choice == rows % 4).all(), f"hands.1 {choice}")
+            check(move.dtype == np.int64 and (move == rows % 3).all(), f"move {move}")
+        found = flattened(answer.distribution)
+        names = ["aim.mean", "aim.stddev", "hands.0.probabilities", "hands.1.probabilities", "move.probabilities"]
+        check(sorted(found) == names, f"parameters {sorted(found)}")
+        close(found["move.probabilities"], rows[:, np.newaxis] % 3 == np.arange(3))
 
     def deadline(self) -> None:
         with PolicyClient(self._flag("slow_target"), "cartpole-v1", timeout=20) as client:

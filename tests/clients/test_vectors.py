@@ -17,6 +17,7 @@ from pgkeras import errors
 from pgkeras.client.connection import Endpoint
 from pgkeras.client.conversion import translate
 from pgkeras.protocol.status import DETAILS_KEY
+from pgkeras.protocol.values import flattened
 from pgkeras.protocol.wire import decode_distribution, decode_space, decode_tensor, encode_space, encode_tensor
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -104,7 +105,7 @@ def test_distributions(vector):
         decoded = decode_tensor(getattr(getattr(message, vector["kind"]), name), name)
         assert np.array_equal(decoded, array(parameter))
     if vector["kind"] in ("categorical", "diagonal_gaussian"):
-        parameters = decode_distribution(message)
+        parameters = flattened(decode_distribution(message))
         assert parameters.keys() == vector["parameters"].keys()
 
 

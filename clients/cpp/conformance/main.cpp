@@ -21,6 +21,7 @@ int main(int count, char** words) {
         {"image", &Scenarios::image},
         {"masks", &Scenarios::masks},
         {"memory", &Scenarios::memory},
+        {"structured", &Scenarios::structured},
         {"deadline", &Scenarios::deadline},
         {"nobody", &Scenarios::nobody},
         {"busy", &Scenarios::busy},

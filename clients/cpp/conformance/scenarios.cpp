@@ -190,6 +190,52 @@ void Scenarios::masks() {
   });
 }
 
+namespace {
+
+// Whether an answer of the policy `structured` is as the mask of its scenario has it.
+void check_parts(const pgkeras::Actions& answer) {
+  for (const auto* parts : {&answer.parts, &answer.greedy_parts}) {
+    const auto aim = parts->at("aim").values<float>();
+    check(aim.size() == 64, "an aim of another size");
+    for (const auto number : aim) check(std::abs(number) <= 1, "an aim beyond its bounds");
+    const auto bits = parts->at("hands.0").values<std::int8_t>();
+    check(bits.size() == 96, "bits of another number");
+    for (const auto bit : bits) check(bit == 0 || bit == 1, "a bit that is neither 0 nor 1");
+    const auto choices = parts->at("hands.1").values<std::int64_t>();
+    const auto moves = parts->at("move").values<std::int64_t>();
+    check(choices.size() == 32 && moves.size() == 32, "choices of another number");
+    for (int i = 0; i < 32; ++i) check(choices[i] == i % 4 && moves[i] == i % 3, "a choice that the mask forbids");
+  }
+  std::string names;
+  for (const auto& [name, parameter] : answer.distribution) names += name + " ";
+  check(names == "aim.mean aim.stddev hands.0.probabilities hands.1.probabilities move.probabilities ", names);
+  const auto probabilities = answer.distribution.at("move.probabilities").values<float>();
+  for (int i = 0; i < 96; ++i) {
+    check(std::abs(probabilities[i] - (i % 3 == i / 3 % 3 ? 1.F : 0.F)) < 1e-5, "move.probabilities");
+  }
+}
+
+}  // namespace
+
+void Scenarios::structured() {
+  constexpr int rows = 32;
+  constexpr int columns = 7;
+  auto client = fixture("structured");
+  const std::vector<float> zeros(4 * rows);
+  const pgkeras::Observation observations = ArrayView(zeros, {rows, 4});
+  std::array<std::uint8_t, rows* columns> bytes = {};
+  for (int i = 0; i < rows; ++i) bytes[columns * i + i % 4] = bytes[columns * i + 4 + i % 3] = 1;
+  const ArrayView mask(pgkeras::v1::DATA_TYPE_BOOL, std::as_bytes(std::span(bytes)), {rows, columns});
+  const std::vector<pgkeras::Output> outputs = {pgkeras::Output::distribution, pgkeras::Output::greedy_action};
+  check_parts(client.act(observations, {.seed = 3, .outputs = outputs, .action_mask = mask}));
+  auto session = client.play({.seed = 3, .outputs = outputs});
+  check_parts(session.step_batch(observations, std::nullopt, {.action_mask = mask}));
+  auto alone = client.play();
+  const auto answer = alone.step(std::array<float, 4>{});
+  check(answer.parts.at("aim").shape() == pgkeras::Shape{2}, "an aim of another shape");
+  check(answer.parts.at("move").shape().empty(), "a move of another shape");
+}
+
 void Scenarios::memory() {
   auto client = fixture("memory");
   constexpr std::array<float, 4> ones = {1, 1, 1, 1};

@@ -29,6 +29,7 @@ class Scenarios {
   void image();
   void masks();
   void memory();
+  void structured();
   void deadline();
   void nobody();
   void busy();

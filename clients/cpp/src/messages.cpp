@@ -6,6 +6,14 @@ namespace {
 // Every parameter of every distribution is a tensor: whatever kind there is, its fields are its parameters.
 std::map<std::string, Tensor> read_distribution(const v1::Distribution& distribution) {
   std::map<std::string, Tensor> parameters;
+  if (distribution.has_structured()) {
+    for (const auto& [key, part] : distribution.structured().parts()) {
+      for (auto& [name, parameter] : read_distribution(part)) {
+        parameters.emplace(key + "." + name, std::move(parameter));
+      }
+    }
+    return parameters;
+  }
   const auto* kind = distribution.GetReflection()->GetOneofFieldDescriptor(
       distribution, v1::Distribution::descriptor()->oneof_decl(0));
   if (kind == nullptr) return parameters;
@@ -16,6 +24,22 @@ std::map<std::string, Tensor> read_distribution(const v1::Distribution& distribu
     parameters.emplace(field->name(), Tensor(tensor, "distribution." + kind->name() + "." + field->name()));
   }
   return parameters;
+}
+
+// The leaves of a value by their paths.
+void read_parts(const v1::Value& value, const std::string& path, const std::string& field,
+                std::map<std::string, Tensor>& found) {
+  if (!value.has_fields()) {
+    found.emplace(path, Tensor(value.tensor(), field + "." + path));
+    return;
+  }
+  for (const auto& [key, part] : value.fields().fields()) {
+    read_parts(part, path.empty() ? key : path + "." + key, field, found);
+  }
+}
+
+void first_rows(std::map<std::string, Tensor>& tensors) {
+  for (auto& [name, tensor] : tensors) tensor = std::move(tensor).first_row();
 }
 
 std::optional<Tensor> row(std::optional<Tensor>&& tensor) {
@@ -33,7 +57,14 @@ void set_token(grpc::ClientContext& context, const std::string& token) {
 
 Actions read_actions(v1::ActResponse&& response) {
   Actions actions;
-  actions.action = Tensor(response.action(), "action");
+  if (response.has_structured_action()) {
+    read_parts(response.structured_action(), "", "structured_action", actions.parts);
+  } else {
+    actions.action = Tensor(response.action(), "action");
+  }
+  if (response.has_structured_greedy_action()) {
+    read_parts(response.structured_greedy_action(), "", "structured_greedy_action", actions.greedy_parts);
+  }
   if (response.has_log_prob()) actions.log_prob.emplace(response.log_prob(), "log_prob");
   if (response.has_entropy()) actions.entropy.emplace(response.entropy(), "entropy");
   if (response.has_greedy_action()) actions.greedy_action.emplace(response.greedy_action(), "greedy_action");
@@ -45,11 +76,13 @@ Actions read_actions(v1::ActResponse&& response) {
 }
 
 Actions first_row(Actions&& actions) {
-  actions.action = std::move(actions.action).first_row();
+  if (actions.parts.empty()) actions.action = std::move(actions.action).first_row();
+  first_rows(actions.parts);
+  first_rows(actions.greedy_parts);
+  first_rows(actions.distribution);
   actions.log_prob = row(std::move(actions.log_prob));
   actions.entropy = row(std::move(actions.entropy));
   actions.greedy_action = row(std::move(actions.greedy_action));
-  for (auto& [name, parameter] : actions.distribution) parameter = std::move(parameter).first_row();
   return std::move(actions);
 }
 

@@ -70,14 +70,19 @@ func withAction(outputs []Output) []Output {
 
 // Actions are the answer for one observation or a batch; the tensors have a batch axis if the observations had one.
 type Actions struct {
-	// Action is of the action space's type and shape.
+	// Action is of the action space's type and shape; without elements where that is a Dict or Tuple.
 	Action Tensor
+	// Parts are the action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys:
+	// "move", or "hands.1" for the second part of a Tuple.
+	Parts map[string]Tensor
 	// LogProb is ln P(action | observation), one for each observation; nil if not asked for, like what follows.
 	LogProb []float32
 	// Entropy is the distribution's, in nats.
 	Entropy []float32
 	// GreedyAction is what Greedy would have done.
 	GreedyAction *Tensor
+	// GreedyParts are that by the paths of Parts.
+	GreedyParts map[string]Tensor
 	// Distribution is what the action was chosen from.
 	Distribution *Distribution
 	// State is, for policies with memory, what to send with the next observation. A session holds it itself.
@@ -95,15 +100,25 @@ type Distribution struct {
 	// Kind is the name of the message in protos/pgkeras/v1/policy.proto, in lower case: "categorical",
 	// "diagonal_gaussian" and so on.
 	Kind string
-	// Parameters are the message's fields by name, such as "probabilities".
+	// Parameters are the message's fields by name, such as "probabilities"; those of a structured distribution have the
+	// path of their part before it, as in "move.probabilities".
 	Parameters map[string]Tensor
 }
 
 func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	actions := &Actions{State: response.GetState(), Policy: response.GetPolicy().GetName(), Version: response.GetPolicy().GetVersion()}
 	var err error
-	if actions.Action, err = DecodeTensor(response.GetAction(), "action"); err != nil {
+	if message := response.GetStructuredAction(); message != nil {
+		if actions.Parts, err = readParts(message, "structured_action"); err != nil {
+			return nil, err
+		}
+	} else if actions.Action, err = DecodeTensor(response.GetAction(), "action"); err != nil {
 		return nil, err
+	}
+	if message := response.GetStructuredGreedyAction(); message != nil {
+		if actions.GreedyParts, err = readParts(message, "structured_greedy_action"); err != nil {
+			return nil, err
+		}
 	}
 	if actions.LogProb, err = floats(response.GetLogProb(), "log_prob"); err != nil {
 		return nil, err
@@ -145,6 +160,18 @@ func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) 
 		return nil, fmt.Errorf("pgkeras: the answer's distribution is of a kind that this client does not know; a newer one may")
 	}
 	found := &Distribution{Kind: string(kind.Name()), Parameters: map[string]Tensor{}}
+	for key, part := range message.GetStructured().GetParts() {
+		inner, err := DecodeDistribution(part)
+		if err != nil {
+			return nil, err
+		}
+		for name, parameter := range inner.Parameters {
+			found.Parameters[key+"."+name] = parameter
+		}
+	}
+	if message.GetStructured() != nil {
+		return found, nil
+	}
 	var failed error
 	reflected.Get(kind).Message().Range(func(field protoreflect.FieldDescriptor, value protoreflect.Value) bool {
 		if parameter, ok := value.Message().Interface().(*pgkerasv1.Tensor); ok {
@@ -159,19 +186,46 @@ func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) 
 	return found, nil
 }
 
+// The leaves of a value by their paths.
+func readParts(message *pgkerasv1.Value, field string) (map[string]Tensor, error) {
+	found := map[string]Tensor{}
+	var collect func(value *pgkerasv1.Value, path string) error
+	collect = func(value *pgkerasv1.Value, path string) error {
+		if value.GetFields() == nil {
+			tensor, err := DecodeTensor(value.GetTensor(), field+"."+path)
+			found[path] = tensor
+			return err
+		}
+		for key, part := range value.GetFields().GetFields() {
+			inner := key
+			if path != "" {
+				inner = path + "." + key
+			}
+			if err := collect(part, inner); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return found, collect(message, "")
+}
+
 // The first row of answers to a batch of one.
 func (a *Actions) first() {
-	tensors := []*Tensor{&a.Action}
+	if a.Parts == nil {
+		a.Action.Shape = a.Action.Shape[1:]
+	}
 	if a.GreedyAction != nil {
-		tensors = append(tensors, a.GreedyAction)
+		a.GreedyAction.Shape = a.GreedyAction.Shape[1:]
 	}
-	for _, tensor := range tensors {
-		tensor.Shape = tensor.Shape[1:]
-	}
+	rows := []map[string]Tensor{a.Parts, a.GreedyParts}
 	if a.Distribution != nil {
-		for name, parameter := range a.Distribution.Parameters {
-			parameter.Shape = parameter.Shape[1:]
-			a.Distribution.Parameters[name] = parameter
+		rows = append(rows, a.Distribution.Parameters)
+	}
+	for _, tensors := range rows {
+		for name, tensor := range tensors {
+			tensor.Shape = tensor.Shape[1:]
+			tensors[name] = tensor
 		}
 	}
 }

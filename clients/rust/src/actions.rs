@@ -75,16 +75,22 @@ pub struct PlayOptions<'a> {
 /// not asked for is not there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Actions {
-    /// Of the action space's type and shape.
+    /// Of the action space's type and shape; without elements where that is a Dict or Tuple.
     pub action: Tensor,
+    /// The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: `move`,
+    /// or `hands.1` for the second part of a Tuple.
+    pub parts: BTreeMap<String, Tensor>,
     /// float32: ln P(action | observation); for a clipped continuous action, of the sample before clipping.
     pub log_prob: Option<Tensor>,
     /// float32, in nats.
     pub entropy: Option<Tensor>,
     /// What [`Mode::Greedy`] would have done.
     pub greedy_action: Option<Tensor>,
-    /// The distribution's parameters by their names: `probabilities`, or `mean` and `stddev`, and so on.
-    pub distribution: BTreeMap<&'static str, Tensor>,
+    /// The same by the paths of `parts`.
+    pub greedy_parts: BTreeMap<String, Tensor>,
+    /// The distribution's parameters by their names: `probabilities`, or `mean` and `stddev`, and so on; those of a
+    /// structured one have the path of their part before it, as in `move.probabilities`.
+    pub distribution: BTreeMap<String, Tensor>,
     /// For policies with memory: the state to send with the next observation.
     pub state: Bytes,
     /// Name of the policy that answered.
@@ -99,13 +105,17 @@ pub struct Actions {
 impl Actions {
     /// The answer for the only observation of a batch.
     pub(crate) fn first_row(self) -> Result<Self, Error> {
-        let distribution = self.distribution.into_iter().map(|(name, tensor)| Ok((name, tensor.first_row()?)));
+        let first = |tensors: BTreeMap<String, Tensor>| {
+            tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.first_row()?))).collect::<Result<_, Error>>()
+        };
         Ok(Actions {
-            action: self.action.first_row()?,
+            action: if self.parts.is_empty() { self.action.first_row()? } else { self.action },
+            parts: first(self.parts)?,
+            greedy_parts: first(self.greedy_parts)?,
             log_prob: self.log_prob.map(Tensor::first_row).transpose()?,
             entropy: self.entropy.map(Tensor::first_row).transpose()?,
             greedy_action: self.greedy_action.map(Tensor::first_row).transpose()?,
-            distribution: distribution.collect::<Result<_, Error>>()?,
+            distribution: first(self.distribution)?,
             ..self
         })
     }
@@ -133,8 +143,20 @@ pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
     let read =
         |tensor: Option<v1::Tensor>, field| tensor.map(|tensor| Tensor::from_message(&tensor, field)).transpose();
     let version = response.policy.unwrap_or_default();
+    let parts = |value: Option<v1::Value>, field| {
+        let mut found = BTreeMap::new();
+        value.map(|value| read_parts(value, "", field, &mut found)).transpose()?;
+        Ok::<_, Error>(found)
+    };
+    let action = if response.structured_action.is_some() {
+        v1::Tensor { dtype: v1::DataType::Float32 as i32, shape: vec![0], ..Default::default() }
+    } else {
+        response.action.unwrap_or_default()
+    };
     Ok(Actions {
-        action: Tensor::from_message(&response.action.unwrap_or_default(), "action")?,
+        action: Tensor::from_message(&action, "action")?,
+        parts: parts(response.structured_action, "structured_action")?,
+        greedy_parts: parts(response.structured_greedy_action, "structured_greedy_action")?,
         log_prob: read(response.log_prob, "log_prob")?,
         entropy: read(response.entropy, "entropy")?,
         greedy_action: read(response.greedy_action, "greedy_action")?,
@@ -146,7 +168,24 @@ pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
     })
 }
 
-fn read_distribution(distribution: v1::Distribution) -> Result<BTreeMap<&'static str, Tensor>, Error> {
+/// The leaves of a value by their paths.
+fn read_parts(value: v1::Value, path: &str, field: &str, found: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
+    match value.kind {
+        Some(v1::value::Kind::Fields(fields)) => {
+            for (key, part) in fields.fields {
+                let inner = if path.is_empty() { key } else { format!("{path}.{key}") };
+                read_parts(part, &inner, field, found)?;
+            }
+        }
+        Some(v1::value::Kind::Tensor(tensor)) => {
+            found.insert(path.to_owned(), Tensor::from_message(&tensor, &format!("{field}.{path}"))?);
+        }
+        _ => return Err(Error::ServerFailed(format!("{field}.{path} has neither numbers nor parts"))),
+    }
+    Ok(())
+}
+
+fn read_distribution(distribution: v1::Distribution) -> Result<BTreeMap<String, Tensor>, Error> {
     let parameters = match distribution.kind {
         None => vec![],
         Some(Kind::Categorical(kind)) => vec![("probabilities", kind.probabilities)],
@@ -155,9 +194,17 @@ fn read_distribution(distribution: v1::Distribution) -> Result<BTreeMap<&'static
         Some(Kind::MultiBernoulli(kind)) => vec![("probabilities", kind.probabilities)],
         Some(Kind::SquashedGaussian(kind)) => vec![("mean", kind.mean), ("stddev", kind.stddev)],
         Some(Kind::Kumaraswamy(kind)) => vec![("a", kind.a), ("b", kind.b)],
+        Some(Kind::Structured(kind)) => {
+            let mut found = BTreeMap::new();
+            for (key, part) in kind.parts {
+                let own = read_distribution(part)?;
+                found.extend(own.into_iter().map(|(name, parameter)| (format!("{key}.{name}"), parameter)));
+            }
+            return Ok(found);
+        }
     };
     let read = |(name, tensor): (&'static str, Option<v1::Tensor>)| {
-        Ok((name, Tensor::from_message(&tensor.unwrap_or_default(), &format!("distribution.{name}"))?))
+        Ok((name.to_owned(), Tensor::from_message(&tensor.unwrap_or_default(), &format!("distribution.{name}"))?))
     };
     parameters.into_iter().map(read).collect()
 }

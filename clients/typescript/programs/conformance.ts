@@ -114,6 +114,7 @@ const SCENARIOS: Record<string, Scenario> = {
   image,
   masks: sessions.masks,
   memory: sessions.memory,
+  structured: sessions.structured,
   deadline: faults.deadline,
   nobody: faults.nobody,
   busy: faults.busy,

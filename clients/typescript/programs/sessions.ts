@@ -72,6 +72,43 @@ async function masked(ask: (mask: Tensor) => Promise<Actions>): Promise<void> {
   check(error.field === "action_mask", `field ${error.field}`);
 }
 
+async function structured(program: Program): Promise<void> {
+  const client = await program.fixture("structured");
+  const zeros = tensor(new Float32Array(128), [32, 4]);
+  const allowed = Uint8Array.from({ length: 224 }, (_, i) => {
+    const [row, column] = [Math.floor(i / 7), i % 7];
+    return Number(column < 4 ? column === row % 4 : column - 4 === row % 3);
+  });
+  const mask = tensor(allowed, [32, 7], "bool");
+  const outputs = ["distribution", "greedyAction"] as const;
+  inParts(await client.act(zeros, { seed: 3, mask, outputs }));
+  const session = await client.play({ seed: 3, outputs });
+  inParts(await session.step(zeros, undefined, undefined, undefined, { mask }));
+  session.close();
+  const alone = await client.play();
+  const { parts } = await alone.step(tensor(new Float32Array(4)));
+  const shapes = [parts?.aim?.shape, parts?.move?.shape];
+  check(JSON.stringify(shapes) === "[[2],[]]", `shapes ${JSON.stringify(shapes)} of a single action`);
+  alone.close();
+  client.close();
+}
+
+function inParts({ parts, greedyParts, distribution }: Actions): void {
+  for (const found of [parts, greedyParts]) {
+    const aim = Array.from(found?.aim?.values as Float32Array);
+    check(aim.length === 64 && aim.every((x) => Math.abs(x) <= 1), `aim ${aim}`);
+    const bits = Array.from(found?.["hands.0"]?.values as Int8Array);
+    check(bits.length === 96 && bits.every((bit) => bit === 0 || bit === 1), `hands.0 ${bits}`);
+    near(found?.["hands.1"]?.values, Array.from({ length: 32 }, (_, i) => i % 4));
+    near(found?.move?.values, Array.from({ length: 32 }, (_, i) => i % 3));
+  }
+  const names = Object.keys(distribution?.parameters ?? {}).sort();
+  const expected = "aim.mean,aim.stddev,hands.0.probabilities,hands.1.probabilities,move.probabilities";
+  check(distribution?.kind === "structured" && names.join() === expected, `${distribution?.kind}: ${names}`);
+  const probabilities = Array.from({ length: 96 }, (_, i) => Number(i % 3 === Math.floor(i / 3) % 3));
+  near(distribution?.parameters["move.probabilities"]?.values, probabilities);
+}
+
 async function memory(program: Program): Promise<void> {
   const client = await program.fixture("memory");
   const ones = tensor(Float32Array.of(1, 1, 1, 1));
@@ -113,4 +150,4 @@ async function tenSteps(session: PlaySession, areFirst: boolean): Promise<void> 
   }
 }
 
-export const sessions = { seeded, goesOn, masks, memory, restart };
+export const sessions = { seeded, goesOn, masks, memory, structured, restart };

@@ -1,6 +1,6 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
 import { ActMode, ActOutput, type ActResponse } from "./generated/pgkeras/v1/service.js";
-import type { Tensor as TensorMessage } from "./generated/pgkeras/v1/tensors.js";
+import type { Tensor as TensorMessage, Value } from "./generated/pgkeras/v1/tensors.js";
 import { decodeTensor, type Tensor } from "./tensor.js";
 
 /** How an action is chosen: drawn from the distribution, or the most probable one (or the mean). */
@@ -13,20 +13,30 @@ export type Output = "logProb" | "entropy" | "distribution" | "greedyAction";
 export interface Distribution {
   /** The name of the message's field in policy.proto, such as `categorical` or `diagonal_gaussian`. */
   readonly kind: string;
-  /** Its parameters by name, such as `probabilities`. */
+  /**
+   * Its parameters by name, such as `probabilities`; those of a structured one have the path of their part before it, as
+   * in `move.probabilities`.
+   */
   readonly parameters: Readonly<Record<string, Tensor>>;
 }
 
 /** The answer for one observation or a batch; tensors have a batch axis if the observations had one. */
 export interface Actions {
-  /** Of the action space's dtype and shape. */
+  /** Of the action space's dtype and shape; without elements where that is a Dict or Tuple. */
   readonly action: Tensor;
+  /**
+   * The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: `move`, or
+   * `hands.1` for the second part of a Tuple.
+   */
+  readonly parts?: Readonly<Record<string, Tensor>>;
   /** ln P(action | observation), one for each observation; undefined if not asked for, like what follows. */
   readonly logProb?: Float32Array;
   /** In nats. */
   readonly entropy?: Float32Array;
   /** What mode "greedy" would have done. */
   readonly greedyAction?: Tensor;
+  /** That by the paths of `parts`. */
+  readonly greedyParts?: Readonly<Record<string, Tensor>>;
   readonly distribution?: Distribution;
   /** For policies with memory: what to send with the next observation. A session holds it itself. */
   readonly state?: Uint8Array;
@@ -39,6 +49,8 @@ export interface Actions {
    */
   readonly hold?: Uint8Array;
 }
+
+const NO_ACTION: Tensor = { dtype: "float32", shape: [0], values: new Float32Array(0) };
 
 const OUTPUTS: Record<Output, ActOutput> = {
   logProb: ActOutput.LOG_PROB,
@@ -58,7 +70,10 @@ export function outputNumbers(outputs: readonly Output[]): ActOutput[] {
 /** An answer as arrays. */
 export function readActions(response: ActResponse): Actions {
   return {
-    action: decodeTensor(response.action, "action"),
+    action: response.structuredAction ? NO_ACTION : decodeTensor(response.action, "action"),
+    parts: response.structuredAction && readParts(response.structuredAction, "structured_action"),
+    greedyParts:
+      response.structuredGreedyAction && readParts(response.structuredGreedyAction, "structured_greedy_action"),
     logProb: response.logProb && (decodeTensor(response.logProb, "log_prob").values as Float32Array),
     entropy: response.entropy && (decodeTensor(response.entropy, "entropy").values as Float32Array),
     greedyAction: response.greedyAction && decodeTensor(response.greedyAction, "greedy_action"),
@@ -69,6 +84,15 @@ export function readActions(response: ActResponse): Actions {
   };
 }
 
+/** The leaves of a value by their paths. */
+function readParts(value: Value, field: string, path = ""): Record<string, Tensor> {
+  if (value.kind?.$case !== "fields") {
+    return { [path]: decodeTensor(value.kind?.$case === "tensor" ? value.kind.value : undefined, `${field}.${path}`) };
+  }
+  const parts = Object.entries(value.kind.value.fields);
+  return Object.assign({}, ...parts.map(([key, part]) => readParts(part, field, path ? `${path}.${key}` : key)));
+}
+
 /** A distribution of whatever kind as arrays. */
 export function readDistribution(message: DistributionMessage): Distribution | undefined {
   if (message.kind === undefined) {
@@ -76,6 +100,14 @@ export function readDistribution(message: DistributionMessage): Distribution | u
   }
   const kind = message.kind.$case.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const parameters: Record<string, Tensor> = {};
+  if (message.kind.$case === "structured") {
+    for (const [key, part] of Object.entries(message.kind.value.parts)) {
+      for (const [name, parameter] of Object.entries(readDistribution(part)?.parameters ?? {})) {
+        parameters[`${key}.${name}`] = parameter;
+      }
+    }
+    return { kind, parameters };
+  }
   for (const [name, parameter] of Object.entries(message.kind.value) as [string, TensorMessage][]) {
     parameters[name] = decodeTensor(parameter, `distribution.${kind}.${name}`);
   }
@@ -84,18 +116,19 @@ export function readDistribution(message: DistributionMessage): Distribution | u
 
 /** The only row of answers to a batch of one. */
 export function firstRow(actions: Actions): Actions {
-  const { distribution, greedyAction } = actions;
+  const { distribution, greedyAction, greedyParts, parts } = actions;
   return {
     ...actions,
-    action: withoutAxis(actions.action),
+    action: parts ? actions.action : withoutAxis(actions.action),
+    parts: parts && rowsOf(parts),
+    greedyParts: greedyParts && rowsOf(greedyParts),
     greedyAction: greedyAction && withoutAxis(greedyAction),
-    distribution: distribution && {
-      kind: distribution.kind,
-      parameters: Object.fromEntries(
-        Object.entries(distribution.parameters).map(([name, parameter]) => [name, withoutAxis(parameter)]),
-      ),
-    },
+    distribution: distribution && { kind: distribution.kind, parameters: rowsOf(distribution.parameters) },
   };
+}
+
+function rowsOf(tensors: Readonly<Record<string, Tensor>>): Record<string, Tensor> {
+  return Object.fromEntries(Object.entries(tensors).map(([name, tensor]) => [name, withoutAxis(tensor)]));
 }
 
 function withoutAxis(tensor: Tensor): Tensor {

@@ -46,6 +46,7 @@ var scenarios = []scenario{
 	{"image", (*program).image},
 	{"masks", (*program).masks},
 	{"memory", (*program).memory},
+	{"structured", (*program).structured},
 	{"deadline", (*program).deadline},
 	{"nobody", (*program).nobody},
 	{"busy", (*program).busy},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 
@@ -136,6 +137,99 @@ func masked(ask func(mask pgkeras.Tensor) (*pgkeras.Actions, error)) error {
 	_, err = ask(allow(func(int, int) bool { return false }))
 	invalid, err := failure[*pgkeras.InvalidRequestError](err)
 	return all(err, check(invalid != nil && invalid.Field == "action_mask", "%v", invalid))
+}
+
+func (p *program) structured() error {
+	client, err := p.fixture("structured")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = client.Close() }()
+	zeros, allowed := pgkeras.NewTensor(make([]float32, 128), 32, 4), make([]bool, 32*7)
+	for i := range 32 {
+		allowed[7*i+i%4], allowed[7*i+4+i%3] = true, true
+	}
+	mask := pgkeras.Mask(pgkeras.NewTensor(allowed, 32, 7))
+	outputs := pgkeras.Outputs(pgkeras.WithDistribution, pgkeras.GreedyAction)
+	answer, err := client.Act(background, zeros, pgkeras.Seed(3), mask, outputs)
+	if err != nil {
+		return err
+	}
+	if err := inParts(answer); err != nil {
+		return err
+	}
+	session, err := client.Play(background, pgkeras.Seed(3), outputs)
+	if err != nil {
+		return err
+	}
+	defer session.Close()
+	if answer, err = session.Step(background, zeros, nil, nil, nil, mask); err != nil {
+		return err
+	}
+	if err := inParts(answer); err != nil {
+		return err
+	}
+	alone, err := client.Play(background, outputs)
+	if err != nil {
+		return err
+	}
+	defer alone.Close()
+	if answer, err = alone.Step(background, pgkeras.NewTensor(make([]float32, 4), 4), nil, nil, nil); err != nil {
+		return err
+	}
+	aim, move := answer.Parts["aim"].Shape, answer.Parts["move"].Shape
+	return check(len(aim) == 1 && aim[0] == 2 && len(move) == 0, "shapes %v and %v of a single action", aim, move)
+}
+
+func inParts(answer *pgkeras.Actions) error {
+	for _, parts := range []map[string]pgkeras.Tensor{answer.Parts, answer.GreedyParts} {
+		aim, err := pgkeras.Values[float32](parts["aim"])
+		if err != nil {
+			return err
+		}
+		bits, err := pgkeras.Values[int8](parts["hands.0"])
+		if err != nil {
+			return err
+		}
+		choices, err := pgkeras.Values[int64](parts["hands.1"])
+		if err != nil {
+			return err
+		}
+		moves, err := pgkeras.Values[int64](parts["move"])
+		if err != nil {
+			return err
+		}
+		if err := check(len(aim) == 64 && len(bits) == 96 && len(choices) == 32 && len(moves) == 32, "%v", parts); err != nil {
+			return err
+		}
+		for i := range 32 {
+			if err := all(check(max(aim[2*i], aim[2*i+1]) <= 1 && min(aim[2*i], aim[2*i+1]) >= -1, "row %d: aim", i),
+				check(bits[3*i] == 0 || bits[3*i] == 1, "row %d: hands.0 %d", i, bits[3*i]),
+				check(choices[i] == int64(i%4) && moves[i] == int64(i%3), "row %d: %d and %d", i, choices[i], moves[i])); err != nil {
+				return err
+			}
+		}
+	}
+	found := answer.Distribution.Parameters
+	for _, name := range []string{"aim.mean", "aim.stddev", "hands.0.probabilities", "hands.1.probabilities"} {
+		if _, ok := found[name]; !ok {
+			return fmt.Errorf("no %s among the distribution's parameters", name)
+		}
+	}
+	probabilities, err := pgkeras.Values[float32](found["move.probabilities"])
+	if err != nil {
+		return err
+	}
+	for i, probability := range probabilities {
+		wanted := float32(0)
+		if i/3%3 == i%3 {
+			wanted = 1
+		}
+		if err := check(probability > wanted-1e-5 && probability < wanted+1e-5, "move.probabilities %v", probabilities); err != nil {
+			return err
+		}
+	}
+	return check(answer.Distribution.Kind == "structured" && len(found) == 5, "%v", found)
 }
 
 func (p *program) memory() error {

@@ -27,7 +27,7 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let only = flags.find("only").map(str::to_owned);
     let scenarios = Scenarios::new(flags)?;
     let failed = run_all!(scenarios, only: describe single batch seeded_calls seeded_sessions session_goes_on
-        unknown_policy bad_shape image masks memory deadline nobody busy tls_and_token restart);
+        unknown_policy bad_shape image masks memory structured deadline nobody busy tls_and_token restart);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

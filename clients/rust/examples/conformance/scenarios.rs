@@ -53,6 +53,25 @@ fn floats(tensor: Option<&Tensor>) -> Result<Vec<f32>, Failure> {
     Ok(tensor.values()?.into_owned())
 }
 
+/// Whether an answer of the policy `structured` is as the mask of its scenario has it.
+fn in_parts(answer: &Actions) -> Done {
+    for parts in [&answer.parts, &answer.greedy_parts] {
+        let aim = floats(parts.get("aim"))?;
+        check(aim.len() == 64 && aim.iter().all(|x| x.abs() <= 1.0), format!("aim {aim:?}"))?;
+        let bits = parts["hands.0"].values::<i8>()?;
+        check(bits.len() == 96 && bits.iter().all(|bit| [0, 1].contains(bit)), format!("hands.0 {bits:?}"))?;
+        for (name, count) in [("hands.1", 4), ("move", 3)] {
+            let expected: Vec<_> = (0..32).map(|row: i64| row % count).collect();
+            check(*parts[name].values::<i64>()? == expected, format!("{name} that the mask forbids"))?;
+        }
+    }
+    let names: Vec<_> = answer.distribution.keys().map(String::as_str).collect();
+    let expected = ["aim.mean", "aim.stddev", "hands.0.probabilities", "hands.1.probabilities", "move.probabilities"];
+    check(names == expected, format!("parameters {names:?}"))?;
+    let certain: Vec<_> = (0..96).map(|i| f64::from(u8::from(i / 3 % 3 == i % 3))).collect();
+    close(&floats(answer.distribution.get("move.probabilities"))?, &certain, "move.probabilities")
+}
+
 fn probabilities(answer: &Actions) -> Result<Vec<f32>, Failure> {
     floats(answer.distribution.get("probabilities"))
 }
@@ -279,6 +298,27 @@ impl Scenarios {
         let start = StepOptions { episode_start: Some(&[true]), ..Default::default() };
         let answer = session.step_with(ONES, GOING_ON, &start).await?;
         close(&probabilities(&answer)?, &begin, "the first step of an episode")
+    }
+
+    pub async fn structured(&self) -> Done {
+        const ROWS: usize = 32;
+        let client = self.fixture("structured").await?;
+        let zeros = [0.0_f32; 4 * ROWS];
+        let observations = Array::new(&zeros, &[ROWS, 4])?;
+        let bits: Vec<_> =
+            (0..ROWS * 7).map(|i| if i % 7 < 4 { i % 7 == i / 7 % 4 } else { i % 7 - 4 == i / 7 % 3 }).collect();
+        let action_mask = Some(Array::new(&bits, &[ROWS, 7])?);
+        let outputs = &[Output::Distribution, Output::GreedyAction];
+        let seed = Some(3);
+        let options = ActOptions { seed, outputs, action_mask: action_mask.clone(), ..Default::default() };
+        in_parts(&client.act(observations.clone(), &options).await?)?;
+        let mut session = client.play(&PlayOptions { seed, outputs, ..Default::default() }).await?;
+        let options = StepOptions { action_mask, ..Default::default() };
+        in_parts(&session.step_batch_with(observations, None, &options).await?)?;
+        let mut session = client.play(&PlayOptions { outputs, ..Default::default() }).await?;
+        let answer = session.begin(&[0.0_f32; 4]).await?;
+        let shapes = (answer.parts["aim"].shape(), answer.parts["move"].shape());
+        check(shapes.0 == [2] && shapes.1.is_empty(), format!("shapes {shapes:?} of a single action"))
     }
 
     pub async fn deadline(&self) -> Done {

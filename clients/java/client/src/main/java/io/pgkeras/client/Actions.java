@@ -4,15 +4,21 @@ import com.google.protobuf.ByteString;
 import io.pgkeras.v1.ActResponse;
 import io.pgkeras.v1.PlayResponse;
 import java.util.Arrays;
+import java.util.Collections;
+import java.util.LinkedHashMap;
+import java.util.Map;
 
 /**
  * The answer for one observation or a batch; the tensors have a batch axis if the observations had
  * one. What was not asked for is null.
  *
- * @param action of the action space's type and shape
+ * @param action of the action space's type and shape; null where that is a Dict or Tuple
+ * @param parts the action's leaves where the action space is a Dict or Tuple, by their paths with
+ *     dots between the keys: "move", or "hands.1" for the second part of a Tuple
  * @param logProb ln P(action | observation), float32
  * @param entropy the distribution's, in nats, float32
  * @param greedyAction what {@link ActOptions#greedy} would have done
+ * @param greedyParts that by the paths of {@code parts}
  * @param distribution what the action was chosen from
  * @param state for policies with memory, what to send with the next observation; a session holds it
  *     itself
@@ -24,9 +30,11 @@ import java.util.Arrays;
  */
 public record Actions(
     Tensor action,
+    Map<String, Tensor> parts,
     Tensor logProb,
     Tensor entropy,
     Tensor greedyAction,
+    Map<String, Tensor> greedyParts,
     Distribution distribution,
     ByteString state,
     String policy,
@@ -42,11 +50,17 @@ public record Actions(
 
   static Actions decode(ActResponse message) {
     return new Actions(
-        Tensor.decode(message.getAction(), "action"),
+        message.hasStructuredAction() ? null : Tensor.decode(message.getAction(), "action"),
+        message.hasStructuredAction()
+            ? parts(message.getStructuredAction(), "structured_action")
+            : null,
         message.hasLogProb() ? Tensor.decode(message.getLogProb(), "log_prob") : null,
         message.hasEntropy() ? Tensor.decode(message.getEntropy(), "entropy") : null,
         message.hasGreedyAction()
             ? Tensor.decode(message.getGreedyAction(), "greedy_action")
+            : null,
+        message.hasStructuredGreedyAction()
+            ? parts(message.getStructuredGreedyAction(), "structured_greedy_action")
             : null,
         message.hasDistribution() ? Distribution.decode(message.getDistribution()) : null,
         message.getState(),
@@ -57,21 +71,62 @@ public record Actions(
 
   private Actions withHold(boolean[] value) {
     return new Actions(
-        action, logProb, entropy, greedyAction, distribution, state, policy, version, value);
+        action,
+        parts,
+        logProb,
+        entropy,
+        greedyAction,
+        greedyParts,
+        distribution,
+        state,
+        policy,
+        version,
+        value);
   }
 
   /** The first row of the answers to a batch of one. */
   Actions firstRow() {
     return new Actions(
         firstRow(action),
+        firstRows(parts),
         firstRow(logProb),
         firstRow(entropy),
         firstRow(greedyAction),
+        firstRows(greedyParts),
         distribution == null ? null : distribution.firstRow(),
         state,
         policy,
         version,
         hold);
+  }
+
+  /** The leaves of a value by their paths. */
+  private static Map<String, Tensor> parts(io.pgkeras.v1.Value value, String field) {
+    Map<String, Tensor> found = new LinkedHashMap<>();
+    collect(value, "", field, found);
+    return Collections.unmodifiableMap(found);
+  }
+
+  private static void collect(
+      io.pgkeras.v1.Value value, String path, String field, Map<String, Tensor> found) {
+    if (!value.hasFields()) {
+      found.put(path, Tensor.decode(value.getTensor(), field + "." + path));
+      return;
+    }
+    value
+        .getFields()
+        .getFieldsMap()
+        .forEach(
+            (key, part) -> collect(part, path.isEmpty() ? key : path + "." + key, field, found));
+  }
+
+  static Map<String, Tensor> firstRows(Map<String, Tensor> tensors) {
+    if (tensors == null) {
+      return null;
+    }
+    Map<String, Tensor> rows = new LinkedHashMap<>();
+    tensors.forEach((name, tensor) -> rows.put(name, firstRow(tensor)));
+    return rows;
   }
 
   static Tensor firstRow(Tensor tensor) {

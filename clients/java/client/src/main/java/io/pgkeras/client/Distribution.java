@@ -10,7 +10,8 @@ import java.util.Map;
  * An action distribution.
  *
  * @param kind which, as in the protocol: "categorical", "diagonal_gaussian" and so on
- * @param parameters by name, such as "probabilities"
+ * @param parameters by name, such as "probabilities"; those of a structured one have the path of
+ *     their part before it, as in "move.probabilities"
  */
 public record Distribution(String kind, Map<String, Tensor> parameters) {
   public Distribution {
@@ -27,6 +28,17 @@ public record Distribution(String kind, Map<String, Tensor> parameters) {
           null);
     }
     Map<String, Tensor> parameters = new LinkedHashMap<>();
+    if (message.hasStructured()) {
+      message
+          .getStructured()
+          .getPartsMap()
+          .forEach(
+              (key, part) ->
+                  decode(part)
+                      .parameters()
+                      .forEach((name, parameter) -> parameters.put(key + "." + name, parameter)));
+      return new Distribution(kind.getName(), parameters);
+    }
     ((Message) message.getField(kind))
         .getAllFields()
         .forEach(
@@ -38,8 +50,6 @@ public record Distribution(String kind, Map<String, Tensor> parameters) {
   }
 
   Distribution firstRow() {
-    Map<String, Tensor> rows = new LinkedHashMap<>();
-    parameters.forEach((name, parameter) -> rows.put(name, Actions.firstRow(parameter)));
-    return new Distribution(kind, rows);
+    return new Distribution(kind, Actions.firstRows(parameters));
   }
 }

@@ -83,6 +83,7 @@ public final class Conformance implements AutoCloseable {
     all.put("image", answers::image);
     all.put("masks", sessions::masks);
     all.put("memory", sessions::memory);
+    all.put("structured", sessions::structured);
     all.put("deadline", faults::deadline);
     all.put("nobody", faults::nobody);
     all.put("busy", faults::busy);

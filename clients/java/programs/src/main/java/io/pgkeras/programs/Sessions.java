@@ -21,6 +21,9 @@ import io.pgkeras.client.Session;
 import io.pgkeras.client.StepOptions;
 import io.pgkeras.client.Tensor;
 import java.util.Arrays;
+import java.util.List;
+import java.util.Map;
+import java.util.Set;
 import java.util.function.Function;
 import java.util.function.IntPredicate;
 
@@ -106,6 +109,62 @@ record Sessions(Conformance program) {
       mask[i] = allowed.test(i);
     }
     return Tensor.of(mask, ROWS, ACTIONS);
+  }
+
+  void structured() {
+    Tensor zeros = Tensor.of(new float[4 * ROWS], ROWS, 4);
+    boolean[] allowed = new boolean[7 * ROWS];
+    for (int row = 0; row < ROWS; row++) {
+      allowed[7 * row + row % 4] = true;
+      allowed[7 * row + 4 + row % 3] = true;
+    }
+    Tensor mask = Tensor.of(allowed, ROWS, 7);
+    ActOptions seeded =
+        ActOptions.sample().withSeed(3).withOutputs(Output.DISTRIBUTION, Output.GREEDY_ACTION);
+    try (var client = program.fixture("structured");
+        Session session = client.play(seeded);
+        Session alone = client.play(ActOptions.sample())) {
+      inParts(client.act(zeros, seeded.withActionMask(mask)));
+      inParts(session.step(zeros, StepOptions.NONE.withActionMask(mask)));
+      Actions single = alone.step(Tensor.of(new float[4]));
+      equal(single.parts().get("aim").shape(), 2);
+      equal(single.parts().get("move").shape());
+    }
+  }
+
+  private static void inParts(Actions answer) {
+    for (Map<String, Tensor> parts : List.of(answer.parts(), answer.greedyParts())) {
+      float[] aim = parts.get("aim").floats();
+      check(aim.length == 64, "an aim of " + aim.length);
+      for (float number : aim) {
+        check(Math.abs(number) <= 1, "aim " + Arrays.toString(aim));
+      }
+      byte[] bits = parts.get("hands.0").bytes();
+      check(bits.length == 96, "bits: " + bits.length);
+      for (byte bit : bits) {
+        check(bit == 0 || bit == 1, "hands.0 " + Arrays.toString(bits));
+      }
+      for (int row = 0; row < ROWS; row++) {
+        check(parts.get("hands.1").longs()[row] == row % 4, "row " + row + ": hands.1");
+        check(parts.get("move").longs()[row] == row % 3, "row " + row + ": move");
+      }
+    }
+    Map<String, Tensor> found = answer.distribution().parameters();
+    List<String> names =
+        List.of(
+            "aim.mean",
+            "aim.stddev",
+            "hands.0.probabilities",
+            "hands.1.probabilities",
+            "move.probabilities");
+    check(found.keySet().equals(Set.copyOf(names)), "parameters " + found.keySet());
+    float[] probabilities = found.get("move.probabilities").floats();
+    for (int i = 0; i < probabilities.length; i++) {
+      float expected = i / 3 % 3 == i % 3 ? 1 : 0;
+      check(
+          Math.abs(probabilities[i] - expected) < 1e-5,
+          "move.probabilities " + Arrays.toString(probabilities));
+    }
   }
 
   void memory() {
