@@ -89,7 +89,7 @@ function readParts(value: Value, field: string, path = ""): Record<string, Tenso
   if (value.kind?.$case !== "fields") {
     return { [path]: decodeTensor(value.kind?.$case === "tensor" ? value.kind.value : undefined, `${field}.${path}`) };
   }
-  const parts = Object.entries(value.kind.value.fields);
+  const parts = Object.entries(value.kind.value.fields ?? {});
   return Object.assign({}, ...parts.map(([key, part]) => readParts(part, field, path ? `${path}.${key}` : key)));
 }
 
@@ -101,7 +101,7 @@ export function readDistribution(message: DistributionMessage): Distribution | u
   const kind = message.kind.$case.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const parameters: Record<string, Tensor> = {};
   if (message.kind.$case === "structured") {
-    for (const [key, part] of Object.entries(message.kind.value.parts)) {
+    for (const [key, part] of Object.entries(message.kind.value.parts ?? {})) {
       for (const [name, parameter] of Object.entries(readDistribution(part)?.parameters ?? {})) {
         parameters[`${key}.${name}`] = parameter;
       }

@@ -25,18 +25,18 @@ enum class Output { log_prob, entropy, distribution, greedy_action };
 // was not asked for is empty.
 struct Actions {
   Tensor action;  // of the action space's type and shape; without elements where that is a Dict or Tuple
-  // The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: "move", or
-  // "hands.1" for the second part of a Tuple.
+  // The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: "move",
+  // or "hands.1" for the second part of a Tuple.
   std::map<std::string, Tensor> parts;
   std::optional<Tensor> log_prob;              // ln P(action | observation), float32
   std::optional<Tensor> entropy;               // in nats, float32
   std::optional<Tensor> greedy_action;         // what Mode::greedy would have done
   std::map<std::string, Tensor> greedy_parts;  // the same by the paths of `parts`
-  // Its parameters by their names: probabilities, or mean and stddev, and so on; those of a structured one have the path
-  // of their part before it, as in "move.probabilities".
+  // Its parameters by their names: probabilities, or mean and stddev, and so on; those of a structured one have the
+  // path of their part before it, as in "move.probabilities".
   std::map<std::string, Tensor> distribution;
-  std::string state;                           // for policies with memory: to send with the next observation
-  std::string policy;                          // who answered
+  std::string state;   // for policies with memory: to send with the next observation
+  std::string policy;  // who answered
   std::int64_t version = 0;
   // From a policy in training, one byte of 0 or 1 per environment: those that should not take their action, but show
   // the same first observation again in the next step, with `episode_start`. Empty where none should wait.
