@@ -14,18 +14,13 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
-@pytest.fixture(scope="module")
-def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
-    """What every notebook's cells put out."""
+def outputs_of(name: str, where: Path) -> list[Any]:
+    """What a notebook's cells put out."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "serving")])
-    found = {}
-    for file in NOTEBOOKS:
-        notebook = nbformat.read(file, as_version=4)
-        where = tmp_path_factory.mktemp(file.stem)
-        client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(where)}})
-        client.execute(env={**os.environ, "PYTHONPATH": path})  # raises where a cell does
-        found[file.stem] = [output for cell in notebook.cells for output in cell.get("outputs", [])]
-    return found
+    notebook = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
+    client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(where)}})
+    client.execute(env={**os.environ, "PYTHONPATH": path})  # raises where a cell does
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
 def text(outputs: list[Any]) -> str:
@@ -42,24 +37,27 @@ def test_there_are_three_and_none_holds_outputs() -> None:
         assert not any(cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells)
 
 
-def test_first_policy(outputs: dict[str, list[Any]]) -> None:
-    first = outputs["first-policy"]
+def test_first_policy(tmp_path: Path) -> None:
+    first = outputs_of("first-policy", tmp_path)
     assert "greedy: 500.0 of 500" in text(first) or "greedy: 49" in text(first)
     assert any("<progress" in html and "CartPole-v1" in html for html in shown(first, "text/html"))
     assert len(shown(first, "image/png")) == 1  # the learning curve
 
 
-def test_own_environment(outputs: dict[str, list[Any]]) -> None:
-    printed = text(outputs["own-environment"])
+@pytest.mark.slow
+def test_own_environment(tmp_path: Path) -> None:
+    outputs = outputs_of("own-environment", tmp_path)
+    printed = text(outputs)
     means = [float(line.rsplit(maxsplit=1)[1]) for line in printed.splitlines() if ": 0." in line]
     assert len(means) == 2
     assert min(means) > 0.55
-    assert len(shown(outputs["own-environment"], "image/png")) == 1  # of a run without a directory
+    assert len(shown(outputs, "image/png")) == 1  # of a run without a directory
     assert printed.splitlines()[-2].rstrip("%").split()[-1] > "90"
 
 
-def test_client(outputs: dict[str, list[Any]]) -> None:
-    answers = shown(outputs["client"], "text/html")
+@pytest.mark.slow
+def test_client(tmp_path: Path) -> None:
+    answers = shown(outputs_of("client", tmp_path), "text/html")
     assert any('<meter min="0" max="1"' in html and "cartpole-v1 version 1" in html for html in answers)
-    assert "return: 500" in text(outputs["client"])
-    assert "the server ended with 0" in text(outputs["client"])
+    assert "return: 500" in text(outputs_of("client", tmp_path))
+    assert "the server ended with 0" in text(outputs_of("client", tmp_path))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -28,6 +30,7 @@ def test_a_traceback_is_shown_on_request(tmp_path: Path) -> None:
         assert "bundle.py" in shown.stderr
 
 
+@pytest.mark.slow
 def test_a_thread_that_an_environment_leaves_behind_is_named_and_ended(tmp_path: Path) -> None:
     arguments = [
         "--steps",

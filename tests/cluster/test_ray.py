@@ -51,8 +51,12 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
 @pytest.mark.parametrize(
     ("settings", "actors"),
     [
-        ({"env_id": "CartPole-v1", "envs": 5, "episodes": 7}, (1, 2, 5)),
-        ({"memory": "gru", "memory_units": 4, "envs": 4, "episodes": 3, "baseline": "value"}, (3,)),
+        ({"env_id": "CartPole-v1", "envs": 5, "episodes": 7}, (1, 3)),
+        pytest.param(
+            {"memory": "gru", "memory_units": 4, "envs": 4, "episodes": 3, "baseline": "value"},
+            (3,),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             {"env_id": "benchmarks.environments:KnightsTour-v0", "env_kwargs": {"size": 5}, "steps": 300},
             (2,),
@@ -77,6 +81,7 @@ def test_where_episodes_are_played_does_not_matter(
         assert [line["returns"] for line in evaluated] == [line["returns"] for line in elsewhere]
 
 
+@pytest.mark.slow
 def test_what_tensorflow_acts_by_here_litert_acts_by_there(cluster: None, tmp_path: Path) -> None:
     settings = {"env_id": "tests.cluster.trouble:Camera-v0", "steps": 60}
     here = run_to_end(Training(line(**settings, act_engine="litert"), tmp_path / "here"))

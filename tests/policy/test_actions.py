@@ -26,10 +26,10 @@ HEADS = [
     ("Knobs", "diagonal_gaussian"),
     ("Knobs", "squashed_gaussian"),
     ("Sliders", "squashed_gaussian"),
-    ("Sliders", "kumaraswamy"),
+    pytest.param("Sliders", "kumaraswamy", marks=pytest.mark.slow),
     ("Notches", "multi_categorical"),
-    ("Dial", "diagonal_gaussian"),
-    ("Dial", "squashed_gaussian"),
+    pytest.param("Dial", "diagonal_gaussian", marks=pytest.mark.slow),
+    pytest.param("Dial", "squashed_gaussian", marks=pytest.mark.slow),
     ("Dial", "kumaraswamy"),
 ]
 

@@ -177,8 +177,9 @@ class Combined(gymnasium.Env[Any, Any]):
 gymnasium.register("Combined-v0", Combined)
 
 
-@pytest.mark.parametrize("name", ["Gamepad", "Desk"])
-@pytest.mark.parametrize("vectorization", ["plain", "sync", "async"])
+@pytest.mark.parametrize(
+    ("name", "vectorization"), [("Gamepad", "plain"), ("Desk", "plain"), ("Gamepad", "sync"), ("Desk", "async")]
+)
 def test_it_learns_is_exported_and_plays(name: str, vectorization: str, tmp_path: Path) -> None:
     env_id = f"tests.reinforce.bandits:{name}-v0"
     settings = {"envs": 16, "episodes": 32, "gamma": 0.0, "learning_rate": 0.02, "hidden": (16,), "stop_return": 1e6}

@@ -77,9 +77,12 @@ print("the same")
     "settings",
     [
         pytest.param({}, marks=pytest.mark.slow),
-        {"memory": "gru", "rows": 40},
+        pytest.param({"memory": "gru", "rows": 40}, marks=pytest.mark.slow),
         {"target_kl": 0.01, "baseline": "value", "entropy_bonus": 0.1, "normalize_observations": True},
-        {"optimizer": "sgd", "clip_norm": None, "baseline": "running-mean", "rows": 7, "reuse": 3},
+        pytest.param(
+            {"optimizer": "sgd", "clip_norm": None, "baseline": "running-mean", "rows": 7, "reuse": 3},
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=str,
 )

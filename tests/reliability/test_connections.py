@@ -111,6 +111,7 @@ def _until_it_stands_still(number, seconds=60.0):
             last, since = number(), time.monotonic()
 
 
+@pytest.mark.slow
 def test_a_thousand_sessions_play_and_a_thousand_stand_idle(tmp_path):
     found = crowd(tmp_path, sessions=1000, seconds=1.0)
     assert list(found["playing"]) == ["OK"]

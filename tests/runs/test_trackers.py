@@ -173,7 +173,12 @@ def test_a_tracking_server_that_is_gone_costs_no_training(
 @pytest.mark.parametrize(
     ("logger", "variables", "told"),
     [
-        ("wandb", {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": ""}, "wandb login"),
+        pytest.param(
+            "wandb",
+            {"WANDB_MODE": "online", "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_API_KEY": ""},
+            "wandb login",
+            marks=pytest.mark.slow,
+        ),
         ("mlflow", {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}, "MLFLOW_TRACKING_URI"),
     ],
 )

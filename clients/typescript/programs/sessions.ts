@@ -99,8 +99,14 @@ function inParts({ parts, greedyParts, distribution }: Actions): void {
     check(aim.length === 64 && aim.every((x) => Math.abs(x) <= 1), `aim ${aim}`);
     const bits = Array.from(found?.["hands.0"]?.values as Int8Array);
     check(bits.length === 96 && bits.every((bit) => bit === 0 || bit === 1), `hands.0 ${bits}`);
-    near(found?.["hands.1"]?.values, Array.from({ length: 32 }, (_, i) => i % 4));
-    near(found?.move?.values, Array.from({ length: 32 }, (_, i) => i % 3));
+    near(
+      found?.["hands.1"]?.values,
+      Array.from({ length: 32 }, (_, i) => i % 4),
+    );
+    near(
+      found?.move?.values,
+      Array.from({ length: 32 }, (_, i) => i % 3),
+    );
   }
   const names = Object.keys(distribution?.parameters ?? {}).sort();
   const expected = "aim.mean,aim.stddev,hands.0.probabilities,hands.1.probabilities,move.probabilities";
