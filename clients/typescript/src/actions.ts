@@ -89,8 +89,11 @@ function readParts(value: Value, field: string, path = ""): Record<string, Tenso
   if (value.kind?.$case !== "fields") {
     return { [path]: decodeTensor(value.kind?.$case === "tensor" ? value.kind.value : undefined, `${field}.${path}`) };
   }
-  const parts = Object.entries(value.kind.value.fields ?? {});
-  return Object.assign({}, ...parts.map(([key, part]) => readParts(part, field, path ? `${path}.${key}` : key)));
+  const found: Record<string, Tensor> = {};
+  for (const [key, part] of Object.entries(value.kind.value.fields ?? {})) {
+    Object.assign(found, readParts(part, field, path ? `${path}.${key}` : key));
+  }
+  return found;
 }
 
 /** A distribution of whatever kind as arrays. */
