@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pgkeras import environments
+from pgkeras.backend import tf
 from pgkeras.environments.collect import Collector
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.files import replacing
@@ -23,7 +24,7 @@ from pgkeras.reinforce.baselines import NO_BASELINE, from_batch
 from pgkeras.reinforce.estimator import advantages
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.microbatch import micro_batches
-from pgkeras.reinforce.reinforce import policy_gradient
+from pgkeras.reinforce.reinforce import policy_gradient, reinforce_loss
 from pgkeras.reinforce.returns import discounted_returns
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
@@ -75,6 +76,7 @@ def main() -> None:
     training.finish()
     _draw("distribution", lambda axes: _distribution(axes, story))
     _draw("returns", lambda axes: _returns(axes, batch))
+    _draw("loss", _loss)
     _draw("variance", lambda axes: _variances(axes, variances))
     _draw("entropy", lambda axes: _entropy(axes, story))
     longest = int(batch.lengths.argmax())
@@ -123,6 +125,21 @@ def _distribution(axes: Any, story: Story) -> None:
     sure = next(i for i, p in enumerate(story.right) if p > 0.999)
     axes.set(xlim=(0, 1.3 * story.steps[sure]), ylim=(0, 1))
     axes.legend(loc="lower right")
+
+
+def _loss(axes: Any) -> None:
+    probability = np.linspace(0.02, 0.98, 97, dtype=np.float32)
+    for worth, color, label in ((1.0, _BLUE, "better than expected"), (-1.0, _ORANGE, "worse than expected")):
+        loss = [float(reinforce_loss(tf.math.log([p]), tf.constant([worth]), tf.constant(1.0))) for p in probability]
+        axes.plot(probability, loss, color=color, label=f"an action that was {label}")
+        downhill = 0.35 if worth > 0 else 0.65
+        start, end = (int(np.abs(probability - p).argmin()) for p in (downhill, downhill + 0.2 * worth))
+        arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 2.5, "shrinkA": 0, "shrinkB": 0}
+        points = [(float(probability[i]), loss[i] + 0.35) for i in (start, end)]
+        axes.annotate("", xy=points[1], xytext=points[0], arrowprops=arrow)
+    axes.axhline(0, color="0.6", linewidth=1)
+    axes.set(title="The loss of one action, and which way is down", xlabel="its probability", ylabel="loss")
+    axes.legend()
 
 
 def _returns(axes: Any, batch: Trajectory) -> None:

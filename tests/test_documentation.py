@@ -10,14 +10,19 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import click
 import pytest
+import trustme
 
 from pgkeras.cli import _COMMANDS, _pgkeras
 from pgkeras.errors import ConfigError
 from pgkeras.settings.config import assignments, resolve
+from tests.serving.conftest import running, wait_until
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -117,6 +122,107 @@ def test_examples(example: str, tmp_path: Path) -> None:
     result = _run([sys.executable, str(ROOT / "examples" / example)], tmp_path)
     assert result.returncode == 0, result.stderr
     assert float(result.stdout.split()[-1]) >= 475
+
+
+# What a block of the documents stands in the midst of; it is run after that.
+_CARTPOLE = """
+import gymnasium
+environment = gymnasium.make("CartPole-v1")
+"""
+_CLIENT = """
+import pgkeras
+client = pgkeras.PolicyClient("127.0.0.1:50051")
+observation, _ = environment.reset(seed=1)
+"""
+_NETWORK = """
+import keras
+state = keras.Input((4,))
+my_keras_model = keras.Model(state, keras.layers.Dense(16, activation="tanh")(state))
+"""
+_TWICE = """
+class Playing:
+    left = 2
+    def __bool__(self):
+        self.left -= 1
+        return self.left >= 0
+playing, next_observation = Playing(), observation
+"""
+_GAME = """
+class Game:
+    steps = 0
+    def reset(self):
+        return environment.reset()[0]
+    def step(self, action):
+        self.steps += 1
+        if self.steps == 60:
+            raise SystemExit
+        return environment.step(action)[:4]
+game = Game()
+"""
+_BEFORE = {
+    "observations.md": [_NETWORK, _CARTPOLE + _CLIENT + _TWICE],
+    "runs.md": [""],
+    "security.md": ["", "from pgkeras import PolicyClient, Tls"],
+    "serving.md": ["", _CARTPOLE + _CLIENT],
+    "simulators.md": [_CARTPOLE + _GAME],
+}
+
+
+def _python_blocks() -> list[tuple[str, int, str]]:
+    found = []
+    for document in sorted((ROOT / "docs").rglob("*.md")):
+        blocks = re.findall(r"```python\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL)
+        found += [(document.name, i, block) for i, block in enumerate(blocks)]
+    return found
+
+
+def test_every_python_block_of_the_documents_is_run() -> None:
+    counted = Counter(document for document, *_ in _python_blocks())
+    assert counted == {document: len(before) for document, before in _BEFORE.items()}
+
+
+@pytest.mark.parametrize(("document", "number", "block"), _python_blocks(), ids=lambda value: str(value)[:20])
+def test_python_blocks(document: str, number: int, block: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        code = f"{_BEFORE[document][number]}\n{block}"
+        if "127.0.0.1:50051" in code:
+            serves = "simulators" if document == "simulators.md" else "policies"
+            target = stack.enter_context(_listening(tmp_path) if serves == "simulators" else _serving(tmp_path))
+            code = code.replace("127.0.0.1:50051", target)
+        authority = trustme.CA()
+        robot = authority.issue_cert("robot-7")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        robot.cert_chain_pems[0].write_to_path(tmp_path / "robot-7.crt")
+        robot.private_key_pem.write_to_path(tmp_path / "robot-7.key")
+        result = _run([sys.executable, "-c", code], tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+@contextmanager
+def _serving(scratch: Path) -> Iterator[str]:
+    with running(ROOT / "saved_models", scratch) as server:
+        yield server.target
+
+
+@contextmanager
+def _listening(scratch: Path) -> Iterator[str]:
+    """A run that learns from simulators."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        target = f"127.0.0.1:{listening.getsockname()[1]}"
+    command = [sys.executable, "-m", "pgkeras", "train", "--listen", target, "--name", "game", "--out", "run"]
+    process = subprocess.Popen([*command, "--no-export"], cwd=scratch, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(target))
+        yield target
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _answers(target: str) -> bool:
+    host, port = target.split(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
 
 
 def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
