@@ -256,8 +256,8 @@ def test_what_is_no_callback_is_refused_at_once() -> None:
         ),
         (
             actions_from_gymnasium,
-            spaces.Dict(x=spaces.Discrete(2)),
-            r"action space Dict\(.*\) is not supported: .*TransformAction .* of a Dict, .*, a MultiDiscrete or a Box",
+            spaces.Dict(x=spaces.Tuple((spaces.OneOf((spaces.Discrete(2), spaces.Discrete(3))),))),
+            r"action space, part x\.0: OneOf\(.*\) is not supported: .*TransformAction .* of a OneOf, .*, a Discrete",
         ),
     ],
 )
