@@ -114,8 +114,8 @@ def train_for(case: Case, config: Config, seconds: float) -> dict[str, Any]:
 
 def peer_for(python: Path, case: Case, algorithm: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
     """The same by an algorithm of Stable-Baselines3; see :func:`benchmarks.peers.budget`."""
-    asked = {"case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds, **more}
-    asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED}
+    asked = {"case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
+    asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED, **more}
     return peers.budget(python, asked, {**os.environ, **_ONE_THREAD})
 
 

@@ -150,12 +150,14 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
     Args:
         python: The interpreter that ``environment`` returned.
         asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; if need be
-            also ``settings`` of the algorithm, and ``stop_return``, at which training ends.
+            also ``settings`` of the algorithm (with ``n_envs`` and ``normalize``, as RL Zoo has them), and ``steps`` or
+            ``stop_return``, at which training ends.
         environ: Environment variables beside one's own.
 
     Returns:
         ``steps``, ``seconds``, ``last_100`` (mean training return; None before the first episode), ``greedy`` (mean
-        return of the evaluation), ``curve`` (rows of seconds, steps and mean training return) and ``packages``.
+        return of the evaluation; None without episodes), ``curve`` (rows of seconds, steps and mean training return)
+        and ``packages``.
 
     Raises:
         subprocess.CalledProcessError: The peer failed; its traceback is on standard error.

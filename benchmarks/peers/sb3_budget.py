@@ -1,4 +1,4 @@
-"""Stable-Baselines3, by its defaults or by settings that are given, for as many seconds of processor time as are given.
+"""Stable-Baselines3, by its defaults or by settings that are given, for so much processor time, or for so many steps.
 
 Reads one table of JSON from standard input, prints the outcome as one line of JSON.
 """
@@ -49,6 +49,7 @@ def main() -> None:
     import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.monitor import Monitor
+    from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
     recent: deque[float] = deque(maxlen=100)
     curve: list[tuple[float, int, float | None]] = []
@@ -65,12 +66,19 @@ def main() -> None:
             return not solved and spent < asked["seconds"]
 
     algorithm = getattr(stable_baselines3, asked["algorithm"])
-    settings = asked.get("settings", {})
-    model = algorithm(case["peer_policy"], Monitor(make(case)), seed=asked["seed"], device="cpu", **settings)
+    settings = dict(asked.get("settings", {}))
+    copies, normalize = settings.pop("n_envs", 1), settings.pop("normalize", False)
+    if activation := settings.get("policy_kwargs", {}).get("activation_fn"):
+        settings["policy_kwargs"]["activation_fn"] = getattr(importlib.import_module("torch.nn"), activation)
+    environments: Any = DummyVecEnv([lambda: Monitor(make(case))] * copies)
+    if normalize:
+        environments = VecNormalize(environments, gamma=settings.get("gamma", 0.99))
+    model = algorithm(case["peer_policy"], environments, seed=asked["seed"], device="cpu", **settings)
     began = time.process_time()
-    model.learn(10**9, callback=Stop())
+    model.learn(asked.get("steps", 10**9), callback=Stop())
     seconds = time.process_time() - began
 
+    # Observations that were normalised would have to be here, too.
     env, returns = make(case, evaluation=True), []
     for episode in range(asked["episodes"]):
         observation, _ = env.reset(seed=asked["evaluation_seed"] + episode)
@@ -88,7 +96,7 @@ def main() -> None:
                 "steps": model.num_timesteps,
                 "seconds": seconds,
                 "last_100": _mean(recent),
-                "greedy": sum(returns) / len(returns),
+                "greedy": _mean(returns),
                 "curve": curve,
                 "packages": {package: version(package) for package in packages},
             }

@@ -241,8 +241,8 @@ def _copy(place: NDArray[Any], value: Any, name: str) -> None:
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.shape != place.shape:
         raise ValueError(f"expected {name} of shape {place.shape}, got {array.shape}")
-    # Whether float32 holds these integers, the layout has seen to; NumPy would think that it may not. Numbers beyond its
-    # range become infinite, with a warning of NumPy's, and are told of by name.
+    # Whether float32 holds these integers, the layout has seen to; NumPy would think that it may not. Numbers beyond
+    # its range become infinite, with a warning of NumPy's, and are told of by name.
     kinds = "biuf" if place.dtype == _FLOAT32 else ""
     if array.dtype == place.dtype or array.dtype.kind in kinds:
         place[...] = array

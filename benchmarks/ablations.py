@@ -1,0 +1,137 @@
+"""What each setting is worth: four environments by their presets, with one setting changed at a time.
+
+``python -m benchmarks.ablations`` trains every variant for the same number of steps. A variant that changes nothing, as
+the preset has that value already, is not run. What counts is the mean return of the last 100 training episodes, and
+the mean over the whole run, which says how fast it got there.
+
+Every run is a line of ``docs/ablations.jsonl``; what is there already, by the settings of today, is not run again. At
+the end the table is written into ``docs/ablations.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.budget import config_of, fill, in_process, read, train_for
+from benchmarks.cases import Case
+from benchmarks.report import table
+from pgkeras.environments.presets import preset_for
+from pgkeras.settings.config import Config
+
+DOCS = Path(__file__).parent.parent / "docs"
+_FILE = DOCS / "ablations.jsonl"
+_MARKER = "<!-- made by python -m benchmarks.ablations -->"
+_ALL_DAY = 86_400.0  # seconds that no run takes
+_AS_IT_IS = "as it is"
+STEPS = {"CartPole-v1": 100_000, "LunarLander-v3": 300_000, "Pendulum-v1": 200_000, "Hopper-v5": 300_000}
+VARIANTS: dict[str, dict[str, Any]] = {
+    _AS_IT_IS: {},
+    "returns of the whole episode, leave-one-out": {"returns": "episode", "baseline": "leave-one-out"},
+    "no baseline": {"baseline": "none"},
+    "baseline: running mean": {"baseline": "running-mean"},
+    "baseline: mean at the same step": {"baseline": "time"},
+    "baseline: leave-one-out": {"baseline": "leave-one-out"},
+    "baseline: value network": {"baseline": "value"},
+    "advantages not rescaled": {"rescale": False},
+    "observations not normalised": {"normalize_observations": False},
+    "observations normalised": {"normalize_observations": True},
+    "gradient not clipped": {"clip_norm": None},
+    "step size not by divergence": {"target_kl": None},
+    "step size by divergence, 0.01": {"target_kl": 0.01},
+    "constant step size": {"learning_rate_schedule": "constant"},
+    "plain gradient descent": {"optimizer": "sgd", "learning_rate": 0.1},
+    "entropy weight 0.02": {"entropy_bonus": 0.02},
+    "two layers of 256": {"hidden": (256, 256)},
+    "relu": {"activation": "relu"},
+    "memory (GRU)": {"memory": "gru"},
+    "reuse of 5": {"reuse": 5},
+    "squashed Gaussian": {"distribution": "squashed_gaussian"},
+    "Kumaraswamy": {"distribution": "kumaraswamy"},
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
+    parser.add_argument("--only", nargs="*", choices=STEPS, default=list(STEPS), help="these environments alone")
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--one", nargs=3, metavar=("CASE", "VARIANT", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        case, variant, seed = options.one
+        print(json.dumps(train_for(Case(case), _config(case, variant, int(seed)), _ALL_DAY)))
+        return
+    done = {(run["case"], run["variant"], run["seed"]) for run in read(_FILE) if _is_current(run)}
+    wanted = [
+        {"case": case, "variant": variant, "seed": seed}
+        for seed in range(options.seeds)
+        for variant in VARIANTS
+        for case in options.only
+        if (case, variant, seed) not in done and _differs(case, variant)
+    ]
+
+    def run(which: Mapping[str, Any]) -> dict[str, Any]:
+        return in_process("benchmarks.ablations", ["--one", which["case"], which["variant"], str(which["seed"])])
+
+    fill(_FILE, wanted, run, options.jobs)
+    document = DOCS / "ablations.md"
+    head = document.read_text().partition(_MARKER)[0]
+    runs = [run for run in read(_FILE) if _is_current(run)]
+    document.write_text(f"{head}{_MARKER}\n\n{_tables(runs)}\n")
+
+
+def _config(case: str, variant: str, seed: int) -> Config:
+    settings = {"steps": STEPS[case], "evaluation_every": 0, **VARIANTS[variant]}
+    return config_of(Case(case), seed, settings, preset_for(case))
+
+
+def _differs(case: str, variant: str) -> bool:
+    """Whether a variant is another than the preset, and goes with the environment's actions."""
+    if "distribution" in VARIANTS[variant]:
+        return case in ("Pendulum-v1", "Hopper-v5")
+    return variant == _AS_IT_IS or _config(case, variant, 0) != _config(case, _AS_IT_IS, 0)
+
+
+def _is_current(run: dict[str, Any]) -> bool:
+    """Whether the run is by the settings of today."""
+    case, variant = run["case"], run["variant"]
+    return variant in VARIANTS and bool(run["config"] == _config(case, variant, run["seed"]).to_json())
+
+
+def _tables(runs: list[dict[str, Any]]) -> str:
+    parts = []
+    for case, steps in STEPS.items():
+        rows = []
+        for variant in VARIANTS:
+            found = [run for run in runs if (run["case"], run["variant"]) == (case, variant)]
+            if not found:
+                continue
+            last, over = [run["last_100"] for run in found], [_over_the_run(run) for run in found]
+            rows.append(
+                {
+                    "variant": variant,
+                    "seeds": len(found),
+                    "last 100 episodes": f"{statistics.fmean(last):,.0f} ({min(last):,.0f} to {max(last):,.0f})",
+                    "over the run": f"{statistics.fmean(over):,.0f} ({min(over):,.0f} to {max(over):,.0f})",
+                }
+            )
+        if rows:
+            parts.append(f"### {case}, {steps:,} steps\n\n{table(rows)}")
+    return "\n\n".join(parts)
+
+
+def _over_the_run(run: dict[str, Any]) -> float:
+    """The mean return over the steps of a run."""
+    _, steps, returns = np.array(run["curve"], np.float64).T
+    return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Where steps are dear: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
+
+``python -m benchmarks.steps`` trains six environments for 100,000 steps each, whatever the time: by the preset
+``slow-simulator``, which takes up to 20 gradient steps on a batch; by the environment's own preset, which takes one, as
+REINFORCE does; and by the PPO of Stable-Baselines3 with RL Zoo's settings, in an environment of its own (see
+``benchmarks.peers``). What counts is the mean return of the last 100 training episodes.
+
+Every run is a line of ``docs/steps.jsonl``; what is there already, by the settings of today, is not run again. At the
+end the table is written into ``docs/steps.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import peers
+from benchmarks.budget import config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.cases import Case
+from benchmarks.report import table
+from pgkeras.environments.presets import preset_for
+from pgkeras.settings.config import Config
+
+DOCS = Path(__file__).parent.parent / "docs"
+_FILE = DOCS / "steps.jsonl"
+_MARKER = "<!-- made by python -m benchmarks.steps -->"
+_LEARNERS = ("slow-simulator", "own preset", "PPO")
+_ALL_DAY = 86_400.0  # seconds that no run takes
+_LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
+
+# RL Baselines3 Zoo, hyperparams/ppo.yml; those of MuJoCo are for its v3 environments, LunarLander's for v2.
+_WIDE = {
+    "log_std_init": -2,
+    "ortho_init": False,
+    "activation_fn": "ReLU",
+    "net_arch": {"pi": [256, 256], "vf": [256, 256]},
+}
+_MUJOCO = {"normalize": True, "n_envs": 1, "n_steps": 512}
+ZOO: dict[str, dict[str, Any]] = {
+    "Hopper-v5": {
+        **_MUJOCO,
+        "batch_size": 32,
+        "gamma": 0.999,
+        "learning_rate": 9.80828e-05,
+        "ent_coef": 0.00229519,
+        "clip_range": 0.2,
+        "n_epochs": 5,
+        "gae_lambda": 0.99,
+        "max_grad_norm": 0.7,
+        "vf_coef": 0.835671,
+        "policy_kwargs": _WIDE,
+    },
+    "Walker2d-v5": {
+        **_MUJOCO,
+        "batch_size": 32,
+        "gamma": 0.99,
+        "learning_rate": 5.05041e-05,
+        "ent_coef": 0.000585045,
+        "clip_range": 0.1,
+        "n_epochs": 20,
+        "gae_lambda": 0.95,
+        "max_grad_norm": 1,
+        "vf_coef": 0.871923,
+    },
+    "HalfCheetah-v5": {
+        **_MUJOCO,
+        "batch_size": 64,
+        "gamma": 0.98,
+        "learning_rate": 2.0633e-05,
+        "ent_coef": 0.000401762,
+        "clip_range": 0.1,
+        "n_epochs": 20,
+        "gae_lambda": 0.92,
+        "max_grad_norm": 0.8,
+        "vf_coef": 0.58096,
+        "policy_kwargs": _WIDE,
+    },
+    "LunarLander-v3": {
+        "n_envs": 16,
+        "n_steps": 1024,
+        "batch_size": 64,
+        "gae_lambda": 0.98,
+        "gamma": 0.999,
+        "n_epochs": 4,
+        "ent_coef": 0.01,
+    },
+    "Pendulum-v1": {
+        "n_envs": 4,
+        "n_steps": 1024,
+        "gae_lambda": 0.95,
+        "gamma": 0.9,
+        "n_epochs": 10,
+        "ent_coef": 0.0,
+        "learning_rate": 1e-3,
+        "clip_range": 0.2,
+        "use_sde": True,
+        "sde_sample_freq": 4,
+    },
+    "Acrobot-v1": {
+        "normalize": True,
+        "n_envs": 16,
+        "n_steps": 256,
+        "gae_lambda": 0.94,
+        "gamma": 0.99,
+        "n_epochs": 4,
+        "ent_coef": 0.0,
+    },
+}
+# What random actions return, roughly.
+_RANDOM = {
+    "Hopper-v5": 18.0,
+    "Walker2d-v5": 2.0,
+    "HalfCheetah-v5": -290.0,
+    "LunarLander-v3": -180.0,
+    "Pendulum-v1": -1_200.0,
+    "Acrobot-v1": -499.0,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=100_000, help="of the environment, for each run")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
+    parser.add_argument("--only", nargs="*", choices=ZOO, default=list(ZOO), help="these environments alone")
+    parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--one", nargs=3, metavar=("CASE", "LEARNER", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        case, learner, seed = options.one
+        print(json.dumps(train_for(Case(case), _config(case, learner, int(seed), options.steps), _ALL_DAY)))
+        return
+    current = [run for run in read(_FILE) if _is_current(run)]
+    done = {(run["case"], run["learner"], run["seed"], run["budget"]) for run in current}
+    wanted = [
+        {"case": case, "learner": learner, "seed": seed, "budget": options.steps}
+        for seed in range(options.seeds)
+        for case in options.only
+        for learner in options.learners
+        if (case, learner, seed, options.steps) not in done
+    ]
+    python = peers.environment() if any(run["learner"] == "PPO" for run in wanted) else None
+
+    def run(which: Mapping[str, Any]) -> dict[str, Any]:
+        case, learner, seed = which["case"], which["learner"], which["seed"]
+        if learner == "PPO":
+            assert python is not None
+            asked = {"settings": ZOO[case], "steps": options.steps, "episodes": 0}
+            return {**peer_for(python, Case(case), "PPO", seed, _ALL_DAY, **asked), "config": ZOO[case]}
+        arguments = ["--steps", str(options.steps), "--one", case, learner, str(seed)]
+        return in_process("benchmarks.steps", arguments)
+
+    fill(_FILE, wanted, run, options.jobs)
+    document = DOCS / "steps.md"
+    head = document.read_text().partition(_MARKER)[0]
+    runs = [run for run in read(_FILE) if _is_current(run)]
+    tables = [_table(runs, steps) for steps in sorted({run["budget"] for run in runs})]
+    document.write_text(f"{head}{_MARKER}\n\n" + "\n\n".join(tables) + "\n")
+
+
+def _config(case: str, learner: str, seed: int, steps: int) -> Config:
+    preset = learner if learner == "slow-simulator" else preset_for(case)
+    return config_of(Case(case), seed, {"steps": steps, "evaluation_every": 0}, preset)
+
+
+def _is_current(run: dict[str, Any]) -> bool:
+    """Whether the run is by the settings of today."""
+    case, learner = run["case"], run["learner"]
+    if learner == "PPO":
+        return bool(run["config"] == ZOO[case])
+    return bool(run["config"] == _config(case, learner, run["seed"], run["budget"]).to_json())
+
+
+def _table(runs: list[dict[str, Any]], steps: int) -> str:
+    rows = []
+    for case in ZOO:
+        here = [run for run in runs if run["case"] == case and run["budget"] == steps]
+        found = {name: [run["last_100"] for run in here if run["learner"] == name] for name in _LEARNERS}
+        if not all(found.values()):
+            continue
+        means = {name: statistics.fmean(values) for name, values in found.items()}
+        slack = _LEVEL * abs(means["PPO"] - _RANDOM[case])
+        level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:2]}
+        seeds = min(len(values) for values in found.values())
+        cells = {name: f"{means[name]:,.0f} ({min(v):,.0f} to {max(v):,.0f})" for name, v in found.items()}
+        within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
+        rows.append({"environment": case, "seeds": seeds, **cells, **within})
+    return f"### {steps:,} steps\n\n{table(rows)}" if rows else ""
+
+
+if __name__ == "__main__":
+    main()
