@@ -148,7 +148,7 @@ def _spec(spec: PolicySpec) -> dict[str, Any]:
     return {
         "observation": str(spec.observation_space),
         "action": str(spec.action_space),
-        "distribution": spec.distribution.value,
+        "distribution": spec.described_distribution,
     }
 
 

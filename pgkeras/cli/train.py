@@ -308,7 +308,7 @@ def run(
             config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching, source=simulators
         )
     click.echo(
-        f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.distribution.value} over "
+        f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.described_distribution} over "
         f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "
         f"acting through {training.act_engine}.",
         err=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,8 @@ _SMALLEST, _LARGEST = 400, 640  # a picture's height
 _ROW = 44  # height of a bar with its labels, at the most
 _LEAST_ROW = 18
 _LABEL, _NUMBER = 44, 56  # widths of what stands left and right of a bar
-_HEAD = 22  # height of a part's name
+_HEAD, _PART_ROW = 22, 24  # heights of a part's name, and of each of its bars
+_MOST_ROWS, _TALLEST = 8, 1000  # of a part, and of a frame that has parts
 _HUMP = 92  # height of a density, at the most
 
 
@@ -80,7 +82,7 @@ class Painter:
         self._size = round(width * self._scale), round(height * self._scale)
         # Video formats want even sizes.
         self.width = (self._size[0] + _PANEL + 1) // 2 * 2
-        self.height = (max(self._size[1], _SMALLEST) + 1) // 2 * 2
+        self.height = (max(self._size[1], _SMALLEST, self._height_of_parts()) + 1) // 2 * 2
         self._left = self.width - _PANEL + _MARGIN
         self._right = self.width - _MARGIN
         self._fonts = {size: _font(size) for size in (11, 13, 15, 22)}
@@ -121,6 +123,12 @@ class Painter:
         top = upper + row * height
         return left + _LABEL, top + height // 6, right - _NUMBER, top + height - height // 6
 
+    def _height_of_parts(self) -> int:
+        """What it takes to draw all parts of an action below each other, within reason."""
+        if not self._spec.is_structured:
+            return 0
+        return min(_TALLEST, _TOP + 24 + sum(_HEAD + _wanted_height(part) for part in self._spec.parts))
+
     def _columns(self) -> list[int]:
         return [self._left, self._left + 108, self._left + 196]
 
@@ -141,10 +149,10 @@ class Painter:
         parts = self._spec.parts
         if not self._spec.is_structured:
             return self._distribution(draw, box, parts[0], parameters, action)
-        rows = [sum(parameters[output].size for output in list(part.outputs.values())[:1]) for part in parts]
+        wanted = [_wanted_height(part) for part in parts]
         room = bottom - top - _HEAD * len(parts)
-        for part, height in zip(parts, (room * row // sum(rows) for row in rows), strict=True):
-            draw.text((left, top), part.name, _INK, self._fonts[13])
+        for part, height in zip(parts, (min(one, room * one // sum(wanted)) for one in wanted), strict=True):
+            draw.text((left, top + 2), part.name, _FAINT, self._fonts[13])
             own = {name: parameters[output] for name, output in part.outputs.items()}
             here = (left, top + _HEAD, right, top + _HEAD + height)
             self._distribution(draw, here, part, own, action[part.start : part.stop])
@@ -292,6 +300,16 @@ class Painter:
         high = bounds[1] if np.isfinite(bounds[1]) else max(known[1], upper)
         self._ranges[index] = low, high if high > low else low + 1
         return self._ranges[index]
+
+
+def _wanted_height(part: ActionPart) -> int:
+    """How much room a part of an action takes: a row for each probability, or a density for each component."""
+    if not part.kind.is_discrete:
+        return min(_MOST_ROWS * _PART_ROW, math.prod(part.space.shape) * 2 * _PART_ROW)
+    space = part.space
+    values = space.n if isinstance(space, Discrete) else math.prod(space.shape)
+    rows = int(space.nvec.sum()) if isinstance(space, MultiDiscrete) else values
+    return min(_MOST_ROWS, rows) * _PART_ROW
 
 
 def _scale(height: int) -> float:

@@ -56,7 +56,7 @@ def card(bundle: Bundle, repo: str, license_id: str | None = None) -> str:
             {
                 "Observation": f"`{spec.observation_space}`",
                 "Action": f"`{spec.action_space}`",
-                "Distribution": spec.distribution.value.replace("_", " "),
+                "Distribution": spec.described_distribution.replace("_", " "),
                 "Version": bundle.version,
                 **{f"Mean return, {name}": f"{value:g}" for name, value in results.items()},
             }

@@ -102,12 +102,13 @@ def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> It
         yield "Look: every episode returns the same, whatever the actions"
     if lengths.max() == 1:
         yield "Look: every episode is over after one step"
-    yield from _looks_at_observations(simulators.observation_space, trajectory)
+    yield from _looks_at_observations(simulators.observation_space, simulators.mask_size, trajectory)
 
 
-def _looks_at_observations(space: Any, trajectory: Trajectory) -> Iterator[str]:
+def _looks_at_observations(space: Any, mask_size: int, trajectory: Trajectory) -> Iterator[str]:
     seen = trajectory.observations[trajectory.mask]
     seen = seen.reshape(len(seen), -1)
+    seen = seen[:, : seen.shape[1] - mask_size]
     constant = int((seen == seen[0]).all(axis=0).sum())
     if constant and len(seen) > 1:
         yield f"Look: {constant} of {math.prod(seen.shape[1:])} numbers of the observation never changed"

@@ -193,6 +193,12 @@ class PolicySpec:
         return tuple(found)
 
     @property
+    def described_distribution(self) -> str:
+        """The distribution for people: its family, and of a structured one those of its parts."""
+        families = ", ".join(f"{part.name}: {part.kind.value}" for part in self.parts)
+        return f"{self.distribution.value} ({families})" if self.is_structured else self.distribution.value
+
+    @property
     def parameter_outputs(self) -> tuple[str, ...]:
         """What the act graph calls all parameters of the distribution."""
         return tuple(output for part in self.parts for output in part.outputs.values())

@@ -9,7 +9,7 @@ import pytest
 
 from pgkeras.evaluation.densities import centre_and_spread, density
 from pgkeras.evaluation.frames import ACCENT, BAR, Moment, Painter, bar_length
-from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete
+from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 
 INF = float("inf")
@@ -92,6 +92,35 @@ def test_components_have_their_own_bars() -> None:
     frame = paint.paint(picture, bits)
     taken = [is_colour(frame[slice(*paint.bar(i, 4)[1::2])], ACCENT).any() for i in range(4)]
     assert taken == [True, False, False, True]
+
+
+def test_parts_stand_below_each_other_and_the_frame_is_as_high_as_they_are() -> None:
+    aim = Box(np.full(2, -1.0), np.full(2, 1.0), np.dtype(np.float32))
+    space = Dict({"aim": aim, "hands": Tuple((MultiBinary((2,)), Discrete(3, start=1))), "move": Discrete(2)})
+    spec = PolicySpec.by_default(OBSERVATION, space)
+    picture = np.full((200, 300, 3), 200, np.uint8)
+    paint = Painter(spec, "Test-v0", "test", picture)
+    parameters = {
+        "mean_aim": np.array([0.5, -0.5]),
+        "stddev_aim": np.array([0.1, 0.1]),
+        "probabilities_hands_0": np.array([0.25, 0.75]),
+        "probabilities_hands_1": np.array([0.5, 0.125, 0.375]),
+        "probabilities_move": np.array([1.0, 0.0]),
+    }
+    frame = paint.paint(picture, Moment(1, 0, 0.0, parameters, np.array([0.5, -0.5, 0, 1, 3, 0])))
+    heights = [22 + rows * 24 for rows in (4, 2, 3, 2)]  # a head each; two rows for a density, one for a probability
+    assert frame.shape[0] == paint.height == 168 + sum(heights) + 24
+    tops = 168 + np.cumsum([0, *heights[:-1]]) + 22
+    left, right = paint.bar(0, 1)[0], paint.bar(0, 1)[2]
+    for top, probabilities, chosen in (
+        (tops[1], [0.25, 0.75], [1]),
+        (tops[2], [0.5, 0.125, 0.375], [2]),
+        (tops[3], [1.0, 0.0], [0]),
+    ):
+        for i, probability in enumerate(probabilities):
+            row = frame[top + i * 24 + 12, left:right]
+            colour = ACCENT if i in chosen else BAR
+            assert is_colour(row, colour).sum() == round(probability * (right - left))
 
 
 @pytest.mark.parametrize("action", [-2.0, -0.5, 1.25])

@@ -23,6 +23,7 @@ from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras import runs
 from pgkeras.client import PolicyClient
+from pgkeras.environments.plain import native
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import (
     DeadlineExceededError,
@@ -401,16 +402,36 @@ def test_random_actions_are_those_that_are_allowed(space: Any, masked: bool) -> 
         assert set(np.unique(first)) == {0, 2}
 
 
-def test_a_dry_run_says_what_is_worth_a_look() -> None:
+def test_random_actions_of_parts_are_those_that_are_allowed() -> None:
+    box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    space = gymnasium.spaces.Dict(
+        aim=box, move=gymnasium.spaces.Discrete(3), say=gymnasium.spaces.MultiDiscrete([2, 2])
+    )
+    simulators = SimpleNamespace(
+        observation_space=OBSERVATIONS, action_space=actions_from_gymnasium(space), mask_size=7
+    )
+    actor = RandomActor(simulators, seed=0)  # type: ignore[arg-type]
+    observation = np.tile(np.array([0, 0, 1, 0, 1, 0, 1, 1, 1], np.float32), (50, 1))
+    actions = actor.spec.from_graph(actor.act(observation, np.zeros((50, 1), np.float32), None)[1])
+    assert all(space.contains(one) for one in native(space)(actions))
+    assert set(actions["move"].tolist()) == {0, 2}
+    assert set(actions["say"][:, 0].tolist()) == {1}
+    assert len(np.unique(actions["aim"])) > 50
+
+
+@pytest.mark.parametrize("mask_size", [0, 2])
+def test_a_dry_run_says_what_is_worth_a_look(mask_size: int) -> None:
     played = Trajectory(
-        observations=np.full((1, 3, 2), 20.0, np.float32),
+        observations=np.full((1, 3, 2 + mask_size), 20.0, np.float32),
         samples=np.zeros((1, 3)),
         rewards=np.zeros((1, 3)),
         lengths=np.ones(3, np.int64),
         terminated=np.ones(3, np.bool_),
         final_observations=np.zeros((3, 2), np.float32),
     )
-    simulators = SimpleNamespace(connected=[], observation_space=OBSERVATIONS, action_space=ACTIONS, mask_size=0)
+    simulators = SimpleNamespace(
+        connected=[], observation_space=OBSERVATIONS, action_space=ACTIONS, mask_size=mask_size
+    )
     looks = [line for line in report(simulators, played, 1.0) if line.startswith("Look: ")]  # type: ignore[arg-type]
     assert [look.split()[1:3] for look in looks] == [
         ["every", "reward"],

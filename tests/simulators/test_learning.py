@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pgkeras_serving.settings.config import ServerConfig
 
+from pgkeras.client import PolicyClient
+from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
@@ -84,6 +87,24 @@ def test_a_run_with_one_session_ends_with_the_weights_of_one_in_this_process(
     assert_same_state(here, there)
     player.join(20)
     assert "run is over" in str(player.failure) or "stopping" in str(player.failure)
+
+
+@pytest.mark.parametrize("name", ["Gamepad", "Desk"])
+def test_simulators_teach_actions_that_are_made_of_parts(simulators: Simulators, name: str) -> None:
+    copies = [gymnasium.make(f"tests.reinforce.bandits:{name}-v0") for _ in range(8)]
+    simulator = Simulator(copies, seed=1)  # which checks every action that it is given
+
+    def play() -> None:
+        with PolicyClient(simulators.target, timeout=20.0) as client:
+            simulator.run(client, lambda: False, patience=0.0)
+
+    player = threading.Thread(target=play, daemon=True)
+    player.start()
+    simulators.wait()
+    settings = {"envs": 8, "episodes": 16, "gamma": 0.0, "learning_rate": 0.02, "hidden": (16,), "steps": 6_000}
+    returns = [m.return_mean for m in Training(Config(env_id=name, stop_return=1e6, **settings), source=simulators)]
+    assert np.mean(returns[-5:]) > np.mean(returns[:5]) + 1
+    assert simulator.episodes >= 16 * len(returns)
 
 
 def test_episodes_are_as_the_simulator_played_them(simulators: Simulators) -> None:

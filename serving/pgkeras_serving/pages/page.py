@@ -96,7 +96,7 @@ def _policy(name: str, versions: list[VersionStatus]) -> str:
     heads = "".join(f"<th>{head}</th>" for head in _COLUMNS)
     return (
         f'<section><header><h2>{escape(name)}</h2><span class="soft">{escape(str(spec.observation_space))} &rarr; '
-        f"{escape(str(spec.action_space))}, {escape(spec.distribution.value.replace('_', ' '))}</span></header>"
+        f"{escape(str(spec.action_space))}, {escape(spec.described_distribution.replace('_', ' '))}</span></header>"
         f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{charts(shown)}</section>"
     )
 
