@@ -34,6 +34,7 @@ from benchmarks.budget import (
 )
 from benchmarks.cases import CASES, Case
 from benchmarks.report import table
+from pgkeras.environments.random_action import random_action
 from pgkeras.settings.config import Config, assignments
 from pgkeras.settings.recipe import Recipe
 
@@ -114,8 +115,8 @@ def _random(recipe: Recipe) -> float:
         _, info = env.reset(seed=EVALUATION_SEED + episode)
         total, over = 0.0, False
         while not over:
-            masks = (info["action_mask"].astype(np.int8),) if "action_mask" in info else ()
-            _, reward, terminated, truncated, info = env.step(env.action_space.sample(*masks))
+            action = random_action(env.action_space, info.get("action_mask"))
+            _, reward, terminated, truncated, info = env.step(action)
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
     return float(np.mean(returns))

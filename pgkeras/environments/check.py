@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from pgkeras.environments.random_action import random_action
 from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 
@@ -57,7 +58,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
     _check_info(env_id, "reset", begun[1])
     env.action_space.seed(0)
     try:
-        stepped = env.step(env.action_space.sample(*_mask(env, begun)))
+        stepped = env.step(random_action(env.action_space, action_mask(*begun)))
     except (Exception, SystemExit) as error:  # likewise
         raise _failed(env_id, "step", error) from error
     if not isinstance(stepped, tuple) or len(stepped) != 5:
@@ -86,13 +87,6 @@ def _failed(env_id: str, method: str, error: BaseException) -> EnvironmentSetupE
 def _check_info(env_id: str, method: str, info: Any) -> None:
     if not isinstance(info, Mapping):
         raise EnvironmentSetupError(f"{env_id}: {method}() gave the info as {_kind(info)}, expected a dictionary")
-
-
-def _mask(env: gymnasium.Env[Any, Any], begun: tuple[Any, dict[str, Any]]) -> tuple[Any, ...]:
-    """The action mask, as far as ``sample`` takes it, so that no environment is asked for what it forbids."""
-    mask = action_mask(*begun)
-    takes = isinstance(env.action_space, gymnasium.spaces.Discrete) and mask is not None
-    return (np.asarray(mask, np.int8),) if takes else ()
 
 
 def _is_flag(value: Any) -> bool:
