@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.budget import config_of, fill, in_process, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
 from benchmarks.cases import Case
 from benchmarks.report import table
 from pgkeras.environments.presets import preset_for
@@ -102,7 +102,7 @@ def _differs(case: str, variant: str) -> bool:
 def _is_current(run: dict[str, Any]) -> bool:
     """Whether the run is by the settings of today."""
     case, variant = run["case"], run["variant"]
-    return variant in VARIANTS and bool(run["config"] == _config(case, variant, run["seed"]).to_json())
+    return variant in VARIANTS and by_settings(run, _config(case, variant, run["seed"]))
 
 
 def _tables(runs: list[dict[str, Any]]) -> str:

@@ -28,6 +28,7 @@ from pgkeras.settings.recipe import Recipe, WrapperCall
 __all__ = [
     "EPISODES",
     "EVALUATION_SEED",
+    "by_settings",
     "config_of",
     "fill",
     "in_process",
@@ -64,6 +65,11 @@ def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | 
     limit = {"max_episode_steps": LONGEST_EPISODE} if case.is_unlimited else {}
     preset = preset or (CONTINUOUS if case.continuous else DISCRETE)
     return resolve(case.env_id, preset, {**fixed, **environment, **limit, **case.settings, **settings})
+
+
+def by_settings(run: Mapping[str, Any], config: Config) -> bool:
+    """Whether a run that was kept is by these settings; those that came later had their defaults."""
+    return Config.from_json({**Config(env_id=config.env_id).to_json(), **run["config"]}) == config
 
 
 def played(case: Case) -> Recipe:

@@ -24,6 +24,7 @@ from benchmarks import peers
 from benchmarks.budget import (
     EPISODES,
     EVALUATION_SEED,
+    by_settings,
     config_of,
     fill,
     in_process,
@@ -35,7 +36,7 @@ from benchmarks.budget import (
 from benchmarks.cases import CASES, Case
 from benchmarks.report import table
 from pgkeras.environments.random_action import random_action
-from pgkeras.settings.config import Config, assignments
+from pgkeras.settings.config import assignments
 from pgkeras.settings.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -94,8 +95,7 @@ def _is_current(run: dict[str, Any], options: argparse.Namespace) -> bool:
         return run["learner"] == "random" and run["case"] in CASES
     if run["learner"] != "pgkeras":
         return True
-    now = config_of(CASES[run["case"]], run["seed"], assignments(options.set))
-    return Config.from_json({**Config(env_id=now.env_id).to_json(), **run["config"]}) == now
+    return by_settings(run, config_of(CASES[run["case"]], run["seed"], assignments(options.set)))
 
 
 def _run(case: Case, learner: str, seed: int, seconds: float, assigned: list[str]) -> dict[str, Any]:

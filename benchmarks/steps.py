@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.budget import config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
 from benchmarks.cases import Case
 from benchmarks.report import table
 from pgkeras.environments.presets import preset_for
@@ -172,7 +172,7 @@ def _is_current(run: dict[str, Any]) -> bool:
     case, learner = run["case"], run["learner"]
     if learner == "PPO":
         return bool(run["config"] == ZOO[case])
-    return bool(run["config"] == _config(case, learner, run["seed"], run["budget"]).to_json())
+    return by_settings(run, _config(case, learner, run["seed"], run["budget"]))
 
 
 def _table(runs: list[dict[str, Any]], steps: int) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks import peers
-from benchmarks.budget import config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
 from benchmarks.cases import Case
 from benchmarks.report import spread, table
 from pgkeras.files import replacing
@@ -139,7 +139,9 @@ def _is_current(run: dict[str, Any]) -> bool:
     task = TASKS.get(run["task"])
     if task is None or run["budget"] != task.seconds:
         return False
-    return bool(run["config"] == (task.dqn if run["learner"] == _THEIRS else task.config(run["seed"]).to_json()))
+    if run["learner"] == _THEIRS:
+        return bool(run["config"] == task.dqn)
+    return by_settings(run, task.config(run["seed"]))
 
 
 def _select(runs: list[dict[str, Any]], task: str, learner: str) -> list[dict[str, Any]]:
