@@ -116,7 +116,7 @@ def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actio
         action=_action(response, "action", space),
         log_prob=decode_tensor(response.log_prob, "log_prob") if response.HasField("log_prob") else None,
         entropy=decode_tensor(response.entropy, "entropy") if response.HasField("entropy") else None,
-        greedy_action=_action(response, "greedy_action", space),
+        greedy_action=_action(response, "greedy_action", space) if _has_greedy_action(response) else None,
         distribution=decode_distribution(response.distribution),
         state=response.state,
         policy=response.policy.name,
@@ -124,13 +124,18 @@ def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actio
     )
 
 
-def _action(response: service_pb2.ActResponse, field: Any, space: ActionSpace) -> Any:
-    if isinstance(space, Dict | Tuple):
-        field = f"structured_{field}"
-        if not response.HasField(field):
-            return None
+def _has_greedy_action(response: service_pb2.ActResponse) -> bool:
+    return response.HasField("greedy_action") or response.HasField("structured_greedy_action")
+
+
+def _action(response: service_pb2.ActResponse, name: str, space: ActionSpace) -> Any:
+    if not isinstance(space, Dict | Tuple):
+        return decode_tensor(getattr(response, name), name)
+    field = f"structured_{name}"
+    try:
         return as_gymnasium(decode_value(getattr(response, field), space, field), space)
-    return decode_tensor(getattr(response, field), field) if response.HasField(field) else None
+    except KeyError as error:
+        raise InvalidRequestError(field, f"the parts of {space}", f"none called {error}") from error
 
 
 def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceError:

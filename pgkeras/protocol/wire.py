@@ -269,8 +269,8 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
         ValueError: Its numbers are not those of a spec.
     """
     kinds = [message.distribution, *message.part_distributions]
-    if unknown := next((kind for kind in kinds if kind not in _KINDS_BACK), None):
-        raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {unknown}")
+    if unknown := [kind for kind in kinds if kind not in _KINDS_BACK]:
+        raise UnsupportedSpaceError(f"this pgkeras does not know distribution kind {unknown[0]}")
     action_space = as_actions(decode_space(message.action_space))
     return PolicySpec(
         decode_space(message.observation_space),

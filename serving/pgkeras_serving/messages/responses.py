@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.protocol.values import first, write_value
@@ -123,18 +122,16 @@ class Answers:
 
     def _structured(self, query: Query, arrays: Mapping[str, NDArray[Any]], state: bytes) -> service_pb2.ActResponse:
         response = service_pb2.ActResponse(policy=self._version, state=state)
-        if not query.has_batch_axis:
-            arrays = {name: array[0, ...] for name, array in arrays.items()}
+        given = arrays if query.has_batch_axis else {name: array[0, ...] for name, array in arrays.items()}
         for name, tensor in self._tensors(response, query.outputs):
-            if name not in _ACTIONS:
-                write_tensor(tensor, arrays[name])
-        for name in _ACTIONS:
-            if name == "action" or _GREEDY_ACTION in query.outputs:
-                rows = arrays[name] if query.has_batch_axis else arrays[name][np.newaxis]
-                values, _ = self._spec.action_layout.unpack(rows)
-                write_value(getattr(response, f"structured_{name}"), values if query.has_batch_axis else first(values))
+            if name in _ACTIONS:
+                values, _ = self._spec.action_layout.unpack(arrays[name])
+                place = getattr(response, f"structured_{name}")
+                write_value(place, values if query.has_batch_axis else first(values))
+            else:
+                write_tensor(tensor, given[name])
         if _DISTRIBUTION in query.outputs:
-            write_distribution(response.distribution, self._spec, arrays)
+            write_distribution(response.distribution, self._spec, given)
         return response
 
     def _new_form(self, key: _Form, arrays: Mapping[str, NDArray[Any]], state: bytes) -> Pattern:

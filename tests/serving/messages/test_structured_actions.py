@@ -12,12 +12,15 @@ import pytest
 from pgkeras.bundle import bundle
 from pgkeras.cli import text
 from pgkeras.client import PolicyClient
+from pgkeras.client.conversion import read_actions
 from pgkeras.engines import load, noise
-from pgkeras.errors import InvalidRequestError
+from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.evaluation.evaluation import RemoteActor
+from pgkeras.protocol.wire import decode_spec, encode_spec, encode_tensor
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from pgkeras.spaces.masks import mask_size_of
-from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras.spaces.spec import PolicySpec
+from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 from tests.serving.conftest import OBSERVATIONS, running
 
 GAME = Dict(
@@ -184,3 +187,26 @@ def with_batch(value: Any) -> Any:
 def close(got: Any, expected: Any) -> None:
     assert got.shape == expected.shape
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_answer_without_a_part_is_named() -> None:
+    answer = service_pb2.ActResponse()
+    answer.structured_action.fields.fields["move"].tensor.CopyFrom(encode_tensor(np.zeros(1, np.int64)))
+    with pytest.raises(InvalidRequestError, match="structured_action: .*none called 'aim'"):
+        read_actions(answer, GAME)
+    with pytest.raises(InvalidRequestError, match=r"structured_action: expected a value of kind 'fields', got nothing"):
+        read_actions(service_pb2.ActResponse(), GAME)
+    with pytest.raises(InvalidRequestError, match=r"action\.dtype"):
+        read_actions(service_pb2.ActResponse(), Discrete(2))
+
+
+def test_kinds_of_distributions_that_are_not_known_are_refused() -> None:
+    message = encode_spec(PolicySpec.by_default(OBSERVATIONS, GAME))
+    assert decode_spec(message) == PolicySpec.by_default(OBSERVATIONS, GAME)
+    message.part_distributions[1] = policy_pb2.DISTRIBUTION_KIND_UNSPECIFIED
+    with pytest.raises(UnsupportedSpaceError, match="does not know distribution kind 0"):
+        decode_spec(message)
+    message.action_space.dict.spaces[0].space.text.max_length = 3
+    message.part_distributions[1] = policy_pb2.DISTRIBUTION_KIND_MULTI_BERNOULLI
+    with pytest.raises(UnsupportedSpaceError, match="does not handle actions of"):
+        decode_spec(message)
