@@ -192,7 +192,7 @@ def close(got: Any, expected: Any) -> None:
 def test_an_answer_without_a_part_is_named() -> None:
     answer = service_pb2.ActResponse()
     answer.structured_action.fields.fields["move"].tensor.CopyFrom(encode_tensor(np.zeros(1, np.int64)))
-    with pytest.raises(InvalidRequestError, match="structured_action: .*none called 'aim'"):
+    with pytest.raises(InvalidRequestError, match=r"structured_action: .*none called 'aim'"):
         read_actions(answer, GAME)
     with pytest.raises(InvalidRequestError, match=r"structured_action: expected a value of kind 'fields', got nothing"):
         read_actions(service_pb2.ActResponse(), GAME)
