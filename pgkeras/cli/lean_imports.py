@@ -10,8 +10,8 @@ from typing import Any
 
 __all__ = ["lean_imports"]
 
-# Keras' data adapters and its image gallery take these where they are installed, which takes 0.8 s of 3.
-_OPTIONAL = ("matplotlib", "pandas")
+# Keras takes these where they are installed, for notebooks, image galleries and data frames: 0.8 s of 3.
+_OPTIONAL = ("IPython", "matplotlib", "pandas")
 
 
 @contextmanager
