@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 
 from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
 from benchmarks.cases import Case
-from benchmarks.report import table
+from benchmarks.report import mean_and_range, table
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
 
@@ -118,8 +117,8 @@ def _tables(runs: list[dict[str, Any]]) -> str:
                 {
                     "variant": variant,
                     "seeds": len(found),
-                    "last 100 episodes": f"{statistics.fmean(last):,.0f} ({min(last):,.0f} to {max(last):,.0f})",
-                    "over the run": f"{statistics.fmean(over):,.0f} ({min(over):,.0f} to {max(over):,.0f})",
+                    "last 100 episodes": mean_and_range(last),
+                    "over the run": mean_and_range(over),
                 }
             )
         if rows:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "spread", "table", "write_json"]
+__all__ = ["machine", "mean_and_range", "spread", "table", "write_json"]
 
 
 def machine() -> dict[str, Any]:
@@ -31,6 +31,12 @@ def machine() -> dict[str, Any]:
 def spread(values: Sequence[float], digits: int = 2) -> str:
     """Median, and lowest to highest."""
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def mean_and_range(values: Sequence[float], digits: int = 0) -> str:
+    """Mean, and lowest to highest where there are several."""
+    mean = f"{statistics.fmean(values):,.{digits}f}"
+    return f"{mean} ({min(values):,.{digits}f} to {max(values):,.{digits}f})" if len(values) > 1 else mean
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import peers
 from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
 from benchmarks.cases import Case
-from benchmarks.report import table
+from benchmarks.report import mean_and_range, table
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
 
@@ -186,7 +186,7 @@ def _table(runs: list[dict[str, Any]], steps: int) -> str:
         slack = _LEVEL * abs(means["PPO"] - _RANDOM[case])
         level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:2]}
         seeds = min(len(values) for values in found.values())
-        cells = {name: f"{means[name]:,.0f} ({min(v):,.0f} to {max(v):,.0f})" for name, v in found.items()}
+        cells = {name: mean_and_range(values) for name, values in found.items()}
         within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
         rows.append({"environment": case, "seeds": seeds, **cells, **within})
     return f"### {steps:,} steps\n\n{table(rows)}" if rows else ""
