@@ -62,8 +62,9 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
             (2,),
             marks=pytest.mark.slow,
         ),
+        pytest.param({"env_id": "tests.reinforce.bandits:Gamepad-v0", "gamma": 0.0}, (2,), marks=pytest.mark.slow),
     ],
-    ids=["numbers", "memory", "masks"],
+    ids=["numbers", "memory", "masks", "parts"],
 )
 def test_where_episodes_are_played_does_not_matter(
     settings: dict[str, Any], actors: tuple[int, ...], cluster: None, tmp_path: Path
