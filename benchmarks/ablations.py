@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
 from benchmarks.cases import Case
-from benchmarks.report import mean_and_range, table
+from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
 
@@ -80,10 +80,7 @@ def main() -> None:
         return in_process("benchmarks.ablations", ["--one", which["case"], which["variant"], str(which["seed"])])
 
     fill(_FILE, wanted, run, options.jobs)
-    document = DOCS / "ablations.md"
-    head = document.read_text().partition(_MARKER)[0]
-    runs = [run for run in read(_FILE) if _is_current(run)]
-    document.write_text(f"{head}{_MARKER}\n\n{_tables(runs)}\n")
+    write_below(DOCS / "ablations.md", _MARKER, _tables([run for run in read(_FILE) if _is_current(run)]))
 
 
 def _config(case: str, variant: str, seed: int) -> Config:

@@ -34,7 +34,7 @@ from benchmarks.budget import (
     train_for,
 )
 from benchmarks.cases import CASES, Case
-from benchmarks.report import table
+from benchmarks.report import table, write_below
 from pgkeras.environments.random_action import random_action
 from pgkeras.settings.config import assignments
 from pgkeras.settings.recipe import Recipe
@@ -82,9 +82,7 @@ def main() -> None:
     fill(options.file, wanted, run, options.jobs)
     current = [run for run in read(options.file) if _is_current(run, options)]
     if options.file == _FILE:
-        document = DOCS / "defaults.md"
-        head = document.read_text().partition(_MARKER)[0]
-        document.write_text(f"{head}{_MARKER}\n\n{_table(current)}\n")
+        write_below(DOCS / "defaults.md", _MARKER, _table(current))
     else:
         print(_table(current))
 

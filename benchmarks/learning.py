@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.report import machine, table
+from benchmarks.report import machine, table, write_below
 from benchmarks.rows import DEFAULTS, ROWS, SOURCES
 from pgkeras.evaluation import statistics
 from pgkeras.settings.config import Config, preset_for, resolve
@@ -70,11 +70,9 @@ def main() -> None:
                 with file.open("a") as stream:
                     stream.write(json.dumps(runs[-1]) + "\n")
                 print(runs[-1], flush=True)
-    document = DOCS / "results.md"
-    head = document.read_text().partition(_MARKER)[0]
     sources = "\n".join(f"- {name}: {source}." for name, source in SOURCES.items())
-    parts = [f"{head}{_MARKER}", _table(runs), "Beside, from:", sources, _BY_DEFAULT, _defaults(runs)]
-    document.write_text("\n\n".join(parts) + "\n")
+    parts = [_table(runs), "Beside, from:", sources, _BY_DEFAULT, _defaults(runs)]
+    write_below(DOCS / "results.md", _MARKER, "\n\n".join(parts))
 
 
 def _config(env_id: str, seed: int, preset: str) -> Config:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "mean_and_range", "spread", "table", "write_json"]
+__all__ = ["machine", "mean_and_range", "spread", "table", "write_below", "write_json"]
 
 
 def machine() -> dict[str, Any]:
@@ -47,6 +47,12 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
     widths = [max(len(key), *(len(line[i]) for line in lines)) for i, key in enumerate(head)]
     full = [head, ["-" * width for width in widths], *lines]
     return "\n".join("| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in full)
+
+
+def write_below(document: Path, marker: str, text: str) -> None:
+    """Puts a text in the place of all that stands below a marker in a document."""
+    head = document.read_text().partition(marker)[0]
+    document.write_text(f"{head}{marker}\n\n{text}\n")
 
 
 def write_json(path: Path | None, command: str, results: Any) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks import peers
 from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
 from benchmarks.cases import Case
-from benchmarks.report import mean_and_range, table
+from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
 
@@ -155,11 +155,9 @@ def main() -> None:
         return in_process("benchmarks.steps", arguments)
 
     fill(_FILE, wanted, run, options.jobs)
-    document = DOCS / "steps.md"
-    head = document.read_text().partition(_MARKER)[0]
     runs = [run for run in read(_FILE) if _is_current(run)]
     tables = [_table(runs, steps) for steps in sorted({run["budget"] for run in runs})]
-    document.write_text(f"{head}{_MARKER}\n\n" + "\n\n".join(tables) + "\n")
+    write_below(DOCS / "steps.md", _MARKER, "\n\n".join(tables))
 
 
 def _config(case: str, learner: str, seed: int, steps: int) -> Config:

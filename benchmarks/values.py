@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from benchmarks import peers
 from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
 from benchmarks.cases import Case
-from benchmarks.report import spread, table
+from benchmarks.report import spread, table, write_below
 from pgkeras.files import replacing
 from pgkeras.settings.config import Config
 
@@ -127,9 +127,7 @@ def main() -> None:
 
     fill(_FILE, wanted, run, options.jobs)
     runs = [run for run in read(_FILE) if _is_current(run)]
-    document = DOCS / "values.md"
-    head = document.read_text().partition(_MARKER)[0]
-    document.write_text(f"{head}{_MARKER}\n\n{_tables(runs)}\n")
+    write_below(DOCS / "values.md", _MARKER, _tables(runs))
     with replacing(DOCS / "images" / "values.png") as scratch:
         _picture(runs).savefig(Path(scratch.name), format="png", dpi=110)
 

@@ -129,6 +129,11 @@ class RayEpisodes:
         found: dict[int, Part] = {}
         failures = dict.fromkeys(busy, 0)
         began = dict.fromkeys(busy, time.monotonic())
+
+        def play_again(part: int) -> None:
+            pending[self._again(part, order)] = part
+            began[part] = time.monotonic() + _START_SECONDS  # which a new one may need first
+
         while pending:
             ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
             for reference in ready:
@@ -141,16 +146,14 @@ class RayEpisodes:
                         often = f"a Ray actor died {failures[part]} times in one batch of episodes"
                         raise EnvironmentStepError(f"{often}, the last time so: {error}") from error
                     logger.warning("a Ray actor has died; its episodes are played again by another")
-                    pending[self._again(part, order)] = part
-                    began[part] = time.monotonic() + _START_SECONDS  # which a new one may need first
+                    play_again(part)
             if len(pending) == 1 and found:
                 ((reference, part),) = pending.items()
                 if self._is_late(time.monotonic() - began[part], found):
                     del pending[reference]
                     late = "a Ray actor takes far longer than all others; its episodes are played again by another"
                     logger.warning(late)
-                    pending[self._again(part, order)] = part
-                    began[part] = time.monotonic() + _START_SECONDS
+                    play_again(part)
             if watch is not None:
                 watch(sum(f.trajectory.steps for f in found.values()), sum(busy[part] for part in found))
         return Trajectory.join([found[part].trajectory for part in sorted(found)])

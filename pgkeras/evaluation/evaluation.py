@@ -17,6 +17,7 @@ from pgkeras.evaluation import statistics
 from pgkeras.protocol.values import first, plain
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.spaces.layout import part_of
 from pgkeras.spaces.spec import PolicySpec
 
 if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
@@ -133,9 +134,7 @@ def _outputs(spec: PolicySpec, distribution: Mapping[str, Any]) -> dict[str, NDA
     """A client's distribution by the names that the act graph has."""
     found: dict[str, NDArray[Any]] = {}
     for part in spec.parts:
-        own: Any = distribution
-        for key in part.path:
-            own = own[key]
+        own = part_of(distribution, part.path)
         found |= {output: own[name] for name, output in part.outputs.items()}
     return found
 

@@ -162,10 +162,13 @@ def _module(policy: Policy) -> tuple[tf.Module, dict[str, Any]]:
 
 def _drawn(spec: PolicySpec, rows: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Noise, in the graph."""
-    shape = [rows, spec.noise_size]
-    uniform = tf.random.stateless_uniform(shape, tf.stack([seed, 0]))
-    normal = tf.random.stateless_normal(shape, tf.stack([seed, int(spec.noise == "mixed")]))
-    return {"uniform": uniform, "normal": normal, "mixed": tf.where(spec.normal_noise, normal, uniform)}[spec.noise]
+    shape, of = [rows, spec.noise_size], tf.stack([seed, 0])
+    if spec.noise == "normal":
+        return tf.random.stateless_normal(shape, of)
+    uniform = tf.random.stateless_uniform(shape, of)
+    if spec.noise == "uniform":
+        return uniform
+    return tf.where(spec.normal_noise, tf.random.stateless_normal(shape, tf.stack([seed, 1])), uniform)
 
 
 def _taken_apart(spec: PolicySpec, answer: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -228,7 +231,7 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
     # What is computed from large numbers is off by more: a probability, and all that is made of it, by as much as its
     # logits are rounded.
     largest = max(1.0, *(float(np.abs(reference[parameter]).max()) for parameter in spec.parameter_outputs))
-    if any(part.kind.is_discrete for part in spec.parts):
+    if spec.has_choices:
         state = tf.constant(inputs["state"]) if policy.spec.state_size else None
         logits, _ = policy.step(tf.constant(observation), state)
         largest = max(largest, _largest_logit(logits.numpy()))
@@ -276,8 +279,7 @@ def _compare(form: str, name: str, spec: PolicySpec, size: Any, got: NDArray[Any
         good = got == expected
     bad = np.count_nonzero(~good.reshape(len(good), -1).all(axis=1))
     # A discrete action may differ where its noise lies within rounding of a boundary, and log_prob with it.
-    has_choices = any(part.kind.is_discrete for part in spec.parts)
-    allowed = len(expected) // 100 if has_choices and name in (*_ACTIONS, "log_prob") else 0
+    allowed = len(expected) // 100 if spec.has_choices and name in (*_ACTIONS, "log_prob") else 0
     if np.isnan(got).any() or bad > allowed:
         raise ExportError(f"{form} disagrees with the Keras model on {name!r} for {bad} observations")
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError
-from pgkeras.spaces.arrays import ArraySpace, Discrete, MultiDiscrete
-from pgkeras.spaces.structures import Dict, Tuple, leaves
+from pgkeras.spaces.arrays import Discrete, MultiDiscrete
+from pgkeras.spaces.structures import ActionSpace, Dict, Tuple, leaves
 
 __all__ = ["MaskPart", "check_mask", "flat_mask", "mask_parts", "mask_size_of"]
 
@@ -35,7 +35,7 @@ class MaskPart(NamedTuple):
     stop: int
 
 
-def mask_parts(action_space: ArraySpace | Dict | Tuple) -> Iterator[MaskPart]:
+def mask_parts(action_space: ActionSpace) -> Iterator[MaskPart]:
     """The parts of a mask in order; none where no action can be masked."""
     start = 0
     for path, leaf in leaves(action_space):
@@ -44,12 +44,12 @@ def mask_parts(action_space: ArraySpace | Dict | Tuple) -> Iterator[MaskPart]:
             yield MaskPart(path, nvec, start, start := start + int(nvec.sum()))
 
 
-def mask_size_of(action_space: ArraySpace | Dict | Tuple) -> int:
+def mask_size_of(action_space: ActionSpace) -> int:
     """Length of a mask: n for Discrete, the sum of nvec for MultiDiscrete, the sum of theirs for a Dict or Tuple."""
     return max((part.stop for part in mask_parts(action_space)), default=0)
 
 
-def flat_mask(mask: Any, action_space: ArraySpace | Dict | Tuple, leading_axes: int) -> NDArray[Any]:
+def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArray[Any]:
     """A mask as an environment gives it, as one array.
 
     Args:
@@ -76,9 +76,7 @@ def flat_mask(mask: Any, action_space: ArraySpace | Dict | Tuple, leading_axes: 
     return np.concatenate(every, axis=-1)
 
 
-def check_mask(
-    mask: NDArray[Any], action_space: ArraySpace | Dict | Tuple, field: str = "action_mask"
-) -> NDArray[np.float32]:
+def check_mask(mask: NDArray[Any], action_space: ActionSpace, field: str = "action_mask") -> NDArray[np.float32]:
     """Checks an action mask, or a batch of them, before it goes into the act graph.
 
     Args:

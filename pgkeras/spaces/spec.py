@@ -209,6 +209,11 @@ class PolicySpec:
         return all(part.kind.is_discrete for part in self.parts)
 
     @property
+    def has_choices(self) -> bool:
+        """Whether any part of an action has a probability rather than a density."""
+        return any(part.kind.is_discrete for part in self.parts)
+
+    @property
     def noise_size(self) -> int:
         """How many numbers of noise one action takes: one for every component."""
         return sum(math.prod(part.space.shape) for part in self.parts)

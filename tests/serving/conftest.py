@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -39,6 +40,21 @@ def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] =
     for variable in policy.variables:
         variable.assign(generator.normal(0.0, 1.0 / np.sqrt(max(hidden)), variable.shape).astype(np.float32) * 2)
     return export_policy(policy, root, name, {"env_id": "Test-v0", "seed": seed, "mean_return": 12.5}).path
+
+
+def export_random(
+    root: Path, name: str, action_space: Any, generator: np.random.Generator, mask_size: int = 0, **settings: Any
+) -> None:
+    """Exports a policy of random weights, of any network, to be compared with its own graph."""
+    from pgkeras.policy.export import export_policy
+    from pgkeras.policy.policy import Policy
+    from pgkeras.settings.groups import NetworkSettings
+
+    network = NetworkSettings(hidden=(8,), **settings)
+    policy = Policy(OBSERVATIONS, action_space, settings=network, mask_size=mask_size)
+    for variable in policy.variables:
+        variable.assign(generator.normal(0, 0.7, variable.shape).astype(np.float32))
+    export_policy(policy, root, name, {})
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from pgkeras.bundle import bundle
 from pgkeras.client import PolicyClient
 from pgkeras.engines import load, noise
 from pgkeras.spaces import Box, MultiBinary, MultiDiscrete, Space
-from tests.serving.conftest import OBSERVATIONS, run_cli, running
+from tests.serving.conftest import export_random, run_cli, running
 
 FLOAT64 = np.dtype(np.float64)
 BOX = Box(np.array([[-1.0, 0.1], [-200.0, 2.0]]), np.array([[1.0, 0.7], [100.0, 3.0]]), FLOAT64)
@@ -33,17 +33,10 @@ ROWS = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of random weights for each head. Read only."""
-    from pgkeras.policy.export import export_policy
-    from pgkeras.policy.policy import Policy
-    from pgkeras.settings.groups import NetworkSettings
-
     path = tmp_path_factory.mktemp("heads")
     generator = np.random.default_rng(0)
     for name, (space, family) in HEADS.items():
-        policy = Policy(OBSERVATIONS, space, settings=NetworkSettings(hidden=(8,), distribution=family))
-        for variable in policy.variables:
-            variable.assign(generator.normal(0, 0.7, variable.shape).astype(np.float32))
-        export_policy(policy, path, name, {})
+        export_random(path, name, space, generator, distribution=family)
     return path
 
 

@@ -21,7 +21,7 @@ from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tupl
 from pgkeras.spaces.masks import mask_size_of
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
-from tests.serving.conftest import OBSERVATIONS, running
+from tests.serving.conftest import OBSERVATIONS, export_random, running
 
 GAME = Dict(
     {
@@ -43,18 +43,10 @@ ROWS = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Policies of random weights. Read only."""
-    from pgkeras.policy.export import export_policy
-    from pgkeras.policy.policy import Policy
-    from pgkeras.settings.groups import NetworkSettings
-
     path = tmp_path_factory.mktemp("structured")
     generator = np.random.default_rng(0)
     for name, (space, settings) in POLICIES.items():
-        size = mask_size_of(space) if name == "game" else 0
-        policy = Policy(OBSERVATIONS, space, settings=NetworkSettings(hidden=(8,), **settings), mask_size=size)
-        for variable in policy.variables:
-            variable.assign(generator.normal(0, 0.7, variable.shape).astype(np.float32))
-        export_policy(policy, path, name, {})
+        export_random(path, name, space, generator, mask_size_of(space) if name == "game" else 0, **settings)
     return path
 
 
