@@ -44,6 +44,7 @@ _ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
+    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "CUDA_VISIBLE_DEVICES": "",
 }
 _NEVER = 1e9  # a return that none of the environments can give
@@ -77,7 +78,7 @@ def played(case: Case) -> Recipe:
     return Recipe(case.env_id, case.kwargs, tuple(WrapperCall(name) for name in case.wrappers), case.evaluation_steps)
 
 
-def train_for(case: Case, config: Config, seconds: float) -> dict[str, Any]:
+def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISODES) -> dict[str, Any]:
     """Trains for so many seconds of processor time, and plays greedy episodes with what came of it.
 
     Returns:
@@ -106,7 +107,7 @@ def train_for(case: Case, config: Config, seconds: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as root:
         exported = training.export(root)
         actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-    greedy = evaluation.evaluate(actor, environments.make(played(case), EPISODES, "plain"), EPISODES, EVALUATION_SEED)
+    greedy = evaluation.evaluate(actor, environments.make(played(case), EPISODES, "plain"), episodes, EVALUATION_SEED)
     return {
         "steps": training.env_steps,
         "seconds": spent,
@@ -119,7 +120,7 @@ def train_for(case: Case, config: Config, seconds: float) -> dict[str, Any]:
 
 
 def peer_for(python: Path, case: Case, algorithm: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
-    """The same by an algorithm of Stable-Baselines3; see :func:`benchmarks.peers.budget`."""
+    """The same by an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`."""
     asked = {"case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
     asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED, **more}
     return peers.budget(python, asked, {**os.environ, **_ONE_THREAD})

@@ -32,85 +32,7 @@ _LEARNERS = ("slow-simulator", "own preset", "PPO")
 _ALL_DAY = 86_400.0  # seconds that no run takes
 _LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
 
-# RL Baselines3 Zoo, hyperparams/ppo.yml; those of MuJoCo are for its v3 environments, LunarLander's for v2.
-_WIDE = {
-    "log_std_init": -2,
-    "ortho_init": False,
-    "activation_fn": "ReLU",
-    "net_arch": {"pi": [256, 256], "vf": [256, 256]},
-}
-_MUJOCO = {"normalize": True, "n_envs": 1, "n_steps": 512}
-ZOO: dict[str, dict[str, Any]] = {
-    "Hopper-v5": {
-        **_MUJOCO,
-        "batch_size": 32,
-        "gamma": 0.999,
-        "learning_rate": 9.80828e-05,
-        "ent_coef": 0.00229519,
-        "clip_range": 0.2,
-        "n_epochs": 5,
-        "gae_lambda": 0.99,
-        "max_grad_norm": 0.7,
-        "vf_coef": 0.835671,
-        "policy_kwargs": _WIDE,
-    },
-    "Walker2d-v5": {
-        **_MUJOCO,
-        "batch_size": 32,
-        "gamma": 0.99,
-        "learning_rate": 5.05041e-05,
-        "ent_coef": 0.000585045,
-        "clip_range": 0.1,
-        "n_epochs": 20,
-        "gae_lambda": 0.95,
-        "max_grad_norm": 1,
-        "vf_coef": 0.871923,
-    },
-    "HalfCheetah-v5": {
-        **_MUJOCO,
-        "batch_size": 64,
-        "gamma": 0.98,
-        "learning_rate": 2.0633e-05,
-        "ent_coef": 0.000401762,
-        "clip_range": 0.1,
-        "n_epochs": 20,
-        "gae_lambda": 0.92,
-        "max_grad_norm": 0.8,
-        "vf_coef": 0.58096,
-        "policy_kwargs": _WIDE,
-    },
-    "LunarLander-v3": {
-        "n_envs": 16,
-        "n_steps": 1024,
-        "batch_size": 64,
-        "gae_lambda": 0.98,
-        "gamma": 0.999,
-        "n_epochs": 4,
-        "ent_coef": 0.01,
-    },
-    "Pendulum-v1": {
-        "n_envs": 4,
-        "n_steps": 1024,
-        "gae_lambda": 0.95,
-        "gamma": 0.9,
-        "n_epochs": 10,
-        "ent_coef": 0.0,
-        "learning_rate": 1e-3,
-        "clip_range": 0.2,
-        "use_sde": True,
-        "sde_sample_freq": 4,
-    },
-    "Acrobot-v1": {
-        "normalize": True,
-        "n_envs": 16,
-        "n_steps": 256,
-        "gae_lambda": 0.94,
-        "gamma": 0.99,
-        "n_epochs": 4,
-        "ent_coef": 0.0,
-    },
-}
-# What random actions return, roughly.
+# The environments, and what random actions return there, roughly.
 _RANDOM = {
     "Hopper-v5": 18.0,
     "Walker2d-v5": 2.0,
@@ -125,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100_000, help="of the environment, for each run")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
-    parser.add_argument("--only", nargs="*", choices=ZOO, default=list(ZOO), help="these environments alone")
+    parser.add_argument("--only", nargs="*", choices=_RANDOM, default=list(_RANDOM), help="these environments alone")
     parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     parser.add_argument("--one", nargs=3, metavar=("CASE", "LEARNER", "SEED"), help=argparse.SUPPRESS)
@@ -149,8 +71,8 @@ def main() -> None:
         case, learner, seed = which["case"], which["learner"], which["seed"]
         if learner == "PPO":
             assert python is not None
-            asked = {"settings": ZOO[case], "steps": options.steps, "episodes": 0}
-            return {**peer_for(python, Case(case), "PPO", seed, _ALL_DAY, **asked), "config": ZOO[case]}
+            asked = {"settings": peers.zoo("PPO", case), "steps": options.steps, "episodes": 0}
+            return {**peer_for(python, Case(case), "PPO", seed, _ALL_DAY, **asked), "config": peers.zoo("PPO", case)}
         arguments = ["--steps", str(options.steps), "--one", case, learner, str(seed)]
         return in_process("benchmarks.steps", arguments)
 
@@ -169,19 +91,19 @@ def _is_current(run: dict[str, Any]) -> bool:
     """Whether the run is by the settings of today."""
     case, learner = run["case"], run["learner"]
     if learner == "PPO":
-        return bool(run["config"] == ZOO[case])
+        return bool(run["config"] == peers.zoo("PPO", case))
     return by_settings(run, _config(case, learner, run["seed"], run["budget"]))
 
 
 def _table(runs: list[dict[str, Any]], steps: int) -> str:
     rows = []
-    for case in ZOO:
+    for case, random in _RANDOM.items():
         here = [run for run in runs if run["case"] == case and run["budget"] == steps]
         found = {name: [run["last_100"] for run in here if run["learner"] == name] for name in _LEARNERS}
         if not all(found.values()):
             continue
         means = {name: statistics.fmean(values) for name, values in found.items()}
-        slack = _LEVEL * abs(means["PPO"] - _RANDOM[case])
+        slack = _LEVEL * abs(means["PPO"] - random)
         level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:2]}
         seeds = min(len(values) for values in found.values())
         cells = {name: mean_and_range(values) for name, values in found.items()}

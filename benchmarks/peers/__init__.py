@@ -10,7 +10,8 @@ The environment is exactly ``requirements.txt``, installed in one step with ``--
 Linux are built for CUDA and ask for more of it than a CPU needs. They can't be imported without any: torch's shared
 libraries link against CUDA's, and the loader wants those present. So those are listed, what only a GPU would open is
 not, and ``pip check`` names the difference. That comes to about 2.5 GB to download and 5 GB on disk, kept in
-``$PGKERAS_PEERS`` or else in ``pgkeras/peers`` in the user's cache directory; delete it when done.
+``$PGKERAS_PEERS`` or else in ``pgkeras/peers`` in the user's cache directory; delete it when done. SBX, which is
+Stable-Baselines3 in JAX, has another beside it, whose name ends in ``-sbx``: ``requirements-sbx.txt`` on top.
 """
 
 from __future__ import annotations
@@ -21,12 +22,13 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import tomllib
 import venv
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXTERNAL", "PEERS", "budget", "environment", "run", "speed"]
+__all__ = ["EXTERNAL", "PEERS", "budget", "environment", "run", "speed", "zoo"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -43,11 +45,12 @@ _MARKER = "pgkeras-peers.json"  # what the environment was made from; written la
 _STARTUP_SECONDS = 300  # for imports on a cold disk, before the peer's own time limit begins
 
 
-def environment(directory: Path | None = None) -> Path:
+def environment(directory: Path | None = None, *, sbx: bool = False) -> Path:
     """Makes the peers' virtual environment unless it is there already.
 
     Args:
         directory: Where it lives. By default ``$PGKERAS_PEERS``, or ``pgkeras/peers`` in the user's cache directory.
+        sbx: Whether it is the one of SBX.
 
     Returns:
         Its Python interpreter.
@@ -57,8 +60,14 @@ def environment(directory: Path | None = None) -> Path:
         subprocess.CalledProcessError: pip failed; its messages are on standard error.
     """
     directory = (directory or _default_directory()).expanduser().absolute()
+    files = [_HERE / "requirements.txt"]
+    if sbx:
+        directory, files = directory.with_name(f"{directory.name}-sbx"), [*files, _HERE / "requirements-sbx.txt"]
     python = directory / "bin" / "python"
-    wanted = {"python": platform.python_version(), "requirements": (_HERE / "requirements.txt").read_text()}
+    wanted = {
+        "python": platform.python_version(),
+        "requirements": "".join(file.read_text() for file in files),
+    }
     if directory.exists():
         marker = directory / _MARKER
         if not marker.exists():
@@ -77,7 +86,8 @@ def environment(directory: Path | None = None) -> Path:
         venv.create(unfinished, with_pip=True)
         # What is unpacked is kept; a second copy in pip's cache would cost its size again.
         options = ["--quiet", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--disable-pip-version-check"]
-        command = [unfinished / "bin" / "python", "-m", "pip", "install", *options, "-r", _HERE / "requirements.txt"]
+        command = [unfinished / "bin" / "python", "-m", "pip", "install", *options]
+        command += [part for file in files for part in ("-r", file)]
         subprocess.run(command, check=True, env=_clean_environ())
         (unfinished / _MARKER).write_text(json.dumps(wanted))
         unfinished.rename(directory)
@@ -150,8 +160,8 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
     Args:
         python: The interpreter that ``environment`` returned.
         asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; if need be
-            also ``settings`` of the algorithm (with ``n_envs`` and ``normalize``, as RL Zoo has them), and ``steps`` or
-            ``stop_return``, at which training ends.
+            also ``library`` ("sbx" for the same algorithms in JAX), ``settings`` of the algorithm (those of
+            :func:`zoo`), and ``steps`` or ``stop_return``, at which training ends.
         environ: Environment variables beside one's own.
 
     Returns:
@@ -173,6 +183,13 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
     )
     result: dict[str, Any] = json.loads(process.stdout.splitlines()[-1])
     return result
+
+
+def zoo(algorithm: str, env_id: str) -> dict[str, Any]:
+    """RL Baselines3 Zoo's settings of "PPO" or "SAC" for an environment, ``n_envs`` and ``normalize`` among them."""
+    tables = tomllib.loads((_HERE / "zoo.toml").read_text())
+    settings: dict[str, Any] = tables[algorithm][env_id]
+    return settings
 
 
 def _default_directory() -> Path:

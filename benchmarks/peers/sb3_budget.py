@@ -1,4 +1,4 @@
-"""Stable-Baselines3, by its defaults or by settings that are given, for so much processor time, or for so many steps.
+"""Stable-Baselines3 or SBX, by defaults or by settings that are given, for so much processor time, or so many steps.
 
 Reads one table of JSON from standard input, prints the outcome as one line of JSON.
 """
@@ -38,6 +38,13 @@ def make(case: dict[str, Any], evaluation: bool = False) -> gymnasium.Env[Any, A
     return env
 
 
+def _activation(library: str, name: str) -> Any:
+    """An activation by its name in torch, in the terms of the library that computes it."""
+    if library == "sbx":
+        return getattr(importlib.import_module("flax.linen"), name.lower())
+    return getattr(importlib.import_module("torch.nn"), name)
+
+
 def _mean(returns: Collection[float]) -> float | None:
     return sum(returns) / len(returns) if returns else None
 
@@ -46,7 +53,6 @@ def main() -> None:
     asked = json.load(sys.stdin)
     case = asked["case"]
 
-    import stable_baselines3
     from stable_baselines3.common.callbacks import BaseCallback
     from stable_baselines3.common.monitor import Monitor
     from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
@@ -65,11 +71,12 @@ def main() -> None:
             solved = len(recent) == 100 and sum(recent) / 100 >= asked.get("stop_return", float("inf"))
             return not solved and spent < asked["seconds"]
 
-    algorithm = getattr(stable_baselines3, asked["algorithm"])
+    library = asked.get("library", "stable_baselines3")
+    algorithm = getattr(importlib.import_module(library), asked["algorithm"])
     settings = dict(asked.get("settings", {}))
     copies, normalize = settings.pop("n_envs", 1), settings.pop("normalize", False)
     if activation := settings.get("policy_kwargs", {}).get("activation_fn"):
-        settings["policy_kwargs"]["activation_fn"] = getattr(importlib.import_module("torch.nn"), activation)
+        settings["policy_kwargs"]["activation_fn"] = _activation(library, activation)
     environments: Any = DummyVecEnv([lambda: Monitor(make(case))] * copies)
     if normalize:
         environments = VecNormalize(environments, gamma=settings.get("gamma", 0.99))
@@ -78,18 +85,18 @@ def main() -> None:
     model.learn(asked.get("steps", 10**9), callback=Stop())
     seconds = time.process_time() - began
 
-    # Observations that were normalised would have to be here, too.
     env, returns = make(case, evaluation=True), []
     for episode in range(asked["episodes"]):
         observation, _ = env.reset(seed=asked["evaluation_seed"] + episode)
         total, over = 0.0, False
         while not over:
-            action, _ = model.predict(observation, deterministic=True)
+            seen = environments.normalize_obs(observation) if normalize else observation
+            action, _ = model.predict(seen, deterministic=True)
             choice = int(action) if np.ndim(action) == 0 else action
             observation, reward, terminated, truncated, _ = env.step(choice)
             total, over = total + float(reward), terminated or truncated
         returns.append(total)
-    packages = ("stable_baselines3", "torch", "gymnasium", "numpy")
+    packages = ("stable_baselines3", "torch", "gymnasium", "numpy", *(("sbx_rl", "jax") if library == "sbx" else ()))
     print(
         json.dumps(
             {

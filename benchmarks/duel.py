@@ -1,0 +1,217 @@
+"""Our presets beside what one would install otherwise, for the same seconds.
+
+``python -m benchmarks.duel`` trains fourteen environments for 300 seconds of processor time on one thread each (see
+``benchmarks.budget``): by our preset, by the PPO of Stable-Baselines3 with RL Zoo's settings, by the PPO of SBX, which
+is the same in JAX, with the same settings, and where actions are continuous by SBX's SAC. Each library has an
+environment of its own (see ``benchmarks.peers``). What counts is 100 greedy episodes at the end, and the mean return of
+the last 100 training episodes.
+
+Every run is a line of ``docs/duel.jsonl``; what is there already, by the settings of today, is not run again. At the
+end the tables are written into ``docs/duel.md``, and the learning curves over seconds into ``docs/images/duel.png``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from benchmarks import peers
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.cases import Case
+from benchmarks.report import mean_and_range, table, write_below
+from pgkeras.evaluation import statistics
+from pgkeras.files import replacing
+from pgkeras.settings.config import DEFAULT, Config, preset_for
+
+DOCS = Path(__file__).parent.parent / "docs"
+_FILE = DOCS / "duel.jsonl"
+_MARKER = "<!-- made by python -m benchmarks.duel -->"
+_OURS = "pgkeras"
+_PEERS = {"SB3 PPO": ("stable_baselines3", "PPO"), "SBX PPO": ("sbx", "PPO"), "SBX SAC": ("sbx", "SAC")}
+_LEARNERS = (_OURS, *_PEERS)
+_COLOURS = {_OURS: "#2563a8", "SB3 PPO": "#c05621", "SBX PPO": "#6b7280", "SBX SAC": "#3f8f4f"}
+_EPISODES = 100
+_SECONDS = 300.0
+_RESAMPLES = 10_000
+_WIDTH = 5  # pictures beside each other
+
+Floats = NDArray[np.float64]
+
+# The steps at which a run ends, and a linear schedule with it: what the preset takes in about 290 seconds on the
+# machine of the tables. The last two are learnt long before.
+STEPS = {
+    "LunarLander-v3": 7_000_000,
+    "Hopper-v5": 3_200_000,
+    "HalfCheetah-v5": 5_500_000,
+    "Walker2d-v5": 2_600_000,
+    "BipedalWalker-v3": 2_300_000,
+    "Ant-v5": 1_350_000,
+    "Humanoid-v5": 950_000,
+    "Swimmer-v5": 4_700_000,
+    "Reacher-v5": 6_800_000,
+    "InvertedDoublePendulum-v5": 4_800_000,
+    "Acrobot-v1": 9_000_000,
+    "Pendulum-v1": 12_500_000,
+    "MountainCarContinuous-v0": 300_000,
+    "CartPole-v1": 500_000,
+}
+_DISCRETE = ("LunarLander-v3", "Acrobot-v1", "CartPole-v1")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="of processor time, for each run")
+    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
+    parser.add_argument("--only", nargs="*", choices=STEPS, default=list(STEPS), help="these environments alone")
+    parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--one", nargs=2, metavar=("CASE", "SEED"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        case, seed = options.one
+        run = train_for(_case(case), _config(case, int(seed), options.seconds), options.seconds, _EPISODES)
+        print(json.dumps(run))
+        return
+    done = {(r["case"], r["learner"], r["seed"], r["budget"]) for r in read(_FILE) if _is_current(r)}
+    wanted = [
+        {"case": case, "learner": learner, "seed": seed, "budget": options.seconds}
+        for seed in range(options.seeds)
+        for learner in options.learners
+        for case in options.only
+        if (case, learner, seed, options.seconds) not in done and not (learner == "SBX SAC" and case in _DISCRETE)
+    ]
+    libraries = {_PEERS[run["learner"]][0] for run in wanted if run["learner"] in _PEERS}
+    pythons = {library: peers.environment(sbx=library == "sbx") for library in libraries}
+
+    def train(which: Mapping[str, Any]) -> dict[str, Any]:
+        case, learner, seed = which["case"], which["learner"], which["seed"]
+        if learner == _OURS:
+            return in_process("benchmarks.duel", ["--seconds", str(options.seconds), "--one", case, str(seed)])
+        library, algorithm = _PEERS[learner]
+        settings = peers.zoo(algorithm, case)
+        asked = {"library": library, "settings": settings, "episodes": _EPISODES}
+        outcome = peer_for(pythons[library], _case(case), algorithm, seed, options.seconds, **asked)
+        return {**outcome, "config": settings}
+
+    fill(_FILE, wanted, train, options.jobs)
+    runs = [run for run in read(_FILE) if _is_current(run)]
+    tables = [_tables(runs, seconds) for seconds in sorted({run["budget"] for run in runs})]
+    write_below(DOCS / "duel.md", _MARKER, "\n\n".join(tables))
+    with replacing(DOCS / "images" / "duel.png") as scratch:
+        _picture([run for run in runs if run["budget"] == _SECONDS]).savefig(Path(scratch.name), format="png", dpi=100)
+
+
+def _case(name: str) -> Case:
+    return Case(name, continuous=name not in _DISCRETE)
+
+
+def _config(case: str, seed: int, seconds: float) -> Config:
+    preset = preset_for(case)
+    steps = int(STEPS[case] * seconds / _SECONDS)
+    return config_of(_case(case), seed, {"steps": steps}, None if preset == DEFAULT else preset)
+
+
+def _is_current(run: dict[str, Any]) -> bool:
+    """Whether the run is by the settings of today."""
+    case, learner = run["case"], run["learner"]
+    if case not in STEPS or learner not in _LEARNERS:
+        return False
+    if learner == _OURS:
+        return by_settings(run, _config(case, run["seed"], run["budget"]))
+    return bool(run["config"] == peers.zoo(_PEERS[learner][1], case))
+
+
+def _tables(runs: list[dict[str, Any]], seconds: float) -> str:
+    here = [run for run in runs if run["budget"] == seconds]
+    parts = [
+        f"## {seconds:,.0f} seconds",
+        "100 greedy episodes at the end, and in brackets the lowest and highest seed:",
+    ]
+    parts += [_returns(here, "greedy"), "The last 100 training episodes:", _returns(here, "last_100")]
+    return "\n\n".join([*parts, "Against each peer, in greedy episodes:", _comparison(here)])
+
+
+def _returns(runs: list[dict[str, Any]], key: str) -> str:
+    rows = []
+    for case in STEPS:
+        cells = {}
+        for learner in _LEARNERS:
+            of = _of(runs, case, learner)
+            steps = np.mean([run["steps"] for run in of]) if of else 0
+            values = [run[key] for run in of if run[key] is not None]
+            cells[learner] = f"{mean_and_range(values)} [{_short(steps)}]" if values else ""
+        rows.append({"environment": case, **cells})
+    return table(rows)
+
+
+def _comparison(runs: list[dict[str, Any]]) -> str:
+    """Difference of means with its interval, and the probability that a run of ours does better than one of theirs."""
+    rows, ahead, met = [], dict.fromkeys(_PEERS, 0), dict.fromkeys(_PEERS, 0)
+    for case in STEPS:
+        ours = np.array([run["greedy"] for run in _of(runs, case, _OURS)])
+        cells = {}
+        for peer in _PEERS:
+            theirs = np.array([run["greedy"] for run in _of(runs, case, peer)])
+            cells[peer] = _difference(ours, theirs) if len(ours) and len(theirs) else ""
+            met[peer] += bool(cells[peer])
+            ahead[peer] += bool(cells[peer]) and bool(ours.mean() > theirs.mean())
+        rows.append({"environment": case, **cells})
+    told = "; ".join(f"{peer}: {ahead[peer]} of {met[peer]}" for peer in _PEERS if met[peer])
+    return f"{table(rows)}\n\nAhead by the mean, of those that are in: {told}."
+
+
+def _difference(ours: Floats, theirs: Floats) -> str:
+    difference = f"{ours.mean() - theirs.mean():+,.0f}"
+    if min(len(ours), len(theirs)) < 2:
+        return difference
+    generator = np.random.default_rng(0)
+
+    def drawn(values: Floats) -> Floats:
+        return np.asarray(generator.choice(values, (_RESAMPLES, len(values))).mean(axis=1))
+
+    low, high = np.percentile(drawn(ours) - drawn(theirs), [2.5, 97.5])
+    return f"{difference} ({low:+,.0f} to {high:+,.0f}), P {statistics.probability_of_improvement(ours, theirs):.2f}"
+
+
+def _picture(runs: list[dict[str, Any]]) -> Figure:
+    """Mean training return over seconds, a small picture for each environment."""
+    cases = [case for case in STEPS if _of(runs, case, _OURS)]
+    rows = max(1, -(-len(cases) // _WIDTH))
+    figure = Figure(figsize=(2.6 * _WIDTH, 2.1 * rows + 0.4), layout="constrained")
+    panels = figure.subplots(rows, _WIDTH, squeeze=False).ravel()
+    for panel, case in zip(panels, cases, strict=False):
+        for learner in _LEARNERS:
+            for run in _of(runs, case, learner):
+                points = [(seconds, value) for seconds, _, value in run["curve"] if value is not None]
+                panel.plot(*zip(*points, strict=True), color=_COLOURS[learner], linewidth=1.1, alpha=0.9)
+        panel.set_title(case, fontsize=9)
+        panel.tick_params(labelsize=7)
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.set_xlim(0, _SECONDS)
+    for panel in panels[len(cases) :]:
+        panel.axis("off")
+    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in _LEARNERS]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    figure.supxlabel("seconds of processor time", fontsize=9)
+    figure.supylabel("mean return of the last 100 training episodes", fontsize=9)
+    return figure
+
+
+def _of(runs: list[dict[str, Any]], case: str, learner: str) -> list[dict[str, Any]]:
+    return [run for run in runs if (run["case"], run["learner"]) == (case, learner)]
+
+
+def _short(steps: float) -> str:
+    return f"{steps / 1e6:.1f}M" if steps >= 1e6 else f"{steps / 1e3:.0f}k"
+
+
+if __name__ == "__main__":
+    main()
