@@ -84,8 +84,8 @@ def main() -> None:
     wanted = [
         {"case": case, "learner": learner, "seed": seed, "budget": options.seconds}
         for seed in range(options.seeds)
-        for learner in options.learners
         for case in options.only
+        for learner in options.learners
         if (case, learner, seed, options.seconds) not in done and not (learner == "SBX SAC" and case in _DISCRETE)
     ]
     libraries = {_PEERS[run["learner"]][0] for run in wanted if run["learner"] in _PEERS}

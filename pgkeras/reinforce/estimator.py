@@ -33,6 +33,7 @@ def advantages(
     rescale: bool = False,
     returns: str = "reward-to-go",
     discount_gradient: bool = False,
+    reset_returns: bool = False,
 ) -> Advantages:
     """Steps 2 and 3 of the algorithm: ``R_t - b_t`` for every step.
 
@@ -43,9 +44,14 @@ def advantages(
         rescale: Whether to divide by the root mean square over the batch's real steps.
         returns: "reward-to-go" for the rewards from step t on, "episode" for those of the whole episode.
         discount_gradient: Whether to weight step t by ``gamma**t``.
+        reset_returns: Whether a return ends with the first reward other than zero.
     """
     mask = trajectory.mask
-    computed = returns_.discounted_returns(baseline.rewards(trajectory, gamma), gamma)
+    rewards, ends = baseline.rewards(trajectory, gamma), None
+    if reset_returns:
+        ends = trajectory.rewards != 0
+        rewards = np.where(ends, trajectory.rewards, rewards)  # nor do they go on beyond a truncation there
+    computed = returns_.discounted_returns(rewards, gamma, ends)
     if returns == "episode":
         computed = returns_.episode_returns(computed, mask)
     b = baseline.of(trajectory, computed)

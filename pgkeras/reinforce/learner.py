@@ -121,6 +121,7 @@ class Learner:
             rescale=config.rescale,
             returns=config.returns,
             discount_gradient=config.discount_gradient,
+            reset_returns=config.reset_returns,
         )
         before = self._step.weights
         step = self._step(trajectory, advantages.values)

@@ -28,12 +28,13 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 
-def discounted_returns(rewards: Floats, gamma: float) -> Floats:
+def discounted_returns(rewards: Floats, gamma: float, ends: Mask | None = None) -> Floats:
     """Return of every step: ``R_t = r_t + gamma * R_{t+1}``, with ``R_T = 0`` (Sutton & Barto, equation 3.9).
 
     Args:
         rewards: ``[T, B]``, zero in padding, so that an episode's returns end with it.
         gamma: Discount in [0, 1].
+        ends: ``[T, B]``, steps beyond which a return does not go: there ``R_t = r_t``. None for none.
 
     Returns:
         ``[T, B]``.
@@ -43,10 +44,13 @@ def discounted_returns(rewards: Floats, gamma: float) -> Floats:
     # By doubling: when R_t sums the next n rewards, R_t + gamma^n * R_{t+n} sums the next 2n. That takes log2(T) passes
     # over whole arrays, where the recursion takes T steps of Python.
     returns = rewards
+    reach = None if ends is None else np.where(ends, 0.0, gamma)  # the product of the discounts of the next n steps
     n = 1
     while n < len(rewards):
         longer = returns.copy()
-        longer[:-n] += gamma**n * returns[n:]
+        longer[:-n] += (gamma**n if reach is None else reach[:-n]) * returns[n:]
+        if reach is not None:
+            reach = np.concatenate([reach[:-n] * reach[n:], reach[-n:]])
         returns = longer
         n *= 2
     return returns

@@ -60,6 +60,8 @@ class Config(
                 "discount_gradient: whole-episode returns are discounted from the episode's beginning already; "
                 "use it with returns=reward-to-go"
             )
+        if self.returns == "episode" and self.reset_returns:
+            raise ConfigError("reset_returns: whole-episode returns hold all rewards; use it with returns=reward-to-go")
         if self.returns == "episode" and self.baseline == "value":
             raise ConfigError(
                 "baseline: the value network predicts the rewards from a step on; use it with returns=reward-to-go"

@@ -147,6 +147,11 @@ class EstimatorSettings(_Settings):
         "Weight step t by gamma^t, as the exact gradient of the discounted return does. Nearly everyone leaves that "
         "out, to learn from late steps as well.",
     )
+    reset_returns: bool = _setting(
+        False,
+        "End a return with the first reward other than 0, as in games that are played for points, such as Pong: what "
+        "comes after a point owes nothing to the actions before it.",
+    )
     baseline: str = _setting(
         "leave-one-out",
         "What is subtracted from returns: nothing, the mean return of earlier batches, of all episodes at the same "
@@ -218,9 +223,9 @@ class NetworkSettings(_Settings):
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
     network: str = _setting(
         "auto",
-        "What reads images: chosen by their size, dense layers alone, a small CNN or the Nature CNN. Other parts of an "
-        "observation are read by what fits them.",
-        choices=("auto", "mlp", "small_cnn", "nature_cnn"),
+        "What reads images: chosen by their size, dense layers alone, a small CNN (MinAtar's), a light one (the first "
+        "one that played Atari's games) or the Nature CNN. Other parts of an observation are read by what fits them.",
+        choices=("auto", "mlp", "small_cnn", "light_cnn", "nature_cnn"),
     )
     memory: str = _setting(
         "none", "What the policy remembers an episode by, if at all.", choices=("none", "gru", "lstm")

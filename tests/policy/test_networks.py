@@ -81,6 +81,7 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         (image(9, 9, 3, high=1, dtype=np.float32), "auto", "small CNN"),
         (image(10, 10, 6), "mlp", "numbers in units of their range, MLP 32"),
         (image(84, 84, 4), "small_cnn", "small CNN of pixels scaled to [0, 1]"),
+        (image(2, 42, 42), "light_cnn", "light CNN of pixels scaled to [0, 1]"),
         (vector(3), "auto", "normalised numbers, MLP 32"),
         (box([-1, 0], [1, 9]), "auto", "MLP 32"),
         (box([-1, -np.inf], [1, 9]), "auto", "numbers as they are, or normalised where they have no bounds, MLP 32"),
@@ -108,7 +109,7 @@ def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
     assert Policy(space, Discrete(2), settings=settings).architecture == f"{name}, LSTM 64"
 
 
-@pytest.mark.parametrize("images", ["small_cnn", "nature_cnn"])
+@pytest.mark.parametrize("images", ["small_cnn", "light_cnn", "nature_cnn"])
 def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
         Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), settings=NetworkSettings(network=images))

@@ -136,6 +136,7 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
     [
         ({"returns": "episode", "discount_gradient": True}, "discount_gradient: .*returns=reward-to-go"),
         ({"returns": "episode", "baseline": "value"}, "baseline: .*returns=reward-to-go"),
+        ({"returns": "episode", "reset_returns": True}, "reset_returns: .*returns=reward-to-go"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce import returns
-from pgkeras.reinforce.baselines import RunningMean, from_batch
+from pgkeras.reinforce.baselines import RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.estimator import advantages
+from tests.reinforce.known import Known
 
 
 @st.composite
@@ -69,6 +70,42 @@ def test_discounted_returns_by_hand() -> None:
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.0), rewards)
     # With gamma 1 they are sums from the end: 4, 6, 7 and 6, -2.
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 1.0), [[7.0, -2.0], [6.0, 6.0], [4.0, 0.0]])
+
+
+@given(batches(), gammas, st.integers(0, 2**32 - 1))
+def test_a_return_does_not_go_beyond_where_it_ends(
+    batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int
+) -> None:
+    rewards, lengths = batch
+    ends = np.random.default_rng(seed).random(rewards.shape) < 0.3
+    got = returns.discounted_returns(rewards, gamma, ends)
+    for b, length in enumerate(lengths):
+        after = 0.0
+        for t in reversed(range(length)):
+            after = rewards[t, b] + (0.0 if ends[t, b] else gamma * after)
+            assert got[t, b] == pytest.approx(after, rel=1e-10, abs=1e-9)
+
+
+def test_returns_that_are_reset_end_with_a_point() -> None:
+    # Points after steps 1 and 2, then one step without any, after which the episode is truncated; by hand, gamma 1/2.
+    trajectory = Trajectory(
+        observations=np.zeros((4, 1, 1), np.float32),
+        samples=np.zeros((4, 1), np.int64),
+        rewards=np.array([[0.0], [1.0], [-1.0], [0.0]]),
+        lengths=np.array([4]),
+        terminated=np.array([False]),
+        final_observations=np.zeros((1, 1), np.float32),
+    )
+    plain = advantages(trajectory, 0.5, reset_returns=True)
+    np.testing.assert_array_equal(plain.returns[:, 0], [0.5, 1.0, -1.0, 0.0])
+    eight = ValueBaseline(Known(lambda observations: np.full(len(observations), 8.0)))
+    going_on = advantages(trajectory, 0.5, eight, reset_returns=True)
+    np.testing.assert_array_equal(going_on.returns[:, 0], [0.5, 1.0, -1.0, 4.0])
+    # One that is truncated with a point has no value to go on with.
+    at_point = trajectory._replace(rewards=np.array([[0.0], [1.0], [0.0], [-1.0]]))
+    np.testing.assert_array_equal(
+        advantages(at_point, 0.5, eight, reset_returns=True).returns[:, 0], [0.5, 1.0, -0.5, -1.0]
+    )
 
 
 @given(batches(), gammas)

@@ -145,11 +145,41 @@ def limited(episodes: Trajectory) -> Trajectory:
     )
 
 
-def estimates(episodes: Trajectory, gamma: float, baseline: NoBaseline = NO_BASELINE, **options: Any) -> np.ndarray:
-    """One estimate of the gradient from every four episodes, ``[estimates, 3]``."""
+def two_games(episodes: Trajectory) -> Trajectory:
+    """Episodes of two games each, of which each gives the sum of its rewards, and 7, as one point at its end."""
+    half = episodes.samples.shape[1] // 2
+    own, longest = np.arange(half), 2 * HORIZON
+    lengths = episodes.lengths[:half], episodes.lengths[half:]
+    together = Trajectory(
+        observations=np.full((longest, half, 1), 3, np.float32),
+        samples=np.zeros((longest, half), np.int64),
+        rewards=np.zeros((longest, half)),
+        lengths=lengths[0] + lengths[1],
+        terminated=np.ones(half, np.bool_),
+        final_observations=episodes.final_observations[:half],
+    )
+    for k, begin in enumerate((np.zeros_like(lengths[0]), lengths[0])):
+        columns = own + k * half
+        for t in range(HORIZON):
+            live = t < lengths[k]
+            there = begin[live] + t, own[live]
+            together.observations[there] = episodes.observations[t, columns[live]]
+            together.samples[there] = episodes.samples[t, columns[live]]
+        together.rewards[begin + lengths[k] - 1, own] = 7 + episodes.rewards[:, columns].sum(axis=0)
+    return together
+
+
+def estimates(
+    episodes: Trajectory,
+    gamma: float,
+    baseline: NoBaseline = NO_BASELINE,
+    count: int = ESTIMATES,
+    **options: Any,
+) -> np.ndarray:
+    """One estimate of the gradient from every four episodes, ``[count, 3]``."""
     ones = probabilities(PREFERENCES)[:, 1]
-    result = np.zeros((ESTIMATES, 3))
-    for k in range(ESTIMATES):
+    result = np.zeros((count, 3))
+    for k in range(count):
         own = slice(k * EPISODES, (k + 1) * EPISODES)
         longest = episodes.lengths[own].max()
         batch = Trajectory(
@@ -206,6 +236,19 @@ def test_unbiased(
     objective: str,
 ) -> None:
     assert distance(estimates(episodes, gamma, baseline, **options), exact[objective]) < CHI_SQUARED_3
+
+
+@pytest.mark.parametrize("baseline", [NO_BASELINE, RunningMean(0.1)], ids=["none", "running-mean"])
+def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent(
+    episodes: Trajectory, exact: dict[str, np.ndarray], baseline: NoBaseline
+) -> None:
+    # What the first of two games brings says nothing of the second.
+    found, plain = (
+        estimates(two_games(episodes), 1.0, baseline, count=ESTIMATES // 2, reset_returns=reset)
+        for reset in (True, False)
+    )
+    assert distance(found, 2 * exact["undiscounted"]) < CHI_SQUARED_3
+    assert found.var(axis=0).sum() < plain.var(axis=0).sum()
 
 
 def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(

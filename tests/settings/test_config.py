@@ -255,7 +255,7 @@ def go_together(values: dict[str, Any]) -> bool:
     if values.get("devices") == "all" and values.get("jit_compile"):
         return False
     return values.get("returns") != "episode" or not (
-        values.get("discount_gradient") or values.get("baseline") == "value"
+        values.get("discount_gradient") or values.get("reset_returns") or values.get("baseline") == "value"
     )
 
 

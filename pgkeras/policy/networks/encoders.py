@@ -45,7 +45,10 @@ _NATURE = _Convolutions("Nature CNN", ((32, 8, 4), (64, 4, 2), (64, 3, 1)), 512)
 # Young & Tian 2019, "MinAtar", section 4: one layer of 16 filters and 128 units.
 _SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
 
-FOR_IMAGES = {"nature_cnn": _NATURE, "small_cnn": _SMALL}
+# Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 4.1.
+_LIGHT = _Convolutions("light CNN", ((16, 8, 4), (32, 4, 2)), 256)
+
+FOR_IMAGES = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
 """By the choices of the setting ``network`` that name one."""
 
 
