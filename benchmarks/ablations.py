@@ -1,8 +1,9 @@
 """What each setting is worth: four environments by their presets, with one setting changed at a time.
 
-``python -m benchmarks.ablations`` trains every variant for the same number of steps. A variant that changes nothing, as
-the preset has that value already, is not run. What counts is the mean return of the last 100 training episodes, and
-the mean over the whole run, which says how fast it got there.
+``python -m benchmarks.ablations`` trains every variant for the same number of steps: settings, and the ideas of
+``benchmarks.ideas``, which are not settings. A variant that changes nothing, as the preset has that value already, is
+not run. What counts is the mean return of the last 100 training episodes, and the mean over the whole run, which says
+how fast it got there.
 
 Every run is a line of ``docs/ablations.jsonl``; what is there already, by the settings of today, is not run again. At
 the end the table is written into ``docs/ablations.md``.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 
 from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
 from benchmarks.cases import Case
+from benchmarks.ideas import IDEAS
 from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
@@ -29,6 +32,8 @@ _FILE = DOCS / "ablations.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.ablations -->"
 _ALL_DAY = 86_400.0  # seconds that no run takes
 _AS_IT_IS = "as it is"
+_ONE_START = "one start for all episodes of a batch, leave-one-out"
+_SYMLOG = "symmetric logarithm of returns for the value network"
 STEPS = {"CartPole-v1": 100_000, "LunarLander-v3": 300_000, "Pendulum-v1": 200_000, "Hopper-v5": 300_000}
 VARIANTS: dict[str, dict[str, Any]] = {
     _AS_IT_IS: {},
@@ -53,6 +58,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "reuse of 5": {"reuse": 5},
     "squashed Gaussian": {"distribution": "squashed_gaussian"},
     "Kumaraswamy": {"distribution": "kumaraswamy"},
+    **{idea: {} for idea in IDEAS},
+    _ONE_START: {"baseline": "leave-one-out", "vectorization": "plain"},
 }
 
 
@@ -65,7 +72,9 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         case, variant, seed = options.one
-        print(json.dumps(train_for(Case(case), _config(case, variant, int(seed)), _ALL_DAY)))
+        config = _config(case, variant, int(seed))
+        with IDEAS[variant](config) if variant in IDEAS else nullcontext({}) as more:
+            print(json.dumps(train_for(Case(case), config, _ALL_DAY, **more)))
         return
     done = {(run["case"], run["variant"], run["seed"]) for run in read(_FILE) if _is_current(run)}
     wanted = [
@@ -92,7 +101,9 @@ def _differs(case: str, variant: str) -> bool:
     """Whether a variant is another than the preset, and goes with the environment's actions."""
     if "distribution" in VARIANTS[variant]:
         return case in ("Pendulum-v1", "Hopper-v5")
-    return variant == _AS_IT_IS or _config(case, variant, 0) != _config(case, _AS_IT_IS, 0)
+    if variant == _SYMLOG:
+        return _config(case, variant, 0).baseline == "value"
+    return variant == _AS_IT_IS or variant in IDEAS or _config(case, variant, 0) != _config(case, _AS_IT_IS, 0)
 
 
 def _is_current(run: dict[str, Any]) -> bool:
@@ -116,6 +127,7 @@ def _tables(runs: list[dict[str, Any]]) -> str:
                     "seeds": len(found),
                     "last 100 episodes": mean_and_range(last),
                     "over the run": mean_and_range(over),
+                    "30 greedy episodes at the end": mean_and_range([run["greedy"] for run in found]),
                 }
             )
         if rows:

@@ -78,8 +78,15 @@ def played(case: Case) -> Recipe:
     return Recipe(case.env_id, case.kwargs, tuple(WrapperCall(name) for name in case.wrappers), case.evaluation_steps)
 
 
-def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISODES) -> dict[str, Any]:
+def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISODES, **more: Any) -> dict[str, Any]:
     """Trains for so many seconds of processor time, and plays greedy episodes with what came of it.
+
+    Args:
+        case: The environment.
+        config: The settings.
+        seconds: Of processor time.
+        episodes: How many are played with what came of it.
+        **more: For :class:`pgkeras.runs.training.Training`.
 
     Returns:
         ``steps``, ``seconds``, ``last_100`` (mean training return), ``greedy`` (mean return of the evaluation),
@@ -90,7 +97,7 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 
-    training = Training(config)
+    training = Training(config, **more)
     began = time.process_time()
 
     def look(*_: int) -> None:

@@ -29,7 +29,7 @@ _TEXT_UNITS = 64
 _PIXEL_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
 _LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes many times as long as one for 84 by 84
 _MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come, and count as none
-_MOST_NORMALISED = 4096  # elements of an image; of larger ones only scaling is usual
+_MOST_NORMALISED = 1 << 17  # elements of an image; larger ones are scaled alone
 _LARGE = 50.0  # bounded numbers beyond it are scaled into their range
 _SMALLEST_NATURE = 36  # pixels of the shorter side, of which the Nature CNN leaves one
 

@@ -1,0 +1,150 @@
+"""Ideas that are not options of pgkeras, for ``benchmarks.ablations``: each changes one run from outside.
+
+An idea is a context manager: what is trained while it lasts, is trained by it. It gives keyword arguments for
+:class:`pgkeras.runs.training.Training`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgkeras import environments
+from pgkeras.backend import keras
+from pgkeras.engines import noise
+from pgkeras.environments.plain import PlainEnvironments
+from pgkeras.environments.protocol import Rows
+from pgkeras.policy.networks import orthogonal
+from pgkeras.reinforce import returns
+from pgkeras.reinforce.value import ValueFunction
+from pgkeras.runs.callbacks import Callback
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
+from pgkeras.spaces.spec import PolicySpec
+
+__all__ = ["IDEAS"]
+
+Floats = NDArray[np.float64]
+
+_KEPT = 0.97  # of an average of weights, from one gradient step to the next
+_MOST_ADVANTAGE = 3.0  # times their root mean square
+_GROWTH = 4  # of batches, over a run
+
+
+@contextmanager
+def mirrored_noise(config: Config) -> Iterator[dict[str, Any]]:
+    """Every second environment samples by the mirror image of its neighbour's noise, so that pairs deviate oppositely.
+
+    What is uniform becomes ``1 - u``, what is normal ``-z``.
+    """
+    draw, pairs = noise.draw, config.envs // 2
+
+    def mirrored(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray[np.float32]:
+        drawn = draw(generator, spec, rows).reshape(-1, config.envs, spec.noise_size)
+        first = drawn[:, : 2 * pairs : 2]
+        drawn[:, 1 : 2 * pairs : 2] = -first if spec.noise == "normal" else np.float32(1 - 2**-24) - first
+        return drawn.reshape(rows, spec.noise_size)
+
+    with patch.object(noise, "draw", mirrored):
+        yield {}
+
+
+@contextmanager
+def one_start(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
+    """All environments begin a batch from the same seed, so that their mean return is that of this start."""
+    reset = PlainEnvironments.reset
+
+    def alike(self: PlainEnvironments, seeds: Sequence[int], tape: Rows) -> None:
+        reset(self, [seeds[0]] * len(seeds), tape)
+
+    with patch.object(PlainEnvironments, "reset", alike):
+        yield {}
+
+
+@contextmanager
+def symmetric_logarithm(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
+    """The value network predicts ``sign(R) ln(1 + |R|)`` (Hafner et al. 2023, "Mastering diverse domains")."""
+    fit, predict = ValueFunction.fit, ValueFunction.predict
+
+    def fit_squeezed(self: ValueFunction, observations: NDArray[Any], of: Floats, epoch: int) -> float:
+        return fit(self, observations, np.sign(of) * np.log1p(np.abs(of)), epoch)
+
+    def predict_squeezed(self: ValueFunction, observations: NDArray[Any]) -> Floats:
+        squeezed = predict(self, observations)
+        return np.asarray(np.sign(squeezed) * np.expm1(np.abs(squeezed)))
+
+    with patch.object(ValueFunction, "fit", fit_squeezed), patch.object(ValueFunction, "predict", predict_squeezed):
+        yield {}
+
+
+@contextmanager
+def clipped_advantages(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
+    """Advantages beyond three times their root mean square are cut to that."""
+    rescale = returns.rescale
+
+    def rescaled(values: Floats, of: Floats, mask: NDArray[np.bool_]) -> Floats:
+        return np.clip(rescale(values, of, mask), -_MOST_ADVANTAGE, _MOST_ADVANTAGE)
+
+    with patch.object(returns, "rescale", rescaled):
+        yield {}
+
+
+@contextmanager
+def layer_normalisation(config: Config) -> Iterator[dict[str, Any]]:
+    """Each hidden layer of the policy is normalised before its activation (Ba et al. 2016)."""
+    [size] = environments.make(config.env_id, 1, "plain").observation_space.shape
+    x = inputs = keras.Input((size,))
+    for i, width in enumerate(config.hidden):
+        x = keras.layers.Dense(width, kernel_initializer=orthogonal(np.sqrt(2), config.seed + i))(x)
+        x = keras.layers.Activation(config.activation)(keras.layers.LayerNormalization()(x))
+    yield {"network": keras.Model(inputs, x)}
+
+
+class _Average(Callback):
+    """Averages the weights of all policies, the last ones most, and takes them at the end."""
+
+    def __init__(self) -> None:
+        self._mean: list[NDArray[Any]] | None = None
+
+    def on_epoch(self, training: Any, metrics: Any) -> None:
+        weights = training.policy.weights()
+        before = self._mean or weights
+        self._mean = [_KEPT * a + (1 - _KEPT) * b for a, b in zip(before, weights, strict=True)]
+
+    def on_end(self, training: Any) -> None:
+        if self._mean is not None:
+            training.policy.assign(self._mean)
+
+
+@contextmanager
+def averaged_weights(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
+    """What is played at the end is the running average of the weights, over the last few dozen gradient steps."""
+    yield {"callbacks": [_Average()]}
+
+
+@contextmanager
+def growing_batches(config: Config) -> Iterator[dict[str, Any]]:
+    """Batches grow over the run, linearly, to four times their size."""
+    to_play = Training._episodes_to_play
+
+    def more(self: Training) -> int:
+        return round(to_play(self) * (1 + (_GROWTH - 1) * min(1.0, self.env_steps / config.steps)))
+
+    with patch.object(Training, "_episodes_to_play", more):
+        yield {}
+
+
+IDEAS: dict[str, Callable[[Config], AbstractContextManager[dict[str, Any]]]] = {
+    "mirrored noise in pairs of episodes": mirrored_noise,
+    "one start for all episodes of a batch, leave-one-out": one_start,
+    "symmetric logarithm of returns for the value network": symmetric_logarithm,
+    "advantages clipped at three times their scale": clipped_advantages,
+    "layer normalisation": layer_normalisation,
+    "weights averaged for what is played at the end": averaged_weights,
+    "batches that grow fourfold": growing_batches,
+}
