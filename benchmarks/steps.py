@@ -1,9 +1,10 @@
 """Where steps are dear: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
 
 ``python -m benchmarks.steps`` trains six environments for 100,000 steps each, whatever the time: by the preset
-``slow-simulator``, which takes up to 20 gradient steps on a batch; by the environment's own preset, which takes one, as
-REINFORCE does; and by the PPO of Stable-Baselines3 with RL Zoo's settings, in an environment of its own (see
-``benchmarks.peers``). What counts is the mean return of the last 100 training episodes.
+``slow-simulator``, which takes up to 20 gradient steps on a batch; by the same with the discount of the environment's
+own preset; by that preset, which takes one step, as REINFORCE does; and by the PPO of Stable-Baselines3 with RL Zoo's
+settings, in an environment of its own (see ``benchmarks.peers``). What counts is the mean return of the last 100
+training episodes.
 
 Every run is a line of ``docs/steps.jsonl``; what is there already, by the settings of today, is not run again. At the
 end the table is written into ``docs/steps.md``.
@@ -28,7 +29,8 @@ from pgkeras.settings.config import Config
 DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "steps.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.steps -->"
-_LEARNERS = ("slow-simulator", "own preset", "PPO")
+_SLOW, _TUNED, _OWN = "slow-simulator", "slow-simulator, gamma of the preset", "own preset"
+_LEARNERS = (_SLOW, _TUNED, _OWN, "PPO")
 _ALL_DAY = 86_400.0  # seconds that no run takes
 _LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
 
@@ -83,8 +85,11 @@ def main() -> None:
 
 
 def _config(case: str, learner: str, seed: int, steps: int) -> Config:
-    preset = learner if learner == "slow-simulator" else preset_for(case)
-    return config_of(Case(case), seed, {"steps": steps, "evaluation_every": 0}, preset)
+    own = config_of(Case(case), seed, {"steps": steps, "evaluation_every": 0}, preset_for(case))
+    if learner == _OWN:
+        return own
+    tuned = {"gamma": own.gamma} if learner == _TUNED else {}
+    return config_of(Case(case), seed, {"steps": steps, **tuned}, _SLOW)
 
 
 def _is_current(run: dict[str, Any]) -> bool:
@@ -104,7 +109,7 @@ def _table(runs: list[dict[str, Any]], steps: int) -> str:
             continue
         means = {name: statistics.fmean(values) for name, values in found.items()}
         slack = _LEVEL * abs(means["PPO"] - random)
-        level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:2]}
+        level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:-1]}
         seeds = min(len(values) for values in found.values())
         cells = {name: mean_and_range(values) for name, values in found.items()}
         within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
