@@ -38,7 +38,7 @@ class Opaque(keras.Model):
         self.flat = keras.layers.Flatten()
 
     def call(self, inputs: Any) -> Any:
-        return self.flat(self.convolution(inputs))
+        return self.flat(self.convolution(keras.ops.cast(inputs, "float32")))
 
 
 @pytest.mark.parametrize(("filters", "engine"), [(4, "litert"), (64, "tensorflow")])
