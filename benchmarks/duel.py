@@ -185,12 +185,14 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
     """Mean training return over seconds, a small picture for each environment."""
     cases = [case for case in STEPS if _of(runs, case, _OURS)]
     rows = max(1, -(-len(cases) // _WIDTH))
-    figure = Figure(figsize=(2.6 * _WIDTH, 2.1 * rows + 0.4), layout="constrained")
+    figure = Figure(figsize=(2.6 * _WIDTH, 2.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, _WIDTH, squeeze=False).ravel()
     for panel, case in zip(panels, cases, strict=False):
         for learner in _LEARNERS:
             for run in _of(runs, case, learner):
                 points = [(seconds, value) for seconds, _, value in run["curve"] if value is not None]
+                if points[-1][0] < 0.98 * _SECONDS:  # learnt before the time was over
+                    points.append((_SECONDS, points[-1][1]))
                 panel.plot(*zip(*points, strict=True), color=_COLOURS[learner], linewidth=1.1, alpha=0.9)
         panel.set_title(case, fontsize=9)
         panel.tick_params(labelsize=7)
@@ -198,10 +200,11 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
         panel.set_xlim(0, _SECONDS)
     for panel in panels[len(cases) :]:
         panel.axis("off")
-    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in _LEARNERS]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
+    shown = [learner for learner in _LEARNERS if any(run["learner"] == learner for run in runs)]
+    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in shown]
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     figure.supxlabel("seconds of processor time", fontsize=9)
-    figure.supylabel("mean return of the last 100 training episodes", fontsize=9)
+    figure.supylabel("mean training return", fontsize=9)
     return figure
 
 

@@ -133,7 +133,7 @@ def _multiplications(layer: Any) -> int:
 
 _KERNEL_AXES = 4
 _UNKNOWN_POSITIONS = 100
-# Between networks of which LiteRT is faster for 32 images (the light CNN on 42 by 42 pixels, 0.4 million: 1.4 ms to 1.9;
-# the Nature CNN there, 0.7 million: 1.7 to 1.9) and of which TensorFlow is (the light CNN on 84 by 84, 1.5 million: 5.9
-# to 4.3; the Nature CNN there, 7.7 million: 40 to 9).
+# Between networks of which LiteRT is faster for 32 images (the light CNN on 42 by 42 pixels, 0.4 million: 1.4 ms and by
+# TensorFlow 1.9; the Nature CNN there, 0.7 million: 1.7 and 1.9) and of which TensorFlow is (the light CNN on 84 by 84,
+# 1.5 million: 5.9 and 4.3; the Nature CNN there, 7.7 million: 40 and 9).
 _MOST_CONVOLVED = 1_000_000
