@@ -143,7 +143,7 @@ def _returns(runs: list[dict[str, Any]], key: str) -> str:
     rows = []
     for case in STEPS:
         cells = {}
-        for learner in _LEARNERS:
+        for learner in _present(runs):
             of = _of(runs, case, learner)
             steps = np.mean([run["steps"] for run in of]) if of else 0
             values = [run[key] for run in of if run[key] is not None]
@@ -157,8 +157,8 @@ def _comparison(runs: list[dict[str, Any]]) -> str:
     rows, ahead, met = [], dict.fromkeys(_PEERS, 0), dict.fromkeys(_PEERS, 0)
     for case in STEPS:
         ours = np.array([run["greedy"] for run in _of(runs, case, _OURS)])
-        cells = {}
-        for peer in _PEERS:
+        cells: dict[str, Any] = {"seeds": len(ours)}
+        for peer in _present(runs)[1:]:
             theirs = np.array([run["greedy"] for run in _of(runs, case, peer)])
             cells[peer] = _difference(ours, theirs) if len(ours) and len(theirs) else ""
             met[peer] += bool(cells[peer])
@@ -200,12 +200,16 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
         panel.set_xlim(0, _SECONDS)
     for panel in panels[len(cases) :]:
         panel.axis("off")
-    shown = [learner for learner in _LEARNERS if any(run["learner"] == learner for run in runs)]
-    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in shown]
+    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in _present(runs)]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     figure.supxlabel("seconds of processor time", fontsize=9)
     figure.supylabel("mean training return", fontsize=9)
     return figure
+
+
+def _present(runs: list[dict[str, Any]]) -> list[str]:
+    """The learners of which there are runs: ours, then the peers."""
+    return [_OURS, *(peer for peer in _PEERS if any(run["learner"] == peer for run in runs))]
 
 
 def _of(runs: list[dict[str, Any]], case: str, learner: str) -> list[dict[str, Any]]:
