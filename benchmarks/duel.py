@@ -133,15 +133,18 @@ def _tables(runs: list[dict[str, Any]], seconds: float) -> str:
     here = [run for run in runs if run["budget"] == seconds]
     parts = [
         f"## {seconds:,.0f} seconds",
-        "100 greedy episodes at the end, and in brackets the lowest and highest seed:",
+        "Mean return of 100 greedy episodes at the end:",
     ]
     parts += [_returns(here, "greedy"), "The last 100 training episodes:", _returns(here, "last_100")]
-    return "\n\n".join([*parts, "Against each peer, in greedy episodes:", _comparison(here)])
+    parts += ["Ours less theirs, in greedy episodes:", _comparison(here)]
+    if missing := [case for case in STEPS if not _met(here, case)]:
+        parts.append(f"Not yet run by both: {', '.join(missing)}.")
+    return "\n\n".join(parts)
 
 
 def _returns(runs: list[dict[str, Any]], key: str) -> str:
     rows = []
-    for case in STEPS:
+    for case in (case for case in STEPS if _met(runs, case)):
         cells = {}
         for learner in _present(runs):
             of = _of(runs, case, learner)
@@ -155,7 +158,7 @@ def _returns(runs: list[dict[str, Any]], key: str) -> str:
 def _comparison(runs: list[dict[str, Any]]) -> str:
     """Difference of means with its interval, and the probability that a run of ours does better than one of theirs."""
     rows, ahead, met = [], dict.fromkeys(_PEERS, 0), dict.fromkeys(_PEERS, 0)
-    for case in STEPS:
+    for case in (case for case in STEPS if _met(runs, case)):
         ours = np.array([run["greedy"] for run in _of(runs, case, _OURS)])
         cells: dict[str, Any] = {"seeds": len(ours)}
         for peer in _present(runs)[1:]:
@@ -183,7 +186,7 @@ def _difference(ours: Floats, theirs: Floats) -> str:
 
 def _picture(runs: list[dict[str, Any]]) -> Figure:
     """Mean training return over seconds, a small picture for each environment."""
-    cases = [case for case in STEPS if _of(runs, case, _OURS)]
+    cases = [case for case in STEPS if _met(runs, case)]
     rows = max(1, -(-len(cases) // _WIDTH))
     figure = Figure(figsize=(2.6 * _WIDTH, 2.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, _WIDTH, squeeze=False).ravel()
@@ -210,6 +213,11 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
 def _present(runs: list[dict[str, Any]]) -> list[str]:
     """The learners of which there are runs: ours, then the peers."""
     return [_OURS, *(peer for peer in _PEERS if any(run["learner"] == peer for run in runs))]
+
+
+def _met(runs: list[dict[str, Any]], case: str) -> bool:
+    """Whether there are runs of ours, and of a peer."""
+    return any(_of(runs, case, peer) for peer in _PEERS) and bool(_of(runs, case, _OURS))
 
 
 def _of(runs: list[dict[str, Any]], case: str, learner: str) -> list[dict[str, Any]]:
