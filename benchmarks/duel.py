@@ -188,8 +188,9 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
     """Mean training return over seconds, a small picture for each environment."""
     cases = [case for case in STEPS if _met(runs, case)]
     rows = max(1, -(-len(cases) // _WIDTH))
-    figure = Figure(figsize=(2.6 * _WIDTH, 2.1 * rows + 0.6), layout="constrained")
-    panels = figure.subplots(rows, _WIDTH, squeeze=False).ravel()
+    columns = max(1, -(-len(cases) // rows))
+    figure = Figure(figsize=(2.6 * columns, 2.1 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for panel, case in zip(panels, cases, strict=False):
         for learner in _LEARNERS:
             for run in _of(runs, case, learner):
