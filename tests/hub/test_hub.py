@@ -16,7 +16,7 @@ from pgkeras.bundle.bundle import MANIFEST
 from tests.cli.conftest import ROOT
 from tests.hub.stub import TOKEN, Hub, commit_id, running
 
-SHIPPED = ROOT / "saved_models" / "cartpole-v1"
+SHIPPED = ROOT / "saved_models" / "cartpole-v1" / "1"  # `make quickstart` adds versions beside it
 REPO = "me/cartpole-v1"
 
 
@@ -39,7 +39,7 @@ def test_what_is_pushed_comes_back_the_same(hub: Hub, tmp_path: Path) -> None:
     assert pushed.returncode == 0, pushed.stderr
     assert f"Pushed: {hub.address}/{REPO}/commit/" in pushed.stdout
     (files,) = hub.commits[REPO]
-    here = bundle.open_bundle(SHIPPED / "1")
+    here = bundle.open_bundle(SHIPPED)
     assert set(files) == {*here.files, MANIFEST.as_posix(), "README.md"}
     card = files["README.md"].decode()
     for expected in ("license: apache-2.0", "type: mean_reward", "value: 479.59", f"pgkeras pull {REPO}", "`gamma`"):
@@ -115,7 +115,7 @@ def test_a_folder_in_place_of_the_hub(tmp_path: Path) -> None:
 
 
 def test_a_link_in_what_is_pulled_is_refused(tmp_path: Path) -> None:
-    shutil.copytree(SHIPPED / "1", tmp_path / "evil")
+    shutil.copytree(SHIPPED, tmp_path / "evil")
     secret = tmp_path / "secret"
     shutil.copy(tmp_path / "evil" / "saved_model.pb", secret)
     (tmp_path / "evil" / "saved_model.pb").unlink()
