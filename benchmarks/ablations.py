@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
 from benchmarks.cases import Case
-from benchmarks.ideas import IDEAS
+from benchmarks.ideas import IDEAS, ONE_START, SYMLOG
 from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.environments.presets import preset_for
 from pgkeras.settings.config import Config
@@ -32,8 +32,6 @@ _FILE = DOCS / "ablations.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.ablations -->"
 _ALL_DAY = 86_400.0  # seconds that no run takes
 _AS_IT_IS = "as it is"
-_ONE_START = "one start for all episodes of a batch, leave-one-out"
-_SYMLOG = "symmetric logarithm of returns for the value network"
 STEPS = {"CartPole-v1": 100_000, "LunarLander-v3": 300_000, "Pendulum-v1": 200_000, "Hopper-v5": 300_000}
 # LunarLander's preset as it was when the table was begun: its variants are of that.
 _OF_THEN = {"LunarLander-v3": {"batch_steps": None, "learning_rate_schedule": "linear"}}
@@ -61,7 +59,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "squashed Gaussian": {"distribution": "squashed_gaussian"},
     "Kumaraswamy": {"distribution": "kumaraswamy"},
     **{idea: {} for idea in IDEAS},
-    _ONE_START: {"baseline": "leave-one-out", "vectorization": "plain"},
+    ONE_START: {"baseline": "leave-one-out", "vectorization": "plain"},
 }
 
 
@@ -103,7 +101,7 @@ def _differs(case: str, variant: str) -> bool:
     """Whether a variant is another than the preset, and goes with the environment's actions."""
     if "distribution" in VARIANTS[variant]:
         return case in ("Pendulum-v1", "Hopper-v5")
-    if variant == _SYMLOG:
+    if variant == SYMLOG:
         return _config(case, variant, 0).baseline == "value"
     return variant == _AS_IT_IS or variant in IDEAS or _config(case, variant, 0) != _config(case, _AS_IT_IS, 0)
 

@@ -162,9 +162,10 @@ def space(case: Case) -> Any:
 def counts(policy: Any) -> tuple[int, int]:
     """Of one step, forwards: floating-point operations, and numbers that its layers put out."""
     from pgkeras.backend import keras
+    from pgkeras.reinforce.frozen_policy import layers
 
     operations = outputs = 0
-    for layer in _layers(policy.model):
+    for layer in layers(policy.model):
         if isinstance(layer, keras.layers.Conv2D | keras.layers.Dense):
             positions = math.prod(layer.output.shape[1:-1])
             operations += 2 * positions * math.prod(layer.kernel.shape)
@@ -174,12 +175,6 @@ def counts(policy: Any) -> tuple[int, int]:
     operations += 2 * sum(math.prod(kernel.shape) for kernel in recurrent)
     outputs += policy.spec.state_size
     return operations, outputs
-
-
-def _layers(model: Any) -> Iterator[Any]:
-    for layer in getattr(model, "layers", ()):
-        yield layer
-        yield from _layers(layer)
 
 
 def _episodes(case: Case, size: int) -> tuple[Any, np.ndarray]:

@@ -7,7 +7,7 @@ An idea is a context manager: what is trained while it lasts, is trained by it. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 from unittest.mock import patch
 
@@ -27,10 +27,12 @@ from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["IDEAS"]
+__all__ = ["IDEAS", "ONE_START", "SYMLOG"]
 
 Floats = NDArray[np.float64]
 
+ONE_START = "one start for all episodes of a batch, leave-one-out"
+SYMLOG = "symmetric logarithm of returns for the value network"
 _KEPT = 0.97  # of an average of weights, from one gradient step to the next
 _MOST_ADVANTAGE = 3.0  # times their root mean square
 _GROWTH = 4  # of batches, over a run
@@ -97,7 +99,8 @@ def clipped_advantages(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG
 @contextmanager
 def layer_normalisation(config: Config) -> Iterator[dict[str, Any]]:
     """Each hidden layer of the policy is normalised before its activation (Ba et al. 2016)."""
-    [size] = environments.make(config.env_id, 1, "plain").observation_space.shape
+    with closing(environments.make(config.env_id, 1, "plain")) as made:
+        [size] = made.observation_space.shape
     x = inputs = keras.Input((size,))
     for i, width in enumerate(config.hidden):
         x = keras.layers.Dense(width, kernel_initializer=orthogonal(np.sqrt(2), config.seed + i))(x)
@@ -141,8 +144,8 @@ def growing_batches(config: Config) -> Iterator[dict[str, Any]]:
 
 IDEAS: dict[str, Callable[[Config], AbstractContextManager[dict[str, Any]]]] = {
     "mirrored noise in pairs of episodes": mirrored_noise,
-    "one start for all episodes of a batch, leave-one-out": one_start,
-    "symmetric logarithm of returns for the value network": symmetric_logarithm,
+    ONE_START: one_start,
+    SYMLOG: symmetric_logarithm,
     "advantages clipped at three times their scale": clipped_advantages,
     "layer normalisation": layer_normalisation,
     "weights averaged for what is played at the end": averaged_weights,

@@ -19,7 +19,7 @@ from pgkeras.errors import EngineError, MissingExtraError
 from pgkeras.policy.export import convert
 from pgkeras.policy.policy import Policy
 
-__all__ = ["FrozenPolicy"]
+__all__ = ["FrozenPolicy", "layers"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,13 +110,14 @@ class FrozenPolicy:
 
 def _is_convolutional(policy: Policy) -> bool:
     """Whether TensorFlow is faster: LiteRT computes convolutions fast only where their weights are constants."""
-    return sum(_multiplications(layer) for layer in _layers(policy.model)) > _MOST_CONVOLVED
+    return sum(_multiplications(layer) for layer in layers(policy.model)) > _MOST_CONVOLVED
 
 
-def _layers(model: Any) -> Iterator[Any]:
+def layers(model: Any) -> Iterator[Any]:
+    """All layers of a Keras model, and those of models within it."""
     for layer in getattr(model, "layers", ()):
         yield layer
-        yield from _layers(layer)
+        yield from layers(layer)
 
 
 def _multiplications(layer: Any) -> int:
