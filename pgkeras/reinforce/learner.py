@@ -16,12 +16,14 @@ from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
 from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
-from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate
+from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate, NaturalLearningRate
+from pgkeras.reinforce.natural import Natural
 from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.reuse import Reuse
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
+from pgkeras.settings.groups import NATURAL
 from pgkeras.spaces import ActionSpace, Space
 from pgkeras.spaces import random_observations as examples
 
@@ -81,9 +83,10 @@ class Learner:
                 jit_compile=config.jit_compile,
                 measure_kl=config.target_kl is not None,
                 reuse=_reuse(config),
+                natural=_natural(config),
                 replicas=replicas,
             )
-        self._learning_rate = _learning_rate(config, self._step.optimizer)
+        self._learning_rate = _learning_rate(config, self._step)
         self._entropy_bonus = schedules.Scheduled(
             config.entropy_bonus, config.entropy_schedule, self._step.set_entropy_bonus, config.entropy_bonus
         )
@@ -112,7 +115,7 @@ class Learner:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
         config = self._config
-        learning_rate = self._learning_rate.begin(progress)
+        self._learning_rate.begin(progress)
         self._entropy_bonus.begin(progress)
         advantages = estimator.advantages(
             trajectory,
@@ -131,7 +134,7 @@ class Learner:
                 f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint "
                 "is intact. A smaller learning_rate or clip_norm may help"
             )
-        self._learning_rate.end(progress, step.kl)
+        learning_rate = self._learning_rate.end(progress, step.kl)
         value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
         self._statistics.update(trajectory)
         return Lesson(
@@ -220,16 +223,29 @@ def _reuse(config: Config) -> Reuse | None:
     return None if config.reuse == 1 else Reuse(config.reuse, config.reuse_clip, config.reuse_kl)
 
 
+def _natural(config: Config) -> Natural | None:
+    if config.optimizer != NATURAL or config.target_kl is None:
+        return None
+    return Natural(config.target_kl, config.fisher_damping, config.fisher_steps)
+
+
 def _optimizer(config: Config) -> keras.optimizers.Optimizer:
+    if config.optimizer == NATURAL:
+        return keras.optimizers.SGD()
     try:
         optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {}})
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam or sgd") from error
+        raise ConfigError(
+            f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam, sgd or natural"
+        ) from error
     optimizer.learning_rate = config.learning_rate
     return optimizer
 
 
-def _learning_rate(config: Config, optimizer: keras.optimizers.Optimizer) -> LearningRate:
+def _learning_rate(config: Config, step: reinforce.TrainStep) -> LearningRate:
+    schedule = config.learning_rate_schedule
     if config.target_kl is None:
-        return LearningRate(optimizer, config.learning_rate, config.learning_rate_schedule)
-    return AdaptiveLearningRate(optimizer, config.learning_rate, config.learning_rate_schedule, config.target_kl)
+        return LearningRate(step.optimizer, config.learning_rate, schedule)
+    if config.optimizer == NATURAL:
+        return NaturalLearningRate(step.optimizer, schedule, config.target_kl, step.set_target_kl)
+    return AdaptiveLearningRate(step.optimizer, config.learning_rate, schedule, config.target_kl)

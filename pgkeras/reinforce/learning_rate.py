@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from pgkeras.backend import keras
 from pgkeras.reinforce import schedules
 
-__all__ = ["AdaptiveLearningRate", "LearningRate"]
+__all__ = ["AdaptiveLearningRate", "LearningRate", "NaturalLearningRate"]
 
 
 class LearningRate(schedules.Scheduled):
@@ -23,13 +24,21 @@ class LearningRate(schedules.Scheduled):
         super().__init__(initial, schedule, partial(setattr, optimizer, "learning_rate"))
         self._optimizer = optimizer
 
-    def end(self, progress: float, kl: float) -> None:
+    def end(self, progress: float, kl: float) -> float:
         """Takes note of an epoch's gradient step.
 
         Args:
             progress: As for :meth:`begin`.
             kl: The divergence of the policy from the one before the step, mean per step; NaN if it is not measured.
+
+        Returns:
+            The learning rate of that step.
         """
+        return self._rate
+
+    @property
+    def _rate(self) -> float:
+        return float(self._optimizer.learning_rate.numpy())
 
     def forget(self) -> None:
         """Must be called when the optimizer's variables have been restored: they hold another learning rate."""
@@ -51,11 +60,29 @@ class AdaptiveLearningRate(LearningRate):
         self._target_kl = target_kl
 
     def begin(self, progress: float) -> float:
-        """Returns the learning rate that the last step led to."""
-        return float(self._optimizer.learning_rate.numpy())
+        """Leaves the learning rate that the last step led to."""
+        return self._rate
 
-    def end(self, progress: float, kl: float) -> None:
+    def end(self, progress: float, kl: float) -> float:
         """Sets the next learning rate."""
+        last = self._rate
         target = self._target_kl * schedules.factor(self._schedule, progress)
-        last = float(self._optimizer.learning_rate.numpy())
         self._set(schedules.adapted(last, kl, target, self._initial))
+        return last
+
+
+class NaturalLearningRate(LearningRate):
+    """The learning rate that natural gradients come with; the schedule is that of the divergence they aim at.
+
+    Args:
+        optimizer: The optimizer, whose learning rate each step sets.
+        schedule: The name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+        target_kl: The target divergence at the beginning, mean per step.
+        assign: Sets the target for the step to come.
+    """
+
+    def __init__(
+        self, optimizer: keras.optimizers.Optimizer, schedule: str, target_kl: float, assign: Callable[[float], None]
+    ) -> None:
+        super().__init__(optimizer, target_kl, schedule)
+        self._assign = assign

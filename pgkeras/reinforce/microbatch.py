@@ -142,6 +142,8 @@ class AccumulatedStep:
         descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
         divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before;
             None: it is not measured, and the batches are not copied to the device a second time for it.
+        states: Draws states from one batch, of so many, which ``descend`` takes beside the gradients; None: it takes
+            none.
     """
 
     def __init__(
@@ -149,19 +151,24 @@ class AccumulatedStep:
         gradient: Callable[..., Gradient],
         descend: Callable[..., tuple[tf.Tensor, ...]],
         divergence: Callable[..., tf.Tensor] | None,
+        states: Callable[..., tuple[tf.Tensor, ...]] | None = None,
     ) -> None:
-        self._gradient, self._descend, self._divergence = gradient, descend, divergence
+        self._gradient, self._descend, self._divergence, self._states = gradient, descend, divergence, states
 
     def __call__(self, batches: Sequence[Sequence[Any]]) -> tuple[tf.Tensor, ...]:
         """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
         totals: list[tf.Tensor] = []
-        log_probs = []
-        for batch in batches:
+        log_probs, drawn = [], []
+        for i, batch in enumerate(batches):
             part = self._gradient(*batch)
             log_probs.append(part.log_prob)
+            if self._states is not None:
+                drawn.append(self._states(batch, tf.constant(i), tf.constant(len(batches))))
             more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-        norm, *weights = self._descend(totals[1:])
+        axis = batches[0][3].shape.rank - 1 if drawn else 0  # of steps, or of episodes
+        states = [tf.concat(of_all, axis) for of_all in zip(*drawn, strict=True)]
+        norm, *weights = self._descend(totals[1:], *states)
         moved = None
         if self._divergence is not None:
             moved = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])

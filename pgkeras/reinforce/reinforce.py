@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ from pgkeras.reinforce.microbatch import (
     signature,
     whole_batch,
 )
+from pgkeras.reinforce.natural import Natural, NaturalGradient
 from pgkeras.reinforce.replicas import Replicas, Share
 from pgkeras.reinforce.reuse import MoreSteps, Reuse, surrogate_gradient
 
@@ -92,10 +93,11 @@ class TrainStep:
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
         measure_kl: Whether to measure how far the step moved the policy; takes one more forward pass.
         reuse: How often a batch is used; None for once, as REINFORCE does.
+        natural: How the gradient is made natural, before the optimizer descends; None to leave it plain.
         replicas: The devices that share the step; the policy's variables are theirs. None for the one that there is.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each a choice of its own
         self,
         policy: Policy,
         optimizer: keras.optimizers.Optimizer,
@@ -105,6 +107,7 @@ class TrainStep:
         jit_compile: bool = False,
         measure_kl: bool = False,
         reuse: Reuse | None = None,
+        natural: Natural | None = None,
         replicas: Replicas | None = None,
     ) -> None:
         self._policy = policy
@@ -115,6 +118,7 @@ class TrainStep:
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
         self._pad, self._measure_kl = jit_compile, measure_kl
+        self._natural = None if natural is None else NaturalGradient(policy, natural)
         self._more_steps: MoreSteps | None = None
         self.traces = 0
         self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable
@@ -138,6 +142,7 @@ class TrainStep:
             compiled(self._policy_gradient, inputs),
             descend,
             compiled(self._divergence, after) if measure_kl else None,
+            None if natural is None else tf.function(self._states, autograph=False),
         )
         if reuse is not None:
             surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)
@@ -147,6 +152,11 @@ class TrainStep:
         """Changes the weight of the entropy, if there is one at all, for the steps to come."""
         if self._entropy_bonus is not None:
             self._entropy_bonus.assign(weight)
+
+    def set_target_kl(self, target: float) -> None:
+        """Changes how far natural gradients move the policy, if they do, in the steps to come."""
+        if self._natural is not None:
+            self._natural.target_kl.assign(target)
 
     def __call__(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> StepMetrics:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.reinforce.estimator.advantages` gives it."""
@@ -177,18 +187,33 @@ class TrainStep:
     def _gradient_step(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
         self.traces += 1
         sums, log_prob, gradients = self._policy_gradient(*batch)
-        norm, *weights = self._descend(gradients)
+        states = () if self._natural is None else self._states(batch, 0, 1)
+        norm, *weights = self._descend(gradients, *states)
         moved = self._divergence(*batch, log_prob) if self._measure_kl else None
         return packed_metrics(sums, norm, moved), *weights
 
     def _policy_gradient(self, *batch: tf.Tensor) -> Gradient:
         return policy_gradient(self._policy, Batch(*batch), self._entropy_bonus)
 
-    def _descend(self, gradients: list[tf.Tensor]) -> tuple[tf.Tensor, ...]:
-        """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards."""
+    def _states(self, batch: Sequence[tf.Tensor], number: int | tf.Tensor, parts: int | tf.Tensor) -> Any:
+        """The states that tell how far a step moves the policy, from one of a batch's parts."""
+        assert self._natural is not None
+        seed = tf.stack([number, tf.cast(self.optimizer.iterations, tf.int32)])
+        return self._natural.states(batch[0], batch[3], seed, parts)
+
+    def _descend(self, gradients: list[tf.Tensor], *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards.
+
+        Args:
+            gradients: By trainable variable.
+            *states: Of natural gradients, the states that tell how far a step moves the policy.
+        """
         norm = tf.linalg.global_norm(gradients)
         if self._clip_norm is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
+        if self._natural is not None:
+            gradients, step_size = self._natural(gradients, *states)
+            self.optimizer.learning_rate = step_size
         if self._replicas is not None:  # all of which have the same sums, which Keras adds up once more
             gradients = [gradient / self._replicas.count for gradient in gradients]
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)

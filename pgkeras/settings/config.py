@@ -14,6 +14,7 @@ from typing import Any
 from pgkeras.errors import ConfigError
 from pgkeras.settings.fields import check_keys, nearest, parse, parse_part, read_table
 from pgkeras.settings.groups import (
+    NATURAL,
     EnvironmentSettings,
     EstimatorSettings,
     EvaluationSettings,
@@ -68,6 +69,18 @@ class Config(
             )
         if self.devices != "one" and self.jit_compile:
             raise ConfigError("jit_compile: XLA compiles the step for one device; use it with devices=one")
+        if self.optimizer == NATURAL:
+            self._check_natural()
+
+    def _check_natural(self) -> None:
+        if self.target_kl is None:
+            raise ConfigError(
+                "target_kl: natural gradients are as long as it says; set it, such as to 0.01, or use another optimizer"
+            )
+        if self.reuse > 1:
+            raise ConfigError("reuse: there is one natural gradient of a batch; use it with another optimizer")
+        if self.devices != "one":
+            raise ConfigError("devices: natural gradients are computed by one device; use more with another optimizer")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

@@ -16,6 +16,7 @@ from pgkeras.settings.recipe import WrapperCall, check_kwargs
 from pgkeras.spaces.spec import DistributionKind
 
 __all__ = [
+    "NATURAL",
     "EnvironmentSettings",
     "EstimatorSettings",
     "EvaluationSettings",
@@ -25,6 +26,10 @@ __all__ = [
     "StepSettings",
     "ValueSettings",
 ]
+
+
+NATURAL = "natural"
+"""The optimizer that is none of Keras': natural gradients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +176,11 @@ class StepSettings(_Settings):
         ConfigError: A value is of the wrong type or outside its range; the message names both.
     """
 
-    optimizer: str = _setting("adam", "Keras optimizer, by name.")
+    optimizer: str = _setting(
+        "adam",
+        "Keras optimizer, by name; or natural: natural gradients, each as long as `target_kl` says, which needs no "
+        "`learning_rate`.",
+    )
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
     learning_rate_schedule: str = _setting(
         "constant",
@@ -183,6 +192,12 @@ class StepSettings(_Settings):
         "How far a gradient step should move the policy: the KL divergence per step of the episodes. The step size, "
         "which begins at `learning_rate`, is adapted to it; none to leave it as scheduled.",
         above=0,
+    )
+    fisher_damping: float = _setting(
+        0.01, "Of natural gradients: what is added to the diagonal of the Fisher information.", above=0
+    )
+    fisher_steps: int = _setting(
+        1000, "Of natural gradients: most steps of a batch that the Fisher information is computed from.", minimum=1
     )
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)

@@ -41,6 +41,13 @@ class Distribution(Protocol):
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
         """Entropy ``[B]`` in nats."""
 
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """The Fisher information of the parameters times a direction in them, both ``[B, parameter_size]``.
+
+        That is ``E[s s^T] d`` with the score s, the gradient of the log-probability by the parameters: half of
+        ``d^T E[s s^T] d`` is the divergence that a small change d makes.
+        """
+
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """Converts a sample to the environment's action, of the action space's shape."""
 

@@ -60,6 +60,10 @@ class MultiBernoulli:
         terms = p * log_sigmoid(parameters) + tf.sigmoid(-parameters) * log_sigmoid(-parameters)
         return -tf.reduce_sum(terms, axis=-1)
 
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """Times ``p_d (1 - p_d)``."""
+        return tf.sigmoid(parameters) * tf.sigmoid(-parameters) * direction
+
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """The bits, of the space's shape."""
         return tf.reshape(sample, [-1, *self.space.shape]) if self.transforms else sample

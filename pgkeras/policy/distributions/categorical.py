@@ -59,6 +59,11 @@ def _entropy(logits: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1)
 
 
+def _fisher(logits: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+    p = tf.nn.softmax(logits)
+    return p * (direction - tf.reduce_sum(p * direction, axis=-1, keepdims=True))
+
+
 @dataclass(frozen=True)
 class Categorical:
     """One of ``n`` actions; the parameters are logits, and a sample is an index ``[B]`` of type int64.
@@ -102,6 +107,10 @@ class Categorical:
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
         """``-sum_i p_i ln p_i``."""
         return _entropy(parameters)
+
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """``p_i (d_i - sum_j p_j d_j)``."""
+        return _fisher(parameters, direction)
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """``start + index``."""
@@ -156,6 +165,10 @@ class MultiCategorical:
         """The sum of the components' entropies, since they are independent."""
         return tf.reduce_sum(_entropy(self._logits(parameters)), axis=-1)
 
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """``p_i (d_i - sum_j p_j d_j)`` within every component."""
+        return self._flat(_fisher(self._logits(parameters), self._logits(direction)))
+
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """``start + indices``, of the space's shape."""
         shifted = sample + self.space.start.ravel() if self.space.start.any() else sample
@@ -163,9 +176,7 @@ class MultiCategorical:
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
         """``probabilities`` ``[B, sum(nvec)]``, in the order of the logits."""
-        probabilities = tf.nn.softmax(self._logits(parameters))
-        flat = tf.reshape(probabilities, [-1, probabilities.shape[1] * probabilities.shape[2]])
-        return {"probabilities": flat if self._is_even else tf.gather(flat, np.flatnonzero(self._real), axis=1)}
+        return {"probabilities": self._flat(tf.nn.softmax(self._logits(parameters)))}
 
     @cached_property
     def _real(self) -> NDArray[np.bool_]:
@@ -185,3 +196,8 @@ class MultiCategorical:
         positions: NDArray[Any] = np.where(self._real.ravel(), np.cumsum(self._real) - 1, 0)
         logits = tf.reshape(tf.gather(parameters, positions, axis=1), [-1, *self._real.shape])
         return tf.where(self._real, logits, tf.constant(IMPOSSIBLE, parameters.dtype))
+
+    def _flat(self, values: tf.Tensor) -> tf.Tensor:
+        """``[B, sum(nvec)]``, from values ``[B, D, max(nvec)]``: the inverse of :meth:`_logits`."""
+        flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2]])
+        return flat if self._is_even else tf.gather(flat, np.flatnonzero(self._real), axis=1)

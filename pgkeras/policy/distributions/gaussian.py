@@ -98,6 +98,12 @@ class DiagonalGaussian:
         """``sum_d ln std_d + ln(2 pi e) / 2``."""
         return tf.reduce_sum(self._split(parameters)[1] + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """Times ``1 / std_d**2`` for means and 2 for log standard deviations, in units of the parameters."""
+        _, log_std = tf.split(parameters, 2, axis=-1)
+        of_mean, of_log_std = tf.split(direction, 2, axis=-1)
+        return tf.concat([of_mean * tf.exp(-2.0 * log_std), 2.0 * of_log_std], axis=-1)
+
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """The sample, clipped to the space's bounds."""
         shaped = tf.reshape(sample, [-1, *self.space.shape])

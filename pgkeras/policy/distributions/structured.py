@@ -66,6 +66,11 @@ class Structured:
         """``sum_k H_k``."""
         return tf.add_n([one.entropy(p) for one, p in zip(self.distributions, self._split(parameters), strict=True)])
 
+    def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
+        """Every part's by itself, since they are independent."""
+        terms = zip(self.distributions, self._split(parameters), self._split(direction), strict=True)
+        return self._joined([one.fisher(p, d) for one, p, d in terms])
+
     def action(self, sample: tf.Tensor) -> tf.Tensor:
         """The parts' actions, packed as :attr:`pgkeras.spaces.spec.PolicySpec.action_layout` has it."""
         samples = self._samples(sample)

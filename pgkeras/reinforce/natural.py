@@ -1,0 +1,159 @@
+"""The natural gradient: what gains most for how far it moves the policy, where the plain one goes by its weights.
+
+The plain gradient ``g`` is the steepest direction if a change is as large as that of the weights. Two policies differ
+by what they do, though, which the Kullback-Leibler divergence measures. For small steps that is ``d^T F d / 2``, with
+the Fisher information ``F`` of the policy over the states that it visits, and the steepest direction is ``F^-1 g``
+(Amari 1998, "Natural gradient works efficiently in learning"; Kakade 2001, "A natural policy gradient"):
+
+    F = mean over states s of J(s)^T I(s) J(s)
+
+where ``J`` is the Jacobian of the distribution's parameters by the weights, and ``I`` the Fisher information of the
+distribution (:meth:`pgkeras.policy.distributions.Distribution.fisher`). ``F`` has a row for every weight, so it is
+never made: conjugate gradients solve ``(F + damping) x = g`` by products with it (Schulman et al. 2015, "Trust region
+policy optimization", appendix C). It stays one gradient step on a batch, by the same gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pgkeras.backend import tf
+from pgkeras.policy.policy import Policy
+
+__all__ = ["Natural", "NaturalGradient", "solve"]
+
+_ITERATIONS = 10
+_SOLVED = 1e-10  # of the squared norm of the right side
+
+
+@dataclass(frozen=True)
+class Natural:
+    """What natural gradients are computed by.
+
+    Args:
+        target_kl: Mean divergence per step by which a gradient step moves the policy, at the beginning.
+        damping: What is added to the diagonal of the Fisher information.
+        rows: Most steps of a batch that the Fisher information is computed from; with memory, of its longest episodes.
+    """
+
+    target_kl: float
+    damping: float
+    rows: int
+
+
+class NaturalGradient:
+    """Natural gradients of a policy, and how far to go down them.
+
+    Args:
+        policy: The policy.
+        settings: What they are computed by.
+    """
+
+    def __init__(self, policy: Policy, settings: Natural) -> None:
+        self._policy, self._settings = policy, settings
+        self.target_kl = tf.Variable(settings.target_kl, trainable=False, dtype=tf.float32)
+
+    def states(
+        self, observation: tf.Tensor, real: tf.Tensor, seed: tf.Tensor, parts: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        """Draws the states that the Fisher information is computed from.
+
+        Args:
+            observation: Those of a batch, ``[N, ...]`` or ``[T, B, ...]``; with memory, whole episodes are drawn.
+            real: ``[N]`` or ``[T, B]``, zero where a step is padding.
+            seed: ``[2]``, of the draw.
+            parts: Of how many parts of a batch this is one.
+
+        Returns:
+            Some of both, drawn without replacement.
+        """
+        axis = self._policy.batch_axes - 1
+        count = tf.shape(real)[axis]
+        wanted = tf.maximum(1, self._settings.rows // (parts * (tf.size(real) // count)))
+        order = tf.argsort(tf.random.stateless_uniform([count], seed))[:wanted]
+        some = tf.gather(observation, order, axis=axis), tf.gather(real, order, axis=axis)
+        return tuple(
+            tf.ensure_shape(one, [*[None] * (axis + 1), *of.shape[axis + 1 :]])
+            for one, of in zip(some, (observation, real), strict=True)
+        )
+
+    def __call__(
+        self, gradients: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor
+    ) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The natural gradient, and the step size at which one step down it moves the policy by the target.
+
+        Args:
+            gradients: The plain one, by trainable variable.
+            observation: Of the :meth:`states`.
+            real: Likewise.
+
+        Returns:
+            The natural gradient by trainable variable, and the step size, a scalar; 0 where the gradient is 0.
+        """
+        shapes = [gradient.shape for gradient in gradients]
+
+        def unpacked(flat: tf.Tensor) -> list[tf.Tensor]:
+            parts = tf.split(flat, [math.prod(shape) for shape in shapes])
+            return [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+        def damped(direction: tf.Tensor) -> tf.Tensor:
+            return _packed(self._product(unpacked(direction), observation, real)) + self._settings.damping * direction
+
+        packed = _packed(gradients)
+        norm = tf.norm(packed)
+        unit = tf.math.divide_no_nan(packed, norm)  # for float32's range
+        direction, residual = solve(damped, unit, _ITERATIONS)
+        squared = tf.tensordot(direction, unit - residual, 1)  # x^T (F + damping) x
+        step_size = tf.math.divide_no_nan(tf.sqrt(tf.math.divide_no_nan(2.0 * self.target_kl, squared)), norm)
+        return unpacked(norm * direction), step_size
+
+    def _product(self, direction: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor) -> Sequence[tf.Tensor]:
+        """``F d``, by trainable variable.
+
+        ``J d`` is the gradient of ``d^T J^T w`` by any ``w``: so networks with loops can be differentiated, too.
+        """
+        policy = self._policy
+        variables = policy.model.trainable_variables
+        with tf.GradientTape() as forwards, tf.GradientTape(persistent=True) as backwards:
+            parameters = policy.unroll(observation)
+            any_weight = tf.zeros_like(parameters)
+            forwards.watch(any_weight)
+            weighted = backwards.gradient(parameters, variables, any_weight, tf.UnconnectedGradients.ZERO)
+        change = forwards.gradient(weighted, any_weight, list(direction))
+        weight = policy.flat(real) / tf.reduce_sum(real)
+        back = policy.distribution.fisher(tf.stop_gradient(parameters), change) * weight[:, tf.newaxis]
+        products: Sequence[tf.Tensor] = backwards.gradient(parameters, variables, back, tf.UnconnectedGradients.ZERO)
+        return products
+
+
+def solve(product: Callable[[tf.Tensor], tf.Tensor], right: tf.Tensor, iterations: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Solves ``A x = right`` by conjugate gradients (Hestenes & Stiefel 1952), from zeros.
+
+    Args:
+        product: ``A`` times a vector ``[P]``; A is symmetric and positive definite.
+        right: ``[P]``.
+        iterations: At most; after as many as A has distinct eigenvalues, x is exact but for rounding.
+
+    Returns:
+        x, and the residual ``right - A x``.
+    """
+
+    def goes_on(*state: tf.Tensor) -> tf.Tensor:
+        return state[-1] > _SOLVED * tf.tensordot(right, right, 1)
+
+    def improved(x: tf.Tensor, residual: tf.Tensor, direction: tf.Tensor, left: tf.Tensor) -> list[tf.Tensor]:
+        along = product(direction)
+        length = left / tf.tensordot(direction, along, 1)
+        residual -= length * along
+        still_left = tf.tensordot(residual, residual, 1)
+        return [x + length * direction, residual, residual + still_left / left * direction, still_left]
+
+    begin = [tf.zeros_like(right), right, right, tf.tensordot(right, right, 1)]
+    x, residual, *_ = tf.while_loop(goes_on, improved, begin, parallel_iterations=1, maximum_iterations=iterations)
+    return x, residual
+
+
+def _packed(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.concat([tf.reshape(tf.convert_to_tensor(tensor), [-1]) for tensor in tensors], 0)
