@@ -50,6 +50,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "step size not by divergence": {"target_kl": None},
     "step size by divergence, 0.01": {"target_kl": 0.01},
     "constant step size": {"learning_rate_schedule": "constant"},
+    "natural gradients, divergence 0.03": {"optimizer": "natural", "target_kl": 0.03},
     "plain gradient descent": {"optimizer": "sgd", "learning_rate": 0.1},
     "entropy weight 0.02": {"entropy_bonus": 0.02},
     "two layers of 256": {"hidden": (256, 256)},

@@ -1,10 +1,10 @@
 """Where steps are dear: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
 
 ``python -m benchmarks.steps`` trains six environments for 100,000 steps each, whatever the time: by the preset
-``slow-simulator``, which takes up to 20 gradient steps on a batch; by the same with the discount of the environment's
-own preset; by that preset, which takes one step, as REINFORCE does; and by the PPO of Stable-Baselines3 with RL Zoo's
-settings, in an environment of its own (see ``benchmarks.peers``). What counts is the mean return of the last 100
-training episodes.
+``slow-simulator``, which takes one natural gradient step on a batch; by the same with the discount of the environment's
+own preset; by that preset; by up to 20 gradient steps on a batch, with the same discount; and by the PPO of
+Stable-Baselines3 with RL Zoo's settings, in an environment of its own (see ``benchmarks.peers``). What counts is the
+mean return of the last 100 training episodes.
 
 Every run is a line of ``docs/steps.jsonl``; what is there already, by the settings of today, is not run again. At the
 end the table is written into ``docs/steps.md``.
@@ -29,8 +29,16 @@ from pgkeras.settings.config import Config
 DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "steps.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.steps -->"
-_SLOW, _TUNED, _OWN = "slow-simulator", "slow-simulator, gamma of the preset", "own preset"
-_LEARNERS = (_SLOW, _TUNED, _OWN, "PPO")
+_SLOW, _TUNED, _OWN, _REUSE = "slow-simulator", "the same, own gamma", "own preset", "reuse, own gamma"
+_LEARNERS = (_SLOW, _TUNED, _OWN, _REUSE, "PPO")
+_MANY_STEPS = {
+    "batch_steps": 2048,
+    "optimizer": "adam",
+    "target_kl": None,
+    "learning_rate": 0.003,
+    "learning_rate_schedule": "constant",
+    "reuse": 20,
+}
 _ALL_DAY = 86_400.0  # seconds that no run takes
 _LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
 
@@ -88,8 +96,10 @@ def _config(case: str, learner: str, seed: int, steps: int) -> Config:
     own = config_of(Case(case), seed, {"steps": steps, "evaluation_every": 0}, preset_for(case))
     if learner == _OWN:
         return own
-    tuned = {"gamma": own.gamma} if learner == _TUNED else {}
-    return config_of(Case(case), seed, {"steps": steps, **tuned}, _SLOW)
+    differs: dict[str, Any] = {} if learner == _SLOW else {"gamma": own.gamma}
+    if learner == _REUSE:
+        differs |= _MANY_STEPS
+    return config_of(Case(case), seed, {"steps": steps, **differs}, _SLOW)
 
 
 def _is_current(run: dict[str, Any]) -> bool:

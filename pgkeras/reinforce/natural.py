@@ -116,8 +116,9 @@ class NaturalGradient:
         """
         policy = self._policy
         variables = policy.model.trainable_variables
-        with tf.GradientTape() as forwards, tf.GradientTape(persistent=True) as backwards:
-            parameters = policy.unroll(observation)
+        with tf.GradientTape() as forwards:
+            with tf.GradientTape(persistent=True) as backwards:
+                parameters = policy.unroll(observation)
             any_weight = tf.zeros_like(parameters)
             forwards.watch(any_weight)
             weighted = backwards.gradient(parameters, variables, any_weight, tf.UnconnectedGradients.ZERO)
