@@ -35,7 +35,7 @@ class Natural:
     Args:
         target_kl: Mean divergence per step by which a gradient step moves the policy, at the beginning.
         damping: What is added to the diagonal of the Fisher information.
-        rows: Most steps of a batch that the Fisher information is computed from; with memory, of its longest episodes.
+        rows: Most steps of a batch that the Fisher information is computed from; with memory, whole episodes of them.
     """
 
     target_kl: float
@@ -56,7 +56,7 @@ class NaturalGradient:
         self.target_kl = tf.Variable(settings.target_kl, trainable=False, dtype=tf.float32)
 
     def states(
-        self, observation: tf.Tensor, real: tf.Tensor, seed: tf.Tensor, parts: tf.Tensor
+        self, observation: tf.Tensor, real: tf.Tensor, seed: tf.Tensor, parts: int | tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         """Draws the states that the Fisher information is computed from.
 
@@ -123,7 +123,7 @@ class NaturalGradient:
             forwards.watch(any_weight)
             weighted = backwards.gradient(parameters, variables, any_weight, tf.UnconnectedGradients.ZERO)
         change = forwards.gradient(weighted, any_weight, list(direction))
-        weight = policy.flat(real) / tf.reduce_sum(real)
+        weight = tf.math.divide_no_nan(policy.flat(real), tf.reduce_sum(real))
         back = policy.distribution.fisher(tf.stop_gradient(parameters), change) * weight[:, tf.newaxis]
         products: Sequence[tf.Tensor] = backwards.gradient(parameters, variables, back, tf.UnconnectedGradients.ZERO)
         return products
