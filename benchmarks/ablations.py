@@ -68,6 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
     parser.add_argument("--only", nargs="*", choices=STEPS, default=list(STEPS), help="these environments alone")
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS), help="these alone")
     parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     parser.add_argument("--one", nargs=3, metavar=("CASE", "VARIANT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -81,7 +82,7 @@ def main() -> None:
     wanted = [
         {"case": case, "variant": variant, "seed": seed}
         for seed in range(options.seeds)
-        for variant in VARIANTS
+        for variant in options.variants
         for case in options.only
         if (case, variant, seed) not in done and _differs(case, variant)
     ]
