@@ -166,7 +166,7 @@ class AccumulatedStep:
                 drawn.append(self._states(batch, tf.constant(i), tf.constant(len(batches))))
             more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-        axis = batches[0][3].shape.rank - 1 if drawn else 0  # of steps, or of episodes
+        axis = drawn[0][1].shape.rank - 1 if drawn else 0  # of steps, or of episodes
         states = [tf.concat(of_all, axis) for of_all in zip(*drawn, strict=True)]
         norm, *weights = self._descend(totals[1:], *states)
         moved = None

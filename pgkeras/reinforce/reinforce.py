@@ -199,7 +199,8 @@ class TrainStep:
         """The states that tell how far a step moves the policy, from one of a batch's parts."""
         assert self._natural is not None
         seed = tf.stack([number, tf.cast(self.optimizer.iterations, tf.int32)])
-        return self._natural.states(batch[0], batch[3], seed, parts)
+        of = Batch(*batch)
+        return self._natural.states(of.observation, of.real, seed, parts)
 
     def _descend(self, gradients: list[tf.Tensor], *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards.
