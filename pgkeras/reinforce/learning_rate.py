@@ -34,7 +34,7 @@ class LearningRate(schedules.Scheduled):
         Returns:
             The learning rate of that step.
         """
-        return self._rate
+        return self.begin(progress)
 
     @property
     def _rate(self) -> float:
@@ -86,3 +86,7 @@ class NaturalLearningRate(LearningRate):
     ) -> None:
         super().__init__(optimizer, target_kl, schedule)
         self._assign = assign
+
+    def end(self, progress: float, kl: float) -> float:
+        """See :meth:`LearningRate.end`."""
+        return self._rate

@@ -58,7 +58,7 @@ def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> N
     before = [w.astype(np.float64) for w in made.policy.weights()]
     returns = np.flip(np.cumsum(np.flip(episodes.rewards, 0), 0), 0)
     gradients = gradients_by_loops(made.policy, episodes, returns)
-    made.learn(episodes, 0, 0.0)
+    assert made.learn(episodes, 0, 0.0).learning_rate == 0.01
     for old, gradient, new in zip(before, gradients, made.policy.weights(), strict=True):
         np.testing.assert_allclose(new, step(old, gradient), rtol=1e-3, atol=2e-6)
 
