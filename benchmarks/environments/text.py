@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import gymnasium
@@ -11,12 +12,13 @@ from gymnasium.spaces import Box, Dict, Discrete, Text
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall, WorldObj
+from minigrid.envs.babyai.goto import GoToLocal
 from minigrid.envs.fetch import FetchEnv
 from minigrid.envs.gotodoor import GoToDoorEnv
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
-__all__ = ["Instructed", "Quick", "make_fetch", "make_go_to_door"]
+__all__ = ["Instructed", "Quick", "make_fetch", "make_go_to_door", "make_go_to_local"]
 
 _OBJECTS, _COLOURS, _STATES = 11, 6, 3
 _PLANES = _OBJECTS + _COLOURS + _STATES
@@ -27,7 +29,7 @@ _ONE_HOT = np.array(
         for cell in np.ndindex(_OBJECTS, _COLOURS, _STATES)
     ]
 )
-_PICK_UP, _DONE = 3, 6  # as MiniGrid numbers its actions
+_LEFT, _RIGHT, _FORWARD, _PICK_UP, _DONE = 0, 1, 2, 3, 6  # as MiniGrid numbers its actions
 
 
 # Turns what is to be seen, by column and row of the room, so that ahead is up: facing right, down, left, up.
@@ -73,20 +75,30 @@ class _Fetch(Quick, FetchEnv):
     pass
 
 
+class _GoToLocal(Quick, GoToLocal):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.see_through_walls = True  # RoomGrid takes no argument for it; all that walls hide here is emptiness
+
+    def _gen_grid(self, width: int, height: int) -> None:
+        with redirect_stdout(None):  # it prints a line for each room that it draws again
+            super()._gen_grid(width, height)
+
+
 class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int]):
     """A MiniGrid task as a policy's input: what is seen as planes of 0 and 1, and the mission as text.
 
     MiniGrid numbers kinds of object, colours and states in one byte each, which says nothing to a network that takes
     bytes for magnitudes; here each kind, colour and state has a plane of its own. Actions are left, right, forward and
-    one more; MiniGrid's others have no use in these tasks.
+    at most one more; MiniGrid's others have no use in these tasks.
 
     Args:
         env: The task, with MiniGrid's usual observations.
-        fourth: MiniGrid's number of the fourth action.
+        fourth: MiniGrid's number of the fourth action; none for three actions.
         blank: Whether the mission is withheld: the text is then empty, and all else is as it was.
     """
 
-    def __init__(self, env: gymnasium.Env[Any, Any], fourth: int, blank: bool = False) -> None:
+    def __init__(self, env: gymnasium.Env[Any, Any], fourth: int | None, blank: bool = False) -> None:
         super().__init__(env)
         space = env.observation_space
         assert isinstance(space, Dict)
@@ -98,8 +110,9 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
                 "mission": Text(max_length=64, min_length=0, charset=letters),
             }
         )
-        self.action_space = Discrete(4)
-        self._fourth, self._blank = fourth, blank
+        self._actions = [_LEFT, _RIGHT, _FORWARD] + ([] if fourth is None else [fourth])
+        self.action_space = Discrete(len(self._actions))
+        self._blank = blank
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -110,7 +123,7 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Turns left (0) or right (1), walks (2), or takes the fourth action (3)."""
-        observation, reward, terminated, truncated, info = self.env.step(self._fourth if action == 3 else int(action))
+        observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
         return self._look(observation), float(reward), terminated, truncated, info
 
     def _look(self, observation: dict[str, Any]) -> dict[str, Any]:
@@ -151,3 +164,21 @@ def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructe
         render_mode: As gymnasium's.
     """
     return Instructed(_Fetch(5, 2, agent_view_size=5, render_mode=render_mode), _PICK_UP, blank)
+
+
+def make_go_to_local(blank: bool = False, size: int = 8, things: int = 8, render_mode: str | None = None) -> Instructed:
+    """A room of ``size`` by ``size`` squares with keys, balls and boxes of six colours in it; "go to the red ball".
+
+    To stand before what was named, facing it, returns ``1 - 0.9 * steps / size ** 2``; to go to anything else costs
+    steps only. The agent sees 7 by 7 squares ahead of it.
+
+    GoToLocal, the level of BabyAI that is the first with a language to learn: Chevalier-Boisvert et al., "BabyAI: a
+    platform to study the sample efficiency of grounded language learning", ICLR 2019, table 1.
+
+    Args:
+        blank: Whether the mission is withheld.
+        size: Squares along a side, walls included.
+        things: How many things lie in the room.
+        render_mode: As gymnasium's.
+    """
+    return Instructed(_GoToLocal(room_size=size, num_dists=things, render_mode=render_mode), None, blank)

@@ -15,14 +15,22 @@ from benchmarks.environments.masks import KnightsTour
 from benchmarks.environments.memory import FORWARD, LEFT, RIGHT, TMaze
 from benchmarks.environments.text import Instructed
 
-IDS = ["TMaze-v0", "KnightsTour-v0", "KnightsTourDict-v0", "GoToDoor-v0", "Fetch-v0", "MinAtar/Breakout-v1"]
+IDS = [
+    "TMaze-v0",
+    "KnightsTour-v0",
+    "KnightsTourDict-v0",
+    "GoToDoor-v0",
+    "Fetch-v0",
+    "GoToLocal-v0",
+    "MinAtar/Breakout-v1",
+]
 
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.filterwarnings("ignore:.*WARN")
 def test_observations_are_in_their_spaces_and_seeds_decide(env_id: str) -> None:
     # gymnasium's own checker acts without looking at masks, and MinAtar's generator is not gymnasium's.
-    if env_id in ("TMaze-v0", "GoToDoor-v0", "Fetch-v0"):
+    if env_id in ("TMaze-v0", "GoToDoor-v0", "Fetch-v0", "GoToLocal-v0"):
         check_env(gymnasium.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
     records = [list(play(env_id, seed)) for seed in (3, 3, 4)]
     assert len(records[0]) > 40
@@ -252,3 +260,34 @@ def test_fetching_what_was_named_pays_and_only_the_mission_names_it() -> None:
         pays += right
     assert 8 < alike < 46  # one in twelve of 300: 25 expected
     assert 118 < pays < 206  # 13/24 of 300: 162.5 expected, with a standard deviation of 8.6
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_going_to_what_was_named_is_babyais_level(blank: bool) -> None:
+    # BabyAI's own environment beside it: the same rooms, missions, rewards and ends; the same squares, but for those
+    # that its walls hide, which hold nothing.
+    ours = gymnasium.make("GoToLocal-v0", blank=blank, disable_env_checker=True)
+    theirs = gymnasium.make("BabyAI-GoToLocal-v0", disable_env_checker=True)
+    generator = np.random.default_rng(0)
+    unseen, empty, wall = 0, 1, 2
+    returns, hidden = [], 0
+    for seed in range(60):
+        (seen, _), (raw, _) = ours.reset(seed=seed), theirs.reset(seed=seed)
+        ended = False
+        while not ended:
+            assert seen["mission"] == ("" if blank else raw["mission"])
+            kinds = seen["image"][..., :11].argmax(-1)
+            colours = seen["image"][..., 11:17].argmax(-1)
+            visible = raw["image"][..., 0] != unseen
+            np.testing.assert_array_equal(kinds[visible], raw["image"][..., 0][visible])
+            np.testing.assert_array_equal(colours[visible], raw["image"][..., 1][visible])
+            assert np.isin(kinds[~visible], (empty, wall)).all()
+            hidden += (~visible).sum()
+            action = int(generator.integers(3))
+            seen, *outcome, _ = ours.step(action)
+            raw, *expected, _ = theirs.step(action)
+            assert outcome == expected
+            ended = expected[1] or expected[2]
+        returns.append(expected[0])
+    assert hidden > 0
+    assert 0.1 < np.mean(returns) < 0.4  # by random actions
