@@ -121,7 +121,8 @@ class NaturalGradient:
                 parameters = policy.unroll(observation)
             any_weight = tf.zeros_like(parameters)
             forwards.watch(any_weight)
-            weighted = backwards.gradient(parameters, variables, any_weight, tf.UnconnectedGradients.ZERO)
+            gradients = backwards.gradient(parameters, variables, any_weight, tf.UnconnectedGradients.ZERO)
+            weighted = [tf.convert_to_tensor(gradient) for gradient in gradients]  # those of embeddings are sparse
         change = forwards.gradient(weighted, any_weight, list(direction))
         weight = tf.math.divide_no_nan(policy.flat(real), tf.reduce_sum(real))
         back = policy.distribution.fisher(tf.stop_gradient(parameters), change) * weight[:, tf.newaxis]

@@ -91,11 +91,15 @@ def test_a_step_is_that_of_the_fisher_matrix(kind: str) -> None:
     assert metrics.gradient_norm == pytest.approx(np.linalg.norm(plain), rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["discrete", "continuous"])
+@pytest.mark.parametrize("kind", ["discrete", "continuous", "embedded"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_a_step_moves_the_policy_by_the_target_however_large_the_gradient_is(kind: str, scale: float) -> None:
     space: Space = CONTINUOUS if kind == "continuous" else Discrete(3)
     policy, trajectory = policy_of(space), batch(LENGTHS, space)
+    if kind == "embedded":
+        policy = Policy(Discrete(5000), space, settings=NetworkSettings(hidden=()), seed=0)
+        numbers = np.random.default_rng(1).integers(0, 5000, (max(LENGTHS), len(LENGTHS)))
+        trajectory = trajectory._replace(observations=numbers, final_observations=numbers[-1])
     observations = tf.constant(trajectory.observations[trajectory.mask])
     old = policy.parameters(observations).numpy().astype(np.float64)
     step = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(1e-4, 1e-6, ALL))
