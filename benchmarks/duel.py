@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +61,8 @@ STEPS = {
     "InvertedDoublePendulum-v5": 2_400_000,  # slow
     "Acrobot-v1": 4_500_000,  # slow
     "Pendulum-v1": 6_200_000,  # slow
-    "MountainCarContinuous-v0": 300_000,
-    "CartPole-v1": 500_000,
+    "MountainCarContinuous-v0": 1_000_000,
+    "CartPole-v1": 3_000_000,
 }
 _DISCRETE = ("LunarLander-v3", "Acrobot-v1", "CartPole-v1")
 
@@ -151,7 +151,7 @@ def _returns(runs: list[dict[str, Any]], key: str) -> str:
             of = _of(runs, case, learner)
             steps = np.mean([run["steps"] for run in of]) if of else 0
             values = [run[key] for run in of if run[key] is not None]
-            cells[learner] = f"{mean_and_range(values)} [{_short(steps)}]" if values else ""
+            cells[learner] = f"{mean_and_range(values, _digits(values))} [{_short(steps)}]" if values else ""
         rows.append({"environment": case, **cells})
     return table(rows)
 
@@ -173,7 +173,8 @@ def _comparison(runs: list[dict[str, Any]]) -> str:
 
 
 def _difference(ours: Floats, theirs: Floats) -> str:
-    difference = f"{ours.mean() - theirs.mean():+,.0f}"
+    digits = _digits([*ours, *theirs])
+    difference = f"{ours.mean() - theirs.mean():+,.{digits}f}"
     if min(len(ours), len(theirs)) < 2:
         return difference
     generator = np.random.default_rng(0)
@@ -182,7 +183,13 @@ def _difference(ours: Floats, theirs: Floats) -> str:
         return np.asarray(generator.choice(values, (_RESAMPLES, len(values))).mean(axis=1))
 
     low, high = np.percentile(drawn(ours) - drawn(theirs), [2.5, 97.5])
-    return f"{difference} ({low:+,.0f} to {high:+,.0f}), P {statistics.probability_of_improvement(ours, theirs):.2f}"
+    better = statistics.probability_of_improvement(ours, theirs)
+    return f"{difference} ({low:+,.{digits}f} to {high:+,.{digits}f}), P {better:.2f}"
+
+
+def _digits(returns: Sequence[float]) -> int:
+    """How many decimals such returns are told with."""
+    return 1 if np.abs(returns).max() < 100 else 0
 
 
 def _picture(runs: list[dict[str, Any]]) -> Figure:

@@ -30,10 +30,12 @@ ROWS = {
     "Ant-v5": "REINFORCE 474.9 ± 133.5 at 3M, 1108.1 at 10M (Tianshou); ~5 (VPG)",
     "Humanoid-v5": "REINFORCE 438.2 ± 47.8 at 3M, 464.3 at 10M (Tianshou)",
     "benchmarks.environments:TMaze-v0": "memory: 0.5 at most without one, 1 at best",
+    "benchmarks.environments:LongTMaze-v0": "the same over fifty steps",
     "benchmarks.environments:KnightsTour-v0": "masks: 19 by random legal leaps, 35 at best; an illegal one is an error",
     "benchmarks.environments:MinAtar/Breakout-v1": "images: 0.4 at random; AC ~7 at 0.5M, ~17 at 5M (MinAtar)",
     "benchmarks.environments:MinAtar/SpaceInvaders-v1": "images: 4.0 at random; AC ~50 at 1M, ~185 at 5M (MinAtar)",
     "benchmarks.environments:Fetch-v0": "text: 0.54 at most without reading, 1 at best",
+    "benchmarks.environments:GoToLocal-v0": "text, and a room not seen at once: 0.26 at random, 1 at best",
     "benchmarks.environments:FetchBlank-v0": "the same with the text blanked: 0.54 at most",
 }
 
