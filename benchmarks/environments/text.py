@@ -122,7 +122,7 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
         return self._look(observation), info
 
     def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Turns left (0) or right (1), walks (2), or takes the fourth action (3)."""
+        """Turns left (0) or right (1), walks (2), or takes the fourth action (3), where there is one."""
         observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
         return self._look(observation), float(reward), terminated, truncated, info
 
@@ -172,8 +172,8 @@ def make_go_to_local(blank: bool = False, size: int = 8, things: int = 8, render
     To stand before what was named, facing it, returns ``1 - 0.9 * steps / size ** 2``; to go to anything else costs
     steps only. The agent sees 7 by 7 squares ahead of it.
 
-    GoToLocal, the level of BabyAI that is the first with a language to learn: Chevalier-Boisvert et al., "BabyAI: a
-    platform to study the sample efficiency of grounded language learning", ICLR 2019, table 1.
+    The level GoToLocal of Chevalier-Boisvert et al., "BabyAI: a platform to study the sample efficiency of grounded
+    language learning", ICLR 2019.
 
     Args:
         blank: Whether the mission is withheld.
