@@ -271,7 +271,7 @@ def published(tmp_path_factory):
     return publish(tmp_path_factory.mktemp("junk")).path
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_a_manifest_with_junk_in_it_is_a_bundle_error_or_harmless(published, data):
     file = published / bundle.MANIFEST

@@ -37,7 +37,7 @@ def trajectory(lengths: list[int], terminated: list[bool], seed: int = 0) -> Tra
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(0, 2**32 - 1), st.floats(-1e6, 1e6))
 def test_moments_are_those_of_all_rows_at_once(sizes: list[int], seed: int, offset: float) -> None:
     batches = [np.random.default_rng([seed, i]).normal(offset, 2.0, (n, 2)) for i, n in enumerate(sizes)]

@@ -197,7 +197,7 @@ def test_texts_without_spaces_are_read_character_by_character() -> None:
     np.testing.assert_array_equal(tokenizer.encode(space, ["101"]), [[3, 2, 3, 0]])
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.text(max_size=30))
 def test_what_is_read_of_any_text_can_be_read_again(examples: list[str], text: str) -> None:
     space = tokenizer.with_vocabulary(Text(), examples)

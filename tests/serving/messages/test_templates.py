@@ -49,7 +49,6 @@ def values_of(message):
 
 
 @given(messages)
-@settings(deadline=None)
 def test_a_message_is_read_to_its_own_values(message):
     data = message.SerializeToString()
     read = Pattern(data, PLACES).match(data).groupdict()
@@ -60,7 +59,7 @@ def test_a_message_is_read_to_its_own_values(message):
 
 
 @given(messages, messages, st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_what_fits_a_pattern_is_the_same_message_but_for_the_values(known, other, data):
     known, other = known.SerializeToString(), bytearray(other.SerializeToString())
     pattern = Pattern(known, PLACES)

@@ -132,7 +132,7 @@ UNPARSED = {grpc.StatusCode.INVALID_ARGUMENT}
 REFUSALS = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.FAILED_PRECONDITION}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(mutated())
 def test_no_bytes_break_the_server(server, channel, data):
     call = channel.unary_unary("/pgkeras.v1.PolicyService/Act")
