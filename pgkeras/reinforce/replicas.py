@@ -199,8 +199,19 @@ class Replicas:
         return [dict(np.load(io.BytesIO(part.tobytes()))) for part in parts]
 
     def agree(self, flag: bool) -> bool:
-        """Whether any process says so; all must call it."""
-        return any(bool(said["flag"]) for said in self.gather({"flag": np.array(flag)}))
+        """Whether any process says so; all must call it.
+
+        Who says so knows the answer, and does not need those who have read it and are gone.
+
+        Raises:
+            TrainingError: Another process is gone, and this one does not know the answer.
+        """
+        try:
+            return any(bool(said["flag"]) for said in self.gather({"flag": np.array(flag)}))
+        except TrainingError:
+            if not flag:
+                raise
+            return True
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A ``tf.function`` that computes with others, and says so when they are gone."""

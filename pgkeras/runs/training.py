@@ -18,14 +18,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.presets import LONGEST_EPISODE, config_for
-from pgkeras.errors import (
-    ConfigError,
-    EnvironmentSetupError,
-    EnvironmentStepError,
-    MissingExtraError,
-    RunError,
-    TrainingError,
-)
+from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
 from pgkeras.policy.export import export_policy, package_versions, rehearse_export
@@ -267,11 +260,7 @@ class Training:
         over = self.finished or self._interrupted
         if self.processes > 1:
             assert self._replicas is not None
-            try:
-                over = self._replicas.agree(over)
-            except TrainingError:
-                if not over:
-                    raise  # whoever ends anyway needs no answer: others may have ended, and left before theirs was read
+            over = self._replicas.agree(over)
             if over and not self.finished:
                 self.stop("a process of the training was told to")
         return over
