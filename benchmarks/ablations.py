@@ -20,12 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.budget import by_settings, config_of, fill, in_process, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, train_for
 from benchmarks.cases import Case
 from benchmarks.ideas import IDEAS, ONE_START, SYMLOG
 from benchmarks.report import mean_and_range, table, write_below
-from pgkeras.environments.presets import preset_for
-from pgkeras.settings.config import Config
+from pgkeras.settings.config import Config, preset_for
 
 DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "ablations.jsonl"
@@ -78,20 +77,18 @@ def main() -> None:
         with IDEAS[variant](config) if variant in IDEAS else nullcontext({}) as more:
             print(json.dumps(train_for(Case(case), config, _ALL_DAY, **more)))
         return
-    done = {(run["case"], run["variant"], run["seed"]) for run in read(_FILE) if _is_current(run)}
     wanted = [
         {"case": case, "variant": variant, "seed": seed}
         for seed in range(options.seeds)
         for variant in options.variants
         for case in options.only
-        if (case, variant, seed) not in done and _differs(case, variant)
+        if _differs(case, variant)
     ]
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:
         return in_process("benchmarks.ablations", ["--one", which["case"], which["variant"], str(which["seed"])])
 
-    fill(_FILE, wanted, run, options.jobs)
-    write_below(DOCS / "ablations.md", _MARKER, _tables([run for run in read(_FILE) if _is_current(run)]))
+    write_below(DOCS / "ablations.md", _MARKER, _tables(fill(_FILE, wanted, run, options.jobs, _is_current)))
 
 
 def _config(case: str, variant: str, seed: int) -> Config:

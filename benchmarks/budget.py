@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +35,6 @@ __all__ = [
     "in_process",
     "peer_for",
     "played",
-    "read",
     "train_for",
 ]
 
@@ -50,6 +50,7 @@ _ONE_THREAD = {
 _NEVER = 1e9  # a return that none of the environments can give
 _ENDLESS = 10**12  # steps that none can take in the time
 _POINTS = 100  # of a curve
+_INSTALLING = threading.Lock()
 
 
 def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | None = None) -> Config:
@@ -126,10 +127,14 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
     }
 
 
-def peer_for(python: Path, case: Case, algorithm: str, seed: int, seconds: float, **more: Any) -> dict[str, Any]:
+def peer_for(
+    case: Case, algorithm: str, seed: int, seconds: float, library: str = peers.SB3, **more: Any
+) -> dict[str, Any]:
     """The same by an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`."""
-    asked = {"case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
+    asked = {"library": library, "case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
     asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED, **more}
+    with _INSTALLING:  # one after the other: the first to come installs
+        python = peers.environment(sbx=library == peers.SBX)
     return peers.budget(python, asked, {**os.environ, **_ONE_THREAD})
 
 
@@ -146,25 +151,28 @@ def in_process(module: str, arguments: Sequence[str]) -> dict[str, Any]:
     return outcome
 
 
-def read(file: Path) -> list[dict[str, Any]]:
-    """The runs that a file keeps; none where there is no file."""
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-
-
 def fill(
     file: Path,
     wanted: Iterable[Mapping[str, Any]],
     run: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     jobs: int,
-) -> None:
-    """Runs what is wanted, and appends each outcome to a file as soon as it is there.
+    is_current: Callable[[dict[str, Any]], bool],
+) -> list[dict[str, Any]]:
+    """Runs what is wanted and not in the file yet, and appends each outcome to it as soon as it is there.
 
     Args:
         file: Where runs are kept.
         wanted: What tells one run from another; it becomes a part of its line.
         run: Runs one.
         jobs: How many at once.
+        is_current: Whether a run of the file is by the settings of today; others count as not there.
+
+    Returns:
+        The runs of the file that are current.
     """
+
+    def is_missing(which: Mapping[str, Any]) -> bool:
+        return not any(which.items() <= kept.items() for kept in current)
 
     def one(which: Mapping[str, Any]) -> None:
         try:
@@ -176,5 +184,11 @@ def fill(
             stream.write(json.dumps({**which, **outcome, "machine": machine()}) + "\n")
         print({**which} | {key: outcome[key] for key in ("steps", "last_100", "greedy")}, flush=True)
 
+    current = [kept for kept in _read(file) if is_current(kept)]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(one, wanted))
+        list(pool.map(one, [which for which in wanted if is_missing(which)]))
+    return [kept for kept in _read(file) if is_current(kept)]
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []

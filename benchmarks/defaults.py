@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import peers
 from benchmarks.budget import (
     EPISODES,
     EVALUATION_SEED,
@@ -30,7 +29,6 @@ from benchmarks.budget import (
     in_process,
     peer_for,
     played,
-    read,
     train_for,
 )
 from benchmarks.cases import CASES, Case
@@ -60,27 +58,22 @@ def main() -> None:
         case, learner, seed = options.one
         print(json.dumps(_run(CASES[case], learner, int(seed), options.seconds, options.set)))
         return
-    python = peers.environment() if set(options.learners) & {"PPO", "A2C"} else None
-    done = {(run["case"], run["learner"], run["seed"]) for run in read(options.file) if _is_current(run, options)}
     wanted = [  # breadth first: a row of one seed says more than none
         {"case": case, "learner": learner, "seed": seed}
         for seed in range(options.seeds)
         for case in options.only
         for learner in options.learners
-        if (case, learner, seed) not in done
     ]
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:
         case, learner, seed = which["case"], which["learner"], which["seed"]
         kept = {"set": options.set, "budget": options.seconds}
         if learner in ("PPO", "A2C"):
-            assert python is not None
-            return {**kept, **peer_for(python, CASES[case], learner, seed, options.seconds)}
+            return {**kept, **peer_for(CASES[case], learner, seed, options.seconds)}
         arguments = ["--seconds", str(options.seconds), *(f"--set={pair}" for pair in options.set)]
         return {**kept, **in_process("benchmarks.defaults", [*arguments, "--one", case, learner, str(seed)])}
 
-    fill(options.file, wanted, run, options.jobs)
-    current = [run for run in read(options.file) if _is_current(run, options)]
+    current = fill(options.file, wanted, run, options.jobs, lambda run: _is_current(run, options))
     if options.file == _FILE:
         write_below(DOCS / "defaults.md", _MARKER, _table(current))
     else:

@@ -24,7 +24,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from benchmarks import peers
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.evaluation import statistics
@@ -35,7 +35,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "duel.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.duel -->"
 _OURS = "pgkeras"
-_PEERS = {"SB3 PPO": ("stable_baselines3", "PPO"), "SBX PPO": ("sbx", "PPO"), "SBX SAC": ("sbx", "SAC")}
+_PEERS = {"SB3 PPO": (peers.SB3, "PPO"), "SBX PPO": (peers.SBX, "PPO"), "SBX SAC": (peers.SBX, "SAC")}
 _LEARNERS = (_OURS, *_PEERS)
 _COLOURS = {_OURS: "#2563a8", "SB3 PPO": "#c05621", "SBX PPO": "#6b7280", "SBX SAC": "#3f8f4f"}
 _EPISODES = 100
@@ -81,16 +81,13 @@ def main() -> None:
         run = train_for(_case(case), _config(case, int(seed), options.seconds), options.seconds, _EPISODES)
         print(json.dumps(run))
         return
-    done = {(r["case"], r["learner"], r["seed"], r["budget"]) for r in read(_FILE) if _is_current(r)}
     wanted = [
         {"case": case, "learner": learner, "seed": seed, "budget": options.seconds}
         for seed in range(options.seeds)
         for case in options.only
         for learner in options.learners
-        if (case, learner, seed, options.seconds) not in done and not (learner == "SBX SAC" and case in _DISCRETE)
+        if not (learner == "SBX SAC" and case in _DISCRETE)
     ]
-    libraries = {_PEERS[run["learner"]][0] for run in wanted if run["learner"] in _PEERS}
-    pythons = {library: peers.environment(sbx=library == "sbx") for library in libraries}
 
     def train(which: Mapping[str, Any]) -> dict[str, Any]:
         case, learner, seed = which["case"], which["learner"], which["seed"]
@@ -98,12 +95,11 @@ def main() -> None:
             return in_process("benchmarks.duel", ["--seconds", str(options.seconds), "--one", case, str(seed)])
         library, algorithm = _PEERS[learner]
         settings = peers.zoo(algorithm, case)
-        asked = {"library": library, "settings": settings, "episodes": _EPISODES}
-        outcome = peer_for(pythons[library], _case(case), algorithm, seed, options.seconds, **asked)
+        asked = {"settings": settings, "episodes": _EPISODES}
+        outcome = peer_for(_case(case), algorithm, seed, options.seconds, library, **asked)
         return {**outcome, "config": settings}
 
-    fill(_FILE, wanted, train, options.jobs)
-    runs = [run for run in read(_FILE) if _is_current(run)]
+    runs = fill(_FILE, wanted, train, options.jobs, _is_current)
     tables = [_tables(runs, seconds) for seconds in sorted({run["budget"] for run in runs})]
     write_below(DOCS / "duel.md", _MARKER, "\n\n".join(tables))
     with replacing(DOCS / "images" / "duel.png") as scratch:

@@ -21,13 +21,13 @@ from benchmarks.cases import Case
 from benchmarks.report import table, write_json
 from pgkeras.engines import noise
 from pgkeras.environments.plain import PlainEnvironments
-from pgkeras.environments.presets import preset_for
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.observation_statistics import ObservationStatistics
 from pgkeras.reinforce.reinforce import TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.runs.training import Training
+from pgkeras.settings.config import preset_for
 
 CASES = ("CartPole-v1", "LunarLander-v3", "HalfCheetah-v5", "benchmarks.environments:MinAtar/Breakout-v1")
 _WARM_UP = 3  # epochs

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import mean_and_range, table, write_below
-from pgkeras.environments.presets import preset_for
-from pgkeras.settings.config import Config
+from pgkeras.settings.config import Config, preset_for
 
 DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "steps.jsonl"
@@ -66,28 +65,23 @@ def main() -> None:
         case, learner, seed = options.one
         print(json.dumps(train_for(Case(case), _config(case, learner, int(seed), options.steps), _ALL_DAY)))
         return
-    current = [run for run in read(_FILE) if _is_current(run)]
-    done = {(run["case"], run["learner"], run["seed"], run["budget"]) for run in current}
     wanted = [
         {"case": case, "learner": learner, "seed": seed, "budget": options.steps}
         for seed in range(options.seeds)
         for case in options.only
         for learner in options.learners
-        if (case, learner, seed, options.steps) not in done
     ]
-    python = peers.environment() if any(run["learner"] == "PPO" for run in wanted) else None
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:
         case, learner, seed = which["case"], which["learner"], which["seed"]
         if learner == "PPO":
-            assert python is not None
-            asked = {"settings": peers.zoo("PPO", case), "steps": options.steps, "episodes": 0}
-            return {**peer_for(python, Case(case), "PPO", seed, _ALL_DAY, **asked), "config": peers.zoo("PPO", case)}
+            settings = peers.zoo("PPO", case)
+            asked = {"settings": settings, "steps": options.steps, "episodes": 0}
+            return {**peer_for(Case(case), "PPO", seed, _ALL_DAY, **asked), "config": settings}
         arguments = ["--steps", str(options.steps), "--one", case, learner, str(seed)]
         return in_process("benchmarks.steps", arguments)
 
-    fill(_FILE, wanted, run, options.jobs)
-    runs = [run for run in read(_FILE) if _is_current(run)]
+    runs = fill(_FILE, wanted, run, options.jobs, _is_current)
     tables = [_table(runs, steps) for steps in sorted({run["budget"] for run in runs})]
     write_below(DOCS / "steps.md", _MARKER, "\n\n".join(tables))
 

@@ -21,8 +21,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks import peers
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, read, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import spread, table, write_below
 from pgkeras.files import replacing
@@ -104,29 +103,25 @@ def main() -> None:
         task, seed = TASKS[options.one[0]], int(options.one[1])
         print(json.dumps(train_for(task.case, task.config(seed), task.seconds)))
         return
-    done = {(run["task"], run["learner"], run["seed"]) for run in read(_FILE) if _is_current(run)}
     wanted = [
         {"task": name, "learner": learner, "seed": seed}
         for seed in range(options.seeds)
         for name, task in TASKS.items()
         for learner in (_OURS, _THEIRS)
-        if (name, learner, seed) not in done and (learner == _OURS or task.dqn is not None)
+        if learner == _OURS or task.dqn is not None
     ]
-    python = peers.environment() if wanted else None
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:
         task, seed = TASKS[which["task"]], which["seed"]
         if which["learner"] == _OURS:
             outcome = in_process("benchmarks.values", ["--one", which["task"], str(seed)])
         else:
-            assert python is not None
-            goal = {} if task.stop_return is None else {"stop_return": task.stop_return}
-            outcome = peer_for(python, task.case, _THEIRS, seed, task.seconds, settings=task.dqn, **goal)
+            goal: dict[str, Any] = {} if task.stop_return is None else {"stop_return": task.stop_return}
+            outcome = peer_for(task.case, _THEIRS, seed, task.seconds, settings=task.dqn, **goal)
             outcome["config"] = task.dqn
         return {"budget": task.seconds, **outcome}
 
-    fill(_FILE, wanted, run, options.jobs)
-    runs = [run for run in read(_FILE) if _is_current(run)]
+    runs = fill(_FILE, wanted, run, options.jobs, _is_current)
     write_below(DOCS / "values.md", _MARKER, _tables(runs))
     with replacing(DOCS / "images" / "values.png") as scratch:
         _picture(runs).savefig(Path(scratch.name), format="png", dpi=110)

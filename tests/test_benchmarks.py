@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import gpu
+from benchmarks import budget, gpu
 from pgkeras.policy.policy import Policy
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete
@@ -84,3 +84,25 @@ def test_what_is_said_of_the_tasks_beside_dqn() -> None:
         assert mean_return("RockPaperScissors-v0", lambda _, rng, p=odds: rng.choice(3, p=p), 500) < -1
     mixed = mean_return("SwitchedCorridor-v0", lambda _, rng: int(rng.uniform() < 0.59), 5_000)
     assert mixed == pytest.approx(-11.66, abs=0.4)  # Sutton & Barto 2018, example 13.1
+
+
+def test_runs_that_are_kept_and_current_are_not_run_again(tmp_path: Path) -> None:
+    file, ran = tmp_path / "runs.jsonl", []
+
+    def train(which: Any) -> dict[str, Any]:
+        ran.append(which["seed"])
+        if which["seed"] == 2:
+            raise subprocess.CalledProcessError(1, "training")
+        return {"steps": 10, "last_100": 1.0, "greedy": 2.0, "config": {"gamma": gamma}}
+
+    def fill(seeds: int) -> list[int]:
+        wanted = [{"case": "CartPole-v1", "seed": seed} for seed in range(seeds)]
+        kept = budget.fill(file, wanted, train, 1, lambda run: run["config"] == {"gamma": gamma})
+        return [run["seed"] for run in kept]
+
+    gamma = 0.9
+    assert (fill(2), ran) == ([0, 1], [0, 1])
+    assert (fill(4), ran) == ([0, 1, 3], [0, 1, 2, 3]), "the third failed, and the others went on"
+    gamma = 0.99
+    assert (fill(1), ran) == ([0], [0, 1, 2, 3, 0]), "those by other settings do not count"
+    assert len(file.read_text().splitlines()) == 4, "but they are kept"

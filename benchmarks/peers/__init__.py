@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EXTERNAL", "PEERS", "budget", "environment", "run", "speed", "zoo"]
+__all__ = ["EXTERNAL", "PEERS", "SB3", "SBX", "budget", "environment", "run", "speed", "zoo"]
 
 _HERE = Path(__file__).parent
 _SCRIPTS = {
@@ -41,6 +41,8 @@ EXTERNAL = "rllib-external"
 """The peer whose environment is an external simulator."""
 _SCRIPTS[EXTERNAL] = ("rllib_external.py", "ppo")
 
+SB3, SBX = "stable_baselines3", "sbx"
+"""The packages of the libraries that :func:`budget` knows."""
 _MARKER = "pgkeras-peers.json"  # what the environment was made from; written last
 _STARTUP_SECONDS = 300  # for imports on a cold disk, before the peer's own time limit begins
 
@@ -160,7 +162,7 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
     Args:
         python: The interpreter that ``environment`` returned.
         asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; if need be
-            also ``library`` ("sbx" for the same algorithms in JAX), ``settings`` of the algorithm (those of
+            also ``library`` (``SBX`` for the same algorithms in JAX), ``settings`` of the algorithm (those of
             :func:`zoo`), and ``steps`` or ``stop_return``, at which training ends.
         environ: Environment variables beside one's own.
 
