@@ -9,16 +9,27 @@ __all__ = ["Scheduled", "adapted", "factor"]
 _TOLERANCE = 1.5  # around the target, within which the step size stays
 _CHANGE = 1.3  # at most, per step
 _RANGE = 100.0  # around the initial step size
+_COOLDOWN = 0.4  # the last share of training, over which a schedule with a cooldown falls
 
 
 def factor(schedule: str, progress: float) -> float:
-    """The remaining share of the initial value: 1 for "constant", ``1 - progress`` for "linear".
+    """The remaining share of the initial value.
+
+    It is 1 for "constant" and ``1 - progress`` for "linear". For "cooldown" it is 1 until the last two fifths of
+    training, over which it falls linearly to 0 (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond
+    fixed training durations"): steps stay large while there is much to learn, and end small.
 
     Args:
         schedule: Its name.
         progress: How far training is, from 0 to 1.
     """
-    return 1.0 - progress if schedule == "linear" else 1.0
+    remaining = 1.0 - progress
+    match schedule:
+        case "linear":
+            return remaining
+        case "cooldown":
+            return min(1.0, remaining / _COOLDOWN)
+    return 1.0
 
 
 class Scheduled:

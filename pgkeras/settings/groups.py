@@ -31,6 +31,8 @@ __all__ = [
 NATURAL = "natural"
 """The optimizer that is none of Keras': natural gradients."""
 
+_SCHEDULES = ("constant", "linear", "cooldown")
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
@@ -184,8 +186,9 @@ class StepSettings(_Settings):
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
     learning_rate_schedule: str = _setting(
         "constant",
-        "How the step size, or `target_kl` where there is one, goes on: constant, or linearly to 0 at `steps`.",
-        choices=("constant", "linear"),
+        "How the step size, or `target_kl` where there is one, goes on: constant; linearly to 0 at `steps`; or with a "
+        "cooldown: constant at first, and linearly to 0 over the last two fifths of `steps`.",
+        choices=_SCHEDULES,
     )
     target_kl: float | None = _setting(
         None,
@@ -202,7 +205,7 @@ class StepSettings(_Settings):
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     entropy_schedule: str = _setting(
-        "constant", "How that weight goes on: constant, or linearly to 0 at `steps`.", choices=("constant", "linear")
+        "constant", "How that weight goes on, as for `learning_rate_schedule`.", choices=_SCHEDULES
     )
     reuse: int = _setting(
         1,

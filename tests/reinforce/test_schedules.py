@@ -15,6 +15,7 @@ from pgkeras.spaces import Box, Discrete
 def test_what_is_left_of_the_initial_value() -> None:
     assert [factor("constant", p) for p in (0.0, 0.3, 1.0)] == [1.0, 1.0, 1.0]
     assert [factor("linear", p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
+    assert [factor("cooldown", p) for p in (0.0, 0.6, 0.8, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
 
 
 @pytest.mark.parametrize("start", [1e-4, 0.003, 0.1])
