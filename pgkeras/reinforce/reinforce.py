@@ -137,12 +137,15 @@ class TrainStep:
         compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
         self._step = compiled(self._gradient_step, inputs).get_concrete_function()
         after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
-        descend = tf.function(self._descend, autograph=False)
+        gradients = [tf.TensorSpec(variable.shape, variable.dtype) for variable in policy.model.trainable_variables]
+        states = () if natural is None else (inputs.observation, inputs.real)
+        descend = tf.function(self._descend, [gradients, *states], autograph=False)
+        numbers = [tf.TensorSpec([], tf.int32)] * 2
         self._accumulated_step = AccumulatedStep(  # traced when a batch is too large
             compiled(self._policy_gradient, inputs),
             descend,
             compiled(self._divergence, after) if measure_kl else None,
-            None if natural is None else tf.function(self._states, autograph=False),
+            None if natural is None else tf.function(self._states, [inputs, *numbers], autograph=False),
         )
         if reuse is not None:
             surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pgkeras.spaces.arrays import ArraySpace, Box
-from pgkeras.spaces.structures import Dict, Space, Text, Tuple
+from pgkeras.spaces.structures import Dict, Space, Text, Tuple, parts
 
 __all__ = ["difference"]
 
@@ -18,18 +20,14 @@ def difference(one: Space, other: Space) -> str:
     if type(one) is not type(other):
         return f"{one} and {other}"
     if isinstance(one, Dict | Tuple) and isinstance(other, Dict | Tuple):
-        return _of_parts(_parts(one), _parts(other))
+        return _of_parts(parts(one), parts(other))
     if isinstance(one, Box) and isinstance(other, Box):
         return _of_boxes(one, other)
     assert isinstance(one, ArraySpace | Text)
     return "" if one == other else f"{one} and {other}"
 
 
-def _parts(space: Dict | Tuple) -> dict[str, Space]:
-    return dict(space.spaces) if isinstance(space, Dict) else {str(i): part for i, part in enumerate(space.spaces)}
-
-
-def _of_parts(one: dict[str, Space], other: dict[str, Space]) -> str:
+def _of_parts(one: Mapping[str, Space], other: Mapping[str, Space]) -> str:
     if list(one) != list(other):
         return f"parts {', '.join(map(repr, one))} and {', '.join(map(repr, other))}"
     found = ((name, difference(part, other[name])) for name, part in one.items())

@@ -133,6 +133,17 @@ def test_in_parts_or_compiled_it_is_the_same_step(memory: bool, jit_compile: boo
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3, atol=1e-4)
 
 
+def test_parts_of_other_sizes_trace_nothing_anew() -> None:
+    policy = policy_of(Discrete(3))
+    step = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(0.02, 0.3, 10))
+    for rows, lengths in ((7, [5, 2, 11]), (4, [3, 9]), (20, [30])):
+        step.rows = rows
+        step(batch(lengths, Discrete(3)), np.ones((max(lengths), len(lengths))))
+    parts = step._accumulated_step
+    traced = [f.experimental_get_tracing_count() for f in (parts._gradient, parts._states, parts._descend)]  # type: ignore[union-attr]
+    assert traced == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("memory", "rows", "expected"), [(False, 6, 6), (False, ALL, 18), (True, 25, 22), (True, 3, 11)]
 )
