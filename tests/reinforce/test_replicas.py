@@ -97,8 +97,9 @@ def started(tmp_path, port, process, *options, processes=2):
     workers = [f"127.0.0.1:{one}" for one in port]
     config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": process}}
     environment = {**os.environ, TF_CONFIG: json.dumps(config)} if processes > 1 else dict(os.environ)
-    command = [sys.executable, "-m", "pgkeras", "train", "Acrobot-v1", "--set", "vectorization=plain", "--no-export"]
-    command += ["--set", "episodes=6", "--set", "envs=3", "--set", "max_episode_steps=60", *options]
+    command = [sys.executable, "-m", "pgkeras", "train", "Acrobot-v1", "--preset", "default", "--no-export"]
+    settings = ("vectorization=plain", "episodes=6", "envs=3", "max_episode_steps=60")
+    command += [*(f"--set={setting}" for setting in settings), *options]
     with (tmp_path / f"log-{process}").open("w") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, text=True, env=environment, cwd=tmp_path)
 
