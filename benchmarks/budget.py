@@ -130,11 +130,19 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
 def peer_for(
     case: Case, algorithm: str, seed: int, seconds: float, library: str = peers.SB3, **more: Any
 ) -> dict[str, Any]:
-    """The same by an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`."""
+    """The same by an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`.
+
+    Raises:
+        RuntimeError: The peers' environment cannot be installed: no other run of a peer would do better.
+        subprocess.CalledProcessError: The run failed.
+    """
     asked = {"library": library, "case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
     asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED, **more}
     with _INSTALLING:  # one after the other: the first to come installs
-        python = peers.environment(sbx=library == peers.SBX)
+        try:
+            python = peers.environment(sbx=library == peers.SBX)
+        except subprocess.CalledProcessError as error:
+            raise RuntimeError("the peers' environment cannot be installed; pip's messages are above") from error
     return peers.budget(python, asked, {**os.environ, **_ONE_THREAD})
 
 
