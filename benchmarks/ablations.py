@@ -22,7 +22,7 @@ import numpy as np
 
 from benchmarks.budget import by_settings, config_of, fill, in_process, train_for
 from benchmarks.cases import Case
-from benchmarks.ideas import IDEAS, ONE_START, SYMLOG
+from benchmarks.ideas import IDEAS, ONE_START, STATE_DEVIATION, SYMLOG
 from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.settings.config import Config, preset_for
 
@@ -98,7 +98,7 @@ def _config(case: str, variant: str, seed: int) -> Config:
 
 def _differs(case: str, variant: str) -> bool:
     """Whether a variant is another than the preset, and goes with the environment's actions."""
-    if "distribution" in VARIANTS[variant]:
+    if "distribution" in VARIANTS[variant] or variant == STATE_DEVIATION:
         return case in ("Pendulum-v1", "Hopper-v5")
     if variant == SYMLOG:
         return _config(case, variant, 0).baseline == "value"

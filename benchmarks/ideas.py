@@ -19,6 +19,8 @@ from pgkeras.backend import keras
 from pgkeras.engines import noise
 from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.protocol import Rows
+from pgkeras.policy import policy
+from pgkeras.policy.distributions import Distribution
 from pgkeras.policy.networks import orthogonal
 from pgkeras.reinforce import returns
 from pgkeras.reinforce.value import ValueFunction
@@ -27,11 +29,12 @@ from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["IDEAS", "ONE_START", "SYMLOG"]
+__all__ = ["IDEAS", "ONE_START", "STATE_DEVIATION", "SYMLOG"]
 
 Floats = NDArray[np.float64]
 
 ONE_START = "one start for all episodes of a batch, leave-one-out"
+STATE_DEVIATION = "deviation that depends on the state"
 SYMLOG = "symmetric logarithm of returns for the value network"
 _KEPT = 0.97  # of an average of weights, from one gradient step to the next
 _MOST_ADVANTAGE = 3.0  # times their root mean square
@@ -108,6 +111,24 @@ def layer_normalisation(config: Config) -> Iterator[dict[str, Any]]:
     yield {"network": keras.Model(inputs, x)}
 
 
+@contextmanager
+def state_dependent_deviation(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
+    """The deviation of Gaussian actions comes from the state, as their mean does, and begins as configured."""
+
+    def head(features: Any, distribution: Distribution, initial_log_std: float, seed: int) -> Any:
+        size, gain = distribution.state_independent_size, policy._HEAD_GAIN
+        mean = keras.layers.Dense(size, kernel_initializer=orthogonal(gain, seed))(features)
+        log_std = keras.layers.Dense(
+            size,
+            kernel_initializer=orthogonal(gain, seed + 1),
+            bias_initializer=keras.initializers.Constant(initial_log_std),
+        )(features)
+        return keras.layers.Concatenate()([mean, log_std])
+
+    with patch.object(policy, "_head", head):
+        yield {}
+
+
 class _Average(Callback):
     """Averages the weights of all policies, the last ones most, and takes them at the end."""
 
@@ -148,6 +169,7 @@ IDEAS: dict[str, Callable[[Config], AbstractContextManager[dict[str, Any]]]] = {
     SYMLOG: symmetric_logarithm,
     "advantages clipped at three times their scale": clipped_advantages,
     "layer normalisation": layer_normalisation,
+    STATE_DEVIATION: state_dependent_deviation,
     "weights averaged for what is played at the end": averaged_weights,
     "batches that grow fourfold": growing_batches,
 }
