@@ -85,7 +85,7 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
     Args:
         case: The environment.
         config: The settings.
-        seconds: Of processor time.
+        seconds: Of processor time; infinity where its steps alone end it.
         episodes: How many are played with what came of it.
         **more: For :class:`pgkeras.runs.training.Training`.
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,6 @@ _MANY_STEPS = {
     "learning_rate_schedule": "constant",
     "reuse": 20,
 }
-_ALL_DAY = 86_400.0  # seconds that no run takes
 _LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
 
 # The environments, and what random actions return there, roughly.
@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.one:
         case, learner, seed = options.one
-        print(json.dumps(train_for(Case(case), _config(case, learner, int(seed), options.steps), _ALL_DAY)))
+        print(json.dumps(train_for(Case(case), _config(case, learner, int(seed), options.steps), math.inf)))
         return
     wanted = [
         {"case": case, "learner": learner, "seed": seed, "budget": options.steps}
@@ -77,7 +77,7 @@ def main() -> None:
         if learner == "PPO":
             settings = peers.zoo("PPO", case)
             asked = {"settings": settings, "steps": options.steps, "episodes": 0}
-            return {**peer_for(Case(case), "PPO", seed, _ALL_DAY, **asked), "config": settings}
+            return {**peer_for(Case(case), "PPO", seed, math.inf, **asked), "config": settings}
         arguments = ["--steps", str(options.steps), "--one", case, learner, str(seed)]
         return in_process("benchmarks.steps", arguments)
 
