@@ -36,6 +36,14 @@ STEPS = {"CartPole-v1": 100_000, "LunarLander-v3": 300_000, "Pendulum-v1": 200_0
 _OF_THEN: dict[str, dict[str, Any]] = {
     "LunarLander-v3": {"batch_steps": None, "learning_rate_schedule": "linear"},
     "Pendulum-v1": {"batch_steps": None, "gamma": 0.9, "optimizer": "adam", "target_kl": None},
+    "Hopper-v5": {
+        "batch_steps": 2500,
+        "gamma": 0.995,
+        "initial_log_std": -1.0,
+        "optimizer": "adam",
+        "target_kl": 0.01,
+        "learning_rate_schedule": "linear",
+    },
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     _AS_IT_IS: {},
