@@ -14,8 +14,11 @@ help: ## Show this help.
 quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole line in one command.
 	$(BIN)/pgkeras quickstart
 
-test: $(VENV)/.dev ## Run the tests, on all cores up to four.
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# One process more than cores, since tests wait for other processes now and then.
+WORKERS = $(shell $(PYTHON) -c "import os; print(min(4, os.cpu_count() + 1))")
+
+test: $(VENV)/.dev ## Run the tests, by up to four processes.
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(VENV)/.dev ## Run the long proofs as well.
 	$(BIN)/python -m pytest -m "slow or not slow"
