@@ -25,7 +25,7 @@ from pgkeras.policy.networks import orthogonal
 from pgkeras.reinforce import returns
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.runs.callbacks import Callback
-from pgkeras.runs.training import Training
+from pgkeras.runs.phases import Phases
 from pgkeras.settings.config import Config
 from pgkeras.spaces.spec import PolicySpec
 
@@ -154,12 +154,12 @@ def averaged_weights(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG00
 @contextmanager
 def growing_batches(config: Config) -> Iterator[dict[str, Any]]:
     """Batches grow over the run, linearly, to four times their size."""
-    to_play = Training._episodes_to_play
+    to_play = Phases.episodes_to_play
 
-    def more(self: Training) -> int:
-        return round(to_play(self) * (1 + (_GROWTH - 1) * min(1.0, self.env_steps / config.steps)))
+    def more(self: Phases) -> int:
+        return round(to_play(self) * (1 + (_GROWTH - 1) * min(1.0, self._counters.env_steps / config.steps)))
 
-    with patch.object(Training, "_episodes_to_play", more):
+    with patch.object(Phases, "episodes_to_play", more):
         yield {}
 
 

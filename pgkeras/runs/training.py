@@ -1,4 +1,4 @@
-"""Training: the loop over epochs. Phase one collects episodes, phase two learns from them; repeat."""
+"""Training: the loop over epochs, each of which is :class:`pgkeras.runs.phases.Phases` once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
-from pgkeras.environments.presets import LONGEST_EPISODE, config_for
+from pgkeras.environments.presets import config_for
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
@@ -28,7 +28,6 @@ from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.runs import directory as runs
 from pgkeras.runs import films, plotting
-from pgkeras.runs.alarm import alarm
 from pgkeras.runs.callbacks import Best, Callback, Callbacks, evaluation_modes
 from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
@@ -36,9 +35,9 @@ from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.loggers.base import CURVE, FILM
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.notebook import watched
+from pgkeras.runs.phases import EpochDropped, Phases
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
-from pgkeras.runs.stopping import time_is_over
 from pgkeras.settings.config import Config
 from pgkeras.settings.recipe import Recipe, slug
 
@@ -46,10 +45,6 @@ __all__ = ["EpochMetrics", "Training", "train"]
 
 logger = logging.getLogger(__name__)
 
-# How often limits and signals are looked at while episodes are played.
-_LOOK_SECONDS = 0.1
-# How much later than the time limit a step that blocks is broken off.
-_LATE_SECONDS = 0.5
 # At a few gigabytes a second, tens of milliseconds a step.
 _MANY_WEIGHTS = 20_000_000
 
@@ -103,21 +98,16 @@ class Training:
         # Ray's actors are without TensorFlow.
         engine = "litert" if config.collect == "ray" else config.act_engine
         self._frozen = FrozenPolicy(self.policy, engine)
-        self._collector = self._source.collector(self._frozen, self._watch)
-        self.on_progress: Callable[[int, int, int], None] | None = None
-        """Called ten times a second at most while episodes are played: with the steps, the episodes that are done and
-        those that are wanted, all of this epoch."""
         self._evaluator = Evaluator(self._source, self.policy, engine, self._frozen, evaluation_modes(config))
         self._callbacks = Callbacks(config, self.stop_return, callbacks)
         self._counters = Counters()
+        self._phases = Phases(
+            config, self._source, self._learner, self._frozen, self._counters, alone=self.processes == 1
+        )
         self.stop_reason: str | None = None
         self.best: Best | None = None
         self._reported: dict[str, float] = {}
-        self._interrupted = False
-        self._epoch_began = self._look_due = 0.0
-        self._wanted = 0  # episodes of this epoch
         self._started = False
-        self._between_epochs = True  # when weights and counters belong together
         self._bundle: Bundle | None = None
         self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
         self.directory: runs.RunDirectory | None = None
@@ -210,7 +200,19 @@ class Training:
 
     def interrupt(self) -> None:
         """Ends the run soon, and drops the epoch whose episodes are being played; may be called by a signal handler."""
-        self._interrupted = True
+        self._phases.interrupted = True
+
+    @property
+    def on_progress(self) -> Callable[[int, int, int], None] | None:
+        """Called ten times a second at most while episodes are played, if it is set.
+
+        It gets the steps, the episodes that are done and those that are wanted, all of this epoch.
+        """
+        return self._phases.on_progress
+
+    @on_progress.setter
+    def on_progress(self, called: Callable[[int, int, int], None] | None) -> None:
+        self._phases.on_progress = called
 
     def report(self, **values: float) -> None:
         """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
@@ -232,8 +234,10 @@ class Training:
                 callback.on_start(self)
         while not self._is_over():
             try:
-                metrics = self._play_and_learn()
-            except _EpochDropped:
+                metrics = self._phases.run()
+            except EpochDropped as dropped:
+                if dropped.reason is not None:
+                    self.stop(dropped.reason)
                 break
             yield self._close_epoch(metrics)
 
@@ -257,79 +261,13 @@ class Training:
 
     def _is_over(self) -> bool:
         """Whether to end between two epochs: here, or in another process of the training."""
-        over = self.finished or self._interrupted
+        over = self.finished or self._phases.interrupted
         if self.processes > 1:
             assert self._replicas is not None
             over = self._replicas.agree(over)
             if over and not self.finished:
                 self.stop("a process of the training was told to")
         return over
-
-    def _play_and_learn(self) -> EpochMetrics:
-        config, counters = self.config, self._counters
-        began = time.perf_counter()
-        seed = np.random.SeedSequence(config.seed, spawn_key=(self.epoch,))
-        self._wanted, self._epoch_began = self._episodes_to_play(), began
-        limit = config.time_limit
-        alone = self.processes == 1  # or others would wait for an epoch that is dropped
-        left = None if limit is None or not alone else max(0.0, limit - self.seconds) + _LATE_SECONDS
-        with alarm(left, self._drop_epoch_over_time):
-            trajectory = self._collector.collect(self._wanted, seed)
-        collected = time.perf_counter()
-        if self.epoch == 0:
-            self._source.advise()
-            _tell_of_truncation(self.config, int(trajectory.lengths.max()))
-        self._between_epochs = False
-        lesson = self._learner.learn(trajectory, self.epoch, min(1.0, self.env_steps / config.steps))
-        self._frozen.freeze(self._learner.weights)
-        learnt = time.perf_counter()
-        returns = trajectory.episode_returns
-        counters.add_epoch(returns, trajectory.lengths, learnt - began)
-        self._between_epochs = True
-        return EpochMetrics(
-            epoch=counters.epoch,
-            env_steps=counters.env_steps,
-            episodes=counters.episodes,
-            seconds=counters.seconds,
-            return_mean=float(returns.mean()),
-            return_min=float(returns.min()),
-            return_max=float(returns.max()),
-            mean_return_100=counters.mean_return_100,
-            episode_length=trajectory.steps / len(returns),
-            idle_steps=self._collector.idle_steps,
-            episodes_lost=self._collector.episodes_lost,
-            collect_seconds=collected - began,
-            learn_seconds=learnt - collected,
-            steps_per_second=trajectory.steps / (learnt - began),
-            **vars(lesson),
-        )
-
-    def _episodes_to_play(self) -> int:
-        # Fixed before the episodes are played, by earlier ones: to play on until there are enough steps would favour
-        # short episodes.
-        lengths = self._counters.recent_lengths
-        if self.config.batch_steps is None or not lengths:
-            return self.config.episodes
-        return max(1, round(self.config.batch_steps / float(np.mean(lengths))))
-
-    def _watch(self, steps: int, episodes: int) -> None:
-        """Called with the steps of an epoch so far and its episodes that are done; raises _EpochDropped to end it."""
-        now = time.perf_counter()
-        if now < self._look_due:
-            return
-        self._look_due = now + _LOOK_SECONDS
-        limit = self.config.time_limit if self.processes == 1 else None
-        if limit is not None and self.seconds + now - self._epoch_began >= limit:
-            self._drop_epoch_over_time()
-        if self._interrupted and self.processes == 1:
-            raise _EpochDropped
-        if self.on_progress is not None:
-            self.on_progress(steps, episodes, self._wanted)
-
-    def _drop_epoch_over_time(self) -> NoReturn:
-        assert self.config.time_limit is not None
-        self.stop(time_is_over(self.config.time_limit))
-        raise _EpochDropped
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
@@ -367,7 +305,7 @@ class Training:
 
     def _write_end(self) -> None:
         if self.directory is not None:
-            if self._between_epochs:
+            if self._phases.intact:
                 self.checkpoint()
             self.directory.close()
             self.directory.write_summary(self.summary())
@@ -546,25 +484,12 @@ def train(
     return training
 
 
-class _EpochDropped(BaseException):
-    """An epoch ends before its episodes do, by a limit or a signal; no environment that raises means this."""
-
-
 def _check(network: Any, callbacks: Sequence[Any]) -> None:
     if network is not None and not isinstance(network, keras.Model):
         raise ConfigError(f"network: expected a Keras model, or the name of a configured one, got {network!r}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")
-
-
-def _tell_of_truncation(config: Config, longest: int) -> None:
-    if longest >= LONGEST_EPISODE == config.max_episode_steps:
-        logger.warning(
-            "%s has episodes that were truncated after %s steps, as it has no limit; max_episode_steps sets another",
-            config.env_id,
-            f"{LONGEST_EPISODE:,}",
-        )
 
 
 def _warn_of_size(policy: Policy) -> None:

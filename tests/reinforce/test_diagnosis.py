@@ -70,14 +70,14 @@ def test_a_network_that_breaks_is_named(
     network = keras.Sequential([keras.layers.Dense(8, activation="tanh"), layer])
     training = Training(small(steps=10**9, act_engine="tensorflow"), tmp_path / "run", network=network)
     next(iter(training))
-    collect = training._collector.collect
+    collect = training._phases.collector.collect
 
     def then_break(*arguments: Any) -> Any:
         episodes = collect(*arguments)
         layer.spoilt.assign(1.0)  # only now, so that the episodes were still played
         return episodes
 
-    training._collector.collect = then_break  # type: ignore[method-assign]
+    training._phases.collector.collect = then_break  # type: ignore[method-assign]
     fails(training, message)
 
 
@@ -108,14 +108,14 @@ def test_rewards_that_overflow_are_named_as_returns(tmp_path: Path, baseline: st
 def test_a_policy_with_memory_is_diagnosed_too(tmp_path: Path) -> None:
     training = begun(tmp_path, memory="gru", memory_units=4, optimizer="sgd", clip_norm=None)
     training.checkpoint()
-    collect = training._collector.collect
+    collect = training._phases.collector.collect
 
     def spoil(*arguments: Any) -> Any:
         episodes = collect(*arguments)
         episodes.observations[1, 2, 0] = np.inf
         return episodes
 
-    training._collector.collect = spoil  # type: ignore[method-assign]
+    training._phases.collector.collect = spoil  # type: ignore[method-assign]
     fails(training, "observation is inf at step 1 of episode 2 of this epoch")
 
 

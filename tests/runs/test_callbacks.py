@@ -253,7 +253,8 @@ def test_an_environment_that_fails_in_an_evaluation_leaves_the_epoch(tmp_path: P
     epochs = iter(training)
     next(epochs)
     training._source._environments._environments[0].unwrapped._fault = "step raises"  # type: ignore[attr-defined]
-    training._collector.collect = lambda *_, collect=training._collector.collect: _unharmed(training, collect, *_)  # type: ignore[method-assign]
+    collector = training._phases.collector
+    collector.collect = lambda *_, collect=collector.collect: _unharmed(training, collect, *_)  # type: ignore[method-assign]
     with pytest.raises(EnvironmentStepError, match="the simulator is gone"):
         next(epochs)
     training.finish()
