@@ -2,7 +2,45 @@
 
 from __future__ import annotations
 
-__all__ = ["DEFAULTS", "ROWS", "SOURCES"]
+from dataclasses import dataclass
+
+from pgkeras.settings.config import Config, preset_for, resolve
+
+__all__ = ["DEFAULTS", "LONGER", "ROWS", "SOURCES", "Row"]
+
+_NEVER = 1e9  # a return that none of the environments can give
+_DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An environment by a preset, and what stands beside what it reaches.
+
+    Args:
+        env_id: The environment.
+        beside: The last column.
+        preset: By default the environment's own.
+        steps: By default the preset's.
+    """
+
+    env_id: str
+    beside: str
+    preset: str | None = None
+    steps: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What its runs are kept by; no other row has it."""
+        steps = None if self.steps is None else f"{self.steps:,} steps"
+        return ", ".join(part for part in (self.env_id, self.preset, steps) if part)
+
+    def config(self, seed: int) -> Config:
+        """The settings of a run."""
+        steps = {} if self.steps is None else {"steps": self.steps}
+        return resolve(
+            self.env_id, self.preset or preset_for(self.env_id), {"seed": seed, "stop_return": _NEVER, **steps}
+        )
+
 
 SOURCES = {
     "Tianshou": "Tianshou, `examples/mujoco/README.md`: the best over training, mean and one standard deviation of 10 "
@@ -14,39 +52,48 @@ SOURCES = {
     "Zoo": "RL Baselines3 Zoo, `benchmark.md`: one run each, on v2 of LunarLander",
 }
 
-ROWS = {
-    "CartPole-v1": "REINFORCE 483.3 at 200k (SLM-Lab)",
-    "Acrobot-v1": "A2C -84.0 at 300k (SLM-Lab), -83.4 at 500k (Zoo)",
-    "MountainCarContinuous-v0": "A2C with state-dependent exploration 91.2 at 100k (Zoo)",
-    "Pendulum-v1": "A2C -821, PPO -175 (SLM-Lab); A2C -163 at 1M (Zoo)",
-    "LunarLander-v3": "A2C 27, PPO 183 at 300k (SLM-Lab); A2C 155.8 at 200k, PPO 242 at 1M (Zoo)",
-    "InvertedPendulum-v5": "REINFORCE 999.2 ± 2.4 at 3M, 1000 at 10M (Tianshou)",
-    "InvertedDoublePendulum-v5": "REINFORCE 1060 ± 308 at 3M, 7726 at 10M (Tianshou)",
-    "Reacher-v5": "REINFORCE -10.5 ± 0.7 at 3M, -5.5 at 10M (Tianshou)",
-    "Swimmer-v5": "REINFORCE 35.3 ± 1.4 at 3M, 35.6 at 10M (Tianshou); ~51 (VPG)",
-    "Hopper-v5": "REINFORCE 395.8 ± 64.5 at 3M, 416.0 at 10M, A2C 1253.2 at 1M (Tianshou); ~800 (VPG)",
-    "Walker2d-v5": "REINFORCE 412.0 ± 52.4 at 3M, 440.9 at 10M, A2C 1091.6 at 1M (Tianshou); ~460 (VPG)",
-    "HalfCheetah-v5": "REINFORCE 884.0 ± 41.0 at 3M, 1138.8 at 10M, A2C 1829.9 at 1M (Tianshou); ~600 (VPG)",
-    "Ant-v5": "REINFORCE 474.9 ± 133.5 at 3M, 1108.1 at 10M (Tianshou); ~5 (VPG)",
-    "Humanoid-v5": "REINFORCE 438.2 ± 47.8 at 3M, 464.3 at 10M (Tianshou)",
-    "benchmarks.environments:TMaze-v0": "memory: 0.5 at most without one, 1 at best",
-    "benchmarks.environments:LongTMaze-v0": "the same over fifty steps",
-    "benchmarks.environments:KnightsTour-v0": "masks: 19 by random legal leaps, 35 at best; an illegal one is an error",
-    "benchmarks.environments:MinAtar/Breakout-v1": "images: 0.4 at random; AC ~7 at 0.5M, ~17 at 5M (MinAtar)",
-    "benchmarks.environments:MinAtar/SpaceInvaders-v1": "images: 4.0 at random; AC ~50 at 1M, ~185 at 5M (MinAtar)",
-    "benchmarks.environments:MinAtar/Asterix-v1": "images: 0.5 at random; AC ~1 at 1M, ~19 at 5M (MinAtar)",
-    "benchmarks.environments:MinAtar/Freeway-v1": "images: 0.3 at random; AC ~0 at 1M, ~47 at 5M (MinAtar)",
-    "benchmarks.environments:MinAtar/Seaquest-v1": "images: 0.1 at random; AC ~1 at 1M, ~15 at 5M (MinAtar)",
-    "benchmarks.environments:Fetch-v0": "text: 0.54 at most without reading, 1 at best",
-    "benchmarks.environments:GoToLocal-v0": "text, and a room not seen at once: 0.26 at random, 1 at best",
-    "benchmarks.environments:FetchBlank-v0": "the same with the text blanked: 0.54 at most",
-}
+_OURS = "benchmarks.environments:"
+_MINATAR = f"{_OURS}MinAtar/"
 
-# Shown by the default preset, too, with what random actions return.
-DEFAULTS = {
-    "CartPole-v1": 22.2,
-    "Acrobot-v1": -499.1,
-    "LunarLander-v3": -181.7,
-    "InvertedPendulum-v5": 5.1,
-    "benchmarks.environments:KnightsTour-v0": 19.3,
-}
+ROWS = [
+    Row("CartPole-v1", "REINFORCE 483.3 at 200k (SLM-Lab)"),
+    Row("Acrobot-v1", "A2C -84.0 at 300k (SLM-Lab), -83.4 at 500k (Zoo)"),
+    Row("MountainCarContinuous-v0", "A2C with state-dependent exploration 91.2 at 100k (Zoo)"),
+    Row("Pendulum-v1", "A2C -821, PPO -175 (SLM-Lab); A2C -163 at 1M (Zoo)"),
+    Row("LunarLander-v3", "A2C 27, PPO 183 at 300k (SLM-Lab); A2C 155.8 at 200k, PPO 242 at 1M (Zoo)"),
+    Row("InvertedPendulum-v5", "REINFORCE 999.2 ± 2.4 at 3M, 1000 at 10M (Tianshou)"),
+    Row("InvertedDoublePendulum-v5", "REINFORCE 1060 ± 308 at 3M, 7726 at 10M (Tianshou)"),
+    Row("Reacher-v5", "REINFORCE -10.5 ± 0.7 at 3M, -5.5 at 10M (Tianshou)"),
+    Row("Swimmer-v5", "REINFORCE 35.3 ± 1.4 at 3M, 35.6 at 10M (Tianshou); ~51 (VPG)"),
+    Row("Hopper-v5", "REINFORCE 395.8 ± 64.5 at 3M, 416.0 at 10M, A2C 1253.2 at 1M (Tianshou); ~800 (VPG)"),
+    Row("Walker2d-v5", "REINFORCE 412.0 ± 52.4 at 3M, 440.9 at 10M, A2C 1091.6 at 1M (Tianshou); ~460 (VPG)"),
+    Row("HalfCheetah-v5", "REINFORCE 884.0 ± 41.0 at 3M, 1138.8 at 10M, A2C 1829.9 at 1M (Tianshou); ~600 (VPG)"),
+    Row("Ant-v5", "REINFORCE 474.9 ± 133.5 at 3M, 1108.1 at 10M (Tianshou); ~5 (VPG)"),
+    Row("Humanoid-v5", "REINFORCE 438.2 ± 47.8 at 3M, 464.3 at 10M (Tianshou)"),
+    Row(f"{_OURS}TMaze-v0", "memory: 0.5 at most without one, 1 at best"),
+    Row(f"{_OURS}LongTMaze-v0", "the same over fifty steps"),
+    Row(f"{_OURS}KnightsTour-v0", "masks: 19 by random legal leaps, 35 at best; an illegal one is an error"),
+    Row(f"{_MINATAR}Breakout-v1", "images: 0.4 at random; AC ~7 at 0.5M, ~17 at 5M (MinAtar)"),
+    Row(f"{_MINATAR}SpaceInvaders-v1", "images: 4.0 at random; AC ~50 at 1M, ~185 at 5M (MinAtar)"),
+    Row(f"{_MINATAR}Asterix-v1", "images: 0.5 at random; AC ~1 at 1M, ~19 at 5M (MinAtar)"),
+    Row(f"{_MINATAR}Freeway-v1", "images: 0.3 at random; AC ~0 at 1M, ~47 at 5M (MinAtar)"),
+    Row(f"{_MINATAR}Seaquest-v1", "images: 0.1 at random; AC ~1 at 1M, ~15 at 5M (MinAtar)"),
+    Row(f"{_OURS}Fetch-v0", "text: 0.54 at most without reading, 1 at best"),
+    Row(f"{_OURS}GoToLocal-v0", "text, and a room not seen at once: 0.26 at random, 1 at best"),
+    Row(f"{_OURS}FetchBlank-v0", "the same with the text blanked: 0.54 at most"),
+]
+
+# By the same presets, for more steps.
+LONGER = [
+    Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", steps=5_000_000),
+    Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", steps=5_000_000),
+]
+
+# By the defaults alone; beside them stands what random actions return.
+DEFAULTS = [
+    Row("CartPole-v1", "22.2", _DEFAULT),
+    Row("Acrobot-v1", "-499.1", _DEFAULT),
+    Row("LunarLander-v3", "-181.7", _DEFAULT),
+    Row("InvertedPendulum-v5", "5.1", _DEFAULT),
+    Row(f"{_OURS}KnightsTour-v0", "19.3", _DEFAULT),
+]
