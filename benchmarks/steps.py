@@ -4,7 +4,8 @@
 ``slow-simulator``, which takes one natural gradient step on a batch; by the same with a discount for each environment;
 by the environment's own preset; by up to 20 gradient steps on a batch, with such a discount; and by the PPO of
 Stable-Baselines3 with RL Zoo's settings, in an environment of its own (see ``benchmarks.peers``). What counts is the
-mean return of the last 100 training episodes.
+mean return of the last 100 training episodes. With ``--steps 1000000``, PPO is not run: its published figures stand
+beside ours, and greedy episodes count, as they do there.
 
 Every run is a line of ``docs/steps.jsonl``; what is there already, by the settings of today, is not run again. At the
 end the table is written into ``docs/steps.md``.
@@ -30,7 +31,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "steps.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.steps -->"
 _SLOW, _TUNED, _OWN, _REUSE = "slow-simulator", "the same, own gamma", "own preset", "reuse, own gamma"
-_LEARNERS = (_SLOW, _TUNED, _OWN, _REUSE, "PPO")
+_PPO = "PPO"
+_OURS = (_SLOW, _TUNED, _OWN, _REUSE)
+_LEARNERS = (*_OURS, _PPO)
 _MANY_STEPS = {
     "batch_steps": 2048,
     "optimizer": "adam",
@@ -38,6 +41,17 @@ _MANY_STEPS = {
     "learning_rate": 0.003,
     "learning_rate_schedule": "constant",
     "reuse": 20,
+}
+_PUBLISHED_STEPS = 1_000_000
+# Of one run each, on earlier versions of some environments, and of Pendulum after 100,000 steps: RL Baselines3 Zoo,
+# `benchmark.md`.
+_PUBLISHED = {
+    "Hopper-v5": 2_410.4,
+    "Walker2d-v5": 3_478.8,
+    "HalfCheetah-v5": 5_819.1,
+    "LunarLander-v3": 242.1,
+    "Pendulum-v1": -172.2,
+    "Acrobot-v1": -73.5,
 }
 _LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
 
@@ -79,11 +93,12 @@ def main() -> None:
         for seed in range(options.seeds)
         for case in options.only
         for learner in options.learners
+        if not (learner == _PPO and options.steps == _PUBLISHED_STEPS)
     ]
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:
         case, learner, seed = which["case"], which["learner"], which["seed"]
-        if learner == "PPO":
+        if learner == _PPO:
             settings = peers.zoo("PPO", case)
             asked = {"settings": settings, "steps": options.steps, "episodes": 0}
             return {**peer_for(Case(case), "PPO", seed, math.inf, **asked), "config": settings}
@@ -107,22 +122,29 @@ def _config(case: str, learner: str, seed: int, steps: int) -> Config:
 def _is_current(run: dict[str, Any]) -> bool:
     """Whether the run is by the settings of today."""
     case, learner = run["case"], run["learner"]
-    if learner == "PPO":
+    if learner == _PPO:
         return bool(run["config"] == peers.zoo("PPO", case))
     return by_settings(run, _config(case, learner, run["seed"], run["budget"]))
 
 
 def _table(runs: list[dict[str, Any]], steps: int) -> str:
+    figure, peer = "last_100", _PPO
+    if steps == _PUBLISHED_STEPS:
+        figure, peer = "greedy", "PPO, published"
+        runs = [
+            *runs,
+            *({"case": case, "learner": peer, "budget": steps, figure: of} for case, of in _PUBLISHED.items()),
+        ]
     rows = []
     for case, random in _RANDOM.items():
         here = [run for run in runs if run["case"] == case and run["budget"] == steps]
-        found = {name: [run["last_100"] for run in here if run["learner"] == name] for name in _LEARNERS}
+        found = {name: [run[figure] for run in here if run["learner"] == name] for name in (*_OURS, peer)}
         if not all(found.values()):
             continue
         means = {name: statistics.fmean(values) for name, values in found.items()}
-        slack = _LEVEL * abs(means["PPO"] - random)
-        level = {name: "yes" if means[name] >= means["PPO"] - slack else "" for name in _LEARNERS[:-1]}
-        seeds = min(len(values) for values in found.values())
+        slack = _LEVEL * abs(means[peer] - random)
+        level = {name: "yes" if means[name] >= means[peer] - slack else "" for name in _OURS}
+        seeds = min(len(found[name]) for name in _OURS)
         cells = {name: mean_and_range(values) for name, values in found.items()}
         within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
         rows.append({"environment": case, "seeds": seeds, **cells, **within})
