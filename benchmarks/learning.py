@@ -30,6 +30,7 @@ from benchmarks.report import table, write_below
 from benchmarks.rows import DEFAULTS, LONGER, ROWS, SOURCES, Row
 from pgkeras.evaluation import statistics
 from pgkeras.settings.config import Config
+from pgkeras.settings.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EPISODES = 100  # of the greedy evaluations
@@ -99,7 +100,7 @@ def _train(config: Config) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as root:
             exported = training.export(root, which=which)
             actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-        envs = environments.make(config.env_id, 10, "plain")
+        envs = environments.make(Recipe.read(config.to_json()), 10, "plain")
         return evaluation.evaluate(actor, envs, _EPISODES, EVALUATION_SEED).mean
 
     return {
