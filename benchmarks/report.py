@@ -10,7 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["machine", "mean_and_range", "spread", "table", "write_below", "write_json"]
+__all__ = ["END", "machine", "mean_and_range", "spread", "table", "write_below", "write_json"]
+
+END = "<!-- made by hand from here on -->"
+"""Where what a benchmark writes into a document ends, and the rest of the document goes on."""
 
 
 def machine() -> dict[str, Any]:
@@ -50,9 +53,11 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_below(document: Path, marker: str, text: str) -> None:
-    """Puts a text in the place of all that stands below a marker in a document."""
-    head = document.read_text().partition(marker)[0]
-    document.write_text(f"{head}{marker}\n\n{text}\n")
+    """Puts a text in the place of what stands below a marker in a document, up to its :data:`END` if it has one."""
+    head, _, below = document.read_text().partition(marker)
+    _, end, tail = below.partition(END)
+    rest = f"\n{end}{tail}" if end else ""
+    document.write_text(f"{head}{marker}\n\n{text}\n{rest}")
 
 
 def write_json(path: Path | None, command: str, results: Any) -> None:
