@@ -139,13 +139,14 @@ def _table(runs: list[dict[str, Any]], steps: int) -> str:
     for case, random in _RANDOM.items():
         here = [run for run in runs if run["case"] == case and run["budget"] == steps]
         found = {name: [run[figure] for run in here if run["learner"] == name] for name in (*_OURS, peer)}
-        if not all(found.values()):
+        ours = {name: found[name] for name in _OURS if found[name]}
+        if not (ours and found[peer]):
             continue
-        means = {name: statistics.fmean(values) for name, values in found.items()}
+        means = {name: statistics.fmean(values) for name, values in found.items() if values}
         slack = _LEVEL * abs(means[peer] - random)
-        level = {name: "yes" if means[name] >= means[peer] - slack else "" for name in _OURS}
-        seeds = min(len(found[name]) for name in _OURS)
-        cells = {name: mean_and_range(values) for name, values in found.items()}
+        level = {name: "yes" if name in ours and means[name] >= means[peer] - slack else "" for name in _OURS}
+        seeds = min(map(len, ours.values()))
+        cells = {name: mean_and_range(values) if values else "" for name, values in found.items()}
         within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
         rows.append({"environment": case, "seeds": seeds, **cells, **within})
     return f"### {steps:,} steps\n\n{table(rows)}" if rows else ""
