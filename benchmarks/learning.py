@@ -40,7 +40,8 @@ _TABLES = {"presets": ROWS, "longer": LONGER, "defaults": DEFAULTS}
 _NAMED = {row.name: row for rows in _TABLES.values() for row in rows}
 _LONGER = """## For more steps
 
-By the same presets, of which schedules are as long as the run (here `python -m benchmarks.learning --table longer`)."""
+By the same presets with other settings, as `--set` takes them; schedules are as long as the run (here
+`python -m benchmarks.learning --table longer`)."""
 _DEFAULTS = """## By the defaults alone
 
 With the preset that environments get which have none of their own (`--preset default`, the defaults of
@@ -72,7 +73,15 @@ def main() -> None:
 
     runs = fill(DOCS / "results.jsonl", wanted, run, options.jobs, _is_current)
     sources = "\n".join(f"- {name}: {source}." for name, source in SOURCES.items())
-    parts = [_table(ROWS, runs), "Beside, from:", sources, _LONGER, _table(LONGER, runs), _DEFAULTS, _defaults(runs)]
+    parts = [
+        _table(ROWS, runs),
+        "Beside, from:",
+        sources,
+        _LONGER,
+        _table(LONGER, runs, changed=True),
+        _DEFAULTS,
+        _defaults(runs),
+    ]
     write_below(DOCS / "results.md", _MARKER, "\n\n".join(parts))
 
 
@@ -115,7 +124,7 @@ def _train(config: Config) -> dict[str, Any]:
     }
 
 
-def _table(rows: list[Row], runs: list[dict[str, Any]]) -> str:
+def _table(rows: list[Row], runs: list[dict[str, Any]], *, changed: bool = False) -> str:
     lines = []
     for row in rows:
         of_row = [run for run in runs if run["row"] == row.name]
@@ -123,7 +132,7 @@ def _table(rows: list[Row], runs: list[dict[str, Any]]) -> str:
             {
                 **_figures(row, of_row),
                 "the same, of what is exported": _interquartile([run["exported"] for run in of_row]),
-                "steps": f"{row.config(0).steps:,}",
+                **({"settings": f"`{row.changes}`"} if changed else {"steps": f"{row.config(0).steps:,}"}),
                 "seconds, median": f"{np.median([run['seconds'] for run in of_row]):,.0f}" if of_row else "",
                 "beside": row.beside,
             }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from pgkeras.settings.config import Config, preset_for, resolve
 
@@ -20,26 +22,28 @@ class Row:
         env_id: The environment.
         beside: The last column.
         preset: By default the environment's own.
-        steps: By default the preset's.
+        settings: Over those of the preset.
     """
 
     env_id: str
     beside: str
     preset: str | None = None
-    steps: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """What its runs are kept by; no other row has it."""
-        steps = None if self.steps is None else f"{self.steps:,} steps"
-        return ", ".join(part for part in (self.env_id, self.preset, steps) if part)
+        return ", ".join(part for part in (self.env_id, self.preset, self.changes) if part)
+
+    @property
+    def changes(self) -> str:
+        """The settings, as ``--set`` takes them."""
+        return " ".join(f"{name}={value}" for name, value in self.settings.items())
 
     def config(self, seed: int) -> Config:
         """The settings of a run."""
-        steps = {} if self.steps is None else {"steps": self.steps}
-        return resolve(
-            self.env_id, self.preset or preset_for(self.env_id), {"seed": seed, "stop_return": _NEVER, **steps}
-        )
+        given = {"seed": seed, "stop_return": _NEVER, **self.settings}
+        return resolve(self.env_id, self.preset or preset_for(self.env_id), given)
 
 
 SOURCES = {
@@ -85,8 +89,8 @@ ROWS = [
 
 # By the same presets, for more steps.
 LONGER = [
-    Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", steps=5_000_000),
-    Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", steps=5_000_000),
+    Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", settings={"steps": 5_000_000}),
+    Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.02}),
 ]
 
 # By the defaults alone; beside them stands what random actions return.
