@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import budget, gpu
+from benchmarks import budget, gpu, report, rows
 from pgkeras.policy.policy import Policy
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete
@@ -106,3 +106,22 @@ def test_runs_that_are_kept_and_current_are_not_run_again(tmp_path: Path) -> Non
     gamma = 0.99
     assert (fill(1), ran) == ([0], [0, 1, 2, 3, 0]), "those by other settings do not count"
     assert len(file.read_text().splitlines()) == 4, "but they are kept"
+
+
+def test_a_benchmark_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Title\n\n<!-- made -->\n")
+    report.write_below(page, "<!-- made -->", "old")
+    assert page.read_text() == "# Title\n\n<!-- made -->\n\nold\n"
+    page.write_text(f"{page.read_text()}\n{report.END}\n\nby hand\n")
+    for _ in range(2):
+        report.write_below(page, "<!-- made -->", "new")
+    assert page.read_text() == f"# Title\n\n<!-- made -->\n\nnew\n\n{report.END}\n\nby hand\n"
+
+
+def test_rows_of_the_results_have_names_of_their_own() -> None:
+    every = [*rows.ROWS, *rows.LONGER, *rows.DEFAULTS]
+    assert len({row.name for row in every}) == len(every)
+    longer = {row.name: row.config(3) for row in rows.LONGER}
+    assert longer["benchmarks.environments:MinAtar/Breakout-v1, steps=5000000"].steps == 5_000_000
+    assert all(config.seed == 3 for config in longer.values())
