@@ -3,7 +3,8 @@
 ``python -m benchmarks.learning`` trains the rows of ``benchmarks.rows``, each seed in a process of its own on one
 thread. Every run is a line of ``docs/results.jsonl``; what is there already, by the settings of today, is not run
 again. At the end the tables are written into ``docs/results.md``. MuJoCo's environments need
-``pip install "gymnasium[mujoco]"``, LunarLander ``pip install "gymnasium[box2d]"``.
+``pip install "gymnasium[mujoco]"``, LunarLander ``pip install "gymnasium[box2d]"``, and Pong
+``pip install ale-py opencv-python-headless``.
 
 Nothing stops early, so that figures are of final performance: a run that reached the goal and lost it again shows.
 Beside them stands the policy that is exported, which is the one that did best in evaluations where the preset asks for

@@ -82,6 +82,11 @@ ROWS = [
     Row(f"{_MINATAR}Asterix-v1", "images: 0.5 at random; AC ~1 at 1M, ~19 at 5M (MinAtar)"),
     Row(f"{_MINATAR}Freeway-v1", "images: 0.3 at random; AC ~0 at 1M, ~47 at 5M (MinAtar)"),
     Row(f"{_MINATAR}Seaquest-v1", "images: 0.1 at random; AC ~1 at 1M, ~15 at 5M (MinAtar)"),
+    Row(
+        "ale_py:ALE/Pong-v5",
+        "images: -20.1 at random; A2C 17.3, PPO 21.0 at 10M, of PongNoFrameskip-v4, which repeats no actions by chance "
+        "(Zoo)",
+    ),
     Row(f"{_OURS}Fetch-v0", "text: 0.54 at most without reading, 1 at best"),
     Row(f"{_OURS}GoToLocal-v0", "text, and a room not seen at once: 0.26 at random, 1 at best"),
     Row(f"{_OURS}FetchBlank-v0", "the same with the text blanked: 0.54 at most"),
