@@ -144,13 +144,11 @@ def _table(runs: list[dict[str, Any]], steps: int) -> str:
         ours = {name: found[name] for name in _OURS if found[name]}
         if not (ours and found[peer]):
             continue
-        means = {name: statistics.fmean(values) for name, values in found.items() if values}
-        slack = _LEVEL * abs(means[peer] - random)
-        level = {name: "yes" if name in ours and means[name] >= means[peer] - slack else "" for name in _OURS}
-        seeds = min(map(len, ours.values()))
+        mean = statistics.fmean(found[peer])
+        least = mean - _LEVEL * abs(mean - random)
         cells = {name: mean_and_range(values) if values else "" for name, values in found.items()}
-        within = {f"{name} within 10 % or ahead": told for name, told in level.items()}
-        rows.append({"environment": case, "seeds": seeds, **cells, **within})
+        level = {name: f"**{cells[name]}**" for name in ours if statistics.fmean(found[name]) >= least}
+        rows.append({"environment": case, "seeds": min(map(len, ours.values())), **cells, **level})
     return f"### {steps:,} steps\n\n{table(rows)}" if rows else ""
 
 
