@@ -29,6 +29,7 @@ from pgkeras.settings.recipe import Recipe, WrapperCall
 __all__ = [
     "EPISODES",
     "EVALUATION_SEED",
+    "NEVER",
     "by_settings",
     "config_of",
     "fill",
@@ -47,7 +48,7 @@ _ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "CUDA_VISIBLE_DEVICES": "",
 }
-_NEVER = 1e9  # a return that none of the environments can give
+NEVER = 1e9  # a return that none of the environments can give, to stop at
 _ENDLESS = 10**12  # steps that none can take in the time
 _POINTS = 100  # of a curve
 _INSTALLING = threading.Lock()
@@ -62,7 +63,7 @@ def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | 
         settings: Beside the preset's and the case's.
         preset: By default the one for the case's kind of actions, as where an environment has none of its own.
     """
-    fixed = {"seed": seed, "stop_return": _NEVER, "steps": _ENDLESS}
+    fixed = {"seed": seed, "stop_return": NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
     limit = {"max_episode_steps": LONGEST_EPISODE} if case.is_unlimited else {}
     preset = preset or (CONTINUOUS if case.continuous else DISCRETE)

@@ -62,11 +62,13 @@ def main() -> None:
         name, seed = options.one
         print(json.dumps(_train(_NAMED[name].config(int(seed)))))
         return
+    rows = [row for row in _TABLES[options.table] if options.only is None or row.env_id in options.only]
+    for env_id in set(options.only or ()) - {row.env_id for row in rows}:
+        parser.error(f"--only {env_id}: the table {options.table!r} has no such row")
     wanted = [
         {"row": row.name, "seed": seed}
         for seed in range(options.seeds)  # breadth first: a row of one seed says more than none
-        for row in _TABLES[options.table]
-        if options.only is None or row.env_id in options.only
+        for row in rows
     ]
 
     def run(which: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.budget import NEVER
 from pgkeras.settings.config import Config, preset_for, resolve
 
 __all__ = ["DEFAULTS", "LONGER", "ROWS", "SOURCES", "Row"]
 
-_NEVER = 1e9  # a return that none of the environments can give
 _DEFAULT = "default"
 
 
@@ -42,7 +42,7 @@ class Row:
 
     def config(self, seed: int) -> Config:
         """The settings of a run."""
-        given = {"seed": seed, "stop_return": _NEVER, **self.settings}
+        given = {"seed": seed, "stop_return": NEVER, **self.settings}
         return resolve(self.env_id, self.preset or preset_for(self.env_id), given)
 
 

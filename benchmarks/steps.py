@@ -94,7 +94,7 @@ def main() -> None:
         {"case": case, "learner": learner, "seed": seed, "budget": options.steps}
         for seed in range(options.seeds)
         for case in options.only
-        for learner in options.learners
+        for learner in dict.fromkeys(_kept_as(case, name) for name in options.learners)
         if not (learner == _PPO and options.steps == _PUBLISHED_STEPS)
     ]
 
@@ -121,6 +121,12 @@ def _config(case: str, learner: str, seed: int, steps: int) -> Config:
     return config_of(Case(case), seed, {"steps": steps, **differs}, _SLOW)
 
 
+def _kept_as(case: str, learner: str) -> str:
+    """The learner by whose name its runs are kept: an own discount may be the preset's, and the run the same."""
+    same = learner == _TUNED and _config(case, _TUNED, 0, 1) == _config(case, _SLOW, 0, 1)
+    return _SLOW if same else learner
+
+
 def _is_current(run: dict[str, Any]) -> bool:
     """Whether the run is by the settings of today."""
     case, learner = run["case"], run["learner"]
@@ -140,7 +146,9 @@ def _table(runs: list[dict[str, Any]], steps: int) -> str:
     rows = []
     for case, random in _RANDOM.items():
         here = [run for run in runs if run["case"] == case and run["budget"] == steps]
-        found = {name: [run[figure] for run in here if run["learner"] == name] for name in (*_OURS, peer)}
+        found = {
+            name: [run[figure] for run in here if run["learner"] == _kept_as(case, name)] for name in (*_OURS, peer)
+        }
         ours = {name: found[name] for name in _OURS if found[name]}
         if not (ours and found[peer]):
             continue

@@ -26,11 +26,11 @@ import numpy as np
 
 import benchmarks.environments  # noqa: F401 - registers MinAtar
 from benchmarks import peers
+from benchmarks.budget import NEVER
 from benchmarks.report import machine, spread, table, write_json
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
 
-_NEVER = 1e9  # a return that is never reached, so that training goes on to its last step
 _THREADS = (1, 2)  # beside a peer: the better speed counts
 _PEER_ENVS = 8
 
@@ -157,7 +157,7 @@ PEER_CASES = (
 
 def train(env_id: str, preset: str | None, seed: int, steps: int, settings: dict[str, Any]) -> float:
     """Steps per second of pgkeras."""
-    config = resolve(env_id, preset, {"seed": seed, "steps": steps, "stop_return": _NEVER, **settings})
+    config = resolve(env_id, preset, {"seed": seed, "steps": steps, "stop_return": NEVER, **settings})
     training = Training(config)
     for _ in training:
         pass

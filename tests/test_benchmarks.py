@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import budget, gpu, report, rows
+from benchmarks import budget, gpu, report, rows, steps
 from pgkeras.policy.policy import Policy
-from pgkeras.settings.groups import NetworkSettings
+from pgkeras.settings.groups import EstimatorSettings, NetworkSettings
 from pgkeras.spaces import Discrete
 from tests.cli.conftest import ROOT, environment
 
@@ -125,3 +125,10 @@ def test_rows_of_the_results_have_names_of_their_own() -> None:
     longer = {row.name: row.config(3) for row in rows.LONGER}
     assert longer["benchmarks.environments:MinAtar/Breakout-v1, steps=5000000"].steps == 5_000_000
     assert all(config.seed == 3 for config in longer.values())
+
+
+def test_a_run_that_two_learners_share_is_kept_by_one_name() -> None:
+    for case, gamma in steps._GAMMA.items():
+        kept = steps._kept_as(case, steps._TUNED)
+        assert kept == (steps._SLOW if gamma == EstimatorSettings.gamma else steps._TUNED), case
+        assert steps._kept_as(case, steps._NATURAL) == steps._NATURAL

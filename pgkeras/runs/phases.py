@@ -88,11 +88,11 @@ class Phases:
             EnvironmentStepError: The environment failed.
             TrainingError: The loss or the gradient is not finite.
         """
-        config, counters, first = self._config, self._counters, self._counters.epoch == 0
+        config, counters = self._config, self._counters
         began = self._epoch_began = time.perf_counter()
         trajectory = self._play()
         collected = time.perf_counter()
-        if first:
+        if counters.epoch == 0:
             self._source.advise()
             _tell_of_truncation(config, int(trajectory.lengths.max()))
         self.intact = False
