@@ -39,8 +39,11 @@ def check_spaces(env: gymnasium.Env[Any, Any], env_id: str) -> None:
             )
 
 
-def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
+def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> bool:
     """Resets and steps an environment once, and checks what it returns. It is left in the middle of an episode.
+
+    Returns:
+        Whether the step showed an action mask.
 
     Raises:
         EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.
@@ -63,7 +66,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
         raise _failed(env_id, "step", error) from error
     if not isinstance(stepped, tuple) or len(stepped) != 5:
         raise EnvironmentSetupError(f"{env_id}: step() returned {_kind(stepped)}, expected 5 values: {_OLD_GYM}")
-    _, reward, terminated, truncated, info = stepped
+    observation, reward, terminated, truncated, info = stepped
     try:
         as_reward(reward)
     except EnvironmentStepError as error:
@@ -72,6 +75,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> None:
         if not isinstance(value, bool | np.bool_ | int) and not _is_flag(value):
             raise EnvironmentSetupError(f"{env_id}: step() gave {name} as {_kind(value)}, expected true or false")
     _check_info(env_id, "step", info)
+    return action_mask(observation, info) is not None
 
 
 def said(error: BaseException) -> str:

@@ -155,12 +155,12 @@ class Collector:
                 raise _failure(environments, f"step {t}", error) from error
             seconds += time.perf_counter() - began
             if any_ended:
-                last_end = t
                 remaining = np.maximum(remaining - tape.ended[t], 0)
-                played = here - int(remaining.sum())
                 if not remaining.any():
                     break
-            elif t - last_end in self._looks:
+                if (so_far := here - int(remaining.sum())) > played:  # not of a slot that has nothing left to play
+                    played, last_end = so_far, t
+            if t - last_end in self._looks:
                 self._warn_of_endless(t - last_end)
             if self._watch is not None:
                 self._watch((t + 1) * slots, played)

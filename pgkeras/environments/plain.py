@@ -34,9 +34,9 @@ class PlainEnvironments:
         self.slots = len(self._environments)
         self._native = native(self.action_space)
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`."""
-        check_interface(self._environments[0], self.spec.id if self.spec is not None else "the environment")
+        return check_interface(self._environments[0], self.spec.id if self.spec is not None else "the environment")
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

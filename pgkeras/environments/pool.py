@@ -53,8 +53,9 @@ class PoolEnvironments:
         self.spec = gymnasium.registry.get(name) or EnvSpec(name, reward_threshold=threshold)
         self._dtype = self.action_space.dtype
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`: gymnasium and EnvPool have checked their own."""
+        return False
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

@@ -57,7 +57,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
     """
     given = observations_from_gymnasium(environments.observation_space)
     action_space = actions_from_gymnasium(environments.action_space)
-    environments.check()
+    shows_mask = environments.check()
     space = without_mask(given)
     notes = _Notes()
     generator = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
     _warn_of_rounding(name_of(environments), space, notes)
-    masked = space != given or ACTION_MASK in notes.rows[0][1]
+    masked = shows_mask or space != given or ACTION_MASK in notes.rows[0][1]
     mask_size = _mask_size(environments.action_space) if masks and masked else 0
     threshold = environments.spec.reward_threshold if environments.spec is not None else None
     return Look(space, action_space, mask_size, float(threshold) if threshold is not None else None)

@@ -70,6 +70,7 @@ class ProcessEnvironments:
         self._shares = np.array_split(np.arange(slots), min(slots, workers or available()))
         context = multiprocessing.get_context("spawn")
         self._pipes: list[Connection] = []
+        self._owing: set[int] = set()  # workers whose answer to the last task has not been taken
         self._processes: list[Any] = []
         self._close = weakref.finalize(self, _stop, self._pipes, self._processes)
         for share in self._shares:
@@ -88,10 +89,11 @@ class ProcessEnvironments:
         self.observation_space, self.action_space = cloudpickle.loads(answers[0])
         self._native = native(self.action_space)
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`."""
         try:
-            self._ask([(0, [])])
+            ((shows_mask, _),) = self._ask([(0, [])])
+            return bool(shows_mask)
         except EnvironmentStepError as error:
             raise EnvironmentSetupError(str(error)) from error
 
@@ -126,9 +128,13 @@ class ProcessEnvironments:
 
     def _ask(self, tasks: Iterable[tuple[int, Any]]) -> list[tuple[Any, int]]:
         """Sends the workers their tasks, then yields the outcomes slot by slot."""
+        if not self._close.alive:
+            raise EnvironmentStepError("its processes have been closed, as the run is over: make it anew to play on")
+        self._take_what_is_left()
         asked = []
         for k, task in tasks:
             asked.append(k)
+            self._owing.add(k)
             try:
                 self._pipes[k].send(task)
             except OSError:
@@ -136,6 +142,19 @@ class ProcessEnvironments:
         deadline = None if self._timeout is None else time.monotonic() + self._timeout
         answers = self._gather(asked, deadline)
         return [pair for k in asked for pair in answers[k]]
+
+    def _take_what_is_left(self) -> None:
+        """Takes the answers to a task that was broken off, by a time limit or an error, lest the next seem theirs."""
+        for k in sorted(self._owing):
+            try:
+                if not self._pipes[k].poll(self._timeout):
+                    self._processes[k].kill()
+                    assert self._timeout is not None
+                    raise overdue(self._timeout)
+                self._pipes[k].recv()
+            except (EOFError, OSError):
+                raise self._died(k) from None
+            self._owing.discard(k)
 
     def _gather(self, asked: Iterable[int], deadline: float | None) -> dict[int, Any]:
         waiting = {self._pipes[k]: k for k in asked}
@@ -151,6 +170,7 @@ class ProcessEnvironments:
                 k = waiting.pop(pipe)  # type: ignore[call-overload]  # a Connection, as all that was waited for
                 try:
                     failure, answers[k] = self._pipes[k].recv()
+                    self._owing.discard(k)
                 except (EOFError, OSError):
                     raise self._died(k) from None
                 if failure is not None:

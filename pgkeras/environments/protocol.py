@@ -48,8 +48,11 @@ class Environments(Protocol):
     def lockstep(self) -> bool:
         """Whether slots are stepped all together, whether they have anything left to play or not."""
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """Checks once what an environment returns, where that is not known. May leave it in the middle of an episode.
+
+        Returns:
+            Whether a step showed an action mask, as one may where a reset does not.
 
         Raises:
             EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.

@@ -63,9 +63,9 @@ class RestartingEnvironments:
         self._environments = self._make()
         return True
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`."""
-        self._environments.check()
+        return self._environments.check()
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import Rows
 from pgkeras.environments.trajectory import Tape
+from pgkeras.spaces.layout import ACTION_MASK
 
 __all__ = ["VectorEnvironments"]
 
@@ -40,8 +41,9 @@ class VectorEnvironments:
         # Some vector environments have one generator for all slots and take one seed.
         self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`: gymnasium and EnvPool have checked their own."""
+        return False
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
@@ -64,7 +66,7 @@ class VectorEnvironments:
             same_step = self._mode is AutoresetMode.SAME_STEP
             finals, final_info = (info["final_obs"], info.get("final_info", {})) if same_step else (observations, info)
             for i in np.flatnonzero(ended).tolist():
-                tape.put_final(t, i, _row(finals, i), {key: _row(value, i) for key, value in final_info.items()})
+                tape.put_final(t, i, _row(finals, i), {key: _row(masks, i) for key, masks in _masks(final_info)})
             if self._mode is AutoresetMode.DISABLED:
                 observations, begun = self._environment.reset(options={"reset_mask": ended})
                 info = _merged(info, begun, ended)
@@ -81,9 +83,16 @@ def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np
     merged = {**info, **begun}
     for key, new in begun.items():
         old = info.get(key)
-        if isinstance(new, np.ndarray) and isinstance(old, np.ndarray):
+        if isinstance(new, Mapping) and isinstance(old, Mapping):
+            merged[key] = _merged(old, new, ended)
+        elif isinstance(new, np.ndarray) and isinstance(old, np.ndarray):
             merged[key] = np.where(ended.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     return merged
+
+
+def _masks(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Of the info, what a policy may use; the rest has any form."""
+    return [(ACTION_MASK, info[ACTION_MASK])] if ACTION_MASK in info else []
 
 
 def _row(batch: Any, i: int) -> Any:

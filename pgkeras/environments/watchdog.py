@@ -49,9 +49,9 @@ class WatchedEnvironments:
         self.observation_space: gymnasium.Space[Any] = environments.observation_space
         self.action_space: gymnasium.Space[Any] = environments.action_space
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """See :meth:`Environments.check`."""
-        _within(self._seconds, self._environments.check)
+        return _within(self._seconds, self._environments.check)
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

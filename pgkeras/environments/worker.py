@@ -60,8 +60,7 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
             break
         try:
             if not task:
-                check_interface(environments[slots[0]], recipe.env_id)
-                answer: Any = (None, [])
+                answer: Any = (None, [(check_interface(environments[slots[0]], recipe.env_id), slots[0])])
             elif isinstance(task[0], int):
                 seed_globals(task)
                 resets = [environments[slot].reset(seed=seed) for slot, seed in zip(slots, task, strict=True)]

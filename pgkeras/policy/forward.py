@@ -1,7 +1,8 @@
 """The forward pass of a policy, without memory and with it.
 
 While episodes are played a policy computes one step at a time; while it is trained, it computes all steps of a batch.
-Both ways have the same weights.
+Both ways have the same weights, and layers that Keras has act otherwise while it trains (``Dropout``,
+``BatchNormalization``) act as they do when the policy plays: the gradient is that of the policy that played.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Feedforward:
 
     def unroll(self, observation: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
-        return self.model(observation, training=True)
+        return self.model(observation, training=False)
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
@@ -118,9 +119,9 @@ class Recurrent:
     def unroll(self, observation: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
         steps, episodes = tf.shape(observation)[0], tf.shape(observation)[1]
-        features = self._body(self.flat(observation), training=True)
+        features = self._body(self.flat(observation), training=False)
         recalled = self._memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
-        return self._head(self.flat(recalled), training=True)
+        return self._head(self.flat(recalled), training=False)
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
@@ -128,7 +129,11 @@ class Recurrent:
 
     def batch(self, array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
         """See :class:`ForwardPass`."""
-        return array
+        if array.dtype.kind != "f" or np.isfinite(array).all():
+            return array
+        # What a terminal state holds, which some environments leave in the padding: NaN * 0 is NaN.
+        rows = np.minimum(np.arange(len(mask))[:, np.newaxis], mask.sum(axis=0) - 1)
+        return np.asarray(array[rows, np.arange(mask.shape[1])])
 
 
 def float_statistics(model: keras.Model) -> list[keras.Variable]:

@@ -77,7 +77,7 @@ def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) ->
     if not np.isfinite(loss.numpy()):
         return f"the loss is {loss.numpy()}, though every log-probability and advantage is finite: their sum overflows"
     for variable, gradient in zip(variables, gradients, strict=True):
-        if gradient is not None and not np.isfinite(gradient.numpy()).all():
+        if not np.isfinite(gradient.numpy()).all():
             return f"the gradient of {variable.path} is not finite"
     norm = tf.linalg.global_norm(gradients).numpy()
     if not np.isfinite(norm):

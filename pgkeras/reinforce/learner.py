@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -134,7 +135,8 @@ class Learner:
                 f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint "
                 "is intact. A smaller learning_rate or clip_norm may help"
             )
-        learning_rate = self._learning_rate.end(progress, step.kl)
+        # Where all advantages are 0, nothing moved, and that says nothing about the step size.
+        learning_rate = self._learning_rate.end(progress, step.kl if step.gradient_norm else math.nan)
         value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
         self._statistics.update(trajectory)
         return Lesson(

@@ -29,7 +29,7 @@ class LearningRate(schedules.Scheduled):
 
         Args:
             progress: As for :meth:`begin`.
-            kl: The divergence of the policy from the one before the step, mean per step; NaN if it is not measured.
+            kl: The divergence of the policy from the one before the step, mean per step; NaN if it is not known.
 
         Returns:
             The learning rate of that step.

@@ -21,6 +21,7 @@ __all__ = [
     "AccumulatedStep",
     "Batch",
     "Gradient",
+    "dense",
     "divided",
     "micro_batches",
     "packed_metrics",
@@ -57,6 +58,16 @@ class Gradient(NamedTuple):
     sums: tf.Tensor  # [3]: the loss, the sum of entropies in nats, the number of real steps
     log_prob: tf.Tensor  # [N]
     gradients: list[tf.Tensor]  # one for each trainable variable
+
+
+def dense(tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
+    """The gradient by each variable, of its shape.
+
+    An embedding's comes from the tape as rows, a row as often as it was looked up, whose norm is not the gradient's;
+    that of a variable which the loss does not depend on, as None.
+    """
+    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def whole_batch(policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Arrays:
@@ -164,7 +175,7 @@ class AccumulatedStep:
             log_probs.append(part.log_prob)
             if self._states is not None:
                 drawn.append(self._states(batch, tf.constant(i), tf.constant(len(batches))))
-            more = [part.sums, *map(tf.convert_to_tensor, part.gradients)]  # those of embeddings are sparse
+            more = [part.sums, *part.gradients]
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
         axis = drawn[0][1].shape.rank - 1 if drawn else 0  # of steps, or of episodes
         states = [tf.concat(of_all, axis) for of_all in zip(*drawn, strict=True)]

@@ -30,6 +30,7 @@ from pgkeras.reinforce.microbatch import (
     AccumulatedStep,
     Batch,
     Gradient,
+    dense,
     micro_batches,
     packed_metrics,
     rows_at_once,
@@ -68,7 +69,7 @@ def policy_gradient(policy: Policy, batch: Batch, entropy_bonus: tf.Tensor | Non
         loss = reinforce_loss(log_prob, advantage, batch.episodes)
         if entropy_bonus is not None:
             loss -= entropy_bonus * entropy / batch.episodes
-    gradients = tape.gradient(loss, policy.model.trainable_variables)
+    gradients = dense(tape, loss, policy.model.trainable_variables)
     return Gradient(tf.stack([loss, entropy, tf.reduce_sum(real)]), log_prob, gradients)
 
 

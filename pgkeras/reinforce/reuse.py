@@ -16,7 +16,7 @@ from typing import Any
 from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.divergence import kl_divergence
-from pgkeras.reinforce.microbatch import Batch, Gradient
+from pgkeras.reinforce.microbatch import Batch, Gradient, dense
 
 __all__ = ["MoreSteps", "Reuse", "clipped_surrogate", "surrogate_gradient"]
 
@@ -77,7 +77,7 @@ def surrogate_gradient(
         loss = -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / batch.episodes
         if entropy_bonus is not None:
             loss -= entropy_bonus * tf.reduce_sum(policy.distribution.entropy(parameters) * real) / batch.episodes
-    gradients = tape.gradient(loss, policy.model.trainable_variables)
+    gradients = dense(tape, loss, policy.model.trainable_variables)
     moved = kl_divergence(old, log_prob, real)
     return Gradient(tf.stack([loss, moved, tf.reduce_sum(real)]), log_prob, gradients)
 
@@ -126,6 +126,6 @@ class MoreSteps:
             _, moved, steps = tf.add_n([part.sums for part in parts]).numpy().tolist()
             if taken >= self._reuse.steps or not moved / steps <= self._reuse.most_kl:
                 return taken, moved / steps, weights
-            gradients = [list(map(tf.convert_to_tensor, part.gradients)) for part in parts]
-            _, *weights = self._descend([tf.add_n(of_variable) for of_variable in zip(*gradients, strict=True)])
+            gradients = zip(*(part.gradients for part in parts), strict=True)
+            _, *weights = self._descend([tf.add_n(of_variable) for of_variable in gradients])
             taken += 1

@@ -75,7 +75,7 @@ def adapted(learning_rate: float, kl: float, target: float, initial: float) -> f
 
     Args:
         learning_rate: The last step size.
-        kl: The divergence it made; see :func:`pgkeras.reinforce.divergence.kl_divergence`.
+        kl: The divergence it made; see :func:`pgkeras.reinforce.divergence.kl_divergence`. NaN leaves the step size.
         target: The divergence it should make.
         initial: The first step size. The step size stays within a factor of 100 of it.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,8 +64,8 @@ class Publish(Callback):
         self._due = training.seconds + self._seconds
 
     def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
-        """Publishes if it is time to."""
-        if training.seconds >= self._due:
+        """Publishes if it is time to; of several processes that train together, the first."""
+        if training.leads and training.seconds >= self._due:
             self._due = training.seconds + self._seconds
             self.publish(training)
 
@@ -82,7 +83,7 @@ class Evaluate(Callback):
     """Plays episodes that nothing is learnt from, and keeps the policy that did best in them.
 
     Every evaluation starts from the same seeds, which no training episode has, so that policies are compared on equal
-    terms. The last policy of a run is evaluated, too.
+    terms. The policy of a run's last epoch is evaluated, too, but for an epoch that a time limit cuts short.
 
     Args:
         every: Epochs from one evaluation to the next.
@@ -122,13 +123,16 @@ class Callbacks:
     def __init__(self, config: Config, stop_return: float | None, others: Sequence[Callback]) -> None:
         stops, after = configured(config, stop_return)
         self._goal = next((stop for stop in stops if isinstance(stop, ReturnReached)), None)
-        self._callbacks: list[Callback] = [*stops, *others, *after]
+        self.before: list[Callback] = [*stops, *others]
+        """Those that may stop the run."""
+        self.evaluations: list[Callback] = [*after]
+        """Those that come after them, and play episodes."""
 
     def __iter__(self) -> Iterator[Callback]:
-        return iter(self._callbacks)
+        return chain(self.before, self.evaluations)
 
     def __reversed__(self) -> Iterator[Callback]:
-        return reversed(self._callbacks)
+        return chain(reversed(self.evaluations), reversed(self.before))
 
     @property
     def solved_at(self) -> tuple[float, int] | None:
@@ -149,7 +153,7 @@ class Callbacks:
     def _named(self) -> Iterator[tuple[str, Callback]]:
         """Every callback with the prefix of its names in a checkpoint, which the others' presence does not change."""
         seen: Counter[str] = Counter()
-        for callback in self._callbacks:
+        for callback in self:
             name = type(callback).__name__
             yield f"callback_{name}_{seen[name]}_", callback
             seen[name] += 1

@@ -95,8 +95,15 @@ class Checkpoints:
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"cannot read {file}: {error}; {self._advice(file)}") from error
 
-    def forget_after(self, epoch: int) -> None:
-        """Drops the checkpoints after an epoch, which a run that goes on from it makes anew, and what a kill left."""
+    def forget_after(self, epoch: int, *, best: bool = False) -> None:
+        """Drops the checkpoints after an epoch, which a run that goes on from it makes anew, and what a kill left.
+
+        Args:
+            epoch: The epoch.
+            best: Whether to drop the best one, too.
+        """
+        if best:
+            self._best.unlink(missing_ok=True)
         for later in self.epochs():
             if later > epoch:
                 self._file(later).unlink()

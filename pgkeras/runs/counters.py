@@ -73,5 +73,6 @@ class Counters:
         """
         self.epoch, self.env_steps, self.episodes = (int(n) for n in state["counters"])
         self.seconds = float(state["seconds"])
-        self.recent_returns.extend(state["recent"].tolist())
-        self.recent_lengths.extend(state["recent_lengths"].tolist())
+        for recent, name in ((self.recent_returns, "recent"), (self.recent_lengths, "recent_lengths")):
+            recent.clear()
+            recent.extend(state[name].tolist())

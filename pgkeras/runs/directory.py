@@ -127,8 +127,14 @@ class RunDirectory:
         """Appends one evaluation; ``epoch`` says when it was."""
         self._evaluations.append(json.dumps(evaluation))
 
-    def forget_after(self, epoch: int, env_steps: int) -> None:
-        """Drops what was written after an epoch, which a run that goes on from it plays again."""
+    def forget_after(self, epoch: int, env_steps: int, *, best: bool = False) -> None:
+        """Drops what was written after an epoch, which a run that goes on from it plays again.
+
+        Args:
+            epoch: The epoch.
+            env_steps: The steps that were done with it.
+            best: Whether to drop the best policy, too.
+        """
         for file in (self.path / METRICS, self.path / EVALUATIONS):
             if file.exists():
                 # What was written last may be half a line, if a disk was full or a machine went down.
@@ -137,7 +143,7 @@ class RunDirectory:
                 write_whole(file, "".join(kept))
         for logger in self._loggers:
             logger.forget_after(epoch, env_steps)
-        self.checkpoints.forget_after(epoch)
+        self.checkpoints.forget_after(epoch, best=best)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Writes what came of the run."""

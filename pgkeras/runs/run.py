@@ -47,6 +47,11 @@ class Run(Protocol):
     best: Best | None
 
     @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files, of several that train together."""
+        ...
+
+    @property
     def epoch(self) -> int:
         """Epochs that are done."""
         ...

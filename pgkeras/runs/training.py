@@ -229,7 +229,7 @@ class Training:
             self._started = True
             if self.directory is not None:
                 self.directory.begin()
-                self.directory.forget_after(self.epoch, self.env_steps)
+                self.directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
             for callback in self._callbacks:
                 callback.on_start(self)
         while not self._is_over():
@@ -245,7 +245,7 @@ class Training:
         """Goes on from a checkpoint, if there is one, in all processes of the training."""
         if checkpoint is not None and self.directory is not None:
             self._restore(self.directory.checkpoints.read(checkpoint))
-            self.best = self._read_best()
+            self.best = self._read_best(checkpoint)
         if self.processes > 1:
             assert self._replicas is not None
             states = self._replicas.gather(self._state() if self.leads else {})
@@ -261,7 +261,10 @@ class Training:
 
     def _is_over(self) -> bool:
         """Whether to end between two epochs: here, or in another process of the training."""
-        over = self.finished or self._phases.interrupted
+        return self._agreed(self.finished or self._phases.interrupted)
+
+    def _agreed(self, over: bool) -> bool:
+        """Whether the run is over in any process of the training, which ends it in all of them."""
         if self.processes > 1:
             assert self._replicas is not None
             over = self._replicas.agree(over)
@@ -273,7 +276,11 @@ class Training:
         self._reported = {}
         self._source.note(metrics.epoch, metrics.env_steps, metrics.return_mean, metrics.entropy)
         try:
-            for callback in self._callbacks:
+            for callback in self._callbacks.before:
+                callback.on_epoch(self, metrics)
+            if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
+                self._agreed(self.finished)
+            for callback in self._callbacks.evaluations:
                 callback.on_epoch(self, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
@@ -362,16 +369,19 @@ class Training:
         except (KeyError, ValueError) as error:
             where = "" if self.directory is None else f"{self.directory.path}: "
             raise RunError(f"{where}the checkpoint does not fit the run's settings: {error}") from error
-        self._checkpoint_due += self.seconds
+        self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
         self._frozen.freeze()
 
-    def _read_best(self) -> Best | None:
-        # The file has its own score: it may be newer than the checkpoint, or left from epochs to be played again.
+    def _read_best(self, checkpoint: str) -> Best | None:
+        # The file has its own score: after a kill it may be newer than the last checkpoint, from epochs to be played
+        # again. Newer than an older one, it is of epochs that are given up.
         assert self.directory is not None
         if not self.directory.checkpoints.has_best:
             return None
         arrays = self.directory.checkpoints.read(BEST)
         epoch, env_steps, _ = (int(n) for n in arrays["counters"])
+        if epoch > self.epoch and checkpoint != LAST:
+            return None
         return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
 
     def summary(self) -> dict[str, Any]:

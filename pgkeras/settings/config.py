@@ -156,18 +156,26 @@ def read_preset(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: There is none of that name, or the file cannot be read.
     """
-    if name.endswith(".toml"):
+    chain = [name]
+    layers = [_own_settings(name)]
+    while (base := layers[-1].pop("base", None)) is not None:
+        if not isinstance(base, str):
+            raise ConfigError(f"preset {chain[-1]}: base: expected the name of a preset, got {base!r}")
+        if base in chain:
+            raise ConfigError(f"preset {chain[-1]}: base: {base!r} is built on this preset itself")
+        chain.append(base)
+        layers.append(_own_settings(base))
+    return {key: value for layer in reversed(layers) for key, value in layer.items()}
+
+
+def _own_settings(preset: str) -> dict[str, Any]:
+    if preset.endswith(".toml"):
         known = ["base", *(setting.name for setting in settings())]
-        return _with_base(read_table(Path(name), "preset", known))
-    if name not in preset_names():
-        raise ConfigError(f"preset {name!r}: there is none; {nearest(name, preset_names())}")
-    text = resources.files("pgkeras.settings.presets").joinpath(f"{name}.toml").read_text(encoding="utf-8")
-    return _with_base(tomllib.loads(text))
-
-
-def _with_base(values: dict[str, Any]) -> dict[str, Any]:
-    base = values.pop("base", None)
-    return {**(read_preset(base) if base is not None else {}), **values}
+        return read_table(Path(preset), "preset", known)
+    if preset not in preset_names():
+        raise ConfigError(f"preset {preset!r}: there is none; {nearest(preset, preset_names())}")
+    text = resources.files("pgkeras.settings.presets").joinpath(f"{preset}.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 def assignments(pairs: Iterable[str]) -> dict[str, Any]:

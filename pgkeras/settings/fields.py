@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import json
 import math
+import numbers
 import tomllib
 import types
 import typing
@@ -167,17 +168,23 @@ _PARSERS: dict[Any, Callable[[str, Any], Any]] = {
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """The value as the hinted type, where that loses nothing."""
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):
+        value = value.item()  # NumPy's numbers, as Python's
     if _is_union(hint):
-        is_none = types.NoneType in typing.get_args(hint) and value in (None, NONE)
-        if is_none or (isinstance(value, str) and value in words_of(hint)):
+        is_text = isinstance(value, str)
+        is_none = types.NoneType in typing.get_args(hint) and (value is None or (is_text and value == NONE))
+        if is_none or (is_text and value in words_of(hint)):
             return None if is_none else value
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) is typing.Literal:
         hint = str  # which one, the choices tell
     if typing.get_origin(hint) is tuple and isinstance(value, list | tuple | str):
         kind = typing.get_args(hint)[0]
-        if kind is str and isinstance(value, str):
-            value = _parse_list(value, hint)
+        if isinstance(value, str):
+            try:
+                value = _parse_list(value, hint)
+            except ValueError:
+                raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}") from None
         return tuple(element if kind is Any else _typed(name, element, kind) for element in value)
     if typing.get_origin(hint) is Mapping and isinstance(value, Mapping):
         return dict(value)
@@ -185,7 +192,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
         return Path(value)
     wrong_bool = isinstance(value, bool) and hint is not bool
     if hint in (int, float) and isinstance(value, int | float) and not wrong_bool and (hint is float or value % 1 == 0):
-        return hint(value)
+        try:
+            return hint(value)
+        except OverflowError:
+            raise ConfigError(f"{name}: expected {_describe(hint)}, got one too large for a float") from None
     if wrong_bool or not isinstance(value, typing.get_origin(hint) or hint):
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {value!r}")
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,11 +63,16 @@ class Batch:
             first += session.rows
             self._join(session, quotas(self.episodes, slots)[places])
 
-    def take_in(self, session: LearningSession) -> None:
-        """A simulator that has come while the batch is played: it plays what those who left have left over."""
-        if self._orphaned:
-            self._join(session, _shared_out(self._orphaned, np.zeros(session.rows, np.int64)))
-            self._orphaned = 0
+    def take_in(self, sessions: Sequence[LearningSession]) -> None:
+        """Has those who have come while the batch is played play what those who left have left over."""
+        waiting = [session for session in sessions if session not in self._players]
+        if not waiting or not self._orphaned or self.done.done():
+            return
+        quotas = _shared_out(self._orphaned, np.zeros(sum(session.rows for session in waiting), np.int64))
+        self._orphaned = 0
+        for session in waiting:
+            self._join(session, quotas[: session.rows])
+            quotas = quotas[session.rows :]
 
     def leave(self, session: LearningSession) -> None:
         """Hands on what a session had left to play. What it has finished counts."""

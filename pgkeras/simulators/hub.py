@@ -164,7 +164,7 @@ class Hub:
     def sit_down(self, session: LearningSession) -> None:
         """A session has shown its first observations."""
         if self._batch is not None:
-            self._batch.take_in(session)
+            self._batch.take_in([session])
         logger.info("simulator %s has come, with %d environments", session.name or "without a name", session.rows)
         self._change()
 
@@ -173,6 +173,7 @@ class Hub:
         self._sessions.remove(session)
         if self._batch is not None and session.rows:
             self._batch.leave(session)
+            self._batch.take_in(self.seated)  # who may have come before, and found nothing left over
         if session.rows:
             logger.info("simulator %s has gone", session.name or "without a name")
 

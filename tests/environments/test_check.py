@@ -12,6 +12,8 @@ from gymnasium.spaces import Box, Discrete
 from pgkeras import environments
 from pgkeras.environments.rows import as_reward
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
 
 OBSERVATION = np.zeros(2, np.float32)
 
@@ -128,3 +130,39 @@ def test_environments_that_are_vectors_only_are_played_as_such() -> None:
         envs.close()
     finally:
         del gymnasium.registry["Vectors-v0"]
+
+
+class LateMask(gymnasium.Env[Any, Any]):
+    """Everything is allowed at first; from the first step on, the last action is not, and an error."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        self._steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert self._steps == 0 or action < 2
+        self._steps += 1
+        return np.zeros(2, np.float32), 1.0, self._steps == 5, False, {"action_mask": np.array([1, 1, 0], np.int8)}
+
+
+gymnasium.register("LateMask-v0", LateMask)
+
+
+@pytest.mark.parametrize("way", ["plain", "async"])
+def test_masks_that_the_reset_does_not_give_are_kept(way: str) -> None:
+    settings: dict[str, Any] = {
+        "vectorization": way,
+        "envs": 2,
+        "episodes": 8,
+        "steps": 200,
+        "loggers": "none",
+        "env_workers": 1,
+    }
+    training = Training(Config(env_id=f"{__name__}:LateMask-v0", **settings))
+    assert training.policy.spec.mask_size == 3
+    metrics = list(training)
+    training.finish()
+    assert metrics[-1].env_steps >= 200

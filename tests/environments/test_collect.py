@@ -375,6 +375,33 @@ def test_episodes_that_never_end_are_refused() -> None:
         Collector(envs, ScriptedActor(envs), endless_steps=1000).collect(1, np.random.SeedSequence(0))
 
 
+class EndlessTwin(gymnasium.Env[np.ndarray, Any]):
+    """Every other copy has episodes that never end; those of the rest have five steps."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+    copies = 0
+
+    def __init__(self) -> None:
+        EndlessTwin.copies += 1
+        self._endless = not EndlessTwin.copies % 2
+
+    def reset(self, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        self._steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, _action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self._steps += 1
+        return np.zeros(1, np.float32), 0.0, self._steps == 5 and not self._endless, False, {}
+
+
+def test_episodes_that_nobody_wants_do_not_hide_one_that_never_ends() -> None:
+    EndlessTwin.copies = 0
+    envs = VectorEnvironments(SyncVectorEnv([EndlessTwin] * 2))
+    with pytest.raises(EnvironmentStepError, match=r"no episode ended within 1,000 steps.*max_episode_steps"):
+        Collector(envs, ScriptedActor(envs), endless_steps=1000).collect(2, np.random.SeedSequence(0))
+
+
 @pytest.mark.parametrize("vectorization", ["vector", "plain"])
 def test_episodes_are_truncated_where_the_settings_say(vectorization: str) -> None:
     envs = environments.make("CartPole-v1", 4, vectorization, max_episode_steps=5)

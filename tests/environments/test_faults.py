@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pgkeras.runs import directory as runs
 from pgkeras.runs.checkpoints import Checkpoints
 from pgkeras.settings.recipe import WrapperCall
 from tests.cli.conftest import here
-from tests.environments.test_collect import ScriptedActor
+from tests.environments.test_collect import ScriptedActor, assert_same
 
 UNRULY = "tests.environments.unruly:Unruly-v0"
 
@@ -118,6 +119,39 @@ def test_a_step_that_hangs_is_ended(fault: str, way: str) -> None:
 def test_a_reset_that_hangs_is_ended(way: str) -> None:
     message = collect("reset hangs", way, timeout=1.5)
     assert message == "Unruly-v0 failed at reset: no answer within 1.5 s (env_timeout_seconds)"
+
+
+@pytest.mark.parametrize("after", [1, 2, 7])
+def test_after_a_step_that_was_broken_off_the_next_answers_are_the_next_ones(after: int) -> None:
+    """A time limit or Ctrl-C leaves workers with answers that nobody has taken."""
+    expected, got = (environments.make(UNRULY, 4, way, workers=2) for way in ("plain", "async"))
+    try:
+        played = [Collector(e, ScriptedActor(e)).collect(5, np.random.SeedSequence(3)) for e in (expected, got)]
+        assert_same(*played)
+        seen = []
+
+        def broken_off(*arguments: Any) -> Any:
+            seen.append(arguments)
+            if len(seen) == after:
+                raise KeyboardInterrupt
+            return wait(*arguments)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("pgkeras.environments.processes.wait", broken_off)
+            with pytest.raises(KeyboardInterrupt):
+                Collector(got, ScriptedActor(got)).collect(5, np.random.SeedSequence(4))
+        again = [Collector(e, ScriptedActor(e)).collect(5, np.random.SeedSequence(3)) for e in (expected, got)]
+        assert_same(*again)
+    finally:
+        expected.close()
+        got.close()
+
+
+def test_closed_processes_say_so() -> None:
+    envs = environments.make(UNRULY, 2, "async", workers=1)
+    envs.close()
+    with pytest.raises(EnvironmentStepError, match="failed at reset: its processes have been closed"):
+        Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
 
 
 @pytest.mark.parametrize("way", ["plain", "async"])

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import psutil
 import pytest
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
 from pgkeras import environments
@@ -20,6 +23,8 @@ from pgkeras.environments import Environments, PlainEnvironments, ProcessEnviron
 from pgkeras.environments.collect import Choice, Collector
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
+from pgkeras.runs.training import Training
+from pgkeras.settings.config import Config
 from pgkeras.settings.recipe import WrapperCall
 from pgkeras.spaces import Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
@@ -246,3 +251,40 @@ class FirstLegal:
         assert mask is not None
         action = mask.argmax(axis=-1)
         return action, action, None
+
+
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
+def test_masks_of_parts_survive_the_resets_of_others(way: str) -> None:
+    settings: dict[str, Any] = {
+        "envs": 3,
+        "episodes": 9,
+        "steps": 100,
+        "vectorization": way,
+        "env_workers": 2,
+        "loggers": "none",
+    }
+    training = Training(Config(env_id="tests.environments.unruly:PartsMasked-v0", **settings))
+    lengths = {metrics.episode_length for metrics in training}  # an action that is not allowed is an error
+    training.finish()
+    assert training.policy.spec.mask_size == 3
+    assert max(lengths) > 5, "episodes end at different times"
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_what_else_vector_environments_tell_does_no_harm(mode: AutoresetMode) -> None:
+    copies = [partial(gymnasium.make, UNRULY)] * 3
+    plain, talkative = (
+        played(VectorEnvironments(kind(copies, autoreset_mode=mode))) for kind in (SyncVectorEnv, Talkative)
+    )
+    for one, another in zip(plain, talkative, strict=True):
+        assert_same(one, another)
+
+
+class Talkative(SyncVectorEnv):
+    """Tells things that are no arrays with a row for each copy."""
+
+    def step(self, actions: Any) -> Any:
+        *outcome, info = super().step(actions)
+        more = {"frames_per_second": 60.0, "names": ("a",)}
+        finals = {"final_info": {**info["final_info"], **more}} if "final_info" in info else {}
+        return *outcome, {**info, **more, **finals}

@@ -113,4 +113,25 @@ class Parted(gymnasium.ObservationWrapper[Any, Any, Any]):
         return {"seen": {"all": observation}, "a": 1}
 
 
+class PartsMasked(gymnasium.Env[Any, Any]):
+    """Actions of parts, one of which allows its last two values only; episodes of 2 to 9 steps."""
+
+    observation_space = Box(-1, 1, (2,), np.float32)
+    action_space = Dict({"move": Discrete(3), "turn": Box(-1, 1, (1,), np.float32)})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self._left = int(self.np_random.integers(2, 10))
+        return np.zeros(2, np.float32), self._info()
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert action["move"] > 0
+        self._left -= 1
+        return np.zeros(2, np.float32), 1.0, self._left == 0, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        return {"action_mask": {"move": np.array([0, 1, 1], np.int8)}}
+
+
 gymnasium.register("Unruly-v0", Unruly)
+gymnasium.register("PartsMasked-v0", PartsMasked)

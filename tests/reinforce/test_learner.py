@@ -176,3 +176,18 @@ def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(set
     if value is not None:
         assert [f.experimental_get_tracing_count() for f in (value._predict, value._fit)] == traced
     assert rehearsed._step.traces == 1
+
+
+def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
+    """Where every episode returns the same, nothing moves; larger steps would not mend that, and destroy later on."""
+    made = learner(optimizer="adam", target_kl=0.01, learning_rate=0.01, baseline="leave-one-out")
+    played = batch([4, 4, 4], Discrete(3), seed=1)
+    silent = played._replace(rewards=np.zeros_like(played.rewards))
+    for epoch in range(20):
+        lesson = made.learn(silent, epoch, 0.0)
+        assert (lesson.kl, lesson.gradient_norm) == (0.0, 0.0)
+    assert lesson.learning_rate == pytest.approx(0.01)
+    made.learn(played, 20, 0.0)
+    assert made.learn(played, 21, 0.0).learning_rate != pytest.approx(0.01), (
+        "a step that moves the policy sets the next"
+    )

@@ -130,6 +130,39 @@ def test_two_processes_train_as_one(tmp_path):
     assert "the first of the 2 processes has the run's files" in (tmp_path / "log-1").read_text()
 
 
+def test_a_stop_in_one_process_is_one_in_all_before_they_evaluate_and_the_first_one_publishes(tmp_path):
+    code = """
+import sys
+import pgkeras
+from pgkeras.runs.callbacks import Publish
+
+class Enough(pgkeras.Callback):
+    def on_epoch(self, training, metrics):
+        if metrics.epoch == 3 and not training.leads:
+            training.stop("enough")
+
+settings = {"envs": 3, "episodes": 3, "max_episode_steps": 40, "devices": "all", "evaluation_every": 1000}
+callbacks = [Enough(), Publish("models", "policy", 0.0)]
+training = pgkeras.train("Acrobot-v1", preset="default", out=sys.argv[1], callbacks=callbacks, **settings)
+assert training.stop_reason == ("a process of the training was told to" if training.leads else "enough")
+"""
+    ports = free_ports(2)
+    workers = [f"127.0.0.1:{port}" for port in ports]
+    both = []
+    for i in range(2):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": i}}
+        command = [sys.executable, "-c", code, f"run-{i}"]
+        with (tmp_path / f"log-{i}").open("w") as log:
+            variables = {**os.environ, TF_CONFIG: json.dumps(config)}
+            both.append(subprocess.Popen(command, stdout=log, stderr=log, env=variables, cwd=tmp_path))
+    said = [(process.wait(200), (tmp_path / f"log-{i}").read_text()[-3000:]) for i, process in enumerate(both)]
+    assert [exit_status for exit_status, _ in said] == [0, 0], said
+    evaluations = (tmp_path / "run-0" / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in evaluations] == [3]
+    versions = {path.name for path in (tmp_path / "models" / "policy").iterdir() if path.name.isdecimal()}
+    assert versions == {"1", "2", "3"}
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
     endless = ["--devices", "all", "--steps", "100000000", "--set", "stop_return=1e9"]

@@ -16,7 +16,9 @@ import pytest
 import pgkeras
 from pgkeras.errors import ExportError, RunError, TrainingError
 from pgkeras.runs import directory as runs
+from pgkeras.runs.callbacks import Callback, Run
 from pgkeras.runs.checkpoints import Checkpoints
+from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.cli.conftest import ROOT, environment
@@ -160,6 +162,34 @@ def test_a_run_goes_on_from_an_older_checkpoint(undisturbed: Training, tmp_path:
     assert resumed.epoch == 3
     assert_same_state(run_to_end(resumed), undisturbed)
     assert Checkpoints(run, 2).epochs() == [undisturbed.epoch - 1, undisturbed.epoch]
+
+
+class LaterIsBetter(Callback):
+    def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
+        training.keep_best(float(metrics.epoch))
+
+
+def test_the_best_policy_of_epochs_that_were_given_up_is_dropped(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    first = run_to_end(Training(small(keep_checkpoints=9), run, callbacks=[LaterIsBetter()]))
+    assert first.best is not None
+    assert first.best.epoch == first.epoch > 3
+    resumed = Training(small(keep_checkpoints=9, learning_rate=0.001), run, resume=True, checkpoint="3")
+    assert resumed.best is None
+    assert Checkpoints(run, 9).has_best, "nothing is lost before it goes on"
+    next(iter(resumed))
+    assert not Checkpoints(run, 9).has_best
+    kept = run_to_end(Training(small(), tmp_path / "other", callbacks=[LaterIsBetter()]))
+    again = Training(small(), tmp_path / "other", resume=True, checkpoint="best")
+    assert (kept.best is not None, again.best is not None) == (True, True)
+
+
+def test_a_checkpoint_read_twice_counts_once(tmp_path: Path) -> None:
+    training = run_to_end(Training(small(steps=300), tmp_path / "run"))
+    state, other = training._state(), Training(small(steps=300))
+    other._restore(state)
+    other._restore(state)
+    assert_same_arrays(other._state(), state)
 
 
 def truncated(data: bytes) -> bytes:

@@ -169,6 +169,19 @@ def test_a_users_network_is_trained() -> None:
     np.testing.assert_array_equal(fresh.weights()[0], training.policy.weights()[0])  # the very network was trained
 
 
+def test_layers_act_in_training_as_when_the_policy_plays() -> None:
+    """Or the gradient would be that of another policy than the one that played the episodes."""
+    layers = keras.layers.Dense(8), keras.layers.BatchNormalization(), keras.layers.Dropout(0.5)
+    network = keras.Sequential([keras.Input((4,)), *layers])
+    training = Training(small(steps=300, reuse=2, reuse_kl=1e9), network=network)
+    batch = np.random.default_rng(0).normal(size=(32, 4)).astype(np.float32)
+    np.testing.assert_array_equal(training.policy.unroll(batch), training.policy.unroll(batch))
+    played = training.policy.model(batch, training=False)
+    np.testing.assert_array_equal(training.policy.unroll(batch), played)
+    run_to_end(training)
+    assert [float(np.ptp(v.numpy())) for v in layers[1].non_trainable_variables] == [0.0, 0.0], "0 and 1, as at first"
+
+
 def test_an_export_is_noted_in_the_summary_and_leaves_the_rest(tmp_path: Path) -> None:
     training = run_to_end(Training(small(steps=1), tmp_path / "run"))
     before = runs.read_summary(tmp_path / "run")

@@ -8,8 +8,10 @@ import tomllib
 import typing
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -98,6 +100,30 @@ def test_every_setting_has_help_and_its_default_is_allowed(name: str) -> None:
 def test_a_float_that_is_whole_is_a_whole_number() -> None:
     config = Config(env_id="E", steps=1e6)  # type: ignore[arg-type]
     assert (config.steps, type(config.steps)) == (1_000_000, int)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = Config(env_id="E", seed=np.arange(4)[3], learning_rate=np.float32(0.5), hidden=tuple(np.array([3, 4])))
+    assert (config.seed, config.learning_rate, config.hidden) == (3, 0.5, (3, 4))
+    assert {type(value) for value in (config.seed, *config.hidden)} == {int}
+
+
+def test_lists_may_be_written_as_on_the_command_line() -> None:
+    config = Config(env_id="E", wrappers="TimeAwareObservation,my:Own", hidden="64,32")
+    assert (config.wrappers, config.hidden) == (("TimeAwareObservation", "my:Own"), (64, 32))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("learning_rate", 10**400, "expected a number, got one too large"),
+        ("stop_return", np.array([3.0, 4.0]), "expected a number, got array"),
+        ("hidden", "64,x", "expected whole numbers with commas between them, got '64,x'"),
+    ],
+)
+def test_values_of_other_kinds_are_named(name: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name}: {message}"):
+        Config(env_id="E", **{name: value})
 
 
 @pytest.mark.parametrize("steps", [0, -1, -500_000])
@@ -205,6 +231,17 @@ def test_a_preset_stands_over_its_base() -> None:
     assert base["baseline"] == preset["baseline"] == "value"
     assert base["initial_log_std"] != preset["initial_log_std"] == -2
     assert preset.keys() == base.keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("base = 3", "base: expected the name of a preset, got 3"), ('base = "own.toml"', "built on this preset itself")],
+)
+def test_a_base_that_is_none_is_named(text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("own.toml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"preset own\.toml: .*{message}"):
+        resolve("CartPole-v1", "own.toml")
 
 
 def test_presets_are_found_by_environment() -> None:

@@ -165,6 +165,23 @@ def test_what_a_leaving_simulator_had_left_is_played_by_others(simulators: Simul
     assert stays.steps >= trajectory.lengths.sum() - 8
 
 
+def test_those_who_wait_play_what_the_last_player_leaves(simulators: Simulators) -> None:
+    """A simulator that connects anew is there before the server notices that its old connection is dead."""
+    over = threading.Event()
+    leaves = ScriptedSimulator(simulators.target, 1, before=lambda _: over.wait(0.002))
+    trajectories: list[Trajectory] = []
+    playing = threading.Thread(target=lambda: trajectories.append(played(simulators, 60)[0]), daemon=True)
+    playing.start()
+    wait_until(lambda: leaves.steps > 20)
+    waiting = [ScriptedSimulator(simulators.target, rows) for rows in (1, 2)]
+    wait_until(lambda: len(simulators.connected) == 3 and all(one.sent for one in waiting))
+    assert [one.steps for one in waiting] == [0, 0], "what there is to play is dealt out already"
+    over.set()
+    playing.join(30)
+    assert [len(trajectory.lengths) for trajectory in trajectories] == [60]
+    assert all(one.steps for one in waiting)
+
+
 def test_with_nobody_connected_a_run_waits(simulators: Simulators) -> None:
     ScriptedSimulator(simulators.target, 2, before=lambda sent: sent == 3)
     simulators.wait()
