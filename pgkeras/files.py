@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from typing import IO, Any
 
 from pgkeras.errors import ConfigError, RunError
 
-__all__ = ["Lines", "check_encoding", "replacing", "whole_file", "write_whole"]
+__all__ = ["Lines", "changing_alone", "check_encoding", "replacing", "whole_file", "write_whole"]
 
 
 def check_encoding(path: Path) -> None:
@@ -59,13 +60,32 @@ def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def whole_file(path: Path, suffix: str = "", mode: int = 0o644) -> Iterator[IO[Any]]:
+def changing_alone(directory: Path) -> Iterator[None]:
+    """Has others wait who would change something in a directory at the same time; they have to use this, too.
+
+    Raises:
+        OSError: The directory cannot be opened.
+    """
+    import fcntl  # which Windows has not
+
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | None = None) -> Iterator[IO[Any]]:
     """What :func:`replacing` gives, for those whose errors are others.
 
     Args:
         path: What the scratch file replaces.
         suffix: What its name ends in.
         mode: Who may do what with it.
+        like: A file whose owner and group it gets, as far as this process may give them.
 
     Raises:
         OSError: It cannot be written.
@@ -77,6 +97,9 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644) -> Iterator[IO[A
             yield scratch
             scratch.flush()
             os.fsync(scratch.fileno())
+        if like is not None:
+            with contextlib.suppress(PermissionError):
+                os.chown(name, like.stat().st_uid, like.stat().st_gid)
         name.chmod(mode)
         name.replace(path)
     finally:

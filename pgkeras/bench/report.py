@@ -150,7 +150,9 @@ class Report:
             f"  latency   {latency or 'none'}  ms, {since}",
         ]
         lines += [f"  {code}: {reason}" for code, reason in self.reasons.items() if reason]
-        return "\n".join(lines + [f"  note      {self._complaint()}"] * (not self.kept_up))
+        if not self.kept_up:
+            lines.append(f"  note      {self._complaint()}")
+        return "\n".join(lines)
 
     def _complaint(self) -> str:
         if not self.load.is_open:

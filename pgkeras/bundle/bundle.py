@@ -274,8 +274,11 @@ def _verify_file(path: Path, file: str, size: int, digest: str) -> None:
 
 
 def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise CorruptBundleError(f"{file}: unreadable: {error.strerror}") from error
 
 
 def _fsync(path: Path) -> None:

@@ -7,7 +7,6 @@ sees the labels before a change or after it.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,9 +14,9 @@ from pathlib import Path
 
 from pgkeras.bundle.bundle import open_bundle, versions
 from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError
-from pgkeras.files import whole_file
+from pgkeras.files import changing_alone, whole_file
 
-__all__ = ["FILE", "delete_labels", "read_labels", "set_labels"]
+__all__ = ["FILE", "change_labels", "delete_labels", "read_labels", "set_labels"]
 
 FILE = "labels.json"
 
@@ -48,21 +47,34 @@ def read_labels(policy_dir: Path) -> dict[str, int]:
 
 
 def set_labels(policy_dir: Path, labels: Mapping[str, int]) -> dict[str, int]:
-    """Puts labels on versions, all or none of them; a label that is on another version moves.
+    """Puts labels on versions; see :func:`change_labels`."""
+    return change_labels(policy_dir, labels, [])
+
+
+def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
+    """Removes labels; see :func:`change_labels`."""
+    return change_labels(policy_dir, {}, labels)
+
+
+def change_labels(policy_dir: Path, labels: Mapping[str, int], deleted: list[str]) -> dict[str, int]:
+    """Puts labels on versions and removes others, all or none of it; a label that is on another version moves.
 
     Args:
         policy_dir: The policy's directory.
         labels: Versions by label.
+        deleted: Labels to remove.
 
     Returns:
         All labels of the policy.
 
     Raises:
         ConfigError: A label is not 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter.
-        BundleNotFoundError: There is no such policy or version.
+        BundleNotFoundError: There is no such policy, version or label.
         CorruptBundleError: The version or the file of labels is not whole.
         ExportError: The file cannot be written.
     """
+    if deleted and not versions(policy_dir):
+        raise BundleNotFoundError(f"no policy at {policy_dir}")
     for label, version in labels.items():
         if not _LABEL.fullmatch(label):
             raise ConfigError(
@@ -77,24 +89,7 @@ def set_labels(policy_dir: Path, labels: Mapping[str, int]) -> dict[str, int]:
             raise CorruptBundleError(f"no label is set: version {version} is not whole: {error}") from error
     with _changing(policy_dir) as current:
         current.update(labels)
-    return read_labels(policy_dir)
-
-
-def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
-    """Removes labels, all or none of them.
-
-    Returns:
-        The labels that are left.
-
-    Raises:
-        BundleNotFoundError: There is no such policy or label.
-        CorruptBundleError: The file of labels is not whole.
-        ExportError: It cannot be written.
-    """
-    if not versions(policy_dir):
-        raise BundleNotFoundError(f"no policy at {policy_dir}")
-    with _changing(policy_dir) as current:
-        for label in labels:
+        for label in deleted:
             if current.pop(label, None) is None:
                 there = ", ".join(current) or "none"
                 raise BundleNotFoundError(f"{policy_dir} has no label {label!r}; there is: {there}")
@@ -104,19 +99,12 @@ def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
 @contextmanager
 def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
     """The labels, to be changed in place and written when the body is done; others who change them wait."""
-    import fcntl  # not on Windows, where a server can read labels but none can be changed
-
     try:
-        directory = os.open(policy_dir, os.O_RDONLY)
-        try:
-            fcntl.flock(directory, fcntl.LOCK_EX)
+        with changing_alone(policy_dir):  # not on Windows, where a server can read labels but none can be changed
             labels = read_labels(policy_dir)
             yield labels
             with whole_file(policy_dir / FILE) as scratch:
                 scratch.write(f"{json.dumps(dict(sorted(labels.items())), indent=2)}\n".encode())
-            os.fsync(directory)
-        finally:
-            os.close(directory)
     except BundleNotFoundError:  # an OSError too, but of the body
         raise
     except OSError as error:

@@ -9,6 +9,7 @@ import click
 
 from pgkeras.cli import text as text_
 from pgkeras.cli.connection import connection_options
+from pgkeras.cli.targets import VERSION
 from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.errors import ConfigError
 
@@ -27,7 +28,7 @@ __all__ = ["command"]
     "--action-mask", metavar="JSON", help="Which actions are allowed: a list of 0 and 1, or one for each observation."
 )
 @click.option("--policy", default="", help="Which policy; may be left out when the server has only one.")
-@click.option("--policy-version", type=int, help="Which version; the newest by default.")
+@click.option("--policy-version", type=VERSION, help="Which version; the newest by default.")
 @click.option("--label", help="The version that has this label.")
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
 @click.option("--seed", type=int, help="Makes sampling reproducible.")

@@ -13,21 +13,21 @@ from typing import Any, NoReturn
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.config import Config
 
-__all__ = ["FAILURE", "start", "stopped_by_signals", "train"]
+__all__ = ["failure_of", "start", "stopped_by_signals"]
 
-FAILURE = "failure.txt"
-"""The file in a run's directory that says why it failed."""
+_FAILURE = "failure.txt"
 
 
-def start(config: Config, directory: Path) -> BaseProcess:
+def start(config: Config, directory: Path, *, daemon: bool = True) -> BaseProcess:
     """Starts a run in a process of its own. SIGTERM has it end well; the terminal's Ctrl-C does not reach it.
 
     Args:
         config: Its settings.
-        directory: Its directory; :data:`FAILURE` in it says why it failed, if it did.
+        directory: Its directory; :func:`failure_of` says why it failed, if it did.
+        daemon: Whether it ends with this process, and has no processes of its own.
     """
     context = multiprocessing.get_context("spawn")  # TensorFlow must not be forked
-    process = context.Process(target=_run, args=(config.to_json(), str(directory)), daemon=True)
+    process = context.Process(target=_run, args=(config.to_json(), str(directory)), daemon=daemon)
     process.start()
     return process
 
@@ -47,12 +47,13 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train(settings: dict[str, Any], directory: str) -> None:
-    """Trains in this process, without a word.
+def failure_of(directory: Path, exit_status: int) -> str:
+    """Why a run failed whose process has ended with this status, other than 0."""
+    file = directory / _FAILURE
+    return file.read_text(encoding="utf-8") if file.exists() else f"exit status {exit_status}"
 
-    Raises:
-        PgkerasError: See :class:`pgkeras.runs.training.Training`.
-    """
+
+def _train(settings: dict[str, Any], directory: str) -> None:
     from pgkeras.cli.lean_imports import lean_imports
     from pgkeras.cli.native_output import quiet
 
@@ -70,8 +71,8 @@ def train(settings: dict[str, Any], directory: str) -> None:
 def _run(settings: dict[str, Any], directory: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one acts on it
     try:
-        train(settings, directory)
+        _train(settings, directory)
     except PgkerasError as error:
         Path(directory).mkdir(parents=True, exist_ok=True)
-        (Path(directory) / FAILURE).write_text(str(error), encoding="utf-8")
+        (Path(directory) / _FAILURE).write_text(str(error), encoding="utf-8")
         raise SystemExit(1) from error

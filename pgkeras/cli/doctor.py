@@ -22,7 +22,9 @@ _EXTRAS = ("serve", "train", "video")
 # Those that nobody misses who has not asked for them.
 _OPTIONAL = ("plot", "ray", "envpool", "trace", "tune", "wandb", "mlflow", "hub")
 _VARIABLES = ("PGKERAS_", "KERAS_", "TF_", "CUDA_", "HF_", "MLFLOW_", "OMP_", "OTEL_", "WANDB_", "XLA_")
-_SECRET = ("TOKEN", "KEY", "HEADERS", "PASSWORD")
+# Of the others, only what can be no name, address or secret is shown.
+_SHOWN = ("CUDA_VISIBLE_", "KERAS_", "OMP_", "TF_CPP_", "TF_CUDNN_", "TF_ENABLE_", "TF_FORCE_", "TF_NUM_")
+_HARMLESS = re.compile(r"[\d.]{1,12}|true|false|none|auto", re.IGNORECASE)
 
 
 @click.command()
@@ -110,8 +112,8 @@ def _show_machine() -> None:
     set_ = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
     click.echo("\nvariables:" if set_ else "\nvariables: none that matters here")
     for name, value in set_.items():
-        is_secret = any(word in name for word in _SECRET)
-        click.echo(f"  {name}={'(not shown)' if is_secret else value.replace(str(Path.home()), '~')}")
+        is_shown = name.startswith(_SHOWN) or _HARMLESS.fullmatch(value)
+        click.echo(f"  {name}={value.replace(str(Path.home()), '~') if is_shown else '(not shown)'}")
 
 
 def _list_environments() -> None:

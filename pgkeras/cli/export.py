@@ -46,9 +46,16 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
     from pgkeras.runs import directory as runs
     from pgkeras.settings.config import Config
 
-    config = Config.from_json(runs.read_config(run)["config"])
+    written = runs.read_config(run)
+    config = Config.from_json(written["config"])
+    source = None
+    if not written.get("is_environment", True):
+        from pgkeras.simulators.declaration import SPACES, Declaration
+        from pgkeras.simulators.nobody import Nobody
+
+        source = Nobody(Declaration.read(run / SPACES))
     with extra_needed("train", "export policies"), quiet():
         from pgkeras.runs.training import Training
     with quiet():
-        training = Training(config, run, resume=True, checkpoint=checkpoint or LAST)
+        training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source)
         return training.export(root, name, BEST if checkpoint is None else LAST)

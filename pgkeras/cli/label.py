@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from pgkeras.bundle.bundle import check_name, versions
-from pgkeras.bundle.labels import delete_labels, read_labels, set_labels
+from pgkeras.bundle.labels import change_labels, read_labels
 from pgkeras.cli.targets import DEFAULT_ROOT
 from pgkeras.errors import BundleNotFoundError, ConfigError
 
@@ -34,11 +34,11 @@ def command(policy: str, assignments: tuple[str, ...], deleted: tuple[str, ...],
     policy_dir = root / check_name(policy)
     if not versions(policy_dir):
         raise BundleNotFoundError(f"no policy at {policy_dir}: name another, or another --root")
-    labels = read_labels(policy_dir)
-    if assignments:
-        labels = set_labels(policy_dir, dict(_parse(assignment) for assignment in assignments))
-    if deleted:
-        labels = delete_labels(policy_dir, list(deleted))
+    given = [_parse(assignment) for assignment in assignments]
+    names = [*(label for label, _ in given), *deleted]
+    if twice := [label for label in dict.fromkeys(names) if names.count(label) > 1]:
+        raise click.UsageError(f"{twice[0]} is given twice: a label is on one version, or taken away")
+    labels = change_labels(policy_dir, dict(given), list(deleted)) if names else read_labels(policy_dir)
     for label, version in labels.items():
         click.echo(f"{label}={version}")
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["shown"]
+__all__ = ["counted", "shown"]
 
 _DIGITS = 4
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 seed, 2 seeds, 12,000 steps."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shown(value: float) -> str:

@@ -12,7 +12,7 @@ import click
 
 from pgkeras.bundle import bundle
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.targets import is_address
+from pgkeras.cli.targets import VERSION, is_address
 from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.engines import EngineName, load
 from pgkeras.errors import ConfigError, extra_needed
@@ -22,7 +22,7 @@ from pgkeras.settings.recipe import Recipe
 if TYPE_CHECKING:
     from pgkeras.evaluation.evaluation import EngineActor, RemoteActor
 
-__all__ = ["Player", "player_options"]
+__all__ = ["Player", "environment_settings", "player_options"]
 
 _OF_ENVIRONMENTS = ("env_kwargs", "wrappers", "max_episode_steps")
 
@@ -40,8 +40,8 @@ _OPTIONS = (
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
     ),
-    click.option("--policy", default="", help="Which policy of a server; may be left out when there is only one."),
-    click.option("--policy-version", type=click.IntRange(1), help="Which version of it; the newest by default."),
+    click.option("--policy", default="", help="Which policy; may be left out where there is only one."),
+    click.option("--policy-version", type=VERSION, help="Which version of it; the newest by default."),
     click.option("--label", help="The version of a server's policy that has this label."),
     click.option(
         "--engine",
@@ -97,6 +97,8 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             from pgkeras.evaluation import evaluation
         act: Callable[[Mode], EngineActor | RemoteActor]
         if target is not None or is_address(where):
+            if engine != "auto":
+                raise click.UsageError("--engine is for policies on disk: a server's own settings name its engine")
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
             info = client.describe()
             name, version, provenance = info.name, info.version, info.provenance
@@ -104,7 +106,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         else:
             if label is not None:
                 raise click.UsageError("--label is for servers: a policy on disk is named by its version's directory")
-            found = bundle.open_bundle(bundle.find(Path(where)))
+            found = bundle.open_bundle(bundle.find(_place(Path(where), policy, policy_version)))
             name, version, provenance = found.name, found.version, found.provenance
             act = functools.partial(_local, found, engine)
         recipe = _recipe(where, provenance, env_id, pairs)
@@ -115,6 +117,15 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
+def _place(path: Path, policy: str, version: int | None) -> Path:
+    """Where a policy lies that is named by more than the directory it is in."""
+    if policy:
+        path /= bundle.check_name(policy)
+    if version is not None:
+        path = (path if policy else bundle.find(path).parent) / str(version)
+    return path
+
+
 def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
     from pgkeras.cli.native_output import quiet
     from pgkeras.evaluation.evaluation import EngineActor
@@ -123,11 +134,21 @@ def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
         return EngineActor(found.spec, load(found, engine), mode)
 
 
-def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs: tuple[str, ...]) -> Recipe:
+def environment_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """The settings of an environment that ``--set`` gives.
+
+    Raises:
+        ConfigError: One is of something else.
+    """
     given = config_.assignments(pairs)
     for key in given:
         if key not in _OF_ENVIRONMENTS:
             raise ConfigError(f"--set {key}: expected a setting of the environment: {', '.join(_OF_ENVIRONMENTS)}")
+    return given
+
+
+def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs: tuple[str, ...]) -> Recipe:
+    given = environment_settings(pairs)
     trained_on = provenance.get("config") or provenance
     if env_id is not None:
         trained_on = {"env_id": env_id}  # another one, to which the settings of training may mean nothing

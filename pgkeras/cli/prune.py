@@ -28,6 +28,8 @@ def command(root: Path, keep: int, policy: str | None, dry_run: bool) -> None:
     names = policy_names(root)
     if policy is not None and policy not in names:
         raise BundleNotFoundError(f"no policy {policy!r} under {root}; there is: {', '.join(names) or 'none'}")
+    if not names:
+        raise BundleNotFoundError(f"no policy under {root}: give the directory that policies lie in")
     for name in names if policy is None else [policy]:
         for version in (superfluous if dry_run else prune)(root / name, keep):
             click.echo(f"{'Would delete' if dry_run else 'Deleted'}: {root / name / str(version)}")

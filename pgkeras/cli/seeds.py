@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pgkeras.cli.background import stopped_by_signals, train
+from pgkeras.cli.background import failure_of, start, stopped_by_signals
 from pgkeras.cli.compare import compared, lines
-from pgkeras.cli.numbers import shown
+from pgkeras.cli.numbers import counted, shown
 from pgkeras.cores import available
 from pgkeras.errors import PgkerasError
 from pgkeras.runs import directory as runs
@@ -65,30 +63,67 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         PgkerasError: All of them failed; the others are reported.
     """
     at_once = min(len(seeds), jobs or available())
-    paths = {seed: directory / f"seed-{seed}" for seed in seeds}
-    for path in paths.values():
-        runs.check_directory(path)
-    click.echo(f"Training {config.env_id} with {len(seeds)} seeds, {at_once} at once, in {directory}.", err=True)
-    context = multiprocessing.get_context("spawn")  # TensorFlow must not be forked
-    with ProcessPoolExecutor(at_once, context, _ignore_interrupts) as pool:
-        futures = {
-            seed: pool.submit(train, replace(config, seed=seed).to_json(), str(path)) for seed, path in paths.items()
-        }
-        try:
-            with stopped_by_signals():
-                _show(futures, paths)
-        except KeyboardInterrupt:
-            click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in list((pool._processes or {}).values()):
-                process.terminate()  # which a run takes as a wish to end well
-            raise
-    errors = {seed: error for seed, future in futures.items() if (error := future.exception()) is not None}
+    every = {seed: _Run(replace(config, seed=seed), directory / f"seed-{seed}") for seed in seeds}
+    for run in every.values():
+        runs.check_directory(run.path)
+    click.echo(
+        f"Training {config.env_id} with {counted(len(seeds), 'seed')}, {at_once} at once, in {directory}.", err=True
+    )
+    try:
+        with stopped_by_signals():
+            _show(every, at_once)
+    except KeyboardInterrupt:
+        click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
+        for run in every.values():
+            run.stop()
+        raise
+    errors = {seed: run.failure for seed, run in every.items() if run.failure is not None}
     for seed, error in errors.items():
         click.echo(f"seed {seed} failed: {error}", err=True)
     if len(errors) == len(seeds):
         raise PgkerasError(f"all {len(seeds)} runs failed; the first: {next(iter(errors.values()))}")
-    return [path for seed, path in paths.items() if seed not in errors]
+    return [run.path for seed, run in every.items() if seed not in errors]
+
+
+class _Run:
+    """A run in a process of its own, once it has begun.
+
+    Args:
+        config: Its settings.
+        path: Its directory.
+    """
+
+    def __init__(self, config: Config, path: Path) -> None:
+        self._config, self.path = config, path
+        self._process: BaseProcess | None = None
+
+    def begin(self) -> None:
+        """Starts it."""
+        # Not a daemon, which could have no processes of its own for its environments.
+        self._process = start(self._config, self.path, daemon=False)
+
+    def stop(self) -> None:
+        """Has it end well, if it has begun, and waits until it has."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.join()
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it has not begun."""
+        return self._process is None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self._process is not None and self._process.exitcode is not None
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, if it did."""
+        if self._process is None or not self._process.exitcode:
+            return None
+        return failure_of(self.path, self._process.exitcode)
 
 
 def report(finished: list[Path]) -> Path:
@@ -106,23 +141,22 @@ def _score(run: Path) -> float:
     return float(summary["mean_return_100"] if best is None else best["score"])
 
 
-def _ignore_interrupts() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one acts on them
-
-
-def _show(futures: dict[int, Future[None]], paths: dict[int, Path]) -> None:
-    """Shows how far all runs are, until they are done: a table in a terminal, a line for each that ends elsewhere."""
+def _show(every: dict[int, _Run], at_once: int) -> None:
+    """Begins the runs one after the other, and shows how far they are: a table in a terminal, else a line for each."""
     told: set[int] = set()
     with _display() as display:
         while True:
-            pending = [seed for seed, future in futures.items() if not future.done()]
+            under_way = sum(not (run.is_waiting or run.is_over) for run in every.values())
+            for run in [run for run in every.values() if run.is_waiting][: at_once - under_way]:
+                run.begin()
+            over = {seed for seed, run in every.items() if run.is_over}
             if display is not None:
-                display.update(_table(futures, paths))
+                display.update(_table(every))
             else:
-                for seed in set(futures).difference(pending, told):
-                    told.add(seed)
-                    click.echo(f"seed {seed}: {_state(futures[seed], paths[seed])[-1]}", err=True)
-            if not pending:
+                for seed in sorted(over - told):
+                    click.echo(f"seed {seed}: {_state(every[seed])[-1]}", err=True)
+                told = over
+            if len(over) == len(every):
                 return
             time.sleep(_LOOK_SECONDS)
 
@@ -139,25 +173,23 @@ def _display() -> Iterator[Any]:
         yield live
 
 
-def _table(futures: dict[int, Future[None]], paths: dict[int, Path]) -> Any:
+def _table(every: dict[int, _Run]) -> Any:
     from rich.table import Table
 
     table = Table("seed", "epoch", "steps", "return, last 100", "state")
-    for seed, future in futures.items():
-        table.add_row(str(seed), *_state(future, paths[seed]))
+    for seed, run in every.items():
+        table.add_row(str(seed), *_state(run))
     return table
 
 
-def _state(future: Future[None], path: Path) -> tuple[str, str, str, str]:
+def _state(run: _Run) -> tuple[str, str, str, str]:
     """Epoch, steps, return and state of a run, in words."""
-    last = runs.read_last_epoch(path)
+    last = runs.read_last_epoch(run.path)
+    state = "waiting" if run.is_waiting else "training" if not run.is_over else "failed" if run.failure else "ended"
     if last is None:
-        failed = future.done() and future.exception() is not None
-        return "", "", "", "failed" if failed else "training" if future.running() else "waiting"
+        return "", "", "", f"{state} before the first epoch was over" if state == "ended" else state
     figures = f"{last['epoch']:,.0f}", f"{last['env_steps']:,.0f}", shown(last["mean_return_100"])
-    if not future.done():
-        return *figures, "training"
-    if future.exception() is not None:
-        return *figures, "failed"
-    reason = runs.read_summary(path)["stop_reason"]
-    return *figures, f"{figures[2]} after {figures[1]} steps ({reason})"
+    if state == "ended":
+        reason = runs.read_summary(run.path)["stop_reason"]
+        state = f"{figures[2]} after {figures[1]} steps ({reason})"
+    return *figures, state

@@ -10,8 +10,8 @@ import click
 
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.numbers import shown
+from pgkeras.cli.players import environment_settings
 from pgkeras.errors import PgkerasError, ServerUnavailableError, extra_needed
-from pgkeras.settings import config as config_
 from pgkeras.settings.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(env_id: str, processes: int, seed: int, environments: int, pairs: tu
       pgkeras simulate CartPole-v1 --target 127.0.0.1:50051 --environments 8 --processes 4
       pgkeras simulate CartPole-v1 --target 127.0.0.1:50051 --greedy --episodes 20
     """
-    recipe = Recipe.read({"env_id": env_id, **config_.assignments(pairs)})
+    recipe = Recipe.read({"env_id": env_id, **environment_settings(pairs)})
     if processes == 1:
         _play(recipe, environments, seed, options)
         return
@@ -97,8 +97,6 @@ def _play(recipe: Recipe, environments: int, seed: int, options: dict[str, Any])
     try:
         with PolicyClient(options["target"], options["policy"], **options["connection"]) as client:
             simulator.run(client, telling, options["patience"], "greedy" if options["greedy"] else "sample")
-    except KeyboardInterrupt:
-        pass
     except ServerUnavailableError as error:
         if not simulator.episodes:
             raise

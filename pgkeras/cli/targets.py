@@ -9,9 +9,10 @@ from typing import Any
 
 import click
 
-__all__ = ["DEFAULT_ROOT", "is_address", "name_option", "root_option"]
+__all__ = ["DEFAULT_ROOT", "VERSION", "is_address", "name_option", "root_option"]
 
 DEFAULT_ROOT = Path("saved_models")
+VERSION = click.IntRange(1, 2**63 - 1)  # of a policy
 
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 import click
 from pgkeras_serving.transport.tokens import create_token, hashed_line, read_tokens
 
 from pgkeras.errors import ConfigError
-from pgkeras.files import whole_file
+from pgkeras.files import changing_alone, whole_file
 
 __all__ = ["command"]
 
@@ -43,14 +44,17 @@ def command(name: str, file: Path | None) -> None:
 
 
 def _append(file: Path, name: str, line: str) -> None:
-    text = ""
-    if file.exists():
-        if name in read_tokens(file).values():
-            raise ConfigError(f"{file} has a token named {name!r}: choose another name, or delete its line")
-        text = file.read_text(encoding="utf-8")
-    whole = text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
+    """Adds a line to the file, which keeps its owner and mode: a server under another user may read it."""
+    file = file.resolve()  # what a link points to is what the server reads
     try:
-        with whole_file(file, mode=0o600) as scratch:
-            scratch.write(whole.encode())
+        with changing_alone(file.parent):
+            text, mode = "", 0o600
+            if file.exists():
+                if name in read_tokens(file).values():
+                    raise ConfigError(f"{file} has a token named {name!r}: choose another name, or delete its line")
+                text, mode = file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)
+            whole = text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
+            with whole_file(file, mode=mode, like=file if text else None) as scratch:
+                scratch.write(whole.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from error

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pgkeras.cli.lean_imports import lean_imports
+from pgkeras.cli.listening import (
+    config_of_simulators,
+    in_place_of_environment,
+    listening,
+    report_without_learning,
+    wait,
+)
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
-from pgkeras.cli.targets import is_address, name_option, root_option
+from pgkeras.cli.targets import name_option, root_option
 from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.files import check_encoding
 from pgkeras.runs.callbacks import Publish
@@ -30,8 +37,6 @@ if TYPE_CHECKING:
     from pgkeras.simulators.source import Simulators
 
 __all__ = ["command", "run"]
-
-_DRY_EPISODES = 20
 
 
 @click.command(epilog=settings_table())
@@ -135,15 +140,24 @@ def command(
     if name is not None:
         check_name(name)  # rather than after hours of training
     if listen is not None:
-        env_id = _in_place_of_environment(env_id, name, resume)
-    _check_listening(listen, dry_run, spaces, server_config)
+        env_id = in_place_of_environment(env_id, name, resume)
+    _refuse_without(
+        {"--listen": listen, "--seeds": seeds, "--serve-to": serve_to},
+        dry_run="--listen",
+        spaces="--listen",
+        server_config="--listen",
+        simulator_timeout="--listen",
+        jobs="--seeds",
+        serve_every="--serve-to",
+        serve_keep="--serve-to",
+    )
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
     if resume is not None:
         if env_id is not None or out is not None or preset is not None:
             raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
-        config = config_.Config.from_json(config_.overlay(runs.read_config(resume)["config"], given))
+        config = _config_of_run(resume, given, listen)
     elif checkpoint is not None:
         raise click.UsageError("--checkpoint says where to resume from: give --resume, too")
     elif env_id is not None:
@@ -151,17 +165,17 @@ def command(
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
     if seeds is not None:
-        _refuse_with_seeds(resume=resume, listen=listen, serve_to=serve_to, seed=options["seed"])
+        _refuse_with_seeds(resume=resume, listen=listen, serve_to=serve_to, seed=given.get("seed"))
         _train_seeds(config, seeds, jobs, out, root if export else None, name)
         return
     publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
-    with _listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
+    with listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
         if simulators is not None and dry_run:
-            _dry_run(simulators, config.seed)
+            report_without_learning(simulators, config.seed)
             return
         if simulators is not None and resume is None:
-            config = _config_of_simulators(simulators, config.env_id, preset, given)
+            config = config_of_simulators(simulators, config.env_id, preset, given)
         training, interrupted_by = run(
             config,
             directory,
@@ -170,10 +184,22 @@ def command(
             publish=publish,
             simulators=simulators,
         )
-    _end(training, directory, publish, root if export else None, name)
+        way_on = _way_on(directory, simulators)
+    # What is published to a server is exported, but for another place that is asked for.
+    exports = export and (publish is None or _is_given("root"))
+    _end(training, directory, publish, root if exports else None, name)
     if interrupted_by is not None:
-        click.echo(f"Interrupted. {_way_on(directory)}", err=True)
+        click.echo(f"Interrupted. {way_on}", err=True)
         raise SystemExit(128 + interrupted_by)
+
+
+def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -> Config:
+    from pgkeras.runs import directory as runs
+
+    written = runs.read_config(directory)
+    if listen is None and not written.get("is_environment", True):
+        raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
+    return config_.Config.from_json(config_.overlay(written["config"], given))
 
 
 def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str | None) -> Config:
@@ -182,19 +208,6 @@ def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str 
     with extra_needed("train", "train policies"):
         from pgkeras.environments.presets import config_for
     return config_for(env_id, preset, given)
-
-
-def _config_of_simulators(simulators: Simulators, env_id: str, preset: str | None, given: dict[str, Any]) -> Config:
-    from pgkeras.environments.presets import config_for
-
-    _wait(simulators)
-    return config_for(env_id, preset, given, simulators.action_space)
-
-
-def _wait(simulators: Simulators) -> None:
-    if not simulators.is_declared:
-        click.echo("Waiting for the first simulator to declare its spaces.", err=True)
-    simulators.wait()
 
 
 def _refuse_with_seeds(**given: Any) -> None:
@@ -221,58 +234,17 @@ def _train_seeds(
         click.echo(f"Exported: {export_run(best, None, root, name).path}")
 
 
-def _in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:
-    """The id of a run that learns from simulators: its policy's name, which a run that is resumed has already."""
-    if env_id is not None or (name is None and resume is None):
-        raise click.UsageError("--listen learns from simulators: give --name NAME, and no environment")
-    return None if resume is not None else name
+def _is_given(parameter: str) -> bool:
+    """Whether an option was given, rather than left at its default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source not in (None, click.core.ParameterSource.DEFAULT)
 
 
-def _check_listening(listen: str | None, *others: Any) -> None:
-    if listen is None and any(others):
-        raise click.UsageError("--dry-run, --spaces and --server-config are for --listen")
-
-
-@contextmanager
-def _listening(
-    address: str | None, config: Config, spaces: Path | None, timeout: float, server_config: Path | None
-) -> Iterator[Simulators | None]:
-    """Simulators, for a run that listens for them."""
-    if address is None:
-        yield None
-        return
-    if config.collect == "ray":
-        raise click.UsageError("--listen and --collect ray are two ways to get episodes: give one of them")
-    from pgkeras_serving.settings.sources import resolve
-
-    from pgkeras.simulators.declaration import Declaration
-    from pgkeras.simulators.source import Simulators
-
-    flags: dict[str, Any] = {"session_idle_seconds": timeout}
-    if address.startswith("unix:"):
-        flags["listen"] = address
-    else:
-        host, _, port = address.rpartition(":")
-        if not is_address(address):
-            raise click.UsageError(f"--listen: expected HOST:PORT or unix:PATH, got {address!r}")
-        flags |= {"host": host, "port": int(port)}
-    declaration = None if spaces is None else Declaration.read(spaces)
-    server = resolve(flags, os.environ, server_config).config
-    with Simulators(config.env_id, server, declaration, config.endless_steps) as simulators:
-        click.echo(
-            f"Listening on {simulators.target}. Simulators connect with any client, or with: "
-            f"pgkeras simulate ENV_ID --target {simulators.target}",
-            err=True,
-        )
-        yield simulators
-
-
-def _dry_run(simulators: Simulators, seed: int) -> None:
-    from pgkeras.simulators.dry_run import dry_run, report
-
-    _wait(simulators)
-    for line in report(simulators, *dry_run(simulators, _DRY_EPISODES, seed)):
-        click.echo(line)
+def _refuse_without(present: dict[str, Any], **needed: str) -> None:
+    """Refuses options that mean nothing without another one, by parameter."""
+    for parameter, other in needed.items():
+        if present[other] is None and _is_given(parameter):
+            raise click.UsageError(f"--{parameter.replace('_', '-')} is for {other}: give both, or neither")
 
 
 def run(
@@ -301,12 +273,16 @@ def run(
         from pgkeras.runs.training import Training
     here = Path.cwd()
     if simulators is not None:
-        _wait(simulators)
+        wait(simulators)
     with stage("Making the environments, and tracing and converting the policy's graphs"), quiet():
         watching = () if publish is None else (publish,)
         training = Training(
             config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching, source=simulators
         )
+        if simulators is not None:
+            from pgkeras.simulators.declaration import SPACES
+
+            simulators.declaration.write(directory / SPACES)
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.described_distribution} over "
         f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "
@@ -321,14 +297,15 @@ def run(
     except (EnvironmentStepError, TrainingError) as error:
         if not training.epoch:
             raise
-        raise type(error)(f"{error}\n{_way_on(directory)}") from error
+        raise type(error)(f"{error}\n{_way_on(directory, simulators)}") from error
     finally:
         os.chdir(here)  # where an environment may have left it
     return training, interruption.signal
 
 
-def _way_on(directory: Path) -> str:
-    return f"Go on with: pgkeras train --resume {directory}"
+def _way_on(directory: Path, simulators: Simulators | None) -> str:
+    listening = "" if simulators is None else f" --listen {simulators.target}"
+    return f"Go on with: pgkeras train --resume {shlex.quote(str(directory))}{listening}"
 
 
 def _end(
@@ -340,8 +317,8 @@ def _end(
         return
     _report(training, directory)
     if publish is not None and training.epoch:
-        _publish(publish, training)
-    elif root is not None and training.epoch:
+        _publish(publish, training, directory)
+    if root is not None and training.epoch:
         _export(training, root, name, directory)
 
 
@@ -377,9 +354,16 @@ class _QuietPublish(Publish):
             super().publish(training)
 
 
-def _publish(publish: Publish, training: Training) -> None:
-    publish.publish(training)
+def _publish(publish: Publish, training: Training, directory: Path) -> None:
+    try:
+        publish.publish(training)
+    except ExportError as error:
+        raise ExportError(f"{error}\n{_export_it(directory)}") from error
     click.echo(f"Published: {', '.join(map(str, publish.paths))}")
+
+
+def _export_it(directory: Path) -> str:
+    return f"The run is kept; export it again with: pgkeras export {shlex.quote(str(directory))}"
 
 
 def _export(training: Training, root: Path, name: str | None, directory: Path) -> None:
@@ -389,6 +373,6 @@ def _export(training: Training, root: Path, name: str | None, directory: Path) -
         with quiet():
             bundle = training.export(root, name)
     except ExportError as error:
-        raise ExportError(f"{error}\nThe run is kept; export it again with: pgkeras export {directory}") from error
+        raise ExportError(f"{error}\n{_export_it(directory)}") from error
     click.echo(f"Exported: {bundle.path}")
     click.echo(f"Serve it: pgkeras serve {root}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import time
 import warnings
@@ -11,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pgkeras.cli.background import FAILURE, start
+from pgkeras.cli.background import failure_of, start
 from pgkeras.errors import MissingExtraError, PgkerasError, RunError
 from pgkeras.runs import directory as runs
 from pgkeras.settings.config import Config, assignments, overlay
@@ -76,13 +77,29 @@ class Tuning:
             storage=optuna.storages.JournalStorage(backend),
             load_if_exists=True,
             direction="maximize",
-            sampler=optuna.samplers.TPESampler(seed=config.seed),
+            sampler=optuna.samplers.TPESampler(),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=2),
         )
-        began = self._study.user_attrs.get("env_id")
-        if began not in (None, config.env_id):
-            raise RunError(f"{directory} holds a search for {began}; give another --out")
-        self._study.set_user_attr("env_id", config.env_id)
+        # A search that goes on suggests others than it did.
+        self._study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(self._study.get_trials()))
+        self._check_budget()
+
+    def _check_budget(self) -> None:
+        """Keeps what every trial has in common, and refuses to go on by anything else: scores would not compare."""
+        began = self._study.user_attrs.get("config")
+        if began is None:
+            self._study.set_user_attr("config", self._config.to_json())
+            self._study.set_user_attr("seeds", self._seeds)
+            return
+        if began["env_id"] != self._config.env_id:
+            raise RunError(f"{self._directory} holds a search for {began['env_id']}; give another --out")
+        asked = {**self._config.to_json(), "seeds": self._seeds}
+        kept = {**asked, **json.loads(json.dumps(began)), "seeds": self._study.user_attrs["seeds"]}
+        for name, value in json.loads(json.dumps(asked)).items():
+            if kept[name] != value:
+                raise RunError(
+                    f"{self._directory} holds a search with {name}={kept[name]}, not {value}; give another --out"
+                )
 
     def search(self, trials: int, seconds: float | None, tell: Callable[[Outcome], None]) -> None:
         """Runs trials until there are enough or the time is over; those of before count.
@@ -174,8 +191,7 @@ class Tuning:
                 process.kill()  # what it would leave, nobody reads
                 process.join()
         if process.exitcode:
-            failure = path / FAILURE
-            raise RunError(failure.read_text() if failure.exists() else f"exit status {process.exitcode}")
+            raise RunError(failure_of(path, process.exitcode))
         return float(runs.read_metrics(path)[-1]["mean_return_100"])
 
     def _report(self, trial: Any, path: Path, config: Config, reported: int) -> int:

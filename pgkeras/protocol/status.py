@@ -48,17 +48,19 @@ _ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _
 
 _DOMAIN = "pgkeras"
 _DEFAULT_RETRY_SECONDS = 1.0
+_MOST_BYTES = 500  # of each text in a status, which has some of them twice
 _SIZE_REFUSAL = "larger than max"  # gRPC's own words for an oversized message, which comes without details
 
 
 def encode_error(error: PolicyServiceError) -> status_pb2.Status:
     """An error as a Status: BadRequest names the field of an invalid request, RetryInfo says when to come back."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), code_pb2.INTERNAL)
-    status = status_pb2.Status(code=code, message=str(error))
+    status = status_pb2.Status(code=code, message=_cut(str(error)))
     if isinstance(error, InvalidRequestError):
-        description = f"expected {error.expected}, got {error.got}"
-        violation = error_details_pb2.BadRequest.FieldViolation(field=error.field, description=description)
-        metadata = {"expected": error.expected, "got": error.got}
+        expected, got = _cut(error.expected), _cut(error.got)
+        description = f"expected {expected}, got {got}"
+        violation = error_details_pb2.BadRequest.FieldViolation(field=_cut(error.field), description=description)
+        metadata = {"expected": expected, "got": got}
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
         status.details.add().Pack(
             error_details_pb2.ErrorInfo(reason="INVALID_FIELD", domain=_DOMAIN, metadata=metadata)
@@ -68,6 +70,12 @@ def encode_error(error: PolicyServiceError) -> status_pb2.Status:
         delay.FromNanoseconds(round(error.retry_after * 1e9))
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     return status
+
+
+def _cut(text: str) -> str:
+    """A text that may hold what a caller has sent: gRPC drops trailing metadata of more than 8 kB, status and all."""
+    data = text.encode()
+    return text if len(data) <= _MOST_BYTES else f"{data[:_MOST_BYTES].decode(errors='ignore')}\u2026"
 
 
 def decode_error(status: status_pb2.Status) -> PolicyServiceError:

@@ -178,4 +178,5 @@ def _cast_array(value: Any, space: Any, field: str) -> NDArray[Any]:
         fits = np.can_cast(array.dtype, dtype, "same_kind")
     if not fits:
         raise InvalidRequestError(field, f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
-    return array.astype(dtype)
+    with np.errstate(over="ignore"):  # infinite then, which whoever reads it refuses by name
+        return array.astype(dtype)

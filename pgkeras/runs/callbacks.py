@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pgkeras.bundle.retention import prune
+from pgkeras.errors import ExportError
 from pgkeras.runs.counters import WINDOW
 from pgkeras.runs.run import Best, Callback, Run
 from pgkeras.runs.stopping import Plateau, ReturnReached, StepLimit, StopCondition, TimeLimit
@@ -35,6 +37,9 @@ __all__ = [
     "configured",
     "evaluation_modes",
 ]
+
+
+logger = logging.getLogger(__name__)
 
 
 class Publish(Callback):
@@ -67,7 +72,10 @@ class Publish(Callback):
         """Publishes if it is time to; of several processes that train together, the first."""
         if training.leads and training.seconds >= self._due:
             self._due = training.seconds + self._seconds
-            self.publish(training)
+            try:
+                self.publish(training)
+            except ExportError as error:
+                logger.warning("%s; it is tried again after %g s of training", error, self._seconds)
 
     def publish(self, training: Run) -> None:
         """Publishes unless it has been done."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import ConfigError
-from pgkeras.runs.directory import read_config
+from pgkeras.runs.directory import CONFIG, read_config
 
 __all__ = ["GroupedRun", "chosen", "grouped"]
 
@@ -30,6 +30,8 @@ class GroupedRun:
 def chosen(runs: Iterable[Path], patterns: Iterable[tuple[str, str]]) -> list[tuple[str | None, Path]]:
     """Run directories with their labels: those named one by one have none.
 
+    A directory of runs, as ``pgkeras train --seeds`` makes it, stands for the runs in it.
+
     Args:
         runs: Named one by one.
         patterns: Labels, each with a pattern of paths.
@@ -37,13 +39,18 @@ def chosen(runs: Iterable[Path], patterns: Iterable[tuple[str, str]]) -> list[tu
     Raises:
         ConfigError: Nothing matches a pattern.
     """
-    found: list[tuple[str | None, Path]] = [(None, run) for run in runs]
+    found: list[tuple[str | None, Path]] = [(None, run) for path in runs for run in _runs_in(path)]
     for label, pattern in patterns:
         matched = sorted(Path(path) for path in glob_.glob(pattern))  # noqa: PTH207 - it may be absolute
         if not matched:
             raise ConfigError(f"--group {label}: nothing matches {pattern!r}")
-        found += [(label, run) for run in matched]
+        found += [(label, run) for path in matched for run in _runs_in(path)]
     return found
+
+
+def _runs_in(path: Path) -> list[Path]:
+    within = [] if (path / CONFIG).exists() else sorted(file.parent for file in path.glob(f"seed-*/{CONFIG}"))
+    return within or [path]
 
 
 def grouped(runs: Sequence[tuple[str | None, Path]], by: str) -> dict[str, dict[str, list[GroupedRun]]]:

@@ -11,12 +11,16 @@ from typing import Any
 from google.protobuf import json_format
 
 from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceError
-from pgkeras.protocol.wire import decode_space, space_size
+from pgkeras.files import write_whole
+from pgkeras.protocol.wire import decode_space, encode_space, space_size
 from pgkeras.spaces import ActionSpace, Space, Text, leaves
 from pgkeras.spaces.difference import difference
 from pgkeras.v1 import service_pb2, spaces_pb2
 
-__all__ = ["Declaration"]
+__all__ = ["SPACES", "Declaration"]
+
+SPACES = "spaces.json"
+"""The file in a run's directory that has what its simulators have declared."""
 
 # Of the observation, or of the action's distribution. Whoever connects first declares what is built, and a network for
 # more would not fit into memory.
@@ -72,6 +76,17 @@ class Declaration:
         except (ValueError, json_format.ParseError) as error:  # InvalidRequestError among them
             raise ConfigError(f"{file}: {error}") from error
         return cls._checked(observation, action, bool(data.get("masked", False)))
+
+    def write(self, file: Path) -> None:
+        """Writes what :meth:`read` reads.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        message = service_pb2.Simulator(
+            observation_space=encode_space(self.observation_space), action_space=encode_space(self.action_space)
+        )
+        write_whole(file, json.dumps({**json_format.MessageToDict(message), "masked": self.masked}, indent=2) + "\n")
 
     @classmethod
     def _checked(cls, observation: Space, action: Any, masked: bool) -> Declaration:

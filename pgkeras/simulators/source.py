@@ -95,19 +95,25 @@ class Simulators:
         return self._hub.declaration is not None
 
     @property
+    def declaration(self) -> Declaration:
+        """The spaces; wait until they are known."""
+        assert self._hub.declaration is not None, "wait() first"
+        return self._hub.declaration
+
+    @property
     def observation_space(self) -> Any:
         """What simulators show."""
-        return self._declaration.observation_space
+        return self.declaration.observation_space
 
     @property
     def action_space(self) -> Any:
         """What they take."""
-        return self._declaration.action_space
+        return self.declaration.action_space
 
     @property
     def mask_size(self) -> int:
         """Length of their action masks; 0 for none."""
-        return mask_size_of(self.action_space) if self._declaration.masked else 0
+        return mask_size_of(self.action_space) if self.declaration.masked else 0
 
     @property
     def connected(self) -> list[SimulatorStatus]:
@@ -160,11 +166,6 @@ class Simulators:
         except BaseException:
             playing.cancel()
             raise
-
-    @property
-    def _declaration(self) -> Declaration:
-        assert self._hub.declaration is not None, "wait() first"
-        return self._hub.declaration
 
     def _start(self, work: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -102,6 +104,11 @@ def test_compare(trained):
         (["compare", "runs/seed-0", "--metric", "speed"], "no speed in its metrics; there is"),
         (["compare", "runs/seed-0", "--at", "999999999"], "it ended before 999,999,999 steps"),
         (["train", *SHORT, "--seeds", "0-1", "--seed", "3"], "give no --seed"),
+        (["train", *SHORT, "--seeds", "0-1", "--set", "seed=3"], "give no --seed"),
+        (["train", *SHORT, "--jobs", "3"], "--jobs is for --seeds: give both, or neither"),
+        (["train", *SHORT, "--serve-every", "3"], "--serve-every is for --serve-to"),
+        (["train", *SHORT, "--serve-keep", "3"], "--serve-keep is for --serve-to"),
+        (["train", *SHORT, "--simulator-timeout", "3"], "--simulator-timeout is for --listen"),
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
         (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown to gymnasium; did you mean CartPole"),
@@ -138,3 +145,31 @@ def test_a_seed_that_fails_is_told_and_the_others_count(tmp_path):
     assert any(states)
     assert (finished.returncode == 0) is not all(states)
     assert "an odd seed" in finished.stderr
+
+
+def test_ctrl_c_ends_runs_of_several_seeds_well(tmp_path):
+    endless = ["--steps", "100000000", "--set", "hidden=8", "--stop-return", "100000", "--seeds", "0-2", "--jobs", "2"]
+    command = [sys.executable, "-m", "pgkeras", "train", "CartPole-v1", *endless, "--out", "runs"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as training:
+        metrics = [tmp_path / "runs" / f"seed-{seed}" / "metrics.jsonl" for seed in (0, 1)]
+        deadline = time.monotonic() + 90
+        while not all(file.exists() and file.read_text() for file in metrics):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        training.send_signal(signal.SIGINT)
+        _, said = training.communicate(timeout=60)
+    assert training.returncode == 130, said
+    assert "Traceback" not in said
+    for seed in (0, 1):
+        assert (tmp_path / "runs" / f"seed-{seed}" / "summary.json").exists(), "it has ended well"
+    assert not (tmp_path / "runs" / "seed-2").exists()
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-s", str(training.pid)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "somebody has not ended"
+        time.sleep(0.1)
+
+
+def test_a_directory_of_runs_stands_for_them(trained):
+    directory, _ = trained
+    within = pgkeras(directory, "compare", "runs/seed-0", "runs/seed-2", "runs/seed-3", "--json")
+    assert pgkeras(directory, "compare", "runs", "--json").stdout == within.stdout

@@ -177,3 +177,18 @@ def test_a_missing_package_is_named_with_the_extra(module: str, finished: Finish
     assert (
         result.stderr == f'Error: {module} is needed to record films; install it with: pip install "pgkeras[video]"\n'
     )
+
+
+def test_a_policy_on_disk_is_named_as_a_servers_is(invoke: Invoke, special: Path, server: Server) -> None:
+    first = invoke("evaluate", special, "--policy-version", 1, "--episodes", 1)
+    assert first.exit_code == 0, first.output
+    for arguments in ((special, "--policy", "special"), (special / "special", "--policy-version", 2)):
+        assert evaluated(invoke, *arguments)["env_id"] == "CartPole-v1"
+    for arguments, message in (
+        ((special, "--policy-version", 7), "no exported policy"),
+        ((special, "--policy", "nonsense"), "nonsense"),
+        ((server.target, "--engine", "tensorflow"), "--engine is for policies on disk"),
+    ):
+        refused = invoke("evaluate", *arguments)
+        assert refused.exit_code in (1, 2)
+        assert message in refused.stderr

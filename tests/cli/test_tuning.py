@@ -78,6 +78,8 @@ def test_a_search_goes_on_where_it_was(tuned):
     assert set(trials(first)) == {0, 1}
     assert set(trials(second)) == {2, 3}
     assert "the settings to begin with" in trials(first)[0]
+    tried = [text.partition("(")[2] for text in (*trials(first).values(), *trials(second).values())]
+    assert len(set(tried)) == 4, "a search that goes on does not begin anew"
     for settings in (trials(first)[1], *trials(second).values()):
         assert "learning_rate=" in settings
         assert "hidden=" not in settings, "what is fixed is not varied"
@@ -108,6 +110,15 @@ def test_wrong_input(tuned, tmp_path):
     directory = tuned[0]
     refused = pgkeras(directory, "tune", "Acrobot-v1", "--out", "found", "--trials", "1")
     assert "found holds a search for CartPole-v1" in refused.stderr
+    other = ["tune", *SMALL, "--seeds", "0", "--out", "found", "--trials", "9"]
+    for changed, said in (
+        (["--set", "gamma=0.5"], "found holds a search with gamma=0.995, not 0.5; give another --out"),
+        (["--time-limit", "9"], "found holds a search with time_limit=None, not 9.0"),
+        (["--seeds", "0-1"], r"found holds a search with seeds=[0], not [0, 1]"),
+    ):
+        refused = pgkeras(directory, *other, *changed)
+        assert said in " ".join(refused.stderr.split()), refused.stderr
+        assert refused.returncode == 1
     refused = pgkeras(directory, "tune", "CartPoll-v1", "--trials", "1")
     assert "unknown to gymnasium; did you mean CartPole" in refused.stderr
     failing = ["tune", "CartPole-v1", "--set", "activation=nonsense", "--seeds", "0", "--trials", "1", "--steps", "100"]

@@ -302,3 +302,9 @@ def test_it_is_light_and_names_the_extra_that_it_misses(server):
         finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
         assert finished.returncode == status, finished.stderr
     assert 'pip install "pgkeras[plot]"' in finished.stderr
+
+
+def test_a_window_without_a_call_is_reported(server):
+    done = run_cli("bench", "--target", server.target, "--policy", "discrete", "--duration", "1", "--rate", "0.01")
+    assert "Traceback" not in done.stderr
+    assert "calls     none in" in done.stdout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,6 +24,7 @@ import pytest
 from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras import runs
+from pgkeras.bundle import bundle
 from pgkeras.client import PolicyClient
 from pgkeras.environments.plain import native
 from pgkeras.environments.trajectory import Trajectory
@@ -466,8 +469,8 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["CartPole-v1", "--dry-run"], "--dry-run, --spaces and --server-config are for --listen"),
-        (["CartPole-v1", "--spaces", "x.json"], "--dry-run, --spaces and --server-config are for --listen"),
+        (["CartPole-v1", "--dry-run"], "--dry-run is for --listen: give both, or neither"),
+        (["CartPole-v1", "--spaces", "x.json"], "--spaces is for --listen: give both, or neither"),
         (["--listen", "127.0.0.1:0"], "give --name NAME, and no environment"),
         (["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"], "give --name NAME, and no environment"),
         (["--listen", "127.0.0.1:0", "--name", "x", "--collect", "ray"], "two ways to get episodes: give one of them"),
@@ -479,3 +482,36 @@ def test_options_that_do_not_go_together_are_told_at_once(options: list[str], me
     told = ran([sys.executable, "-m", "pgkeras", "train", *options])
     assert told.returncode in (1, 2)
     assert message in " ".join(told.stderr.split())
+
+
+def test_a_run_taught_by_simulators_is_exported_and_resumed_by_the_commands_that_it_tells(tmp_path: Path) -> None:
+    run = train(tmp_path / "my run", steps=10**9)
+    player = Persistent(address(run))
+    wait_until(lambda: (tmp_path / "my run" / "metrics.jsonl").exists() and _epochs(tmp_path / "my run") > 3)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=60)
+    player.over = True
+    (way_on,) = re.findall(r"Go on with: pgkeras (.*)", said)
+    assert re.fullmatch(r"train --resume '.*my run' --listen 127\.0\.0\.1:\d+", way_on)
+    command = [sys.executable, "-m", "pgkeras"]
+    exported = ran([*command, "export", str(tmp_path / "my run"), "--to", str(tmp_path / "models")])
+    assert exported.returncode == 0, exported.stderr
+    found = bundle.open_bundle(bundle.find(tmp_path / "models"))
+    assert (found.spec.observation_space, found.spec.action_space) == (OBSERVATIONS, ACTIONS)
+    alone = ran([*command, "train", "--resume", str(tmp_path / "my run")])
+    assert (alone.returncode, "learns from simulators: give --listen" in alone.stderr) == (2, True)
+    resumed = subprocess.Popen(
+        [*command, *shlex.split(way_on), "--no-export", "--steps", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    other = Persistent(address(resumed))
+    assert resumed.wait(60) == 0
+    other.over = True
+
+
+def test_a_listening_run_warns_of_variables_that_are_none(tmp_path: Path) -> None:
+    environment = {**os.environ, "PGKERAS_SERVE_TOKN_FILE": "x", "PGKERAS_SERVE_WORKERS": "2"}
+    command = [sys.executable, "-m", "pgkeras", "train", "--listen", "127.0.0.1:0", "--name", "x"]
+    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "no such variable: PGKERAS_SERVE_TOKN_FILE" in told.stderr
+    assert told.returncode == 1
+    assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in told.stderr

@@ -16,7 +16,7 @@ _TAG_BYTES = 16
 
 
 class StateSeal:
-    """FairQueue states into opaque bytes and back.
+    """Turns states into opaque bytes and back.
 
     Every row is a piece of its own, the numbers and a keyed hash of them (BLAKE2b, RFC 7693), so that a client may put
     batches together anew. A piece of zero bytes is the start of an episode.

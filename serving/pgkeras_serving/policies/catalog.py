@@ -232,4 +232,4 @@ def _files(path: Path) -> Hashable:
         found = [(file, file.lstat()) for file in path.rglob("*")]
     except OSError:  # it is changing under our eyes
         return object()
-    return tuple(sorted((str(file), entry.st_size, entry.st_mtime_ns) for file, entry in found))
+    return tuple(sorted((str(file), entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns) for file, entry in found))

@@ -263,8 +263,9 @@ class _Human(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         tail = "".join(f" {name}={value}" for name, value in fields.items() if value not in ("", None))
-        message = record.getMessage().replace("\n", "\\n").replace("\r", "\\r")  # a line that others write is one line
-        line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {message}{tail}"
+        # With words of others among them, which are not to look like another line.
+        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage() + tail)
+        line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {said}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import pickle
 import socket
 import struct
@@ -17,6 +18,8 @@ from pgkeras import errors
 from pgkeras.errors import BundleError, PgkerasError, PolicyServiceError
 
 __all__ = ["Channel", "WorkerLostError"]
+
+logger = logging.getLogger(__name__)
 
 _LOST = "a worker has ended; what it wrote before says why"
 _LENGTH = struct.Struct("<Q")
@@ -100,6 +103,9 @@ class Channel:
             content = await self._answer(question)
         except PgkerasError as error:
             content = _Refusal(type(error).__name__, str(error))
+        except Exception as error:  # of any kind: who has asked must not wait for ever
+            logger.exception("a question of the other process could not be answered")
+            content = _Refusal(PgkerasError.__name__, f"{type(error).__name__}: {error}")
         self._send(number, False, content)
 
 

@@ -111,8 +111,6 @@ class Supervisor:
         await self._tell()
         for worker in self._workers.values():
             self._watch(worker)
-        if self.web is not None:
-            self.web.state = "serving"
 
     async def keep(self) -> None:
         """Follows new versions and labels, and the workers' counters; without end."""
@@ -219,6 +217,8 @@ class Supervisor:
             if time.monotonic() - worker.told > _SILENT_SECONDS:
                 logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
                 worker.kill()
+        if self.web is not None and not self._is_stopping and self.snapshot().versions:
+            self.web.state = "serving"  # from now on: versions that are there stay
 
     def _watch(self, worker: WorkerProcess, rest: float = _REST_SECONDS) -> None:
         task = asyncio.create_task(self._revive(worker, rest))

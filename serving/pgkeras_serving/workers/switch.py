@@ -65,6 +65,7 @@ class SwitchedPolicies(ServedPolicies):
         self._served = Contents()
         self._aside: tuple[int, Contents] | None = None
         self._looking_for = 0
+        self._has_loaded = False
         super().__init__(config)
 
     def look(self, generation: int) -> Digest:
@@ -77,12 +78,12 @@ class SwitchedPolicies(ServedPolicies):
             BundleError: There is no policy that can be served.
         """
         self._looking_for = generation
-        if self._served.policies or self._aside is not None:
+        if self._has_loaded or self._config.wait_for_policies:
             super().refresh()
         else:
             super().load()
-        assert self._aside is not None
-        found = self._aside[1]
+        self._has_loaded = True
+        found = self._served if self._aside is None else self._aside[1]
         versions = [
             (name, number, policy.version.spec_hash, policy.digest)
             for name, policies in found.policies.items()

@@ -42,6 +42,17 @@ def test_labels_are_set_moved_and_deleted(root):
     assert sorted(path.name for path in policy.iterdir()) == ["1", "2", "labels.json"]
 
 
+def test_the_command_does_all_or_nothing(root):
+    set_labels(root / "discrete", {"stable": 1})
+    command = ["label", "discrete", "--root", str(root)]
+    refused = run_cli(*command, "stable=2", "--delete", "nope")
+    assert (refused.returncode, "has no label 'nope'" in refused.stderr) == (1, True)
+    refused = run_cli(*command, "stable=1", "stable=2")
+    assert (refused.returncode, "stable is given twice" in refused.stderr) == (2, True)
+    assert read_labels(root / "discrete") == {"stable": 1}
+    assert run_cli(*command, "canary=2", "--delete", "stable").stdout == "canary=2\n"
+
+
 def test_what_is_wrong_changes_nothing(root):
     policy = root / "discrete"
     set_labels(policy, {"stable": 1})

@@ -98,9 +98,11 @@ def test_lines_say_when_what_and_about_what(logger):
 
 def test_for_people_a_line_cannot_pretend_to_be_two(logger):
     log, stream = logger(log_format="human")
-    log.info("policy %s", "x\n2026-01-01 00:00:00 INFO    forged\r", extra=logs.about(policy="p", code=""))
+    name = "p\n2026-01-01 00:00:00 INFO    forged\x1b[31m"
+    log.info("policy %s", "x\n2026-01-01 00:00:00 INFO    forged\r", extra=logs.about(policy=name, code=""))
     (line,) = stream.getvalue().splitlines()
-    assert line.endswith(r"INFO    policy x\n2026-01-01 00:00:00 INFO    forged\r policy=p")
+    forged = r"2026-01-01 00:00:00 INFO    forged"
+    assert line.endswith(rf"INFO    policy x\n{forged}\r policy=p\n{forged}\x1b[31m")
 
 
 def test_the_level_holds_back_what_is_below_it(logger):

@@ -143,3 +143,13 @@ def test_no_bytes_break_the_server(server, channel, data):
         assert outcome.code() in (REFUSALS if parses(data) else UNPARSED)
     assert service_pb2.ActResponse.FromString(call(GOOD, timeout=10)).HasField("action")
     assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("letter", ["x", "\u00e4", "\U0001f600"])
+def test_long_words_of_the_caller_do_not_hide_the_reason(connect, stub, letter):
+    """gRPC drops trailing metadata of more than 8 kB, and then says that it is busy."""
+    with pytest.raises(PolicyNotFoundError, match="no policy '"):
+        connect(letter * 20_000).describe()
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Act(request(outputs=list(range(70, 5070))))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -190,3 +191,18 @@ def _lets_in(client):
     except UnauthenticatedError:
         return False
     return True
+
+
+def test_the_file_keeps_its_mode_and_place(tmp_path):
+    file, link = tmp_path / "tokens", tmp_path / "link"
+    assert run_cli("token", "first", "--file", str(file)).returncode == 0
+    assert file.stat().st_mode & 0o777 == 0o600, "of its own making, nobody else's"
+    file.chmod(0o640)
+    link.symlink_to(file)
+    assert run_cli("token", "second", "--file", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert file.stat().st_mode & 0o777 == 0o640
+    with ThreadPoolExecutor(4) as pool:
+        done = pool.map(lambda i: run_cli("token", f"robot-{i}", "--file", str(link)), range(4))
+    assert [one.returncode for one in done] == [0] * 4
+    assert sorted(read_tokens(file).values()) == ["first", *(f"robot-{i}" for i in range(4)), "second"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import set_labels
 from pgkeras.client import PolicyClient
-from pgkeras.errors import ConfigError
+from pgkeras.errors import ConfigError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2, service_pb2
 from tests.serving.conftest import DISCRETE_ACTIONS, export, run_cli, running, wait_until
 from tests.serving.telemetry.test_metrics import page_of, samples
@@ -215,6 +219,45 @@ def test_errors_are_told_at_once(root, tmp_path):
             refused = run_cli("serve", str(root), "--workers", workers, "--port", port)
             assert refused.returncode == 1
             assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in refused.stderr
+
+
+def test_workers_wait_for_the_first_policy_and_then_serve_it(policies, tmp_path):
+    root = tmp_path / "models"
+    root.mkdir()
+    options = ("--workers", "2", "--wait-for-policies", "--poll-seconds", "0.05", "--http-port", "0")
+    with running(root, tmp_path, *options) as server:
+        assert "serving no policy yet" in server.ready
+        ready = f"{page_of(server)}/readyz"
+        assert _status(ready) == 503
+        time.sleep(0.5)  # some looks at an empty directory
+        shutil.copytree(policies / "gaussian", root / "gaussian")
+        with PolicyClient(server.target) as client:
+            wait_until(lambda: _is_served(client), seconds=30)
+        wait_until(lambda: _status(ready) == 200)
+        assert "Traceback" not in server.said()
+
+
+def _status(url):
+    try:
+        return urllib.request.urlopen(url).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def _is_served(client):
+    with contextlib.suppress(ServerUnavailableError):
+        return client.describe().name == "gaussian"
+    return False
+
+
+def test_a_broken_policy_alone_is_refused_by_workers_too(root, tmp_path):
+    broken = tmp_path / "broken" / "discrete"
+    shutil.copytree(root / "discrete", broken)
+    for file in broken.rglob("saved_model.pb"):
+        file.write_bytes(b"x")
+    refused = run_cli("serve", str(broken.parent), "--workers", "2", "--port", "0")
+    assert refused.returncode == 1
+    assert re.search(r"no policy under .* can be served: .*saved_model\.pb: expected \d+ bytes", refused.stderr)
 
 
 def test_how_many_can_be_set_everywhere(tmp_path, root):
