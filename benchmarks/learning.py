@@ -45,9 +45,9 @@ By the same presets with other settings, as `--set` takes them; schedules are as
 `python -m benchmarks.learning --table longer`)."""
 _DEFAULTS = """## By the defaults alone
 
-With the preset that environments get which have none of their own (`--preset default`, the defaults of
-`pgkeras/settings/config.py`; here `python -m benchmarks.learning --table defaults`), beside what random actions
-return, as the mean of 1,000 episodes."""
+With the defaults of `pgkeras/settings/groups.py` and nothing else (`--preset default`; environments without a preset
+of their own get `discrete` or `continuous`, see [defaults.md](defaults.md)), beside what random actions return, as the
+mean of 1,000 episodes; here `python -m benchmarks.learning --table defaults`."""
 
 
 def main() -> None:

@@ -94,7 +94,7 @@ ROWS = [
 
 # By the same presets, for more steps.
 LONGER = [
-    Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", settings={"steps": 5_000_000}),
+    Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.05}),
     Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.02}),
 ]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +17,25 @@ if TYPE_CHECKING:
     from pgkeras.settings.config import Config
     from pgkeras.simulators.source import Simulators
 
-__all__ = ["config_of_simulators", "in_place_of_environment", "listening", "report_without_learning", "wait"]
+__all__ = [
+    "config_of_simulators",
+    "in_place_of_environment",
+    "listening",
+    "refuse_of_environments",
+    "report_without_learning",
+    "wait",
+]
 
 _DRY_EPISODES = 20
+_OF_ENVIRONMENTS = (
+    "env_kwargs",
+    "env_restarts",
+    "env_timeout_seconds",
+    "env_workers",
+    "max_episode_steps",
+    "vectorization",
+    "wrappers",
+)
 
 
 def in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:
@@ -27,6 +43,15 @@ def in_place_of_environment(env_id: str | None, name: str | None, resume: Path |
     if env_id is not None or (name is None and resume is None):
         raise click.UsageError("--listen learns from simulators: give --name NAME, and no environment")
     return None if resume is not None else name
+
+
+def refuse_of_environments(settings: Iterable[str]) -> None:
+    """Refuses settings of gymnasium environments, of which there are none."""
+    for name in settings:
+        if name in _OF_ENVIRONMENTS:
+            raise click.UsageError(
+                f"{name} is of gymnasium environments: with --listen, the simulators are the environment"
+            )
 
 
 @contextmanager

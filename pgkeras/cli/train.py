@@ -15,6 +15,7 @@ from pgkeras.cli.listening import (
     config_of_simulators,
     in_place_of_environment,
     listening,
+    refuse_of_environments,
     report_without_learning,
     wait,
 )
@@ -141,6 +142,7 @@ def command(
         check_name(name)  # rather than after hours of training
     if listen is not None:
         env_id = in_place_of_environment(env_id, name, resume)
+        refuse_of_environments([*(k for k, v in options.items() if v is not None), *config_.assignments(pairs)])
     _refuse_without(
         {"--listen": listen, "--seeds": seeds, "--serve-to": serve_to},
         dry_run="--listen",

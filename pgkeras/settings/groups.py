@@ -210,7 +210,7 @@ class StepSettings(_Settings):
     reuse: int = _setting(
         1,
         "Most gradient steps on a batch, by clipped importance weights: 1 is REINFORCE; more is for simulators whose "
-        "steps are dear.",
+        "steps are expensive.",
         minimum=1,
         maximum=1_000,
     )
@@ -294,8 +294,8 @@ class EvaluationSettings(_Settings):
     evaluation_episodes: int = _setting(20, "Episodes of an evaluation.", minimum=1, maximum=1_000_000)
     evaluation_mode: str = _setting(
         "greedy",
-        "How to act in evaluations: by the most probable action, by sampling, or once each; of both, the former says "
-        "which policy is best.",
+        "How to act in evaluations: by the most probable action, by sampling, or once each; with both, greedy episodes "
+        "say which policy is best.",
         choices=("greedy", "sample", "both"),
     )
 

@@ -37,6 +37,7 @@ class PolicyServiceStub(object):
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
     - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 
@@ -80,6 +81,7 @@ class PolicyServiceServicer(object):
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
     - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 
@@ -156,6 +158,7 @@ class PolicyService(object):
     - DEADLINE_EXCEEDED: the answer would have come too late.
     - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
     - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
     - INTERNAL: a defect of the server; its log has the reason.
     """
 

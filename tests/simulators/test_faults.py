@@ -474,6 +474,10 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:0"], "give --name NAME, and no environment"),
         (["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"], "give --name NAME, and no environment"),
         (["--listen", "127.0.0.1:0", "--name", "x", "--collect", "ray"], "two ways to get episodes: give one of them"),
+        (
+            ["--listen", "127.0.0.1:0", "--name", "x", "--set", "max_episode_steps=9"],
+            "is of gymnasium environments",
+        ),
         (["--listen", "127.0.0.1", "--name", "x"], "expected HOST:PORT or unix:PATH, got '127.0.0.1'"),
         (["--listen", "127.0.0.1:0", "--name", "x", "--spaces", "nowhere.json"], "cannot read nowhere.json"),
     ],

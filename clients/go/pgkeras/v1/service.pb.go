@@ -31,7 +31,8 @@ const (
 	ActMode_ACT_MODE_UNSPECIFIED ActMode = 0
 	// Draws from the distribution.
 	ActMode_ACT_MODE_SAMPLE ActMode = 1
-	// Takes the distribution's mode: the most probable action, or the mean.
+	// Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
+	// densest of a Kumaraswamy distribution.
 	ActMode_ACT_MODE_GREEDY ActMode = 2
 )
 

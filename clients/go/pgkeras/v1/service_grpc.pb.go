@@ -40,6 +40,7 @@ const (
 // - DEADLINE_EXCEEDED: the answer would have come too late.
 // - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
 // - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+// - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
 // - INTERNAL: a defect of the server; its log has the reason.
 type PolicyServiceClient interface {
 	// Answers one observation, or one batch of them, with actions and their distribution.
@@ -120,6 +121,7 @@ func (c *policyServiceClient) ListPolicies(ctx context.Context, in *ListPolicies
 // - DEADLINE_EXCEEDED: the answer would have come too late.
 // - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
 // - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+// - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
 // - INTERNAL: a defect of the server; its log has the reason.
 type PolicyServiceServer interface {
 	// Answers one observation, or one batch of them, with actions and their distribution.

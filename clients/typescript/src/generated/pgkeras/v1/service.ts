@@ -32,7 +32,10 @@ export enum ActMode {
   UNSPECIFIED = 0,
   /** SAMPLE - Draws from the distribution. */
   SAMPLE = 1,
-  /** GREEDY - Takes the distribution's mode: the most probable action, or the mean. */
+  /**
+   * GREEDY - Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
+   * densest of a Kumaraswamy distribution.
+   */
   GREEDY = 2,
   UNRECOGNIZED = -1,
 }
@@ -1597,6 +1600,7 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
  * - DEADLINE_EXCEEDED: the answer would have come too late.
  * - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
  * - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
+ * - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
  * - INTERNAL: a defect of the server; its log has the reason.
  */
 export type PolicyServiceService = typeof PolicyServiceService;
