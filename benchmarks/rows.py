@@ -94,6 +94,16 @@ ROWS = [
 
 # By the same presets, for more steps.
 LONGER = [
+    Row(
+        "LunarLander-v3",
+        "PPO 242 at 1M (Zoo)",
+        settings={
+            "steps": 4_500_000,
+            "batch_steps": 16_000,
+            "learning_rate_schedule": "linear",
+            "evaluation_every": 0,
+        },
+    ),
     Row(f"{_MINATAR}Breakout-v1", "AC ~17 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.05}),
     Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.02}),
 ]
