@@ -70,7 +70,7 @@ class Checkpoints:
         if name.isdecimal() and int(name) in epochs:
             return self._file(int(name))
         there = [*map(str, epochs), *([BEST] if self.has_best else [])]
-        raise RunError(f"{self._run}: no checkpoint {name!r} in {self.path}; there is {', '.join(there) or 'none'}")
+        raise RunError(f"{self._run} has no checkpoint {name!r}; there is {', '.join(there) or 'none'}")
 
     def write(self, epoch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes the checkpoint after an epoch, then drops those beyond the number to keep."""

@@ -214,7 +214,8 @@ def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
     wrong |= maximum is not None and value > maximum
     wrong |= above is not None and value <= above
     if wrong:
-        raise ConfigError(f"{setting.name}: expected a finite number {range_of(setting)}".rstrip() + f", got {value!r}")
+        kind = "whole" if str(setting.type).startswith("int") else "finite"
+        raise ConfigError(f"{setting.name}: expected a {kind} number {range_of(setting)}".rstrip() + f", got {value!r}")
 
 
 def range_of(setting: dataclasses.Field[Any]) -> str:

@@ -84,7 +84,7 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
             1,
             "observation space Sequence(Discrete(3), stack=False) is not supported",
         ),
-        (["CartPole-v1", "--steps", "-5"], 1, "steps: expected a finite number of at least 1, got -5"),
+        (["CartPole-v1", "--steps", "-5"], 1, "steps: expected a whole number of at least 1, got -5"),
         (["CartPole-v1", "--steps", "many"], 2, "'--steps': 'many' is not a whole number"),
         (["CartPole-v1", "--time-limit", "0"], 1, "time_limit: expected a finite number above 0, got 0.0"),
         (["CartPole-v1", "--stop-return", "nan"], 1, "stop_return: expected a finite number, got nan"),

@@ -101,7 +101,7 @@ def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("port = 65536", r"port: expected a finite number from 0 to 65,535, got 65536 \(given by .*server.toml\)"),
+        ("port = 65536", r"port: expected a whole number from 0 to 65,535, got 65536 \(given by .*server.toml\)"),
         ("port = '50051'", r"port: expected a whole number, got '50051' \(given by"),
         ("port = true", r"port: expected a whole number, got True"),
         ("insecure = 1", r"insecure: expected true or false, got 1"),
@@ -111,7 +111,7 @@ def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
         ("listen = 'tcp:1'", r"listen: expected unix:PATH"),
         ("listen = 'unix:/x'\nsocket_mode = '999'", r"socket_mode: expected permissions in octal"),
         ("[policies.a]\nport = 1", r"policies.a: port: there is no such setting; .* \(given by .*server.toml\)"),
-        ("[policies.a]\nmax_queued = 0", r"policies.a: max_queued: expected a finite number of at least 1, got 0"),
+        ("[policies.a]\nmax_queued = 0", r"policies.a: max_queued: expected a whole number of at least 1, got 0"),
         ("policies = 1", r"policies: expected a table, got 1"),
         ("[policies]\na = 1", r"policies.a: expected a table, got 1"),
     ],
@@ -177,7 +177,7 @@ def test_the_command_prints_the_configuration(tmp_path, monkeypatch):
     assert "insecure = false  # --insecure" in printed.stdout
     wrong = run_cli("serve", "--max-sessions", "0", "--print-config")
     assert wrong.returncode == 1
-    assert "max_sessions: expected a finite number of at least 1, got 0 (given by --max-sessions)" in wrong.stderr
+    assert "max_sessions: expected a whole number of at least 1, got 0 (given by --max-sessions)" in wrong.stderr
 
 
 def test_options_read_whole_numbers_as_files_and_variables_do(tmp_path, monkeypatch):
