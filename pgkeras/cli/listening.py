@@ -45,10 +45,10 @@ def in_place_of_environment(env_id: str | None, name: str | None, resume: Path |
     return None if resume is not None else name
 
 
-def refuse_of_environments(settings: Iterable[str]) -> None:
-    """Refuses settings of gymnasium environments, of which there are none."""
+def refuse_of_environments(address: str | None, settings: Iterable[str]) -> None:
+    """Refuses settings of gymnasium environments where a run listens: there are none."""
     for name in settings:
-        if name in _OF_ENVIRONMENTS:
+        if address is not None and name in _OF_ENVIRONMENTS:
             raise click.UsageError(
                 f"{name} is of gymnasium environments: with --listen, the simulators are the environment"
             )

@@ -74,9 +74,11 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
             _show(every, at_once)
     except KeyboardInterrupt:
         click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
-        for run in every.values():
-            run.stop()
         raise
+    finally:  # of which there are none left after all have ended
+        for stop in (_Run.interrupt, _Run.wait):
+            for run in every.values():
+                stop(run)
     errors = {seed: run.failure for seed, run in every.items() if run.failure is not None}
     for seed, error in errors.items():
         click.echo(f"seed {seed} failed: {error}", err=True)
@@ -102,10 +104,14 @@ class _Run:
         # Not a daemon, which could have no processes of its own for its environments.
         self._process = start(self._config, self.path, daemon=False)
 
-    def stop(self) -> None:
-        """Has it end well, if it has begun, and waits until it has."""
+    def interrupt(self) -> None:
+        """Has it end well, if it has begun."""
         if self._process is not None:
             self._process.terminate()
+
+    def wait(self) -> None:
+        """Waits until it has ended, if it has begun."""
+        if self._process is not None:
             self._process.join()
 
     @property

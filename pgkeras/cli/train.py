@@ -142,7 +142,6 @@ def command(
         check_name(name)  # rather than after hours of training
     if listen is not None:
         env_id = in_place_of_environment(env_id, name, resume)
-        refuse_of_environments([*(k for k, v in options.items() if v is not None), *config_.assignments(pairs)])
     _refuse_without(
         {"--listen": listen, "--seeds": seeds, "--serve-to": serve_to},
         dry_run="--listen",
@@ -156,6 +155,7 @@ def command(
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
+    refuse_of_environments(listen, given)
     if resume is not None:
         if env_id is not None or out is not None or preset is not None:
             raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
