@@ -48,15 +48,17 @@ _ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _
 
 _DOMAIN = "pgkeras"
 _DEFAULT_RETRY_SECONDS = 1.0
-_MOST_BYTES = 500  # of each text in a status, which has some of them twice
+_MOST_BYTES = 1_500  # of a message, which travels twice, once with three letters for each byte that is not ASCII
+_MOST_BYTES_OF_A_PART = 500
 _SIZE_REFUSAL = "larger than max"  # gRPC's own words for an oversized message, which comes without details
 
 
 def encode_error(error: PolicyServiceError) -> status_pb2.Status:
     """An error as a Status: BadRequest names the field of an invalid request, RetryInfo says when to come back."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), code_pb2.INTERNAL)
-    status = status_pb2.Status(code=code, message=_cut(str(error)))
+    status = status_pb2.Status(code=code, message=_cut(str(error), _MOST_BYTES))
     if isinstance(error, InvalidRequestError):
+        status.message = _cut(str(error))
         expected, got = _cut(error.expected), _cut(error.got)
         description = f"expected {expected}, got {got}"
         violation = error_details_pb2.BadRequest.FieldViolation(field=_cut(error.field), description=description)
@@ -72,10 +74,10 @@ def encode_error(error: PolicyServiceError) -> status_pb2.Status:
     return status
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, most: int = _MOST_BYTES_OF_A_PART) -> str:
     """A text that may hold what a caller has sent: gRPC drops trailing metadata of more than 8 kB, status and all."""
     data = text.encode()
-    return text if len(data) <= _MOST_BYTES else f"{data[:_MOST_BYTES].decode(errors='ignore')}\u2026"
+    return text if len(data) <= most else f"{data[:most].decode(errors='ignore')}\u2026"
 
 
 def decode_error(status: status_pb2.Status) -> PolicyServiceError:

@@ -28,7 +28,7 @@ from pgkeras_serving.transport.front import Front
 from pgkeras_serving.transport.health import HEALTH, Health
 from pgkeras_serving.transport.listener import address
 from pgkeras_serving.transport.methods import Methods, Refusals
-from pgkeras_serving.transport.reflection import reflection_services
+from pgkeras_serving.transport.reflection import Reflection
 from pgkeras_serving.transport.servicer import PolicyServicer
 from pgkeras_serving.transport.tokens import Tokens
 
@@ -67,6 +67,7 @@ class PolicyServer:
         self.requests = Requests()
         self._config = config
         self._health = Health()
+        self._reflection = Reflection([_SERVICE, HEALTH.full_name])
         self._healthy: set[str] = set()
         self._is_ready = False
         self._following: asyncio.Task[None] | None = None
@@ -144,6 +145,7 @@ class PolicyServer:
         await asyncio.sleep(delay)
         self._servicer.draining = True
         self._sessions.end()
+        self._reflection.end()
         began = time.monotonic()
         while (now := time.monotonic()) < began + min(_MOST_QUIET_SECONDS, self._config.drain_seconds):
             if now - max(began, self._servicer.last_refused) >= _QUIET_SECONDS:
@@ -158,7 +160,7 @@ class PolicyServer:
 
     def _register(self, server: grpc.aio.Server) -> None:
         most = self._config.max_header_bytes
-        others = [(HEALTH, self._health), *reflection_services([_SERVICE, HEALTH.full_name])]
+        others = [(HEALTH, self._health), *((service, self._reflection) for service in self._reflection.services)]
         server.add_generic_rpc_handlers(
             [
                 Methods(_DESCRIPTOR, self._servicer, self._refusals, most),

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 
@@ -16,6 +17,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
@@ -136,6 +138,23 @@ def test_calls_are_answered_until_load_balancers_have_seen_it(policies, tmp_path
         with PolicyClient(server.target, "discrete") as client:  # on a new connection
             client.act(np.zeros(4, np.float32))
         assert server.process.wait(timeout=20) == 0
+
+
+def test_a_tool_that_looks_on_does_not_hold_up_the_end(policies, tmp_path):
+    options = ("--drain-seconds", "300")
+    with running(policies, tmp_path, *options) as server, grpc.insecure_channel(server.target) as channel:
+        over = threading.Event()
+
+        def questions():
+            yield reflection_pb2.ServerReflectionRequest(list_services="")
+            over.wait()
+
+        answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(questions())
+        assert {service.name for service in next(answers).list_services_response.service} >= {"grpc.health.v1.Health"}
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=60) == 0
+        assert list(answers) == []
+        over.set()
 
 
 def test_the_first_policy_may_come_after_the_server(policies, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -13,22 +15,44 @@ try:
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
 
-__all__ = ["reflection_services"]
+__all__ = ["Reflection"]
 
 
-def reflection_services(names: list[str]) -> list[tuple[Any, Any]]:
+class Reflection(reflection.aio.ReflectionServicer):
     """The services grpc.reflection.v1 and v1alpha, which differ in their name alone.
+
+    Their streams, which tools may hold open, can be ended: draining would wait for them.
 
     Args:
         names: The full names of the services that are told of, besides these two.
-
-    Returns:
-        Pairs of a service's descriptor and its servicer.
     """
-    alpha = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
-    services = [_version_1(), alpha]
-    servicer = reflection.aio.ReflectionServicer([*names, *(service.full_name for service in services)], _Pool())
-    return [(service, servicer) for service in services]
+
+    def __init__(self, names: list[str]) -> None:
+        self.services = [_version_1(), reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]]
+        """Their descriptors."""
+        super().__init__([*names, *(service.full_name for service in self.services)], _Pool())
+        self._over = asyncio.Event()
+
+    async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
+        """Answers questions about services and messages."""
+        answers = super().ServerReflectionInfo(request_iterator, context)
+        over = asyncio.create_task(self._over.wait())
+        try:
+            while True:
+                answer = asyncio.ensure_future(anext(answers))
+                await asyncio.wait({answer, over}, return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    answer.cancel()
+                    return
+                yield await answer
+        except StopAsyncIteration:
+            return
+        finally:
+            over.cancel()
+
+    def end(self) -> None:
+        """Ends all streams."""
+        self._over.set()
 
 
 def _version_1() -> Any:
