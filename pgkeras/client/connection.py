@@ -41,6 +41,7 @@ _REFUSALS = (
 )
 # gRPC's order.
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
+_LAST_PORT = 65_535
 _CLOSED = "Socket closed"
 _CONNECTING = "failed to connect to all addresses"
 
@@ -84,7 +85,8 @@ class Endpoint:
         token: What authenticates every call.
 
     Raises:
-        ConfigError: The token would travel unencrypted to another machine, or has characters that none has.
+        ConfigError: There is no such port; or the token would travel unencrypted to another machine, or has characters
+            that none has.
     """
 
     target: str
@@ -92,6 +94,11 @@ class Endpoint:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        port = self.target.rpartition(":")[2]
+        if not self.target.startswith("unix:") and port.isdecimal() and int(port) > _LAST_PORT:
+            raise ConfigError(
+                f"{self.target}: expected a port up to {_LAST_PORT}, got {port}"
+            )  # of which gRPC takes the rest
         if self.token is None:
             return
         if not (self.token.isascii() and self.token.isprintable() and self.token.strip() == self.token != ""):

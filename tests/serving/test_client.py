@@ -14,7 +14,13 @@ import pytest
 
 import pgkeras
 from pgkeras.client import PolicyClient
-from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.errors import (
+    ConfigError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    PolicyServiceError,
+    ServerUnavailableError,
+)
 from pgkeras.protocol.status import DETAILS_KEY, encode_error
 from pgkeras.protocol.values import cast
 from pgkeras.spaces import Box
@@ -201,3 +207,9 @@ def test_the_client_says_nothing_on_its_own(server, tmp_path):
 
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (finished.stdout, finished.stderr) == ("", "")
+
+
+def test_a_port_that_cannot_be_is_refused():
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:116497: expected a port up to 65535, got 116497"):
+        PolicyClient("127.0.0.1:116497")
+    PolicyClient("127.0.0.1:65535").close()
