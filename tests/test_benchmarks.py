@@ -123,7 +123,7 @@ def test_rows_of_the_results_have_names_of_their_own() -> None:
     every = [*rows.ROWS, *rows.LONGER, *rows.DEFAULTS]
     assert len({row.name for row in every}) == len(every)
     longer = {row.name: row.config(3) for row in rows.LONGER}
-    assert longer["benchmarks.environments:MinAtar/Breakout-v1, steps=5000000"].steps == 5_000_000
+    assert longer["benchmarks.environments:MinAtar/Breakout-v1, steps=5000000 entropy_bonus=0.05"].steps == 5_000_000
     assert all(config.seed == 3 for config in longer.values())
 
 
