@@ -23,7 +23,7 @@ _EXTRAS = ("serve", "train", "video")
 _OPTIONAL = ("plot", "ray", "envpool", "trace", "tune", "wandb", "mlflow", "hub")
 _VARIABLES = ("PGKERAS_", "KERAS_", "TF_", "CUDA_", "HF_", "MLFLOW_", "OMP_", "OTEL_", "WANDB_", "XLA_")
 # Of the others, only what can be no name, address or secret is shown.
-_SHOWN = ("CUDA_VISIBLE_", "KERAS_", "OMP_", "TF_CPP_", "TF_CUDNN_", "TF_ENABLE_", "TF_FORCE_", "TF_NUM_")
+_SHOWN = ("CUDA_VISIBLE_", "KERAS_BACKEND", "OMP_", "TF_CPP_", "TF_CUDNN_", "TF_ENABLE_", "TF_FORCE_", "TF_NUM_")
 _HARMLESS = re.compile(r"[\d.]{1,12}|true|false|none|auto", re.IGNORECASE)
 
 
