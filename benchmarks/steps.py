@@ -1,4 +1,4 @@
-"""Where steps are dear: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
+"""When simulator steps are expensive: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
 
 ``python -m benchmarks.steps`` trains six environments for 100,000 steps each, whatever the time: by the preset
 ``slow-simulator``, which takes up to 20 gradient steps on a batch; by the same with a discount for each environment; by

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -85,7 +86,7 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
         path: What the scratch file replaces.
         suffix: What its name ends in.
         mode: Who may do what with it.
-        like: A file whose owner and group it gets, as far as this process may give them.
+        like: A file whose mode it gets instead, and whose owner and group as far as this process may give them.
 
     Raises:
         OSError: It cannot be written.
@@ -98,8 +99,10 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
             scratch.flush()
             os.fsync(scratch.fileno())
         if like is not None:
+            found = like.stat()
+            mode = stat.S_IMODE(found.st_mode)
             with contextlib.suppress(PermissionError):
-                os.chown(name, like.stat().st_uid, like.stat().st_gid)
+                os.chown(name, found.st_uid, found.st_gid)
         name.chmod(mode)
         name.replace(path)
     finally:

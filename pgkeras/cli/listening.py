@@ -12,6 +12,7 @@ import click
 
 from pgkeras.cli.targets import is_address
 from pgkeras.errors import ConfigError
+from pgkeras.settings.recipe import READ
 
 if TYPE_CHECKING:
     from pgkeras.settings.config import Config
@@ -27,15 +28,7 @@ __all__ = [
 ]
 
 _DRY_EPISODES = 20
-_OF_ENVIRONMENTS = (
-    "env_kwargs",
-    "env_restarts",
-    "env_timeout_seconds",
-    "env_workers",
-    "max_episode_steps",
-    "vectorization",
-    "wrappers",
-)
+_OF_ENVIRONMENTS = (*READ, "env_restarts", "env_timeout_seconds", "env_workers", "vectorization")
 
 
 def in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:

@@ -17,14 +17,12 @@ from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.engines import EngineName, load
 from pgkeras.errors import ConfigError, extra_needed
 from pgkeras.settings import config as config_
-from pgkeras.settings.recipe import Recipe
+from pgkeras.settings.recipe import READ, Recipe
 
 if TYPE_CHECKING:
     from pgkeras.evaluation.evaluation import EngineActor, RemoteActor
 
 __all__ = ["Player", "environment_settings", "player_options"]
-
-_OF_ENVIRONMENTS = ("env_kwargs", "wrappers", "max_episode_steps")
 
 _OPTIONS = (
     click.argument("policy_or_address", metavar="[PATH|HOST:PORT]", required=False),
@@ -35,7 +33,7 @@ _OPTIONS = (
         "pairs",
         multiple=True,
         metavar="KEY=VALUE",
-        help=f"A setting of the environment: {', '.join(_OF_ENVIRONMENTS)}; may be repeated.",
+        help=f"A setting of the environment: {', '.join(READ)}; may be repeated.",
     ),
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
@@ -142,8 +140,8 @@ def environment_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     """
     given = config_.assignments(pairs)
     for key in given:
-        if key not in _OF_ENVIRONMENTS:
-            raise ConfigError(f"--set {key}: expected a setting of the environment: {', '.join(_OF_ENVIRONMENTS)}")
+        if key not in READ:
+            raise ConfigError(f"--set {key}: expected a setting of the environment: {', '.join(READ)}")
     return given
 
 

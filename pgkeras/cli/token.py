@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from pathlib import Path
 
 import click
@@ -48,13 +47,13 @@ def _append(file: Path, name: str, line: str) -> None:
     file = file.resolve()  # what a link points to is what the server reads
     try:
         with changing_alone(file.parent):
-            text, mode = "", 0o600
+            text = ""
             if file.exists():
                 if name in read_tokens(file).values():
                     raise ConfigError(f"{file} has a token named {name!r}: choose another name, or delete its line")
-                text, mode = file.read_text(encoding="utf-8"), stat.S_IMODE(file.stat().st_mode)
+                text = file.read_text(encoding="utf-8")
             whole = text + ("\n" if text and not text.endswith("\n") else "") + line + "\n"
-            with whole_file(file, mode=mode, like=file if text else None) as scratch:
+            with whole_file(file, mode=0o600, like=file if file.exists() else None) as scratch:
                 scratch.write(whole.encode())
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}") from error

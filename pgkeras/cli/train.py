@@ -142,16 +142,9 @@ def command(
         check_name(name)  # rather than after hours of training
     if listen is not None:
         env_id = in_place_of_environment(env_id, name, resume)
-    _refuse_without(
-        {"--listen": listen, "--seeds": seeds, "--serve-to": serve_to},
-        dry_run="--listen",
-        spaces="--listen",
-        server_config="--listen",
-        simulator_timeout="--listen",
-        jobs="--seeds",
-        serve_every="--serve-to",
-        serve_keep="--serve-to",
-    )
+    _refuse_without("listen", "dry_run", "spaces", "server_config", "simulator_timeout")
+    _refuse_without("seeds", "jobs")
+    _refuse_without("serve_to", "serve_every", "serve_keep")
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
@@ -186,12 +179,11 @@ def command(
             publish=publish,
             simulators=simulators,
         )
-        way_on = _way_on(directory, simulators)
     # What is published to a server is exported, but for another place that is asked for.
     exports = export and (publish is None or _is_given("root"))
     _end(training, directory, publish, root if exports else None, name)
     if interrupted_by is not None:
-        click.echo(f"Interrupted. {way_on}", err=True)
+        click.echo(f"Interrupted. {_way_on(directory, simulators)}", err=True)
         raise SystemExit(128 + interrupted_by)
 
 
@@ -242,11 +234,12 @@ def _is_given(parameter: str) -> bool:
     return source not in (None, click.core.ParameterSource.DEFAULT)
 
 
-def _refuse_without(present: dict[str, Any], **needed: str) -> None:
-    """Refuses options that mean nothing without another one, by parameter."""
-    for parameter, other in needed.items():
-        if present[other] is None and _is_given(parameter):
-            raise click.UsageError(f"--{parameter.replace('_', '-')} is for {other}: give both, or neither")
+def _refuse_without(needed: str, *parameters: str) -> None:
+    """Refuses options that mean nothing without another one."""
+    for parameter in parameters:
+        if _is_given(parameter) and not _is_given(needed):
+            option, other = (name.replace("_", "-") for name in (parameter, needed))
+            raise click.UsageError(f"--{option} is for --{other}: give both, or neither")
 
 
 def run(

@@ -86,19 +86,17 @@ class Tuning:
 
     def _check_budget(self) -> None:
         """Keeps what every trial has in common, and refuses to go on by anything else: scores would not compare."""
-        began = self._study.user_attrs.get("config")
+        asked = json.loads(json.dumps({**self._config.to_json(), "seeds": self._seeds}))  # as the study keeps it
+        began = self._study.user_attrs.get("began")
         if began is None:
-            self._study.set_user_attr("config", self._config.to_json())
-            self._study.set_user_attr("seeds", self._seeds)
+            self._study.set_user_attr("began", asked)
             return
         if began["env_id"] != self._config.env_id:
             raise RunError(f"{self._directory} holds a search for {began['env_id']}; give another --out")
-        asked = {**self._config.to_json(), "seeds": self._seeds}
-        kept = {**asked, **json.loads(json.dumps(began)), "seeds": self._study.user_attrs["seeds"]}
-        for name, value in json.loads(json.dumps(asked)).items():
-            if kept[name] != value:
+        for name, value in asked.items():
+            if (before := began.get(name, value)) != value:
                 raise RunError(
-                    f"{self._directory} holds a search with {name}={kept[name]}, not {value}; give another --out"
+                    f"{self._directory} holds a search with {name}={before}, not {value}; give another --out"
                 )
 
     def search(self, trials: int, seconds: float | None, tell: Callable[[Outcome], None]) -> None:

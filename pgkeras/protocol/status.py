@@ -56,9 +56,10 @@ _SIZE_REFUSAL = "larger than max"  # gRPC's own words for an oversized message, 
 def encode_error(error: PolicyServiceError) -> status_pb2.Status:
     """An error as a Status: BadRequest names the field of an invalid request, RetryInfo says when to come back."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), code_pb2.INTERNAL)
-    status = status_pb2.Status(code=code, message=_cut(str(error), _MOST_BYTES))
+    # Beside an invalid request's message its parts travel, too.
+    most = _MOST_BYTES_OF_A_PART if isinstance(error, InvalidRequestError) else _MOST_BYTES
+    status = status_pb2.Status(code=code, message=_cut(str(error), most))
     if isinstance(error, InvalidRequestError):
-        status.message = _cut(str(error))
         expected, got = _cut(error.expected), _cut(error.got)
         description = f"expected {expected}, got {got}"
         violation = error_details_pb2.BadRequest.FieldViolation(field=_cut(error.field), description=description)

@@ -9,7 +9,10 @@ from typing import Any, Self
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["Recipe", "WrapperCall", "check_kwargs", "slug"]
+__all__ = ["READ", "Recipe", "WrapperCall", "check_kwargs", "slug"]
+
+READ = ("env_kwargs", "wrappers", "max_episode_steps")
+"""The settings that make a recipe, beside ``env_id``."""
 
 
 @dataclass(frozen=True)

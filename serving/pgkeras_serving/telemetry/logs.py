@@ -263,8 +263,9 @@ class _Human(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         tail = "".join(f" {name}={value}" for name, value in fields.items() if value not in ("", None))
-        # With words of others among them, which are not to look like another line.
-        said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in record.getMessage() + tail)
+        said = record.getMessage() + tail
+        if not said.isprintable():  # with words of others among it, which are not to look like another line
+            said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
         line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {said}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 

@@ -217,7 +217,7 @@ class Supervisor:
             if time.monotonic() - worker.told > _SILENT_SECONDS:
                 logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
                 worker.kill()
-        if self.web is not None and not self._is_stopping and self.snapshot().versions:
+        if self.web is not None and self.web.state == "loading" and self.snapshot().versions:
             self.web.state = "serving"  # from now on: versions that are there stay
 
     def _watch(self, worker: WorkerProcess, rest: float = _REST_SECONDS) -> None:
