@@ -146,13 +146,14 @@ def advantage(seed: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("rows_at_once", [None, 8])
 def test_the_norm_of_an_embeddings_gradient_is_that_of_the_whole(rows_at_once: int | None) -> None:
-    """A word that occurs often has one row in the gradient, not many; a plain step by it has the clipped length."""
-    policy = Policy(WORDS, Discrete(3), settings=NetworkSettings(hidden=()), seed=3)
-    policy.assign([10 * weight for weight in policy.weights()])
+    """A value that occurs often has one row in the gradient, not many; a plain step by it has the clipped length."""
+    policy = Policy(Discrete(600), Discrete(3), settings=NetworkSettings(hidden=()), seed=3)
+    policy.assign([300 * weight if weight.shape[-1] == 3 else weight for weight in policy.weights()])
     before = policy.weights()
     step = TrainStep(policy, keras.optimizers.SGD(1.0), clip_norm=0.01)
     step.rows = rows_at_once
-    metrics = step(episodes(policy.spec.layout, 0), advantage(0))
+    played = episodes(policy.spec.layout, 0)
+    metrics = step(played._replace(observations=np.full_like(played.observations, 3)), advantage(0))
     moved = [after - old for after, old in zip(policy.weights(), before, strict=True)]
     assert metrics.gradient_norm > 0.01
     assert math.sqrt(sum(float((change**2).sum()) for change in moved)) == pytest.approx(0.01, rel=1e-3)
