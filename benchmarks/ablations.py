@@ -65,6 +65,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "entropy weight 0.02": {"entropy_bonus": 0.02},
     "two layers of 256": {"hidden": (256, 256)},
     "relu": {"activation": "relu"},
+    "layer normalisation": {"layer_normalization": True},
     "memory (GRU)": {"memory": "gru"},
     "reuse of 5": {"reuse": 5},
     "squashed Gaussian": {"distribution": "squashed_gaussian"},

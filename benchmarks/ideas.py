@@ -7,14 +7,13 @@ An idea is a context manager: what is trained while it lasts, is trained by it. 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras import environments
 from pgkeras.backend import keras
 from pgkeras.engines import noise
 from pgkeras.environments.plain import PlainEnvironments
@@ -100,18 +99,6 @@ def clipped_advantages(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG
 
 
 @contextmanager
-def layer_normalisation(config: Config) -> Iterator[dict[str, Any]]:
-    """Each hidden layer of the policy is normalised before its activation (Ba et al. 2016)."""
-    with closing(environments.make(config.env_id, 1, "plain")) as made:
-        [size] = made.observation_space.shape
-    x = inputs = keras.Input((size,))
-    for i, width in enumerate(config.hidden):
-        x = keras.layers.Dense(width, kernel_initializer=orthogonal(np.sqrt(2), config.seed + i))(x)
-        x = keras.layers.Activation(config.activation)(keras.layers.LayerNormalization()(x))
-    yield {"network": keras.Model(inputs, x)}
-
-
-@contextmanager
 def state_dependent_deviation(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
     """The deviation of Gaussian actions comes from the state, as their mean does, and begins as configured."""
 
@@ -168,7 +155,6 @@ IDEAS: dict[str, Callable[[Config], AbstractContextManager[dict[str, Any]]]] = {
     ONE_START: one_start,
     SYMLOG: symmetric_logarithm,
     "advantages clipped at three times their scale": clipped_advantages,
-    "layer normalisation": layer_normalisation,
     STATE_DEVIATION: state_dependent_deviation,
     "weights averaged for what is played at the end": averaged_weights,
     "batches that grow fourfold": growing_batches,

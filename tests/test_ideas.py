@@ -9,11 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks import ideas
-from pgkeras.backend import keras
 from pgkeras.engines import noise
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce import returns
-from pgkeras.reinforce.frozen_policy import layers
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
@@ -80,14 +78,6 @@ def test_advantages_are_cut_at_three_times_their_root_mean_square() -> None:
     assert scaled.max() > 3
     np.testing.assert_allclose(cut, np.minimum(scaled, 3.0))
     np.testing.assert_allclose(returns.rescale(values, values, mask), scaled)
-
-
-def test_hidden_layers_are_normalised() -> None:
-    given = config(hidden=(8, 6), steps=200)
-    with ideas.layer_normalisation(given) as more:
-        training = run_to_end(Training(given, **more))
-    found = layers(training.policy.model)
-    assert [x.gamma.shape[0] for x in found if isinstance(x, keras.layers.LayerNormalization)] == [8, 6]
 
 
 def test_the_deviation_depends_on_the_state_and_begins_as_configured() -> None:

@@ -83,7 +83,8 @@ class Policy:
         self.model = self._forward.model
         described = networks.describe(layout, settings) if network is None else f"network {network.name!r}"
         remembers = "" if memory is None else f", {settings.memory.upper()} {settings.memory_units}"
-        self.architecture = described + remembers
+        normalises = ", layers normalised" if network is None and settings.layer_normalization else ""
+        self.architecture = described + normalises + remembers
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
         """The act graph's inputs by name: a batch of observations, their noise and, with memory, their state."""

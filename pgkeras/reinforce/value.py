@@ -8,6 +8,7 @@ optimizer and loss are its own: nothing of it leaks into the policy's gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class ValueFunction:
         seed: int,
     ) -> None:
         observation = keras.Input(layout.shape, dtype=layout.dtype.name)
+        # Layer normalisation is the policy's: with it, a value network fits returns less well (docs/ablations.md).
+        settings = replace(settings, layer_normalization=False)
         features = networks.body(layout, settings, normalization, seed)(observation)
         self._model = keras.Model(
             observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)

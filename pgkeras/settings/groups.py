@@ -239,6 +239,10 @@ class NetworkSettings(_Settings):
 
     hidden: tuple[int, ...] = _setting((64, 64), "Width of each hidden layer.", minimum=1, maximum=65_536)
     activation: str = _setting("tanh", "Keras activation of the hidden layers, by name.")
+    layer_normalization: bool = _setting(
+        False,
+        "Normalise what each layer of the policy puts into its activation: hidden ones and those that read images.",
+    )
     network: str = _setting(
         "auto",
         "What reads images: chosen by their size, dense layers alone, a small CNN (MinAtar's), a light one (the first "
@@ -266,7 +270,7 @@ class NetworkSettings(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ValueSettings(NetworkSettings):
-    """The value network, which has the encoders and dense layers of the policy's.
+    """The value network, which has the encoders and dense layers of the policy's, without their normalisation.
 
     Raises:
         ConfigError: A value is of the wrong type or outside its range; the message names both.

@@ -62,6 +62,36 @@ def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
+def normalised(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+    """Ba et al. 2016, equation 3, over the last axis; Keras adds 0.001 to the variance."""
+    centred = x - x.mean(-1, keepdims=True)
+    return np.asarray(centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + shift)
+
+
+def test_hidden_layers_are_normalised_before_their_activation() -> None:
+    settings = NetworkSettings(hidden=(8, 6), layer_normalization=True)
+    policy = Policy(vector(5), Discrete(2), settings=settings)
+    assert policy.architecture == "normalised numbers, MLP 8-6, layers normalised"
+    policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
+    policy.normalization.freeze(Moments.zeros((5,)))
+    *hidden, head, bias = (w.astype(np.float64) for w in policy.weights()[:10])
+    x = RNG.normal(size=(3, 5)).astype(np.float32)
+    expected = x * policy.normalization.scale.numpy()
+    for kernel, shift_before, scale, shift in (hidden[:4], hidden[4:]):
+        expected = np.tanh(normalised(expected @ kernel + shift_before, scale, shift))
+    expected = expected @ head + bias
+    np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_read_images_are_normalised_by_the_features_of_a_pixel() -> None:
+    policy = linear(image(9, 8, 3), layer_normalization=True)
+    x = RNG.integers(0, 256, (3, 9, 8, 3)).astype(np.uint8)
+    *layers, head, bias = (w.astype(np.float64) for w in policy.weights())
+    features = relu(normalised(convolve(x / 255, *layers[:2]), *layers[2:4])).reshape(3, -1)
+    expected = relu(normalised(features @ layers[4] + layers[5], *layers[6:])) @ head + bias
+    np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
 def test_channels_may_come_first_or_not_at_all() -> None:
     last, first = linear(image(9, 8, 3)), linear(image(3, 9, 8))
     first.assign(last.weights())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -87,6 +89,17 @@ def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> Non
     losses = [value.fit(observations, targets, epoch) for epoch in range(10)]
     assert losses[-1] < losses[0] < 1.0  # 1 is what the mean alone would leave
     assert returns.explained_variance(targets, value.predict(observations), np.ones(1000, bool)) > 0.98
+
+
+def test_layer_normalization_is_the_policys_alone() -> None:
+    config = Config(env_id="x", baseline="value", layer_normalization=True)
+    learner = Learner(config, SPACE, Discrete(2))
+    plain = Learner(replace(config, layer_normalization=False), SPACE, Discrete(2))
+    value, plain_value = learner._baseline._value, plain._baseline._value
+    assert value is not None
+    assert plain_value is not None
+    assert len(learner.policy.weights()) == len(plain.policy.weights()) + 4  # a scale and a shift in each of two layers
+    assert [v.shape for v in value.variables] == [v.shape for v in plain_value.variables]
 
 
 def test_learning_normalises_with_the_statistics_of_earlier_episodes_only() -> None:

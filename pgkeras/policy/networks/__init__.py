@@ -17,7 +17,7 @@ import numpy as np
 from pgkeras.backend import keras
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks import encoders
-from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, orthogonal
+from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, activated, orthogonal
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Text
 from pgkeras.spaces.layout import Layout
@@ -64,9 +64,8 @@ def body(
     if not _is_one_image(layout, images):
         for i, width in enumerate(settings.hidden):
             initial = orthogonal(math.sqrt(2), seed + i)
-            x = keras.layers.Dense(
-                width, activation=settings.activation, kernel_initializer=initial, name=f"hidden_{i}"
-            )(x)
+            dense = keras.layers.Dense(width, kernel_initializer=initial, name=f"hidden_{i}")
+            x = activated(dense, x, settings.activation, settings.layer_normalization)
     return keras.Model(row, x, name="body")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.backend import keras
-from pgkeras.policy.networks.layers import TextReader, orthogonal
+from pgkeras.policy.networks.layers import TextReader, activated, orthogonal
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
 from pgkeras.spaces.layout import Leaf
@@ -126,7 +126,7 @@ def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any =
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if settings.network != "mlp" and is_image(space):
         bounds = None if normalised(leaf, settings).any() else _pixel_range(space)
-        return _image(x, space, _convolutions(space, settings.network), bounds, name, seed, text)
+        return _image(x, space, settings, bounds, name, seed, text)
     if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
         if isinstance(space, Box):
@@ -187,8 +187,9 @@ def _pixel_range(space: Box) -> tuple[float, float] | None:
 
 
 def _image(
-    x: Any, space: Box, kind: _Convolutions, bounds: tuple[float, float] | None, name: str, seed: int, text: Any
+    x: Any, space: Box, settings: NetworkSettings, bounds: tuple[float, float] | None, name: str, seed: int, text: Any
 ) -> Any:
+    kind = _convolutions(space, settings.network)
     height, width, channels = _image_shape(space.shape)
     if min(height, width) > _LARGEST_SIDE:
         logger.warning(
@@ -207,23 +208,23 @@ def _image(
         low, high = bounds
         x = (x - low) / (high - low)
     for i, (filters, size, stride) in enumerate(kind.layers):
-        x = keras.layers.Conv2D(
+        convolution = keras.layers.Conv2D(
             filters,
             size,
             stride,
-            activation="relu" if text is None else None,
             kernel_initializer=orthogonal(math.sqrt(2), seed + i),
             name=f"{name}_convolution_{i}",
-        )(x)
+        )
+        x = activated(convolution, x, "relu" if text is None else "linear", settings.layer_normalization)
         if text is not None:
             x = keras.ops.relu(_modulated(x, text, f"{name}_{i}", seed + 10 + i))
     x = keras.layers.Flatten(name=f"{name}_flat")(x)
-    return keras.layers.Dense(
+    dense = keras.layers.Dense(
         kind.dense,
-        activation="relu",
         kernel_initializer=orthogonal(math.sqrt(2), seed + len(kind.layers)),
         name=f"{name}_dense",
-    )(x)
+    )
+    return activated(dense, x, "relu", settings.layer_normalization)
 
 
 def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:

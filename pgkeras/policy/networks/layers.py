@@ -12,12 +12,29 @@ from pgkeras.backend import keras
 from pgkeras.policy.moments import Moments
 from pgkeras.spaces.tokenizer import PADDING
 
-__all__ = ["ObservationNormalization", "StateIndependent", "TextReader", "orthogonal"]
+__all__ = ["ObservationNormalization", "StateIndependent", "TextReader", "activated", "orthogonal"]
 
 
 def orthogonal(gain: float, seed: int) -> keras.initializers.Initializer:
     """Orthogonal initial weights (Saxe et al. 2014), times ``gain``: sqrt(2) for hidden layers is customary."""
     return keras.initializers.Orthogonal(gain, seed=seed)
+
+
+def activated(layer: keras.layers.Layer, x: Any, activation: str, layer_normalization: bool) -> Any:
+    """A layer's activation, ``[..., C]``, of what it makes of ``x``.
+
+    Args:
+        layer: It has no activation of its own. It has a bias also where it is normalised: without one, all multiples of
+            an input would be the same to the first layer.
+        x: What it takes.
+        activation: Keras' name of the activation.
+        layer_normalization: Whether the C features are normalised before it (Ba et al. 2016, "Layer normalization",
+            section 3.1).
+    """
+    features = layer(x)
+    if layer_normalization:
+        features = keras.layers.LayerNormalization(name=f"{layer.name}_normalization")(features)
+    return keras.layers.Activation(activation)(features)
 
 
 @keras.saving.register_keras_serializable("pgkeras")
