@@ -30,6 +30,16 @@ def test_a_traceback_is_shown_on_request(tmp_path: Path) -> None:
         assert "bundle.py" in shown.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_output_that_cannot_be_written_is_an_error_of_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pgkeras", "presets"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/serving"}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=tmp_path, env=environment, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr.decode() == "Error: the output cannot be written: No space left on device\n"
+
+
 @pytest.mark.slow
 def test_a_thread_that_an_environment_leaves_behind_is_named_and_ended(tmp_path: Path) -> None:
     arguments = [
