@@ -217,7 +217,7 @@ def _train_seeds(
     from pgkeras.runs import directory as runs
 
     numbers = seeds.parse_seeds(text)
-    directory = out or runs.default_directory(config.env_id, numbers[0])
+    directory = out or runs.default_directory(config.env_id, None)
     with extra_needed("train", "train policies"):
         from pgkeras.environments.single import find_spec
     find_spec(config.env_id)

@@ -53,11 +53,14 @@ LOCK = ".lock"
 _MOST_OF_A_LINE = 65_536
 
 
-def default_directory(env_id: str, seed: int) -> Path:
-    """``runs/<environment>-seed<seed>-<time>``, in the current directory; the time has milliseconds."""
+def default_directory(env_id: str, seed: int | None) -> Path:
+    """``runs/<environment>-seed<seed>-<time>``, in the current directory; the time has milliseconds.
+
+    Runs of several seeds, for which ``seed`` is None, lie in ``runs/<environment>-seeds-<time>``.
+    """
     now = datetime.datetime.now()
     moment = f"{now:%Y%m%d-%H%M%S}-{now.microsecond // 1000:03d}"
-    return Path("runs") / f"{slug(env_id)}-seed{seed}-{moment}"
+    return Path("runs") / f"{slug(env_id)}-{'seeds' if seed is None else f'seed{seed}'}-{moment}"
 
 
 def check_directory(path: Path, *, resume: bool = False) -> None:

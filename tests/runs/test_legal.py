@@ -224,6 +224,8 @@ def test_names_that_nobody_chose_are_chosen_anew(tmp_path: Path, monkeypatch: py
         chosen.add(runs.default_directory("CartPole-v1", 0))
         time.sleep(0.002)
     assert len(chosen) == 5
+    assert all(path.name.startswith("cartpole-v1-seed0-") for path in chosen)
+    assert runs.default_directory("CartPole-v1", None).name.startswith("cartpole-v1-seeds-")
 
 
 @pytest.mark.parametrize("value", [{1: 2}, (1, 2), {"a": (1,)}])
