@@ -149,6 +149,7 @@ def _call(model: keras.Model, inputs: Any, weights: Sequence[tf.Tensor] | None) 
     if weights is None:
         return model(inputs)
     count = len(model.trainable_variables)
-    given = dict(zip([v.path for v in float_statistics(model)], weights[count:], strict=True))
-    others = [given.get(v.path, v.value) for v in model.non_trainable_variables]
+    # By identity, since two layers of a given network may have one name, and so their variables one path.
+    given = {id(v): weight for v, weight in zip(float_statistics(model), weights[count:], strict=True)}
+    others = [given.get(id(v), v.value) for v in model.non_trainable_variables]
     return model.stateless_call(weights[:count], others, inputs)[0]

@@ -258,7 +258,7 @@ def _check_exact(leaf: Leaf, what: str) -> None:
         return
     else:
         start, count = np.asarray(space.start), np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
-        largest = float(np.maximum(np.abs(start), np.abs(start + count)).max())
+        largest = float(np.maximum(np.abs(start), np.abs(start + count)).max(initial=0))
     if largest > EXACT_INTEGERS:
         raise UnsupportedSpaceError(
             f"{what} {space} of {leaf.name} is not supported beside others: its integers exceed "

@@ -17,7 +17,16 @@ from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.spaces import masks
 from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete
 from pgkeras.spaces.layout import Layout
-from pgkeras.spaces.structures import ActionSpace, Dict, Space, Text, Tuple, as_gymnasium, leaves
+from pgkeras.spaces.structures import (
+    ActionSpace,
+    Dict,
+    Space,
+    Text,
+    Tuple,
+    as_gymnasium,
+    leaves,
+    refuse_too_many_choices,
+)
 
 __all__ = ["ActionPart", "DistributionKind", "PolicySpec", "check_mask", "families"]
 
@@ -67,11 +76,13 @@ def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
     """The families of distributions that go with an action space; the first is taken where none is asked for.
 
     Raises:
-        UnsupportedSpaceError: There is none.
+        UnsupportedSpaceError: There is none, or it has too many integers to choose from.
     """
     if isinstance(space, Discrete):
+        refuse_too_many_choices(space, space.n)
         return (DistributionKind.CATEGORICAL,)
     if isinstance(space, MultiDiscrete) and space.nvec.size:
+        refuse_too_many_choices(space, float(space.nvec.sum(dtype=np.float64)))
         return (DistributionKind.MULTI_CATEGORICAL,)
     if isinstance(space, MultiBinary) and space.size:
         return (DistributionKind.MULTI_BERNOULLI,)

@@ -28,6 +28,7 @@ __all__ = [
     "map_texts",
     "observations_from_gymnasium",
     "parts",
+    "refuse_too_many_choices",
 ]
 
 _NO_LIMIT = 2**31 - 1
@@ -163,6 +164,7 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
         _check_keys(space, "observation")
         return Dict({key: observations_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
+        _check_parts(space, "observation")
         inner = enumerate(space.spaces)
         return Tuple(tuple(observations_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
     if isinstance(space, spaces.Text):
@@ -189,30 +191,46 @@ def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Actio
         _check_keys(space, "action")
         return Dict({key: actions_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
+        _check_parts(space, "action")
         inner = enumerate(space.spaces)
         return Tuple(tuple(actions_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
     found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
     return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
 
 
+def _check_parts(space: Any, role: str) -> None:
+    if not len(space.spaces):
+        raise UnsupportedSpaceError(f"{role} space, a {type(space).__name__}, is not supported: it has no parts")
+
+
 def _check_keys(space: Any, role: str) -> None:
+    _check_parts(space, role)
     if strange := [key for key in space.spaces if not isinstance(key, str)]:
         raise UnsupportedSpaceError(
             f"{role} space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
         )
-    if any("." in key for key in space.spaces):
-        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.'")
+    if any("." in key or not key for key in space.spaces):
+        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.' or is empty")
 
 
 def _as_choices(box: Box) -> MultiDiscrete:
     counts = box.high - box.low + 1  # in float64, which holds any sum of bounds roughly
-    if counts.sum() > _MOST_CHOICES:
+    refuse_too_many_choices(box, float(counts.sum()))
+    return MultiDiscrete(counts.astype(np.int64), box.low.astype(np.int64), box.dtype)
+
+
+def refuse_too_many_choices(space: ArraySpace, choices: float) -> None:
+    """Refuses a space of actions with so many integers to choose from that their weights would fill memory.
+
+    Raises:
+        UnsupportedSpaceError: There are too many.
+    """
+    if choices > _MOST_CHOICES:
         raise UnsupportedSpaceError(
-            f"action space {box} is not supported: it has {counts.sum():,.0f} integers to choose from, each of which "
+            f"action space {space} is not supported: it has {choices:,.0f} integers to choose from, each of which "
             f"would have weights of its own, and at most {_MOST_CHOICES:,} may; gymnasium.wrappers.TransformAction can "
             "make a Box of floats of it"
         )
-    return MultiDiscrete(counts.astype(np.int64), box.low.astype(np.int64), box.dtype)
 
 
 def _inner(path: str, key: str) -> str:

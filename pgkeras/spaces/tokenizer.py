@@ -31,7 +31,8 @@ def with_vocabulary(space: Text, texts: Iterable[str]) -> Text:
     """Returns the space with a vocabulary for texts like these.
 
     Words and punctuation marks, in lower case, if any of the texts has a space in it or the space allows any
-    character; otherwise the space's characters. The policy reads half as many tokens again as the longest of the texts
+    character; otherwise the space's characters. Texts whose words all have one character are read by their characters,
+    too. The policy reads half as many tokens again as the longest of the texts
     has, up to 64.
 
     Args:
@@ -43,6 +44,9 @@ def with_vocabulary(space: Text, texts: Iterable[str]) -> Text:
         return replace(space, vocabulary=tuple(space.charset), max_tokens=min(space.max_length, _MOST_TOKENS))
     words = [_WORDS.findall(text.lower()) for text in texts]
     vocabulary = sorted({word for text in words for word in text})[:_MOST_WORDS]
+    if _reads_characters(tuple(vocabulary)):  # which then is how they will be read: as they are, spaces and all
+        words = [list(text) for text in texts]
+        vocabulary = sorted({character for text in words for character in text})[:_MOST_WORDS]
     longest = max((len(text) for text in words), default=1)
     return replace(space, vocabulary=tuple(vocabulary), max_tokens=max(1, min(longest * 3 // 2, _MOST_TOKENS)))
 

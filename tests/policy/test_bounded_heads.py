@@ -75,6 +75,19 @@ def test_the_squashed_entropy_is_the_mean_of_minus_the_log_density(std: float) -
     )
 
 
+@pytest.mark.parametrize(("low", "high"), [(-1000.0, 1000.0), (0.0, 255.0), (-0.05, 0.05), (5.0, 6.0)])
+def test_a_squashed_gaussian_fills_bounds_of_any_units_alike(low: float, high: float) -> None:
+    here, unit = (SquashedGaussian(Box(np.full(2, a), np.full(2, b), FLOAT64)) for a, b in ((low, high), (-1.0, 1.0)))
+    generator = np.random.default_rng(2)
+    parameters = tf.constant(generator.normal(size=(100, 4)))
+    noise = tf.constant(generator.normal(size=(100, 2)))
+    actions = here.action(here.sample(parameters, noise)).numpy()
+    of_unit = unit.action(unit.sample(parameters, noise)).numpy()
+    np.testing.assert_allclose((actions - low) / (high - low), (of_unit + 1) / 2, atol=1e-5)
+    wider = 2 * math.log((high - low) / 2)  # in each of two components
+    np.testing.assert_allclose(here.entropy(parameters), unit.entropy(parameters) + wider, atol=1e-6)
+
+
 def test_without_bounds_a_squashed_gaussian_is_a_gaussian() -> None:
     box = Box(np.full(3, -np.inf), np.full(3, np.inf), FLOAT32)
     parameters, sample = tf.random.stateless_normal([7, 6], [1, 2]), tf.random.stateless_normal([7, 3], [3, 4])

@@ -12,6 +12,7 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.frozen_policy import layers
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spaces.layout import Layout
@@ -60,6 +61,30 @@ def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[
         expected = relu(convolve(expected, layers[2 * i], layers[2 * i + 1], stride))
     expected = relu(expected.reshape(3, -1) @ dense + dense_bias) @ head + head_bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("part", [image(9, 8, 3), Discrete(1000), Text(vocabulary=("a",), max_tokens=2)])
+def test_parts_of_similar_names_have_layers_of_their_own(part: Space) -> None:
+    policy = linear(Dict({"a": Dict({"b": part}), "a_b": part, "a-b": part}))
+    names = [layer.name for layer in layers(policy.model)]
+    assert len([name for name in names if "a.b" in name]) == len([name for name in names if name.startswith("a_b")]) > 0
+
+
+def test_parts_that_hold_nothing_are_left_out() -> None:
+    nothing = {
+        "image": image(0, 5, 5),
+        "numbers": vector(0),
+        "levers": MultiDiscrete(np.array([], np.int64), np.array([], np.int64)),
+    }
+    policy, plain = linear(Dict({"x": vector(3), **nothing})), linear(Dict({"x": vector(3)}))
+    policy.assign(plain.weights())
+    x = RNG.normal(size=(4, 3)).astype(np.float32)
+    np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
+
+
+def test_integers_whose_weights_would_fill_memory_are_refused() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values would have weights"):
+        linear(Discrete(10**9))
 
 
 def normalised(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:

@@ -133,6 +133,16 @@ def test_a_keras_model_can_be_the_network(network: type, dtype: type) -> None:
     assert len(policy.model.trainable_variables) == 4
 
 
+def test_layers_of_one_name_keep_their_own_statistics_while_the_policy_plays() -> None:
+    x = keras.Input((4,))
+    halves = [keras.Sequential([keras.layers.BatchNormalization(name="same")])(x) for _ in range(2)]
+    policy = Policy(OBSERVATION, Discrete(2), keras.Model(x, keras.layers.Concatenate()(halves)))
+    generator = np.random.default_rng(0)
+    policy.assign([generator.uniform(0.5, 2, w.shape).astype(np.float32) for w in policy.weights()])
+    rows = observations(5)
+    np.testing.assert_allclose(policy.step(rows, weights=policy.weights())[0], policy.parameters(rows), rtol=1e-5)
+
+
 @pytest.mark.parametrize("network", [functional, sequential])
 def test_a_network_takes_bytes(network: type) -> None:
     policy = Policy(Box(np.zeros(4), np.full(4, 255.0), np.dtype(np.uint8)), Discrete(2), network())

@@ -191,6 +191,14 @@ def test_words_are_numbered_in_order_and_strangers_look_alike() -> None:
     np.testing.assert_array_equal(ids[2], [7, 7, 0, 0, 0, 0, 0])
 
 
+@pytest.mark.parametrize("examples", [["N", "E", "S", "W"], ["A B", "B A"], ["1 2 3 4", "1 2 3 5", "1 2 3 1"]])
+def test_words_of_one_character_are_told_apart(examples: list[str]) -> None:
+    space = tokenizer.with_vocabulary(Text(), examples)
+    rows = {row.tobytes() for row in tokenizer.encode(space, examples)}
+    assert len(rows) == len(examples)
+    assert tokenizer.UNKNOWN not in tokenizer.encode(space, examples)
+
+
 def test_texts_without_spaces_are_read_character_by_character() -> None:
     space = tokenizer.with_vocabulary(Text(max_length=4, charset="01"), ["0110", "1"])
     assert (space.vocabulary, space.max_tokens) == (("0", "1"), 4)

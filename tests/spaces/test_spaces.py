@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium as gym
 import numpy as np
 import pytest
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.spaces import MultiBinary, MultiDiscrete, actions_from_gymnasium
+from pgkeras.spaces import (
+    ArraySpace,
+    Discrete,
+    MultiBinary,
+    MultiDiscrete,
+    actions_from_gymnasium,
+    observations_from_gymnasium,
+)
+from pgkeras.spaces.spec import families
 
 LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
 SWITCHES = MultiBinary((2, 2))
@@ -23,6 +33,27 @@ def test_every_value_of_the_space_is_taken_alone_or_in_a_batch():
     bits = np.eye(2, dtype=np.int8)
     assert SWITCHES.batched(bits)[0].tolist() == [[[1, 0], [0, 1]]]
     assert SWITCHES.batched(np.stack([bits, bits]))[1]
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym.spaces.Dict({"": gym.spaces.Discrete(2)}),
+        gym.spaces.Dict({"a.b": gym.spaces.Discrete(2)}),
+        gym.spaces.Dict({"a": gym.spaces.Discrete(2), "b": gym.spaces.Dict({})}),
+        gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Tuple([])]),
+    ],
+)
+def test_parts_that_cannot_be_named_or_are_none_are_refused(space: gym.Space[Any]) -> None:
+    for convert in (actions_from_gymnasium, observations_from_gymnasium):
+        with pytest.raises(UnsupportedSpaceError, match="is not supported"):
+            convert(space)
+
+
+@pytest.mark.parametrize("space", [Discrete(10**9), MultiDiscrete(np.array([2, 10**9]), np.zeros(2, np.int64))])
+def test_more_actions_than_memory_can_hold_are_refused(space: ArraySpace) -> None:
+    with pytest.raises(UnsupportedSpaceError, match="integers to choose from"):
+        families(space)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ class SquashedGaussian(DiagonalGaussian):
             action = tf.where(bounded, between, action)
         return tf.clip_by_value(action, *(tf.cast(bound, u.dtype) for bound in inner_bounds(self.space)))
 
+    def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """As they are: u is a plain number, and :meth:`action` alone puts it into the space's units."""
+        parameters.shape.assert_has_rank(2)
+        mean, log_std = tf.split(parameters, 2, axis=-1)
+        return mean, log_std
+
     @cached_property
     def _bounded(self) -> NDArray[np.bool_]:
         return np.asarray(np.isfinite(self.space.low) & np.isfinite(self.space.high)).ravel()

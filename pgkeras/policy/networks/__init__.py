@@ -60,7 +60,8 @@ def body(
 
     texts = {i: encoded(i) for i, leaf in enumerate(layout.leaves) if isinstance(leaf.space, Text)}
     text = _joined(list(texts.values())) if texts else None
-    x = _joined([texts[i] if i in texts else encoded(i, text) for i in range(len(layout.leaves))])
+    filled = [i for i, leaf in enumerate(layout.leaves) if math.prod(leaf.shape)]
+    x = _joined([texts[i] if i in texts else encoded(i, text) for i in filled])
     if not _is_one_image(layout, images):
         for i, width in enumerate(settings.hidden):
             initial = orthogonal(math.sqrt(2), seed + i)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.backend import keras
+from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks.layers import TextReader, activated, orthogonal
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 AS_THEY_ARE = "numbers as they are"
 
 _MOST_ONE_HOT = 512
+_MOST_EMBEDDED = 10_000_000  # rows of a table, of 128 bytes each
 _EMBEDDING_WIDTH = 32
 _TEXT_UNITS = 64
 _PIXEL_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
@@ -54,7 +56,7 @@ FOR_IMAGES = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
 
 def is_image(space: Any) -> TypeGuard[Box]:
     """Whether a space holds images: three axes, of which the first or the last are channels, or two; at least 3x3."""
-    if not isinstance(space, Box) or len(space.shape) not in (2, 3) or not _holds_pixels(space):
+    if not isinstance(space, Box) or len(space.shape) not in (2, 3) or not space.low.size or not _holds_pixels(space):
         return False
     height, width, _ = _image_shape(space.shape)
     return min(height, width) >= 3
@@ -119,8 +121,8 @@ def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any =
             there are none.
     """
     space = leaf.space
-    name = re.sub(r"\W", "_", leaf.name, flags=re.ASCII)
-    if name != leaf.name.replace(".", "_"):
+    name = re.sub(r"[^\w.]", "_", leaf.name, flags=re.ASCII)
+    if name != leaf.name:
         name = f"part_{leaf.start}_{name}"  # two keys may differ in such characters alone
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
@@ -158,6 +160,12 @@ def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> 
     start = np.broadcast_to(np.asarray(space.start), space.shape).reshape(-1)
     numbers = keras.ops.cast(keras.ops.reshape(x, (-1, len(values))), "int32") - start.astype(np.int32)
     if _most_values(space) > _MOST_ONE_HOT:
+        if values.sum() > _MOST_EMBEDDED:
+            raise UnsupportedSpaceError(
+                f"observation space {space} is not supported: each of its {values.sum():,} values would have weights "
+                f"of its own, and at most {_MOST_EMBEDDED:,} may; gymnasium.wrappers.TransformObservation can make a "
+                "Box of it, such as of coordinates"
+            )
         # One table for all components, each with a stretch of its own.
         offsets = np.concatenate([[0], np.cumsum(values)[:-1]]).astype(np.int32)
         table = keras.layers.Embedding(
@@ -176,7 +184,7 @@ def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
 
 
 def _most_values(space: Discrete | MultiDiscrete) -> int:
-    return int(_counts(space).max())
+    return int(_counts(space).max(initial=0))
 
 
 def _pixel_range(space: Box) -> tuple[float, float] | None:
