@@ -134,8 +134,8 @@ def test_a_keras_model_can_be_the_network(network: type, dtype: type) -> None:
 
 
 def test_layers_of_one_name_keep_their_own_statistics_while_the_policy_plays() -> None:
-    x = keras.Input((4,))
-    halves = [keras.Sequential([keras.layers.BatchNormalization(name="same")])(x) for _ in range(2)]
+    x, inner = keras.Input((4,)), keras.Input((4,))
+    halves = [keras.Model(inner, keras.layers.BatchNormalization(name="same")(inner))(x) for _ in range(2)]
     policy = Policy(OBSERVATION, Discrete(2), keras.Model(x, keras.layers.Concatenate()(halves)))
     generator = np.random.default_rng(0)
     policy.assign([generator.uniform(0.5, 2, w.shape).astype(np.float32) for w in policy.weights()])
