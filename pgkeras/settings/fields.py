@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import json
 import math
-import numbers
 import tomllib
 import types
 import typing
@@ -168,8 +167,8 @@ _PARSERS: dict[Any, Callable[[str, Any], Any]] = {
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """The value as the hinted type, where that loses nothing."""
-    if isinstance(value, numbers.Number) and hasattr(value, "item"):
-        value = value.item()  # NumPy's numbers, as Python's
+    if getattr(value, "ndim", None) == 0:
+        value = value.item()  # NumPy's numbers and flags, as Python's
     if _is_union(hint):
         is_text = isinstance(value, str)
         is_none = types.NoneType in typing.get_args(hint) and (value is None or (is_text and value == NONE))

@@ -103,8 +103,12 @@ def test_a_float_that_is_whole_is_a_whole_number() -> None:
 
 
 def test_numbers_of_numpy_are_numbers() -> None:
-    config = Config(env_id="E", seed=np.arange(4)[3], learning_rate=np.float32(0.5), hidden=tuple(np.array([3, 4])))
-    assert (config.seed, config.learning_rate, config.hidden) == (3, 0.5, (3, 4))
+    hidden = tuple(np.array([3, 4]))
+    config = Config(
+        env_id="E", seed=np.arange(4)[3], rescale=np.bool_(False), learning_rate=np.float32(0.5), hidden=hidden
+    )
+    assert (config.seed, config.rescale, config.learning_rate, config.hidden) == (3, False, 0.5, (3, 4))
+    assert type(config.rescale) is bool
     assert {type(value) for value in (config.seed, *config.hidden)} == {int}
 
 
