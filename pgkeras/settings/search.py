@@ -46,6 +46,7 @@ _COMMON: dict[str, Dimension] = {
     "episodes": Choices(("4", "8", "16", "32")),  # and as many environments
     "entropy_bonus": Choices(("0", "0.003", "0.01", "0.03", "0.1")),
     "hidden": Choices(("64,64", "128,128", "256,256")),
+    "layer_normalization": Choices(("false", "true")),
     "baseline": Choices(("leave-one-out", "value")),
     "target_kl": Choices(("none", "0.003", "0.01", "0.03")),
     "normalize_observations": Choices(("none", "true")),
