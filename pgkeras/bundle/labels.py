@@ -80,20 +80,26 @@ def change_labels(policy_dir: Path, labels: Mapping[str, int], deleted: list[str
             raise ConfigError(
                 f"label {label!r}: expected 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter"
             )
-        if version not in (found := versions(policy_dir)):
-            there = ", ".join(map(str, found)) or "none"
-            raise BundleNotFoundError(f"{policy_dir} has no version {version}; there is: {there}")
+        _check_version(policy_dir, version)
         try:
             open_bundle(policy_dir / str(version))
         except CorruptBundleError as error:
             raise CorruptBundleError(f"no label is set: version {version} is not whole: {error}") from error
     with _changing(policy_dir) as current:
+        for version in labels.values():
+            _check_version(policy_dir, version)  # again: reading it took time, and prune deletes in its turn only
         current.update(labels)
         for label in deleted:
             if current.pop(label, None) is None:
                 there = ", ".join(current) or "none"
                 raise BundleNotFoundError(f"{policy_dir} has no label {label!r}; there is: {there}")
     return read_labels(policy_dir)
+
+
+def _check_version(policy_dir: Path, version: int) -> None:
+    if version not in (found := versions(policy_dir)):
+        there = ", ".join(map(str, found)) or "none"
+        raise BundleNotFoundError(f"{policy_dir} has no version {version}; there is: {there}")
 
 
 @contextmanager

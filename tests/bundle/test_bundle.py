@@ -235,6 +235,13 @@ def test_a_file_outside_the_bundle_is_refused(tmp_path, file):
         bundle.open_bundle(path)
 
 
+def test_a_file_that_no_file_system_has_is_corrupt(tmp_path):
+    path = publish(tmp_path).path
+    edit(path, lambda manifest: manifest["files"].update({"x" * 300: {"bytes": 1, "sha256": ""}}))
+    with pytest.raises(CorruptBundleError, match="unreadable: File name too long"):
+        bundle.open_bundle(path)
+
+
 def test_a_manifest_that_is_no_file_is_refused_not_waited_for(tmp_path):
     path = publish(tmp_path).path
     (path / bundle.MANIFEST).unlink()
