@@ -50,7 +50,7 @@ def push(
             api.create_repo(repo, exist_ok=True, private=private)
             message = f"{bundle.name} version {bundle.version}"
             done = api.upload_folder(
-                repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=_OF_A_BUNDLE
+                repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=[*_OF_A_BUNDLE, FILM]
             )
     return str(done.commit_url)
 
