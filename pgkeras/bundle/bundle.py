@@ -31,6 +31,7 @@ from pgkeras.errors import (
     CorruptBundleError,
     ExportError,
     NewerBundleError,
+    PgkerasError,
     UnsupportedSpaceError,
 )
 from pgkeras.protocol.wire import spec_from_json, spec_hash, spec_to_json
@@ -219,6 +220,8 @@ def draft(root: Path, name: str, spec: PolicySpec) -> Iterator[Draft]:
             else:
                 _fsync(policy_dir)
                 work.bundle = open_bundle(policy_dir / str(version))
+    except PgkerasError:  # the body's; some are OSErrors, too
+        raise
     except OSError as error:
         raise ExportError(f"cannot write policy {name} under {root}: {error}; nothing was published") from error
     finally:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgkeras.bundle.bundle import open_bundle, versions
-from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError
+from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError, PgkerasError
 from pgkeras.files import changing_alone, whole_file
 
 __all__ = ["FILE", "change_labels", "delete_labels", "read_labels", "set_labels"]
@@ -111,7 +111,7 @@ def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
             yield labels
             with whole_file(policy_dir / FILE) as scratch:
                 scratch.write(f"{json.dumps(dict(sorted(labels.items())), indent=2)}\n".encode())
-    except BundleNotFoundError:  # an OSError too, but of the body
+    except PgkerasError:  # the body's; some are OSErrors, too
         raise
     except OSError as error:
         raise ExportError(f"cannot write {policy_dir / FILE}: {error.strerror}") from error

@@ -25,6 +25,7 @@ from pgkeras.errors import (
     CorruptBundleError,
     ExportError,
     NewerBundleError,
+    UnauthenticatedError,
 )
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
@@ -90,13 +91,14 @@ def test_concurrent_exports_get_versions_of_their_own(tmp_path):
         assert bundle.open_bundle(found.path) == found
 
 
-def test_an_exception_publishes_nothing(tmp_path):
+@pytest.mark.parametrize("error", [ZeroDivisionError(), UnauthenticatedError("unknown"), BundleNotFoundError("gone")])
+def test_an_exception_publishes_nothing_and_stays_what_it_was(tmp_path, error):
     def fail():
         with bundle.draft(tmp_path, "p", SPEC) as work:
             (work.path / "saved_model.pb").write_bytes(b"x")
-            raise ZeroDivisionError
+            raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         fail()
     assert visible(tmp_path) == {}
     assert list((tmp_path / "p").iterdir()) == []
