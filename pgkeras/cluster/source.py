@@ -128,6 +128,7 @@ class RayEpisodes:
         pending = {self._players[part].play.remote(*order): part for part, share in busy.items() if share}
         found: dict[int, Part] = {}
         failures = dict.fromkeys(busy, 0)
+        patience = dict.fromkeys(busy, 1.0)
         began = dict.fromkeys(busy, time.monotonic())
 
         def play_again(part: int) -> None:
@@ -149,8 +150,9 @@ class RayEpisodes:
                     play_again(part)
             if len(pending) == 1 and found:
                 ((reference, part),) = pending.items()
-                if self._is_late(time.monotonic() - began[part], found):
+                if self._is_late((time.monotonic() - began[part]) / patience[part], found):
                     del pending[reference]
+                    patience[part] *= 2  # or episodes that do take so long would be begun again without end
                     late = "a Ray actor takes far longer than all others; its episodes are played again by another"
                     logger.warning(late)
                     play_again(part)
