@@ -175,7 +175,7 @@ class RayEpisodes:
 
     def _number_of_actors(self) -> int:
         there = self._ray.cluster_resources().get("CPU", 0.0)
-        fit = int(there / self._cpus) if self._cpus else self._config.envs
+        fit = _fitting(there, self._cpus) if self._cpus else self._config.envs
         wanted = self._config.ray_actors
         if fit < (wanted or 1):
             raise ConfigError(
@@ -289,6 +289,11 @@ def _parts(slots: int, actors: int) -> list[tuple[int, int]]:
     """For each actor the first of its slots, and how many it has."""
     counts = [slots // actors + (i < slots % actors) for i in range(actors)]
     return [(sum(counts[:i]), count) for i, count in enumerate(counts)]
+
+
+def _fitting(cpus: float, each: float) -> int:
+    """How many actors of so many CPUs each fit; 7 CPUs hold a hundred of 0.07, though 7 / 0.07 is less in floats."""
+    return int(round(cpus / each, 6))
 
 
 def _listed(found: dict[str, str]) -> str:

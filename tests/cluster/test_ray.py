@@ -156,6 +156,12 @@ def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, 
         Training(line(collect="ray", **settings), tmp_path / "run")
 
 
+def test_as_many_actors_fit_as_in_exact_arithmetic() -> None:
+    for there in range(1, 65):
+        for hundredths in range(1, 101):
+            assert source._fitting(float(there), hundredths / 100) == there * 100 // hundredths
+
+
 @pytest.mark.slow
 def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source, "_START_SECONDS", 5.0)
