@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from pgkeras.errors import ConfigError, RunError
+from pgkeras.errors import ConfigError, PgkerasError, RunError
 
 __all__ = ["Lines", "changing_alone", "check_encoding", "replacing", "whole_file", "write_whole"]
 
@@ -56,6 +56,8 @@ def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
     try:
         with whole_file(path, suffix) as scratch:
             yield scratch
+    except PgkerasError:  # the body's; some are OSErrors, too
+        raise
     except OSError as error:
         raise RunError(f"cannot write {path}: {error}") from error
 

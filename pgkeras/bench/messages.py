@@ -75,8 +75,7 @@ def random_values(space: Space, rows: int, generator: np.random.Generator) -> An
         return {key: random_values(part, rows, generator) for key, part in parts(space).items()}
     if isinstance(space, Text):
         numbers = generator.integers(FIRST, FIRST + len(space.vocabulary), (rows, space.max_tokens))
-        filler = space.charset[:1] or " "
-        return [text[: space.max_length].ljust(space.min_length, filler) for text in decode(space, numbers)]
+        return decode(space, numbers)
     return _random_arrays(space, rows, generator)
 
 

@@ -31,6 +31,7 @@ from pgkeras.errors import (
     CorruptBundleError,
     ExportError,
     NewerBundleError,
+    PgkerasError,
     UnsupportedSpaceError,
 )
 from pgkeras.protocol.wire import spec_from_json, spec_hash, spec_to_json
@@ -142,7 +143,7 @@ def open_bundle(path: Path) -> Bundle:
     """Reads a version directory and checks every file against its digest.
 
     Raises:
-        BundleNotFoundError: There is no manifest at that path.
+        BundleNotFoundError: There is no manifest at that path, or the directory goes while it is read.
         NewerBundleError: Its schema version is newer than this pgkeras.
         CorruptBundleError: The manifest is malformed, or a file is missing, changed, oversized or not a plain file.
     """
@@ -167,8 +168,13 @@ def open_bundle(path: Path) -> Bundle:
         raise CorruptBundleError(f"{path / MANIFEST}: spec_hash does not match the spec")
     if "saved_model.pb" not in digests:
         raise CorruptBundleError(f"{path / MANIFEST}: lists no saved_model.pb")
-    for file, (size, digest) in digests.items():
-        _verify_file(path, file, size, digest)
+    try:
+        for file, (size, digest) in digests.items():
+            _verify_file(path, file, size, digest)
+    except CorruptBundleError as error:
+        if not path.is_dir():
+            raise BundleNotFoundError(f"no exported policy at {path}: it was deleted while it was read") from error
+        raise
     return Bundle(
         path, name, version, spec, stored_hash, provenance, {file: size for file, (size, _) in digests.items()}
     )
@@ -214,6 +220,8 @@ def draft(root: Path, name: str, spec: PolicySpec) -> Iterator[Draft]:
             else:
                 _fsync(policy_dir)
                 work.bundle = open_bundle(policy_dir / str(version))
+    except PgkerasError:  # the body's; some are OSErrors, too
+        raise
     except OSError as error:
         raise ExportError(f"cannot write policy {name} under {root}: {error}; nothing was published") from error
     finally:
@@ -258,11 +266,14 @@ def _verify_file(path: Path, file: str, size: int, digest: str) -> None:
     full = path / file
     if Path(file).is_absolute() or ".." in Path(file).parts:
         raise CorruptBundleError(f"{path / MANIFEST}: file {file!r} lies outside the bundle")
-    if any((path / parent).is_symlink() for parent in [Path(file), *Path(file).parents][:-1]):
-        raise CorruptBundleError(f"{full}: a symbolic link, which a bundle may not hold")
-    if not full.is_file():
-        raise CorruptBundleError(f"{full}: missing; copy or export the version again")
-    actual = full.stat().st_size
+    try:
+        if any((path / parent).is_symlink() for parent in [Path(file), *Path(file).parents][:-1]):
+            raise CorruptBundleError(f"{full}: a symbolic link, which a bundle may not hold")
+        if not full.is_file():
+            raise CorruptBundleError(f"{full}: missing; copy or export the version again")
+        actual = full.stat().st_size
+    except OSError as error:
+        raise CorruptBundleError(f"{full}: unreadable: {error.strerror}") from error
     if actual != size or size > _MAX_FILE_BYTES:
         raise CorruptBundleError(
             f"{full}: expected {size} bytes (at most {_MAX_FILE_BYTES}), got {actual}; copy or export the version again"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgkeras.bundle.bundle import open_bundle, versions
-from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError
+from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError, PgkerasError
 from pgkeras.files import changing_alone, whole_file
 
 __all__ = ["FILE", "change_labels", "delete_labels", "read_labels", "set_labels"]
@@ -80,20 +80,26 @@ def change_labels(policy_dir: Path, labels: Mapping[str, int], deleted: list[str
             raise ConfigError(
                 f"label {label!r}: expected 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter"
             )
-        if version not in (found := versions(policy_dir)):
-            there = ", ".join(map(str, found)) or "none"
-            raise BundleNotFoundError(f"{policy_dir} has no version {version}; there is: {there}")
+        _check_version(policy_dir, version)
         try:
             open_bundle(policy_dir / str(version))
         except CorruptBundleError as error:
             raise CorruptBundleError(f"no label is set: version {version} is not whole: {error}") from error
     with _changing(policy_dir) as current:
+        for version in labels.values():
+            _check_version(policy_dir, version)  # again: reading it took time, and prune deletes in its turn only
         current.update(labels)
         for label in deleted:
             if current.pop(label, None) is None:
                 there = ", ".join(current) or "none"
                 raise BundleNotFoundError(f"{policy_dir} has no label {label!r}; there is: {there}")
     return read_labels(policy_dir)
+
+
+def _check_version(policy_dir: Path, version: int) -> None:
+    if version not in (found := versions(policy_dir)):
+        there = ", ".join(map(str, found)) or "none"
+        raise BundleNotFoundError(f"{policy_dir} has no version {version}; there is: {there}")
 
 
 @contextmanager
@@ -105,7 +111,7 @@ def _changing(policy_dir: Path) -> Iterator[dict[str, int]]:
             yield labels
             with whole_file(policy_dir / FILE) as scratch:
                 scratch.write(f"{json.dumps(dict(sorted(labels.items())), indent=2)}\n".encode())
-    except BundleNotFoundError:  # an OSError too, but of the body
+    except PgkerasError:  # the body's; some are OSErrors, too
         raise
     except OSError as error:
         raise ExportError(f"cannot write {policy_dir / FILE}: {error.strerror}") from error

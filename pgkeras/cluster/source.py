@@ -128,6 +128,7 @@ class RayEpisodes:
         pending = {self._players[part].play.remote(*order): part for part, share in busy.items() if share}
         found: dict[int, Part] = {}
         failures = dict.fromkeys(busy, 0)
+        patience = dict.fromkeys(busy, 1.0)
         began = dict.fromkeys(busy, time.monotonic())
 
         def play_again(part: int) -> None:
@@ -149,8 +150,9 @@ class RayEpisodes:
                     play_again(part)
             if len(pending) == 1 and found:
                 ((reference, part),) = pending.items()
-                if self._is_late(time.monotonic() - began[part], found):
+                if self._is_late((time.monotonic() - began[part]) / patience[part], found):
                     del pending[reference]
+                    patience[part] *= 2  # or episodes that do take so long would be begun again without end
                     late = "a Ray actor takes far longer than all others; its episodes are played again by another"
                     logger.warning(late)
                     play_again(part)
@@ -173,7 +175,7 @@ class RayEpisodes:
 
     def _number_of_actors(self) -> int:
         there = self._ray.cluster_resources().get("CPU", 0.0)
-        fit = int(there / self._cpus) if self._cpus else self._config.envs
+        fit = _fitting(there, self._cpus) if self._cpus else self._config.envs
         wanted = self._config.ray_actors
         if fit < (wanted or 1):
             raise ConfigError(
@@ -287,6 +289,11 @@ def _parts(slots: int, actors: int) -> list[tuple[int, int]]:
     """For each actor the first of its slots, and how many it has."""
     counts = [slots // actors + (i < slots % actors) for i in range(actors)]
     return [(sum(counts[:i]), count) for i, count in enumerate(counts)]
+
+
+def _fitting(cpus: float, each: float) -> int:
+    """How many actors of so many CPUs each fit; 7 CPUs hold a hundred of 0.07, though 7 / 0.07 is less in floats."""
+    return int(round(cpus / each, 6))
 
 
 def _listed(found: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ from pgkeras.evaluation import statistics
 from pgkeras.protocol.values import first, plain
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.spaces.difference import difference
 from pgkeras.spaces.layout import part_of
 from pgkeras.spaces.spec import PolicySpec
 
@@ -190,8 +191,9 @@ def evaluate(
         ("observation", actor.spec.observation_space, observation_space),
         ("action", actor.spec.action_space, actions_from_gymnasium(environments.action_space)),
     ):
-        if given != wanted:
-            raise UnsupportedSpaceError(f"the policy's {role} space is {wanted}, but the environment's is {given}")
+        if found := difference(wanted, given):
+            told = f"the policy's {role} space is {wanted}, but the environment's is {given}: {found}"
+            raise UnsupportedSpaceError(told)
     trajectory = Collector(environments, actor, watch, endless_steps).collect(
         episodes, np.random.SeedSequence(seed) if isinstance(seed, int) else seed
     )

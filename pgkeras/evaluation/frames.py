@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pgkeras.evaluation.densities import centre_and_spread, density
+from pgkeras.evaluation.room import HEAD, LEAST_ROW, components, heights, wanted_height
 from pgkeras.spaces import Box, Discrete, MultiDiscrete
 from pgkeras.spaces.spec import ActionPart, DistributionKind, PolicySpec
 
@@ -32,10 +32,8 @@ _MARGIN = 28
 _TOP = 168  # of the distribution
 _SMALLEST, _LARGEST = 400, 640  # a picture's height
 _ROW = 44  # height of a bar with its labels, at the most
-_LEAST_ROW = 18
 _LABEL, _NUMBER = 44, 56  # widths of what stands left and right of a bar
-_HEAD, _PART_ROW = 22, 24  # heights of a part's name, and of each of its bars
-_MOST_ROWS, _TALLEST = 8, 1000  # of a part, and of a frame that has parts
+_TALLEST = 1000  # height of a frame that has parts, at the most
 _HUMP = 92  # height of a density, at the most
 
 
@@ -127,14 +125,15 @@ class Painter:
         """What it takes to draw all parts of an action below each other, within reason."""
         if not self._spec.is_structured:
             return 0
-        return min(_TALLEST, _TOP + 24 + sum(_HEAD + _wanted_height(part) for part in self._spec.parts))
+        return min(_TALLEST, _TOP + 24 + sum(HEAD + wanted_height(part) for part in self._spec.parts))
 
     def _columns(self) -> list[int]:
         return [self._left, self._left + 108, self._left + 196]
 
     def _paste(self, canvas: Image.Image, picture: NDArray[Any]) -> None:
         pixels = picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255).astype(np.uint8)
-        image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+        grey = pixels.shape[-1] < 3
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., [0, 0, 0]] if grey else pixels[..., :3]))
         if image.size != self._size:
             # Small pictures are of squares, which should stay squares.
             how = Image.Resampling.NEAREST if self._scale > 1 else Image.Resampling.LANCZOS
@@ -149,15 +148,16 @@ class Painter:
         parts = self._spec.parts
         if not self._spec.is_structured:
             return self._distribution(draw, box, parts[0], parameters, action)
-        wanted = [_wanted_height(part) for part in parts]
-        room = bottom - top - _HEAD * len(parts)
-        for part, height in zip(parts, (min(one, room * one // sum(wanted)) for one in wanted), strict=True):
-            draw.text((left, top + 2), part.name, _FAINT, self._fonts[13])
+        found = heights(parts, bottom - top)
+        for part, height in zip(parts, found, strict=False):
             own = {name: parameters[output] for name, output in part.outputs.items()}
-            here = (left, top + _HEAD, right, top + _HEAD + height)
+            here = (left, top + HEAD, right, top + HEAD + height)
             self._distribution(draw, here, part, own, action[part.start : part.stop])
-            top += _HEAD + height
-        return "distribution of each part; orange is taken"
+            shown, count = components(part.stop - part.start, height), part.stop - part.start
+            cut = f", the first {shown} components" if shown < count and not part.kind.is_discrete else ""
+            draw.text((left, top + 2), f"{part.name}{cut}", _FAINT, self._fonts[13])
+            top += HEAD + height
+        return f"distribution of {_each('part', len(found), len(parts))}; orange is taken"
 
     def _distribution(
         self,
@@ -170,8 +170,8 @@ class Painter:
         """Draws it; gives its caption."""
         space, kind = part.space, part.kind
         if not kind.is_discrete:
-            self._densities(draw, box, part, parameters, action)
-            return "density of each component; orange is taken"
+            shown = self._densities(draw, box, part, parameters, action)
+            return f"density of {_each('component', shown, action.size)}; orange is taken"
         probabilities = parameters["probabilities"].ravel()
         if isinstance(space, Discrete):
             labels = [str(space.start + i) for i in range(space.n)]
@@ -187,7 +187,7 @@ class Painter:
             labels = [str(i) for i in range(len(probabilities))]
             chosen = set(np.flatnonzero(action.ravel()).tolist())
             caption = "probability that each bit is set"
-        if len(probabilities) * _LEAST_ROW <= box[3] - box[1]:
+        if len(probabilities) * LEAST_ROW <= box[3] - box[1]:
             self._bars(draw, box, probabilities, labels, chosen)
         else:
             self._columns_of(draw, box, probabilities, chosen)
@@ -240,18 +240,20 @@ class Painter:
         part: ActionPart,
         parameters: Mapping[str, NDArray[Any]],
         action: NDArray[Any],
-    ) -> None:
+    ) -> int:
+        """Draws the densities of the first components, of as many as fit; gives how many those are."""
         space, kind = part.space, part.kind
         assert isinstance(space, Box)
         flat = {name: array.ravel() for name, array in parameters.items()}
-        count = action.size
-        height = min(_HUMP, (box[3] - box[1]) // count)
-        for i, value in enumerate(action.ravel().tolist()):
+        shown = components(action.size, box[3] - box[1])
+        height = min(_HUMP, (box[3] - box[1]) // shown)
+        for i, value in enumerate(action.ravel()[:shown].tolist()):
             bounds = float(space.low.ravel()[i]), float(space.high.ravel()[i])
             own = {name: float(array[i]) for name, array in flat.items()}
             top = box[1] + i * height
             row = (box[0] + _LABEL - 16, top, box[2], top + height)
             self._density(draw, row, part.start + i, kind, own, bounds, value)
+        return shown
 
     def _density(
         self,
@@ -294,7 +296,8 @@ class Painter:
     def _range(self, index: int, bounds: tuple[float, float], lower: float, upper: float) -> tuple[float, float]:
         """The range of the axis: the bounds, or without bounds the widest range needed so far."""
         if np.isfinite(bounds).all():
-            return bounds
+            beside = 0.0 if bounds[0] < bounds[1] else max(1.0, 1e-6 * abs(bounds[0]))  # of a component of one value
+            return bounds[0] - beside, bounds[1] + beside
         known = self._ranges.get(index, (lower, upper))
         low = bounds[0] if np.isfinite(bounds[0]) else min(known[0], lower)
         high = bounds[1] if np.isfinite(bounds[1]) else max(known[1], upper)
@@ -302,20 +305,14 @@ class Painter:
         return self._ranges[index]
 
 
-def _wanted_height(part: ActionPart) -> int:
-    """How much room a part of an action takes: a row for each probability, or a density for each component."""
-    if not part.kind.is_discrete:
-        return min(_MOST_ROWS * _PART_ROW, math.prod(part.space.shape) * 2 * _PART_ROW)
-    space = part.space
-    values = space.n if isinstance(space, Discrete) else math.prod(space.shape)
-    rows = int(space.nvec.sum()) if isinstance(space, MultiDiscrete) else values
-    return min(_MOST_ROWS, rows) * _PART_ROW
-
-
 def _scale(height: int) -> float:
     if height < _SMALLEST:
         return float(-(-_SMALLEST // height)) if height < _SMALLEST // 2 else _SMALLEST / height
     return min(1.0, _LARGEST / height)
+
+
+def _each(what: str, shown: int, count: int) -> str:
+    return f"each {what}" if shown == count else f"the first {shown} {what}s"
 
 
 def _ink(ended: str) -> tuple[int, int, int]:

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pgkeras.bundle.bundle import EXTRA, MANIFEST, Bundle, draft, open_bundle, versions
-from pgkeras.errors import BundleNotFoundError, ConfigError, HubError, RunError, extra_needed
+from pgkeras.bundle.bundle import EXTRA, MANIFEST, Bundle, check_name, draft, open_bundle, versions
+from pgkeras.errors import BundleError, BundleNotFoundError, ConfigError, HubError, RunError, extra_needed
 from pgkeras.hub.card import FILM, card
 
 __all__ = ["pull", "push", "stage"]
@@ -50,7 +50,7 @@ def push(
             api.create_repo(repo, exist_ok=True, private=private)
             message = f"{bundle.name} version {bundle.version}"
             done = api.upload_folder(
-                repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=_OF_A_BUNDLE
+                repo_id=repo, folder_path=folder, commit_message=message, delete_patterns=[*_OF_A_BUNDLE, FILM]
             )
     return str(done.commit_url)
 
@@ -98,6 +98,7 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
 
     Raises:
         BundleError: It holds no bundle, or a broken one, or the new version cannot be written.
+        ConfigError: The name is not valid.
         HubError: The hub refuses, or does not answer.
         MissingExtraError: huggingface_hub is not installed.
     """
@@ -116,10 +117,13 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
 
 
 def _publish(bundle: Bundle, root: Path, name: str | None, pulled: dict[str, Any]) -> Bundle:
-    name = name or bundle.name
+    name = check_name(name or bundle.name)
     if "commit" in pulled:
         for version in reversed(versions(root / name)):
-            there = open_bundle(root / name / str(version))
+            try:
+                there = open_bundle(root / name / str(version))
+            except BundleError:  # a broken version is no reason not to get a whole one
+                continue
             if there.provenance.get("pulled") == pulled:
                 return there
     with draft(root, name, bundle.spec) as work:

@@ -6,8 +6,10 @@ numbers. A vocabulary of single characters reads character by character, any oth
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+import string
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -23,6 +25,9 @@ PADDING, UNKNOWN, FIRST = 0, 1, 2
 """Number of what follows a text's end, of a token outside the vocabulary, and of the vocabulary's first token."""
 
 _WORDS = re.compile(r"\w+|[^\w\s]")
+_LETTER = re.compile(r"\w")
+_NEEDLESS = re.compile(r"(?<!\w) | (?!\w)")  # blanks that part no words
+_STRANGE = "\N{REPLACEMENT CHARACTER}"
 _MOST_TOKENS = 64
 _MOST_WORDS = 10_000
 
@@ -57,10 +62,44 @@ def encode(space: Text, texts: Iterable[str]) -> NDArray[np.float32]:
 
 
 def decode(space: Text, rows: NDArray[Any]) -> list[str]:
-    """Texts with these tokens, which :func:`encode` gives the same numbers again."""
-    separator = "" if _reads_characters(space.vocabulary) else " "
-    names = ("", "\N{REPLACEMENT CHARACTER}", *space.vocabulary)
-    return [separator.join(names[int(number)] for number in row if number != PADDING) for row in rows]
+    """Texts of the space with these tokens, which :func:`encode` gives the same numbers again.
+
+    That holds for the tokens of texts that are in the space. Others become texts of the space, too, but may be read
+    otherwise.
+    """
+    names = _names(space.vocabulary, space.charset)
+    blank = next((c for c in space.charset or " " if c.isspace()), space.charset[:1])
+    texts = []
+    for row in rows:
+        tokens = [names[int(number)] for number in row if number != PADDING]
+        if _reads_characters(space.vocabulary):
+            text = "".join(tokens)
+        else:  # as short as it can be: the text that the tokens are of may have been of the greatest length
+            text = _NEEDLESS.sub("", " ".join(tokens)).replace(" ", blank)
+        # Blanks are no tokens; where characters are read, what is missing lies beyond the last one that is read.
+        texts.append(text[: space.max_length].ljust(space.min_length, blank))
+    return texts
+
+
+@lru_cache(maxsize=64)
+def _names(vocabulary: tuple[str, ...], charset: str) -> tuple[str, ...]:
+    """What each number is written as, in characters of the space."""
+    alphabet = charset or f"{_STRANGE}?{string.ascii_lowercase}"
+    cased = {c.lower(): c for c in charset} | {c: c for c in charset}
+    words = ("".join(cased.get(c, c) for c in word) for word in vocabulary)
+    known = frozenset(vocabulary)
+    reads_characters = _reads_characters(vocabulary)
+    strange = (c for c in alphabet if c not in known) if reads_characters else _strange(alphabet, known)
+    return "", next(strange, alphabet[0]), *words
+
+
+def _strange(alphabet: str, known: frozenset[str]) -> Iterator[str]:
+    """Tokens that are not known: marks first, which need no blanks beside them, then words from the shortest on."""
+    letters = [c for c in alphabet if _LETTER.fullmatch(c)]
+    marks = (c for c in alphabet if not _LETTER.fullmatch(c) and not c.isspace())
+    # Words of more lengths than there are tokens: one of them is not known.
+    words = (word for length in range(1, len(known) + 2) for word in itertools.product(letters, repeat=length))
+    return (token for token in itertools.chain(marks, map("".join, words)) if token.lower() not in known)
 
 
 @lru_cache(maxsize=4096)  # environments repeat themselves

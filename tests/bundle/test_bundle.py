@@ -25,6 +25,7 @@ from pgkeras.errors import (
     CorruptBundleError,
     ExportError,
     NewerBundleError,
+    UnauthenticatedError,
 )
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
@@ -90,13 +91,14 @@ def test_concurrent_exports_get_versions_of_their_own(tmp_path):
         assert bundle.open_bundle(found.path) == found
 
 
-def test_an_exception_publishes_nothing(tmp_path):
+@pytest.mark.parametrize("error", [ZeroDivisionError(), UnauthenticatedError("unknown"), BundleNotFoundError("gone")])
+def test_an_exception_publishes_nothing_and_stays_what_it_was(tmp_path, error):
     def fail():
         with bundle.draft(tmp_path, "p", SPEC) as work:
             (work.path / "saved_model.pb").write_bytes(b"x")
-            raise ZeroDivisionError
+            raise error
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(type(error)):
         fail()
     assert visible(tmp_path) == {}
     assert list((tmp_path / "p").iterdir()) == []
@@ -232,6 +234,13 @@ def test_a_file_outside_the_bundle_is_refused(tmp_path, file):
     entry = {"bytes": 1, "sha256": hashlib.sha256(b"x").hexdigest()}
     edit(path, lambda manifest: manifest["files"].update({file: entry}))
     with pytest.raises(CorruptBundleError, match="lies outside the bundle"):
+        bundle.open_bundle(path)
+
+
+def test_a_file_that_no_file_system_has_is_corrupt(tmp_path):
+    path = publish(tmp_path).path
+    edit(path, lambda manifest: manifest["files"].update({"x" * 300: {"bytes": 1, "sha256": ""}}))
+    with pytest.raises(CorruptBundleError, match="unreadable: File name too long"):
         bundle.open_bundle(path)
 
 

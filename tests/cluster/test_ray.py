@@ -110,6 +110,23 @@ def test_an_actor_that_hangs_is_replaced(undisturbed: Training, tmp_path: Path) 
 
 
 @pytest.mark.slow
+def test_an_actor_whose_episodes_take_long_is_left_to_play_them_in_the_end(
+    cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # One batch of an episode for each of two actors, only one of which is long.
+    settings = {"envs": 2, "episodes": 2, "steps": 1, "seed": 1, "time_limit": 120.0}
+    here = run_to_end(Training(line(**settings), tmp_path / "here"))
+    kwargs = {"kind": "slow"}
+    there = Training(line(**settings, env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "there")
+    monkeypatch.setattr(source, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(source, "_START_SECONDS", 3.0)  # once all have started
+    run_to_end(there)
+    # The first successor takes as long, as it plays the same episodes.
+    assert runs.read_summary(tmp_path / "there")["env_restarts"] >= 2
+    assert_same_state(here, there)
+
+
+@pytest.mark.slow
 def test_an_actor_that_dies_again_and_again_ends_the_run(cluster: None, tmp_path: Path) -> None:
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 50)}
     with pytest.raises(EnvironmentStepError, match="a Ray actor died 4 times in one batch of episodes"):
@@ -137,6 +154,12 @@ def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: 
 def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, cluster: None, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         Training(line(collect="ray", **settings), tmp_path / "run")
+
+
+def test_as_many_actors_fit_as_in_exact_arithmetic() -> None:
+    for there in range(1, 65):
+        for hundredths in range(1, 101):
+            assert source._fitting(float(there), hundredths / 100) == there * 100 // hundredths
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ class Trouble(gymnasium.Env[Any, Any]):
     """Walks a line; where it is not the driver's, it can get into trouble: once for each file in a directory.
 
     Args:
-        kind: "die" by SIGKILL, "hang", "raise", or "" for nothing.
+        kind: "die" by SIGKILL, "hang", "raise", "slow" for seconds in every long episode, or "" for nothing.
         places: A directory, of which each trouble takes a file away.
     """
 
@@ -41,7 +41,9 @@ class Trouble(gymnasium.Env[Any, Any]):
     def step(self, action: Any) -> Any:
         self._steps += 1
         self._place += 0.5 if action else -0.5
-        if self._kind and _elsewhere() and self._steps == 4 and self._takes_one():
+        if self._kind == "slow":
+            time.sleep(6 if _elsewhere() and self._steps == 4 and self._end > 17 else 0)
+        elif self._kind and _elsewhere() and self._steps == 4 and self._takes_one():
             if self._kind == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._kind == "hang":

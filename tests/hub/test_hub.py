@@ -70,6 +70,39 @@ def test_a_commit_is_pulled_once_and_a_new_one_is_a_new_version(hub: Hub, tmp_pa
     assert old.returncode == 0, old.stderr
 
 
+def test_a_film_of_the_policy_before_does_not_stay(hub: Hub, tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"a film")
+    for options in (("--film", film), ()):
+        pushed = pgkeras("push", SHIPPED, REPO, *options, hub=hub, cwd=tmp_path)
+        assert pushed.returncode == 0, pushed.stderr
+        assert hub.commits[REPO][-1].get("replay.mp4") == (b"a film" if options else None)
+    assert len(hub.commits[REPO]) == 2
+
+
+def test_what_was_pulled_and_is_broken_is_pulled_again(hub: Hub, tmp_path: Path) -> None:
+    assert pgkeras("push", SHIPPED, REPO, hub=hub, cwd=tmp_path).returncode == 0
+    assert pgkeras("pull", REPO, hub=hub, cwd=tmp_path).returncode == 0
+    policy = tmp_path / "saved_models" / "cartpole-v1"
+    graph = policy / "1" / "saved_model.pb"
+    graph.write_bytes(graph.read_bytes()[:-1])
+    for _ in range(2):  # the second time, version 2 is found
+        again = pgkeras("pull", REPO, hub=hub, cwd=tmp_path)
+        assert again.returncode == 0, again.stderr
+        assert f"Pulled: {Path('saved_models') / 'cartpole-v1' / '2'}" in again.stdout
+    assert bundle.versions(policy) == [1, 2]
+    assert bundle.open_bundle(policy / "2").provenance["pulled"]["source"] == REPO
+
+
+def test_a_name_that_leads_elsewhere_is_refused(hub: Hub, tmp_path: Path) -> None:
+    assert pgkeras("push", SHIPPED, REPO, hub=hub, cwd=tmp_path).returncode == 0
+    assert pgkeras("pull", REPO, "--to", "served", "--name", "mine", hub=hub, cwd=tmp_path).returncode == 0
+    (tmp_path / "other").mkdir()
+    elsewhere = pgkeras("pull", REPO, "--to", "other", "--name", "../served/mine", hub=hub, cwd=tmp_path)
+    assert elsewhere.returncode == 1
+    assert "policy name '../served/mine': expected" in elsewhere.stderr
+
+
 def test_what_is_no_bundle_or_was_changed_is_not_published(hub: Hub, tmp_path: Path) -> None:
     assert pgkeras("push", SHIPPED, REPO, hub=hub, cwd=tmp_path).returncode == 0
     whole = hub.commits[REPO][0]
