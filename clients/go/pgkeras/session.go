@@ -92,6 +92,9 @@ func (s *Session) Step(
 		return nil, s.failed
 	}
 	begin, asked := time.Now(), ctx
+	if ctx.Err() != nil { // nothing is sent: a context that ends while a message is on its way ends the session
+		return nil, translate(ctx, status.FromContextError(ctx.Err()).Err(), s.client.target, 0)
+	}
 	_, bounded := ctx.Deadline()
 	release := func() {}
 	defer func() { release() }() // the last one

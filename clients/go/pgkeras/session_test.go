@@ -1,0 +1,128 @@
+package pgkeras_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"testing"
+
+	"google.golang.org/grpc"
+
+	"github.com/pgkeras/pgkeras/clients/go/pgkeras"
+	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
+)
+
+// A server on a real socket, whose policy observes the given space. It answers every message with the action of its id,
+// unless the test says otherwise.
+type scripted struct {
+	pgkerasv1.UnimplementedPolicyServiceServer
+	space *pgkeras.Space
+	play  func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error)
+}
+
+func (s *scripted) GetPolicy(context.Context, *pgkerasv1.GetPolicyRequest) (*pgkerasv1.GetPolicyResponse, error) {
+	policy := &pgkerasv1.Policy{SpecHash: "hash", Spec: &pgkerasv1.PolicySpec{ObservationSpace: s.space}}
+	return &pgkerasv1.GetPolicyResponse{Policy: policy}, nil
+}
+
+func (s *scripted) Play(stream grpc.BidiStreamingServer[pgkerasv1.PlayRequest, pgkerasv1.PlayResponse]) error {
+	for {
+		request, err := stream.Recv()
+		if err != nil {
+			return nil // the client has closed the session
+		}
+		answer, err := s.play(request)
+		if err != nil {
+			return err
+		}
+		if err := stream.Send(answer); err != nil {
+			return err
+		}
+	}
+}
+
+func actionOf(request *pgkerasv1.PlayRequest) *pgkerasv1.PlayResponse {
+	action := &pgkerasv1.Tensor{
+		Dtype: pgkerasv1.DataType_DATA_TYPE_UINT8, Shape: []int64{1}, Data: []byte{byte(request.GetId())},
+	}
+	act := &pgkerasv1.PlayResponse_Act{Act: &pgkerasv1.ActResponse{Action: action}}
+	return &pgkerasv1.PlayResponse{Id: request.GetId(), Result: act}
+}
+
+func serve(t *testing.T, server *scripted) *pgkeras.Client {
+	t.Helper()
+	if server.play == nil {
+		server.play = func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) { return actionOf(request), nil }
+	}
+	if server.space == nil {
+		server.space = pgkeras.BoxSpace([]int64{2}, []float64{-1}, []float64{1})
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := grpc.NewServer()
+	pgkerasv1.RegisterPolicyServiceServer(running, server)
+	go func() { _ = running.Serve(listener) }()
+	t.Cleanup(running.Stop)
+	return connect(t, listener.Addr().String())
+}
+
+func connect(t *testing.T, target string, options ...pgkeras.Option) *pgkeras.Client {
+	t.Helper()
+	client, err := pgkeras.Dial(target, options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func open(t *testing.T, client *pgkeras.Client, options ...pgkeras.CallOption) *pgkeras.Session {
+	t.Helper()
+	session, err := client.Play(context.Background(), options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(session.Close)
+	return session
+}
+
+var row = pgkeras.NewTensor([]float32{0, 0})
+
+// Steps, and fails the test unless the action is the expected one.
+func step(t *testing.T, session *pgkeras.Session, observation pgkeras.Value, expected uint8) *pgkeras.Actions {
+	t.Helper()
+	answer, err := session.Step(context.Background(), observation, nil, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pgkeras.Values[uint8](answer.Action); err != nil || len(got) != 1 || got[0] != expected {
+		t.Fatalf("actions %v (%v), not %d", got, err, expected)
+	}
+	return answer
+}
+
+func failsWith[E error](t *testing.T, err error) E {
+	t.Helper()
+	var wanted E
+	if !errors.As(err, &wanted) {
+		t.Fatalf("%v, not a %T", err, wanted)
+	}
+	return wanted
+}
+
+func TestAStepWhoseTimeIsOverIsNotSent(t *testing.T) {
+	session := open(t, serve(t, &scripted{}))
+	step(t, session, row, 1)
+	over, cancel := context.WithTimeout(context.Background(), 0)
+	defer cancel()
+	_, err := session.Step(over, row, nil, nil, nil)
+	failsWith[*pgkeras.DeadlineExceededError](t, err)
+	cancelled, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := session.Step(cancelled, row, nil, nil, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("%v, not context.Canceled", err)
+	}
+	step(t, session, row, 2)
+}
