@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -125,4 +126,20 @@ func TestAStepWhoseTimeIsOverIsNotSent(t *testing.T) {
 		t.Fatalf("%v, not context.Canceled", err)
 	}
 	step(t, session, row, 2)
+}
+
+func TestAClosedClientFailsAtOnce(t *testing.T) {
+	client := serve(t, &scripted{})
+	if _, err := client.Describe(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	_, err := client.Act(context.Background(), row)
+	failsWith[*pgkeras.ServerUnavailableError](t, err)
+	if took := time.Since(begin); took > 500*time.Millisecond {
+		t.Errorf("it failed after %v", took)
+	}
 }
