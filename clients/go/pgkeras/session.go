@@ -35,7 +35,8 @@ type Session struct {
 	close  sync.Once
 }
 
-// Play opens a session. Its context bounds the opening; the session itself lasts until it is closed.
+// Play opens a session. Its context, or without a deadline of its own the client's timeout, bounds the opening; the
+// session itself lasts until it is closed.
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
 	chosen := newChoices(nil, options)
 	first := &pgkerasv1.PlayRequest{Policy: c.policy, Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs}
@@ -56,7 +57,16 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 		space = known.GetSpec().GetObservationSpace()
 	}
 	lasting, cancel := context.WithCancel(c.authenticated(context.WithoutCancel(ctx)))
-	stream, err := c.stub.Play(lasting)
+	begin := time.Now()
+	opening, opened := c.outgoing(ctx, c.timeout)
+	defer opened()
+	stop := context.AfterFunc(opening, cancel)
+	stream, err := c.stub.Play(lasting) // waits for a connection
+	if !stop() {
+		cancel()
+		deadline, _ := opening.Deadline()
+		return nil, translate(opening, status.FromContextError(opening.Err()).Err(), c.target, deadline.Sub(begin))
+	}
 	if err != nil {
 		cancel()
 		return nil, translate(ctx, err, c.target, c.timeout)

@@ -143,3 +143,36 @@ func TestAClosedClientFailsAtOnce(t *testing.T) {
 		t.Errorf("it failed after %v", took)
 	}
 }
+
+// A listener that accepts connections and says nothing.
+func silent(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	return listener.Addr().String()
+}
+
+func TestOpeningADeclaredSessionTakesNoLongerThanItMay(t *testing.T) {
+	declared := pgkeras.Declare(pgkeras.Simulator{
+		ObservationSpace: pgkeras.DiscreteSpace(2), ActionSpace: pgkeras.DiscreteSpace(2),
+	})
+	target, begin := silent(t), time.Now()
+	client := connect(t, target, pgkeras.WithTimeout(200*time.Millisecond))
+	_, err := client.Play(context.Background(), declared)
+	failsWith[*pgkeras.DeadlineExceededError](t, err)
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_, err = connect(t, target).Play(ctx, declared)
+	failsWith[*pgkeras.DeadlineExceededError](t, err)
+	cancelled, cancel := context.WithCancel(context.Background())
+	time.AfterFunc(200*time.Millisecond, cancel)
+	if _, err = connect(t, target).Play(cancelled, declared); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, not context.Canceled", err)
+	}
+	if took := time.Since(begin); took > 3*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
