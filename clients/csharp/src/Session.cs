@@ -62,8 +62,31 @@ namespace Pgkeras.Client
         /// How long the step may take; the client's timeout when null. It begins anew whenever a policy in training lets the
         /// simulator know that it is being improved.
         /// </param>
-        public async Task<ActResponse> StepAsync(
+        public Task<ActResponse> StepAsync(
             V1.Tensor observation,
+            float[] reward = null,
+            bool[] terminated = null,
+            bool[] truncated = null,
+            bool[] episodeStart = null,
+            V1.Tensor actionMask = null,
+            TimeSpan? within = null)
+        {
+            var value = new Value { Tensor = observation };
+            return StepAsync(value, reward, terminated, truncated, episodeStart, actionMask, within);
+        }
+
+        /// <summary>The same where the observation space is a Dict, a Tuple or a Text.</summary>
+        /// <param name="observation">
+        /// A batch, too: every tensor in it has a leading axis, and every text as many strings as there are environments.
+        /// </param>
+        /// <param name="reward">As above, like what follows.</param>
+        /// <param name="terminated">Whether the last action ended the episode in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off after it.</param>
+        /// <param name="episodeStart">Whether each observation is the first of an episode.</param>
+        /// <param name="actionMask">Which actions are allowed.</param>
+        /// <param name="within">How long the step may take.</param>
+        public async Task<ActResponse> StepAsync(
+            Value observation,
             float[] reward = null,
             bool[] terminated = null,
             bool[] truncated = null,
@@ -80,7 +103,7 @@ namespace Pgkeras.Client
             hold = null;
             PlayRequest request = template.Clone();
             request.Id = ++id;
-            request.Observation = new Value { Tensor = observation };
+            request.Observation = observation;
             request.Reward = reward == null ? null : Tensors.Of(reward);
             request.Terminated = terminated == null ? null : Tensors.Of(terminated);
             request.Truncated = truncated == null ? null : Tensors.Of(truncated);

@@ -24,8 +24,8 @@ type Session struct {
 	stream  pgkerasv1.PolicyService_PlayClient
 	cancel  context.CancelFunc
 	timeout time.Duration
-	// Axes of one observation, or -1 if it is not a tensor.
-	rank     int
+	// What the policy observes.
+	space    *Space
 	next     *pgkerasv1.PlayRequest
 	inbox    chan *pgkerasv1.PlayResponse
 	finished chan struct{}
@@ -76,7 +76,7 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 		stream:   stream,
 		cancel:   cancel,
 		timeout:  c.timeout,
-		rank:     rankOf(space),
+		space:    space,
 		next:     first,
 		inbox:    make(chan *pgkerasv1.PlayResponse, 1),
 		finished: make(chan struct{}),
@@ -88,7 +88,7 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 // Step reports what the last action led to, and asks for the next.
 //
 // The observation is of the observation space's shape for a single environment, or has a leading axis of B
-// environments, as many at every step. Reward, terminated and truncated have one element for each environment; they are
+// environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated have one element for each environment; they are
 // nil at the first step, and may be where every environment starts an episode. Without a deadline of its own, a step has
 // the client's timeout; it begins anew when a policy in training says that it is being improved.
 //
@@ -118,11 +118,9 @@ func (s *Session) Step(
 	if !bounded {
 		renew()
 	}
-	tensor, plain := observation.(Tensor)
-	single := plain && len(tensor.Shape) == s.rank
+	single, _ := isSingle(observation, s.space)
 	if single {
-		tensor.Shape = append([]int{1}, tensor.Shape...)
-		observation = tensor
+		observation = withBatchAxis(observation)
 	}
 	if err := s.send(ctx, observation, single, reward, terminated, truncated, options); err != nil {
 		return nil, err

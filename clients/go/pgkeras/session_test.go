@@ -3,7 +3,9 @@ package pgkeras_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,5 +176,49 @@ func TestOpeningADeclaredSessionTakesNoLongerThanItMay(t *testing.T) {
 	}
 	if took := time.Since(begin); took > 3*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+func TestASingleObservationOfPartsBecomesABatchOfOne(t *testing.T) {
+	box := pgkeras.BoxSpace([]int64{2}, []float64{-1}, []float64{1})
+	text := &pgkeras.Space{Kind: &pgkerasv1.Space_Text{Text: &pgkerasv1.TextSpace{}}}
+	shapes := func(value *pgkerasv1.Value) (found []string) {
+		for _, key := range []string{"words", "pair"} {
+			part := value.GetFields().GetFields()[key]
+			found = append(found, fmt.Sprint(part.GetTexts().GetTexts()))
+			for _, key := range []string{"0", "1"} {
+				found = append(found, fmt.Sprint(part.GetFields().GetFields()[key].GetTensor().GetShape()))
+			}
+		}
+		return found
+	}
+	var seen []string
+	server := &scripted{
+		space: pgkeras.DictSpace(
+			pgkeras.Part{Key: "words", Space: text},
+			pgkeras.Part{Key: "pair", Space: pgkeras.TupleSpace(pgkeras.DiscreteSpace(3), box)},
+		),
+		play: func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
+			seen = shapes(request.GetObservation())
+			return actionOf(request), nil
+		},
+	}
+	session := open(t, serve(t, server))
+	pair := pgkeras.Fields{"0": pgkeras.Scalar(int64(2)), "1": row}
+	single := pgkeras.Fields{"words": pgkeras.Texts{"go left"}, "pair": pair}
+	answer := step(t, session, single, 1)
+	if expected := []string{"[go left]", "[]", "[]", "[]", "[1]", "[1 2]"}; !slices.Equal(seen, expected) {
+		t.Errorf("the server got %v, not %v", seen, expected)
+	}
+	if len(answer.Action.Shape) != 0 {
+		t.Errorf("an action of shape %v", answer.Action.Shape)
+	}
+	pair["0"], pair["1"] = pgkeras.NewTensor([]int64{2}), pgkeras.NewTensor([]float32{0, 0}, 1, 2)
+	answer = step(t, session, single, 2)
+	if expected := []string{"[go left]", "[]", "[]", "[]", "[1]", "[1 2]"}; !slices.Equal(seen, expected) {
+		t.Errorf("the server got %v of a batch, not %v", seen, expected)
+	}
+	if len(answer.Action.Shape) != 1 {
+		t.Errorf("actions of shape %v for a batch", answer.Action.Shape)
 	}
 }

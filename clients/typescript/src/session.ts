@@ -4,7 +4,16 @@ import { errorOfStatus, late, type PolicyServiceError, ServerUnavailableError, t
 import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
-import { decodeTensor, encodeObservation, encodeTensor, isTensor, type Observation, type Tensor } from "./tensor.js";
+import { isSingle } from "./spaces.js";
+import {
+  decodeTensor,
+  encodeObservation,
+  encodeTensor,
+  isTensor,
+  isTexts,
+  type Observation,
+  type Tensor,
+} from "./tensor.js";
 
 /** Further parts of a session's step. */
 export interface StepOptions {
@@ -29,7 +38,7 @@ export class PlaySession {
   #id = 0n;
   #waiting: Waiting | undefined;
   #failure: PolicyServiceError | undefined;
-  readonly #rank: number;
+  readonly #space: Space | undefined;
 
   constructor(
     private readonly stream: ClientDuplexStream<PlayRequest, PlayResponse>,
@@ -39,8 +48,7 @@ export class PlaySession {
     private readonly timeoutMs: number,
   ) {
     this.#next = first;
-    const space = observationSpace?.kind?.value;
-    this.#rank = space === undefined ? -1 : "shape" in space ? (space.shape ?? []).length : 0;
+    this.#space = observationSpace;
     stream.on("data", (response: PlayResponse) => {
       const waiting = this.#waiting;
       if (waiting === undefined || waiting.id !== response.id) {
@@ -60,7 +68,7 @@ export class PlaySession {
    * Reports what the last action led to, and asks for the next.
    *
    * The observation is of the observation space's shape for a single environment, or has a leading axis of B
-   * environments, as many at every step. Reward, terminated and truncated are a number and booleans, or have one
+   * environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated are a number and booleans, or have one
    * element for each environment; they are left out at the first step, and may be where every environment starts an
    * episode.
    *
@@ -78,7 +86,7 @@ export class PlaySession {
     if (this.#failure !== undefined) {
       throw this.#failure;
     }
-    const single = isTensor(observation) && observation.shape.length === this.#rank;
+    const single = isSingle(observation, this.#space) === true;
     const batch = single ? withBatchAxis(observation) : observation;
     const { mask } = options;
     this.#id += 1n;
@@ -90,7 +98,7 @@ export class PlaySession {
       terminated: flags(terminated),
       truncated: flags(truncated),
       episodeStart: flags(options.episodeStart),
-      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? withBatchAxis(mask) : mask),
+      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? asRow(mask) : mask),
     };
     this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
@@ -132,7 +140,18 @@ export class PlaySession {
   }
 }
 
-function withBatchAxis(tensor: Tensor): Tensor {
+/** One observation as a batch of one. */
+function withBatchAxis(observation: Observation): Observation {
+  if (isTensor(observation)) {
+    return asRow(observation);
+  }
+  if (isTexts(observation)) {
+    return observation;
+  }
+  return Object.fromEntries(Object.entries(observation).map(([key, part]) => [key, withBatchAxis(part)]));
+}
+
+function asRow(tensor: Tensor): Tensor {
   return { ...tensor, shape: [1, ...tensor.shape] };
 }
 
