@@ -46,11 +46,18 @@ namespace Pgkeras.Client
             get { return hold; }
         }
 
+        /// <summary>Whether the session has ended, with an exception or by Dispose; a step then throws what ended it.</summary>
+        public bool IsOver
+        {
+            get { return failure != null; }
+        }
+
         /// <summary>Reports what the last actions led to, and asks for the next.</summary>
         /// <remarks>
         /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
-        /// <see cref="ServerBusyException"/> the same step may be made again. A step whose timeout passes counts: its
-        /// action is lost, and the session goes on. What else fails ends it, but for a <see cref="ServerFailedException"/>.
+        /// <see cref="ServerBusyException"/> the same step may be made again; a step whose timeout passes counts, and its
+        /// action is lost. But a server that has too many sessions, that refuses the simulator, or for which a session was
+        /// idle for too long, ends the session with such an exception: <see cref="IsOver"/> tells whether it goes on.
         /// </remarks>
         /// <param name="observation">Always a batch: one row for each environment, as many at every step.</param>
         /// <param name="reward">One for each environment; like the next two null at the first step.</param>

@@ -93,8 +93,9 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 // the client's timeout; it begins anew when a policy in training says that it is being improved.
 //
 // An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
-// be made again. A step whose deadline passes counts: its action is lost, and the session goes on. What else fails ends
-// the session.
+// be made again; a step whose deadline passes counts, and its action is lost. But a server that has too many sessions,
+// that refuses the simulator, or for which a session was idle for too long, ends the session with such an error: after
+// an error, Over tells whether the session goes on.
 func (s *Session) Step(
 	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options ...CallOption,
 ) (*Actions, error) {
@@ -156,6 +157,9 @@ func (s *Session) Step(
 	}
 	return actions, nil
 }
+
+// Over is whether the session has ended, with an error or by Close; a step then fails with what ended it.
+func (s *Session) Over() bool { return s.failed != nil }
 
 // Close ends the session; the server then counts no more of its episodes.
 func (s *Session) Close() {

@@ -73,8 +73,9 @@ export class PlaySession {
    * episode.
    *
    * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
-   * may be made again. A step whose time is over counts: its action is lost, and the session goes on. What else fails
-   * ends the session.
+   * may be made again; a step whose time is over counts, and its action is lost. But a server that has too many
+   * sessions, that refuses the simulator, or for which a session was idle for too long, ends the session with such an
+   * error: after an error, `isOver` tells whether the session goes on.
    */
   async step(
     observation: Observation,
@@ -110,6 +111,11 @@ export class PlaySession {
     const hold = response.hold && (decodeTensor(response.hold, "hold").values as Uint8Array);
     const actions = { ...readActions(act), hold };
     return single ? firstRow(actions) : actions;
+  }
+
+  /** Whether the session has ended, with an error or by close(); a step then fails with what ended it. */
+  get isOver(): boolean {
+    return this.#failure !== undefined;
   }
 
   /** Ends the session; a step after it fails. */

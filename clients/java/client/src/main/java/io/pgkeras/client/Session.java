@@ -92,9 +92,10 @@ public final class Session implements AutoCloseable {
    * Reports what the last actions led to, and asks for the next.
    *
    * <p>An {@link InvalidRequestException} leaves the session as if the step had not been made;
-   * after a {@link ServerBusyException} the same step may be made again. A step whose timeout
-   * passes counts: its action is lost, and the session goes on. What else fails ends the session,
-   * but for a {@link ServerFailedException}.
+   * after a {@link ServerBusyException} the same step may be made again; a step whose timeout
+   * passes counts, and its action is lost. But a server that has too many sessions, that refuses
+   * the simulator, or for which a session was idle for too long, ends the session with such an
+   * exception: after an exception, {@link #isOver} tells whether the session goes on.
    *
    * @param observation of the observation space's shape for a single environment, or with a leading
    *     axis of B environments, as many at every step; of a Dict or Tuple, that of its first array
@@ -167,6 +168,14 @@ public final class Session implements AutoCloseable {
       throw Failures.late(target, within, null);
     }
     return read(response, single);
+  }
+
+  /**
+   * Whether the session has ended, with an exception or by {@link #close}; a step then throws what
+   * ended it.
+   */
+  public boolean isOver() {
+    return failure != null;
   }
 
   /** Ends the session; the server then counts no more of its episodes. */
