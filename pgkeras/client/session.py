@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.conversion import Actions, read_actions, translate
+from pgkeras.client.conversion import Actions, read_actions, seconds_of, translate
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
 from pgkeras.protocol.values import cast, cast_mask, first, is_single, with_batch_axis, write_value
@@ -137,7 +137,7 @@ class PlaySession:
         self._outbox.put(request)
         for name in ("policy", "spec_hash", "seed", "simulator"):
             self._next.ClearField(name)
-        response = self._receive(self._timeout if timeout is None else timeout)
+        response = self._receive(seconds_of(timeout, self._timeout))
         if response.HasField("error"):
             error = response.error
             raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))

@@ -24,6 +24,9 @@ export interface StepOptions {
   readonly timeoutMs?: number;
 }
 
+/** Node's timers fire at once if they are set for longer: 25 days. */
+export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
+
 interface Waiting {
   readonly id: bigint;
   readonly resolve: (response: PlayResponse) => void;
@@ -129,7 +132,7 @@ export class PlaySession {
     return new Promise<PlayResponse>((resolve, reject) => {
       const renew = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => reject(late(this.target, timeoutMs)), timeoutMs);
+        timer = setTimeout(() => reject(late(this.target, timeoutMs)), Math.min(timeoutMs, LONGEST_TIMEOUT_MS));
       };
       this.#waiting = { id: this.#id, resolve, reject, renew };
       renew();

@@ -72,3 +72,13 @@ test("a single observation of parts becomes a batch of one", async () => {
   assert.deepEqual([single.action.shape, batch.action.shape], [[], [1]]);
   session.close();
 });
+
+test("a timeout that is longer than timers can be set for is waited for", async () => {
+  const client = await serve(answer);
+  for (const timeoutMs of [2 ** 31, Number.POSITIVE_INFINITY]) {
+    await client.describe(timeoutMs);
+    const session = await client.play({ timeoutMs });
+    assert.deepEqual((await session.step(ROW)).action.shape, []);
+    session.close();
+  }
+});
