@@ -12,6 +12,7 @@ import io.pgkeras.v1.DataType;
 import io.pgkeras.v1.Space;
 import io.pgkeras.v1.TextSpace;
 import java.io.IOException;
+import java.net.ServerSocket;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
@@ -179,6 +180,28 @@ class PolicyClientTest {
       assertEquals(1, session.step(batch).action().shape().length);
     }
     assertEquals(List.of("go left[1][1, 4]", "go left[1][1, 4]"), seen);
+  }
+
+  @Test
+  void aSimulatorThatComesBackHasTheServerLookedForAnew() throws Exception {
+    int port;
+    try (ServerSocket free = new ServerSocket(0)) {
+      port = free.getLocalPort();
+    }
+    Simulator simulator = new Simulator(Spaces.box(-1, 1, 4), Spaces.discrete(2), 1, "test");
+    try (var early = PolicyClient.connect("127.0.0.1:" + port)) {
+      try (Session session = early.play(simulator, ActOptions.sample())) {
+        assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+      }
+      try (ScriptedServer late = new ScriptedServer(port)) {
+        early.play(simulator, ActOptions.sample()).close();
+        Thread.sleep(500); // gRPC's own back-off begins with a second
+        try (Session session = early.play(simulator, ActOptions.sample())) {
+          assertArrayEquals(new long[] {1}, session.step(ROW).action().longs());
+        }
+        assertEquals(0, late.descriptions.get(), "a call came before the stream");
+      }
+    }
   }
 
   @Test
