@@ -106,7 +106,7 @@ namespace Pgkeras.Client
                 throw failure;
             }
             TimeSpan allowed = within ?? timeout;
-            Task late = Task.Delay(allowed);
+            var patience = new Patience(allowed);
             hold = null;
             PlayRequest request = template.Clone();
             request.Id = ++id;
@@ -120,7 +120,8 @@ namespace Pgkeras.Client
             try
             {
                 Task sending = call.RequestStream.WriteAsync(request);
-                if (await Task.WhenAny(sending, late).ConfigureAwait(false) != sending)
+                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
+                if (!sending.IsCompleted)
                 {
                     // The server takes nothing; a stream can have but one message on its way.
                     ending.Cancel();
@@ -128,7 +129,7 @@ namespace Pgkeras.Client
                     throw failure;
                 }
                 await sending.ConfigureAwait(false);
-                PlayResponse response = await ReceiveAsync(late, allowed).ConfigureAwait(false);
+                PlayResponse response = await ReceiveAsync(patience).ConfigureAwait(false);
                 if (response.ResultCase == PlayResponse.ResultOneofCase.Error)
                 {
                     throw Failures.Of(response.Error, null);
@@ -147,6 +148,10 @@ namespace Pgkeras.Client
                 failure = await ReasonAsync(error, allowed).ConfigureAwait(false);
                 throw failure;
             }
+            finally
+            {
+                patience.Dispose();
+            }
         }
 
         /// <summary>Ends the session.</summary>
@@ -157,15 +162,15 @@ namespace Pgkeras.Client
             call.Dispose();
         }
 
-        private async Task<PlayResponse> ReceiveAsync(Task late, TimeSpan allowed)
+        private async Task<PlayResponse> ReceiveAsync(Patience patience)
         {
             while (true)
             {
                 // A read that a late answer left behind goes on; there can be but one.
                 reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
-                if (await Task.WhenAny(reading, late).ConfigureAwait(false) != reading)
+                if (await Task.WhenAny(reading, patience.Over).ConfigureAwait(false) != reading)
                 {
-                    throw Failures.Late(target, allowed, null);
+                    throw Failures.Late(target, patience.Allowed, null);
                 }
                 bool more = await reading.ConfigureAwait(false);
                 reading = null;
@@ -183,7 +188,7 @@ namespace Pgkeras.Client
                 {
                     return response;
                 }
-                late = Task.Delay(allowed);
+                patience.Renew();
             }
         }
 
@@ -191,7 +196,10 @@ namespace Pgkeras.Client
         {
             try
             {
-                await ReceiveAsync(Task.Delay(allowed), allowed).ConfigureAwait(false);
+                using (var patience = new Patience(allowed))
+                {
+                    await ReceiveAsync(patience).ConfigureAwait(false);
+                }
             }
             catch (RpcException why)
             {
@@ -202,6 +210,36 @@ namespace Pgkeras.Client
                 return why;
             }
             return new ServerUnavailableException(target + " has ended the session; open a new one", null, error);
+        }
+
+        /// <summary>How long a step waits, in a timer that does not outlive it.</summary>
+        private sealed class Patience : IDisposable
+        {
+            private CancellationTokenSource timer;
+
+            public Patience(TimeSpan allowed)
+            {
+                Allowed = allowed;
+                Renew();
+            }
+
+            public TimeSpan Allowed { get; }
+
+            /// <summary>Is complete when it has waited so long.</summary>
+            public Task Over { get; private set; }
+
+            public void Renew()
+            {
+                Dispose();
+                timer = new CancellationTokenSource();
+                Over = Task.Delay(Allowed, timer.Token);
+            }
+
+            public void Dispose()
+            {
+                timer?.Cancel();
+                timer?.Dispose();
+            }
         }
     }
 }
