@@ -110,6 +110,7 @@ class Scenarios:
             session.step(ROW)
             error = failure(InvalidRequestError, lambda: session.step(ROW[:3], 1.0, False, False))
             check(error.field == "observation", f"field {error.field}")
+            check(not session.is_over, "the session is over")
             check(session.step(ROW, 1.0, False, False).shape == (), "no answer after the error")
 
     def unknown_policy(self) -> None:
@@ -220,6 +221,7 @@ class Scenarios:
                 first.step(ROW)
                 with client.play() as second:
                     error = failure(ServerBusyError, lambda: second.step(ROW))
+                    check(second.is_over and not first.is_over, "the second session goes on, or the first is over")
                 check(error.retry_after > 0, f"retry after {error.retry_after}")
             for _ in range(10):
                 time.sleep(error.retry_after)

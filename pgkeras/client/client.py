@@ -22,6 +22,7 @@ from pgkeras.client.conversion import (
     mode_number,
     output_numbers,
     read_actions,
+    seconds_of,
     translate,
 )
 from pgkeras.client.declaration import declare
@@ -283,7 +284,7 @@ class PolicyClient:
         first.outputs.extend(output_numbers(outputs))
         if seed is not None:
             first.seed = check_seed(seed)
-        seconds = self.timeout if timeout is None else timeout
+        seconds = seconds_of(timeout, self.timeout)
         method = functools.partial(self._stub.Play, metadata=self._endpoint.metadata)
         return PlaySession(method, first, spaces, self._endpoint, seconds)
 
@@ -317,7 +318,7 @@ class PolicyClient:
         return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), timeout)
 
     def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
-        seconds = self.timeout if timeout is None else timeout
+        seconds = seconds_of(timeout, self.timeout)
         deadline = time.monotonic() + seconds
         backoff = _FIRST_BACKOFF
         while True:

@@ -26,11 +26,14 @@ __all__ = [
     "mode_number",
     "output_numbers",
     "read_actions",
+    "seconds_of",
     "translate",
 ]
 
 Mode = Literal["sample", "greedy"]
 Output = Literal["log_prob", "entropy", "distribution", "greedy_action"]
+
+_LONGEST_SECONDS = 1e8
 
 _MODES = {"sample": service_pb2.ACT_MODE_SAMPLE, "greedy": service_pb2.ACT_MODE_GREEDY}
 _OUTPUTS = {
@@ -103,6 +106,16 @@ def check_seed(seed: int) -> int:
     if not 0 <= seed < 2**64:
         raise InvalidRequestError("seed", "an integer from 0 to 2**64 - 1", str(seed))
     return seed
+
+
+def seconds_of(timeout: float | None, default: float) -> float:
+    """The seconds that a call or a step may take: some years at most, as neither threads nor gRPC can wait for ever.
+
+    Args:
+        timeout: What the caller said; None for nothing.
+        default: What holds then.
+    """
+    return min(default if timeout is None else timeout, _LONGEST_SECONDS)
 
 
 def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actions:

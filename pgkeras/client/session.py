@@ -15,7 +15,7 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.conversion import Actions, read_actions, translate
+from pgkeras.client.conversion import Actions, read_actions, seconds_of, translate
 from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
 from pgkeras.protocol.values import cast, cast_mask, first, is_single, with_batch_axis, write_value
@@ -102,12 +102,16 @@ class PlaySession:
             or Tuple, a dict or tuple of its parts' actions.
 
         Raises:
-            InvalidRequestError: An argument is wrong; the session is as if the step had not been made, and goes on.
-            ServerBusyError: The server is full; the same step may be made again.
-            DeadlineExceededError: The answer did not come in time. The step counts, its action is lost, and the session
-                goes on; or the server has ended the session because it was idle.
+            InvalidRequestError: An argument is wrong; the session is as if the step had not been made. Or the simulator
+                that was declared is refused, which ends the session.
+            ServerBusyError: The server is busy, and the same step may be made again; or it has too many sessions, which
+                ends this one.
+            DeadlineExceededError: The answer did not come in time: the step counts, and its action is lost. Or the
+                server has ended the session because it was idle.
             ServerUnavailableError: The server is gone or stopping, or the session has been closed.
-            PolicyServiceError: Any of its other children. They end the session, but for ServerFailedError.
+            PolicyServiceError: Any of its other children.
+
+        After an error, :attr:`is_over` tells whether the session goes on.
         """
         if self._failure is not None:
             raise self._failure
@@ -133,7 +137,7 @@ class PlaySession:
         self._outbox.put(request)
         for name in ("policy", "spec_hash", "seed", "simulator"):
             self._next.ClearField(name)
-        response = self._receive(self._timeout if timeout is None else timeout)
+        response = self._receive(seconds_of(timeout, self._timeout))
         if response.HasField("error"):
             error = response.error
             raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))
@@ -141,6 +145,11 @@ class PlaySession:
         actions = read_actions(response.act, self._action_space)
         self.answer = _first_row(actions) if single else actions
         return self.answer.action
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the session has ended, with an error or by :meth:`close`; a step then raises what ended it."""
+        return self._failure is not None
 
     def close(self) -> None:
         """Ends the session; a step after it raises ServerUnavailableError."""

@@ -133,6 +133,15 @@ def test_a_silent_address_is_a_deadline():
             client.describe(timeout=0.2)
 
 
+@pytest.mark.parametrize("timeout", [float("inf"), 1e10])
+def test_a_timeout_may_be_endless(server, connect, timeout):
+    assert connect().act(ROW, timeout=timeout).action.shape == ()
+    with connect().play() as session:
+        assert session.step(ROW, timeout=timeout).shape == ()
+    with PolicyClient(server.target, "discrete", timeout=timeout) as client, client.play() as session:
+        assert session.step(ROW).shape == ()
+
+
 def test_a_name_that_does_not_resolve_is_unavailable():
     with PolicyClient("no-such-host.invalid:1", timeout=20) as client, pytest.raises(ServerUnavailableError):
         client.describe()

@@ -130,6 +130,7 @@ void Scenarios::session_goes_on() {
   session.step(row);
   const auto error = failure<pgkeras::InvalidRequestError>([&] { session.step(short_row, 1.0F, false, false); });
   check(error.field == "observation", "field " + error.field);
+  check(!session.over(), "the session is over");
   check(session.step(row, 1.0F, false, false).action.shape() == scalar, "no answer after the error");
 }
 
@@ -292,8 +293,10 @@ void Scenarios::busy() {
   pgkeras::Client client(flag("busy-target"), {.policy = "cartpole-v1"});
   auto first = client.play();
   first.step(row);
-  auto wait = failure<pgkeras::ServerBusyError>([&] { client.play().step(row); }).retry_after;
+  auto second = client.play();
+  auto wait = failure<pgkeras::ServerBusyError>([&] { second.step(row); }).retry_after;
   check(wait > 0ns, "no time to wait");
+  check(second.over() && !first.over(), "the second session goes on, or the first is over");
   first.close();
   for (int attempt = 0; attempt < 10; ++attempt) {
     std::this_thread::sleep_for(wait);

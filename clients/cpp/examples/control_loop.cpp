@@ -6,6 +6,12 @@ namespace {
 
 constexpr auto between_openings = std::chrono::milliseconds(200);
 
+void add(pgkeras::Outcome& sum, const pgkeras::Outcome& outcome) {
+  sum.reward += outcome.reward;
+  sum.terminated |= outcome.terminated;
+  sum.truncated |= outcome.truncated;
+}
+
 }  // namespace
 
 ControlLoop::ControlLoop(pgkeras::Client& client, Options options, std::ostream& log)
@@ -17,20 +23,15 @@ ControlLoop::ControlLoop(pgkeras::Client& client, Options options, std::ostream&
 
 const pgkeras::Tensor& ControlLoop::tick(const pgkeras::Observation& observation, const pgkeras::Outcome& outcome) {
   const auto begin = Clock::now();
-  unreported_.reward += outcome.reward;
-  unreported_.terminated |= outcome.terminated;
-  unreported_.truncated |= outcome.truncated;
+  add(unreported_, outcome);
   bool answered = false;
   try {
     answered = ready() && ask(observation, unreported_, begin);
-  } catch (const pgkeras::DeadlineExceededError&) {
-    // The stream is jammed: nothing was sent, and the session goes on.
-  } catch (const pgkeras::ServerBusyError&) {
-    due_ = false;
-  } catch (const pgkeras::InvalidRequestError&) {
+  } catch (const pgkeras::InvalidRequestError& error) {
+    recover(error);
     throw;
   } catch (const pgkeras::Error& error) {
-    lose_session(error);
+    recover(error);
   }
   if (answered) latency_.add(Clock::now() - begin);
   count(answered);
@@ -43,9 +44,9 @@ bool ControlLoop::ask(const pgkeras::Observation& observation, const pgkeras::Ou
   const std::uint8_t start = first_ || outcome.terminated || outcome.truncated;
   session_->send(observation, first_ ? std::nullopt : std::optional(outcome),
                  {.episode_start = std::span(&start, 1), .timeout = deadline - Clock::now()});
-  first_ = false;
+  asked_first_ = std::exchange(first_, false);
+  asked_ = std::exchange(unreported_, {});
   due_ = true;
-  unreported_ = {};
   auto actions = session_->receive(deadline);
   if (!actions) return false;
   due_ = false;
@@ -71,9 +72,17 @@ bool ControlLoop::ready() {
   return true;
 }
 
-void ControlLoop::lose_session(const std::exception& error) {
-  if (session_) log_ << "tick " << ticks_ << ": the session is lost: " << error.what() << '\n';
-  session_.reset();
+// After an error: without the session, if it is over, else as if the question had not been asked.
+void ControlLoop::recover(const pgkeras::Error& error) {
+  if (!session_) return;  // none could be opened
+  if (session_->over()) {
+    log_ << "tick " << ticks_ << ": the session is lost: " << error.what() << '\n';
+    session_.reset();
+    return;
+  }
+  if (!std::exchange(due_, false)) return;  // the stream is jammed, and nothing was sent
+  first_ = asked_first_;
+  add(unreported_, asked_);
 }
 
 void ControlLoop::count(bool answered) {

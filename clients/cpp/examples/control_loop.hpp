@@ -19,8 +19,8 @@
 // An answer that is there when the tick looks is used, even where the operating system let the tick sleep past its
 // deadline. As long as an answer is due, nothing else is asked: a server that was slow finds one question when it comes
 // back, not all that it missed. That answer is too old to act on and is dropped; the next tick asks anew, and reports
-// the rewards of all ticks since the last question. When a session ends with an error, another is opened beside the
-// loop.
+// the rewards of all ticks since the last question. So it does after a question that the server refuses. When a session
+// ends with an error, another is opened beside the loop.
 class ControlLoop {
  public:
   using Clock = std::chrono::steady_clock;
@@ -49,7 +49,7 @@ class ControlLoop {
  private:
   bool ask(const pgkeras::Observation& observation, const pgkeras::Outcome& outcome, Clock::time_point begin);
   bool ready();
-  void lose_session(const std::exception& error);
+  void recover(const pgkeras::Error& error);
   void count(bool answered);
 
   pgkeras::Client& client_;
@@ -60,8 +60,10 @@ class ControlLoop {
   Clock::time_point next_opening_;
   pgkeras::Tensor action_;
   pgkeras::Outcome unreported_;
+  pgkeras::Outcome asked_;  // what the last question reported
   Histogram latency_;
   bool first_ = true;
+  bool asked_first_ = true;
   bool due_ = false;
   std::uint64_t ticks_ = 0;
   std::uint64_t misses_ = 0;

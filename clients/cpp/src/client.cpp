@@ -56,6 +56,11 @@ v1::PolicyRef reference(const ClientOptions& options) {
   return ref;
 }
 
+// Whether a call that ended so is made again: nobody answers, or the server has more calls than it lets wait.
+bool is_gone(const grpc::Status& status) {
+  return status.error_code() == grpc::UNAVAILABLE || status.error_code() == grpc::CANCELLED;
+}
+
 // Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.
 Clock::duration shortened(Clock::duration backoff) {
   thread_local std::minstd_rand generator(std::random_device{}());
@@ -92,7 +97,7 @@ struct Client::Impl {
         return response;
       }
       const Clock::duration wait = retry_delay(status).value_or(shortened(backoff));
-      if (!answered || status.error_code() != grpc::UNAVAILABLE || Clock::now() + wait >= deadline) {
+      if (!answered || !is_gone(status) || Clock::now() + wait >= deadline) {
         // Why the tries before failed says more than that the time is over.
         throw_error(last && status.error_code() == grpc::DEADLINE_EXCEEDED ? *last : status, call);
       }

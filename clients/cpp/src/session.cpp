@@ -213,6 +213,8 @@ Actions Session::step_batch(Observation observations, std::span<const float> rew
   return step_batch(std::move(observations), Outcomes{rewards, terminated, truncated}, options);
 }
 
+bool Session::over() const { return impl_->finished || impl_->closed; }
+
 void Session::close(Timeout timeout) { impl_->close(Clock::now() + timeout); }
 
 }  // namespace pgkeras

@@ -4,10 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <cstring>
 #include <optional>
 #include <sstream>
 #include <thread>
+#include <vector>
 
+#include "scripted.hpp"
 #include "server.hpp"
 
 namespace {
@@ -77,6 +80,79 @@ TEST_F(ControlLoopTest, OpensAnotherSessionWhenTheServerWasRestarted) {
 TEST_F(ControlLoopTest, SaysSoWhenThePolicyCannotTakeTheObservation) {
   const std::array<float, 3> short_row = {};
   EXPECT_THROW(loop_.tick(short_row, {}), pgkeras::InvalidRequestError);
+}
+
+// A loop whose server answers as a test says.
+class ScriptedLoopTest : public testing::Test {
+ protected:
+  void tick(float reward) { loop_.tick(falls_left, {.reward = reward}); }
+
+  // Ticks until there is an answer.
+  void until_answered(float reward = 0) {
+    for (int i = 0; i < 200; ++i) {
+      tick(reward);
+      if (loop_.misses_in_a_row() == 0) return;
+      std::this_thread::sleep_for(10ms);
+    }
+    throw std::runtime_error("the loop does not recover: " + log_.str());
+  }
+
+  // From now on, the n-th message, and only that, is answered with an error: in its answer, or by the stream's end.
+  void fail(int n, grpc::StatusCode code, bool ends) {
+    server_.play = [=, this, messages = 0](Scripted::Stream& stream, const pgkeras::v1::PlayRequest& request) mutable {
+      const auto data = request.reward().data();
+      float reward = -1;
+      if (data.size() == sizeof reward) std::memcpy(&reward, data.data(), sizeof reward);
+      rewards_.push_back(reward);
+      const bool fails = ++messages == n;
+      if (fails && ends) return grpc::Status(code, "the session ends");
+      Scripted::answer(stream, request, fails ? code : grpc::StatusCode::OK);
+      return grpc::Status::OK;
+    };
+  }
+
+  Scripted server_;
+  std::vector<float> rewards_;  // that each message has; -1 for none
+  pgkeras::Client client_{server_.target()};
+  std::ostringstream log_;
+  ControlLoop loop_{
+      client_,
+      {.deadline = 2s, .safe_action = pgkeras::Tensor(pgkeras::ArrayView::scalar<std::uint8_t>(0)), .play = {}},
+      log_};
+};
+
+TEST_F(ScriptedLoopTest, GoesOnAfterARefusedQuestionAndReportsItsRewardAgain) {
+  fail(2, grpc::StatusCode::INVALID_ARGUMENT, false);
+  tick(0);
+  EXPECT_THROW(tick(2), pgkeras::InvalidRequestError);
+  tick(3);
+  EXPECT_EQ(loop_.misses_in_a_row(), 0U);
+  EXPECT_EQ(rewards_, (std::vector<float>{-1, 2, 5}));
+  EXPECT_EQ(loop_.sessions(), 1U);
+}
+
+TEST_F(ScriptedLoopTest, GoesOnAfterABusyMomentOrALateAnswer) {
+  for (const auto code : {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::DEADLINE_EXCEEDED}) {
+    fail(1, code, false);
+    until_answered();
+  }
+  EXPECT_EQ(rewards_.size(), 4U);
+  EXPECT_EQ(rewards_[1], -1) << "the first question is still the first";
+  EXPECT_EQ(loop_.sessions(), 1U);
+}
+
+TEST_F(ScriptedLoopTest, OpensAnotherSessionWhateverEndsOne) {
+  std::uint64_t sessions = 1;
+  for (const auto code :
+       {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::DEADLINE_EXCEEDED, grpc::StatusCode::UNAVAILABLE}) {
+    fail(1, code, true);
+    until_answered();
+    EXPECT_EQ(loop_.sessions(), ++sessions) << log_.str();
+  }
+  fail(1, grpc::StatusCode::INVALID_ARGUMENT, true);
+  EXPECT_THROW(tick(0), pgkeras::InvalidRequestError);
+  until_answered();
+  EXPECT_EQ(loop_.sessions(), ++sessions) << log_.str();
 }
 
 TEST(Histogram, QuantilesAreUpperEndsOfTheirBuckets) {

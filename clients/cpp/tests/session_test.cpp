@@ -5,6 +5,7 @@
 #include <optional>
 #include <pgkeras/client.hpp>
 
+#include "scripted.hpp"
 #include "server.hpp"
 
 namespace {
@@ -94,6 +95,15 @@ TEST_F(SessionTest, AMessageThatIsTooLargeIsTheCallersMistake) {
 
 TEST(ClientTest, RefusesAVersionWithALabel) {
   EXPECT_THROW(pgkeras::Client("127.0.0.1:1", {.version = 1, .label = "stable"}), pgkeras::InvalidRequestError);
+}
+
+TEST(ClientTest, ACallThatIsCutOffIsMadeAgain) {
+  Scripted server;
+  int calls = 0;
+  server.act = [&calls] { return ++calls < 3 ? grpc::Status::CANCELLED : grpc::Status::OK; };
+  pgkeras::Client client(server.target());
+  client.act(falls_left);
+  EXPECT_EQ(calls, 3);
 }
 
 }  // namespace

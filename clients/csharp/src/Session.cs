@@ -46,11 +46,18 @@ namespace Pgkeras.Client
             get { return hold; }
         }
 
+        /// <summary>Whether the session has ended, with an exception or by Dispose; a step then throws what ended it.</summary>
+        public bool IsOver
+        {
+            get { return failure != null; }
+        }
+
         /// <summary>Reports what the last actions led to, and asks for the next.</summary>
         /// <remarks>
         /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
-        /// <see cref="ServerBusyException"/> the same step may be made again. A step whose timeout passes counts: its
-        /// action is lost, and the session goes on. What else fails ends it, but for a <see cref="ServerFailedException"/>.
+        /// <see cref="ServerBusyException"/> the same step may be made again; a step whose timeout passes counts, and its
+        /// action is lost. But a server that has too many sessions, that refuses the simulator, or for which a session was
+        /// idle for too long, ends the session with such an exception: <see cref="IsOver"/> tells whether it goes on.
         /// </remarks>
         /// <param name="observation">Always a batch: one row for each environment, as many at every step.</param>
         /// <param name="reward">One for each environment; like the next two null at the first step.</param>
@@ -62,8 +69,31 @@ namespace Pgkeras.Client
         /// How long the step may take; the client's timeout when null. It begins anew whenever a policy in training lets the
         /// simulator know that it is being improved.
         /// </param>
-        public async Task<ActResponse> StepAsync(
+        public Task<ActResponse> StepAsync(
             V1.Tensor observation,
+            float[] reward = null,
+            bool[] terminated = null,
+            bool[] truncated = null,
+            bool[] episodeStart = null,
+            V1.Tensor actionMask = null,
+            TimeSpan? within = null)
+        {
+            var value = new Value { Tensor = observation };
+            return StepAsync(value, reward, terminated, truncated, episodeStart, actionMask, within);
+        }
+
+        /// <summary>The same where the observation space is a Dict, a Tuple or a Text.</summary>
+        /// <param name="observation">
+        /// A batch, too: every tensor in it has a leading axis, and every text as many strings as there are environments.
+        /// </param>
+        /// <param name="reward">As above, like what follows.</param>
+        /// <param name="terminated">Whether the last action ended the episode in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off after it.</param>
+        /// <param name="episodeStart">Whether each observation is the first of an episode.</param>
+        /// <param name="actionMask">Which actions are allowed.</param>
+        /// <param name="within">How long the step may take.</param>
+        public async Task<ActResponse> StepAsync(
+            Value observation,
             float[] reward = null,
             bool[] terminated = null,
             bool[] truncated = null,
@@ -76,11 +106,11 @@ namespace Pgkeras.Client
                 throw failure;
             }
             TimeSpan allowed = within ?? timeout;
-            Task late = Task.Delay(allowed);
+            var patience = new Patience(allowed);
             hold = null;
             PlayRequest request = template.Clone();
             request.Id = ++id;
-            request.Observation = new Value { Tensor = observation };
+            request.Observation = observation;
             request.Reward = reward == null ? null : Tensors.Of(reward);
             request.Terminated = terminated == null ? null : Tensors.Of(terminated);
             request.Truncated = truncated == null ? null : Tensors.Of(truncated);
@@ -90,7 +120,8 @@ namespace Pgkeras.Client
             try
             {
                 Task sending = call.RequestStream.WriteAsync(request);
-                if (await Task.WhenAny(sending, late).ConfigureAwait(false) != sending)
+                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
+                if (!sending.IsCompleted)
                 {
                     // The server takes nothing; a stream can have but one message on its way.
                     ending.Cancel();
@@ -98,7 +129,7 @@ namespace Pgkeras.Client
                     throw failure;
                 }
                 await sending.ConfigureAwait(false);
-                PlayResponse response = await ReceiveAsync(late, allowed).ConfigureAwait(false);
+                PlayResponse response = await ReceiveAsync(patience).ConfigureAwait(false);
                 if (response.ResultCase == PlayResponse.ResultOneofCase.Error)
                 {
                     throw Failures.Of(response.Error, null);
@@ -117,6 +148,10 @@ namespace Pgkeras.Client
                 failure = await ReasonAsync(error, allowed).ConfigureAwait(false);
                 throw failure;
             }
+            finally
+            {
+                patience.Dispose();
+            }
         }
 
         /// <summary>Ends the session.</summary>
@@ -127,15 +162,15 @@ namespace Pgkeras.Client
             call.Dispose();
         }
 
-        private async Task<PlayResponse> ReceiveAsync(Task late, TimeSpan allowed)
+        private async Task<PlayResponse> ReceiveAsync(Patience patience)
         {
             while (true)
             {
                 // A read that a late answer left behind goes on; there can be but one.
                 reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
-                if (await Task.WhenAny(reading, late).ConfigureAwait(false) != reading)
+                if (await Task.WhenAny(reading, patience.Over).ConfigureAwait(false) != reading)
                 {
-                    throw Failures.Late(target, allowed, null);
+                    throw Failures.Late(target, patience.Allowed, null);
                 }
                 bool more = await reading.ConfigureAwait(false);
                 reading = null;
@@ -153,7 +188,7 @@ namespace Pgkeras.Client
                 {
                     return response;
                 }
-                late = Task.Delay(allowed);
+                patience.Renew();
             }
         }
 
@@ -161,7 +196,10 @@ namespace Pgkeras.Client
         {
             try
             {
-                await ReceiveAsync(Task.Delay(allowed), allowed).ConfigureAwait(false);
+                using (var patience = new Patience(allowed))
+                {
+                    await ReceiveAsync(patience).ConfigureAwait(false);
+                }
             }
             catch (RpcException why)
             {
@@ -172,6 +210,36 @@ namespace Pgkeras.Client
                 return why;
             }
             return new ServerUnavailableException(target + " has ended the session; open a new one", null, error);
+        }
+
+        /// <summary>How long a step waits, in a timer that does not outlive it.</summary>
+        private sealed class Patience : IDisposable
+        {
+            private CancellationTokenSource timer;
+
+            public Patience(TimeSpan allowed)
+            {
+                Allowed = allowed;
+                Renew();
+            }
+
+            public TimeSpan Allowed { get; }
+
+            /// <summary>Is complete when it has waited so long.</summary>
+            public Task Over { get; private set; }
+
+            public void Renew()
+            {
+                Dispose();
+                timer = new CancellationTokenSource();
+                Over = Task.Delay(Allowed, timer.Token);
+            }
+
+            public void Dispose()
+            {
+                timer?.Cancel();
+                timer?.Dispose();
+            }
         }
     }
 }

@@ -18,6 +18,30 @@ namespace Pgkeras.Client
             return Make(DataType.Float32, values, shape);
         }
 
+        /// <summary>A tensor of float64 numbers.</summary>
+        public static V1.Tensor Of(double[] values, params long[] shape)
+        {
+            return Make(DataType.Float64, values, shape);
+        }
+
+        /// <summary>A tensor of int64 numbers, such as a Discrete or MultiDiscrete observation.</summary>
+        public static V1.Tensor Of(long[] values, params long[] shape)
+        {
+            return Make(DataType.Int64, values, shape);
+        }
+
+        /// <summary>A tensor of int32 numbers.</summary>
+        public static V1.Tensor Of(int[] values, params long[] shape)
+        {
+            return Make(DataType.Int32, values, shape);
+        }
+
+        /// <summary>A tensor of int8 numbers, such as a MultiBinary observation.</summary>
+        public static V1.Tensor Of(sbyte[] values, params long[] shape)
+        {
+            return Make(DataType.Int8, values, shape);
+        }
+
         /// <summary>A tensor of pixels.</summary>
         public static V1.Tensor Of(byte[] values, params long[] shape)
         {
@@ -35,6 +59,24 @@ namespace Pgkeras.Client
         public static long[] Longs(this V1.Tensor tensor)
         {
             return Read<long>(tensor, DataType.Int64);
+        }
+
+        /// <summary>The elements of an int32 tensor.</summary>
+        public static int[] Ints(this V1.Tensor tensor)
+        {
+            return Read<int>(tensor, DataType.Int32);
+        }
+
+        /// <summary>The elements of an int8 tensor, such as MultiBinary actions.</summary>
+        public static sbyte[] Bits(this V1.Tensor tensor)
+        {
+            return Read<sbyte>(tensor, DataType.Int8);
+        }
+
+        /// <summary>The elements of a float64 tensor.</summary>
+        public static double[] Doubles(this V1.Tensor tensor)
+        {
+            return Read<double>(tensor, DataType.Float64);
         }
 
         /// <summary>The elements of a float32 tensor.</summary>

@@ -42,6 +42,7 @@ type Client struct {
 	connection *grpc.ClientConn
 	stub       pgkerasv1.PolicyServiceClient
 	answered   atomic.Bool
+	closed     atomic.Bool
 	described  sync.Mutex
 	known      *Policy
 }
@@ -125,7 +126,10 @@ func Dial(target string, options ...Option) (*Client, error) {
 }
 
 // Close closes the connection; calls in flight fail.
-func (c *Client) Close() error { return c.connection.Close() }
+func (c *Client) Close() error {
+	c.closed.Store(true)
+	return c.connection.Close()
+}
 
 // Describe describes the policy and the server's limits. From then on, requests carry the spec hash that it gives.
 func (c *Client) Describe(ctx context.Context) (*Policy, error) {
@@ -225,7 +229,8 @@ func call[Request, Response any](
 		deadline, _ := ctx.Deadline()
 		typed := translate(ctx, err, c.target, deadline.Sub(begin))
 		var gone *ServerUnavailableError
-		if !c.answered.Load() || !errors.As(typed, &gone) {
+		// gRPC's status for a connection that this client has closed is that of a server which has cut a call off.
+		if !c.answered.Load() || c.closed.Load() || !errors.As(typed, &gone) {
 			return nil, typed
 		}
 		wait := gone.RetryAfter

@@ -24,8 +24,8 @@ type Session struct {
 	stream  pgkerasv1.PolicyService_PlayClient
 	cancel  context.CancelFunc
 	timeout time.Duration
-	// Axes of one observation, or -1 if it is not a tensor.
-	rank     int
+	// What the policy observes.
+	space    *Space
 	next     *pgkerasv1.PlayRequest
 	inbox    chan *pgkerasv1.PlayResponse
 	finished chan struct{}
@@ -35,7 +35,8 @@ type Session struct {
 	close  sync.Once
 }
 
-// Play opens a session. Its context bounds the opening; the session itself lasts until it is closed.
+// Play opens a session. Its context, or without a deadline of its own the client's timeout, bounds the opening; the
+// session itself lasts until it is closed.
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
 	chosen := newChoices(nil, options)
 	first := &pgkerasv1.PlayRequest{Policy: c.policy, Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs}
@@ -56,7 +57,16 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 		space = known.GetSpec().GetObservationSpace()
 	}
 	lasting, cancel := context.WithCancel(c.authenticated(context.WithoutCancel(ctx)))
-	stream, err := c.stub.Play(lasting)
+	begin := time.Now()
+	opening, opened := c.outgoing(ctx, c.timeout)
+	defer opened()
+	stop := context.AfterFunc(opening, cancel)
+	stream, err := c.stub.Play(lasting) // waits for a connection
+	if !stop() {
+		cancel()
+		deadline, _ := opening.Deadline()
+		return nil, translate(opening, status.FromContextError(opening.Err()).Err(), c.target, deadline.Sub(begin))
+	}
 	if err != nil {
 		cancel()
 		return nil, translate(ctx, err, c.target, c.timeout)
@@ -66,7 +76,7 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 		stream:   stream,
 		cancel:   cancel,
 		timeout:  c.timeout,
-		rank:     rankOf(space),
+		space:    space,
 		next:     first,
 		inbox:    make(chan *pgkerasv1.PlayResponse, 1),
 		finished: make(chan struct{}),
@@ -78,13 +88,14 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 // Step reports what the last action led to, and asks for the next.
 //
 // The observation is of the observation space's shape for a single environment, or has a leading axis of B
-// environments, as many at every step. Reward, terminated and truncated have one element for each environment; they are
+// environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated have one element for each environment; they are
 // nil at the first step, and may be where every environment starts an episode. Without a deadline of its own, a step has
 // the client's timeout; it begins anew when a policy in training says that it is being improved.
 //
 // An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
-// be made again. A step whose deadline passes counts: its action is lost, and the session goes on. What else fails ends
-// the session.
+// be made again; a step whose deadline passes counts, and its action is lost. But a server that has too many sessions,
+// that refuses the simulator, or for which a session was idle for too long, ends the session with such an error: after
+// an error, Over tells whether the session goes on.
 func (s *Session) Step(
 	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options ...CallOption,
 ) (*Actions, error) {
@@ -92,6 +103,9 @@ func (s *Session) Step(
 		return nil, s.failed
 	}
 	begin, asked := time.Now(), ctx
+	if ctx.Err() != nil { // nothing is sent: a context that ends while a message is on its way ends the session
+		return nil, translate(ctx, status.FromContextError(ctx.Err()).Err(), s.client.target, 0)
+	}
 	_, bounded := ctx.Deadline()
 	release := func() {}
 	defer func() { release() }() // the last one
@@ -105,11 +119,9 @@ func (s *Session) Step(
 	if !bounded {
 		renew()
 	}
-	tensor, plain := observation.(Tensor)
-	single := plain && len(tensor.Shape) == s.rank
+	single, _ := isSingle(observation, s.space)
 	if single {
-		tensor.Shape = append([]int{1}, tensor.Shape...)
-		observation = tensor
+		observation = withBatchAxis(observation)
 	}
 	if err := s.send(ctx, observation, single, reward, terminated, truncated, options); err != nil {
 		return nil, err
@@ -145,6 +157,9 @@ func (s *Session) Step(
 	}
 	return actions, nil
 }
+
+// Over is whether the session has ended, with an error or by Close; a step then fails with what ended it.
+func (s *Session) Over() bool { return s.failed != nil }
 
 // Close ends the session; the server then counts no more of its episodes.
 func (s *Session) Close() {

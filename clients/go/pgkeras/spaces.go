@@ -2,6 +2,7 @@ package pgkeras
 
 import (
 	"math"
+	"strconv"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
@@ -102,4 +103,48 @@ func rankOf(space *Space) int {
 		return len(kind.MultiBinary.GetShape())
 	}
 	return -1
+}
+
+// The parts of a Dict or Tuple space, by the keys that they have in Fields; none of another.
+func partsOf(space *Space) []Part {
+	var parts []Part
+	for _, part := range space.GetDict().GetSpaces() {
+		parts = append(parts, Part{part.GetKey(), part.GetSpace()})
+	}
+	for i, part := range space.GetTuple().GetSpaces() {
+		parts = append(parts, Part{strconv.Itoa(i), part})
+	}
+	return parts
+}
+
+// Whether a value is one observation and not a batch, going by its first array, and whether it has one: texts are a
+// batch, be it of one.
+func isSingle(value Value, space *Space) (single, told bool) {
+	switch value := value.(type) {
+	case Tensor:
+		return len(value.Shape) == rankOf(space), true
+	case Fields:
+		for _, part := range partsOf(space) {
+			if single, told := isSingle(value[part.Key], part.Space); told {
+				return single, true
+			}
+		}
+	}
+	return false, false
+}
+
+// One observation as a batch of one.
+func withBatchAxis(value Value) Value {
+	switch value := value.(type) {
+	case Tensor:
+		value.Shape = append([]int{1}, value.Shape...)
+		return value
+	case Fields:
+		batch := make(Fields, len(value))
+		for key, part := range value {
+			batch[key] = withBatchAxis(part)
+		}
+		return batch
+	}
+	return value
 }

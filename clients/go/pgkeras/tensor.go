@@ -24,7 +24,8 @@ type Value interface {
 	message() *pgkerasv1.Value
 }
 
-// Texts are the strings of a batch for one Text space.
+// Texts are the strings of a batch for one Text space; a single one beside arrays without a batch axis is a single
+// observation's.
 type Texts []string
 
 // Fields are the parts of a value of a Dict space by their keys, or of a Tuple space by "0", "1" and so on.

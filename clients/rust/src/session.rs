@@ -57,12 +57,16 @@ pub struct StepOptions<'a> {
 /// it. It ends when it is dropped.
 ///
 /// Every step fails with
-/// - [`Error::InvalidRequest`] when an argument is wrong: the session is as if the step had not been made, and goes on;
-/// - [`Error::ServerBusy`] when the server is full: the same step may be made again;
-/// - [`Error::DeadlineExceeded`] when no answer came in time: the step counts, its action is lost, and the session goes
-///   on, as it does when the future of a step is dropped;
+/// - [`Error::InvalidRequest`] when an argument is wrong: the session is as if the step had not been made; or when the
+///   simulator that was declared is refused, which ends the session;
+/// - [`Error::ServerBusy`] when the server is busy: the same step may be made again; or when it has too many sessions,
+///   which ends this one;
+/// - [`Error::DeadlineExceeded`] when no answer came in time: the step counts, and its action is lost, as when the future
+///   of a step is dropped; or when the server has ended the session because it was idle;
 /// - [`Error::ServerUnavailable`] when the server is gone or stopping: open another session;
-/// - other errors, which end the session, but for [`Error::ServerFailed`].
+/// - other errors.
+///
+/// After an error, [`Session::is_over`] tells whether the session goes on.
 pub struct Session {
     outbox: mpsc::Sender<v1::PlayRequest>,
     inbox: Inbox,
@@ -179,6 +183,11 @@ impl Session {
     ) -> Result<Actions, Error> {
         let request = self.request(observations.into(), outcomes, options);
         self.ask(request, options).await
+    }
+
+    /// Whether an error has ended the session; a step then fails with that error.
+    pub fn is_over(&self) -> bool {
+        matches!(self.inbox, Inbox::Over(_))
     }
 
     fn request(

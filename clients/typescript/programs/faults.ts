@@ -44,7 +44,9 @@ async function busy(program: Program): Promise<void> {
   const client = new PolicyClient(program.flag("busy-target"), { policy: "cartpole-v1" });
   const first = await client.play();
   await first.step(ROW);
-  let error = await failure([ServerBusyError], stepOnce(client));
+  const second = await client.play();
+  let error = await failure([ServerBusyError], second.step(ROW));
+  check(second.isOver && !first.isOver, "the second session goes on, or the first is over");
   check(error.retryAfterMs > 0, `retry after ${error.retryAfterMs} ms`);
   first.close();
   for (let tries = 0; ; tries++) {

@@ -26,6 +26,7 @@ async function goesOn({ client }: Program): Promise<void> {
   await session.step(ROW);
   const error = await failure([InvalidRequestError], session.step(SHORT_ROW, 1, false, false));
   check(error.field === "observation", `field ${error.field}`);
+  check(!session.isOver, "the session is over");
   const answer = await session.step(ROW, 1, false, false);
   check(answer.action.shape.length === 0, `an action of shape [${answer.action.shape}]`);
   session.close();

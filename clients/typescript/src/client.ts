@@ -11,7 +11,7 @@ import { type Actions, type Mode, modeNumber, type Output, outputNumbers, readAc
 import { InvalidRequestError, ServerUnavailableError, translate } from "./errors.js";
 import type { Policy, PolicyRef } from "./generated/pgkeras/v1/policy.js";
 import { type GetPolicyResponse, type Limits, PolicyServiceClient } from "./generated/pgkeras/v1/service.js";
-import { PlaySession } from "./session.js";
+import { LONGEST_TIMEOUT_MS, PlaySession } from "./session.js";
 import type { Simulator } from "./spaces.js";
 import { encodeObservation, encodeTensor, type Observation, type Tensor } from "./tensor.js";
 
@@ -207,7 +207,7 @@ export class PolicyClient {
     request: Request,
     timeoutMs = this.#timeoutMs,
   ): Promise<Response> {
-    const deadline = Date.now() + timeoutMs;
+    const deadline = Date.now() + Math.min(timeoutMs, LONGEST_TIMEOUT_MS);
     for (let backoff = FIRST_BACKOFF_MS; ; backoff = Math.min(2 * backoff, LONGEST_BACKOFF_MS)) {
       try {
         const response = await new Promise<Response>((resolve, reject) => {

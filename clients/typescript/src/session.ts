@@ -4,7 +4,16 @@ import { errorOfStatus, late, type PolicyServiceError, ServerUnavailableError, t
 import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
-import { decodeTensor, encodeObservation, encodeTensor, isTensor, type Observation, type Tensor } from "./tensor.js";
+import { isSingle } from "./spaces.js";
+import {
+  decodeTensor,
+  encodeObservation,
+  encodeTensor,
+  isTensor,
+  isTexts,
+  type Observation,
+  type Tensor,
+} from "./tensor.js";
 
 /** Further parts of a session's step. */
 export interface StepOptions {
@@ -14,6 +23,9 @@ export interface StepOptions {
   readonly mask?: Tensor;
   readonly timeoutMs?: number;
 }
+
+/** Node's timers fire at once if they are set for longer: 25 days. */
+export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 interface Waiting {
   readonly id: bigint;
@@ -29,7 +41,7 @@ export class PlaySession {
   #id = 0n;
   #waiting: Waiting | undefined;
   #failure: PolicyServiceError | undefined;
-  readonly #rank: number;
+  readonly #space: Space | undefined;
 
   constructor(
     private readonly stream: ClientDuplexStream<PlayRequest, PlayResponse>,
@@ -39,8 +51,7 @@ export class PlaySession {
     private readonly timeoutMs: number,
   ) {
     this.#next = first;
-    const space = observationSpace?.kind?.value;
-    this.#rank = space === undefined ? -1 : "shape" in space ? (space.shape ?? []).length : 0;
+    this.#space = observationSpace;
     stream.on("data", (response: PlayResponse) => {
       const waiting = this.#waiting;
       if (waiting === undefined || waiting.id !== response.id) {
@@ -60,13 +71,14 @@ export class PlaySession {
    * Reports what the last action led to, and asks for the next.
    *
    * The observation is of the observation space's shape for a single environment, or has a leading axis of B
-   * environments, as many at every step. Reward, terminated and truncated are a number and booleans, or have one
+   * environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated are a number and booleans, or have one
    * element for each environment; they are left out at the first step, and may be where every environment starts an
    * episode.
    *
    * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
-   * may be made again. A step whose time is over counts: its action is lost, and the session goes on. What else fails
-   * ends the session.
+   * may be made again; a step whose time is over counts, and its action is lost. But a server that has too many
+   * sessions, that refuses the simulator, or for which a session was idle for too long, ends the session with such an
+   * error: after an error, `isOver` tells whether the session goes on.
    */
   async step(
     observation: Observation,
@@ -78,7 +90,7 @@ export class PlaySession {
     if (this.#failure !== undefined) {
       throw this.#failure;
     }
-    const single = isTensor(observation) && observation.shape.length === this.#rank;
+    const single = isSingle(observation, this.#space) === true;
     const batch = single ? withBatchAxis(observation) : observation;
     const { mask } = options;
     this.#id += 1n;
@@ -90,7 +102,7 @@ export class PlaySession {
       terminated: flags(terminated),
       truncated: flags(truncated),
       episodeStart: flags(options.episodeStart),
-      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? withBatchAxis(mask) : mask),
+      actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? asRow(mask) : mask),
     };
     this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
@@ -104,6 +116,11 @@ export class PlaySession {
     return single ? firstRow(actions) : actions;
   }
 
+  /** Whether the session has ended, with an error or by close(); a step then fails with what ended it. */
+  get isOver(): boolean {
+    return this.#failure !== undefined;
+  }
+
   /** Ends the session; a step after it fails. */
   close(): void {
     this.#end(new ServerUnavailableError("the session has been closed; open a new one"));
@@ -115,7 +132,7 @@ export class PlaySession {
     return new Promise<PlayResponse>((resolve, reject) => {
       const renew = () => {
         clearTimeout(timer);
-        timer = setTimeout(() => reject(late(this.target, timeoutMs)), timeoutMs);
+        timer = setTimeout(() => reject(late(this.target, timeoutMs)), Math.min(timeoutMs, LONGEST_TIMEOUT_MS));
       };
       this.#waiting = { id: this.#id, resolve, reject, renew };
       renew();
@@ -132,7 +149,18 @@ export class PlaySession {
   }
 }
 
-function withBatchAxis(tensor: Tensor): Tensor {
+/** One observation as a batch of one. */
+function withBatchAxis(observation: Observation): Observation {
+  if (isTensor(observation)) {
+    return asRow(observation);
+  }
+  if (isTexts(observation)) {
+    return observation;
+  }
+  return Object.fromEntries(Object.entries(observation).map(([key, part]) => [key, withBatchAxis(part)]));
+}
+
+function asRow(tensor: Tensor): Tensor {
   return { ...tensor, shape: [1, ...tensor.shape] };
 }
 

@@ -1,5 +1,6 @@
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import { DataType } from "./generated/pgkeras/v1/tensors.js";
+import { isTensor, isTexts, type Observation } from "./tensor.js";
 
 export type { Space };
 
@@ -60,6 +61,53 @@ export const spaces = {
     return { kind: { $case: "tuple", value: { spaces: [...parts] } } };
   },
 };
+
+/**
+ * Whether a value is one observation and not a batch, going by its first tensor; undefined if it has none: texts are a
+ * batch, be it of one.
+ */
+export function isSingle(observation: Observation, space: Space | undefined): boolean | undefined {
+  if (isTensor(observation)) {
+    return observation.shape.length === rankOf(space);
+  }
+  if (isTexts(observation)) {
+    return undefined;
+  }
+  for (const [key, part] of partsOf(space)) {
+    const inner = observation[key];
+    const single = inner && isSingle(inner, part);
+    if (single !== undefined) {
+      return single;
+    }
+  }
+  return undefined;
+}
+
+/** How many axes one value of a space has; -1 if it is no tensor. */
+function rankOf(space: Space | undefined): number {
+  switch (space?.kind?.$case) {
+    case "box":
+    case "multiDiscrete":
+    case "multiBinary":
+      return (space.kind.value.shape ?? []).length;
+    case "discrete":
+      return 0;
+    default:
+      return -1;
+  }
+}
+
+/** The parts of a Dict or Tuple space, by the keys that they have in an observation; none of another. */
+function partsOf(space: Space | undefined): [string, Space | undefined][] {
+  switch (space?.kind?.$case) {
+    case "dict":
+      return (space.kind.value.spaces ?? []).map(({ key, space: part }) => [key ?? "", part]);
+    case "tuple":
+      return (space.kind.value.spaces ?? []).map((part, i) => [`${i}`, part]);
+    default:
+      return [];
+  }
+}
 
 function integers(numbers: readonly number[]): bigint[] {
   return numbers.map((number) => BigInt(number));

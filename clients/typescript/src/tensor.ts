@@ -20,7 +20,8 @@ export interface Tensor {
 
 /**
  * An observation, or a batch of them, whose tensors have one leading axis more: a tensor, or strings where the space is
- * a Text, or an object of parts where it is a Dict or (with keys "0", "1" and so on) a Tuple.
+ * a Text, or an object of parts where it is a Dict or (with keys "0", "1" and so on) a Tuple. A single string beside
+ * tensors without a batch axis is a single observation's.
  */
 export type Observation = Tensor | readonly string[] | { readonly [part: string]: Observation };
 
@@ -133,7 +134,8 @@ export function decodeTensor(message: Message | undefined, field: string): Tenso
   return { dtype, shape: lengths.map(Number), values };
 }
 
-function isTexts(observation: Observation): observation is readonly string[] {
+/** Whether an observation is the strings of a batch. */
+export function isTexts(observation: Observation): observation is readonly string[] {
   return Array.isArray(observation);
 }
 

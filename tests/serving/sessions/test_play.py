@@ -294,6 +294,31 @@ def test_sessions_are_limited_and_a_place_that_is_left_is_free(policies, tmp_pat
         wait_until(lambda: steps(client))
 
 
+def test_a_session_tells_after_an_error_whether_it_is_over(policies, tmp_path):
+    with (
+        running(policies, tmp_path, "--session-idle-seconds", "1", "--max-sessions", "1") as server,
+        PolicyClient(server.target, "discrete") as client,
+    ):
+        first, second = client.play(), client.play()
+        first.step(ROWS[0])
+        with pytest.raises(ServerBusyError):
+            second.step(ROWS[0])
+        assert second.is_over
+        with pytest.raises(InvalidRequestError):
+            first.step(ROWS[0][:, :3], ZEROS, FALSE, FALSE)
+        with pytest.raises(DeadlineExceededError, match="no answer"):
+            first.step(ROWS[0], ZEROS, FALSE, FALSE, timeout=0)
+        assert not first.is_over
+        threading.Event().wait(2)
+        with pytest.raises(DeadlineExceededError, match="nothing was sent or received"):
+            first.step(ROWS[0], ZEROS, FALSE, FALSE)
+        assert first.is_over
+        closed = client.play()
+        assert not closed.is_over
+        closed.close()
+        assert closed.is_over
+
+
 def steps(client):
     with client.play() as session:
         try:

@@ -35,11 +35,15 @@ struct StepOptions {
 // An open session, made by Client::play; for one thread at a time. One version of the policy answers throughout it.
 //
 // Every method but the destructor throws:
-//   InvalidRequestError      an argument is wrong; the session is as if the step had not been made, and goes on
-//   ServerBusyError          the server is full; the same step may be made again
-//   DeadlineExceededError    no answer in time: the step counts, its action is lost, and the session goes on
+//   InvalidRequestError      an argument is wrong: the session is as if the step had not been made; or the simulator
+//                            that was declared is refused, which ends the session
+//   ServerBusyError          the server is busy: the same step may be made again; or it has too many sessions, which
+//                            ends this one
+//   DeadlineExceededError    no answer in time: the step counts, and its action is lost; or the server has ended the
+//                            session because it was idle
 //   ServerUnavailableError   the server is gone or stopping; open a new session
-//   another child of Error   the session is over, but for ServerFailedError
+//   another child of Error
+// After an error, `over` tells whether the session goes on.
 class Session {
  public:
   Session(Session&&) noexcept;
@@ -61,6 +65,9 @@ class Session {
   // in time. It may then be called again. A step that is sent before the last one is answered drops that answer.
   void send(Observation observation, const std::optional<Outcome>& outcome = {}, const StepOptions& options = {});
   std::optional<Actions> receive(std::chrono::steady_clock::time_point deadline);
+
+  // Whether the session has ended, with an error or by `close`; a step then throws what ended it.
+  bool over() const;
 
   // Tells the server that the session is over, and waits for it to agree for at most the given time. The destructor
   // hangs up instead.

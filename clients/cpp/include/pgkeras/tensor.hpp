@@ -97,7 +97,8 @@ class Tensor {
   std::span<const std::byte> bytes() const { return bytes_; }
   std::size_t size() const { return element_size(dtype_) == 0 ? 0 : bytes_.size() / element_size(dtype_); }
 
-  // The elements in C order, not copied. Throws InvalidRequestError if they are not of type T.
+  // The elements in C order, not copied: the span lives as long as the tensor. Throws InvalidRequestError if they are
+  // not of type T.
   template <Element T>
   std::span<const T> values() const {
     check_type(data_type<T>());

@@ -218,7 +218,7 @@ func run() error {
 	environments := flag.Int("environments", 0, "step so many at once instead, and take the time")
 	steps := flag.Int("steps", 1000, "steps of those")
 	teaching := flag.Int("teach", 0, "step so many at once, from which a policy in training learns")
-	patience := flag.Duration("patience", 10*time.Second, "how long to look for a run that does not answer")
+	patience := flag.Float64("patience", 10, "how many seconds to look for a run that does not answer")
 	policy := flag.String("policy", "cartpole-v1", "which policy plays")
 	flag.Parse()
 	if *teaching > 0 {
@@ -230,7 +230,7 @@ func run() error {
 	}
 	defer func() { _ = client.Close() }()
 	if *teaching > 0 {
-		report, err := teach(client, *teaching, *patience)
+		report, err := teach(client, *teaching, time.Duration(*patience*float64(time.Second)))
 		if err != nil {
 			return err
 		}

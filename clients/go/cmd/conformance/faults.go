@@ -110,8 +110,18 @@ func (p *program) busy() error {
 	if _, err := first.Step(background, row, nil, nil, nil); err != nil {
 		return err
 	}
-	full, err := failure[*pgkeras.ServerBusyError](stepOnce(client))
-	if err := all(err, check(full != nil && full.RetryAfter > 0, "retry after %v", full)); err != nil {
+	second, err := client.Play(background)
+	if err != nil {
+		return err
+	}
+	defer second.Close()
+	_, err = second.Step(background, row, nil, nil, nil)
+	full, err := failure[*pgkeras.ServerBusyError](err)
+	if err := all(
+		err,
+		check(full != nil && full.RetryAfter > 0, "retry after %v", full),
+		check(second.Over() && !first.Over(), "the second session goes on, or the first is over"),
+	); err != nil {
 		return err
 	}
 	first.Close()

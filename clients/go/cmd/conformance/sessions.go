@@ -53,7 +53,11 @@ func (p *program) sessionGoesOn() error {
 	}
 	_, err = session.Step(background, pgkeras.NewTensor([]float32{0, 0, 0}, 1, 3), rewards, going, going)
 	invalid, err := failure[*pgkeras.InvalidRequestError](err)
-	if err := all(err, check(invalid != nil && invalid.Field == "observation", "%v", invalid)); err != nil {
+	if err := all(
+		err,
+		check(invalid != nil && invalid.Field == "observation", "%v", invalid),
+		check(!session.Over(), "the session is over"),
+	); err != nil {
 		return err
 	}
 	answer, err := session.Step(background, row, rewards, going, going)

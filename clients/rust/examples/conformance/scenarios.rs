@@ -212,6 +212,7 @@ impl Scenarios {
             Err(Error::InvalidRequest { field, .. }) if field == "observation" => {}
             other => return fail(format!("{other:?}")),
         }
+        check(!session.is_over(), "the session is over")?;
         check(session.step(ROW, 1.0, false, false).await?.action.shape().is_empty(), "not a scalar")
     }
 
@@ -353,7 +354,9 @@ impl Scenarios {
         let client = Client::new(self.flag("busy-target")?, options("cartpole-v1", 10))?;
         let mut first = client.play(&GREEDY).await?;
         first.begin(ROW).await?;
-        let mut answer = client.play(&GREEDY).await?.begin(ROW).await;
+        let mut second = client.play(&GREEDY).await?;
+        let mut answer = second.begin(ROW).await;
+        check(second.is_over() && !first.is_over(), "the second session goes on, or the first is over")?;
         drop(first);
         for _ in 0..10 {
             let Err(Error::ServerBusy { retry_after, .. }) = answer else { return fail(format!("{answer:?}")) };

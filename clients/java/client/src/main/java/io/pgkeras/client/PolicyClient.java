@@ -196,6 +196,8 @@ public final class PolicyClient implements AutoCloseable {
   public Session play(Simulator simulator, ActOptions options) {
     PlayRequest.Builder first =
         PlayRequest.newBuilder().setPolicy(policy).setSimulator(simulator.toMessage());
+    // No call comes before its stream, and gRPC's own back-off grows to two minutes.
+    channel.resetConnectBackoff();
     return new Session(
         stub, first, simulator.observationSpace(), options, calls.target(), within(options));
   }

@@ -8,6 +8,8 @@ import io.pgkeras.v1.PlayResponse;
 import io.pgkeras.v1.PolicyServiceGrpc;
 import io.pgkeras.v1.Space;
 import java.time.Duration;
+import java.util.HashMap;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
 
@@ -21,7 +23,7 @@ public final class Session implements AutoCloseable {
   private final Exchange exchange;
   private final String target;
   private final Duration timeout;
-  private final int rank;
+  private final Space space;
   private final PlayRequest later;
   private PlayRequest template;
   private long id;
@@ -36,7 +38,7 @@ public final class Session implements AutoCloseable {
       Duration timeout) {
     this.target = target;
     this.timeout = timeout;
-    rank = rank(observationSpace);
+    space = observationSpace;
     later =
         PlayRequest.newBuilder()
             .setMode(options.mode)
@@ -90,12 +92,14 @@ public final class Session implements AutoCloseable {
    * Reports what the last actions led to, and asks for the next.
    *
    * <p>An {@link InvalidRequestException} leaves the session as if the step had not been made;
-   * after a {@link ServerBusyException} the same step may be made again. A step whose timeout
-   * passes counts: its action is lost, and the session goes on. What else fails ends the session,
-   * but for a {@link ServerFailedException}.
+   * after a {@link ServerBusyException} the same step may be made again; a step whose timeout
+   * passes counts, and its action is lost. But a server that has too many sessions, that refuses
+   * the simulator, or for which a session was idle for too long, ends the session with such an
+   * exception: after an exception, {@link #isOver} tells whether the session goes on.
    *
    * @param observation of the observation space's shape for a single environment, or with a leading
-   *     axis of B environments, as many at every step
+   *     axis of B environments, as many at every step; of a Dict or Tuple, that of its first array
+   *     tells which
    * @param reward what the last actions earned, {@code [B]}; like the next two null at the first
    *     step, and where every environment starts an episode
    * @param terminated whether they ended the episode in a terminal state
@@ -114,10 +118,9 @@ public final class Session implements AutoCloseable {
     }
     Duration within = options.timeout() == null ? timeout : options.timeout();
     Deadline deadline = Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
-    boolean single = observation instanceof Tensor tensor && tensor.shape().length == rank;
+    boolean single = Spaces.isSingle(observation, space).orElse(false);
     PlayRequest.Builder request = template.toBuilder().setId(id + 1);
-    request.setObservation(
-        (single ? withBatchAxis((Tensor) observation) : observation).toMessage());
+    request.setObservation((single ? withBatchAxis(observation) : observation).toMessage());
     if (reward != null) {
       request.setReward(Tensor.of(reward).toTensorMessage());
     }
@@ -133,7 +136,7 @@ public final class Session implements AutoCloseable {
     if (options.actionMask() != null) {
       Tensor mask = options.actionMask();
       boolean row = single && mask.shape().length == 1;
-      request.setActionMask((row ? withBatchAxis(mask) : mask).toTensorMessage());
+      request.setActionMask((row ? asRow(mask) : mask).toTensorMessage());
     }
     PlayResponse response;
     try {
@@ -167,6 +170,14 @@ public final class Session implements AutoCloseable {
     return read(response, single);
   }
 
+  /**
+   * Whether the session has ended, with an exception or by {@link #close}; a step then throws what
+   * ended it.
+   */
+  public boolean isOver() {
+    return failure != null;
+  }
+
   /** Ends the session; the server then counts no more of its episodes. */
   @Override
   public void close() {
@@ -197,21 +208,23 @@ public final class Session implements AutoCloseable {
     return single ? actions.firstRow() : actions;
   }
 
-  private static Tensor withBatchAxis(Tensor tensor) {
+  /** One observation as a batch of one. */
+  private static Value withBatchAxis(Value observation) {
+    if (observation instanceof Tensor tensor) {
+      return asRow(tensor);
+    }
+    if (observation instanceof Value.Fields parts) {
+      Map<String, Value> batch = new HashMap<>();
+      parts.fields().forEach((key, part) -> batch.put(key, withBatchAxis(part)));
+      return new Value.Fields(batch);
+    }
+    return observation;
+  }
+
+  private static Tensor asRow(Tensor tensor) {
     long[] shape = new long[tensor.shape().length + 1];
     shape[0] = 1;
     System.arraycopy(tensor.shape(), 0, shape, 1, shape.length - 1);
     return tensor.reshape(shape);
-  }
-
-  /** How many axes one observation has; -1 if it is no tensor. */
-  private static int rank(Space space) {
-    return switch (space.getKindCase()) {
-      case BOX -> space.getBox().getShapeCount();
-      case DISCRETE -> 0;
-      case MULTI_DISCRETE -> space.getMultiDiscrete().getShapeCount();
-      case MULTI_BINARY -> space.getMultiBinary().getShapeCount();
-      default -> -1;
-    };
   }
 }

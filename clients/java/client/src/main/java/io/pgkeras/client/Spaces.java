@@ -9,9 +9,11 @@ import io.pgkeras.v1.MultiDiscreteSpace;
 import io.pgkeras.v1.NamedSpace;
 import io.pgkeras.v1.Space;
 import io.pgkeras.v1.TupleSpace;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
+import java.util.Optional;
 
 /** What a simulator shows and takes. The kinds are those of {@code gymnasium.spaces}. */
 public final class Spaces {
@@ -69,6 +71,44 @@ public final class Spaces {
     return Space.newBuilder()
         .setTuple(TupleSpace.newBuilder().addAllSpaces(List.of(parts)))
         .build();
+  }
+
+  /**
+   * Whether a value is one observation and not a batch, going by its first array; empty if it has
+   * none: texts are a batch, be it of one.
+   */
+  static Optional<Boolean> isSingle(Value observation, Space space) {
+    if (observation instanceof Tensor tensor) {
+      return Optional.of(tensor.shape().length == rank(space));
+    }
+    if (observation instanceof Value.Fields found) {
+      return parts(space).stream()
+          .filter(part -> found.fields().containsKey(part.getKey()))
+          .flatMap(part -> isSingle(found.fields().get(part.getKey()), part.getSpace()).stream())
+          .findFirst();
+    }
+    return Optional.empty();
+  }
+
+  /** The parts of a Dict or Tuple space, by the keys that they have in a value; none of another. */
+  private static List<NamedSpace> parts(Space space) {
+    List<NamedSpace> named = new ArrayList<>(space.getDict().getSpacesList());
+    for (Space part : space.getTuple().getSpacesList()) {
+      named.add(
+          NamedSpace.newBuilder().setKey(String.valueOf(named.size())).setSpace(part).build());
+    }
+    return named;
+  }
+
+  /** How many axes one value of a space has; -1 if it is no tensor. */
+  private static int rank(Space space) {
+    return switch (space.getKindCase()) {
+      case BOX -> space.getBox().getShapeCount();
+      case DISCRETE -> 0;
+      case MULTI_DISCRETE -> space.getMultiDiscrete().getShapeCount();
+      case MULTI_BINARY -> space.getMultiBinary().getShapeCount();
+      default -> -1;
+    };
   }
 
   private static Space box(DataType dtype, double[] low, double[] high, long... shape) {

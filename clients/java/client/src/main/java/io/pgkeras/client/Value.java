@@ -9,7 +9,8 @@ import java.util.Map;
  */
 public sealed interface Value permits Tensor, Value.Texts, Value.Fields {
   /**
-   * The strings of a batch for one Text space.
+   * The strings of a batch for one Text space; a single one beside arrays without a batch axis is a
+   * single observation's.
    *
    * @param texts one for each observation
    */

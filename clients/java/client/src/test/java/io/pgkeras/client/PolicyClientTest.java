@@ -9,9 +9,16 @@ import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import io.pgkeras.v1.ActResponse;
 import io.pgkeras.v1.DataType;
+import io.pgkeras.v1.Space;
+import io.pgkeras.v1.TextSpace;
 import java.io.IOException;
+import java.net.ServerSocket;
 import java.nio.ByteBuffer;
 import java.time.Duration;
+import java.util.ArrayList;
+import java.util.LinkedHashMap;
+import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.stream.Stream;
@@ -135,6 +142,65 @@ class PolicyClientTest {
       StepOptions soon = StepOptions.NONE.withTimeout(Duration.ofMillis(50));
       assertThrows(DeadlineExceededException.class, () -> session.step(ROW, 1, false, false, soon));
       assertArrayEquals(new long[] {3}, session.step(ROW, 1, false, false).action().longs());
+    }
+  }
+
+  @Test
+  void aSingleObservationOfPartsBecomesABatchOfOne() {
+    List<String> seen = new ArrayList<>();
+    server.play =
+        (request, answers) -> {
+          var parts = request.getObservation().getFields().getFieldsMap();
+          var pair = parts.get("pair").getFields().getFieldsMap();
+          seen.add(
+              String.join(",", parts.get("words").getTexts().getTextsList())
+                  + pair.get("0").getTensor().getShapeList()
+                  + pair.get("1").getTensor().getShapeList());
+          answers.onNext(ScriptedServer.answer(request.getId()));
+        };
+    Map<String, Space> parts = new LinkedHashMap<>();
+    parts.put("words", Space.newBuilder().setText(TextSpace.getDefaultInstance()).build());
+    parts.put("pair", Spaces.tuple(Spaces.discrete(3), Spaces.box(-1, 1, 4)));
+    Simulator simulator = new Simulator(Spaces.dict(parts), Spaces.discrete(2), 1, "test");
+    Value words = new Value.Texts(List.of("go left"));
+    Tensor number = Tensor.of(new long[] {2});
+    Value single =
+        new Value.Fields(
+            Map.of(
+                "words", words, "pair", new Value.Fields(Map.of("0", number.reshape(), "1", ROW))));
+    Value batch =
+        new Value.Fields(
+            Map.of(
+                "words",
+                words,
+                "pair",
+                new Value.Fields(Map.of("0", number, "1", ROW.reshape(1, 4)))));
+    try (Session session = client.play(simulator, ActOptions.sample())) {
+      assertEquals(0, session.step(single).action().shape().length);
+      assertEquals(1, session.step(batch).action().shape().length);
+    }
+    assertEquals(List.of("go left[1][1, 4]", "go left[1][1, 4]"), seen);
+  }
+
+  @Test
+  void aSimulatorThatComesBackHasTheServerLookedForAnew() throws Exception {
+    int port;
+    try (ServerSocket free = new ServerSocket(0)) {
+      port = free.getLocalPort();
+    }
+    Simulator simulator = new Simulator(Spaces.box(-1, 1, 4), Spaces.discrete(2), 1, "test");
+    try (var early = PolicyClient.connect("127.0.0.1:" + port)) {
+      try (Session session = early.play(simulator, ActOptions.sample())) {
+        assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+      }
+      try (ScriptedServer late = new ScriptedServer(port)) {
+        early.play(simulator, ActOptions.sample()).close();
+        Thread.sleep(500); // gRPC's own back-off begins with a second
+        try (Session session = early.play(simulator, ActOptions.sample())) {
+          assertArrayEquals(new long[] {1}, session.step(ROW).action().longs());
+        }
+        assertEquals(0, late.descriptions.get(), "a call came before the stream");
+      }
     }
   }
 

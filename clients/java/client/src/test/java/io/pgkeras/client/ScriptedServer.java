@@ -61,8 +61,12 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
   private final Server server;
 
   ScriptedServer() throws IOException {
+    this(0);
+  }
+
+  ScriptedServer(int port) throws IOException {
     server =
-        Grpc.newServerBuilderForPort(0, InsecureServerCredentials.create())
+        Grpc.newServerBuilderForPort(port, InsecureServerCredentials.create())
             .addService(io.grpc.ServerInterceptors.intercept(this, this))
             .build()
             .start();

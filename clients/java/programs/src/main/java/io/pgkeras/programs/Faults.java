@@ -75,9 +75,12 @@ record Faults(Conformance program) {
     try (var client =
         PolicyClient.builder(program.flag("busy-target")).policy("cartpole-v1").build()) {
       ServerBusyException full;
-      try (Session first = client.play()) {
+      try (Session first = client.play();
+          Session second = client.play()) {
         first.step(ROW);
-        full = failure(ServerBusyException.class, () -> stepOnce(client));
+        full = failure(ServerBusyException.class, () -> second.step(ROW));
+        check(
+            second.isOver() && !first.isOver(), "the second session goes on, or the first is over");
         check(
             !full.retryAfter().isZero() && !full.retryAfter().isNegative(),
             "retry after " + full.retryAfter());

@@ -59,6 +59,7 @@ record Sessions(Conformance program) {
       Tensor bad = BAD_ROW.reshape(1, 3);
       var error = failure(InvalidRequestException.class, () -> session.step(bad, 1, false, false));
       check(error.field().equals("observation"), error.toString());
+      check(!session.isOver(), "the session is over");
       equal(session.step(ROW, 1, false, false).action().shape());
     }
   }
