@@ -65,7 +65,7 @@ class Leaf(NamedTuple):
     @property
     def name(self) -> str:
         """The path with dots between its keys; "observation" for a space that is one leaf."""
-        return ".".join(self.path) or "observation"
+        return ".".join(self.path) if self.path else "observation"
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -209,8 +209,8 @@ def _check_keys(space: Any, role: str) -> None:
         raise UnsupportedSpaceError(
             f"{role} space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
         )
-    if any("." in key or not key for key in space.spaces):
-        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.' or is empty")
+    if any("." in key for key in space.spaces):
+        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.'")
 
 
 def _as_choices(box: Box) -> MultiDiscrete:

@@ -70,6 +70,14 @@ def test_parts_of_similar_names_have_layers_of_their_own(part: Space) -> None:
     assert len([name for name in names if "a.b" in name]) == len([name for name in names if name.startswith("a_b")]) > 0
 
 
+def test_a_part_without_a_name_is_read_beside_one_that_is_named_as_the_whole() -> None:
+    policy = linear(Dict({"": vector(2), "observation": vector(3)}))
+    plain = linear(Dict({"a": vector(2), "b": vector(3)}))
+    policy.assign(plain.weights())
+    x = RNG.normal(size=(4, 5)).astype(np.float32)
+    np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
+
+
 def test_parts_that_hold_nothing_are_left_out() -> None:
     nothing = {
         "image": image(0, 5, 5),

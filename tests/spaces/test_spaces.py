@@ -38,7 +38,6 @@ def test_every_value_of_the_space_is_taken_alone_or_in_a_batch():
 @pytest.mark.parametrize(
     "space",
     [
-        gym.spaces.Dict({"": gym.spaces.Discrete(2)}),
         gym.spaces.Dict({"a.b": gym.spaces.Discrete(2)}),
         gym.spaces.Dict({"a": gym.spaces.Discrete(2), "b": gym.spaces.Dict({})}),
         gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Tuple([])]),

@@ -122,7 +122,7 @@ def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any =
     """
     space = leaf.space
     name = re.sub(r"[^\w.]", "_", leaf.name, flags=re.ASCII)
-    if name != leaf.name:
+    if name != leaf.name or not name:
         name = f"part_{leaf.start}_{name}"  # two keys may differ in such characters alone
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
