@@ -153,7 +153,8 @@ class Painter:
             own = {name: parameters[output] for name, output in part.outputs.items()}
             here = (left, top + HEAD, right, top + HEAD + height)
             self._distribution(draw, here, part, own, action[part.start : part.stop])
-            shown, count = components(part.stop - part.start, height), part.stop - part.start
+            count = part.stop - part.start
+            shown = components(count, height)
             cut = f", the first {shown} components" if shown < count and not part.kind.is_discrete else ""
             draw.text((left, top + 2), f"{part.name}{cut}", _FAINT, self._fonts[13])
             top += HEAD + height

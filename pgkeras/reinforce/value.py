@@ -46,7 +46,7 @@ class ValueFunction:
         seed: int,
     ) -> None:
         observation = keras.Input(layout.shape, dtype=layout.dtype.name)
-        # Layer normalisation is the policy's: with it, a value network fits returns less well (docs/ablations.md).
+        # Layer normalisation is the policy's: with it here, too, the policy learns less (docs/architecture.md).
         settings = replace(settings, layer_normalization=False)
         features = networks.body(layout, settings, normalization, seed)(observation)
         self._model = keras.Model(

@@ -167,7 +167,7 @@ _PARSERS: dict[Any, Callable[[str, Any], Any]] = {
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
     """The value as the hinted type, where that loses nothing."""
-    if getattr(value, "ndim", None) == 0:
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()  # NumPy's numbers and flags, as Python's
     if _is_union(hint):
         is_text = isinstance(value, str)

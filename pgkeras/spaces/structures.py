@@ -199,7 +199,7 @@ def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Actio
 
 
 def _check_parts(space: Any, role: str) -> None:
-    if not len(space.spaces):
+    if not space.spaces:
         raise UnsupportedSpaceError(f"{role} space, a {type(space).__name__}, is not supported: it has no parts")
 
 

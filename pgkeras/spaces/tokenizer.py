@@ -37,8 +37,7 @@ def with_vocabulary(space: Text, texts: Iterable[str]) -> Text:
 
     Words and punctuation marks, in lower case, if any of the texts has a space in it or the space allows any
     character; otherwise the space's characters. Texts whose words all have one character are read by their characters,
-    too. The policy reads half as many tokens again as the longest of the texts
-    has, up to 64.
+    too. The policy reads half as many tokens again as the longest of the texts has, up to 64.
 
     Args:
         space: The space, of which nothing else changes.

@@ -88,9 +88,10 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 // Step reports what the last action led to, and asks for the next.
 //
 // The observation is of the observation space's shape for a single environment, or has a leading axis of B
-// environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated have one element for each environment; they are
-// nil at the first step, and may be where every environment starts an episode. Without a deadline of its own, a step has
-// the client's timeout; it begins anew when a policy in training says that it is being improved.
+// environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and
+// truncated have one element for each environment; they are nil at the first step, and may be where every environment
+// starts an episode. Without a deadline of its own, a step has the client's timeout; it begins anew when a policy in
+// training says that it is being improved.
 //
 // An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
 // be made again; a step whose deadline passes counts, and its action is lost. But a server that has too many sessions,

@@ -71,9 +71,9 @@ export class PlaySession {
    * Reports what the last action led to, and asks for the next.
    *
    * The observation is of the observation space's shape for a single environment, or has a leading axis of B
-   * environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and truncated are a number and booleans, or have one
-   * element for each environment; they are left out at the first step, and may be where every environment starts an
-   * episode.
+   * environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and
+   * truncated are a number and booleans, or have one element for each environment; they are left out at the first step,
+   * and may be where every environment starts an episode.
    *
    * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
    * may be made again; a step whose time is over counts, and its action is lost. But a server that has too many

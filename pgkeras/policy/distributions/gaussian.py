@@ -118,11 +118,15 @@ class DiagonalGaussian:
         shape = [-1, *self.space.shape]
         return {"mean": tf.reshape(mean, shape), "stddev": tf.reshape(tf.exp(log_std), shape)}
 
+    def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the parameters are in units of; see :func:`units`."""
+        return units(self.space)
+
     def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Means and log standard deviations in the space's units; the parameters are in those of :func:`units`."""
+        """Means and log standard deviations in the space's units; the parameters are in those of :meth:`_units`."""
         parameters.shape.assert_has_rank(2)
         mean, log_std = tf.split(parameters, 2, axis=-1)
-        centre, half = units(self.space)
+        centre, half = self._units()
         if not centre.any() and (half == 1.0).all():
             return mean, log_std
         return (

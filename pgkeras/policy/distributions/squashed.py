@@ -85,11 +85,10 @@ class SquashedGaussian(DiagonalGaussian):
             action = tf.where(bounded, between, action)
         return tf.clip_by_value(action, *(tf.cast(bound, u.dtype) for bound in inner_bounds(self.space)))
 
-    def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """As they are: u is a plain number, and :meth:`action` alone puts it into the space's units."""
-        parameters.shape.assert_has_rank(2)
-        mean, log_std = tf.split(parameters, 2, axis=-1)
-        return mean, log_std
+    def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """None: u is a plain number, and :meth:`action` alone puts it into the space's units."""
+        size = self.space.low.size
+        return np.zeros(size), np.ones(size)
 
     @cached_property
     def _bounded(self) -> NDArray[np.bool_]:
