@@ -22,6 +22,8 @@ gymnasium.register("FetchBlank-v0", "benchmarks.environments.text:make_fetch", k
 gymnasium.register("GoToDoor-v0", "benchmarks.environments.text:make_go_to_door")
 gymnasium.register("GoToLocal-v0", "benchmarks.environments.text:make_go_to_local")
 gymnasium.register("GoToLocalBlank-v0", "benchmarks.environments.text:make_go_to_local", kwargs={"blank": True})
+gymnasium.register("MemoryS7-v0", "benchmarks.environments.hallway:make_memory")
+gymnasium.register("MemoryS11-v0", "benchmarks.environments.hallway:make_memory", kwargs={"size": 11})
 gymnasium.register("LongTMaze-v0", "benchmarks.environments.memory:TMaze", reward_threshold=0.95, kwargs={"length": 50})
 gymnasium.register("Aim-v0", "benchmarks.environments.choices:Aim")
 gymnasium.register("RockPaperScissors-v0", "benchmarks.environments.choices:RockPaperScissors")

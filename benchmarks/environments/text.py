@@ -8,7 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete, Text
+from gymnasium.spaces import Dict, Text
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Wall, WorldObj
@@ -18,19 +18,9 @@ from minigrid.envs.gotodoor import GoToDoorEnv
 from minigrid.minigrid_env import MiniGridEnv
 from numpy.typing import NDArray
 
+from benchmarks.environments.planes import DONE, PICK_UP, Planes
+
 __all__ = ["Instructed", "Quick", "make_fetch", "make_go_to_door", "make_go_to_local"]
-
-_OBJECTS, _COLOURS, _STATES = 11, 6, 3
-_PLANES = _OBJECTS + _COLOURS + _STATES
-# The planes of every kind, colour and state, in this order: [198, 20].
-_ONE_HOT = np.array(
-    [
-        np.concatenate([np.eye(n, dtype=np.uint8)[i] for n, i in zip((_OBJECTS, _COLOURS, _STATES), cell, strict=True)])
-        for cell in np.ndindex(_OBJECTS, _COLOURS, _STATES)
-    ]
-)
-_LEFT, _RIGHT, _FORWARD, _PICK_UP, _DONE = 0, 1, 2, 3, 6  # as MiniGrid numbers its actions
-
 
 # Turns what is to be seen, by column and row of the room, so that ahead is up: facing right, down, left, up.
 _AHEAD: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...] = (
@@ -85,12 +75,8 @@ class _GoToLocal(Quick, GoToLocal):
             super()._gen_grid(width, height)
 
 
-class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int]):
-    """A MiniGrid task as a policy's input: what is seen as planes of 0 and 1, and the mission as text.
-
-    MiniGrid numbers kinds of object, colours and states in one byte each, which says nothing to a network that takes
-    bytes for magnitudes; here each kind, colour and state has a plane of its own. Actions are left, right, forward and
-    at most one more; MiniGrid's others have no use in these tasks.
+class Instructed(Planes):
+    """A MiniGrid task whose mission is part of what a policy sees: planes of 0 and 1, and a text.
 
     Args:
         env: The task, with MiniGrid's usual observations.
@@ -99,37 +85,14 @@ class Instructed(gymnasium.Wrapper[dict[str, Any], np.int64, dict[str, Any], int
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], fourth: int | None, blank: bool = False) -> None:
-        super().__init__(env)
-        space = env.observation_space
-        assert isinstance(space, Dict)
-        height, width, _ = space["image"].shape or ()
+        super().__init__(env, fourth)
         letters = "abcdefghijklmnopqrstuvwxyz "
-        self.observation_space = Dict(
-            {
-                "image": Box(0, 1, (height, width, _PLANES), np.uint8),
-                "mission": Text(max_length=64, min_length=0, charset=letters),
-            }
-        )
-        self._actions = [_LEFT, _RIGHT, _FORWARD] + ([] if fourth is None else [fourth])
-        self.action_space = Discrete(len(self._actions))
+        mission = Text(max_length=64, min_length=0, charset=letters)
+        self.observation_space = Dict({"image": self.observation_space, "mission": mission})
         self._blank = blank
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode with a mission of its own."""
-        observation, info = self.env.reset(seed=seed, options=options)
-        return self._look(observation), info
-
-    def step(self, action: np.int64) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Turns left (0) or right (1), walks (2), or takes the fourth action (3), where there is one."""
-        observation, reward, terminated, truncated, info = self.env.step(self._actions[action])
-        return self._look(observation), float(reward), terminated, truncated, info
-
     def _look(self, observation: dict[str, Any]) -> dict[str, Any]:
-        image: NDArray[np.uint8] = observation["image"]
-        numbers = image[..., 0] * (_COLOURS * _STATES) + image[..., 1] * _STATES + image[..., 2]
-        return {"image": _ONE_HOT[numbers], "mission": "" if self._blank else observation["mission"]}
+        return {"image": super()._look(observation), "mission": "" if self._blank else observation["mission"]}
 
 
 def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None = None) -> Instructed:
@@ -147,7 +110,7 @@ def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None 
         render_mode: As gymnasium's.
     """
     view = 2 * size - 3  # the least odd number that takes in the room from every square of it, facing any way
-    return Instructed(_GoToDoor(size, agent_view_size=view, render_mode=render_mode), _DONE, blank)
+    return Instructed(_GoToDoor(size, agent_view_size=view, render_mode=render_mode), DONE, blank)
 
 
 def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructed:
@@ -163,7 +126,7 @@ def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructe
         blank: Whether the mission is withheld.
         render_mode: As gymnasium's.
     """
-    return Instructed(_Fetch(5, 2, agent_view_size=5, render_mode=render_mode), _PICK_UP, blank)
+    return Instructed(_Fetch(5, 2, agent_view_size=5, render_mode=render_mode), PICK_UP, blank)
 
 
 def make_go_to_local(blank: bool = False, size: int = 8, things: int = 8, render_mode: str | None = None) -> Instructed:

@@ -17,6 +17,7 @@ from benchmarks.environments.text import Instructed
 
 IDS = [
     "TMaze-v0",
+    "MemoryS7-v0",
     "KnightsTour-v0",
     "KnightsTourDict-v0",
     "GoToDoor-v0",
@@ -30,7 +31,7 @@ IDS = [
 @pytest.mark.filterwarnings("ignore:.*WARN")
 def test_observations_are_in_their_spaces_and_seeds_decide(env_id: str) -> None:
     # gymnasium's own checker acts without looking at masks, and MinAtar's generator is not gymnasium's.
-    if env_id in ("TMaze-v0", "GoToDoor-v0", "Fetch-v0", "GoToLocal-v0"):
+    if env_id in ("TMaze-v0", "MemoryS7-v0", "GoToDoor-v0", "Fetch-v0", "GoToLocal-v0"):
         check_env(gymnasium.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
     records = [list(play(env_id, seed)) for seed in (3, 3, 4)]
     assert len(records[0]) > 40
@@ -130,6 +131,68 @@ def leaps(square: int, size: int) -> set[int]:
     row, column = divmod(square, size)
     squares = itertools.product(range(size), repeat=2)
     return {r * size + c for r, c in squares if {abs(r - row), abs(c - column)} == {1, 2}}
+
+
+def test_one_who_looks_round_and_remembers_is_right_in_the_hallway() -> None:
+    # By the agent's own eyes alone: what stands in the room is seen from where it starts, or after one turn.
+    returns = []
+    for seed in range(60):
+        env = gymnasium.make("MemoryS7-v0", disable_env_checker=True)
+        seen, _ = env.reset(seed=seed)
+        x = env.unwrapped.agent_pos[0]
+        turns = [] if x == 1 else [0, 1]
+        sought = _thing(seen, 2, 6) if x == 1 else None
+        for action in [*turns, *[2] * (5 - x)]:
+            seen, reward, ended, _, _ = env.step(action)
+            if action == 0:
+                sought = _thing(seen, 4 - x, 5)
+            assert reward == 0
+            assert not ended
+        left, right = _thing(seen, 1, 6), _thing(seen, 5, 6)
+        assert {left, right} == {"key", "ball"}
+        env.step(0 if left == sought else 1)
+        _, reward, ended, _, _ = env.step(2)
+        assert ended
+        assert reward > 0
+        returns.append(reward)
+    assert np.mean(returns) == pytest.approx(0.978, abs=0.001)
+
+
+def _thing(seen: np.ndarray, column: int, row: int) -> str | None:
+    """The thing in a square of what is seen; the agent is at column 3 and row 6, and looks to row 0."""
+    return {5: "key", 6: "ball"}.get(int(seen[column, row, :11].argmax()))
+
+
+def test_at_the_end_of_a_hallway_of_size_11_nothing_tells_what_stood_in_the_room() -> None:
+    # Its last two squares, which are entered facing ahead: what is seen there, wherever one looks, depends on what
+    # stands at the end alone. Both things are drawn independently, so that no memoryless policy is right more than half
+    # the time.
+    views: dict[str, np.ndarray] = {}
+    counts = dict.fromkeys(itertools.product(("key", "ball"), repeat=2), 0)
+    for seed in range(200):
+        first, end, seen = _look_around(11, seed)
+        counts[first, end] += 1
+        np.testing.assert_array_equal(seen, views.setdefault(end, seen))
+    assert all(30 < count < 70 for count in counts.values())  # 50 expected, with a standard deviation of 6
+
+
+@pytest.mark.parametrize("size", [7, 9])
+def test_at_the_end_of_a_shorter_hallway_one_look_back_tells_all(size: int) -> None:
+    views = {(first, end): seen for first, end, seen in (_look_around(size, seed) for seed in range(30))}
+    assert len(views) == 4
+    assert len({seen[-2].tobytes() for seen in views.values()}) == 4  # from the last square, facing back
+
+
+def _look_around(size: int, seed: int) -> tuple[str, str, np.ndarray]:
+    """The room's thing, the one at the hallway's end on the left, and the views of its last two squares, any way."""
+    env = gymnasium.make("MemoryS7-v0", size=size, disable_env_checker=True)
+    env.reset(seed=seed)
+    room, middle = env.unwrapped, size // 2
+    seen = []
+    for x, facing in itertools.product((size - 3, size - 2), range(4)):
+        room.agent_pos, room.agent_dir = (x, middle), facing
+        seen.append(room.gen_obs()["image"])
+    return room.grid.get(1, middle - 1).type, room.grid.get(size - 2, middle - 2).type, np.array(seen)
 
 
 @pytest.mark.parametrize("mask_in", ["info", "observation"])
