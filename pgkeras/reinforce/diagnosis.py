@@ -17,7 +17,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.baselines import NoBaseline
 from pgkeras.reinforce.estimator import Advantages
-from pgkeras.reinforce.microbatch import micro_batches
+from pgkeras.reinforce.microbatch import Batch, whole_batch
 from pgkeras.reinforce.reinforce import policy_gradient
 
 __all__ = ["culprit"]
@@ -71,7 +71,8 @@ def _quantities(
 
 def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) -> str:
     variables = policy.model.trainable_variables
-    (batch,) = micro_batches(policy, trajectory, advantages.values, rows=trajectory.mask.size, pad=False)
+    arrays = whole_batch(policy, trajectory, advantages.values)
+    batch = Batch._make(map(tf.constant, [*arrays, np.float32(len(trajectory.lengths))]))
     sums, _, gradients = policy_gradient(policy, batch)
     loss = sums[0]
     if not np.isfinite(loss.numpy()):

@@ -21,6 +21,7 @@ __all__ = [
     "AccumulatedStep",
     "Batch",
     "Gradient",
+    "by_length",
     "dense",
     "divided",
     "micro_batches",
@@ -84,6 +85,7 @@ def micro_batches(
     """Turns episodes into batches whose gradients fit into memory: a single one in most cases.
 
     A single batch is on the device. Of several, each is put there when it is taken, so that they are not there at once.
+    Episodes of very different lengths are several batches for a policy with memory.
 
     Args:
         policy: The policy; one with memory takes whole episodes.
@@ -96,7 +98,8 @@ def micro_batches(
     arrays = whole_batch(policy, trajectory, advantage)
     rows = rows or rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
-    parts: list[Arrays] = list(divided(arrays, rows, policy.batch_axes)) if arrays[2].size > rows else [arrays]
+    groups = [arrays] if policy.batch_axes == 1 else by_length(arrays, trajectory.lengths)
+    parts = [part for group in groups for part in divided(group, rows, policy.batch_axes)]
     batches = _OnDemand(parts, episodes, pad)
     return batches if len(batches) > 1 else [batches[0]]
 
@@ -153,8 +156,6 @@ class AccumulatedStep:
         descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
         divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before;
             None: it is not measured, and the batches are not copied to the device a second time for it.
-        states: Draws states from one batch, of so many, which ``descend`` takes beside the gradients; None: it takes
-            none.
     """
 
     def __init__(
@@ -162,28 +163,46 @@ class AccumulatedStep:
         gradient: Callable[..., Gradient],
         descend: Callable[..., tuple[tf.Tensor, ...]],
         divergence: Callable[..., tf.Tensor] | None,
-        states: Callable[..., tuple[tf.Tensor, ...]] | None = None,
     ) -> None:
-        self._gradient, self._descend, self._divergence, self._states = gradient, descend, divergence, states
+        self._gradient, self._descend, self._divergence = gradient, descend, divergence
 
-    def __call__(self, batches: Sequence[Sequence[Any]]) -> tuple[tf.Tensor, ...]:
-        """Takes the step; returns :func:`packed_metrics` and the weights afterwards."""
+    def __call__(self, batches: Sequence[Sequence[Any]], states: Sequence[tf.Tensor] = ()) -> tuple[tf.Tensor, ...]:
+        """Takes the step; returns :func:`packed_metrics` and the weights afterwards.
+
+        Args:
+            batches: The batches.
+            states: What ``descend`` takes beside the gradients.
+        """
         totals: list[tf.Tensor] = []
-        log_probs, drawn = [], []
-        for i, batch in enumerate(batches):
+        log_probs = []
+        for batch in batches:
             part = self._gradient(*batch)
             log_probs.append(part.log_prob)
-            if self._states is not None:
-                drawn.append(self._states(batch, tf.constant(i), tf.constant(len(batches))))
             more = [part.sums, *part.gradients]
             totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-        axis = drawn[0][1].shape.rank - 1 if drawn else 0  # of steps, or of episodes
-        states = [tf.concat(of_all, axis) for of_all in zip(*drawn, strict=True)]
         norm, *weights = self._descend(totals[1:], *states)
         moved = None
         if self._divergence is not None:
             moved = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
         return packed_metrics(totals[0], norm, moved), *weights
+
+
+def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:
+    """Whole episodes in groups of similar lengths, if one padding for all of them would be more than they are.
+
+    A group's episodes are more than half as long as its longest, at whose end it ends.
+
+    Args:
+        arrays: ``[T, B, ...]``.
+        lengths: ``[B]``, steps of each episode.
+    """
+    if len(arrays[0]) * len(lengths) <= 2 * lengths.sum():
+        yield arrays
+        return
+    doublings = np.ceil(np.log2(lengths))
+    for doubling in np.unique(doublings):
+        group = np.flatnonzero(doublings == doubling)
+        yield [array[: lengths[group].max(), group] for array in arrays]
 
 
 def divided(arrays: Arrays, rows: int, axes: int) -> Iterator[Arrays]:

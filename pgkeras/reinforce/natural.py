@@ -18,14 +18,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pgkeras.backend import tf
+from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 
 __all__ = ["Natural", "NaturalGradient", "solve"]
 
 _ITERATIONS = 10
 _SOLVED = 1e-10  # of the squared norm of the right side
+_WHOLE = 0.9  # of the episodes that are drawn, at least: the longest tenth may lose its ends
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Natural:
     Args:
         target_kl: Mean divergence per step by which a gradient step moves the policy, at the beginning.
         damping: What is added to the diagonal of the Fisher information.
-        rows: Most steps of a batch that the Fisher information is computed from; with memory, whole episodes of them.
+        rows: Most steps of a batch that the Fisher information is computed from; with memory, so many with padding.
     """
 
     target_kl: float
@@ -55,29 +61,31 @@ class NaturalGradient:
         self._policy, self._settings = policy, settings
         self.target_kl = tf.Variable(settings.target_kl, trainable=False, dtype=tf.float32)
 
-    def states(
-        self, observation: tf.Tensor, real: tf.Tensor, seed: tf.Tensor, parts: int | tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
-        """Draws the states that the Fisher information is computed from.
+    def states(self, trajectory: Trajectory, seed: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Draws the states that the Fisher information is computed from, without replacement.
+
+        With memory, episodes are drawn, and computed from their beginnings. A single long one would leave room for few
+        others in a batch as long as it is: so the batch ends where nine of ten episodes have ended.
 
         Args:
-            observation: Those of a batch, ``[N, ...]`` or ``[T, B, ...]``; with memory, whole episodes are drawn.
-            real: ``[N]`` or ``[T, B]``, zero where a step is padding.
-            seed: ``[2]``, of the draw.
-            parts: Of how many parts of a batch this is one.
+            trajectory: The episodes.
+            seed: Of the draw.
 
         Returns:
-            Some of both, drawn without replacement.
+            Their observations, ``[N, ...]`` or with memory ``[T, B, ...]``, and likewise which are real: 0 for padding.
         """
-        axis = self._policy.batch_axes - 1
-        count = tf.shape(real)[axis]
-        wanted = tf.maximum(1, self._settings.rows // (parts * (tf.size(real) // count)))
-        order = tf.argsort(tf.random.stateless_uniform([count], seed))[:wanted]
-        some = tf.gather(observation, order, axis=axis), tf.gather(real, order, axis=axis)
-        return tuple(
-            tf.ensure_shape(one, [*[None] * (axis + 1), *of.shape[axis + 1 :]])
-            for one, of in zip(some, (observation, real), strict=True)
-        )
+        policy, rows, mask = self._policy, self._settings.rows, trajectory.mask
+        generator = np.random.default_rng(seed)
+        if policy.batch_axes == 1:
+            steps = np.flatnonzero(mask)
+            drawn = np.sort(generator.choice(steps, min(rows, len(steps)), replace=False))
+            return trajectory.observations.reshape(mask.size, *policy.spec.layout.shape)[drawn], np.ones(
+                len(drawn), np.float32
+            )
+        longest = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
+        drawn = generator.permutation(len(trajectory.lengths))[: max(1, rows // longest)]
+        real = mask[:longest, drawn]
+        return policy.batch(trajectory.observations[:longest, drawn], real), real.astype(np.float32)
 
     def __call__(
         self, gradients: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor

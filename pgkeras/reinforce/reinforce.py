@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,7 @@ from pgkeras.reinforce.microbatch import (
     dense,
     micro_batches,
     packed_metrics,
+    padded,
     rows_at_once,
     signature,
     whole_batch,
@@ -81,6 +82,13 @@ class StepMetrics(NamedTuple):
     gradient_norm: float  # before clipping
     kl: float  # mean over real steps of the divergence from the policy before; NaN if it is not measured
     gradient_steps: int  # on this batch
+
+
+class Prepared(NamedTuple):
+    """A batch as :meth:`TrainStep.apply` takes it."""
+
+    parts: Sequence[Batch] | Sequence[Share]  # whose gradients are added up
+    states: Sequence[tf.Tensor] = ()  # what natural gradients are made natural by
 
 
 class TrainStep:
@@ -133,20 +141,18 @@ class TrainStep:
                 self._more_steps = MoreSteps(reuse, *more, descend)
             return
         inputs = signature(policy)
+        states = () if natural is None else (inputs.observation, inputs.real)
         # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
         # tensors, a step takes half as long as through tf.function's dispatch.
         compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
-        self._step = compiled(self._gradient_step, inputs).get_concrete_function()
+        self._step = compiled(self._gradient_step, [*inputs, *states]).get_concrete_function()
         after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
         gradients = [tf.TensorSpec(variable.shape, variable.dtype) for variable in policy.model.trainable_variables]
-        states = () if natural is None else (inputs.observation, inputs.real)
         descend = tf.function(self._descend, [gradients, *states], autograph=False)
-        numbers = [tf.TensorSpec([], tf.int32)] * 2
-        self._accumulated_step = AccumulatedStep(  # traced when a batch is too large
+        self._accumulated_step = AccumulatedStep(  # traced when a batch has several parts
             compiled(self._policy_gradient, inputs),
             descend,
             compiled(self._divergence, after) if measure_kl else None,
-            None if natural is None else tf.function(self._states, [inputs, *numbers], autograph=False),
         )
         if reuse is not None:
             surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)
@@ -166,45 +172,46 @@ class TrainStep:
         """Takes the step; ``advantage`` is ``[T, B]`` as :func:`pgkeras.reinforce.estimator.advantages` gives it."""
         return self.apply(self.batch(trajectory, advantage))
 
-    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Sequence[Batch] | Sequence[Share]:
+    def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Prepared:
         """Prepares a batch for :meth:`apply`: on the device, or in parts if it is too large for one gradient."""
         policy = self._policy
         if self._replicas is None:
-            return micro_batches(policy, trajectory, advantage, self.rows, self._pad)
+            parts = micro_batches(policy, trajectory, advantage, self.rows, self._pad)
+            return Prepared(parts, self._states(trajectory))
         rows = self.rows or rows_at_once(policy.spec.layout)
         arrays = whole_batch(policy, trajectory, advantage)
-        return self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1)
+        return Prepared(self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1))
 
-    def apply(self, batches: Sequence[Batch] | Sequence[Share]) -> StepMetrics:
+    def apply(self, batch: Prepared) -> StepMetrics:
         """Takes the step on a :meth:`batch`."""
-        alone = self._replicas is None and len(batches) == 1
-        before = None if self._more_steps is None else self._more_steps.before(batches)
-        metrics, *weights = self._step(*batches[0]) if alone else self._accumulated_step(batches)
+        parts, states = batch
+        alone = self._replicas is None and len(parts) == 1
+        before = None if self._more_steps is None else self._more_steps.before(parts)
+        metrics, *weights = self._step(*parts[0], *states) if alone else self._accumulated_step(parts, states)
         loss, entropy, norm, moved = metrics.numpy().tolist()
         taken = 1
         if self._more_steps is not None and before is not None:
-            taken, moved, again = self._more_steps(batches, before)
+            taken, moved, again = self._more_steps(parts, before)
             weights = weights if again is None else again
         self.weights = [weight.numpy() for weight in weights]
         return StepMetrics(loss, entropy, norm, moved, taken)
 
-    def _gradient_step(self, *batch: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _states(self, trajectory: Trajectory) -> Sequence[tf.Tensor]:
+        if self._natural is None:
+            return ()
+        states = self._natural.states(trajectory, int(self.optimizer.iterations.numpy()))
+        return tuple(map(tf.constant, padded(states) if self._pad else states))
+
+    def _gradient_step(self, *batch_and_states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         self.traces += 1
+        batch, states = batch_and_states[: len(Batch._fields)], batch_and_states[len(Batch._fields) :]
         sums, log_prob, gradients = self._policy_gradient(*batch)
-        states = () if self._natural is None else self._states(batch, 0, 1)
         norm, *weights = self._descend(gradients, *states)
         moved = self._divergence(*batch, log_prob) if self._measure_kl else None
         return packed_metrics(sums, norm, moved), *weights
 
     def _policy_gradient(self, *batch: tf.Tensor) -> Gradient:
         return policy_gradient(self._policy, Batch(*batch), self._entropy_bonus)
-
-    def _states(self, batch: Sequence[tf.Tensor], number: int | tf.Tensor, parts: int | tf.Tensor) -> Any:
-        """The states that tell how far a step moves the policy, from one of a batch's parts."""
-        assert self._natural is not None
-        seed = tf.stack([number, tf.cast(self.optimizer.iterations, tf.int32)])
-        of = Batch(*batch)
-        return self._natural.states(of.observation, of.real, seed, parts)
 
     def _descend(self, gradients: list[tf.Tensor], *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards.

@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.microbatch import Batch, divided, padded
-from pgkeras.reinforce.reinforce import StepMetrics, TrainStep
+from pgkeras.reinforce.microbatch import Batch, by_length, divided, micro_batches, padded, whole_batch
+from pgkeras.reinforce.reinforce import StepMetrics, TrainStep, policy_gradient
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.groups import NetworkSettings, ValueSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text
@@ -43,6 +44,32 @@ def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, axes
         assert not filled[len(one) :].any()
         assert math.log2(len(filled)).is_integer()
         assert len(one) <= len(filled) < 2 * len(one)
+
+
+@given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=40))
+def test_groups_of_similar_lengths_are_all_episodes_with_little_padding(lengths: list[int]) -> None:
+    steps, each = max(lengths), np.array(lengths)
+    numbers = np.arange(steps * len(each)).reshape(steps, len(each))
+    real = np.arange(steps)[:, np.newaxis] < each
+    groups = [(a, b) for a, b in by_length([numbers, real], each)]
+    kept = np.concatenate([numbers[mask] for numbers, mask in groups])
+    np.testing.assert_array_equal(np.sort(kept), np.sort(numbers[real]))
+    assert sum(mask.size for _, mask in groups) <= 2 * each.sum()
+
+
+def test_the_gradient_of_groups_is_that_of_all_episodes_side_by_side() -> None:
+    settings = NetworkSettings(hidden=(7,), memory="gru", memory_units=5)
+    policy = Policy(VECTOR, Discrete(3), settings=settings, seed=3)
+    trajectory, weights = episodes(policy.spec.layout, 0), advantage(0)
+    count = np.float32(len(LENGTHS))
+    arrays = [*whole_batch(policy, trajectory, weights), count]
+    expected = policy_gradient(policy, Batch._make(map(tf.constant, arrays)))
+    groups = micro_batches(policy, trajectory, weights, None, pad=False)
+    assert [group.real.shape for group in groups] == [(1, 1), (2, 1), (4, 1), (7, 1), (9, 1), (30, 1)]
+    parts = [policy_gradient(policy, group) for group in groups]
+    np.testing.assert_allclose(sum(part.sums.numpy() for part in parts), expected.sums, rtol=1e-5)
+    for got, of_all in zip(zip(*(part.gradients for part in parts), strict=True), expected.gradients, strict=True):
+        np.testing.assert_allclose(sum(one.numpy() for one in got), of_all, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(1,), (17,), (376,), (84, 84, 4), (1080, 1920, 3), (2**26,)])
@@ -107,8 +134,9 @@ def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool)
     policy = Policy(VECTOR, Discrete(3), settings=NetworkSettings(hidden=(7,)), seed=3)
     step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl)
     step.rows = 8
-    parts = Counted(step.batch(episodes(policy.spec.layout, 0), advantage(0)))
-    metrics = step.apply(parts)
+    batch = step.batch(episodes(policy.spec.layout, 0), advantage(0))
+    parts = Counted(batch.parts)
+    metrics = step.apply(batch._replace(parts=parts))
     assert len(parts) == math.ceil(sum(LENGTHS) / 8)
     assert parts.taken == len(parts) * (2 if measure_kl else 1)
     assert math.isnan(metrics.kl) is not measure_kl

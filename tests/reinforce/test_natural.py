@@ -140,8 +140,8 @@ def test_parts_of_other_sizes_trace_nothing_anew() -> None:
         step.rows = rows
         step(batch(lengths, Discrete(3)), np.ones((max(lengths), len(lengths))))
     parts = step._accumulated_step
-    traced = [f.experimental_get_tracing_count() for f in (parts._gradient, parts._states, parts._descend)]  # type: ignore[union-attr]
-    assert traced == [1, 1, 1]
+    traced = [f.experimental_get_tracing_count() for f in (parts._gradient, parts._descend)]  # type: ignore[union-attr]
+    assert traced == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -149,18 +149,26 @@ def test_parts_of_other_sizes_trace_nothing_anew() -> None:
 )
 def test_states_are_drawn_without_replacement(memory: bool, rows: int, expected: int) -> None:
     policy = remembering() if memory else policy_of(Discrete(3))
-    (whole,) = micro_batches(policy, batch(LENGTHS, Discrete(3)), advantage(), None, pad=False)
+    trajectory = batch(LENGTHS, Discrete(3))
     natural = NaturalGradient(policy, Natural(0.1, 0.1, rows))
     draws = []
     for seed in range(8):
-        observation, real = natural.states(whole.observation, whole.real, tf.constant([0, seed]), 1)
-        assert real.shape.num_elements() == expected
-        columns = observation.numpy().reshape(-1, 3) if not memory else observation.numpy()[0]
-        among = whole.observation.numpy() if not memory else whole.observation.numpy()[0]
+        observation, real = natural.states(trajectory, seed)
+        assert real.size == expected
+        columns = observation[0] if memory else observation
+        among = trajectory.observations[0] if memory else trajectory.observations[trajectory.mask]
         assert len(np.unique(columns, axis=0)) == len(columns)
         assert all((one == among).all(axis=1).any() for one in columns)
         draws.append(columns.tolist())
     assert draws.count(draws[0]) < len(draws) or expected == 18
+
+
+def test_one_long_episode_does_not_crowd_out_the_others() -> None:
+    lengths = [4, 6] * 10 + [200]
+    natural = NaturalGradient(remembering(), Natural(0.1, 0.1, 60))
+    observation, real = natural.states(batch(lengths, Discrete(3)), 0)
+    assert observation.shape[:2] == real.shape == (6, 10)
+    assert set(real.sum(axis=0)) <= {4, 6}
 
 
 def test_conjugate_gradients_solve_what_they_are_given() -> None:
