@@ -13,12 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from pgkeras.spaces import ActionSpace, Box, Dict, Discrete, MultiBinary, Tuple
+from pgkeras.spaces import ActionSpace, Box, Dict, Discrete, MultiBinary, Space, Tuple
 
 __all__ = ["export", "export_all"]
 
 ROOT = Path(__file__).parents[1]
 IMAGE_SHAPE = (1024, 2048, 4)
+VECTOR = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
+PARTS = Dict(
+    {
+        "camera": Box(np.zeros((4, 4, 3)), np.full((4, 4, 3), 255.0), np.dtype(np.uint8)),
+        "hands": Tuple((MultiBinary((3,)), Discrete(4))),
+        "position": Box(np.full(4, -1.0), np.full(4, 1.0), np.dtype(np.float32)),
+    }
+)
 STRUCTURE = Dict(
     {
         "aim": Box(np.full(2, -1.0), np.full(2, 1.0), np.dtype(np.float32)),
@@ -44,9 +52,10 @@ def export_all(root: Path) -> None:
     """Puts the policy that ships and the fixtures into a directory of policies."""
     shutil.copytree(ROOT / "saved_models" / "cartpole-v1" / "1", root / "cartpole-v1" / "1")
     _export_image(root)
-    _export(root, "masked", Discrete(5), mask_size=5)
-    _export(root, "memory", Discrete(3), memory="gru", memory_units=8)
-    _export(root, "structured", STRUCTURE, mask_size=7)
+    _export(root, "masked", VECTOR, Discrete(5), mask_size=5)
+    _export(root, "memory", VECTOR, Discrete(3), memory="gru", memory_units=8)
+    _export(root, "parts", PARTS, Discrete(3))
+    _export(root, "structured", VECTOR, STRUCTURE, mask_size=7)
 
 
 def _export_image(root: Path) -> None:
@@ -62,13 +71,14 @@ def _export_image(root: Path) -> None:
     export_policy(Policy(space, Discrete(3), network), root, "image", {"env_id": "Image-v0"})
 
 
-def _export(root: Path, name: str, actions: ActionSpace, mask_size: int = 0, **settings: Any) -> None:
+def _export(
+    root: Path, name: str, observations: Space, actions: ActionSpace, mask_size: int = 0, **settings: Any
+) -> None:
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
     from pgkeras.settings.groups import NetworkSettings
 
-    space = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
-    policy = Policy(space, actions, settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size)
+    policy = Policy(observations, actions, settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size)
     generator = np.random.default_rng(0)
     for variable in policy.variables:  # large enough that what it saw and remembers shows in its probabilities
         variable.assign(generator.normal(0.0, 0.5, variable.shape).astype(np.float32))

@@ -1,4 +1,4 @@
-"""Seeded calls and sessions of the policy that ships, answered by a real server."""
+"""Seeded calls and sessions, answered by a real server."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from pgkeras import PolicyClient
 from pgkeras.engines import noise
 
-__all__ = ["calls", "policy", "sessions"]
+__all__ = ["calls", "policy", "sessions", "structured_observations"]
 
 POLICY = "cartpole-v1"
+_ROWS = 16
 # A draw this close to where one action ends and the next begins might fall on the other side on another processor.
 _MARGIN = 1e-4
 
@@ -71,6 +72,21 @@ def calls(target: str) -> list[dict[str, Any]]:
 def sessions(target: str) -> list[dict[str, Any]]:
     """Play: seeded sessions of one and of three environments, with episodes that end."""
     return [_session(target, f"{environments}_environments", environments, 7) for environments in (1, 3)]
+
+
+def structured_observations(target: str) -> dict[str, Any]:
+    """Act on a batch of observations of parts, which ``scenarios.md`` describes; the policy is a fixture."""
+    seed = 5
+    observations = {
+        "camera": (np.arange(_ROWS * 48) % 251).astype(np.uint8).reshape(_ROWS, 4, 4, 3),
+        "hands": ((np.arange(_ROWS * 3) % 2).astype(np.int8).reshape(_ROWS, 3), np.arange(_ROWS) % 4),
+        "position": ((np.arange(_ROWS * 4) % 9 - 4) / 4).astype(np.float32).reshape(_ROWS, 4),
+    }
+    with PolicyClient(target, "parts") as client:
+        answer = client.act(observations, seed=seed)
+        probabilities = answer.distribution["probabilities"]
+        _check_margin(client, seed, probabilities)
+    return {"seed": str(seed), "action": answer.action.tolist(), "probabilities": probabilities.tolist()}
 
 
 def _session(target: str, name: str, environments: int, seed: int) -> dict[str, Any]:

@@ -24,12 +24,11 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from numpy.typing import NDArray
 
-from conformance import seeded
+from conformance import fixtures, seeded
 from conformance.servers import serve
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
 FILE = Path(__file__).parent / "vectors.json"
-ROOT = FILE.parent.parent
 
 _SAMPLES: dict[str, list[Any]] = {
     "bool": [False, True, True, False, True, True],
@@ -284,19 +283,22 @@ def _error(
 
 def generate() -> dict[str, Any]:
     """All vectors."""
-    shipped = ROOT / "saved_models" / "cartpole-v1" / "1"
-    with tempfile.TemporaryDirectory() as scratch, serve(shipped, Path(scratch)) as server:
-        return {
-            "about": "Written by python -m conformance.vectors; conformance/README.md explains it.",
-            "tensors": tensors(),
-            "bad_tensors": bad_tensors(),
-            "spaces": spaces(),
-            "distributions": distributions(),
-            "errors": errors(),
-            "policy": seeded.policy(server.target),
-            "calls": seeded.calls(server.target),
-            "sessions": seeded.sessions(server.target),
-        }
+    with tempfile.TemporaryDirectory() as scratch:
+        policies = Path(scratch) / "policies"
+        fixtures.export(policies)
+        with serve(policies, Path(scratch)) as server:
+            return {
+                "about": "Written by python -m conformance.vectors; conformance/README.md explains it.",
+                "tensors": tensors(),
+                "bad_tensors": bad_tensors(),
+                "spaces": spaces(),
+                "distributions": distributions(),
+                "errors": errors(),
+                "policy": seeded.policy(server.target),
+                "calls": seeded.calls(server.target),
+                "sessions": seeded.sessions(server.target),
+                "structured_observations": seeded.structured_observations(server.target),
+            }
 
 
 def text(vectors: dict[str, Any]) -> str:

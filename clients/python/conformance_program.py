@@ -24,7 +24,7 @@ from pgkeras.errors import (
     ServerUnavailableError,
     UnauthenticatedError,
 )
-from pgkeras.protocol.values import flattened
+from pgkeras.protocol.values import flattened, taken
 from pgkeras.spaces import Box, Discrete
 
 ROW = np.array([0.0, 0.1, 0.0, -0.1], np.float32)
@@ -197,6 +197,42 @@ class Scenarios:
         names = ["aim.mean", "aim.stddev", "hands.0.probabilities", "hands.1.probabilities", "move.probabilities"]
         check(sorted(found) == names, f"parameters {sorted(found)}")
         close(found["move.probabilities"], rows[:, np.newaxis] % 3 == np.arange(3))
+
+    def structured_observations(self) -> None:
+        vector = self.vectors["structured_observations"]
+        seed = int(vector["seed"])
+        batch = {
+            "camera": (np.arange(16 * 48) % 251).astype(np.uint8).reshape(16, 4, 4, 3),
+            "hands": ((np.arange(16 * 3) % 2).astype(np.int8).reshape(16, 3), np.arange(16) % 4),
+            "position": ((np.arange(16 * 4) % 9 - 4) / 4).astype(np.float32).reshape(16, 4),
+        }
+
+        def judge(answer: Any, rows: Any = ...) -> None:
+            expected = np.array(vector["action"])[rows]
+            check((answer.action == expected).all(), f"actions {answer.action}, not {expected}")
+            close(answer.distribution["probabilities"], np.array(vector["probabilities"])[rows])
+
+        with self._fixture("parts") as client:
+            judge(client.act(batch, seed=seed))
+            self._wrong_parts(client.act, batch)
+            with client.play(seed=seed, outputs=("distribution",)) as session:
+                session.step(batch)
+                judge(session.answer)
+            with client.play(seed=seed, outputs=("distribution",)) as alone:
+                alone.step(taken(batch, 0))
+                judge(alone.answer, 0)
+                self._wrong_parts(lambda wrong: alone.step(wrong, 1.0, False, False), taken(batch, 1))
+                check(not alone.is_over, "the session is over")
+                for row in range(1, 16):
+                    alone.step(taken(batch, row), 1.0, False, False)
+                    judge(alone.answer, row)
+
+    @staticmethod
+    def _wrong_parts(ask: Callable[[Any], Any], observation: dict[str, Any]) -> None:
+        error = failure(InvalidRequestError, lambda: ask(observation | {"hands": observation["hands"][:1]}))
+        check(error.field == "observation.hands.1", f"field {error.field}")
+        error = failure(InvalidRequestError, lambda: ask(observation | {"position": observation["position"][..., :3]}))
+        check(error.field == "observation.position" and "[4]" in error.expected, f"{error.field}: {error.expected}")
 
     def deadline(self) -> None:
         with PolicyClient(self._flag("slow_target"), "cartpole-v1", timeout=20) as client:

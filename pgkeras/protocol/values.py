@@ -49,8 +49,7 @@ def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observa
         return list(message.texts.texts)
     spaces = parts(space)
     fields = message.fields.fields
-    if unknown := sorted(set(fields) - set(spaces)):
-        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
+    _refuse_unknown(fields, spaces, field)
     return {key: decode_value(fields[key], part, f"{field}.{key}") for key, part in spaces.items() if key in fields}
 
 
@@ -87,9 +86,11 @@ def cast(value: Any, space: Space, field: str = "observation") -> Any:
     if isinstance(space, Tuple) and isinstance(value, Sequence):
         value = {str(i): part for i, part in enumerate(value)}
     spaces = parts(space)
-    if not isinstance(value, Mapping) or set(value) != set(spaces):
-        got = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
-        raise InvalidRequestError(field, f"the parts {', '.join(spaces)}", got or "none")
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError(field, f"the parts {', '.join(spaces)}", type(value).__name__)
+    _refuse_unknown(value, spaces, field)
+    if missing := [key for key in spaces if key not in value]:
+        raise InvalidRequestError(f"{field}.{missing[0]}", str(spaces[missing[0]]), "nothing")
     return {key: cast(value[key], part, f"{field}.{key}") for key, part in spaces.items()}
 
 
@@ -161,6 +162,11 @@ def with_batch_axis(value: Any) -> Any:
     if isinstance(value, str):
         return [value]
     return {key: with_batch_axis(part) for key, part in value.items()}
+
+
+def _refuse_unknown(keys: Iterable[Any], spaces: Mapping[str, Space], field: str) -> None:
+    if unknown := sorted(str(key) for key in keys if key not in spaces):
+        raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
 
 
 def _cast_array(value: Any, space: Any, field: str) -> NDArray[Any]:

@@ -71,6 +71,7 @@ def test_a_client_that_is_wrong_fails(stage, tmp_path):
     program.write_text(wrong, encoding="utf-8")
     outcomes = {o.scenario: o for o in runner.run_program([sys.executable, str(program)], stage, tmp_path)}
     assert outcomes["seeded_sessions"].status == "FAIL"
+    assert outcomes["structured_observations"].status == "FAIL"
     assert outcomes["describe"].status == "PASS"
 
 

@@ -22,6 +22,7 @@ int main(int count, char** words) {
         {"masks", &Scenarios::masks},
         {"memory", &Scenarios::memory},
         {"structured", &Scenarios::structured},
+        {"structured_observations", &Scenarios::structured_observations},
         {"deadline", &Scenarios::deadline},
         {"nobody", &Scenarios::nobody},
         {"busy", &Scenarios::busy},

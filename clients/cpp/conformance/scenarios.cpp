@@ -9,6 +9,7 @@
 
 #include "checks.hpp"
 #include "json.hpp"
+#include "observations.hpp"
 
 namespace {
 
@@ -235,6 +236,35 @@ void Scenarios::structured() {
   const auto answer = alone.step(std::array<float, 4>{});
   check(answer.parts.at("aim").shape() == pgkeras::Shape{2}, "an aim of another shape");
   check(answer.parts.at("move").shape().empty(), "a move of another shape");
+}
+
+void Scenarios::structured_observations() {
+  auto client = fixture("parts");
+  const auto& vector = vectors_["structured_observations"];
+  const auto actions = integers(vector["action"]);
+  const auto distributions = numbers(vector["probabilities"]);
+  const auto seed = std::stoull(vector["seed"].get<std::string>());
+  const auto judge = [&](const pgkeras::Actions& answer, std::size_t row, const pgkeras::Shape& batch) {
+    const auto rows = count(batch);
+    check(answer.action.shape() == batch, "actions of another shape");
+    const std::span expected = std::span(actions).subspan(row, rows);
+    check(std::ranges::equal(actions_of(answer), expected), "row " + std::to_string(row) + ": other actions");
+    const std::span probabilities = std::span(distributions).subspan(3 * row, 3 * rows);
+    check_close(probabilities_of(answer), {probabilities.begin(), probabilities.end()}, "probabilities");
+  };
+  const pgkeras::Shape single;
+  const pgkeras::Shape batch = {static_cast<std::int64_t>(actions.size())};
+  const auto act = [&](const pgkeras::Observation& observation) { return client.act(observation, {.seed = seed}); };
+  judge(act(parts(0, batch)), 0, batch);
+  check_wrong_parts(act, 0, batch);
+  const pgkeras::PlayOptions options = {.seed = seed, .outputs = {pgkeras::Output::distribution}};
+  judge(client.play(options).step_batch(parts(0, batch)), 0, batch);
+  auto alone = client.play(options);
+  judge(alone.step(parts(0, single)), 0, single);
+  const auto step = [&](const pgkeras::Observation& observation) { return alone.step(observation, going_on); };
+  check_wrong_parts(step, 1, single);
+  check(!alone.over(), "the session is over");
+  for (std::size_t row = 1; row < actions.size(); ++row) judge(step(parts(row, single)), row, single);
 }
 
 void Scenarios::memory() {

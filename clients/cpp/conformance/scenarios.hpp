@@ -30,6 +30,7 @@ class Scenarios {
   void masks();
   void memory();
   void structured();
+  void structured_observations();
   void deadline();
   void nobody();
   void busy();

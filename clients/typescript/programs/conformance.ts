@@ -8,6 +8,7 @@ import { DataType } from "../src/generated/pgkeras/v1/tensors.js";
 import { type Actions, PolicyClient, PolicyNotFoundError, tensor } from "../src/index.js";
 import { faults } from "./faults.js";
 import { check, failure, near, ROW, Skip } from "./judging.js";
+import { structuredObservations } from "./observations.js";
 import { sessions } from "./sessions.js";
 
 export interface Program {
@@ -115,6 +116,7 @@ const SCENARIOS: Record<string, Scenario> = {
   masks: sessions.masks,
   memory: sessions.memory,
   structured: sessions.structured,
+  structured_observations: structuredObservations,
   deadline: faults.deadline,
   nobody: faults.nobody,
   busy: faults.busy,
@@ -170,5 +172,5 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
     }
   }
 }
-program.client.close();
-input.close();
+// Node would wait for the session that a failed scenario has left open.
+process.exit();

@@ -297,7 +297,9 @@ def test_a_session_starts_over_where_it_is_told(connect: Callable[..., PolicyCli
         ({"mission": ["go", "x" * 41]}, "observation.mission"),
         ({"body": (np.array([0, 1]), np.zeros((2, 2)))}, "observation.body.0"),
         ({"body": (np.array([1, 1]), np.full((2, 2), np.nan))}, "observation.body.1"),
-        ({"surplus": 1}, "observation"),
+        ({"body": (np.array([1, 1]),)}, "observation.body.1"),
+        ({"body": 1}, "observation.body"),
+        ({"surplus": 1}, "observation.surplus"),
     ],
 )
 def test_the_wrong_part_is_named(connect: Callable[..., PolicyClient], change: dict[str, Any], field: str) -> None:

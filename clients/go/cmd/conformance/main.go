@@ -47,6 +47,7 @@ var scenarios = []scenario{
 	{"masks", (*program).masks},
 	{"memory", (*program).memory},
 	{"structured", (*program).structured},
+	{"structured_observations", (*program).structuredObservations},
 	{"deadline", (*program).deadline},
 	{"nobody", (*program).nobody},
 	{"busy", (*program).busy},

@@ -66,6 +66,11 @@ type Vectors struct {
 			Action                []int64
 		}
 	}
+	StructuredObservations struct {
+		Seed          string
+		Action        []int64
+		Probabilities [][]float32
+	} `json:"structured_observations"`
 }
 
 // Array is an array whose elements are as JSON can hold them.

@@ -2,6 +2,7 @@
 
 #[path = "../support/flags.rs"]
 mod flags;
+mod observations;
 mod scenarios;
 #[path = "../support/vectors.rs"]
 mod vectors;
@@ -27,7 +28,8 @@ async fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let only = flags.find("only").map(str::to_owned);
     let scenarios = Scenarios::new(flags)?;
     let failed = run_all!(scenarios, only: describe single batch seeded_calls seeded_sessions session_goes_on
-        unknown_policy bad_shape image masks memory structured deadline nobody busy tls_and_token restart);
+        unknown_policy bad_shape image masks memory structured structured_observations deadline nobody busy tls_and_token
+        restart);
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

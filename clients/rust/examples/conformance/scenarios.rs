@@ -10,6 +10,7 @@ use pgkeras::{
 use serde_json::{Value, json};
 
 use crate::flags::Flags;
+use crate::observations::{missing_part, parts, short_part};
 use crate::vectors::{self, FloatArray};
 
 const ROW: &[f32; 4] = &[0.0, 0.1, 0.0, -0.1];
@@ -70,6 +71,14 @@ fn in_parts(answer: &Actions) -> Done {
     check(names == expected, format!("parameters {names:?}"))?;
     let certain: Vec<_> = (0..96).map(|i| f64::from(u8::from(i / 3 % 3 == i % 3))).collect();
     close(&floats(answer.distribution.get("move.probabilities"))?, &certain, "move.probabilities")
+}
+
+/// Whether observations were refused for that part.
+fn is_refused(answer: Result<Actions, Error>, part: &str, wanted: &str) -> Done {
+    match answer {
+        Err(Error::InvalidRequest { field, expected, .. }) if field == part && expected.contains(wanted) => Ok(()),
+        other => fail(format!("{other:?}")),
+    }
 }
 
 fn probabilities(answer: &Actions) -> Result<Vec<f32>, Failure> {
@@ -320,6 +329,40 @@ impl Scenarios {
         let answer = session.begin(&[0.0_f32; 4]).await?;
         let shapes = (answer.parts["aim"].shape(), answer.parts["move"].shape());
         check(shapes.0 == [2] && shapes.1.is_empty(), format!("shapes {shapes:?} of a single action"))
+    }
+
+    pub async fn structured_observations(&self) -> Done {
+        const ALONE: &[usize] = &[];
+        const BATCH: &[usize] = &[16];
+        let client = self.fixture("parts").await?;
+        let vector = &self.vectors["structured_observations"];
+        let (actions, distributions) = (integers(&vector["action"]), numbers(&vector["probabilities"]));
+        let judge = |answer: Actions, row: usize, batch: &[usize]| {
+            let end = row + batch.iter().product::<usize>();
+            let shape = answer.action.shape();
+            check(shape == batch, format!("row {row}: actions of shape {shape:?}"))?;
+            let got = answer.action.values::<i64>()?;
+            check(*got == actions[row..end], format!("row {row}: actions {got:?}"))?;
+            close(&probabilities(&answer)?, &distributions[3 * row..3 * end], "probabilities")
+        };
+        let (seed, outputs) = (seed(vector), &[Output::Distribution]);
+        let options = ActOptions { seed, outputs, ..Default::default() };
+        judge(client.act(parts(0, BATCH)?, &options).await?, 0, BATCH)?;
+        is_refused(client.act(missing_part(0, BATCH)?, &options).await, "observation.hands.1", "")?;
+        is_refused(client.act(short_part(0, BATCH)?, &options).await, "observation.position", "[4]")?;
+        let options = PlayOptions { seed, outputs, ..Default::default() };
+        judge(client.play(&options).await?.begin_batch(parts(0, BATCH)?).await?, 0, BATCH)?;
+        let mut alone = client.play(&options).await?;
+        judge(alone.begin(parts(0, ALONE)?).await?, 0, ALONE)?;
+        let missing = alone.step(missing_part(1, ALONE)?, 1.0, false, false).await;
+        is_refused(missing, "observation.hands.1", "")?;
+        let short = alone.step(short_part(1, ALONE)?, 1.0, false, false).await;
+        is_refused(short, "observation.position", "[4]")?;
+        check(!alone.is_over(), "the session is over")?;
+        for row in 1..actions.len() {
+            judge(alone.step(parts(row, ALONE)?, 1.0, false, false).await?, row, ALONE)?;
+        }
+        Ok(())
     }
 
     pub async fn deadline(&self) -> Done {

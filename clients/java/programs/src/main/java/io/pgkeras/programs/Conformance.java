@@ -70,6 +70,7 @@ public final class Conformance implements AutoCloseable {
   private Map<String, Scenario> scenarios() {
     Answers answers = new Answers(this);
     Sessions sessions = new Sessions(this);
+    Observations observations = new Observations(this);
     Faults faults = new Faults(this);
     Map<String, Scenario> all = new LinkedHashMap<>();
     all.put("describe", answers::describe);
@@ -84,6 +85,7 @@ public final class Conformance implements AutoCloseable {
     all.put("masks", sessions::masks);
     all.put("memory", sessions::memory);
     all.put("structured", sessions::structured);
+    all.put("structured_observations", observations::structured);
     all.put("deadline", faults::deadline);
     all.put("nobody", faults::nobody);
     all.put("busy", faults::busy);
