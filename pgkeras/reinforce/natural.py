@@ -77,11 +77,9 @@ class NaturalGradient:
         policy, rows, mask = self._policy, self._settings.rows, trajectory.mask
         generator = np.random.default_rng(seed)
         if policy.batch_axes == 1:
-            steps = np.flatnonzero(mask)
-            drawn = np.sort(generator.choice(steps, min(rows, len(steps)), replace=False))
-            return trajectory.observations.reshape(mask.size, *policy.spec.layout.shape)[drawn], np.ones(
-                len(drawn), np.float32
-            )
+            steps, episodes = np.nonzero(mask)
+            drawn = np.sort(generator.choice(len(steps), min(rows, len(steps)), replace=False))
+            return trajectory.observations[steps[drawn], episodes[drawn]], np.ones(len(drawn), np.float32)
         longest = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
         drawn = generator.permutation(len(trajectory.lengths))[: max(1, rows // longest)]
         real = mask[:longest, drawn]
