@@ -98,7 +98,9 @@ def micro_batches(
     arrays = whole_batch(policy, trajectory, advantage)
     rows = rows or rows_at_once(policy.spec.layout)
     episodes = tf.constant(np.float32(len(trajectory.lengths)))
-    groups = [arrays] if policy.batch_axes == 1 else by_length(arrays, trajectory.lengths)
+    # XLA would compile anew for every number of episodes in a group.
+    grouped = policy.batch_axes == 2 and not pad
+    groups = by_length(arrays, trajectory.lengths) if grouped else [arrays]
     parts = [part for group in groups for part in divided(group, rows, policy.batch_axes)]
     batches = _OnDemand(parts, episodes, pad)
     return batches if len(batches) > 1 else [batches[0]]

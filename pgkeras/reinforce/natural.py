@@ -81,9 +81,10 @@ class NaturalGradient:
             drawn = np.sort(generator.choice(len(steps), min(rows, len(steps)), replace=False))
             return trajectory.observations[steps[drawn], episodes[drawn]], np.ones(len(drawn), np.float32)
         longest = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
-        drawn = generator.permutation(len(trajectory.lengths))[: max(1, rows // longest)]
-        real = mask[:longest, drawn]
-        return policy.batch(trajectory.observations[:longest, drawn], real), real.astype(np.float32)
+        end = 1 << (longest - 1).bit_length()  # a power of two: XLA compiles anew for every number of episodes
+        drawn = generator.permutation(len(trajectory.lengths))[: max(1, rows // end)]
+        real = mask[:end, drawn]
+        return policy.batch(trajectory.observations[:end, drawn], real), real.astype(np.float32)
 
     def __call__(
         self, gradients: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor

@@ -145,7 +145,7 @@ def test_parts_of_other_sizes_trace_nothing_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "rows", "expected"), [(False, 6, 6), (False, ALL, 18), (True, 25, 22), (True, 3, 11)]
+    ("memory", "rows", "expected"), [(False, 6, 6), (False, ALL, 18), (True, 40, 22), (True, 3, 11)]
 )
 def test_states_are_drawn_without_replacement(memory: bool, rows: int, expected: int) -> None:
     policy = remembering() if memory else policy_of(Discrete(3))
@@ -167,7 +167,7 @@ def test_one_long_episode_does_not_crowd_out_the_others() -> None:
     lengths = [4, 6] * 10 + [200]
     natural = NaturalGradient(remembering(), Natural(0.1, 0.1, 60))
     observation, real = natural.states(batch(lengths, Discrete(3)), 0)
-    assert observation.shape[:2] == real.shape == (6, 10)
+    assert observation.shape[:2] == real.shape == (8, 7)
     assert set(real.sum(axis=0)) <= {4, 6}
 
 
