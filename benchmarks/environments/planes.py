@@ -9,10 +9,10 @@ import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 from numpy.typing import NDArray
 
-__all__ = ["DONE", "PICK_UP", "PLANES", "Planes"]
+__all__ = ["DONE", "PICK_UP", "Planes"]
 
 _OBJECTS, _COLOURS, _STATES = 11, 6, 3
-PLANES = _OBJECTS + _COLOURS + _STATES
+_PLANES = _OBJECTS + _COLOURS + _STATES
 # The planes of every kind, colour and state, in this order: [198, 20].
 _ONE_HOT = np.array(
     [
@@ -40,7 +40,7 @@ class Planes(gymnasium.Wrapper[Any, np.int64, dict[str, Any], int]):
         space = env.observation_space
         assert isinstance(space, Dict)
         height, width, _ = space["image"].shape or ()
-        self.observation_space = Box(0, 1, (height, width, PLANES), np.uint8)
+        self.observation_space = Box(0, 1, (height, width, _PLANES), np.uint8)
         self._actions = [_LEFT, _RIGHT, _FORWARD] + ([] if fourth is None else [fourth])
         self.action_space = Discrete(len(self._actions))
 

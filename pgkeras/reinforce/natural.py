@@ -41,7 +41,7 @@ class Natural:
     Args:
         target_kl: Mean divergence per step by which a gradient step moves the policy, at the beginning.
         damping: What is added to the diagonal of the Fisher information.
-        rows: Most steps of a batch that the Fisher information is computed from; with memory, so many with padding.
+        rows: Most steps of a batch that the Fisher information is computed from; with memory, padding counts, too.
     """
 
     target_kl: float
