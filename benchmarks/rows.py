@@ -77,7 +77,6 @@ ROWS = [
     Row(f"{_OURS}TMaze-v0", "memory: 0.5 at most without one, 1 at best"),
     Row(f"{_OURS}LongTMaze-v0", "the same over fifty steps"),
     Row(f"{_OURS}MemoryS7-v0", "memory, and a room not seen at once: 0.98 at best"),
-    Row(f"{_OURS}MemoryS11-v0", "the same in a longer hallway: 0.5 at most without a memory"),
     Row(f"{_OURS}KnightsTour-v0", "masks: 19 by random legal leaps, 35 at best; an illegal one is an error"),
     Row(f"{_MINATAR}Breakout-v1", "images: 0.4 at random; AC ~7 at 0.5M, ~17 at 5M (MinAtar)"),
     Row(f"{_MINATAR}SpaceInvaders-v1", "images: 4.0 at random; AC ~50 at 1M, ~185 at 5M (MinAtar)"),
