@@ -42,7 +42,7 @@ from pgkeras.reinforce.natural import Natural, NaturalGradient
 from pgkeras.reinforce.replicas import Replicas, Share
 from pgkeras.reinforce.reuse import MoreSteps, Reuse, surrogate_gradient
 
-__all__ = ["StepMetrics", "TrainStep", "policy_gradient", "reinforce_loss"]
+__all__ = ["Prepared", "StepMetrics", "TrainStep", "policy_gradient", "reinforce_loss"]
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
