@@ -15,7 +15,7 @@ def make_memory(size: int = 7, render_mode: str | None = None) -> Planes:
     To go to the one that is like the room's returns ``1 - 0.9 * steps / (5 * size ** 2)``; to go to the other ends the
     episode with 0. The agent sees 7 by 7 squares ahead of it, less what walls hide. It starts anywhere between the
     room's far wall and the hallway's end, its back to the room's thing, which it sees beside it in one place of four:
-    elsewhere it has to turn round and look first, which costs steps and pays only if it remembers.
+    elsewhere it has to turn and look first, which costs steps and pays only if it remembers.
 
     In hallways of size 7 and 9, whoever looks back from the end sees the room's thing once more: a memory saves steps
     there, and no more. From size 11 on no policy without one returns more than 1/2, since it enters the last two
@@ -24,7 +24,9 @@ def make_memory(size: int = 7, render_mode: str | None = None) -> Planes:
     MiniGrid-Memory of Chevalier-Boisvert et al., "Minigrid & Miniworld", NeurIPS Datasets and Benchmarks 2023.
 
     Args:
-        size: Squares along a side, walls included; odd.
+        size: Squares along a side, walls included: 7 or any odd number above.
         render_mode: As gymnasium's.
     """
+    if size < 7 or size % 2 == 0:
+        raise ValueError(f"size: expected 7 or an odd number above, got {size}")
     return Planes(MemoryEnv(size, render_mode=render_mode))

@@ -71,8 +71,7 @@ def _quantities(
 
 def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) -> str:
     variables = policy.model.trainable_variables
-    arrays = whole_batch(policy, trajectory, advantages.values)
-    batch = Batch._make(map(tf.constant, [*arrays, np.float32(len(trajectory.lengths))]))
+    batch = Batch.of(whole_batch(policy, trajectory, advantages.values), len(trajectory.lengths))
     sums, _, gradients = policy_gradient(policy, batch)
     loss = sums[0]
     if not np.isfinite(loss.numpy()):

@@ -52,6 +52,11 @@ class Batch(NamedTuple):
     real: tf.Tensor  # [N] or [T, B], zero where a step is padding and one elsewhere
     episodes: tf.Tensor  # scalar: of the whole batch, also where this is a part of it
 
+    @classmethod
+    def of(cls, arrays: Arrays, episodes: int) -> Batch:
+        """Puts the arrays of a :func:`whole_batch`, or of a part of it, on the device."""
+        return cls._make(map(tf.constant, [*arrays, np.float32(episodes)]))
+
 
 class Gradient(NamedTuple):
     """The gradient of the loss on one batch, and what was computed on the way."""
@@ -97,19 +102,18 @@ def micro_batches(
     """
     arrays = whole_batch(policy, trajectory, advantage)
     rows = rows or rows_at_once(policy.spec.layout)
-    episodes = tf.constant(np.float32(len(trajectory.lengths)))
     # XLA would compile anew for every number of episodes in a group.
     grouped = policy.batch_axes == 2 and not pad
     groups = by_length(arrays, trajectory.lengths) if grouped else [arrays]
     parts = [part for group in groups for part in divided(group, rows, policy.batch_axes)]
-    batches = _OnDemand(parts, episodes, pad)
+    batches = _OnDemand(parts, len(trajectory.lengths), pad)
     return batches if len(batches) > 1 else [batches[0]]
 
 
 class _OnDemand(Sequence[Batch]):
     """Batches that are made from arrays whenever they are taken."""
 
-    def __init__(self, parts: list[Arrays], episodes: tf.Tensor, pad: bool) -> None:
+    def __init__(self, parts: list[Arrays], episodes: int, pad: bool) -> None:
         self._parts, self._episodes, self._pad = parts, episodes, pad
 
     def __len__(self) -> int:
@@ -117,7 +121,7 @@ class _OnDemand(Sequence[Batch]):
 
     def __getitem__(self, i: Any) -> Any:
         arrays = padded(self._parts[i]) if self._pad else self._parts[i]
-        return Batch._make([*map(tf.constant, arrays), self._episodes])
+        return Batch.of(arrays, self._episodes)
 
 
 def rows_at_once(layout: Layout) -> int:

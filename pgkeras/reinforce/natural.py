@@ -78,7 +78,7 @@ class NaturalGradient:
         generator = np.random.default_rng(seed)
         if policy.batch_axes == 1:
             steps, episodes = np.nonzero(mask)
-            drawn = np.sort(generator.choice(len(steps), min(rows, len(steps)), replace=False))
+            drawn = generator.choice(len(steps), min(rows, len(steps)), replace=False)
             return trajectory.observations[steps[drawn], episodes[drawn]], np.ones(len(drawn), np.float32)
         longest = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
         end = 1 << (longest - 1).bit_length()  # a power of two: XLA compiles anew for every number of episodes

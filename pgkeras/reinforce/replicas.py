@@ -118,7 +118,7 @@ class Replicas:
             begin = (first + self._first) * size
             ends = [begin + i * size for i in range(self._here + 1)]
             parts = zip(*(np.split(array, ends, axis)[1:-1] for array in padded), strict=True)
-            return [Batch._make(map(tf.constant, [*part, np.float32(episodes)])) for part in parts]
+            return [Batch.of(part, episodes) for part in parts]
 
         return [share(i * self.count) for i in range(rounds)]
 

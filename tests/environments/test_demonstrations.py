@@ -195,6 +195,12 @@ def _look_around(size: int, seed: int) -> tuple[str, str, np.ndarray]:
     return room.grid.get(1, middle - 1).type, room.grid.get(size - 2, middle - 2).type, np.array(seen)
 
 
+@pytest.mark.parametrize("size", [5, 8])
+def test_hallways_of_other_sizes_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"size: expected 7 or an odd number above, got {size}"):
+        gymnasium.make("MemoryS7-v0", size=size)
+
+
 @pytest.mark.parametrize("mask_in", ["info", "observation"])
 def test_the_mask_is_the_knights_unvisited_leaps(mask_in: Any) -> None:
     env = KnightsTour(size=6, mask_in=mask_in)

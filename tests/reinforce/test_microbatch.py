@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.microbatch import Batch, by_length, divided, micro_batches, padded, whole_batch
@@ -61,9 +60,7 @@ def test_the_gradient_of_groups_is_that_of_all_episodes_side_by_side() -> None:
     settings = NetworkSettings(hidden=(7,), memory="gru", memory_units=5)
     policy = Policy(VECTOR, Discrete(3), settings=settings, seed=3)
     trajectory, weights = episodes(policy.spec.layout, 0), advantage(0)
-    count = np.float32(len(LENGTHS))
-    arrays = [*whole_batch(policy, trajectory, weights), count]
-    expected = policy_gradient(policy, Batch._make(map(tf.constant, arrays)))
+    expected = policy_gradient(policy, Batch.of(whole_batch(policy, trajectory, weights), len(LENGTHS)))
     groups = micro_batches(policy, trajectory, weights, None, pad=False)
     assert [group.real.shape for group in groups] == [(1, 1), (2, 1), (4, 1), (7, 1), (9, 1), (30, 1)]
     parts = [policy_gradient(policy, group) for group in groups]

@@ -99,6 +99,15 @@ func (p *program) batch() error {
 	return nil
 }
 
+// The actions, and the probabilities that they were drawn with.
+func decided(answer *pgkeras.Actions) (actions []int64, probabilities []float32, err error) {
+	if actions, err = pgkeras.Values[int64](answer.Action); err != nil {
+		return nil, nil, err
+	}
+	probabilities, err = pgkeras.Values[float32](answer.Distribution.Parameters["probabilities"])
+	return actions, probabilities, err
+}
+
 func (p *program) seededCalls() error {
 	for _, vector := range p.vectors.Calls {
 		var choices []pgkeras.CallOption
@@ -121,11 +130,7 @@ func (p *program) seededCalls() error {
 			if err != nil {
 				return err
 			}
-			actions, err := pgkeras.Values[int64](answer.Action)
-			if err != nil {
-				return err
-			}
-			probabilities, err := pgkeras.Values[float32](answer.Distribution.Parameters["probabilities"])
+			actions, probabilities, err := decided(answer)
 			if err := all(
 				err,
 				check(slices.Equal(actions, flat[int64](vector.Action)), "%s: actions %v", vector.Name, actions),

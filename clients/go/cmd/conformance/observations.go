@@ -70,11 +70,7 @@ func (p *program) judge(row int, batch ...int) func(answer *pgkeras.Actions, err
 		if err != nil {
 			return err
 		}
-		actions, err := pgkeras.Values[int64](answer.Action)
-		if err != nil {
-			return err
-		}
-		probabilities, err := pgkeras.Values[float32](answer.Distribution.Parameters["probabilities"])
+		actions, probabilities, err := decided(answer)
 		return all(
 			err,
 			check(slices.Equal(answer.Action.Shape, batch), "row %d: actions of shape %v", row, answer.Action.Shape),

@@ -125,10 +125,7 @@ func masked(ask func(mask pgkeras.Tensor) (*pgkeras.Actions, error)) error {
 	if answer, err = ask(allow(func(_, action int) bool { return action%2 == 1 })); err != nil {
 		return err
 	}
-	if actions, err = pgkeras.Values[int64](answer.Action); err != nil {
-		return err
-	}
-	probabilities, err := pgkeras.Values[float32](answer.Distribution.Parameters["probabilities"])
+	actions, probabilities, err := decided(answer)
 	if err != nil {
 		return err
 	}
