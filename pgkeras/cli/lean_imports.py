@@ -1,4 +1,4 @@
-"""Imports TensorFlow and Keras without packages that they would load as well, and that nothing here needs."""
+"""Imports TensorFlow and Keras without packages that they would load as well, and that no command needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["lean_imports"]
 
-# Keras takes these where they are installed, for notebooks, image galleries and data frames: 0.8 s of 3.
+# Keras takes these where they are installed, for notebooks, image galleries and data frames.
 _OPTIONAL = ("IPython", "matplotlib", "pandas")
 
 
@@ -18,19 +18,17 @@ _OPTIONAL = ("IPython", "matplotlib", "pandas")
 def lean_imports() -> Iterator[None]:
     """In the body, packages that Keras can do without look as if they were not installed.
 
-    Nor does the garbage collector run, which looks again and again at what modules are made of, and finds nothing: it
-    takes a fifth of the time. Afterwards it leaves all that alone, or tracing graphs would take a fifth longer, too.
+    Afterwards the garbage collector leaves alone what there is by then: looking at it again and again would make the
+    tracing of graphs a fifth longer.
 
     For a command, whose process is nobody else's: Keras takes no data frames in it.
     """
     hidden = [name for name in _OPTIONAL if name not in sys.modules]
     missing: Any = dict.fromkeys(hidden)  # None is how Python spells it
     sys.modules.update(missing)
-    gc.disable()
     try:
         yield
     finally:
         gc.freeze()
-        gc.enable()
         for name in hidden:
             sys.modules.pop(name, None)

@@ -30,6 +30,7 @@ class LiteRTEngine:
         flatbuffer: The serialised graph. Inputs beside ``observation``, ``noise`` and ``state`` are weights, named
             ``w0`` to ``wn``: they keep their value between calls and are set by :meth:`set_weights`.
         threads: Threads a call may use.
+        outputs: Names of the outputs in their order, where the flatbuffer has no signature that names them.
 
     Raises:
         EngineError: The bytes are not a flatbuffer that LiteRT runs.
@@ -38,12 +39,12 @@ class LiteRTEngine:
 
     name = "litert"
 
-    def __init__(self, flatbuffer: bytes, threads: int = 1) -> None:
+    def __init__(self, flatbuffer: bytes, threads: int = 1, outputs: Sequence[str] = ()) -> None:
         try:
             from ai_edge_litert.interpreter import Interpreter
         except ImportError as error:
             raise MissingExtraError("ai-edge-litert", "serve", "run policies with LiteRT") from error
-        self._flatbuffer, self._threads = flatbuffer, threads
+        self._flatbuffer, self._threads, self._outputs = flatbuffer, threads, outputs
         self._new_interpreter: Any = lambda: Interpreter(model_content=flatbuffer, num_threads=threads)
         self._prepared: dict[int, _Prepared] = {}
         self._weights: Sequence[NDArray[Any]] = ()
@@ -77,7 +78,7 @@ class LiteRTEngine:
 
     def copy(self) -> LiteRTEngine:
         """Another one for the same graph, with interpreters of its own; see :class:`pgkeras.engines.Engine`."""
-        copy = LiteRTEngine(self._flatbuffer, self._threads)
+        copy = LiteRTEngine(self._flatbuffer, self._threads, self._outputs)
         copy.set_weights(self._weights)
         return copy
 
@@ -104,11 +105,9 @@ class LiteRTEngine:
     def _prepare(self, size: int) -> _Prepared:
         try:
             interpreter = self._new_interpreter()
-            runner = interpreter.get_signature_runner()
-            details = runner.get_input_details()
+            details, results = self._details(interpreter)
             inputs = {name: int(detail["index"]) for name, detail in details.items()}
-            outputs = {name: int(detail["index"]) for name, detail in runner.get_output_details().items()}
-            del runner  # it would count as a live reference to the interpreter's memory
+            outputs = {name: int(detail["index"]) for name, detail in results.items()}
             for name, detail in details.items():
                 if name in _ROWS:
                     interpreter.resize_tensor_input(inputs[name], [size, *detail["shape"][1:]])
@@ -122,6 +121,14 @@ class LiteRTEngine:
         self._prepared[size] = prepared = _Prepared(interpreter, inputs, outputs)
         _set_weights(prepared, self._weights)
         return prepared
+
+    def _details(self, interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What the interpreter says of its inputs and outputs, by name."""
+        if self._outputs:
+            inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
+            return inputs, dict(zip(self._outputs, interpreter.get_output_details(), strict=True))
+        runner = interpreter.get_signature_runner()  # not to be kept: it refers to the interpreter's memory
+        return runner.get_input_details(), runner.get_output_details()
 
 
 _ROWS = ("observation", "noise", "state")

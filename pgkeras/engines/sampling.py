@@ -23,9 +23,10 @@ class SamplingGraph:
 
     Args:
         spec: What the policy observes and does.
-        flatbuffer: The graph; its weights are inputs, ``w0`` to ``wn``.
+        flatbuffer: The graph, without a signature; its weights are inputs, ``w0`` to ``wn``.
         inputs: Names of the inputs but the weights: observation, noise and, with memory, state.
-        outputs: Names of the outputs: the sample, the action if it is another, and the next state, if there is one.
+        outputs: Names of the outputs in their order: the sample, the action if it is another, and the next state, if
+            there is one.
     """
 
     spec: PolicySpec
@@ -54,7 +55,7 @@ class Sampler:
         Raises:
             EngineError: The graph is none that LiteRT runs.
         """
-        engine = LiteRTEngine(graph.flatbuffer)
+        engine = LiteRTEngine(graph.flatbuffer, outputs=graph.outputs)
         return cls(graph.spec, lambda rows: engine.bind(rows, graph.inputs, graph.outputs)), engine
 
     def act(

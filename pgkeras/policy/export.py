@@ -110,17 +110,19 @@ def package_versions() -> dict[str, str]:
     return {"python": platform.python_version(), **found}
 
 
-def convert(function: Any, owner: tf.Module) -> bytes:
+def convert(function: Any, owner: tf.Module | None) -> bytes:
     """A concrete function as a LiteRT flatbuffer.
 
     Args:
         function: The concrete function; variables it captures become constants.
-        owner: Tracks those variables. Without it they would be lost, and the flatbuffer would answer NaN.
+        owner: Tracks those variables. Without it they would be lost, and the flatbuffer would answer NaN. None of a
+            function that captures none: its flatbuffer has no signature, and is made in half of the time.
 
     Raises:
         EngineError: An operation has no LiteRT counterpart.
     """
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner or tf.Module())
+    converter.experimental_lower_to_saved_model = owner is not None
     try:
         return bytes(converter.convert())
     except Exception as error:  # the converter raises a private class that derives from Exception alone

@@ -82,16 +82,18 @@ class FrozenPolicy:
     def _by_litert(self) -> Sampler:
         policy = self._policy
         specs = [tf.TensorSpec(v.shape, v.dtype, f"w{i}") for i, v in enumerate(policy.variables)]
+        names = self._outputs()
 
-        def sample(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        def sample(**inputs: tf.Tensor) -> list[tf.Tensor]:
             weights = [inputs.pop(spec.name) for spec in specs]
-            return self._graph(**inputs, weights=weights)
+            answer = self._graph(**inputs, weights=weights)
+            return [answer[name] for name in names]
 
         function = tf.function(sample, autograph=False).get_concrete_function(
             **policy.input_signature(), **{spec.name: spec for spec in specs}
         )
-        flatbuffer = convert(function, tf.Module())
-        self.graph = SamplingGraph(self.spec, flatbuffer, tuple(policy.input_signature()), self._outputs())
+        flatbuffer = convert(function, None)
+        self.graph = SamplingGraph(self.spec, flatbuffer, tuple(policy.input_signature()), names)
         sampler, self._litert = Sampler.of(self.graph)
         return sampler
 

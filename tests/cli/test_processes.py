@@ -186,3 +186,18 @@ keras.backend = types.SimpleNamespace(backend=lambda: "jax")
         assert "Keras runs on jax in this process" in result.stderr
     else:
         assert result.stdout.split() == ["tensorflow"], result.stderr
+
+
+def test_keras_draws_though_pyplot_is_imported_when_it_is_used_and_not_before(tmp_path: Path) -> None:
+    code = """
+import sys
+import numpy as np
+from pgkeras.backend import keras
+print("matplotlib.pyplot" in sys.modules)
+images = np.zeros((1, 8, 8, 3))
+keras.visualization.plot_image_gallery(images, value_range=(0, 1), rows=1, cols=1, path="drawn.png")
+print("matplotlib.pyplot" in sys.modules)
+"""
+    result = python("-c", code, cwd=tmp_path, MPLBACKEND="agg")
+    assert result.stdout.split() == ["False", "True"], result.stderr
+    assert (tmp_path / "drawn.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
