@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
+import sys
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,10 +28,22 @@ def start(config: Config, directory: Path, *, daemon: bool = True) -> BaseProces
         directory: Its directory; :func:`failure_of` says why it failed, if it did.
         daemon: Whether it ends with this process, and has no processes of its own.
     """
-    context = multiprocessing.get_context("spawn")  # TensorFlow must not be forked
-    process = context.Process(target=_run, args=(config.to_json(), str(directory)), daemon=daemon)
+    process = _context().Process(target=_run, args=(config.to_json(), str(directory)), daemon=daemon)
     process.start()
     return process
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """How processes are made.
+
+    On Linux they are forked from one that has imported TensorFlow, which takes seconds, and done nothing with it: it
+    must not be forked once it computes. Elsewhere each imports it anew, as forking is unsafe there or does not exist.
+    """
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pgkeras.cli.preload"])
+    return context
 
 
 @contextlib.contextmanager

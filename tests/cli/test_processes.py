@@ -188,6 +188,13 @@ keras.backend = types.SimpleNamespace(backend=lambda: "jax")
         assert result.stdout.split() == ["tensorflow"], result.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+def test_what_runs_are_forked_from_has_imported_tensorflow_and_has_no_threads_yet(tmp_path: Path) -> None:
+    code = "import os, sys, pgkeras.cli.preload; print('tensorflow' in sys.modules, len(os.listdir('/proc/self/task')))"
+    result = python("-c", code, cwd=tmp_path, OPENBLAS_NUM_THREADS="1")  # OpenBLAS ends its threads before a fork
+    assert result.stdout.split() == ["True", "1"], result.stderr
+
+
 def test_keras_draws_though_pyplot_is_imported_when_it_is_used_and_not_before(tmp_path: Path) -> None:
     code = """
 import sys

@@ -147,7 +147,8 @@ def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
     command = [sys.executable, "-m", "pgkeras", "tune", *SMALL, "--steps", "100000000", "--out", "found", "--jobs", "1"]
     # As in the background of a script, where SIGINT is ignored at first.
     command = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh", *command]
-    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as search:
+    options = {"cwd": tmp_path, "stderr": subprocess.PIPE, "env": dict(os.environ), "start_new_session": True}
+    with subprocess.Popen(command, text=True, **options) as search:
         metrics = tmp_path / "found" / "trial-0" / "seed-0" / "metrics.jsonl"
         deadline = time.monotonic() + 60
         while not (metrics.exists() and metrics.read_text()):
@@ -155,5 +156,7 @@ def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
             time.sleep(0.1)
         search.send_signal(signal.SIGINT)
         assert search.wait(60) == 130
-    found = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
-    assert not found.stdout
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-s", str(search.pid)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "somebody has not ended"
+        time.sleep(0.1)
