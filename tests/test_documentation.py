@@ -115,9 +115,8 @@ def test_own_environment(tmp_path: Path) -> None:
     assert "Solved" in result.stdout
 
 
-@pytest.mark.parametrize(
-    "example", [pytest.param("own_network.py", marks=pytest.mark.slow), "reinforce_in_100_lines.py"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("example", ["own_network.py", "reinforce_in_100_lines.py"])
 def test_examples(example: str, tmp_path: Path) -> None:
     result = _run([sys.executable, str(ROOT / "examples" / example)], tmp_path)
     assert result.returncode == 0, result.stderr

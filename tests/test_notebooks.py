@@ -37,6 +37,7 @@ def test_there_are_three_and_none_holds_outputs() -> None:
         assert not any(cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells)
 
 
+@pytest.mark.slow
 def test_first_policy(tmp_path: Path) -> None:
     first = outputs_of("first-policy", tmp_path)
     assert "greedy: 500.0 of 500" in text(first) or "greedy: 49" in text(first)

@@ -28,6 +28,7 @@ def test_the_lists_of_scenarios_agree():
     assert re.findall(r"^## (.*)$", (HERE / "scenarios.md").read_text(encoding="utf-8"), re.M) == runner.scenarios()
 
 
+@pytest.mark.slow  # beside all other clients it is run by make test-clients
 def test_the_python_client_passes(stage):
     outcomes = runner.run_program(PYTHON.command(PYTHON.conformance), stage, PYTHON.directory)
     assert [outcome for outcome in outcomes if outcome.status != "PASS"] == []

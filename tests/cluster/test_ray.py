@@ -199,6 +199,7 @@ def trained(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told_on_the_command_line(tmp_path: Path) -> None:
     done = trained(tmp_path, "--set", "ray_address=127.0.0.1:9")
     assert done.returncode == 1

@@ -90,7 +90,7 @@ def test_workers_end_when_the_last_reference_goes() -> None:
 
 def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
-    script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", steps=100)\n')
+    script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", envs=1, steps=100)\n')
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "serving")])}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1

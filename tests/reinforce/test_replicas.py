@@ -130,6 +130,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert "the first of the 2 processes has the run's files" in (tmp_path / "log-1").read_text()
 
 
+@pytest.mark.slow
 def test_a_stop_in_one_process_is_one_in_all_before_they_evaluate_and_the_first_one_publishes(tmp_path):
     code = """
 import sys

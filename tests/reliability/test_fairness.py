@@ -19,7 +19,7 @@ from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.reliability.conftest import ONE
 
 BATCH = np.zeros((4096, 4), np.float32)
-FLOOD = 16
+FLOOD = 10
 # What is computed, as much behind it, one whose turn it is, and one that ends in the meantime.
 AHEAD = 2 * min(ServerConfig().max_engines, available()) + 2
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import itertools
-import json
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ from pgkeras.runs.checkpoints import Checkpoints
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
-from tests.cli.conftest import ROOT, environment
 from tests.runs.small import TIMES, assert_same_arrays, assert_same_state, run_to_end, small, without_times
 
 EVALUATED = {"evaluation_every": 2, "evaluation_episodes": 3, "evaluation_mode": "both", "plateau_steps": 10**6}
@@ -60,49 +60,40 @@ KILLS = {
     "writing the best": ("pgkeras.runs.checkpoints:Checkpoints.write_best", 2, "after"),
 }
 
-_KILLED = """
-import importlib, json, os, signal, sys
-from pathlib import Path
-from pgkeras.config import Config
-from pgkeras.training import Training
 
-config, run, path, number, when = sys.argv[1:]
-module, _, names = path.partition(":")
-*owners, name = names.split(".")
-owner = importlib.import_module(module)
-for o in owners:
-    owner = getattr(owner, o)
-method, calls = getattr(owner, name), 0
+def run_until_killed(config: Config, run: Path, where: str) -> None:
+    """Trains in a process of its own, and kills it there."""
+    path, number, when = KILLS[where]
+    module, _, names = path.partition(":")
+    *owners, name = names.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    method, calls = getattr(owner, name), itertools.count(1)
 
-def deadly(*arguments, **keywords):
-    global calls
-    calls += 1
-    if when == "after":
-        result = method(*arguments, **keywords)
-    if calls == int(number):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return result if when == "after" else method(*arguments, **keywords)
+    def deadly(*arguments: Any, **keywords: Any) -> Any:
+        is_last = next(calls) == number
+        result = method(*arguments, **keywords) if when == "after" else None
+        if is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result if when == "after" else method(*arguments, **keywords)
 
-setattr(owner, name, deadly)
-for _ in Training(Config.from_json(json.loads(config)), Path(run)):
-    pass
-"""
+    setattr(owner, name, deadly)
+    list(Training(config, run))
 
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Runs that were killed, by where it hit them; all at once, since most of their time goes into imports."""
+    """Runs that were killed, by where it hit them."""
     root = tmp_path_factory.mktemp("killed")
-    config = json.dumps(small(**EVALUATED).to_json())
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pgkeras.runs.training"])  # most of their time would go into imports
     processes = {}
-    for i, (where, (path, number, when)) in enumerate(KILLS.items()):
-        arguments = [sys.executable, "-c", _KILLED, config, str(root / str(i)), path, str(number), when]
-        processes[where] = subprocess.Popen(
-            arguments, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+    for i, where in enumerate(KILLS):
+        process = context.Process(target=run_until_killed, args=(small(**EVALUATED), root / str(i), where))
+        process.start()
+        processes[where] = process
     for where, process in processes.items():
-        _, errors = process.communicate(timeout=500)
-        assert process.returncode == -signal.SIGKILL, f"{where}: {errors}"
+        process.join(500)
+        assert process.exitcode == -signal.SIGKILL, where
     return {where: root / str(i) for i, where in enumerate(KILLS)}
 
 
@@ -112,7 +103,6 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Training:
     return run_to_end(Training(small(**EVALUATED), tmp_path_factory.mktemp("runs") / "evaluated"))
 
 
-@pytest.mark.timeout(600)  # on a busy machine, five imports of TensorFlow at once take their time
 @pytest.mark.parametrize("where", KILLS)
 def test_a_killed_run_goes_on_as_if_undisturbed(killed: dict[str, Path], evaluated: Training, where: str) -> None:
     run = killed[where]
