@@ -6,9 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
@@ -16,6 +14,9 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 def outputs_of(name: str, where: Path) -> list[Any]:
     """What a notebook's cells put out."""
+    import nbformat
+    from nbclient import NotebookClient
+
     path = os.pathsep.join([str(ROOT), str(ROOT / "serving")])
     notebook = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(where)}})
@@ -32,6 +33,8 @@ def shown(outputs: list[Any], kind: str) -> list[str]:
 
 
 def test_there_are_three_and_none_holds_outputs() -> None:
+    import nbformat
+
     assert {file.stem for file in NOTEBOOKS} == {"first-policy", "own-environment", "client"}
     for file in NOTEBOOKS:
         assert not any(cell.get("outputs") for cell in nbformat.read(file, as_version=4).cells)

@@ -10,8 +10,6 @@ MiniGrid's need the packages ``minatar`` and ``minigrid`` (dependency group ``be
 
 from __future__ import annotations
 
-import importlib.util
-
 import gymnasium
 
 gymnasium.register("TMaze-v0", "benchmarks.environments.memory:TMaze", reward_threshold=0.95)
@@ -29,7 +27,10 @@ gymnasium.register("Aim-v0", "benchmarks.environments.choices:Aim")
 gymnasium.register("RockPaperScissors-v0", "benchmarks.environments.choices:RockPaperScissors")
 gymnasium.register("SwitchedCorridor-v0", "benchmarks.environments.choices:SwitchedCorridor")
 
-if importlib.util.find_spec("minatar") is not None:
-    from minatar.gym import register_envs
-
-    register_envs()  # MinAtar/Breakout-v1 and its like
+# As MinAtar registers them itself, whose import takes two seconds: it draws by seaborn.
+for _game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"):
+    gymnasium.register(
+        f"MinAtar/{_game.title().replace('_', '')}-v1",
+        "minatar.gym:BaseEnv",
+        kwargs={"game": _game, "use_minimal_action_set": True},
+    )

@@ -56,6 +56,7 @@ def array(vector):
     return np.array(values, vector["dtype"]).reshape(vector["shape"])
 
 
+@pytest.mark.slow
 def test_they_are_what_their_generator_writes():
     assert vectors.same(VECTORS, json.loads(vectors.text(vectors.generate()))), "run python -m conformance.vectors"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import gymnasium
 import pytest
-import ray
 
 from pgkeras import runs
 from pgkeras.cluster import source
@@ -27,6 +26,8 @@ TROUBLE = "tests.cluster.trouble:Trouble-v0"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     os.environ[DRIVER] = str(os.getpid())
+    import ray
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
@@ -165,6 +166,8 @@ def test_as_many_actors_fit_as_in_exact_arithmetic() -> None:
 @pytest.mark.slow
 def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(source, "_START_SECONDS", 5.0)
+    import ray
+
     busy = ray.remote(num_cpus=1.5)(Trouble).remote()
     ray.get(busy.reset.remote(seed=0))
     try:

@@ -52,7 +52,7 @@ def marks(frame: np.ndarray) -> int:
     return int((edges[1::2] - edges[::2] >= 15).sum())
 
 
-@pytest.mark.parametrize("height", [84, 480])
+@pytest.mark.parametrize("height", [pytest.param(84, marks=pytest.mark.slow), 480])
 def test_any_number_of_components(height: int, written: list[str]) -> None:
     picture = np.full((height, 100, 3), 200, np.uint8)
     for count in range(1, 201):

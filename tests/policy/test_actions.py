@@ -24,7 +24,7 @@ HEADS = [
     ("Levers", "multi_categorical"),
     ("Switches", "multi_bernoulli"),
     ("Knobs", "diagonal_gaussian"),
-    ("Knobs", "squashed_gaussian"),
+    pytest.param("Knobs", "squashed_gaussian", marks=pytest.mark.slow),
     ("Sliders", "squashed_gaussian"),
     pytest.param("Sliders", "kumaraswamy", marks=pytest.mark.slow),
     ("Notches", "multi_categorical"),

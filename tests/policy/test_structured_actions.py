@@ -178,7 +178,8 @@ gymnasium.register("Combined-v0", Combined)
 
 
 @pytest.mark.parametrize(
-    ("name", "vectorization"), [("Gamepad", "plain"), ("Desk", "plain"), ("Gamepad", "sync"), ("Desk", "async")]
+    ("name", "vectorization"),
+    [("Gamepad", "plain"), pytest.param("Gamepad", "sync", marks=pytest.mark.slow), ("Desk", "async")],
 )
 def test_it_learns_is_exported_and_plays(name: str, vectorization: str, tmp_path: Path) -> None:
     env_id = f"tests.reinforce.bandits:{name}-v0"

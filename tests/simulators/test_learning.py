@@ -67,7 +67,7 @@ def gradients(trajectory: Trajectory) -> NDArray[np.float64]:
     ("same_step", "memory", "baseline"),
     [
         (False, "none", "leave-one-out"),
-        (False, "gru", "leave-one-out"),
+        pytest.param(False, "gru", "leave-one-out", marks=pytest.mark.slow),
         (False, "none", "value"),
         (False, "gru", "value"),
         (True, "none", "leave-one-out"),
