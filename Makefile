@@ -11,7 +11,7 @@ STUBS := $(patsubst protos/%.proto,%,$(wildcard protos/pgkeras/v1/*.proto))
 help: ## Show this help.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole line in one command.
+quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole pipeline in one command.
 	$(BIN)/pgkeras quickstart
 
 # One process more than it may use cores, since tests wait for other processes now and then.

@@ -26,7 +26,7 @@ _THREAD_SECONDS = 2.0
 
 # One module per command, imported when it is needed, so that --help never waits for TensorFlow.
 _COMMANDS = {
-    "quickstart": "Train, export, serve and play CartPole: the whole line in one command.",
+    "quickstart": "Train, export, serve and play CartPole: the whole pipeline in one command.",
     "train": "Train a policy on an environment and export it.",
     "evaluate": "Play episodes with an exported policy or through a server.",
     "simulate": "Play an environment in sessions with a server, or teach a policy in training.",

@@ -36,7 +36,7 @@ def command(
     Runs of one environment that agree in --by, or have the same label by --group, are one group. Of each, the
     interquartile mean of the metric at the end is shown, with its 95 % bootstrap interval; of every two, the
     probability that a run of the first does better than one of the second, with its interval (Agarwal et al. 2021).
-    Where that interval holds 50 %, there may be no difference.
+    If that interval contains 50 %, the difference may be chance.
 
     \b
     Examples:

@@ -40,8 +40,8 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
     """Play episodes with an exported policy, or with one behind a server, and report their returns.
 
     PATH is a version's directory, or a policy's (its newest version is meant). The environment is made as it was for
-    training, with the same keyword arguments, wrappers and step limit, unless --env names another. Needs neither
-    TensorFlow nor the training extra beyond gymnasium.
+    training, with the same keyword arguments, wrappers and step limit, unless --env names another. Needs gymnasium, and
+    for a policy on disk LiteRT (extra serve) or TensorFlow.
 
     \b
     Examples:

@@ -63,7 +63,7 @@ def command(root: Path, seed: int) -> None:
     _stage(3, "Serve it over gRPC")
     with _server(root) as (address, ready_line):
         click.echo(ready_line)
-        _stage(4, f"Play {_EPISODES} episodes from another process, which has only the light client")
+        _stage(4, f"Play {_EPISODES} episodes from another process, which does not load TensorFlow")
         played = _play(address, bundle.name)
     low, high = played["interval95"]
     click.echo(f"Mean return {shown(played['mean'])} (95 % interval {shown(low)} to {shown(high)}), acting greedily.")

@@ -53,9 +53,9 @@ def command(
     """Look for better settings for ENV_ID.
 
     Every trial trains with each seed, in processes of their own, for --steps or --time-limit; its score is the mean
-    return of the last 100 episodes. Trials that fall behind the median are broken off. What was done is kept in
+    return of the last 100 episodes. Trials that fall behind the median are pruned. What was done is kept in
     --out: the same command goes on with it. The best settings are written to best.toml there, which
-    `pgkeras train ENV_ID --preset best.toml` takes, and what has mattered to importances.png.
+    `pgkeras train ENV_ID --preset best.toml` takes, and the importance of each setting to importances.png.
 
     \b
     Examples:

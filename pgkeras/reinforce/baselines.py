@@ -1,7 +1,7 @@
-"""Baselines: what is subtracted from the returns. Each is learnt from earlier batches, or from the other episodes.
+"""Baselines: what is subtracted from the returns. They are computed from earlier batches or from the batch itself.
 
 A baseline that does not depend on the action leaves the policy gradient unbiased (Williams 1992, section 3; Sutton &
-Barto 2nd ed., section 13.4). ``docs/estimator.md`` says which of these do.
+Barto 2nd ed., section 13.4). ``docs/estimator.md`` says which of these leave it unbiased.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Learner:
         return self._step.weights if self.policy.normalization is None else self.policy.weights()
 
     def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> Lesson:
-        """Takes one gradient step on a batch of whole episodes, then updates baseline and statistics.
+        """Takes a gradient step on a batch of whole episodes, with ``reuse`` several; updates baseline and statistics.
 
         The statistics of observations stay as they are until the step is done, so that the policy is trained on the
         observations as it saw them.

@@ -1,7 +1,7 @@
-"""The natural gradient: what gains most for how far it moves the policy, where the plain one goes by its weights.
+"""The natural gradient: the steepest direction when the size of a step is measured in the policy, not in its weights.
 
-The plain gradient ``g`` is the steepest direction if a change is as large as that of the weights. Two policies differ
-by what they do, though, which the Kullback-Leibler divergence measures. For small steps that is ``d^T F d / 2``, with
+The plain gradient ``g`` is the steepest direction when a change is measured in the weights. How far two policies
+differ is better measured by their Kullback-Leibler divergence. For small steps that is ``d^T F d / 2``, with
 the Fisher information ``F`` of the policy over the states that it visits, and the steepest direction is ``F^-1 g``
 (Amari 1998, "Natural gradient works efficiently in learning"; Kakade 2001, "A natural policy gradient"):
 

@@ -9,7 +9,7 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
 5. One gradient step: :class:`TrainStep`. Then forget the episodes and begin again.
 
-More than one step on a batch is another algorithm, for simulators whose steps are dear: it is in
+More than one step on a batch is another algorithm, for simulators whose steps are expensive: it is in
 :mod:`pgkeras.reinforce.reuse`.
 """
 
@@ -174,13 +174,12 @@ class TrainStep:
 
     def batch(self, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Prepared:
         """Prepares a batch for :meth:`apply`: on the device, or in parts if it is too large for one gradient."""
-        policy = self._policy
+        policy, states = self._policy, self._states(trajectory)
         if self._replicas is None:
-            parts = micro_batches(policy, trajectory, advantage, self.rows, self._pad)
-            return Prepared(parts, self._states(trajectory))
+            return Prepared(micro_batches(policy, trajectory, advantage, self.rows, self._pad), states)
         rows = self.rows or rows_at_once(policy.spec.layout)
         arrays = whole_batch(policy, trajectory, advantage)
-        return Prepared(self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1))
+        return Prepared(self._replicas.batches(arrays, len(trajectory.lengths), rows, policy.batch_axes - 1), states)
 
     def apply(self, batch: Prepared) -> StepMetrics:
         """Takes the step on a :meth:`batch`."""

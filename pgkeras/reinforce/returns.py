@@ -120,8 +120,8 @@ def leave_one_out_baseline(returns: Floats, mask: Mask) -> Floats:
     """Mean return of the *other* episodes that reach step t: ``b_ti = sum_{j != i} m_tj R_tj / sum_{j != i} m_tj``.
 
     It does not depend on episode i, so it leaves the gradient unbiased (Kool et al. 2019, "Buy 4 REINFORCE samples,
-    get a baseline for free!"). Where no other episode lives on, the last step at which one did serves; alone from the
-    start, it is zero.
+    get a baseline for free!"). Past the end of all other episodes, the value at their last step is kept; with no other
+    episode it is zero.
     """
     count = mask.sum(axis=1, keepdims=True) - mask
     total = np.sum(returns, axis=1, keepdims=True, where=mask) - np.where(mask, returns, 0.0)

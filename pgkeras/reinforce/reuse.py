@@ -1,4 +1,4 @@
-"""Reuse: more gradient steps on a batch than the one that REINFORCE takes. Where steps of the environment are dear.
+"""Reuse: several gradient steps on a batch, where REINFORCE takes one; for environments whose steps are expensive.
 
 The episodes were played by the policy as it was before the first step. From the second step on they are another
 policy's, so each step is weighted by how much more probable its action has become, clipped so that no step of an

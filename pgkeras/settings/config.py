@@ -79,8 +79,6 @@ class Config(
             )
         if self.reuse > 1:
             raise ConfigError("reuse: there is one natural gradient of a batch; use it with another optimizer")
-        if self.devices != "one":
-            raise ConfigError("devices: natural gradients are computed by one device; use more with another optimizer")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as JSON values."""

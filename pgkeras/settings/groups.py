@@ -79,7 +79,10 @@ class EnvironmentSettings(_Settings):
         minimum=1,
     )
     max_episode_steps: int | None = _setting(
-        None, "Steps after which an episode is truncated; by default the environment's own limit.", minimum=1
+        None,
+        "Steps after which an episode is truncated; by default the environment's own limit. An environment with "
+        "neither limit nor preset gets 10,000.",
+        minimum=1,
     )
     env_kwargs: Mapping[str, Any] | None = _setting(
         None,
@@ -94,7 +97,7 @@ class EnvironmentSettings(_Settings):
     vectorization: str = _setting(
         "auto",
         "How environments run: by their own vector entry point, in this process (plain, or sync by gymnasium's "
-        "SyncVectorEnv), in processes of their own (async), or by EnvPool; auto takes the first that there is.",
+        "SyncVectorEnv), in processes of their own (async), or by EnvPool; auto is vector if possible, else plain.",
         choices=("auto", "vector", "plain", "sync", "async", "envpool"),
     )
     env_workers: int | None = _setting(
@@ -146,7 +149,7 @@ class EstimatorSettings(_Settings):
     gamma: float = _setting(0.99, "Discount per step.", minimum=0, maximum=1)
     returns: str = _setting(
         "reward-to-go",
-        "What an action is judged by: the rewards from its step on, or those of the whole episode.",
+        "Which rewards an action's return sums: those from its step on, or those of the whole episode.",
         choices=("reward-to-go", "episode"),
     )
     discount_gradient: bool = _setting(
@@ -215,7 +218,10 @@ class StepSettings(_Settings):
         maximum=1_000,
     )
     reuse_clip: float = _setting(
-        0.2, "How far an importance weight may go from 1 and still pull the policy.", above=0, maximum=1
+        0.2,
+        "Clipping range of the importance weights, 1 - reuse_clip to 1 + reuse_clip, as in PPO.",
+        above=0,
+        maximum=1,
     )
     reuse_kl: float = _setting(
         0.03, "Divergence per step from the policy that played, beyond which a batch is used no more.", above=0
@@ -245,14 +251,14 @@ class NetworkSettings(_Settings):
     )
     network: str = _setting(
         "auto",
-        "What reads images: chosen by their size, dense layers alone, a small CNN (MinAtar's), a light one (the first "
-        "one that played Atari's games) or the Nature CNN. Other parts of an observation are read by what fits them.",
+        "Encoder of images: auto chooses a CNN by their size; mlp is dense layers, small_cnn MinAtar's (2019), "
+        "light_cnn that of DQN's first paper (2013), nature_cnn its second's (2015). Other parts are not affected.",
         choices=("auto", "mlp", "small_cnn", "light_cnn", "nature_cnn"),
     )
     memory: str = _setting(
-        "none", "What the policy remembers an episode by, if at all.", choices=("none", "gru", "lstm")
+        "none", "Recurrent layer of the policy, which is its memory of the episode.", choices=("none", "gru", "lstm")
     )
-    memory_units: int = _setting(64, "How many numbers it remembers.", minimum=1, maximum=65_536)
+    memory_units: int = _setting(64, "Units of the recurrent layer.", minimum=1, maximum=65_536)
     normalize_observations: bool | None = _setting(
         None,
         "Normalise observations by their running mean and variance, inside the policy's graph: all numbers, or none; "

@@ -139,7 +139,6 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
         ({"returns": "episode", "reset_returns": True}, "reset_returns: .*returns=reward-to-go"),
         ({"optimizer": "natural"}, "target_kl: .*set it, such as to 0.01"),
         ({"optimizer": "natural", "target_kl": 0.01, "reuse": 2}, "reuse: .*with another optimizer"),
-        ({"optimizer": "natural", "target_kl": 0.01, "devices": "all"}, "devices: .*with another optimizer"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:

@@ -59,7 +59,7 @@ class ServerConfig:
         "How log lines are written; auto is for people on a terminal, else JSON.",
         choices=("auto", "human", "json"),
     )
-    log_level: str = setting("info", "Least level logged.", choices=("debug", "info", "warning", "error"))
+    log_level: str = setting("info", "Lowest level logged.", choices=("debug", "info", "warning", "error"))
     log_access: bool = setting(False, "Log a line for every call that ends.")
     log_observations: bool = setting(False, "Put observations into the log of calls; they may be private.")
     traces: bool = setting(
@@ -88,24 +88,24 @@ class ServerConfig:
     max_message_bytes: int = setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024)
     max_header_bytes: int = setting(16384, "Largest metadata of a call, in bytes.", minimum=1024, maximum=2**20)
     compression: bool = setting(
-        False, "Take compressed messages, each of which can grow from a few kB to max_message_bytes."
+        False, "Accept compressed messages, each of which can grow from a few kB to max_message_bytes."
     )
     max_connections: int = setting(10000, "Most connections at once; beyond it, new ones are closed.", minimum=1)
     max_streams: int = setting(
         4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1
     )
     max_pending_calls: int = setting(
-        1000, "Most calls that wait to be taken in; beyond it, gRPC cancels ever more of the next ones.", minimum=1
+        1000, "Most calls waiting to be accepted; beyond it, gRPC cancels a growing share of new ones.", minimum=1
     )
     max_sessions: int = setting(
         4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1
     )
-    session_idle_seconds: float = setting(300.0, "A session that moves nothing for so long is ended.", minimum=0.001)
+    session_idle_seconds: float = setting(300.0, "An idle session is ended after so long.", minimum=0.001)
     keepalive_seconds: float = setting(
         60.0, "A connection that is silent for so long is pinged, and closed if nobody answers.", minimum=1.0
     )
     min_ping_seconds: float = setting(
-        10.0, "Shortest interval of clients' keepalive pings that is let pass.", minimum=0.0
+        10.0, "Shortest interval allowed between a client's keepalive pings.", minimum=0.0
     )
     drain_delay_seconds: float = setting(
         0.5,
