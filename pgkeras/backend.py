@@ -26,6 +26,8 @@ class _Pyplot(ModuleType):
     """Stands in for pyplot in the modules that import it, and imports it when one of its names is used."""
 
     def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(_PYPLOT) is self:  # TensorFlow is still being imported: somebody looks at all modules
+            raise AttributeError(name)
         return getattr(importlib.import_module(_PYPLOT), name)
 
 

@@ -112,6 +112,21 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
             name.unlink(missing_ok=True)
 
 
+def lock(path: Path) -> IO[str]:
+    """A file that is locked against other processes as long as it is open; on Windows it is not.
+
+    Raises:
+        BlockingIOError: Another process has locked it.
+        OSError: It cannot be written.
+    """
+    file = path.open("w")
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
 class Lines:
     """A text file that grows by whole lines; opened when the first is written.
 

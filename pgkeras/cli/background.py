@@ -20,15 +20,15 @@ __all__ = ["failure_of", "start", "stopped_by_signals"]
 _FAILURE = "failure.txt"
 
 
-def start(config: Config, directory: Path, *, daemon: bool = True) -> BaseProcess:
+def start(config: Config, directory: Path) -> BaseProcess:
     """Starts a run in a process of its own. SIGTERM has it end well; the terminal's Ctrl-C does not reach it.
 
     Args:
         config: Its settings.
         directory: Its directory; :func:`failure_of` says why it failed, if it did.
-        daemon: Whether it ends with this process, and has no processes of its own.
     """
-    process = _context().Process(target=_run, args=(config.to_json(), str(directory)), daemon=daemon)
+    # Not a daemon, which could have no processes of its own for its environments.
+    process = _context().Process(target=_run, args=(config.to_json(), str(directory)))
     process.start()
     return process
 

@@ -99,5 +99,6 @@ def lines(comparisons: list[dict[str, Any]]) -> list[str]:
             text.append(f"  {name:<{width}}  {middle:>10}  ({interval})  {row['runs']} runs")
         for pair in of_env["pairs"]:
             interval = "" if pair["interval"] is None else " ({:.0%} to {:.0%})".format(*pair["interval"])
-            text.append(f"  {pair['first']} better than {pair['second']}: {pair['probability']:.0%}{interval}")
+            first, second = pair["first"] or _ALL, pair["second"] or _ALL
+            text.append(f"  {first} better than {second}: {pair['probability']:.0%}{interval}")
     return text[1:]

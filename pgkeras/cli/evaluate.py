@@ -53,7 +53,7 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
     from pgkeras.evaluation import evaluation
 
     first = evaluation.FirstSteps(player.act(mode), show_steps)
-    envs = environments.make(player.recipe, min(episodes, _MOST_SLOTS), "plain")
+    envs = environments.make(player.recipe, int(min(episodes, _MOST_SLOTS, player.most_rows)), "plain")
     watch = _Progress(episodes)
     result = evaluation.evaluate(first, envs, episodes, player.seed, watch, endless_steps)
     env_id = player.recipe.env_id

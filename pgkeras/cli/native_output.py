@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -20,6 +21,7 @@ def quiet() -> Iterator[None]:
     When the body raises, what was hidden is shown, since it may hold the reason; but our own errors, and a missing
     package's, say it themselves.
     """
+    _give_root_a_handler()
     sys.stderr.flush()
     visible = os.dup(2)
     python_stderr = sys.stderr
@@ -39,3 +41,14 @@ def quiet() -> Iterator[None]:
             sys.stderr = python_stderr
             os.dup2(visible, 2)
             os.close(visible)
+
+
+def _give_root_a_handler() -> None:
+    """Has the root logger write to whatever standard error is at the time.
+
+    TensorFlow and absl give it a handler where it has none, and that would keep the stream of the time when they do,
+    which :func:`quiet` closes.
+    """
+    root = logging.getLogger()
+    if not root.handlers and logging.lastResort is not None:
+        root.addHandler(logging.lastResort)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 from pgkeras.bundle import bundle
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.targets import VERSION, is_address
-from pgkeras.client.client import Mode, PolicyClient
+from pgkeras.client.client import Mode, PolicyClient, PolicyInfo
 from pgkeras.engines import EngineName, load
 from pgkeras.errors import ConfigError, extra_needed
 from pgkeras.settings import config as config_
@@ -61,6 +62,7 @@ class Player:
         recipe: The environment.
         seed: Of environments and actions.
         act: Makes the actor of a mode.
+        most_rows: Most observations that it takes at once.
     """
 
     target: str
@@ -68,6 +70,7 @@ class Player:
     recipe: Recipe
     seed: int
     act: Callable[[Mode], EngineActor | RemoteActor]
+    most_rows: float
 
 
 def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,20 +102,24 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 raise click.UsageError("--engine is for policies on disk: a server's own settings name its engine")
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
             info = client.describe()
-            name, version, provenance = info.name, info.version, info.provenance
+            name, version, provenance, most_rows = info.name, info.version, info.provenance, _most_rows(info)
             act = functools.partial(evaluation.RemoteActor, client)
         else:
             if label is not None:
                 raise click.UsageError("--label is for servers: a policy on disk is named by its version's directory")
             found = bundle.open_bundle(bundle.find(_place(Path(where), policy, policy_version)))
-            name, version, provenance = found.name, found.version, found.provenance
+            name, version, provenance, most_rows = found.name, found.version, found.provenance, math.inf
             act = functools.partial(_local, found, engine)
         recipe = _recipe(where, provenance, env_id, pairs)
-        return command(**arguments, player=Player(where, f"{name}, version {version}", recipe, seed, act))
+        return command(**arguments, player=Player(where, f"{name}, version {version}", recipe, seed, act, most_rows))
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
     return wrapped
+
+
+def _most_rows(info: PolicyInfo) -> float:
+    return math.inf if info.limits is None else info.limits.max_batch_size
 
 
 def _place(path: Path, policy: str, version: int | None) -> Path:

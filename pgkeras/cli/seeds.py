@@ -17,7 +17,7 @@ from pgkeras.cli.background import failure_of, start, stopped_by_signals
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import counted, shown
 from pgkeras.cores import available
-from pgkeras.errors import PgkerasError
+from pgkeras.errors import PgkerasError, RunError
 from pgkeras.runs import directory as runs
 from pgkeras.runs.groups import grouped
 from pgkeras.settings.config import Config
@@ -37,7 +37,7 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()):
+        if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
             raise click.UsageError(f"--seeds: expected something like 0-4 or 0,3,7, got {text!r}")
         if int(last or first) - int(first) >= _MOST_SEEDS:
             raise click.UsageError(f"--seeds: at most {_MOST_SEEDS} of them, got {text!r}")
@@ -101,8 +101,7 @@ class _Run:
 
     def begin(self) -> None:
         """Starts it."""
-        # Not a daemon, which could have no processes of its own for its environments.
-        self._process = start(self._config, self.path, daemon=False)
+        self._process = start(self._config, self.path)
 
     def interrupt(self) -> None:
         """Has it end well, if it has begun."""
@@ -133,10 +132,19 @@ class _Run:
 
 
 def report(finished: list[Path]) -> Path:
-    """Tells what came of runs; returns the directory of the one that did best."""
-    for line in lines(compared(grouped([(None, run) for run in finished], "env_id"))):
+    """Tells what came of runs; returns the directory of the one that did best.
+
+    Raises:
+        RunError: None of them has finished an epoch.
+    """
+    begun = [run for run in finished if runs.read_last_epoch(run) is not None]
+    for run in set(finished) - set(begun):
+        click.echo(f"{run}: no epoch is finished", err=True)
+    if not begun:
+        raise RunError("no run has finished an epoch; give them more time, or smaller batches")
+    for line in lines(compared(grouped([(None, run) for run in begun], "env_id"))):
         click.echo(line)
-    best = max(finished, key=_score)
+    best = max(begun, key=_score)
     click.echo(f"Best: {best} ({shown(_score(best))})")
     return best
 

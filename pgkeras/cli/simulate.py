@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pgkeras.cli.background import stopped_by_signals
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.players import environment_settings
@@ -69,10 +70,16 @@ def command(env_id: str, processes: int, seed: int, environments: int, pairs: tu
         context.Process(target=_worker, args=(recipe, environments, seed + i * environments, options), daemon=True)
         for i in range(processes)
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
+    with stopped_by_signals():
+        try:
+            for worker in workers:
+                worker.start()
+            for worker in workers:
+                worker.join()
+        finally:
+            for worker in workers:
+                if worker.is_alive():
+                    worker.terminate()
     if any(worker.exitcode for worker in workers):
         raise SystemExit(1)
 

@@ -167,7 +167,7 @@ def command(
         return
     publish = None if serve_to is None else _QuietPublish(serve_to, name, serve_every, serve_keep)
     directory = resume or out or runs.default_directory(config.env_id, config.seed)
-    with listening(listen, config, spaces, simulator_timeout, server_config) as simulators:
+    with listening(listen, config, _spaces(resume, spaces), simulator_timeout, server_config) as simulators:
         if simulators is not None and dry_run:
             report_without_learning(simulators, config.seed)
             return
@@ -187,6 +187,17 @@ def command(
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory, simulators)}", err=True)
         raise SystemExit(128 + interrupted_by)
+
+
+def _spaces(resume: Path | None, given: Path | None) -> Path | None:
+    """The file of the spaces, if it is known: a run that is resumed has those that its policy was made for."""
+    from pgkeras.simulators.declaration import SPACES
+
+    if resume is None or not (resume / SPACES).exists():
+        return given
+    if given is not None:
+        raise click.UsageError(f"--resume goes on with the run's own {SPACES}: give no --spaces")
+    return resume / SPACES
 
 
 def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -> Config:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +116,15 @@ def _write_preset(file: Path, began: config_.Config, best: config_.Config, env_i
 def _toml(value: Any) -> str:
     import json
 
-    return '"none"' if value is None else json.dumps(value)
+    if value is None:
+        return '"none"'
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _plot(file: Path, importances: dict[str, float], env_id: str) -> None:
@@ -133,9 +143,18 @@ def _confirm(tuning: Any, best: Any, config: config_.Config, directory: Path, co
     runs: list[tuple[str | None, Path]] = []
     for label, settings in (("tuned", best.settings), ("before", {})):
         path = directory / f"confirm-{best.number if settings else 0}"
-        missing = [seed for seed in seeds if not (path / f"seed-{seed}" / "summary.json").exists()]
+        missing = [seed for seed in seeds if not _has_ended(path / f"seed-{seed}")]
+        for seed in missing:  # what a run that was broken off has left
+            shutil.rmtree(path / f"seed-{seed}", ignore_errors=True)
         if missing:
             train_seeds(tuning.with_settings(settings) if settings else config, missing, path, jobs)
-        runs += [(label, path / f"seed-{seed}") for seed in seeds if (path / f"seed-{seed}" / "summary.json").exists()]
+        runs += [(label, path / f"seed-{seed}") for seed in seeds if _has_ended(path / f"seed-{seed}")]
     for line in lines(compared(grouped(runs, "env_id"))):
         click.echo(line)
+
+
+def _has_ended(run: Path) -> bool:
+    """Whether a run has come to its end, rather than been broken off."""
+    from pgkeras.runs.directory import SUMMARY, read_summary
+
+    return (run / SUMMARY).exists() and read_summary(run)["stop_reason"] is not None

@@ -14,7 +14,9 @@ from typing import Any
 
 from pgkeras.cli.background import failure_of, start
 from pgkeras.errors import MissingExtraError, PgkerasError, RunError
+from pgkeras.files import lock
 from pgkeras.runs import directory as runs
+from pgkeras.runs.directory import LOCK
 from pgkeras.settings.config import Config, assignments, overlay
 from pgkeras.settings.search import Dimension, settings_of
 
@@ -60,7 +62,7 @@ class Tuning:
         jobs: How many trials at once.
 
     Raises:
-        RunError: The directory holds the search of another environment, or cannot be written.
+        RunError: The directory holds the search of another environment, or one that is under way.
     """
 
     def __init__(
@@ -71,6 +73,12 @@ class Tuning:
         self._stopped = False
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = lock(directory / LOCK)
+        except BlockingIOError as error:
+            raise RunError(
+                f"another search is under way in {directory}; wait until it has ended, or give another --out"
+            ) from error
         backend = JournalFileBackend(str(directory / _STUDY))
         self._study = optuna.create_study(
             study_name="pgkeras",
@@ -190,7 +198,10 @@ class Tuning:
                 process.join()
         if process.exitcode:
             raise RunError(failure_of(path, process.exitcode))
-        return float(runs.read_metrics(path)[-1]["mean_return_100"])
+        last = runs.read_last_epoch(path)
+        if last is None:
+            raise RunError("it ended before its first epoch was over")
+        return float(last["mean_return_100"])
 
     def _report(self, trial: Any, path: Path, config: Config, reported: int) -> int:
         last = runs.read_last_epoch(path)

@@ -43,6 +43,7 @@ class PlaySession:
         answer: The whole last answer, with the outputs that were asked for; None before the first.
         hold: bool ``[B]``, from a policy in training: the environments that should not take their action, but show the
             same first observation again in the next step, with ``episode_start``. None where none should wait.
+        heard: When the server last said anything, if only to wait, by ``time.monotonic``; None before.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class PlaySession:
     ) -> None:
         self.answer: Actions | None = None
         self.hold: NDArray[np.bool_] | None = None
+        self.heard: float | None = None
         self._next = first
         self._observation_space, self._action_space = spaces
         self._target = target
@@ -175,6 +177,7 @@ class PlaySession:
             if isinstance(received, PolicyServiceError):
                 self._failure = received
                 raise received
+            self.heard = time.monotonic()
             if received.id != self._id:  # one whose deadline has passed
                 continue
             if not received.HasField("waiting"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -68,7 +69,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {said(error)}") from error
     if has_texts:
-        space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path)))
+        space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path, seed)))
     _warn_of_rounding(name_of(environments), space, notes)
     masked = shows_mask or space != given or ACTION_MASK in notes.rows[0][1]
     mask_size = _mask_size(environments.action_space) if masks and masked else 0
@@ -120,8 +121,11 @@ def _mask_size(space: gymnasium.Space[Any]) -> int:
     )
 
 
-def _texts(notes: _Notes, environments: Environments, path: Sequence[str]) -> list[str]:
-    """Examples for one text of the space: from resets, and from the space itself if it knows what it is made of."""
+def _texts(notes: _Notes, environments: Environments, path: Sequence[str], seed: int) -> list[str]:
+    """Examples for one text of the space: from resets, and from the space itself if it knows what it is made of.
+
+    The same seed gives the same ones, as a run that is resumed needs them.
+    """
     space = environments.observation_space
     for key in path:
         space = space[key] if isinstance(space, gymnasium.spaces.Dict) else space[int(key)]  # type: ignore[index]
@@ -130,5 +134,7 @@ def _texts(notes: _Notes, environments: Environments, path: Sequence[str]) -> li
         value = part_of(observation, path)
         found.extend([value] if isinstance(value, str) else list(value))
     if not isinstance(space, gymnasium.spaces.Text):  # whose samples are random letters
-        found.extend(str(space.sample()) for _ in range(_EXAMPLES))
+        seeded = copy.deepcopy(space)
+        seeded.seed(seed % 2**31)
+        found.extend(str(seeded.sample()) for _ in range(_EXAMPLES))
     return found

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium
@@ -15,13 +16,14 @@ import numpy as np
 
 from pgkeras.client.client import PolicyClient
 from pgkeras.client.session import PlaySession
+from pgkeras.environments.check import check_interface, said
 from pgkeras.environments.plain import native
 from pgkeras.environments.probe import without_mask
-from pgkeras.environments.rows import action_mask
-from pgkeras.errors import ServerUnavailableError
+from pgkeras.environments.rows import action_mask, as_reward
+from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, ServerUnavailableError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
-from pgkeras.spaces.masks import flat_mask
+from pgkeras.spaces.masks import flat_mask, mask_size_of
 
 __all__ = ["Simulator"]
 
@@ -45,13 +47,16 @@ class Simulator:
 
     def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]], seed: int = 0, name: str = "") -> None:
         self._environments = list(environments)
-        self._name = name
+        self._declared_name = name
+        self._name = name or "the environment"
         self._seeds: list[int | None] = [seed + i for i in range(len(self._environments))]
         first = self._environments[0]
+        self._masked = check_interface(first, self._name)
         self._space = without_mask(observations_from_gymnasium(first.observation_space))
         self._action_space = first.action_space
         self._actions = actions_from_gymnasium(first.action_space)
         self._native = native(first.action_space)
+        self._asked = 0.0  # when it last asked for actions
         self.steps = self.episodes = 0
         self.returns: deque[float] = deque(maxlen=_RECENT)
 
@@ -66,23 +71,25 @@ class Simulator:
 
         Raises:
             ServerUnavailableError: Nobody has answered for that long.
+            DeadlineExceededError: Likewise.
             PolicyServiceError: The server refuses what is played.
+            EnvironmentStepError: An environment failed.
         """
         heard = time.monotonic()
         while not is_over():
-            before = self.steps
+            session: PlaySession | None = None
             try:
                 with client.play(
                     mode,
                     observation_space=self._space,
                     action_space=self._action_space,
                     environments=len(self._environments),
-                    name=self._name,
+                    name=self._declared_name,
                 ) as session:
                     self._play(session, is_over)
-            except ServerUnavailableError:
-                if self.steps > before:
-                    heard = time.monotonic()
+            except (ServerUnavailableError, DeadlineExceededError):  # as of a session that was idle for too long
+                if session is not None and session.heard is not None:
+                    heard = max(session.heard, self._asked)  # how long a reset takes is nobody's patience
                 if time.monotonic() - heard > patience:
                     raise
                 time.sleep(_RETRY_SECONDS)
@@ -110,7 +117,9 @@ class Simulator:
                 if over[i]:
                     shown[i] = self._reset(i)
                 elif not hold[i]:
-                    observation, reward[i], terminated[i], truncated[i], info = environment.step(actions[i])
+                    with self._failing("step"):
+                        observation, earned, terminated[i], truncated[i], info = environment.step(actions[i])
+                        reward[i] = as_reward(earned)
                     shown[i] = observation, info
                     totals[i] += reward[i]
                     self.steps += 1
@@ -123,14 +132,27 @@ class Simulator:
 
     def _reset(self, i: int) -> Any:
         seed, self._seeds[i] = self._seeds[i], None
-        return self._environments[i].reset(seed=seed)
+        with self._failing("reset"):
+            return self._environments[i].reset(seed=seed)
+
+    @contextmanager
+    def _failing(self, method: str) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, SystemExit) as error:  # an environment may raise anything
+            raise EnvironmentStepError(f"{self._name} failed at {method}: {said(error)}") from error
 
     def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> Any:
         masks = [action_mask(observation, info) for observation, info in shown]
-        if masks[0] is not None:
-            starts["action_mask"] = np.stack([flat_mask(mask, self._actions, 0) for mask in masks]).astype(np.bool_)
+        self._masked |= any(mask is not None for mask in masks)
+        if self._masked:
+            starts["action_mask"] = np.stack([self._flat(mask) for mask in masks]).astype(np.bool_)
         observations = [_without_mask(observation) for observation, _ in shown]
+        self._asked = time.monotonic()
         return session.step(_stacked(observations), *outcome, **starts)
+
+    def _flat(self, mask: Any) -> Any:
+        return np.ones(mask_size_of(self._actions)) if mask is None else flat_mask(mask, self._actions, 0)
 
 
 def _without_mask(observation: Any) -> Any:

@@ -10,9 +10,12 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
-from pgkeras.environments.protocol import Rows
+from pgkeras.environments.check import check_interface
+from pgkeras.environments.protocol import Rows, name_of
 from pgkeras.environments.trajectory import Tape
+from pgkeras.spaces import actions_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
+from pgkeras.spaces.masks import flat_mask, mask_size_of
 
 __all__ = ["VectorEnvironments"]
 
@@ -42,15 +45,17 @@ class VectorEnvironments:
         self._one_seed = not hasattr(environment, "envs") and not hasattr(environment, "env_fns")
 
     def check(self) -> bool:
-        """See :meth:`Environments.check`: gymnasium and EnvPool have checked their own."""
-        return False
+        """See :meth:`Environments.check`: EnvPool has checked its own."""
+        environments: Sequence[Any] = getattr(self._environment, "envs", ())
+        return bool(environments) and check_interface(environments[0], name_of(self))
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         self._ended[:] = False
         # gymnasium types the seed as an integer, and takes one per copy where each has a generator of its own.
         seed: Any = seeds[0] if self._one_seed else list(seeds)
-        tape.put(0, slice(None), *self._environment.reset(seed=seed))
+        observations, info = self._environment.reset(seed=seed)
+        tape.put(0, slice(None), observations, self._with_all_masks(info))
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
@@ -66,21 +71,33 @@ class VectorEnvironments:
             same_step = self._mode is AutoresetMode.SAME_STEP
             finals, final_info = (info["final_obs"], info.get("final_info", {})) if same_step else (observations, info)
             for i in np.flatnonzero(ended).tolist():
-                tape.put_final(t, i, _row(finals, i), {key: _row(masks, i) for key, masks in _masks(final_info)})
+                mask = _mask_of(final_info, ACTION_MASK, i)
+                tape.put_final(t, i, _row(finals, i), {} if mask is None else {ACTION_MASK: mask})
             if self._mode is AutoresetMode.DISABLED:
                 observations, begun = self._environment.reset(options={"reset_mask": ended})
                 info = _merged(info, begun, ended)
-        tape.put(t + 1, slice(None), observations, info)
+        tape.put(t + 1, slice(None), observations, self._with_all_masks(info))
         return any_ended
 
     def close(self) -> None:
         """See :meth:`Environments.close`."""
         self._environment.close()
 
+    def _with_all_masks(self, info: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The info with a mask for every slot: gymnasium has zeros, or None, for those that gave none."""
+        if _is_whole(info, ACTION_MASK):
+            return info
+        actions = actions_from_gymnasium(self.action_space)
+        masks = [_mask_of(info, ACTION_MASK, i) for i in range(self.slots)]
+        allowed = np.ones(mask_size_of(actions), np.bool_)
+        return {ACTION_MASK: np.stack([allowed if mask is None else flat_mask(mask, actions, 0) for mask in masks])}
+
 
 def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:
     """The observations of all slots after some were reset; a reset returns nothing for the others."""
     merged = {**info, **begun}
+    if ACTION_MASK in info and ACTION_MASK not in begun:  # those were of the episodes that have ended
+        merged[_GIVEN.format(ACTION_MASK)] = ~ended & info.get(_GIVEN.format(ACTION_MASK), True)
     for key, new in begun.items():
         old = info.get(key)
         if isinstance(new, Mapping) and isinstance(old, Mapping):
@@ -90,9 +107,29 @@ def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np
     return merged
 
 
-def _masks(info: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Of the info, what a policy may use; the rest has any form."""
-    return [(ACTION_MASK, info[ACTION_MASK])] if ACTION_MASK in info else []
+_GIVEN = "_{}"  # where gymnasium notes which slots have given a part of the info
+
+
+def _is_whole(info: Mapping[str, Any], key: str) -> bool:
+    """Whether a part of the info is an array, or a structure of arrays, that all slots have given, or missing."""
+    if not np.all(info.get(_GIVEN.format(key), True)):
+        return False
+    part = info.get(key)
+    if isinstance(part, Mapping):
+        return all(_is_whole(part, inner) for inner in part)
+    return part is None or np.asarray(part).dtype != object
+
+
+def _mask_of(info: Mapping[str, Any], key: str, i: int) -> Any:
+    """The mask of slot i, as its environment has given it; None if it gave none."""
+    given = info.get(_GIVEN.format(key))
+    if key not in info or (given is not None and not given[i]):
+        return None
+    part = info[key]
+    if not isinstance(part, Mapping):
+        return _row(part, i)
+    noted = {_GIVEN.format(inner) for inner in part}
+    return {inner: _mask_of(part, inner, i) for inner in part if inner not in noted}
 
 
 def _row(batch: Any, i: int) -> Any:

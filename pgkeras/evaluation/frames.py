@@ -31,6 +31,7 @@ _PANEL = 400  # width in pixels
 _MARGIN = 28
 _TOP = 168  # of the distribution
 _SMALLEST, _LARGEST = 400, 640  # a picture's height
+_WIDEST = 1920
 _ROW = 44  # height of a bar with its labels, at the most
 _LABEL, _NUMBER = 44, 56  # widths of what stands left and right of a bar
 _TALLEST = 1000  # height of a frame that has parts, at the most
@@ -76,7 +77,7 @@ class Painter:
     def __init__(self, spec: PolicySpec, title: str, subtitle: str, picture: NDArray[Any]) -> None:
         self._spec = spec
         height, width = picture.shape[:2]
-        self._scale = _scale(height)
+        self._scale = _scale(width, height)
         self._size = round(width * self._scale), round(height * self._scale)
         # Video formats want even sizes.
         self.width = (self._size[0] + _PANEL + 1) // 2 * 2
@@ -306,10 +307,15 @@ class Painter:
         return self._ranges[index]
 
 
-def _scale(height: int) -> float:
-    if height < _SMALLEST:
-        return float(-(-_SMALLEST // height)) if height < _SMALLEST // 2 else _SMALLEST / height
-    return min(1.0, _LARGEST / height)
+def _scale(width: int, height: int) -> float:
+    """Of a picture: towards a height that is easy to see, and no wider than a screen."""
+    if height >= _SMALLEST:
+        scale = min(1.0, _LARGEST / height)
+    elif height < _SMALLEST // 2:
+        scale = float(-(-_SMALLEST // height))
+    else:
+        scale = _SMALLEST / height
+    return min(scale, _WIDEST / width)
 
 
 def _each(what: str, shown: int, count: int) -> str:

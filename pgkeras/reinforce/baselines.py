@@ -165,9 +165,11 @@ class ValueBaseline(NoBaseline):
 
     def quantities(self, trajectory: Trajectory) -> Iterator[tuple[str, NDArray[Any]]]:
         """See :class:`NoBaseline`."""
-        yield "final observation", trajectory.final_observations
+        finals = trajectory.final_observations
+        cut = ~trajectory.terminated  # what comes after a terminal state is not read
+        yield "final observation", np.where(cut.reshape(-1, *[1] * (finals.ndim - 1)), finals, 0)
         yield "value prediction", self.of(trajectory, trajectory.rewards)
-        yield "value prediction of the final observation", self._value.predict(trajectory.final_observations)
+        yield "value prediction of the final observation", np.where(cut, self._value.predict(finals), 0.0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :class:`NoBaseline`."""

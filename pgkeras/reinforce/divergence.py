@@ -20,9 +20,9 @@ def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         new: ``[N]``, under the other.
         real: ``[N]``, zero where a step is padding and one elsewhere.
     """
-    log_ratio = new - old
-    log_ratio.shape.assert_has_rank(1)
-    return tf.reduce_sum((tf.exp(log_ratio) - 1.0 - log_ratio) * real)
+    new.shape.assert_has_rank(1)
+    log_ratio = tf.where(real > 0, new - old, tf.zeros_like(old))  # whose exponential overflows where it is padding's
+    return tf.reduce_sum(tf.exp(log_ratio) - 1.0 - log_ratio)
 
 
 def divergence(policy: Policy, batch: Batch, log_prob: tf.Tensor) -> tf.Tensor:

@@ -55,10 +55,11 @@ class NaturalGradient:
     Args:
         policy: The policy.
         settings: What they are computed by.
+        pad: Whether episodes are padded to a power of two, as XLA compiles anew for every other size.
     """
 
-    def __init__(self, policy: Policy, settings: Natural) -> None:
-        self._policy, self._settings = policy, settings
+    def __init__(self, policy: Policy, settings: Natural, *, pad: bool = False) -> None:
+        self._policy, self._settings, self._pad = policy, settings, pad
         self.target_kl = tf.Variable(settings.target_kl, trainable=False, dtype=tf.float32)
 
     def states(self, trajectory: Trajectory, seed: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -80,8 +81,9 @@ class NaturalGradient:
             steps, episodes = np.nonzero(mask)
             drawn = generator.choice(len(steps), min(rows, len(steps)), replace=False)
             return trajectory.observations[steps[drawn], episodes[drawn]], np.ones(len(drawn), np.float32)
-        longest = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
-        end = 1 << (longest - 1).bit_length()  # a power of two: XLA compiles anew for every number of episodes
+        end = int(np.quantile(trajectory.lengths, _WHOLE, method="higher"))
+        if self._pad:
+            end = 1 << (end - 1).bit_length()
         drawn = generator.permutation(len(trajectory.lengths))[: max(1, rows // end)]
         real = mask[:end, drawn]
         return policy.batch(trajectory.observations[:end, drawn], real), real.astype(np.float32)

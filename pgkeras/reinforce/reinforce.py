@@ -127,7 +127,7 @@ class TrainStep:
         self._clip_norm = clip_norm
         self._entropy_bonus = tf.Variable(entropy_bonus, trainable=False, dtype=tf.float32) if entropy_bonus else None
         self._pad, self._measure_kl = jit_compile, measure_kl
-        self._natural = None if natural is None else NaturalGradient(policy, natural)
+        self._natural = None if natural is None else NaturalGradient(policy, natural, pad=jit_compile)
         self._more_steps: MoreSteps | None = None
         self.traces = 0
         self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable

@@ -74,6 +74,7 @@ def surrogate_gradient(
     with tf.GradientTape() as tape:
         parameters = policy.unroll(batch.observation)
         log_prob = policy.distribution.log_prob(parameters, sample)
+        log_prob = tf.where(real > 0, log_prob, old)  # padding's importance weight may overflow
         loss = -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / batch.episodes
         if entropy_bonus is not None:
             loss -= entropy_bonus * tf.reduce_sum(policy.distribution.entropy(parameters) * real) / batch.episodes

@@ -20,13 +20,12 @@ import datetime
 import json
 import math
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from pgkeras.errors import RunError
-from pgkeras.files import Lines, write_whole
+from pgkeras.files import Lines, lock, write_whole
 from pgkeras.runs import loggers as loggers_
 from pgkeras.runs.checkpoints import Checkpoints
 from pgkeras.runs.loggers.base import BUNDLE
@@ -181,16 +180,11 @@ class RunDirectory:
 def _locked(path: Path) -> IO[str]:
     """A file that is locked as long as it is open, against other processes."""
     try:
-        file = (path / LOCK).open("w")
-        if sys.platform != "win32":
-            import fcntl
-
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock(path / LOCK)
     except BlockingIOError as error:
         raise RunError(f"{path}: another process writes to this run; wait until it has ended") from error
     except OSError as error:
         raise RunError(f"cannot write to run directory {path}: {error}; give another --out") from error
-    return file
 
 
 def read_config(run: Path) -> dict[str, Any]:
@@ -218,10 +212,11 @@ def read_metrics(run: Path) -> list[dict[str, float]]:
     """A run's metrics, one dictionary per epoch.
 
     Raises:
-        RunError: There are none, or a line is malformed.
+        RunError: There is no run at that path, or a line is malformed.
     """
     if not (run / METRICS).exists():
-        raise RunError(f"{run} is no run directory: {METRICS} is missing")
+        read_config(run)  # or there is no run
+        return []  # none of its epochs is over
     return _read_lines(run / METRICS)
 
 

@@ -6,8 +6,8 @@ import logging
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -98,11 +98,18 @@ class Training:
         # Ray's actors are without TensorFlow.
         engine = "litert" if config.collect == "ray" else config.act_engine
         self._frozen = FrozenPolicy(self.policy, engine)
-        self._evaluator = Evaluator(self._source, self.policy, engine, self._frozen, evaluation_modes(config))
         self._callbacks = Callbacks(config, self.stop_return, callbacks)
         self._counters = Counters()
         self._phases = Phases(
             config, self._source, self._learner, self._frozen, self._counters, alone=self.processes == 1
+        )
+        self._evaluator = Evaluator(
+            self._source,
+            self.policy,
+            engine,
+            self._frozen,
+            evaluation_modes(config),
+            lambda: self._phases.interrupted and self.processes == 1,  # others would wait for this one's share
         )
         self.stop_reason: str | None = None
         self.best: Best | None = None
@@ -276,12 +283,10 @@ class Training:
         self._reported = {}
         self._source.note(metrics.epoch, metrics.env_steps, metrics.return_mean, metrics.entropy)
         try:
-            for callback in self._callbacks.before:
-                callback.on_epoch(self, metrics)
+            self._tell(self._callbacks.before, metrics)
             if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
                 self._agreed(self.finished)
-            for callback in self._callbacks.evaluations:
-                callback.on_epoch(self, metrics)
+            self._tell(self._callbacks.evaluations, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
@@ -291,6 +296,11 @@ class Training:
         if self.directory is not None and self.seconds >= self._checkpoint_due:
             self.checkpoint()
         return metrics
+
+    def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
+        for callback in callbacks:
+            with suppress(EpochDropped):  # an interruption breaks off an evaluation, and the epoch stays
+                callback.on_epoch(self, metrics)
 
     def finish(self) -> None:
         """Tells the callbacks, frees the environments, and writes the last checkpoint, summary and learning curve.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from pgkeras.spaces import ActionSpace, Box, leaves
 
-__all__ = ["Choices", "Logarithmic", "Trial", "search_space", "settings_of"]
+__all__ = ["Choices", "Logarithmic", "Same", "Trial", "search_space", "settings_of"]
 
 
 class Trial(Protocol):
@@ -38,12 +38,20 @@ class Logarithmic:
     from_one: bool = False
 
 
-Dimension = Choices | Logarithmic
+@dataclass(frozen=True)
+class Same:
+    """The value of another setting; none where that is not drawn."""
+
+    of: str
+
+
+Dimension = Choices | Logarithmic | Same
 
 _COMMON: dict[str, Dimension] = {
     "learning_rate": Logarithmic(3e-4, 3e-2),
     "gamma": Logarithmic(0.001, 0.1, from_one=True),
-    "episodes": Choices(("4", "8", "16", "32")),  # and as many environments
+    "episodes": Choices(("4", "8", "16", "32")),
+    "envs": Same("episodes"),
     "entropy_bonus": Choices(("0", "0.003", "0.01", "0.03", "0.1")),
     "hidden": Choices(("64,64", "128,128", "256,256")),
     "layer_normalization": Choices(("false", "true")),
@@ -68,10 +76,11 @@ def settings_of(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, str]:
     for name, dimension in space.items():
         if isinstance(dimension, Choices):
             drawn[name] = trial.suggest_categorical(name, dimension.values)
+        elif isinstance(dimension, Same):
+            if dimension.of in drawn:
+                drawn[name] = drawn[dimension.of]
         else:
             number = trial.suggest_float(name, dimension.low, dimension.high, log=True)
             digits = 2 - math.floor(math.log10(number))
             drawn[name] = repr(round(1 - number if dimension.from_one else number, digits))
-    if "episodes" in drawn:
-        drawn["envs"] = drawn["episodes"]
     return drawn

@@ -91,15 +91,15 @@ class Batch:
             player.wake()
 
     def end(self, failure: Exception | None = None) -> None:
-        """Ends the batch: its episodes are all there, or will not be."""
-        if self.done.done():
-            return
-        if failure is None:
-            self.done.set_result(None)
-        else:
-            self.done.set_exception(failure)
+        """Ends the batch, also one that was cancelled: its episodes are all there, or will not be."""
+        if not self.done.done():
+            if failure is None:
+                self.done.set_result(None)
+            else:
+                self.done.set_exception(failure)
         for player in self._players:
-            player.give_up()
+            if player.plays(self):  # and not the next one by now
+                player.give_up()
 
     def episode_ended(self) -> None:
         """Counts an episode."""

@@ -68,6 +68,8 @@ class Declaration:
             data = json.loads(file.read_text())
             if not isinstance(data, Mapping):
                 raise ConfigError(f"{file}: expected an object with observationSpace and actionSpace")
+            if not isinstance(data.get("masked", False), bool):
+                raise ConfigError(f"{file}: masked: expected true or false, got {data['masked']!r}")
             simulator = json_format.ParseDict({k: v for k, v in data.items() if k != "masked"}, service_pb2.Simulator())
             observation = _decode("observationSpace", simulator.observation_space)
             action = _decode("actionSpace", simulator.action_space)
@@ -75,7 +77,7 @@ class Declaration:
             raise ConfigError(f"cannot read {file}: {error.strerror}") from error
         except (ValueError, json_format.ParseError) as error:  # InvalidRequestError among them
             raise ConfigError(f"{file}: {error}") from error
-        return cls._checked(observation, action, bool(data.get("masked", False)))
+        return cls._checked(observation, action, data.get("masked", False))
 
     def write(self, file: Path) -> None:
         """Writes what :meth:`read` reads.

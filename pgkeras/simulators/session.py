@@ -115,6 +115,10 @@ class LearningSession:
         self.remaining = quota.astype(np.int64)
         self.wake()
 
+    def plays(self, batch: Batch) -> bool:
+        """Whether it is this batch that it plays, or has played last."""
+        return batch is self._batch
+
     def give_up(self) -> int:
         """Has nothing more to play. Returns how many episodes it had left."""
         self._all_play = False
@@ -137,7 +141,7 @@ class LearningSession:
 
     def cut(self, batch: Batch) -> Trajectory | None:
         """The episodes that it has finished of a batch; None if there are none."""
-        if batch is not self._batch or not self._found or self._tape is None:
+        if not self.plays(batch) or not self._found or self._tape is None:
             return None
         slot, start, end = np.array(sorted(self._found), np.int64).T
         return self._tape.cut_out(slot, start, end)

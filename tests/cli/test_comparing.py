@@ -124,7 +124,7 @@ def test_wrong_input(trained, arguments, message):
 def test_seeds_by_ranges_and_one_by_one():
     assert parse_seeds("0-4") == [0, 1, 2, 3, 4]
     assert parse_seeds("7, 0-1,3") == [7, 0, 1, 3]
-    for wrong in ("", "4-2", "0,0", "0-99999999", "-1", "1-2-3"):
+    for wrong in ("", "4-2", "0-1,9-7", "0,0", "0-99999999", "-1", "1-2-3", "²"):
         with pytest.raises(Exception, match="--seeds"):
             parse_seeds(wrong)
 

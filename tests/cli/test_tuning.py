@@ -14,6 +14,7 @@ import tomllib
 import numpy as np
 import pytest
 
+from pgkeras.cli.tune import _has_ended, _write_preset
 from pgkeras.errors import ConfigError
 from pgkeras.settings.config import Config, assignments, read_preset, resolve
 from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
@@ -43,15 +44,14 @@ class Extreme:
 def test_whatever_is_searched_is_a_setting_in_its_range(space, last):
     dimensions = search_space(space)
     drawn = settings_of(Extreme(last), dimensions)
-    assert set(drawn) == {*dimensions, "envs"}
+    assert set(drawn) == set(dimensions)
     values = assignments(f"{name}={value}" for name, value in drawn.items())
     config = Config(env_id="Test-v0", **values)
     for name, dimension in dimensions.items():
         if isinstance(dimension, Logarithmic):
             expected = dimension.high if last else dimension.low
             assert getattr(config, name) == pytest.approx(1 - expected if dimension.from_one else expected, rel=1e-2)
-        else:
-            assert isinstance(dimension, Choices)
+        elif isinstance(dimension, Choices):
             for value in dimension.values:
                 Config(env_id="Test-v0", **assignments([f"{name}={value}"]))
     assert config.envs == config.episodes
@@ -160,3 +160,45 @@ def test_ctrl_c_ends_a_search_and_its_runs(tmp_path):
     while subprocess.run(["pgrep", "-s", str(search.pid)], capture_output=True, check=False).stdout:
         assert time.monotonic() < deadline, "somebody has not ended"
         time.sleep(0.1)
+
+
+def test_every_setting_is_written_as_toml(tmp_path):
+    kwargs = {"g": 9.81, "map name": "höhle 😀", "nested": {"limits": [1, float("inf")], "on": True}}
+    began = resolve("Pendulum-v1", "default", {"steps": 1000})
+    best = Config.from_json({**began.to_json(), "env_kwargs": kwargs, "target_kl": 0.01})
+    _write_preset(tmp_path / "best.toml", began, best, "Pendulum-v1")
+    again = resolve("Pendulum-v1", str(tmp_path / "best.toml"), {"steps": 1000})
+    assert (again.env_kwargs, again.target_kl) == (kwargs, 0.01)
+
+
+def test_a_run_that_was_broken_off_has_not_ended(tmp_path):
+    assert not _has_ended(tmp_path)
+    for reason, ended in ((None, False), ("1,000 steps are done", True)):
+        (tmp_path / "summary.json").write_text(json.dumps({"stop_reason": reason}))
+        assert _has_ended(tmp_path) is ended
+
+
+def test_as_many_environments_as_episodes_unless_they_are_given():
+    dimensions = search_space(Discrete(3))
+    assert settings_of(Extreme(True), dimensions)["envs"] == "32"
+    assert "envs" not in settings_of(Extreme(True), {k: v for k, v in dimensions.items() if k != "envs"})
+    assert "envs" not in settings_of(Extreme(True), {k: v for k, v in dimensions.items() if k != "episodes"})
+
+
+def test_trials_may_have_environments_in_processes_and_a_search_is_one_process(tmp_path):
+    search = ["tune", *SMALL, "--set", "vectorization=async", "--seeds", "0", "--out", "found"]
+    started = pgkeras_process(tmp_path, *search)
+    metrics = tmp_path / "found" / "trial-0" / "seed-0" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.exists() and metrics.read_text()):
+        assert time.monotonic() < deadline, started.poll()
+        time.sleep(0.1)
+    other = pgkeras(tmp_path, *search)
+    assert other.returncode == 1
+    assert "Error: another search is under way in found; wait until it has ended" in other.stderr
+    started.send_signal(signal.SIGINT)
+    assert started.wait(60) == 130
+
+
+def pgkeras_process(directory, *arguments):
+    return subprocess.Popen([sys.executable, "-m", "pgkeras", *arguments], cwd=directory, stderr=subprocess.DEVNULL)

@@ -151,7 +151,7 @@ class LateMask(gymnasium.Env[Any, Any]):
 gymnasium.register("LateMask-v0", LateMask)
 
 
-@pytest.mark.parametrize("way", ["plain", "async"])
+@pytest.mark.parametrize("way", ["plain", "sync", "async"])
 def test_masks_that_the_reset_does_not_give_are_kept(way: str) -> None:
     settings: dict[str, Any] = {
         "vectorization": way,
@@ -166,3 +166,41 @@ def test_masks_that_the_reset_does_not_give_are_kept(way: str) -> None:
     metrics = list(training)
     training.finish()
     assert metrics[-1].env_steps >= 200
+
+
+class Missions(gymnasium.Space[Any]):
+    """One of many texts, as MiniGrid's MissionSpace."""
+
+    def __init__(self) -> None:
+        super().__init__(dtype=str)
+
+    def sample(self, mask: Any = None, probability: Any = None) -> str:
+        return f"fetch the thing{chr(97 + self.np_random.integers(26))}{chr(97 + self.np_random.integers(26))}"
+
+    def contains(self, x: Any) -> bool:
+        return isinstance(x, str)
+
+
+class Fetch(Legal):
+    observation_space = gymnasium.spaces.Dict({"mission": Missions(), "place": Box(-1.0, 1.0, (2,), np.float32)})
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return {"mission": "fetch the thing", "place": OBSERVATION}, {}
+
+    def step(self, action: Any) -> Any:
+        return *self.reset()[:1], 1.0, False, True, {}
+
+
+gymnasium.register("Fetch-v0", Fetch)
+
+
+@pytest.mark.parametrize("way", ["plain", "sync"])
+def test_the_same_seed_finds_the_same_words(way: str) -> None:
+    found = []
+    for seed in (3, 3, 4):
+        made = environments.make(f"{__name__}:Fetch-v0", 2, way)
+        space: Any = environments.look(made, seed).observation_space
+        found.append(space.spaces["mission"].vocabulary)
+        made.close()
+    assert found[0] == found[1]
+    assert found[0] != found[2]

@@ -239,6 +239,76 @@ def test_masks_come_along(env_id: str, way: str) -> None:
     assert_same(*trajectories)
 
 
+class Masked(gymnasium.Env[Any, Any]):
+    """Gives masks in a form, and at some of the times."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, form: str = "array", when: str = "always") -> None:
+        self._form, self._when = form, when
+        self.action_space = gymnasium.spaces.MultiDiscrete([2, 3]) if form == "tuple" else gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self._t, self._length = 0, int(self.np_random.integers(2, 7))
+        return np.zeros(2, np.float32), self._info()
+
+    def step(self, action: Any) -> Any:
+        self._t += 1
+        return np.full(2, self._t / 10, np.float32), 1.0, self._t >= self._length, False, self._info()
+
+    def _info(self) -> dict[str, Any]:
+        if {"resets": self._t > 0, "steps": self._t == 0, "odd": self._t % 2 == 0}.get(self._when, False):
+            return {}
+        allowed = np.array([self._t % 3 == 0, self._t % 2 == 0, True])
+        forms = {"array": allowed, "list": allowed.tolist(), "tuple": (np.array([True, False]), allowed)}
+        return {"action_mask": forms[self._form]}
+
+
+gymnasium.register("Masked-v0", Masked)
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+@pytest.mark.parametrize(
+    ("form", "when"),
+    [
+        ("array", "always"),
+        ("list", "always"),
+        ("tuple", "always"),
+        ("array", "resets"),
+        ("array", "steps"),
+        ("list", "odd"),
+        ("tuple", "odd"),
+    ],
+)
+def test_masks_of_any_form_and_at_any_time_are_those_of_plain_environments(
+    mode: AutoresetMode, form: str, when: str
+) -> None:
+    recipe = Recipe(f"{__name__}:Masked-v0", {"form": form, "when": when})
+    together = SyncVectorEnv([lambda: Masked(form, when)] * 3, autoreset_mode=mode)
+    trajectories = []
+    for envs in (environments.make(recipe, 3, "plain"), VectorEnvironments(together)):
+        look = environments.look(envs, 0, True)
+        assert look.mask_size == (5 if form == "tuple" else 3)
+        spec = PolicySpec.by_default(look.observation_space, look.action_space, mask_size=look.mask_size)
+        trajectories.append(Collector(envs, LastOfEach(spec)).collect(7, np.random.SeedSequence(0)))
+        envs.close()
+    assert_same(*trajectories)
+
+
+class LastOfEach:
+    """Takes the last choice, which is always allowed, or the first of two components' each."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        self.spec = spec
+
+    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Choice:
+        rows = len(observation)
+        one = isinstance(self.spec.action_space, Discrete)
+        action = np.full(rows, 2) if one else np.tile([0, 2], (rows, 1))
+        return action, action, None
+
+
 class FirstLegal:
     """Takes the first action that the mask allows."""
 

@@ -142,7 +142,13 @@ def test_a_continuous_action_is_marked_where_it_is(action: float) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((10, 10), (400, 400)), ((400, 600), (400, 600)), ((1000, 500), (640, 320)), ((300, 601), (400, 801))],
+    [
+        ((10, 10), (400, 400)),
+        ((400, 600), (400, 600)),
+        ((1000, 500), (640, 320)),
+        ((300, 601), (400, 801)),
+        ((4, 200), (400, 1920)),
+    ],
 )
 def test_pictures_are_brought_to_a_size_that_can_be_seen(shape: tuple[int, int], size: tuple[int, int]) -> None:
     generator = np.random.default_rng(0)

@@ -145,12 +145,13 @@ def test_parts_of_other_sizes_trace_nothing_anew() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "rows", "expected"), [(False, 6, 6), (False, ALL, 18), (True, 40, 22), (True, 3, 11)]
+    ("memory", "rows", "pad", "expected"),
+    [(False, 6, False, 6), (False, ALL, False, 18), (True, 30, False, 22), (True, 40, True, 22), (True, 3, False, 11)],
 )
-def test_states_are_drawn_without_replacement(memory: bool, rows: int, expected: int) -> None:
+def test_states_are_drawn_without_replacement(memory: bool, rows: int, pad: bool, expected: int) -> None:
     policy = remembering() if memory else policy_of(Discrete(3))
     trajectory = batch(LENGTHS, Discrete(3))
-    natural = NaturalGradient(policy, Natural(0.1, 0.1, rows))
+    natural = NaturalGradient(policy, Natural(0.1, 0.1, rows), pad=pad)
     draws = []
     for seed in range(8):
         observation, real = natural.states(trajectory, seed)
@@ -167,7 +168,7 @@ def test_one_long_episode_does_not_crowd_out_the_others() -> None:
     lengths = [4, 6] * 10 + [200]
     natural = NaturalGradient(remembering(), Natural(0.1, 0.1, 60))
     observation, real = natural.states(batch(lengths, Discrete(3)), 0)
-    assert observation.shape[:2] == real.shape == (8, 7)
+    assert observation.shape[:2] == real.shape == (6, 10)
     assert set(real.sum(axis=0)) <= {4, 6}
 
 

@@ -158,3 +158,17 @@ def test_what_further_steps_estimate():
     np.testing.assert_allclose(importance_weighted(moved, 1), exact_gradient(moved, 1), atol=1e-6)
     bias = importance_weighted(moved, 4) - exact_gradient(moved, 4)
     assert np.abs(bias).max() > 0.02
+
+
+def test_what_padding_would_weigh_does_not_count():
+    policy = a_policy()
+    trajectory, advantage = episodes(most=5, number=3)
+    (batch,) = micro_batches(policy, trajectory, advantage, None, pad=True)
+    exact = policy_gradient(policy, batch)
+    real = policy.flat(batch.real)
+    assert tf.reduce_any(real == 0)
+    old = tf.where(real > 0, exact.log_prob, exact.log_prob - 1e3)  # whose importance weight is beyond all numbers
+    surrogate = surrogate_gradient(policy, batch, old, CLIP)
+    for a, b in zip(surrogate.gradients, exact.gradients, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+    np.testing.assert_allclose(surrogate.sums[1:], [0.0, tf.reduce_sum(real)], atol=1e-6)

@@ -159,3 +159,14 @@ def test_a_state_restores_everything(target_kl: float | None) -> None:
             assert lessons[0].learning_rate == pytest.approx(config.learning_rate * (1 - epoch / 4))
     for left, right in zip(one.state().values(), other.state().values(), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+def test_what_comes_after_a_terminal_state_is_no_cause_of_a_failure() -> None:
+    episodes = trajectory([4, 2, 3], [True, False, True])
+    finals = np.where(episodes.terminated[:, np.newaxis], np.nan, episodes.final_observations)
+    baseline = ValueBaseline(Known(lambda observations: observations.sum(axis=-1)))
+    for name, values in baseline.quantities(episodes._replace(final_observations=finals)):
+        assert np.isfinite(values).all(), name
+    finals[1, 0] = np.nan
+    (wrong, *_) = [n for n, v in baseline.quantities(episodes._replace(final_observations=finals)) if np.isnan(v).any()]
+    assert wrong == "final observation"

@@ -27,9 +27,11 @@ from pgkeras import runs
 from pgkeras.bundle import bundle
 from pgkeras.client import PolicyClient
 from pgkeras.environments.plain import native
+from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import (
     DeadlineExceededError,
+    EnvironmentStepError,
     InvalidRequestError,
     PolicyNotFoundError,
     ServerUnavailableError,
@@ -43,7 +45,7 @@ from pgkeras.spaces import Box, Dict, Discrete, actions_from_gymnasium
 from tests.runs.small import assert_same_arrays
 from tests.serving.pages.test_pages import browsed, drawn_in
 from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
-from tests.simulators.test_learning import played
+from tests.simulators.test_learning import EnoughError, played
 
 ROOT = Path(__file__).parents[2]
 ONE = np.zeros((1, 2), np.float32)
@@ -519,3 +521,127 @@ def test_a_listening_run_warns_of_variables_that_are_none(tmp_path: Path) -> Non
     assert "no such variable: PGKERAS_SERVE_TOKN_FILE" in told.stderr
     assert told.returncode == 1
     assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in told.stderr
+
+
+class Fickle(gymnasium.Env[Any, Any]):
+    """Five steps an episode. Only its steps give masks, its rewards are arrays, and one reset takes long."""
+
+    observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+    slow_reset, breaks_at = 0, 0
+
+    def __init__(self) -> None:
+        self.resets = self.taken = 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.resets += 1
+        self.taken = 0
+        if self.resets == self.slow_reset:
+            time.sleep(2.5)
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        assert action != 1 or not self.taken, "it was masked"
+        self.taken += 1
+        if self.resets == self.breaks_at:
+            raise KeyError("no such thing")
+        mask = np.array([1, 0, 1], np.int8)
+        return np.zeros(2, np.float32), np.ones(1), self.taken == 5, False, {"action_mask": mask}
+
+
+def simulating(target: str, environment: gymnasium.Env[Any, Any], patience: float = 20.0) -> threading.Thread:
+    def play() -> None:
+        with PolicyClient(target, timeout=20.0) as client, pytest.raises(ServerUnavailableError):
+            Simulator([environment], 0, "fickle").run(client, lambda: False, patience)
+
+    thread = threading.Thread(target=play, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_simulator_whose_session_was_idle_for_too_long_opens_another() -> None:
+    environment = Fickle()
+    environment.slow_reset = 4  # of which the first is the check's
+    with listening(session_idle_seconds=1.0) as simulators:
+        thread = simulating(simulators.target, environment, patience=1.0)
+        simulators.wait()
+        collector = simulators.collector(RandomActor(simulators, 0))
+        assert collector.collect(6, np.random.SeedSequence(0)).lengths.tolist() == [5] * 6
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_simulator_is_patient_from_when_it_last_heard_of_the_server() -> None:
+    with listening() as simulators:
+        thread = simulating(simulators.target, Fickle(), patience=3.0)
+        simulators.wait()
+        time.sleep(4.5)  # the policy is made; it is told to wait
+        port = int(simulators.target.rpartition(":")[2])
+    time.sleep(1.0)
+    assert thread.is_alive()
+    with Simulators("streak", ServerConfig(port=port, drain_seconds=1.0)) as again:
+        wait_until(lambda: bool(again.connected))
+    thread.join(20)
+
+
+def test_an_environment_that_fails_is_named() -> None:
+    environment = Fickle()
+    environment.breaks_at = 3
+    found: list[str] = []
+
+    def play() -> None:
+        with PolicyClient(simulators.target, timeout=20.0) as client:
+            try:
+                Simulator([environment], 0, "fickle").run(client, lambda: False, 0.0)
+            except EnvironmentStepError as error:
+                found.append(str(error))
+
+    def until_it_failed(steps: int, episodes: int) -> None:
+        if found:
+            raise EnoughError
+
+    with listening() as simulators:
+        threading.Thread(target=play, daemon=True).start()
+        simulators.wait()
+        with pytest.raises(EnoughError):
+            simulators.collector(RandomActor(simulators, 0), until_it_failed).collect(5, np.random.SeedSequence(0))
+    assert re.fullmatch(r"fickle failed at step: KeyError: 'no such thing' \(.*test_faults\.py, .* in step\)", found[0])
+
+
+def test_simulators_in_processes_end_with_the_command(tmp_path: Path) -> None:
+    with listening() as simulators:
+        command = [sys.executable, "-m", "pgkeras", "simulate", "CartPole-v1", "--target", simulators.target]
+        command += ["--processes", "2", "--environments", "2"]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        wait_until(lambda: len(simulators.connected) == 2, 60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) != 0
+        wait_until(lambda: not simulators.connected, 20)
+    wait_until(lambda: not subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout)
+
+
+def test_a_signal_breaks_off_an_evaluation_that_waits_for_simulators(tmp_path: Path) -> None:
+    settings = {"steps": 10**9, "evaluation_every": 1, "evaluation_episodes": 50, "hidden": (8,), "episodes": 4}
+    with listening() as simulators:
+        leaves = threading.Event()
+        ScriptedSimulator(simulators.target, 2, before=lambda _: leaves.is_set())
+        simulators.wait()
+        training = Training(Config(env_id="streak", stop_return=1e6, **settings), tmp_path / "run", source=simulators)
+        _leave_in_an_evaluation(training, leaves)
+        epochs = list(training)
+        training.finish()
+    assert len(epochs) == training.epoch == 1
+    assert [line["epoch"] for line in runs.read_metrics(tmp_path / "run")] == [1]
+    assert runs.read_evaluations(tmp_path / "run") == []
+
+
+def _leave_in_an_evaluation(training: Training, leaves: threading.Event) -> None:
+    """Has the simulators leave once the first epoch is over, and interrupts the run a moment later."""
+
+    def watch() -> None:
+        wait_until(lambda: training.epoch == 1, 20)
+        leaves.set()
+        time.sleep(1.0)
+        training.interrupt()
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -280,3 +280,49 @@ def test_simulators_are_told_to_be_patient_while_they_wait(simulators: Simulator
     trajectory, _ = played(simulators, 3)
     assert player.failure is None
     assert trajectory.steps > 0
+
+
+class Hundred(gymnasium.Env[Any, Any]):
+    """Every episode has a hundred steps, which the observations count."""
+
+    observation_space = gymnasium.spaces.Box(0.0, 100.0, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.taken = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.taken += 1
+        time.sleep(0.001)
+        return np.full(2, self.taken, np.float32), 1.0, self.taken == 100, False, {}
+
+
+class EnoughError(Exception):
+    """Ends a batch."""
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.5])
+def test_after_a_batch_that_was_broken_off_whole_episodes_are_played(simulators: Simulators, patience: float) -> None:
+    simulator, over = Simulator([Hundred() for _ in range(3)]), threading.Event()
+
+    def play() -> None:
+        with PolicyClient(simulators.target, timeout=20.0) as client:
+            simulator.run(client, over.is_set, patience=0.0)
+
+    player = threading.Thread(target=play, daemon=True)
+    player.start()
+    simulators.wait()
+
+    def enough(steps: int, episodes: int) -> None:
+        if steps > 150:
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        simulators.collector(Coin(), enough).collect(50, np.random.SeedSequence(0))
+    time.sleep(patience)
+    trajectory, _ = played(simulators, 7)
+    assert trajectory.lengths.tolist() == [100] * 7
+    np.testing.assert_array_equal(trajectory.episode_returns, 100)
+    np.testing.assert_array_equal(trajectory.observations[:, :, 0], np.tile(np.arange(100)[:, None], 7))
+    over.set()
