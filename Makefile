@@ -14,8 +14,8 @@ help: ## Show this help.
 quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole pipeline in one command.
 	$(BIN)/pgkeras quickstart
 
-# One process more than it may use cores, since tests wait for other processes now and then.
-WORKERS = $(shell $(BIN)/python -c "from pgkeras import cores; print(min(4, cores.available() + 1))")
+# Two processes more than it may use cores, since tests wait for other processes now and then.
+WORKERS = $(shell $(BIN)/python -c "from pgkeras import cores; print(min(4, cores.available() + 2))")
 
 test: $(VENV)/.dev ## Run the tests, by up to four processes.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile

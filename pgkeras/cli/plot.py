@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgkeras.cli.run_options import groups_of, run_options
-from pgkeras.errors import RunError
 
 if TYPE_CHECKING:
     from pgkeras.runs.groups import GroupedRun
@@ -53,7 +52,7 @@ def command(
     every = [run for of_env in grouped.values() for of_group in of_env.values() for run in of_group]
     if len(every) == 1 and metric == plotting.METRIC:
         (run,) = every
-        metrics, evaluations = _metrics_of(run), runs.read_evaluations(run.path)
+        metrics, evaluations = runs.read_metrics(run.path), runs.read_evaluations(run.path)
         title = title or f"{run.config['config']['env_id']}, seed {run.config['config']['seed']}"
         plotting.plot_learning_curve(out, metrics, title, run.config.get("stop_return"), evaluations)
     else:
@@ -63,24 +62,20 @@ def command(
 
 def _panels(grouped: dict[str, dict[str, list[GroupedRun]]]) -> list[Any]:
     """A panel for each environment, in it a curve for each group."""
+    from pgkeras.runs import directory as runs
     from pgkeras.runs import plotting
 
     return [
         plotting.Panel(
             env_id.rpartition(":")[2],
-            [plotting.Curve(label, [_metrics_of(run) for run in of_group]) for label, of_group in of_env.items()],
+            [
+                plotting.Curve(label, [runs.read_metrics(run.path) for run in of_group])
+                for label, of_group in of_env.items()
+            ],
             _threshold([run for of_group in of_env.values() for run in of_group]),
         )
         for env_id, of_env in grouped.items()
     ]
-
-
-def _metrics_of(run: GroupedRun) -> list[dict[str, float]]:
-    from pgkeras.runs.directory import read_metrics
-
-    if found := read_metrics(run.path):
-        return found
-    raise RunError(f"{run.path}: no epoch is finished")
 
 
 def _threshold(runs: list[GroupedRun]) -> float | None:

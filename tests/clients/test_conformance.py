@@ -35,6 +35,7 @@ def test_the_python_client_passes(stage):
     assert [outcome.scenario for outcome in outcomes] == runner.scenarios()
 
 
+@pytest.mark.slow  # likewise
 def test_its_simulator_is_solved_by_the_policy_that_ships(stage):
     report = runner.play_cartpole(PYTHON.command(PYTHON.cartpole), stage.target, PYTHON.directory, "--episodes", "20")
     assert report["episodes"] == 20

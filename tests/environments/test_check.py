@@ -191,14 +191,14 @@ class Fetch(Legal):
         return *self.reset()[:1], 1.0, False, True, {}
 
 
-gymnasium.register("Fetch-v0", Fetch)
+gymnasium.register("Missions-v0", Fetch)
 
 
 @pytest.mark.parametrize("way", ["plain", "sync"])
 def test_the_same_seed_finds_the_same_words(way: str) -> None:
     found = []
     for seed in (3, 3, 4):
-        made = environments.make(f"{__name__}:Fetch-v0", 2, way)
+        made = environments.make(f"{__name__}:Missions-v0", 2, way)
         space: Any = environments.look(made, seed).observation_space
         found.append(space.spaces["mission"].vocabulary)
         made.close()

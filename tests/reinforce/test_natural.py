@@ -123,7 +123,9 @@ def test_no_gradient_is_no_step() -> None:
         np.testing.assert_array_equal(old, new)
 
 
-@pytest.mark.parametrize(("memory", "jit_compile"), [(False, False), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("memory", "jit_compile"), [(False, False), (False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+)
 def test_in_parts_or_compiled_it_is_the_same_step(memory: bool, jit_compile: bool) -> None:
     weights = []
     for rows, compiled in ((None, False), (7, jit_compile)):

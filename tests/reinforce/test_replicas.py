@@ -79,7 +79,10 @@ print("the same")
     [
         pytest.param({}, marks=pytest.mark.slow),
         pytest.param({"memory": "gru", "rows": 40}, marks=pytest.mark.slow),
-        {"target_kl": 0.01, "baseline": "value", "entropy_bonus": 0.1, "normalize_observations": True},
+        pytest.param(
+            {"target_kl": 0.01, "baseline": "value", "entropy_bonus": 0.1, "normalize_observations": True},
+            marks=pytest.mark.slow,
+        ),
         pytest.param({"optimizer": "natural", "target_kl": 0.02, "baseline": "value"}, marks=pytest.mark.slow),
         pytest.param(
             {"optimizer": "natural", "target_kl": 0.02, "memory": "gru", "rows": 40, "fisher_steps": 30},

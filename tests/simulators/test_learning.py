@@ -69,7 +69,7 @@ def gradients(trajectory: Trajectory) -> NDArray[np.float64]:
         (False, "none", "leave-one-out"),
         pytest.param(False, "gru", "leave-one-out", marks=pytest.mark.slow),
         (False, "none", "value"),
-        (False, "gru", "value"),
+        pytest.param(False, "gru", "value", marks=pytest.mark.slow),
         (True, "none", "leave-one-out"),
         (True, "gru", "leave-one-out"),
     ],
