@@ -123,7 +123,11 @@ def lock(path: Path) -> IO[str]:
     if sys.platform != "win32":
         import fcntl
 
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            raise
     return file
 
 

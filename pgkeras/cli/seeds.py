@@ -138,8 +138,9 @@ def report(finished: list[Path]) -> Path:
         RunError: None of them has finished an epoch.
     """
     begun = [run for run in finished if runs.read_last_epoch(run) is not None]
-    for run in set(finished) - set(begun):
-        click.echo(f"{run}: no epoch is finished", err=True)
+    for run in finished:
+        if run not in begun:
+            click.echo(f"{run}: no epoch is finished", err=True)
     if not begun:
         raise RunError("no run has finished an epoch; give them more time, or smaller batches")
     for line in lines(compared(grouped([(None, run) for run in begun], "env_id"))):

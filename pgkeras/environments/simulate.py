@@ -39,6 +39,10 @@ class Simulator:
         seed: Of their first resets.
         name: What the session calls itself.
 
+    Raises:
+        EnvironmentSetupError: One does not do what gymnasium's environments do.
+        UnsupportedSpaceError: A space is not supported.
+
     Attributes:
         steps: Steps taken.
         episodes: Episodes that have ended.

@@ -19,6 +19,8 @@ from pgkeras.spaces.masks import flat_mask, mask_size_of
 
 __all__ = ["VectorEnvironments"]
 
+_GIVEN = "_{}"  # the key under which gymnasium notes which slots have given a part of the info
+
 
 class VectorEnvironments:
     """A gymnasium vector environment, in any of its autoreset modes.
@@ -105,9 +107,6 @@ def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np
         elif isinstance(new, np.ndarray) and isinstance(old, np.ndarray):
             merged[key] = np.where(ended.reshape(-1, *[1] * (new.ndim - 1)), new, old)
     return merged
-
-
-_GIVEN = "_{}"  # where gymnasium notes which slots have given a part of the info
 
 
 def _is_whole(info: Mapping[str, Any], key: str) -> bool:
