@@ -3,7 +3,7 @@
 Keras chooses its backend once, when it is first imported (by TensorFlow, for one), from KERAS_BACKEND or a file in the
 user's home. The light parts of pgkeras do not come by here, and leave that choice alone.
 
-A third of the time that this import takes is saved by two measures. Keras imports ``matplotlib.pyplot`` for the sake
+A quarter of the time that this import takes is saved by two measures. Keras imports ``matplotlib.pyplot`` for the sake
 of two functions; here it is imported when one of them uses it. And the garbage collector, which would look again and
 again at what modules are made of, rests until they are there.
 """

@@ -14,7 +14,10 @@ from typing import IO, Any
 
 from pgkeras.errors import ConfigError, PgkerasError, RunError
 
-__all__ = ["Lines", "changing_alone", "check_encoding", "replacing", "whole_file", "write_whole"]
+__all__ = ["LOCK", "Lines", "changing_alone", "check_encoding", "hold", "replacing", "whole_file", "write_whole"]
+
+LOCK = ".lock"
+"""The file by which a process holds a directory."""
 
 
 def check_encoding(path: Path) -> None:
@@ -112,22 +115,38 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
             name.unlink(missing_ok=True)
 
 
-def lock(path: Path) -> IO[str]:
-    """A file that is locked against other processes as long as it is open; on Windows it is not.
+def hold(directory: Path, kind: str, busy: str) -> IO[str]:
+    """Makes a directory if need be, and holds it against other processes; on Windows it is not held.
+
+    Args:
+        directory: The directory.
+        kind: What to call it in an error.
+        busy: What to say where another process holds it.
+
+    Returns:
+        A file in it, :data:`LOCK`: it is held as long as this is open.
 
     Raises:
-        BlockingIOError: Another process has locked it.
-        OSError: It cannot be written.
+        RunError: Another process holds it, or it cannot be made or written to.
     """
-    file = path.open("w")
-    if sys.platform != "win32":
-        import fcntl
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {kind} {directory}: {error}; give another --out") from error
+    try:
+        file = (directory / LOCK).open("w")
+        if sys.platform != "win32":
+            import fcntl
 
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.close()
+                raise
+    except BlockingIOError as error:
+        raise RunError(busy) from error
+    except OSError as error:
+        raise RunError(f"cannot write to {kind} {directory}: {error}; give another --out") from error
     return file
 
 

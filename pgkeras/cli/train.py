@@ -121,10 +121,11 @@ def command(
 
     ENV_ID is any registered id, or module:id to import the module that registers it first. Settings come from the
     environment's preset, or else from "continuous" or "discrete"; the defaults below apply where the preset sets
-    nothing, and options override both. Training stops when the
-    mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit. Ctrl-C drops the
-    epoch under way, exports what there is and exits with 130. With --evaluation-every, the policy that did best in
-    evaluations is exported, otherwise the last.
+    nothing, and options override both.
+
+    Training stops when the mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit.
+    Ctrl-C drops the epoch under way, exports what there is and exits with 130. With --evaluation-every, the policy that
+    did best in evaluations is exported, otherwise the last.
 
     \b
     Examples:

@@ -14,9 +14,8 @@ from typing import Any
 
 from pgkeras.cli.background import failure_of, start
 from pgkeras.errors import MissingExtraError, PgkerasError, RunError
-from pgkeras.files import lock
+from pgkeras.files import hold
 from pgkeras.runs import directory as runs
-from pgkeras.runs.directory import LOCK
 from pgkeras.settings.config import Config, assignments, overlay
 from pgkeras.settings.search import Dimension, settings_of
 
@@ -62,7 +61,7 @@ class Tuning:
         jobs: How many trials at once.
 
     Raises:
-        RunError: The directory holds the search of another environment, or one that is under way.
+        RunError: The directory holds the search of another environment, or one that is under way, or cannot be written.
     """
 
     def __init__(
@@ -72,13 +71,11 @@ class Tuning:
         self._directory, self._jobs = directory, jobs
         self._stopped = False
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        directory.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock = lock(directory / LOCK)
-        except BlockingIOError as error:
-            raise RunError(
-                f"another search is under way in {directory}; wait until it has ended, or give another --out"
-            ) from error
+        self._lock = hold(
+            directory,
+            "directory",
+            f"another search is under way in {directory}; wait until it has ended, or give another --out",
+        )
         backend = JournalFileBackend(str(directory / _STUDY))
         self._study = optuna.create_study(
             study_name="pgkeras",

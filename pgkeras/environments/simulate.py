@@ -51,11 +51,10 @@ class Simulator:
 
     def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]], seed: int = 0, name: str = "") -> None:
         self._environments = list(environments)
-        self._declared_name = name
-        self._name = name or "the environment"
+        self._name = name
         self._seeds: list[int | None] = [seed + i for i in range(len(self._environments))]
         first = self._environments[0]
-        self._masked = check_interface(first, self._name)
+        self._masked = check_interface(first, self._called)
         self._space = without_mask(observations_from_gymnasium(first.observation_space))
         self._action_space = first.action_space
         self._actions = actions_from_gymnasium(first.action_space)
@@ -88,7 +87,7 @@ class Simulator:
                     observation_space=self._space,
                     action_space=self._action_space,
                     environments=len(self._environments),
-                    name=self._declared_name,
+                    name=self._name,
                 ) as session:
                     self._play(session, is_over)
             except (ServerUnavailableError, DeadlineExceededError):  # as of a session that was idle for too long
@@ -97,6 +96,10 @@ class Simulator:
                 if time.monotonic() - heard > patience:
                     raise
                 time.sleep(_RETRY_SECONDS)
+
+    @property
+    def _called(self) -> str:
+        return self._name or "the environment"
 
     def close(self) -> None:
         """Closes the environments."""
@@ -144,7 +147,7 @@ class Simulator:
         try:
             yield
         except (Exception, SystemExit) as error:  # an environment may raise anything
-            raise EnvironmentStepError(f"{self._name} failed at {method}: {said(error)}") from error
+            raise EnvironmentStepError(f"{self._called} failed at {method}: {said(error)}") from error
 
     def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> Any:
         masks = [action_mask(observation, info) for observation, info in shown]

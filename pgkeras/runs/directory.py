@@ -22,10 +22,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pgkeras.errors import RunError
-from pgkeras.files import Lines, lock, write_whole
+from pgkeras.files import LOCK, Lines, hold, write_whole
 from pgkeras.runs import loggers as loggers_
 from pgkeras.runs.checkpoints import Checkpoints
 from pgkeras.runs.loggers.base import BUNDLE
@@ -48,7 +48,6 @@ EVALUATIONS = "evaluations.jsonl"
 SUMMARY = "summary.json"
 CURVE = "learning_curve.png"
 FILM = "film.mp4"
-LOCK = ".lock"
 _MOST_OF_A_LINE = 65_536
 
 
@@ -96,11 +95,7 @@ class RunDirectory:
         self.path = path
         self.checkpoints = Checkpoints(self.path, keep_checkpoints)
         check_directory(path, resume=resume)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(f"cannot make run directory {path}: {error}; give another --out") from error
-        self._lock = _locked(path)
+        self._lock = hold(path, "run directory", f"{path}: another process writes to this run; wait until it has ended")
         self._metrics = Lines(self.path / METRICS)
         self._evaluations = Lines(self.path / EVALUATIONS)
         self._loggers = loggers_.made(loggers, self.path)
@@ -175,16 +170,6 @@ class RunDirectory:
             logger.close()
         (self.path / LOCK).unlink(missing_ok=True)
         self._lock.close()
-
-
-def _locked(path: Path) -> IO[str]:
-    """A file that is locked as long as it is open, against other processes."""
-    try:
-        return lock(path / LOCK)
-    except BlockingIOError as error:
-        raise RunError(f"{path}: another process writes to this run; wait until it has ended") from error
-    except OSError as error:
-        raise RunError(f"cannot write to run directory {path}: {error}; give another --out") from error
 
 
 def read_config(run: Path) -> dict[str, Any]:

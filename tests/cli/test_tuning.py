@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from pgkeras.cli.tune import _has_ended, _write_preset
-from pgkeras.errors import ConfigError
+from pgkeras.cli.tuning import Tuning
+from pgkeras.errors import ConfigError, RunError
 from pgkeras.settings.config import Config, assignments, read_preset, resolve
 from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
 from pgkeras.spaces import Box, Discrete
@@ -202,3 +203,9 @@ def test_trials_may_have_environments_in_processes_and_a_search_is_one_process(t
 
 def pgkeras_process(directory, *arguments):
     return subprocess.Popen([sys.executable, "-m", "pgkeras", *arguments], cwd=directory, stderr=subprocess.DEVNULL)
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match=r"cannot make directory .*file/found: .*; give another --out"):
+        Tuning(resolve("CartPole-v1", "default"), {}, [0], tmp_path / "file" / "found", 1)
