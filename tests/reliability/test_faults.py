@@ -14,10 +14,11 @@ from benchmarks.soak.kills import kills
 from benchmarks.soak.overload import overload
 from benchmarks.soak.server import SHIPPED, publish, serving
 from benchmarks.soak.swaps import swaps
+from pgkeras import bench
 from pgkeras.bundle.bundle import FLATBUFFER, MANIFEST
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyServiceError
-from tests.reliability.conftest import ONE
+from tests.reliability.conftest import ONE, is_sound
 from tests.serving.conftest import wait_until
 
 
@@ -62,8 +63,21 @@ def _check_kills(found, count):
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
-    options = ("--max-queue-seconds", "0.05")
-    found = overload(slow_root / "slow", tmp_path, *options, rounds=1, seconds=1.0)
+    """Sixteen callers at once, of whose 8,192 rows the engine computes a part within the longest wait."""
+    with serving(slow_root / "slow", tmp_path, "--max-queue-seconds", "0.05") as server:
+        load = bench.Load(server.target, batch=512, concurrency=16, duration=0.5, warmup=0.0, timeout=60.0)
+        codes = bench.run(load).codes
+        assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
+        assert codes["OK"] > 0
+        assert codes["RESOURCE_EXHAUSTED"] > 0
+        assert is_sound(server.target)
+        assert server.stop() == 0
+        assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.slow
+def test_three_times_as_much_as_a_server_can_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
+    found = overload(slow_root / "slow", tmp_path, "--max-queue-seconds", "0.5", rounds=1)
     assert set(found["codes"]) == {"OK", "RESOURCE_EXHAUSTED"}
     assert found["codes"]["OK"] > 0
     assert found["codes"]["RESOURCE_EXHAUSTED"] > 0

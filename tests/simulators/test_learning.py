@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras.client import PolicyClient
 from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
+from pgkeras.errors import ServerUnavailableError
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.simulators.source import Simulators
@@ -95,8 +97,8 @@ def test_simulators_teach_actions_that_are_made_of_parts(simulators: Simulators,
     simulator = Simulator(copies, seed=1)  # which checks every action that it is given
 
     def play() -> None:
-        with PolicyClient(simulators.target, timeout=20.0) as client:
-            simulator.run(client, lambda: False, patience=0.0)
+        with PolicyClient(simulators.target, timeout=20.0) as client, contextlib.suppress(ServerUnavailableError):
+            simulator.run(client, lambda: False, patience=0.0)  # until the run is over
 
     player = threading.Thread(target=play, daemon=True)
     player.start()
