@@ -16,6 +16,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
+from pgkeras.reinforce.adam import Adam
 from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate, NaturalLearningRate
 from pgkeras.reinforce.natural import Natural
@@ -240,6 +241,8 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
         raise ConfigError(
             f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam, sgd or natural"
         ) from error
+    if type(optimizer) is keras.optimizers.Adam:
+        optimizer = Adam()
     optimizer.learning_rate = config.learning_rate
     return optimizer
 

@@ -19,6 +19,7 @@ from pgkeras.errors import TrainingError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
+from pgkeras.reinforce.adam import Adam
 from pgkeras.settings.groups import ValueSettings
 from pgkeras.spaces.layout import Layout
 
@@ -53,7 +54,7 @@ class ValueFunction:
             observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
         )
         # The policy's normalisation is not trained here, nor anywhere.
-        self.optimizer = keras.optimizers.Adam(settings.value_learning_rate)
+        self.optimizer = Adam(settings.value_learning_rate)
         self.optimizer.build(self._model.trainable_variables)
         self.returns = Moments.zeros(())
         self._passes, self._batch_size, self._seed = settings.value_passes, settings.value_batch_size, seed

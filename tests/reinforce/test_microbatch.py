@@ -86,7 +86,7 @@ def test_fewer_rows_are_computed_at_once_where_they_are_larger(shape: tuple[int,
         (IMAGE, {}, False),
         (WORDS, {}, False),
         (VECTOR, {"memory": "gru", "memory_units": 5}, False),
-        (VECTOR, {"memory": "lstm", "memory_units": 5}, True),
+        pytest.param(VECTOR, {"memory": "lstm", "memory_units": 5}, True, marks=pytest.mark.slow),
     ],
 )
 def test_a_step_in_parts_is_the_step_at_once(

@@ -18,7 +18,7 @@ from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.reliability.conftest import ONE
 
-BATCH = np.zeros((4096, 4), np.float32)
+BATCH = np.zeros((2048, 4), np.float32)
 FLOOD = 10
 # What is computed, as much behind it, one whose turn it is, and one that ends in the meantime.
 AHEAD = 2 * min(ServerConfig().max_engines, available()) + 2
@@ -27,7 +27,8 @@ AHEAD = 2 * min(ServerConfig().max_engines, available()) + 2
 @pytest.fixture(scope="module")
 def slow(slow_root, tmp_path_factory):
     """A server of a slow and of a fast policy."""
-    with serving(slow_root, tmp_path_factory.mktemp("server")) as server:
+    undivided = ("--max-batch-size", str(len(BATCH)))  # nor put together with others
+    with serving(slow_root, tmp_path_factory.mktemp("server"), *undivided) as server:
         yield server
 
 
@@ -50,7 +51,7 @@ def test_a_slow_policy_holds_up_neither_a_fast_one_nor_a_health_check(slow):
                 assert check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
                 beside += 1
         assert beside >= 3, "one batch takes far longer than many small calls"
-        assert [call.result().action.shape for call in calls] == [(4096,)] * 4
+        assert [call.result().action.shape for call in calls] == [(len(BATCH),)] * 4
 
 
 def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
