@@ -62,7 +62,7 @@ class ValueFunction:
         spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
         self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
         batches = tf.TensorSpec([None, settings.value_batch_size], tf.int32)
-        self._fit = tf.function(self._gradient_steps, [spec, tf.TensorSpec([None]), batches])
+        self._fit = tf.function(self._gradient_steps, [spec, tf.TensorSpec([None]), batches], autograph=False)
 
     @property
     def variables(self) -> list[tf.Variable]:
@@ -115,12 +115,12 @@ class ValueFunction:
 
     def _gradient_steps(self, observations: tf.Tensor, targets: tf.Tensor, batches: tf.Tensor) -> tf.Tensor:
         variables = self._model.trainable_variables
-        losses = tf.TensorArray(tf.float32, tf.shape(batches)[0])
-        for i in tf.range(tf.shape(batches)[0]):
-            batch = batches[i]
+
+        def step(batch: tf.Tensor) -> tf.Tensor:
             with tf.GradientTape() as tape:
                 predicted = self._model(tf.gather(observations, batch), training=True)[:, 0]
                 loss = tf.reduce_mean(tf.square(predicted - tf.gather(targets, batch)))
             self.optimizer.apply(tape.gradient(loss, variables), variables)
-            losses = losses.write(i, loss)
-        return losses.stack()
+            return loss
+
+        return tf.map_fn(step, batches, fn_output_signature=tf.float32, parallel_iterations=1)  # one after the other
