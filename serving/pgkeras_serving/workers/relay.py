@@ -27,6 +27,7 @@ class Relay:
         self._targets = targets
         self._open: dict[Path, int] = {}
         self._server: asyncio.Server | None = None
+        self._path: Path | None = None
 
     async def start(self, path: Path) -> None:
         """Listens.
@@ -35,11 +36,13 @@ class Relay:
             OSError: It cannot.
         """
         self._server = await asyncio.start_unix_server(self._connected, path)
+        self._path = path
 
     def stop(self) -> None:
-        """Takes no new connections."""
-        if self._server is not None:
+        """Takes no new connections, and removes its socket. What is not its own at the path stays."""
+        if self._server is not None and self._path is not None:
             self._server.close()
+            self._path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Passes a connection on to the worker that has fewest."""

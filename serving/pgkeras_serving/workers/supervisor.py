@@ -60,7 +60,6 @@ class Supervisor:
         self._is_stopping = False
         self._reviving: set[asyncio.Task[None]] = set()
         self._complaint = ""
-        self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
         self._relay = Relay(self._listening_sockets)
         self._port = 0
         if config.listen is None:
@@ -70,6 +69,8 @@ class Supervisor:
         if config.http_port is not None:
             tokens = None if config.token_file is None else Tokens(config.token_file)
             self.web = Web(config, tokens, self.snapshot)
+        # The last: nobody would remove it if one of the settings before were refused.
+        self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
 
     @property
     def target(self) -> str:
@@ -142,8 +143,6 @@ class Supervisor:
             for file in self._sockets.iterdir():
                 file.unlink()
             self._sockets.rmdir()
-            assert self._config.listen is not None
-            Path(self._config.listen.removeprefix("unix:")).unlink(missing_ok=True)
 
     async def _spawn(self, number: int) -> WorkerProcess:
         """A worker that has loaded the policies; it takes calls once it agrees with the others."""

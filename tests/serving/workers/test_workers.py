@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +25,10 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+from pgkeras_serving.workers.process import WorkerProcess
+from pgkeras_serving.workers.supervisor import Supervisor
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import set_labels
 from pgkeras.client import PolicyClient
@@ -199,6 +204,48 @@ def test_one_unix_domain_socket(root, tmp_path):
                 client.act(np.zeros(4, np.float32))
         assert server.stop() == 0
     assert not path.exists()
+
+
+def supervise(action, config):
+    """Runs a coroutine with a supervisor in this process, and drains it, as its end does."""
+
+    async def main():
+        supervisor = Supervisor(config)
+        try:
+            return await action(supervisor)
+        finally:
+            await supervisor.drain()
+
+    return asyncio.run(main())
+
+
+def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkeypatch):
+    async def no_worker(*_):
+        raise ConfigError("no worker starts")
+
+    monkeypatch.setattr(WorkerProcess, "start", no_worker)
+    path, file = tmp_path / "policies.sock", tmp_path / "file"
+    file.write_text("not a socket")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        for taken in (path, file):
+            with pytest.raises(ConfigError, match="no worker starts"):
+                supervise(Supervisor.start, ServerConfig(SHIPPED, listen=f"unix:{taken}", workers=2))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    assert file.read_text() == "not a socket"
+
+
+def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    Path(tempfile.gettempdir()).mkdir()
+    config = ServerConfig(
+        SHIPPED, listen=f"unix:{tmp_path / 's'}", workers=2, http_port=0, token_file=tmp_path / "there is none"
+    )
+    with pytest.raises(ConfigError, match="cannot read the tokens"):
+        Supervisor(config)
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def test_errors_are_told_at_once(root, tmp_path):
