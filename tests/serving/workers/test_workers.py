@@ -345,6 +345,7 @@ def test_snapshots_add_up(policies):
     assert total.requests == {("Act", "OK"): 12}
     assert (total.sessions, list(total.processes), total.restarts) == (3, [3, 4], 1)
     assert version.queued == 7
+    assert version.meter.sessions == 3, "those of a worker that has ended are over"
     assert version.meter.observations == 12
     assert version.meter.seconds.counts.sum() == 12
     assert version.meter.inference.total == 12_000
@@ -356,6 +357,11 @@ def test_snapshots_add_up(policies):
     assert version.episodes.sums.count == 4
     assert one.versions[0].meter.observations == 3, "what is added up stays as it is"
     assert merged([], [gone]).versions == ()
+    told_nothing = Snapshot(requests={("Act", "UNAVAILABLE"): 1}, processes=[6])
+    total = merged([told_nothing, one], [merged([told_nothing, gone])])
+    assert [version.meter.observations for version in total.versions] == [8], "nor does any counter go back"
+    assert total.labels == {"discrete": {"a": 2}}
+    assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
 
 
 @pytest.mark.slow
