@@ -127,11 +127,8 @@ class Supervisor:
         for task in self._reviving:
             task.cancel()
         workers = list(self._workers.values())
-        for worker in workers:
-            with contextlib.suppress(WorkerLostError):
-                await worker.ask(Drain())
         limit = self._config.drain_delay_seconds + self._config.drain_seconds + _LATE_SECONDS
-        ends = [asyncio.create_task(worker.ended()) for worker in workers]
+        ends = [asyncio.create_task(_end(worker)) for worker in workers]
         if ends:
             await asyncio.wait(ends, timeout=limit)
         self._relay.stop()
@@ -261,6 +258,13 @@ class Supervisor:
 
     def _listening_sockets(self) -> list[Path]:
         return [self._socket(number) for number, worker in self._workers.items() if worker.listens]
+
+
+async def _end(worker: WorkerProcess) -> None:
+    """Has a worker drain, and waits for its end; for ever if it has hung."""
+    with contextlib.suppress(WorkerLostError):
+        await worker.ask(Drain())
+    await worker.ended()
 
 
 async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) -> NoReturn:

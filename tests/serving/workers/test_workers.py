@@ -364,6 +364,24 @@ def test_snapshots_add_up(policies):
     assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
 
 
+def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._LATE_SECONDS", 0.1)
+    config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
+
+    async def main():
+        supervisor = Supervisor(config)
+        worker = supervisor._workers[1] = await WorkerProcess.start(1, config, supervisor._switch)
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                await supervisor.drain()
+        finally:
+            worker.kill()
+        return await worker.ended()
+
+    assert asyncio.run(main()) == "by signal SIGKILL"
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_is_replaced(root, tmp_path):
     with running(root, tmp_path, "--workers", "2", "--http-port", "0") as server:
