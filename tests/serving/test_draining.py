@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pgkeras_serving.server import PolicyServer
+from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
@@ -155,6 +157,29 @@ def test_a_tool_that_looks_on_does_not_hold_up_the_end(policies, tmp_path):
         assert server.process.wait(timeout=60) == 0
         assert list(answers) == []
         over.set()
+
+
+def test_those_who_watch_are_told_and_do_not_hold_up_the_end():
+    statuses = health_pb2.HealthCheckResponse
+
+    async def main():
+        server = PolicyServer(ServerConfig(SHIPPED, port=0, drain_delay_seconds=1.0, drain_seconds=300.0))
+        await server.start()
+        async with grpc.aio.insecure_channel(server.target) as channel, asyncio.timeout(60):
+            watch = health_pb2_grpc.HealthStub(channel).Watch
+            first = watch(health_pb2.HealthCheckRequest())
+            assert (await first.read()).status == statuses.SERVING
+            draining = asyncio.create_task(server.drain())
+            assert (await first.read()).status == statuses.NOT_SERVING
+            await asyncio.sleep(0.3)
+            second = watch(health_pb2.HealthCheckRequest())  # of a client that comes only now
+            assert (await second.read()).status == statuses.NOT_SERVING
+            await draining
+            for call in (first, second):
+                assert await call.read() is grpc.aio.EOF
+                assert await call.code() is grpc.StatusCode.OK
+
+    asyncio.run(main())
 
 
 def test_the_first_policy_may_come_after_the_server(policies, tmp_path):
