@@ -232,6 +232,9 @@ class Supervisor:
         self._restarts += 1
         if worker.age >= _SHORT_LIFE_SECONDS:
             rest = _REST_SECONDS
+        else:
+            await asyncio.sleep(rest)
+            rest = min(_MOST_REST_SECONDS, 2 * rest)
         while True:
             try:
                 another = await self._spawn(worker.number)

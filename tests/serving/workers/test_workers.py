@@ -364,6 +364,48 @@ def test_snapshots_add_up(policies):
     assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
 
 
+def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_longer_rests(monkeypatch):
+    rests, ages = [], iter([60.0, 1.0, 1.0, 1.0, 60.0, 1.0])
+
+    async def rest(seconds):
+        rests.append(seconds)
+
+    class Brief:
+        """A worker that has ended at some age; the last one stays."""
+
+        number, pid, snapshot = 1, 0, Snapshot()
+
+        def __init__(self):
+            self.age = next(ages, None)
+
+        async def ended(self):
+            if self.age is None:
+                over.set()
+                await asyncio.Event().wait()
+            return "with exit status 1"
+
+    class Starting(Supervisor):
+        async def _spawn(self, number):
+            self._workers[number] = Brief()
+            return self._workers[number]
+
+        async def _agree(self):
+            return True
+
+    over = asyncio.Event()
+
+    async def main():
+        monkeypatch.setattr(asyncio, "sleep", rest)
+        supervisor = Starting(ServerConfig(SHIPPED, workers=2, port=0))
+        supervisor._watch(await supervisor._spawn(1))
+        await over.wait()
+        supervisor._workers.clear()
+        await supervisor.drain()
+
+    asyncio.run(main())
+    assert rests == [0.5, 1.0, 2.0, 0.5]
+
+
 def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
     monkeypatch.setattr("pgkeras_serving.workers.supervisor._LATE_SECONDS", 0.1)
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
