@@ -183,6 +183,7 @@ class Supervisor:
         try:
             await worker.ask(Listen())
             worker.listens = True
+            worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
         except WorkerLostError:
             pass  # another one is started
         except PgkerasError as error:

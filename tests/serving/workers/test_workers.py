@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+from pgkeras_serving.workers.commands import Tell
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.supervisor import Supervisor
 
@@ -404,6 +406,27 @@ def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_lon
 
     asyncio.run(main())
     assert rests == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.0)  # before it can have told anything
+    config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
+
+    async def main():
+        supervisor = Supervisor(config)
+        config_of_worker = dataclasses.replace(config, port=supervisor.port)
+        worker = await WorkerProcess.start(1, config_of_worker, supervisor._switch)
+        supervisor._workers[1] = worker
+        worker.told -= 60.0
+        try:
+            assert await supervisor._agree()
+            await supervisor._tell()
+            return await worker.ask(Tell())
+        finally:
+            await supervisor.drain()
+
+    (version,) = asyncio.run(main()).versions
+    assert version.name == "cartpole-v1"
 
 
 def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
