@@ -19,6 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pgkeras_serving.server import PolicyServer
+from pgkeras_serving.server import serving as stopping
 from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED, serving
@@ -180,6 +181,21 @@ def test_those_who_watch_are_told_and_do_not_hold_up_the_end():
                 assert await call.code() is grpc.StatusCode.OK
 
     asyncio.run(main())
+
+
+def test_a_call_that_is_refused_by_a_server_that_stops_is_logged_as_any_other(caplog):
+    async def main():
+        config = ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0, log_access=True)
+        async with stopping(config) as server, grpc.aio.insecure_channel(server.target) as channel:
+            server._servicer.draining = True  # as drain() does, and goes on
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await channel.unary_unary(_ACT)(request("cartpole-v1"))
+
+    with caplog.at_level("INFO", logger="pgkeras.access"):
+        asyncio.run(main())
+    (fields,) = [record.fields for record in caplog.records if record.name == "pgkeras.access"]
+    assert (fields["method"], fields["code"], fields["policy"]) == ("Act", "UNAVAILABLE", "cartpole-v1")
+    assert "the server is stopping" in fields["reason"]
 
 
 def test_the_first_policy_may_come_after_the_server(policies, tmp_path):

@@ -38,13 +38,13 @@ def answers(method: _Handler) -> _Handler:
 
     @functools.wraps(method)
     async def handler(self: Any, request: bytes, context: Context) -> bytes:
-        if self.draining:
-            self.last_refused = time.monotonic()
-            return await abort(context, self.requests, name, _stopping())
         requests: Requests = self.requests
         access: AccessLog | None = self.access
         call = access.call(name, context.peer(), request) if access is not None else None
         try:
+            if self.draining:
+                self.last_refused = time.monotonic()
+                raise _stopping()
             response = await method(self, request, context)
         except asyncio.CancelledError:  # the client has left
             requests.count(name, _LEFT)
