@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import stat
@@ -11,13 +12,31 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.settings.config import ServerConfig, settings
+from pgkeras_serving.transport.front import Front
 
 from pgkeras.client import PolicyClient
-from pgkeras.errors import InvalidRequestError, ServerUnavailableError
+from pgkeras.errors import ConfigError, InvalidRequestError, ServerUnavailableError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.serving.conftest import run_cli, running, wait_until
 
 ONE = np.zeros(4, np.float32)
+
+
+def test_whatever_a_limit_may_be_is_one_that_grpc_takes():
+    grpc_limits = ("max_message_bytes", "max_header_bytes", "max_connections", "max_streams", "max_pending_calls")
+    largest = {setting.name: setting.metadata["maximum"] for setting in settings() if setting.name in grpc_limits}
+    config = ServerConfig(port=0, **largest)
+
+    async def main():
+        front = Front(config, lambda _: None, [])
+        await front.start()
+        await front.stop(0.0)
+
+    asyncio.run(main())
+    for name, value in largest.items():
+        with pytest.raises(ConfigError, match=f"{name}: expected .* got {value + 1}"):
+            ServerConfig(**{name: value + 1})
 
 
 @pytest.fixture(scope="module")
