@@ -198,6 +198,23 @@ def test_a_call_that_is_refused_by_a_server_that_stops_is_logged_as_any_other(ca
     assert "the server is stopping" in fields["reason"]
 
 
+def test_the_end_waits_for_a_while_without_new_sessions_as_for_one_without_calls():
+    async def main():
+        async with (
+            stopping(ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0)) as server,
+            grpc.aio.insecure_channel(server.target) as channel,
+        ):
+            server._servicer.draining = True  # as drain() does, which waits until none has been refused for a moment
+            server._sessions.end()
+            for method in (_ACT, "/pgkeras.v1.PolicyService/Play"):
+                before = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError, match="the server is stopping"):
+                    await channel.unary_unary(method)(request("cartpole-v1"))  # a session of one message
+                assert server._servicer.last_refused >= before
+
+    asyncio.run(main())
+
+
 def test_the_first_policy_may_come_after_the_server(policies, tmp_path):
     root = tmp_path / "models"
     root.mkdir()
