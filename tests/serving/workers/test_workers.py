@@ -429,6 +429,17 @@ def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
     assert version.name == "cartpole-v1"
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 3], ids=["with a name", "without a name"])
+def test_a_worker_s_end_is_told_whatever_signal_ended_it(number):
+    async def main():
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        worker = WorkerProcess(1, process, None)
+        process.send_signal(number)
+        return await worker.ended()
+
+    assert asyncio.run(main()) == ("by signal SIGKILL" if number == signal.SIGKILL else f"by signal {int(number)}")
+
+
 def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
     monkeypatch.setattr("pgkeras_serving.workers.supervisor._LATE_SECONDS", 0.1)
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
