@@ -210,17 +210,18 @@ def as_actions(space: Space) -> ActionSpace:
 def space_size(message: spaces_pb2.Space) -> int:
     """How many numbers it takes to hold one value of a space, and to tell its integers apart; nothing is allocated.
 
-    A Box counts its elements, a Discrete its values, a MultiDiscrete those of all its elements.
+    A Box counts its elements, a Discrete its values, a MultiDiscrete those of all its elements. A negative number,
+    which no space has, counts as 0: it must not make up for what another part holds.
     """
     kind = message.WhichOneof("kind")
     if kind in ("dict", "tuple"):
         parts = getattr(message, kind).spaces
         return sum(space_size(part.space if kind == "dict" else part) for part in parts)
     if kind == "discrete":
-        return message.discrete.n
+        return max(0, message.discrete.n)
     if kind == "multi_discrete":
-        return sum(message.multi_discrete.nvec)
-    return math.prod(getattr(message, kind).shape) if kind in ("box", "multi_binary") else 0
+        return sum(max(0, n) for n in message.multi_discrete.nvec)
+    return max(0, math.prod(getattr(message, kind).shape)) if kind in ("box", "multi_binary") else 0
 
 
 def _decode_leaf(message: spaces_pb2.Space, kind: str | None) -> ArraySpace | Text:

@@ -141,7 +141,7 @@ class PolicyServer:
             self.web.state = "draining"
         delay = self._config.drain_delay_seconds if self._is_ready else 0.0
         self._servicer.draining = not delay  # whoever is told NOT_SERVING then finds that no new call is taken
-        await self._health.end()
+        await self._health.tell_end()
         await asyncio.sleep(delay)
         self._servicer.draining = True
         self._sessions.end()
@@ -151,6 +151,7 @@ class PolicyServer:
             if now - max(began, self._servicer.last_refused) >= _QUIET_SECONDS:
                 break
             await asyncio.sleep(_QUIET_SECONDS / 5)
+        self._health.end()  # not before: a client whose call was ended would watch anew
         await self._front.stop(self._config.drain_seconds)
         if self.web is not None:
             await self.web.stop()

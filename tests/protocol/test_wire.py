@@ -152,6 +152,21 @@ def test_a_few_bytes_cannot_claim_all_memory():
         wire.decode_space(spaces_pb2.Space(box=message))
 
 
+@pytest.mark.parametrize(
+    "negative",
+    [
+        {"discrete": spaces_pb2.DiscreteSpace(n=4 - 2**26)},
+        {"multi_discrete": spaces_pb2.MultiDiscreteSpace(nvec=[4 - 2**26])},
+        {"box": spaces_pb2.BoxSpace(shape=[4 - 2**26])},
+        {"multi_binary": spaces_pb2.MultiBinarySpace(shape=[4 - 2**26])},
+    ],
+    ids=lambda negative: next(iter(negative)),
+)
+def test_no_part_makes_up_for_the_size_of_another(negative):
+    parts = [spaces_pb2.Space(box=spaces_pb2.BoxSpace(shape=[2**26])), spaces_pb2.Space(**negative)]
+    assert wire.space_size(spaces_pb2.Space(tuple=spaces_pb2.TupleSpace(spaces=parts))) == 2**26
+
+
 @pytest.mark.parametrize("kind", DistributionKind)
 def test_distributions_come_back_by_name(kind):
     parameters = {name: np.full((2, 3), i, np.float32) for i, name in enumerate(kind.parameters)}

@@ -18,6 +18,9 @@ import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pgkeras_serving.server import PolicyServer
+from pgkeras_serving.server import serving as stopping
+from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED, serving
 from pgkeras.client import PolicyClient
@@ -155,6 +158,61 @@ def test_a_tool_that_looks_on_does_not_hold_up_the_end(policies, tmp_path):
         assert server.process.wait(timeout=60) == 0
         assert list(answers) == []
         over.set()
+
+
+def test_those_who_watch_are_told_and_do_not_hold_up_the_end():
+    statuses = health_pb2.HealthCheckResponse
+
+    async def main():
+        server = PolicyServer(ServerConfig(SHIPPED, port=0, drain_delay_seconds=1.0, drain_seconds=300.0))
+        await server.start()
+        async with grpc.aio.insecure_channel(server.target) as channel, asyncio.timeout(60):
+            watch = health_pb2_grpc.HealthStub(channel).Watch
+            first = watch(health_pb2.HealthCheckRequest())
+            assert (await first.read()).status == statuses.SERVING
+            draining = asyncio.create_task(server.drain())
+            assert (await first.read()).status == statuses.NOT_SERVING
+            await asyncio.sleep(0.3)
+            second = watch(health_pb2.HealthCheckRequest())  # of a client that comes only now
+            assert (await second.read()).status == statuses.NOT_SERVING
+            await draining
+            for call in (first, second):
+                assert await call.read() is grpc.aio.EOF
+                assert await call.code() is grpc.StatusCode.OK
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_refused_by_a_server_that_stops_is_logged_as_any_other(caplog):
+    async def main():
+        config = ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0, log_access=True)
+        async with stopping(config) as server, grpc.aio.insecure_channel(server.target) as channel:
+            server._servicer.draining = True  # as drain() does, and goes on
+            with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+                await channel.unary_unary(_ACT)(request("cartpole-v1"))
+
+    with caplog.at_level("INFO", logger="pgkeras.access"):
+        asyncio.run(main())
+    (fields,) = [record.fields for record in caplog.records if record.name == "pgkeras.access"]
+    assert (fields["method"], fields["code"], fields["policy"]) == ("Act", "UNAVAILABLE", "cartpole-v1")
+    assert "the server is stopping" in fields["reason"]
+
+
+def test_the_end_waits_for_a_while_without_new_sessions_as_for_one_without_calls():
+    async def main():
+        async with (
+            stopping(ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0)) as server,
+            grpc.aio.insecure_channel(server.target) as channel,
+        ):
+            server._servicer.draining = True  # as drain() does, which waits until none has been refused for a moment
+            server._sessions.end()
+            for method in (_ACT, "/pgkeras.v1.PolicyService/Play"):
+                before = time.monotonic()
+                with pytest.raises(grpc.aio.AioRpcError, match="the server is stopping"):
+                    await channel.unary_unary(method)(request("cartpole-v1"))  # a session of one message
+                assert server._servicer.last_refused >= before
+
+    asyncio.run(main())
 
 
 def test_the_first_policy_may_come_after_the_server(policies, tmp_path):

@@ -85,6 +85,8 @@ def connection_handler(
                 await _serve(reader, writer, handler)
         except (TimeoutError, OSError):
             pass  # the other side is slow, or has left
+        except asyncio.CancelledError:
+            pass  # the server has stopped, which asyncio would log as an error up to Python 3.11
         finally:
             open_connections -= 1
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Hashable
@@ -80,25 +81,38 @@ class Catalog:
             if first:
                 raise
             self._tell(self._config.root, f"serving on with what was there before: {error}")
-            return self._contents
+            return self._unchanged([])
         for path in paths:
             self._follow(path, first)
         stamps = {path: _stamp(path) for path in paths}
         gone = [path for path in self._versions if stamps.get(path) is None]
         if len(gone) == len(self._versions) > 0:
-            self._tell(self._config.root, f"serving on with what was there before: {self._config.root} has no version")
+            root = self._config.root
+            self._tell(root, f"serving on with what was there before: {root} has no version that loads")
             if not self._contents.policies:  # it was there but for the time of loading it
                 self._contents = self._collect(gone, labels)
-            return self._contents
+            return self._unchanged(paths)
         self._told.pop(self._config.root, None)
         for path in gone:
             logger.info("%s is gone: it takes no new requests", path, extra=_about(path))
             del self._versions[path]
+        self._forget_failures(paths)
+        self._contents = self._collect(paths, labels)
+        return self._contents
+
+    def _unchanged(self, paths: list[Path]) -> Contents:
+        """What was served before; but of versions that do not load, those that lie under the directory now."""
+        self._forget_failures(paths)
+        self._contents = dataclasses.replace(self._contents, failures=self._reasons())
+        return self._contents
+
+    def _forget_failures(self, paths: list[Path]) -> None:
         for path in set(self._failures).difference(paths):
             del self._failures[path]
             self._told.pop(path, None)
-        self._contents = self._collect(paths, labels)
-        return self._contents
+
+    def _reasons(self) -> list[str]:
+        return [failure.reason for failure in self._failures.values()]
 
     def _follow(self, path: Path, first: bool) -> None:
         found = _stamp(path)
@@ -158,7 +172,7 @@ class Catalog:
         return labels
 
     def _collect(self, paths: list[Path], labels: dict[Path, dict[str, int] | None]) -> Contents:
-        contents = Contents(failures=[failure.reason for failure in self._failures.values()])
+        contents = Contents(failures=self._reasons())
         for path in paths:
             if path in self._versions:
                 contents.policies.setdefault(path.parent.name, {})[int(path.name)] = self._versions[path][1]

@@ -74,6 +74,7 @@ class Store:
         except BundleNotFoundError:
             if not self._config.wait_for_policies:
                 raise
+            self._contents = Contents()  # nor is there any more what did not load
 
     def close(self) -> None:
         """Shuts down the worker threads of every policy."""

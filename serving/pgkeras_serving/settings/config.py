@@ -20,6 +20,8 @@ __all__ = ["PER_POLICY", "ServerConfig", "settings"]
 PER_POLICY = ("max_batch_size", "max_queued", "max_queue_seconds", "max_engines")
 """Settings that a configuration file can also give for one policy alone."""
 
+_MOST_OF_GRPC = 2**31 - 2  # its channel arguments are ints of C; at the largest one its core gives up the process
+
 
 @dataclass(frozen=True)
 class ServerConfig:
@@ -85,17 +87,27 @@ class ServerConfig:
     max_engines: int = setting(
         4, "Most batches of one slow policy computed at once, each by a copy of its own, as far as cores go.", minimum=1
     )
-    max_message_bytes: int = setting(MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024)
+    max_message_bytes: int = setting(
+        MAX_MESSAGE_BYTES, "Largest message received or sent, in bytes.", minimum=1024, maximum=_MOST_OF_GRPC
+    )
     max_header_bytes: int = setting(16384, "Largest metadata of a call, in bytes.", minimum=1024, maximum=2**20)
     compression: bool = setting(
         False, "Accept compressed messages, each of which can grow from a few kB to max_message_bytes."
     )
-    max_connections: int = setting(10000, "Most connections at once; beyond it, new ones are closed.", minimum=1)
+    max_connections: int = setting(
+        10000, "Most connections at once; beyond it, new ones are closed.", minimum=1, maximum=_MOST_OF_GRPC
+    )
     max_streams: int = setting(
-        4096, "Most calls and sessions at once on one connection; beyond it, its next ones wait.", minimum=1
+        4096,
+        "Most calls and sessions at once on one connection; beyond it, its next ones wait.",
+        minimum=1,
+        maximum=_MOST_OF_GRPC,
     )
     max_pending_calls: int = setting(
-        1000, "Most calls waiting to be accepted; beyond it, gRPC cancels a growing share of new ones.", minimum=1
+        1000,
+        "Most calls waiting to be accepted; beyond it, gRPC cancels a growing share of new ones.",
+        minimum=1,
+        maximum=_MOST_OF_GRPC // 2,  # at twice the setting all are refused
     )
     max_sessions: int = setting(
         4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1

@@ -197,13 +197,13 @@ class Meter:
 
     @classmethod
     def merged(cls, spec: PolicySpec, meters: Iterable[Meter]) -> Meter:
-        """The sum of meters of one policy version, each of another process."""
+        """What meters of one policy version have counted, each of another process; not the sessions that are open."""
         total = cls(spec)
         for meter in meters:
             meter.settle()
             for name in ("seconds", "queue", "inference", "encoding", "rows"):
                 getattr(total, name).merge(getattr(meter, name))
-            for name in ("observations", "looked", "entropy", "sessions"):
+            for name in ("observations", "looked", "entropy"):
                 setattr(total, name, getattr(total, name) + getattr(meter, name))
             total.actions.merge(meter.actions)
         return total

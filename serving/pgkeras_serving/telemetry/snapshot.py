@@ -69,43 +69,49 @@ class Snapshot:
     run: RunStatus | None = None
 
 
-def merged(alive: Sequence[Snapshot], ended: Iterable[Snapshot] = (), restarts: int = 0) -> Snapshot:
+def merged(alive: Sequence[Snapshot], ended: Sequence[Snapshot] = (), restarts: int = 0) -> Snapshot:
     """The sum of the snapshots of several processes that serve the same policies.
 
     Args:
-        alive: Of those that run. What there is, the first one tells.
+        alive: Of those that run. What there is, the first one tells that has told of any version.
         ended: The last ones of those that do not run any more, so that no counter goes back.
         restarts: How many of the processes had to be started again.
     """
     if not alive:
         return Snapshot(restarts=restarts)
-    counted = [*alive, *ended]
+    first = next((snapshot for snapshot in alive if snapshot.versions), alive[0])
     requests: dict[tuple[str, str], int] = collections.defaultdict(int)
-    meters: dict[tuple[str, int], list[VersionSnapshot]] = collections.defaultdict(list)
-    for snapshot in counted:
+    for snapshot in [*alive, *ended]:
         for key, count in snapshot.requests.items():
             requests[key] += count
-        for version in snapshot.versions:
-            meters[version.name, version.version].append(version)
-    queued: dict[tuple[str, int], int] = collections.defaultdict(int)
-    for snapshot in alive:
-        for version in snapshot.versions:
-            queued[version.name, version.version] += version.queued
+    running, over = _by_version(alive), _by_version(ended)
     return Snapshot(
         versions=[
-            VersionSnapshot(
-                version.description,
-                version.spec,
-                queued[version.name, version.version],
-                Meter.merged(version.spec, [one.meter for one in meters[version.name, version.version]]),
-                EpisodeLog.merged([one.episodes for one in meters[version.name, version.version]]),
-            )
-            for version in alive[0].versions
+            _summed(running[version.name, version.version], over[version.name, version.version])
+            for version in first.versions
         ],
-        labels=alive[0].labels,
+        labels=first.labels,
         failures=sorted({reason for snapshot in alive for reason in snapshot.failures}),
         sessions=sum(snapshot.sessions for snapshot in alive),
         requests=dict(requests),
         processes=[number for snapshot in alive for number in snapshot.processes],
         restarts=restarts,
     )
+
+
+def _by_version(snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], list[VersionSnapshot]]:
+    found: dict[tuple[str, int], list[VersionSnapshot]] = collections.defaultdict(list)
+    for snapshot in snapshots:
+        for version in snapshot.versions:
+            found[version.name, version.version].append(version)
+    return found
+
+
+def _summed(alive: Sequence[VersionSnapshot], ended: Sequence[VersionSnapshot]) -> VersionSnapshot:
+    """The sum of what several processes tell of one version."""
+    first, counted = alive[0], [*alive, *ended]
+    meter = Meter.merged(first.spec, [one.meter for one in counted])
+    meter.sessions = sum(one.meter.sessions for one in alive)  # those of a process that has ended are over
+    queued = sum(one.queued for one in alive)
+    episodes = EpisodeLog.merged([one.episodes for one in counted])
+    return VersionSnapshot(first.description, first.spec, queued, meter, episodes)

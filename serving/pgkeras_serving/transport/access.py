@@ -32,11 +32,13 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
-        """Returns the call's handler, or a handler that refuses the call."""
+        """Returns the call's handler, or a handler that refuses the call; None if there is no such method."""
         method = handler_call_details.method
-        if not method.startswith(_OPEN):
+        handler = await continuation(handler_call_details)
+        # Refused calls are counted by their method: not by any that somebody makes up.
+        if handler is not None and not method.startswith(_OPEN):
             try:
                 self._tokens.authenticate(handler_call_details.invocation_metadata)
             except UnauthenticatedError as error:
                 return self._refusals.handler(method, error)
-        return await continuation(handler_call_details)
+        return handler

@@ -54,7 +54,7 @@ HEALTH = _service()
 """The descriptor of the standard health service."""
 _ListResponse = message_factory.GetMessageClass(HEALTH.methods_by_name["List"].output_type)
 
-# How long Watch calls have to send NOT_SERVING before they are ended.
+# How long Watch calls have to send NOT_SERVING before the server refuses calls.
 _LAST_WORD_SECONDS = 0.05
 
 
@@ -75,6 +75,8 @@ class Health(health.HealthServicer):
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
         """Streams every change of a service's status."""
+        if self._ended:
+            return
         watch = asyncio.ensure_future(super().Watch(request, context))
         self._watches.add(watch)
         try:
@@ -85,11 +87,14 @@ class Health(health.HealthServicer):
         finally:
             self._watches.discard(watch)
 
-    async def end(self) -> None:
-        """Tells NOT_SERVING to everybody who watches, and ends their calls."""
+    async def tell_end(self) -> None:
+        """Tells NOT_SERVING to everybody who watches, and to whoever asks from now on."""
         await self.enter_graceful_shutdown()
-        self._ended = True
         if self._watches:
             await asyncio.wait(self._watches, timeout=_LAST_WORD_SECONDS)
+
+    def end(self) -> None:
+        """Ends the calls of everybody who watches."""
+        self._ended = True
         for watch in self._watches:
             watch.cancel()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -79,7 +81,7 @@ def probe(host: str, port: int, shared: bool = False) -> bool:
     Returns:
         Whether nobody but this machine can reach it.
     """
-    found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    found = _addresses(host, port)
     family, kind, protocol, _, first = found[0]
     with socket.socket(family, kind, protocol) as probe:
         # As gRPC does, or closed connections would be in the way.
@@ -88,6 +90,13 @@ def probe(host: str, port: int, shared: bool = False) -> bool:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         probe.bind(first)
     return all(is_loopback(str(sockaddr[0])) for *_, sockaddr in found)
+
+
+def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
+    try:
+        return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # parts of names are 1 to 63 letters long
+        raise OSError(errno.EINVAL, "there can be no host of this name") from error
 
 
 def reserve(config: ServerConfig) -> socket.socket:
@@ -102,8 +111,7 @@ def reserve(config: ServerConfig) -> socket.socket:
     where = address(config, config.port)
     try:
         probe(config.host, config.port)  # which finds those that share it among themselves, too
-        found = socket.getaddrinfo(config.host.strip("[]"), config.port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, first = found[0]
+        family, kind, protocol, _, first = _addresses(config.host, config.port)[0]
         taken = socket.socket(family, kind, protocol)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         taken.bind(first)
@@ -152,7 +160,7 @@ def _clear(path: Path) -> None:
 
 def _reason(path: Path, error: OSError | RuntimeError) -> str:
     if isinstance(error, OSError):
-        return str(error.strerror)
+        return error.strerror or str(error)
     if not path.parent.is_dir():
         return f"there is no directory {path.parent}"
     if not os.access(path.parent, os.W_OK):

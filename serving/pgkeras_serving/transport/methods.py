@@ -77,14 +77,17 @@ class Methods(grpc.GenericRpcHandler):
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Finds the handler of a call."""
+        """Finds the handler of a call; None if the service has no such method."""
+        handler = self._handlers.get(details.method)
+        if handler is None:
+            return None
         size = 0
         for key, value in details.invocation_metadata or ():
             size += len(key) + len(value) + _HEADER_BYTES
         if size > self._max_header_bytes:
             expected, got = f"at most {self._max_header_bytes} bytes, as HTTP/2 counts them", str(size)
             return self._refusals.handler(details.method, InvalidRequestError("metadata", expected, got))
-        return self._handlers.get(details.method)
+        return handler
 
     def _handler(
         self, method: Any, answer: Callable[[Any, Context], Awaitable[Any]], parsed: bool

@@ -38,13 +38,13 @@ def answers(method: _Handler) -> _Handler:
 
     @functools.wraps(method)
     async def handler(self: Any, request: bytes, context: Context) -> bytes:
-        if self.draining:
-            self.last_refused = time.monotonic()
-            return await abort(context, self.requests, name, _stopping())
         requests: Requests = self.requests
         access: AccessLog | None = self.access
         call = access.call(name, context.peer(), request) if access is not None else None
         try:
+            if self.draining:
+                self.last_refused = time.monotonic()
+                raise _stopping()
             response = await method(self, request, context)
         except asyncio.CancelledError:  # the client has left
             requests.count(name, _LEFT)
@@ -91,7 +91,7 @@ class PolicyServicer:
         self.draining = False
         """Whether new calls are refused, since the server is about to stop."""
         self.last_refused = 0.0
-        """When one was last, by time.monotonic."""
+        """When a call or a session was last, by time.monotonic."""
 
     @answers
     async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
@@ -108,6 +108,8 @@ class PolicyServicer:
         """Holds one simulator's session."""
         call = self.access.call("Play", context.peer()) if self.access is not None else None
         code, failure = _OK, None
+        if self.draining:  # there is no seat any more
+            self.last_refused = time.monotonic()
         try:
             with self._sessions.seat() as seat:
                 try:

@@ -73,7 +73,10 @@ class WorkerProcess:
     async def ended(self) -> str:
         """Waits for its end; returns how it ended, in words."""
         status = await self._process.wait()
-        return f"by signal {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
+        if status >= 0:
+            return f"with exit status {status}"
+        names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
+        return f"by signal {names.get(-status, -status)}"
 
     def kill(self) -> None:
         """Ends it at once."""

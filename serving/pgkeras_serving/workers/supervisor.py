@@ -60,7 +60,6 @@ class Supervisor:
         self._is_stopping = False
         self._reviving: set[asyncio.Task[None]] = set()
         self._complaint = ""
-        self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
         self._relay = Relay(self._listening_sockets)
         self._port = 0
         if config.listen is None:
@@ -70,6 +69,8 @@ class Supervisor:
         if config.http_port is not None:
             tokens = None if config.token_file is None else Tokens(config.token_file)
             self.web = Web(config, tokens, self.snapshot)
+        # The last: nobody would remove it if one of the settings before were refused.
+        self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
 
     @property
     def target(self) -> str:
@@ -126,11 +127,8 @@ class Supervisor:
         for task in self._reviving:
             task.cancel()
         workers = list(self._workers.values())
-        for worker in workers:
-            with contextlib.suppress(WorkerLostError):
-                await worker.ask(Drain())
         limit = self._config.drain_delay_seconds + self._config.drain_seconds + _LATE_SECONDS
-        ends = [asyncio.create_task(worker.ended()) for worker in workers]
+        ends = [asyncio.create_task(_end(worker)) for worker in workers]
         if ends:
             await asyncio.wait(ends, timeout=limit)
         self._relay.stop()
@@ -142,8 +140,6 @@ class Supervisor:
             for file in self._sockets.iterdir():
                 file.unlink()
             self._sockets.rmdir()
-            assert self._config.listen is not None
-            Path(self._config.listen.removeprefix("unix:")).unlink(missing_ok=True)
 
     async def _spawn(self, number: int) -> WorkerProcess:
         """A worker that has loaded the policies; it takes calls once it agrees with the others."""
@@ -187,6 +183,7 @@ class Supervisor:
         try:
             await worker.ask(Listen())
             worker.listens = True
+            worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
         except WorkerLostError:
             pass  # another one is started
         except PgkerasError as error:
@@ -236,6 +233,9 @@ class Supervisor:
         self._restarts += 1
         if worker.age >= _SHORT_LIFE_SECONDS:
             rest = _REST_SECONDS
+        else:
+            await asyncio.sleep(rest)
+            rest = min(_MOST_REST_SECONDS, 2 * rest)
         while True:
             try:
                 another = await self._spawn(worker.number)
@@ -262,6 +262,13 @@ class Supervisor:
 
     def _listening_sockets(self) -> list[Path]:
         return [self._socket(number) for number, worker in self._workers.items() if worker.listens]
+
+
+async def _end(worker: WorkerProcess) -> None:
+    """Has a worker drain, and waits for its end; for ever if it has hung."""
+    with contextlib.suppress(WorkerLostError):
+        await worker.ask(Drain())
+    await worker.ended()
 
 
 async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) -> NoReturn:

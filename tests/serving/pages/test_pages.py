@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
@@ -18,8 +19,11 @@ import pytest
 from pgkeras_serving.pages.charts import drawn
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
+from pgkeras_serving.pages.web import Web
+from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
 from pgkeras_serving.telemetry.last_minute import Recent
+from pgkeras_serving.telemetry.snapshot import Snapshot
 from pgkeras_serving.transport.tokens import create_token, hashed_line
 
 from pgkeras.client import PolicyClient
@@ -341,3 +345,21 @@ def _expired(url, context):
             return False
     except urllib.error.URLError as error:
         return "expired" in str(error)
+
+
+def test_a_connection_that_is_open_at_the_end_is_no_error():
+    errors = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        web = Web(ServerConfig(http_port=0), None, Snapshot)
+        await web.start()
+        tasks = len(asyncio.all_tasks())
+        client = socket.create_connection(("127.0.0.1", web.port))
+        while len(asyncio.all_tasks()) == tasks:
+            await asyncio.sleep(0.001)
+        await web.stop()
+        return client
+
+    asyncio.run(main()).close()
+    assert errors == []

@@ -148,6 +148,29 @@ def test_a_directory_that_vanishes_is_a_mishap(store, root, caplog):
     assert find(store).version.version == 1
 
 
+def test_what_is_not_served_is_told_whatever_is_served_in_its_place(store, policies, root):
+    shutil.rmtree(root / "p" / "1")
+    (publish(policies, root, 2) / "saved_model.pb").write_bytes(b"x")
+    store.refresh()
+    assert find(store).version.version == 1, "it is served on, since there is nothing else"
+    (failure,) = store.failures()
+    assert failure.startswith(f"{root / 'p' / '2'}/saved_model.pb: expected")
+    shutil.rmtree(root / "p" / "2")
+    store.refresh()
+    assert find(store).version.version == 1
+    assert store.failures() == []
+
+
+def test_a_first_version_that_does_not_load_is_told_as_long_as_it_is_there(policies, root):
+    (root / "p" / "1" / "saved_model.pb").write_bytes(b"x")
+    store = Store(ServerConfig(root, wait_for_policies=True))
+    store.load()
+    assert len(store.failures()) == 1
+    shutil.rmtree(root / "p" / "1")
+    store.refresh()
+    assert store.failures() == []
+
+
 def test_a_label_moves_only_to_a_version_that_is_ready(store, policies, root, caplog):
     set_labels(root / "p", {"stable": 1})
     store.refresh()

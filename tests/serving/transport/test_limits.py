@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import stat
@@ -11,13 +12,59 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.pages.web import Web
+from pgkeras_serving.process import event_loop
+from pgkeras_serving.server import PolicyServer
+from pgkeras_serving.settings.config import ServerConfig, settings
+from pgkeras_serving.telemetry.snapshot import Snapshot
+from pgkeras_serving.transport.front import Front
+from pgkeras_serving.transport.listener import reserve, socket_file
+from pgkeras_serving.workers.relay import Relay
 
 from pgkeras.client import PolicyClient
-from pgkeras.errors import InvalidRequestError, ServerUnavailableError
+from pgkeras.errors import ConfigError, InvalidRequestError, ServerUnavailableError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.serving.conftest import run_cli, running, wait_until
 
 ONE = np.zeros(4, np.float32)
+
+
+def test_whatever_a_limit_may_be_is_one_that_grpc_takes():
+    grpc_limits = ("max_message_bytes", "max_header_bytes", "max_connections", "max_streams", "max_pending_calls")
+    largest = {setting.name: setting.metadata["maximum"] for setting in settings() if setting.name in grpc_limits}
+    config = ServerConfig(port=0, **largest)
+
+    async def main():
+        front = Front(config, lambda _: None, [])
+        await front.start()
+        await front.stop(0.0)
+
+    asyncio.run(main())
+    for name, value in largest.items():
+        with pytest.raises(ConfigError, match=f"{name}: expected .* got {value + 1}"):
+            ServerConfig(**{name: value + 1})
+
+
+@pytest.mark.parametrize("host", [".robot", "robot..", f"{'r' * 64}.local"])
+def test_a_name_that_no_host_can_have_is_refused(host):
+    async def main():
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+            PolicyServer(ServerConfig(host=host))
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+            reserve(ServerConfig(host=host))
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+            await Web(ServerConfig(http_host=host, http_port=0), None, Snapshot).start()
+
+    asyncio.run(main())
+
+
+def test_a_path_that_is_too_long_for_a_socket_says_so(tmp_path):
+    async def main():
+        with socket_file(f"unix:{tmp_path / ('s' * 110)}", 0o600) as path:
+            await Relay(list).start(path)
+
+    with asyncio.Runner(loop_factory=event_loop) as runner, pytest.raises(ConfigError, match="path too long"):
+        runner.run(main())
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import subprocess
@@ -14,7 +15,11 @@ from google.protobuf import descriptor_pb2
 from google.rpc import status_pb2
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
+from pgkeras_serving.server import serving
+from pgkeras_serving.settings.config import ServerConfig
+from pgkeras_serving.transport.tokens import create_token, hashed_line
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.protocol.status import DETAILS_KEY
 from pgkeras.v1 import service_pb2
 from tests.serving.conftest import running
@@ -55,10 +60,9 @@ def test_metadata_is_limited_also_for_those_who_take_no_notice_of_the_limit(serv
     assert (b"grpc-status\x010" in sent) is not is_refused
 
 
-def _answer_to(target, headers):
-    """What the server sends back for ListPolicies with some headers, by a client that knows no limits."""
+def _answer_to(target, headers, path=b"/pgkeras.v1.PolicyService/ListPolicies"):
+    """What the server sends back for a call with some headers, by a client that knows no limits."""
     host, _, port = target.rpartition(":")
-    path = b"/pgkeras.v1.PolicyService/ListPolicies"
     pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
     block = b"".join(
         b"\0" + _string(name) + _string(value)
@@ -94,6 +98,24 @@ def _string(text):
         prefix.append(length % 128 + 128)
         length //= 128
     return bytes([*prefix, length]) + text
+
+
+def test_no_caller_can_make_up_what_is_counted(tmp_path):
+    file = tmp_path / "tokens"
+    file.write_text(hashed_line("robot-7", create_token()) + "\n")
+    paths = [f"/pgkeras.v1.PolicyService/{name}".encode() for name in ("Act", "MadeUp", "AnotherOne")]
+
+    async def main(headers, **settings):
+        config = ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0, **settings)
+        async with serving(config) as server:
+            answers = [await asyncio.to_thread(_answer_to, server.target, headers, path) for path in paths]
+            return answers, server.requests.counts
+
+    answers, counts = asyncio.run(main([], token_file=file))
+    assert [b"grpc-status\x0216" in answer for answer in answers] == [True, False, False]
+    assert counts == {("Act", "UNAUTHENTICATED"): 1}
+    _, counts = asyncio.run(main([(b"x-large", b"a" * 17_000)]))
+    assert counts == {("Act", "INVALID_ARGUMENT"): 1}
 
 
 COMPRESSED = """

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -23,7 +26,11 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+from pgkeras_serving.workers.commands import Tell
+from pgkeras_serving.workers.process import WorkerProcess
+from pgkeras_serving.workers.supervisor import Supervisor
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import set_labels
 from pgkeras.client import PolicyClient
@@ -201,6 +208,48 @@ def test_one_unix_domain_socket(root, tmp_path):
     assert not path.exists()
 
 
+def supervise(action, config):
+    """Runs a coroutine with a supervisor in this process, and drains it, as its end does."""
+
+    async def main():
+        supervisor = Supervisor(config)
+        try:
+            return await action(supervisor)
+        finally:
+            await supervisor.drain()
+
+    return asyncio.run(main())
+
+
+def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkeypatch):
+    async def no_worker(*_):
+        raise ConfigError("no worker starts")
+
+    monkeypatch.setattr(WorkerProcess, "start", no_worker)
+    path, file = tmp_path / "policies.sock", tmp_path / "file"
+    file.write_text("not a socket")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        other.listen()
+        for taken in (path, file):
+            with pytest.raises(ConfigError, match="no worker starts"):
+                supervise(Supervisor.start, ServerConfig(SHIPPED, listen=f"unix:{taken}", workers=2))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+    assert file.read_text() == "not a socket"
+
+
+def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    Path(tempfile.gettempdir()).mkdir()
+    config = ServerConfig(
+        SHIPPED, listen=f"unix:{tmp_path / 's'}", workers=2, http_port=0, token_file=tmp_path / "there is none"
+    )
+    with pytest.raises(ConfigError, match="cannot read the tokens"):
+        Supervisor(config)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_errors_are_told_at_once(root, tmp_path):
     cores = len(os.sched_getaffinity(0))
     refused = run_cli("serve", str(root), "--workers", str(cores + 1), "--port", "0")
@@ -298,6 +347,7 @@ def test_snapshots_add_up(policies):
     assert total.requests == {("Act", "OK"): 12}
     assert (total.sessions, list(total.processes), total.restarts) == (3, [3, 4], 1)
     assert version.queued == 7
+    assert version.meter.sessions == 3, "those of a worker that has ended are over"
     assert version.meter.observations == 12
     assert version.meter.seconds.counts.sum() == 12
     assert version.meter.inference.total == 12_000
@@ -309,6 +359,103 @@ def test_snapshots_add_up(policies):
     assert version.episodes.sums.count == 4
     assert one.versions[0].meter.observations == 3, "what is added up stays as it is"
     assert merged([], [gone]).versions == ()
+    told_nothing = Snapshot(requests={("Act", "UNAVAILABLE"): 1}, processes=[6])
+    total = merged([told_nothing, one], [merged([told_nothing, gone])])
+    assert [version.meter.observations for version in total.versions] == [8], "nor does any counter go back"
+    assert total.labels == {"discrete": {"a": 2}}
+    assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
+
+
+def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_longer_rests(monkeypatch):
+    rests, ages = [], iter([60.0, 1.0, 1.0, 1.0, 60.0, 1.0])
+
+    async def rest(seconds):
+        rests.append(seconds)
+
+    class Brief:
+        """A worker that has ended at some age; the last one stays."""
+
+        number, pid, snapshot = 1, 0, Snapshot()
+
+        def __init__(self):
+            self.age = next(ages, None)
+
+        async def ended(self):
+            if self.age is None:
+                over.set()
+                await asyncio.Event().wait()
+            return "with exit status 1"
+
+    class Starting(Supervisor):
+        async def _spawn(self, number):
+            self._workers[number] = Brief()
+            return self._workers[number]
+
+        async def _agree(self):
+            return True
+
+    over = asyncio.Event()
+
+    async def main():
+        monkeypatch.setattr(asyncio, "sleep", rest)
+        supervisor = Starting(ServerConfig(SHIPPED, workers=2, port=0))
+        supervisor._watch(await supervisor._spawn(1))
+        await over.wait()
+        supervisor._workers.clear()
+        await supervisor.drain()
+
+    asyncio.run(main())
+    assert rests == [0.5, 1.0, 2.0, 0.5]
+
+
+def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.0)  # before it can have told anything
+    config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
+
+    async def main():
+        supervisor = Supervisor(config)
+        config_of_worker = dataclasses.replace(config, port=supervisor.port)
+        worker = await WorkerProcess.start(1, config_of_worker, supervisor._switch)
+        supervisor._workers[1] = worker
+        worker.told -= 60.0
+        try:
+            assert await supervisor._agree()
+            await supervisor._tell()
+            return await worker.ask(Tell())
+        finally:
+            await supervisor.drain()
+
+    (version,) = asyncio.run(main()).versions
+    assert version.name == "cartpole-v1"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 3], ids=["with a name", "without a name"])
+def test_a_worker_s_end_is_told_whatever_signal_ended_it(number):
+    async def main():
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        worker = WorkerProcess(1, process, None)
+        process.send_signal(number)
+        return await worker.ended()
+
+    assert asyncio.run(main()) == ("by signal SIGKILL" if number == signal.SIGKILL else f"by signal {int(number)}")
+
+
+def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._LATE_SECONDS", 0.1)
+    config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
+
+    async def main():
+        supervisor = Supervisor(config)
+        worker = supervisor._workers[1] = await WorkerProcess.start(1, config, supervisor._switch)
+        os.kill(worker.pid, signal.SIGSTOP)
+        try:
+            async with asyncio.timeout(20):
+                await supervisor.drain()
+        finally:
+            worker.kill()
+        return await worker.ended()
+
+    assert asyncio.run(main()) == "by signal SIGKILL"
 
 
 @pytest.mark.slow
