@@ -192,7 +192,7 @@ class Painter:
         if len(probabilities) * LEAST_ROW <= box[3] - box[1]:
             self._bars(draw, box, probabilities, labels, chosen)
         else:
-            self._columns_of(draw, box, probabilities, chosen)
+            self._columns_of(draw, box, probabilities, labels, chosen)
         return caption
 
     def _bars(
@@ -214,7 +214,12 @@ class Painter:
             draw.text((right + _NUMBER, middle), f"{probability:.1%}", _INK, font, anchor="rm")
 
     def _columns_of(
-        self, draw: ImageDraw.ImageDraw, box: Rectangle, probabilities: NDArray[Any], chosen: set[int]
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: Rectangle,
+        probabilities: NDArray[Any],
+        labels: Sequence[str],
+        chosen: set[int],
     ) -> None:
         """Many actions: one column each, in their order."""
         left, top, right, bottom = box
@@ -230,10 +235,10 @@ class Painter:
             if i in chosen:
                 draw.rectangle((x0, base + 2, x1, base + 5), fill=ACCENT)
         font = self._fonts[11]
-        draw.text((left, base + 8), "0", _FAINT, font)
-        draw.text((right, base + 8), str(count - 1), _FAINT, font, anchor="ra")
+        draw.text((left, base + 8), labels[0], _FAINT, font)
+        draw.text((right, base + 8), labels[-1], _FAINT, font, anchor="ra")
         best = int(probabilities.argmax())
-        draw.text((left + 6, top + 4), f"{best}: {probabilities[best]:.1%}", _INK, self._fonts[13])
+        draw.text((left + 6, top + 4), f"{labels[best]}: {probabilities[best]:.1%}", _INK, self._fonts[13])
 
     def _densities(
         self,
