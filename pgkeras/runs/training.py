@@ -223,7 +223,7 @@ class Training:
 
     def report(self, **values: float) -> None:
         """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
-        self._reported.update(values)
+        self._reported.update({name: float(value) for name, value in values.items()})  # NumPy's have no JSON
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Trains until finished.
@@ -357,7 +357,7 @@ class Training:
         """
         if not score >= (self.best.score if self.best is not None else -math.inf):
             return False
-        self.best = Best(score, self.epoch, self.env_steps, self.policy.weights())
+        self.best = Best(float(score), self.epoch, self.env_steps, self.policy.weights())
         if self.directory is not None:
             self.directory.checkpoints.write_best({**self._state(), "score": np.array(score)})
         return True
