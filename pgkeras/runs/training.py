@@ -109,7 +109,7 @@ class Training:
             engine,
             self._frozen,
             evaluation_modes(config),
-            lambda: self._phases.interrupted and self.processes == 1,  # others would wait for this one's share
+            self._is_interrupted,
         )
         self.stop_reason: str | None = None
         self.best: Best | None = None
@@ -286,7 +286,8 @@ class Training:
             self._tell(self._callbacks.before, metrics)
             if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
                 self._agreed(self.finished)
-            self._tell(self._callbacks.evaluations, metrics)
+            if not self._is_interrupted():
+                self._tell(self._callbacks.evaluations, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
@@ -296,6 +297,10 @@ class Training:
         if self.directory is not None and self.seconds >= self._checkpoint_due:
             self.checkpoint()
         return metrics
+
+    def _is_interrupted(self) -> bool:
+        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
+        return self._phases.interrupted and self.processes == 1
 
     def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
         for callback in callbacks:

@@ -17,6 +17,9 @@ from pgkeras import runs
 from pgkeras.environments import trajectory
 from pgkeras.errors import EnvironmentStepError
 from pgkeras.runs.alarm import alarm
+from pgkeras.runs.callbacks import Callback
+from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.phases import EpochDropped
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.runs.small import assert_same_state, run_to_end
@@ -84,6 +87,20 @@ def test_an_interrupted_run_drops_the_episodes_under_way() -> None:
     training.on_progress = lambda steps, episodes, wanted: training.interrupt()
     assert list(training) == []
     assert training.stop_reason is None
+
+
+def test_after_an_interruption_no_evaluation_is_begun(tmp_path: Path) -> None:
+    class Interrupting(Callback):
+        def on_epoch(self, training: Any, metrics: EpochMetrics) -> None:
+            if metrics.epoch == 2:
+                training.interrupt()  # as a signal while the policy learns
+
+        def on_end(self, training: Any) -> None:
+            assert len(training.evaluate(3).returns) == 3  # what somebody asks for is played
+
+    run_to_end(Training(fragile({"length": 3}, evaluation_every=1), tmp_path / "run", callbacks=[Interrupting()]))
+    assert [line["epoch"] for line in runs.read_metrics(tmp_path / "run")] == [1, 2]
+    assert [line["epoch"] for line in runs.read_evaluations(tmp_path / "run")] == [1]
 
 
 def test_progress_is_told_within_an_epoch() -> None:
