@@ -74,6 +74,32 @@ def test_an_alarm_leaves_what_it_found() -> None:
         signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
+def test_an_alarm_that_rings_as_the_body_ends_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[bool] = []
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.0)
+    set_timer = signal.setitimer
+
+    def ringing(which: int, seconds: float, *interval: float) -> Any:
+        if not seconds:
+            signal.raise_signal(signal.SIGALRM)
+        return set_timer(which, seconds, *interval)
+
+    def ring() -> None:
+        rung.append(True)
+        raise EpochDropped
+
+    try:
+        with monkeypatch.context() as patched, alarm(100.0, ring):
+            patched.setattr(signal, "setitimer", ringing)
+        assert not rung
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        set_timer(signal.ITIMER_REAL, *timer)
+
+
 def test_finished_epochs_are_kept_when_a_later_one_is_dropped(tmp_path: Path) -> None:
     config = fragile({"length": 20, "seconds": 0.001}, time_limit=1.0, steps=10**9)
     training = run_to_end(Training(config, tmp_path / "run"))
