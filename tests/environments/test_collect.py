@@ -446,6 +446,23 @@ def test_idle_steps_are_those_that_were_taken_for_nobody() -> None:
     assert collector.idle_steps == 4 * lengths.max() - lengths.sum() > 0
 
 
+def test_what_is_told_of_progress_is_what_was_stepped() -> None:
+    taken: list[int] = []
+
+    class Counted(Scripted):
+        def step(self, action: Any) -> Any:
+            taken.append(1)
+            return super().step(action)
+
+    envs = PlainEnvironments([Counted(i, lengths) for i, lengths in enumerate(LENGTHS)])
+    told: list[tuple[int, int]] = []
+    collector = Collector(envs, ScriptedActor(envs), lambda steps, _: told.append((steps, len(taken))))
+    # Three slots play; the last of them goes on alone for long.
+    trajectory = collector.collect(3, np.random.SeedSequence(0))
+    assert len(told) == trajectory.lengths.max() - 1
+    assert all(steps == counted for steps, counted in told)
+
+
 def test_an_environments_missing_module_is_named() -> None:
     def needy() -> None:
         import no_such_simulator  # noqa: F401
