@@ -8,12 +8,17 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pgkeras.cli import background
 from pgkeras.cli.seeds import parse_seeds
+from pgkeras.errors import RunError
+from pgkeras.runs.curves import value_at
 from pgkeras.runs.directory import read_last_epoch, read_metrics
+from pgkeras.settings.config import resolve
 
 
 def pgkeras(directory, *arguments):
@@ -119,6 +124,26 @@ def test_wrong_input(trained, arguments, message):
     assert refused.returncode in (1, 2)
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_metrics_that_a_run_has_no_number_of_are_not_offered(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"env_steps": 9, "loss": 0.5, "kl": null}\n')
+    with pytest.raises(RunError, match=r"no kl in its metrics; there is env_steps, loss$"):
+        value_at([tmp_path], "kl")
+
+
+def test_a_failure_of_before_is_not_told_again(tmp_path, monkeypatch):
+    class Killed:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            pass
+
+    monkeypatch.setattr(background, "_context", lambda: SimpleNamespace(Process=Killed))
+    (tmp_path / "failure.txt").write_text("activation 'nonsense': Keras knows none of that name")
+    background.start(resolve("CartPole-v1", "default"), tmp_path)
+    assert background.failure_of(tmp_path, -9) == "exit status -9"
 
 
 def test_seeds_by_ranges_and_one_by_one():
