@@ -98,7 +98,7 @@ class Painter:
         """One frame, ``[height, width, 3]``.
 
         Args:
-            picture: What the environment renders: ``[h, w, 3]`` bytes, or numbers from 0 to 1.
+            picture: What the environment renders: ``[h, w, 3]`` integers up to 255, or other numbers from 0 to 1.
             moment: What to write beside it.
         """
         canvas = self._canvas.copy()
@@ -132,7 +132,8 @@ class Painter:
         return [self._left, self._left + 108, self._left + 196]
 
     def _paste(self, canvas: Image.Image, picture: NDArray[Any]) -> None:
-        pixels = picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+        most = 255 if picture.dtype.kind in "iu" else 1
+        pixels = (np.clip(picture, 0, most) * (255 // most)).astype(np.uint8)
         grey = pixels.shape[-1] < 3
         image = Image.fromarray(np.ascontiguousarray(pixels[..., [0, 0, 0]] if grey else pixels[..., :3]))
         if image.size != self._size:

@@ -135,3 +135,12 @@ def test_a_grey_picture_is_shown_in_grey(dtype: type) -> None:
     half = np.array([0.5, 0.5])
     frames = [painted(spec, picture, probabilities=half) for picture in (grey, grey.repeat(3, axis=-1))]
     np.testing.assert_array_equal(*frames)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int16])
+def test_integers_of_any_size_are_pixels(dtype: type) -> None:
+    pixels = np.arange(84 * 84 * 3).reshape(84, 84, 3).astype(np.uint8)
+    spec = PolicySpec(OBSERVATION, Discrete(2), DistributionKind.CATEGORICAL)
+    half = np.array([0.5, 0.5])
+    frames = [painted(spec, picture, probabilities=half) for picture in (pixels, pixels.astype(dtype))]
+    np.testing.assert_array_equal(*frames)
