@@ -389,13 +389,15 @@ class Training:
 
     def _read_best(self, checkpoint: str) -> Best | None:
         # The file has its own score: after a kill it may be newer than the last checkpoint, from epochs to be played
-        # again. Newer than an older one, it is of epochs that are given up.
+        # again. Newer than an older one, or than the last one where settings have changed, it is of epochs that are
+        # given up.
         assert self.directory is not None
         if not self.directory.checkpoints.has_best:
             return None
         arrays = self.directory.checkpoints.read(BEST)
         epoch, env_steps, _ = (int(n) for n in arrays["counters"])
-        if epoch > self.epoch and checkpoint != LAST:
+        is_replayed = checkpoint == LAST and self.directory.config() == self.config.to_json()
+        if epoch > self.epoch and not is_replayed:
             return None
         return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
 

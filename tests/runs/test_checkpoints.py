@@ -174,6 +174,18 @@ def test_the_best_policy_of_epochs_that_were_given_up_is_dropped(tmp_path: Path)
     assert (kept.best is not None, again.best is not None) == (True, True)
 
 
+@pytest.mark.parametrize(("settings", "is_kept"), [({}, True), ({"learning_rate": 0.001}, False)])
+def test_the_best_policy_is_of_epochs_that_are_played_again(
+    settings: dict[str, Any], is_kept: bool, tmp_path: Path
+) -> None:
+    first = run_to_end(Training(small(steps=300, keep_checkpoints=9), tmp_path / "run", callbacks=[LaterIsBetter()]))
+    checkpoints = Checkpoints(tmp_path / "run", 9)
+    checkpoints.file().unlink()  # as if it had been killed before that was written
+    resumed = Training(small(steps=300, keep_checkpoints=9, **settings), tmp_path / "run", resume=True)
+    assert resumed.epoch == first.epoch - 1
+    assert (resumed.best is not None) is is_kept
+
+
 def test_copies_of_checkpoints_are_left_alone(tmp_path: Path) -> None:
     checkpoints = Checkpoints(tmp_path, keep=1)
     checkpoints.write(3, {"a": np.ones(1)})
