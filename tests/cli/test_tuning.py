@@ -206,6 +206,37 @@ def pgkeras_process(directory, *arguments):
     return subprocess.Popen([sys.executable, "-m", "pgkeras", *arguments], cwd=directory, stderr=subprocess.DEVNULL)
 
 
+def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_path, monkeypatch):
+    def search(trials):
+        tuning = Tuning(resolve("CartPole-v1", "default"), {}, [0], tmp_path, 1)
+        told = []
+        tuning.search(trials, None, told.append)
+        return tuning, told
+
+    class Stopped:
+        """A run during which the search is stopped."""
+
+        exitcode = None
+
+        def is_alive(self):
+            return self.exitcode is None
+
+        def join(self, *_):
+            tuning._stopped = True
+
+        def kill(self):
+            self.exitcode = -9
+
+    tuning, _ = search(0)
+    tuning._study.ask()  # a process that was killed has left it
+    monkeypatch.setattr("pgkeras.cli.tuning.start", lambda *_: Stopped())
+    assert tuning._try().state == "failed: it was broken off"
+    tuning._lock.close()
+    monkeypatch.setattr("pgkeras.cli.tuning.Tuning._run", lambda *_: 1.0)
+    _, told = search(2)
+    assert [outcome.score for outcome in told] == [1.0, 1.0]
+
+
 class SearchedError(Exception):
     pass
 
