@@ -122,9 +122,8 @@ class Training:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
         self._begin(checkpoint if resume else None)
-        if self.directory is not None and self.directory.config() != config.to_json():
-            self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
         if self.directory is not None and not resume:
+            self._write_config()
             self.checkpoint()  # so that there is always one to go on from
         self.setup_seconds = time.perf_counter() - self._began
 
@@ -235,6 +234,8 @@ class Training:
         if not self._started:
             self._started = True
             if self.directory is not None:
+                if self.directory.config() != self.config.to_json():
+                    self._write_config()  # a run that goes on by other settings; one that is only exported does not
                 self.directory.begin()
                 self.directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
             for callback in self._callbacks:
@@ -247,6 +248,10 @@ class Training:
                     self.stop(dropped.reason)
                 break
             yield self._close_epoch(metrics)
+
+    def _write_config(self) -> None:
+        assert self.directory is not None
+        self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
 
     def _begin(self, checkpoint: str | None) -> None:
         """Goes on from a checkpoint, if there is one, in all processes of the training."""
