@@ -27,6 +27,8 @@ def start(config: Config, directory: Path) -> BaseProcess:
         config: Its settings.
         directory: Its directory; :func:`failure_of` says why it failed, if it did.
     """
+    with contextlib.suppress(OSError):  # what cannot be a directory, the run itself finds out
+        (directory / _FAILURE).unlink()  # of one that came to nothing here
     # Not a daemon, which could have no processes of its own for its environments.
     process = _context().Process(target=_run, args=(config.to_json(), str(directory)))
     process.start()

@@ -26,7 +26,12 @@ _COMPARED, _FEWEST_STEPS = 10, 20_000
 @click.command()
 @click.option("--episodes", type=click.IntRange(1), default=20, show_default=True, help="Episodes to play.")
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="greedy", show_default=True, help="How to act.")
-@click.option("--show-steps", type=click.IntRange(0), default=0, help="Also show this many steps' distributions.")
+@click.option(
+    "--show-steps",
+    type=click.IntRange(0),
+    default=0,
+    help="Also show the distributions of this many steps of the first episode.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--endless-steps",
@@ -57,10 +62,11 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
     watch = _Progress(episodes)
     result = evaluation.evaluate(first, envs, episodes, player.seed, watch, endless_steps)
     env_id = player.recipe.env_id
+    steps = first.steps[: int(result.lengths[0])]  # after the first episode its slot rests, or plays another
     if as_json:
         loaded = "tensorflow" in sys.modules
         report = {"target": player.target, "env_id": env_id, "mode": mode, "seed": player.seed}
-        figures = {**report, "tensorflow_loaded": loaded, **result.to_json(), "first_steps": first.steps}
+        figures = {**report, "tensorflow_loaded": loaded, **result.to_json(), "first_steps": steps}
         click.echo(json.dumps(figures))
         return
     low, high = map(shown, result.interval)
@@ -79,7 +85,7 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
                     f"Sampled actions do better: mean return {shown(sampled.mean)} over {len(sampled.returns)} "
                     "episodes. The most probable action may lead round in circles; play with --mode sample."
                 )
-    for i, step in enumerate(first.steps):
+    for i, step in enumerate(steps):
         click.echo(f"step {i}: " + "  ".join(f"{name} {_rounded(value)}" for name, value in step.items()))
 
 

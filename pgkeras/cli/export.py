@@ -13,6 +13,7 @@ from pgkeras.runs.checkpoints import BEST, LAST
 
 if TYPE_CHECKING:
     from pgkeras.bundle.bundle import Bundle
+    from pgkeras.runs.sources import EpisodeSource
 
 __all__ = ["command", "export_run"]
 
@@ -48,14 +49,17 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
 
     written = runs.read_config(run)
     config = Config.from_json(written["config"])
-    source = None
+    source: EpisodeSource | None = None
     if not written.get("is_environment", True):
         from pgkeras.simulators.declaration import SPACES, Declaration
         from pgkeras.simulators.nobody import Nobody
 
         source = Nobody(Declaration.read(run / SPACES))
     with extra_needed("train", "export policies"), quiet():
+        from pgkeras.runs.sources import GymnasiumEpisodes
         from pgkeras.runs.training import Training
     with quiet():
+        if config.collect == "ray" and source is None:  # nothing is played, so no cluster has to be there any more
+            source = GymnasiumEpisodes(config, slots=1)
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source)
         return training.export(root, name, BEST if checkpoint is None else LAST)

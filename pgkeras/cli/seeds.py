@@ -60,8 +60,13 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         The directories of the runs that came to their end.
 
     Raises:
+        RunError: The directory cannot be made, or holds one of these runs already.
         PgkerasError: All of them failed; the others are reported.
     """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise RunError(f"cannot make directory {directory}: {reason}; give another --out") from reason
     at_once = min(len(seeds), jobs or available())
     every = {seed: _Run(replace(config, seed=seed), directory / f"seed-{seed}") for seed in seeds}
     for run in every.values():

@@ -23,7 +23,7 @@ from pgkeras.cli.numbers import shown
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
 from pgkeras.cli.targets import name_option, root_option
-from pgkeras.errors import EnvironmentStepError, ExportError, TrainingError, extra_needed
+from pgkeras.errors import ConfigError, EnvironmentStepError, ExportError, TrainingError, extra_needed
 from pgkeras.files import check_encoding
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
@@ -31,6 +31,7 @@ from pgkeras.runs.collapse import has_collapsed
 from pgkeras.runs.directory import read_metrics
 from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
+from pgkeras.settings.recipe import slug
 
 if TYPE_CHECKING:
     from pgkeras.runs.training import Training
@@ -138,11 +139,8 @@ def command(
       pgkeras train --listen 127.0.0.1:50051 --name my-robot
       pgkeras train --resume runs/cartpole-v1-seed0-20260101-120000-000
     """
-    from pgkeras.bundle.bundle import check_name
     from pgkeras.runs import directory as runs
 
-    if name is not None:
-        check_name(name)  # rather than after hours of training
     if listen is not None:
         env_id = in_place_of_environment(env_id, name, resume)
     _refuse_without("listen", "dry_run", "spaces", "server_config", "simulator_timeout")
@@ -162,6 +160,7 @@ def command(
         config = _config(env_id, preset, given, listen)
     else:
         raise click.UsageError("give an environment, as in: pgkeras train CartPole-v1")
+    _check_name(name, config.env_id, exports=export or serve_to is not None)
     if seeds is not None:
         _refuse_with_seeds(resume=resume, listen=listen, serve_to=serve_to, seed=given.get("seed"))
         _train_seeds(config, seeds, jobs, out, root if export else None, name)
@@ -188,6 +187,19 @@ def command(
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory, simulators)}", err=True)
         raise SystemExit(128 + interrupted_by)
+
+
+def _check_name(name: str | None, env_id: str, *, exports: bool) -> None:
+    """Checks the policy's name, rather than after hours of training: what an environment is called may be none."""
+    from pgkeras.bundle.bundle import check_name
+
+    if name is not None:
+        check_name(name)
+    elif exports:
+        try:
+            check_name(slug(env_id))
+        except ConfigError as error:
+            raise ConfigError(f"{error}; give another with --name") from error
 
 
 def _spaces(resume: Path | None, given: Path | None) -> Path | None:

@@ -70,7 +70,9 @@ def command(
     from pgkeras.settings.search import search_space
 
     fixed = config_.assignments(pairs)
-    given = {**fixed, "steps": steps, "time_limit": time_limit}
+    if "seed" in fixed:
+        raise click.UsageError("--seeds names the seeds of every trial: give no --set seed")
+    given = {"steps": steps, "time_limit": time_limit, **fixed}
     with extra_needed("train", "train policies"):
         from pgkeras.environments.presets import config_for
         from pgkeras.environments.single import action_space_of

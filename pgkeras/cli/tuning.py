@@ -31,6 +31,7 @@ _LOOK_SECONDS = 0.5
 _REPORTS = 10  # a run tells so many times how it does, at even shares of its budget
 _STARTUP_TRIALS = 5  # that are not pruned, to have something to compare with
 _STUDY = "study.log"
+_FAILURE = "failure"  # why a trial failed, in what is kept with it; without it, it was broken off
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,10 @@ class Outcome:
     score: float
     settings: Mapping[str, str]
     state: str
+
+
+class _BrokenOffError(PgkerasError):
+    """The search was stopped meanwhile."""
 
 
 class Tuning:
@@ -158,8 +163,10 @@ class Tuning:
         return Config.from_json(overlay(self._config.to_json(), changed))
 
     def _ended(self) -> list[Any]:
+        """The trials that came to something: not those that were broken off when a search was stopped."""
         states = optuna.trial.TrialState
-        return self._study.get_trials(states=[states.COMPLETE, states.PRUNED, states.FAIL])
+        ended = self._study.get_trials(states=[states.COMPLETE, states.PRUNED, states.FAIL])
+        return [trial for trial in ended if trial.state != states.FAIL or _FAILURE in trial.user_attrs]
 
     def _try(self) -> Outcome:
         trial = self._study.ask()
@@ -169,8 +176,10 @@ class Tuning:
             scores = [self._run(trial, self.with_settings(settings), i) for i in range(len(self._seeds))]
         except optuna.TrialPruned:
             ended = self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        except _BrokenOffError:
+            ended = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         except PgkerasError as error:
-            trial.set_user_attr("failure", str(error))
+            trial.set_user_attr(_FAILURE, str(error))
             ended = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         else:
             ended = self._study.tell(trial, sum(scores) / len(scores))
@@ -186,7 +195,7 @@ class Tuning:
             while process.is_alive():
                 process.join(_LOOK_SECONDS)
                 if self._stopped:
-                    raise RunError("it was broken off")
+                    raise _BrokenOffError
                 if number == 0:
                     reported = self._report(trial, path, config, reported)
         finally:
@@ -222,4 +231,4 @@ def _outcome(trial: Any) -> Outcome:
         return Outcome(trial.number, float(trial.value), settings, "complete")
     if trial.state == states.PRUNED:
         return Outcome(trial.number, math.nan, settings, "pruned")
-    return Outcome(trial.number, math.nan, settings, f"failed: {trial.user_attrs.get('failure', 'it was broken off')}")
+    return Outcome(trial.number, math.nan, settings, f"failed: {trial.user_attrs.get(_FAILURE, 'it was broken off')}")

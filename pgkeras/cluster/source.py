@@ -68,8 +68,8 @@ class RayEpisodes:
         for name in ("env_workers", "env_timeout_seconds", "env_restarts"):
             if getattr(config, name) != getattr(Config, name):
                 raise ConfigError(
-                    f"{name}: it is for environments in this process; with collect=ray, an actor is "
-                    "started again when its environment fails, and replaced when it is slow: leave it"
+                    f"{name}: it is for environments in this process; with collect=ray, an actor that dies or is far "
+                    "slower than the others is replaced, and an environment that raises ends the run: leave it"
                 )
         if config.act_engine == "tensorflow":
             raise ConfigError("collect=ray acts by LiteRT, since its actors are without TensorFlow: leave act_engine")

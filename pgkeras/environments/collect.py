@@ -136,7 +136,8 @@ class Collector:
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
-        played, seconds = 0, 0.0
+        stepped = slots if environments.lockstep else int(np.count_nonzero(remaining))
+        steps, played, seconds = 0, 0, 0.0
         state: NDArray[Any] | None = None
         for rows in noise_source.steps(noise_source.of_batch(seed), actor.spec, every):
             t += 1
@@ -154,19 +155,22 @@ class Collector:
             except (Exception, SystemExit) as error:  # an environment may raise anything
                 raise _failure(environments, f"step {t}", error) from error
             seconds += time.perf_counter() - began
+            steps += stepped
             if any_ended:
                 remaining = np.maximum(remaining - tape.ended[t], 0)
                 if not remaining.any():
                     break
+                if not environments.lockstep:
+                    stepped = int(np.count_nonzero(remaining))
                 if (so_far := here - int(remaining.sum())) > played:  # not of a slot that has nothing left to play
                     played, last_end = so_far, t
             if t - last_end in self._looks:
                 self._warn_of_endless(t - last_end)
             if self._watch is not None:
-                self._watch((t + 1) * slots, played)
+                self._watch(steps, played)
         trajectory = tape.cut(quota, environments.gap)
-        self.idle_steps = (t + 1) * slots - trajectory.steps if environments.lockstep else 0
-        self.step_seconds = seconds / ((t + 1) * slots)
+        self.idle_steps = steps - trajectory.steps
+        self.step_seconds = seconds / steps
         _check(name_of(environments), actor.spec, trajectory)
         return trajectory
 

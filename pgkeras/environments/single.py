@@ -89,7 +89,7 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     if module:
         try:
             importlib.import_module(module)
-        except Exception as error:  # a module may raise anything
+        except (Exception, SystemExit) as error:  # a module may raise anything
             raise EnvironmentSetupError(
                 f"{env_id}: cannot import module {module!r}, which should register it: {type(error).__name__}: {error}"
             ) from error
@@ -100,7 +100,7 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
         advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
         for prefix, (package, registers) in _PACKAGES.items():
             if name.startswith(prefix) and not module:
-                there = importlib.util.find_spec(registers) is not None
+                there = importlib.util.find_spec(registers.partition(".")[0]) is not None
                 install = "" if there else f'install it with: pip install "{package}", and '
                 advice = f"it is registered by the module {registers}: {install}name it {registers}:{name}"
         if not module:

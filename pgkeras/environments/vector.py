@@ -11,6 +11,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from pgkeras.environments.check import check_interface
+from pgkeras.environments.plain import seed_globals
 from pgkeras.environments.protocol import Rows, name_of
 from pgkeras.environments.trajectory import Tape
 from pgkeras.spaces import actions_from_gymnasium
@@ -54,6 +55,7 @@ class VectorEnvironments:
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
         self._ended[:] = False
+        seed_globals(seeds)
         # gymnasium types the seed as an integer, and takes one per copy where each has a generator of its own.
         seed: Any = seeds[0] if self._one_seed else list(seeds)
         observations, info = self._environment.reset(seed=seed)

@@ -94,6 +94,7 @@ def _within(seconds: float, call: Callable[..., _T], *arguments: Any) -> _T:
     except _Interrupted:
         raise overdue(seconds) from None
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         left = other and max(1e-6, other - (time.monotonic() - began))
+        signal.signal(signal.SIGALRM, handler)  # before the timer, as an alarm that is due meanwhile rings at once
         signal.setitimer(signal.ITIMER_REAL, left, interval)
-        signal.signal(signal.SIGALRM, handler)

@@ -52,7 +52,7 @@ def _find(name: str, home: str) -> Any:
     module_name, _, attribute = name.rpartition(":")
     try:
         module = importlib.import_module(module_name or home)
-    except Exception as error:  # a module may raise anything
+    except (Exception, SystemExit) as error:  # a module may raise anything
         raise EnvironmentSetupError(
             f"wrapper {name}: cannot import module {module_name!r}: {type(error).__name__}: {error}"
         ) from error
@@ -67,7 +67,7 @@ def _find(name: str, home: str) -> Any:
 def _apply(call: WrapperCall, wrapper: Any, env: Any) -> Any:
     try:
         return wrapper(env, **call.kwargs)
-    except Exception as error:  # a wrapper may raise anything
+    except (Exception, SystemExit) as error:  # a wrapper may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in call.kwargs.items())
         raise EnvironmentSetupError(
             f"wrapper {call.name}({given}) cannot be applied: {type(error).__name__}: {error}"

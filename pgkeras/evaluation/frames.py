@@ -98,7 +98,7 @@ class Painter:
         """One frame, ``[height, width, 3]``.
 
         Args:
-            picture: What the environment renders: ``[h, w, 3]`` bytes, or numbers from 0 to 1.
+            picture: What the environment renders: ``[h, w, 3]`` integers up to 255, or other numbers from 0 to 1.
             moment: What to write beside it.
         """
         canvas = self._canvas.copy()
@@ -132,7 +132,8 @@ class Painter:
         return [self._left, self._left + 108, self._left + 196]
 
     def _paste(self, canvas: Image.Image, picture: NDArray[Any]) -> None:
-        pixels = picture if picture.dtype == np.uint8 else (np.clip(picture, 0, 1) * 255).astype(np.uint8)
+        most = 255 if picture.dtype.kind in "iu" else 1
+        pixels = (np.clip(picture, 0, most) * (255 // most)).astype(np.uint8)
         grey = pixels.shape[-1] < 3
         image = Image.fromarray(np.ascontiguousarray(pixels[..., [0, 0, 0]] if grey else pixels[..., :3]))
         if image.size != self._size:
@@ -192,7 +193,7 @@ class Painter:
         if len(probabilities) * LEAST_ROW <= box[3] - box[1]:
             self._bars(draw, box, probabilities, labels, chosen)
         else:
-            self._columns_of(draw, box, probabilities, chosen)
+            self._columns_of(draw, box, probabilities, labels, chosen)
         return caption
 
     def _bars(
@@ -214,7 +215,12 @@ class Painter:
             draw.text((right + _NUMBER, middle), f"{probability:.1%}", _INK, font, anchor="rm")
 
     def _columns_of(
-        self, draw: ImageDraw.ImageDraw, box: Rectangle, probabilities: NDArray[Any], chosen: set[int]
+        self,
+        draw: ImageDraw.ImageDraw,
+        box: Rectangle,
+        probabilities: NDArray[Any],
+        labels: Sequence[str],
+        chosen: set[int],
     ) -> None:
         """Many actions: one column each, in their order."""
         left, top, right, bottom = box
@@ -230,10 +236,10 @@ class Painter:
             if i in chosen:
                 draw.rectangle((x0, base + 2, x1, base + 5), fill=ACCENT)
         font = self._fonts[11]
-        draw.text((left, base + 8), "0", _FAINT, font)
-        draw.text((right, base + 8), str(count - 1), _FAINT, font, anchor="ra")
+        draw.text((left, base + 8), labels[0], _FAINT, font)
+        draw.text((right, base + 8), labels[-1], _FAINT, font, anchor="ra")
         best = int(probabilities.argmax())
-        draw.text((left + 6, top + 4), f"{best}: {probabilities[best]:.1%}", _INK, self._fonts[13])
+        draw.text((left + 6, top + 4), f"{labels[best]}: {probabilities[best]:.1%}", _INK, self._fonts[13])
 
     def _densities(
         self,

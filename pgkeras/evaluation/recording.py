@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments import PlainEnvironments, Recipe, make_one
 from pgkeras.environments.collect import Choice
+from pgkeras.environments.rows import as_reward
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, extra_needed
 from pgkeras.evaluation.evaluation import AnsweringActor, Evaluation, evaluate
 from pgkeras.files import replacing
@@ -157,7 +158,7 @@ class _Counted(gymnasium.Wrapper[Any, Any, Any, Any]):
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         observation, reward, terminated, truncated, info = self.env.step(action)
         self.steps += 1
-        self.episode_return += float(reward)
+        self.episode_return += as_reward(reward)
         if terminated or truncated:
             self._on_end("terminated" if terminated else "truncated")
         return observation, reward, terminated, truncated, info

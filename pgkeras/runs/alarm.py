@@ -27,10 +27,14 @@ def alarm(seconds: float | None, ring: Callable[[], Any]) -> Iterator[None]:
     if seconds is None or not _is_available():
         yield
         return
-    before = signal.signal(signal.SIGALRM, lambda *_: ring())
+    armed = True
+    before = signal.signal(signal.SIGALRM, lambda *_: ring() if armed else None)
     signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
     try:
-        yield
+        try:
+            yield
+        finally:
+            armed = False  # or one that rings from here on would keep the alarm from being put back
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         signal.signal(signal.SIGALRM, before)

@@ -46,7 +46,8 @@ class Checkpoints:
 
     def epochs(self) -> list[int]:
         """After which epochs there is one, ascending."""
-        return sorted(int(file.stem.removeprefix("epoch-")) for file in self.path.glob("epoch-*.npz"))
+        names = [file.stem.removeprefix("epoch-") for file in self.path.glob("epoch-*.npz")]
+        return sorted(int(name) for name in names if name.isdecimal())  # beside copies of other names
 
     @property
     def has_best(self) -> bool:
@@ -92,7 +93,8 @@ class Checkpoints:
         try:
             with np.load(file, allow_pickle=False) as data:
                 return dict(data)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        # A RuntimeError is zipfile's, of a way of packing that it does not know.
+        except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise RunError(f"cannot read {file}: {error}; {self._advice(file)}") from error
 
     def forget_after(self, epoch: int, *, best: bool = False) -> None:

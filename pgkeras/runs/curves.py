@@ -40,7 +40,7 @@ def value_at(runs: Sequence[Path], metric: str, at: int | None = None) -> NDArra
                 raise RunError(f"{run}: it ended before {at:,} steps; give a smaller --at")
         value = epochs[-1].get(metric)
         if value is None or not math.isfinite(value):
-            known = ", ".join(sorted(epochs[-1]))
+            known = ", ".join(sorted(name for name, number in epochs[-1].items() if number is not None))
             raise RunError(f"{run}: no {metric} in its metrics; there is {known}")
         values.append(float(value))
     return np.array(values)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pgkeras import engines
 from pgkeras.bundle.bundle import Bundle
+from pgkeras.environments.single import find_spec
 from pgkeras.evaluation.evaluation import EngineActor
 from pgkeras.settings.recipe import Recipe
 
@@ -31,8 +32,8 @@ def film(bundle: Bundle, recipe: Recipe, path: Path, seed: int) -> Path:
     """
     from pgkeras.evaluation.recording import record
 
-    limit = min(recipe.max_episode_steps or _MOST_STEPS, _MOST_STEPS)
-    recipe = dataclasses.replace(recipe, max_episode_steps=limit)
+    limit = recipe.max_episode_steps or find_spec(recipe.env_id).max_episode_steps or _MOST_STEPS
+    recipe = dataclasses.replace(recipe, max_episode_steps=min(limit, _MOST_STEPS))
     actor = EngineActor(bundle.spec, engines.load(bundle), "greedy")
     subtitle = f"{bundle.name} {bundle.version}"
     return record(actor, recipe, path, episodes=1, seed=seed, subtitle=subtitle).path

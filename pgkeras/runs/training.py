@@ -109,7 +109,7 @@ class Training:
             engine,
             self._frozen,
             evaluation_modes(config),
-            lambda: self._phases.interrupted and self.processes == 1,  # others would wait for this one's share
+            self._is_interrupted,
         )
         self.stop_reason: str | None = None
         self.best: Best | None = None
@@ -122,9 +122,8 @@ class Training:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
         self._begin(checkpoint if resume else None)
-        if self.directory is not None and self.directory.config() != config.to_json():
-            self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
         if self.directory is not None and not resume:
+            self._write_config()
             self.checkpoint()  # so that there is always one to go on from
         self.setup_seconds = time.perf_counter() - self._began
 
@@ -223,7 +222,7 @@ class Training:
 
     def report(self, **values: float) -> None:
         """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
-        self._reported.update(values)
+        self._reported.update({name: float(value) for name, value in values.items()})  # NumPy's have no JSON
 
     def __iter__(self) -> Iterator[EpochMetrics]:
         """Trains until finished.
@@ -235,6 +234,8 @@ class Training:
         if not self._started:
             self._started = True
             if self.directory is not None:
+                if self.directory.config() != self.config.to_json():
+                    self._write_config()  # a run that goes on by other settings; one that is only exported does not
                 self.directory.begin()
                 self.directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
             for callback in self._callbacks:
@@ -247,6 +248,10 @@ class Training:
                     self.stop(dropped.reason)
                 break
             yield self._close_epoch(metrics)
+
+    def _write_config(self) -> None:
+        assert self.directory is not None
+        self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
 
     def _begin(self, checkpoint: str | None) -> None:
         """Goes on from a checkpoint, if there is one, in all processes of the training."""
@@ -286,7 +291,8 @@ class Training:
             self._tell(self._callbacks.before, metrics)
             if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
                 self._agreed(self.finished)
-            self._tell(self._callbacks.evaluations, metrics)
+            if not self._is_interrupted():
+                self._tell(self._callbacks.evaluations, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
@@ -296,6 +302,10 @@ class Training:
         if self.directory is not None and self.seconds >= self._checkpoint_due:
             self.checkpoint()
         return metrics
+
+    def _is_interrupted(self) -> bool:
+        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
+        return self._phases.interrupted and self.processes == 1
 
     def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
         for callback in callbacks:
@@ -357,7 +367,7 @@ class Training:
         """
         if not score >= (self.best.score if self.best is not None else -math.inf):
             return False
-        self.best = Best(score, self.epoch, self.env_steps, self.policy.weights())
+        self.best = Best(float(score), self.epoch, self.env_steps, self.policy.weights())
         if self.directory is not None:
             self.directory.checkpoints.write_best({**self._state(), "score": np.array(score)})
         return True
@@ -384,13 +394,15 @@ class Training:
 
     def _read_best(self, checkpoint: str) -> Best | None:
         # The file has its own score: after a kill it may be newer than the last checkpoint, from epochs to be played
-        # again. Newer than an older one, it is of epochs that are given up.
+        # again. Newer than an older one, or than the last one where settings have changed, it is of epochs that are
+        # given up.
         assert self.directory is not None
         if not self.directory.checkpoints.has_best:
             return None
         arrays = self.directory.checkpoints.read(BEST)
         epoch, env_steps, _ = (int(n) for n in arrays["counters"])
-        if epoch > self.epoch and checkpoint != LAST:
+        is_replayed = checkpoint == LAST and self.directory.config() == self.config.to_json()
+        if epoch > self.epoch and not is_replayed:
             return None
         return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
 

@@ -8,12 +8,19 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
+import gymnasium
 import numpy as np
 import pytest
 
+from pgkeras.cli import background
 from pgkeras.cli.seeds import parse_seeds
+from pgkeras.errors import RunError
+from pgkeras.runs.curves import value_at
 from pgkeras.runs.directory import read_last_epoch, read_metrics
+from pgkeras.settings.config import resolve
+from tests.cli.conftest import here
 
 
 def pgkeras(directory, *arguments):
@@ -111,6 +118,7 @@ def test_compare(trained):
         (["train", *SHORT, "--simulator-timeout", "3"], "--simulator-timeout is for --listen"),
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
+        (["train", *SHORT, "--seeds", "0-3", "--out", "runs/seed-0/config.json"], "cannot make directory runs/seed-0"),
         (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown to gymnasium; did you mean CartPole"),
     ],
 )
@@ -119,6 +127,38 @@ def test_wrong_input(trained, arguments, message):
     assert refused.returncode in (1, 2)
     assert message in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_an_environment_whose_id_is_no_name_of_a_policy_is_told_before_training():
+    gymnasium.register("Höhle-v0", "gymnasium.envs.classic_control:CartPoleEnv")
+    try:
+        for arguments in ((), ("--seeds", "0-1"), ("--no-export", "--serve-to", "served")):
+            refused = here("train", "Höhle-v0", *arguments)
+            assert refused.exit_code == 1
+            assert "policy name 'höhle-v0': expected" in refused.stderr
+            assert "give another with --name" in refused.stderr
+    finally:
+        del gymnasium.registry["Höhle-v0"]
+
+
+def test_metrics_that_a_run_has_no_number_of_are_not_offered(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"env_steps": 9, "loss": 0.5, "kl": null}\n')
+    with pytest.raises(RunError, match=r"no kl in its metrics; there is env_steps, loss$"):
+        value_at([tmp_path], "kl")
+
+
+def test_a_failure_of_before_is_not_told_again(tmp_path, monkeypatch):
+    class Killed:
+        def __init__(self, **_):
+            pass
+
+        def start(self):
+            pass
+
+    monkeypatch.setattr(background, "_context", lambda: SimpleNamespace(Process=Killed))
+    (tmp_path / "failure.txt").write_text("activation 'nonsense': Keras knows none of that name")
+    background.start(resolve("CartPole-v1", "default"), tmp_path)
+    assert background.failure_of(tmp_path, -9) == "exit status -9"
 
 
 def test_seeds_by_ranges_and_one_by_one():

@@ -70,6 +70,21 @@ def test_the_environment_is_made_as_it_was_for_training(invoke: Invoke, special:
     assert bare["mean"] == bare["mean_length"] == longer["mean_length"]
 
 
+@pytest.mark.parametrize(
+    "played",
+    [
+        ("--episodes", 40),  # of which the first slot plays two
+        ("--episodes", 20, "--set", "max_episode_steps=none"),  # of which others last longer than its own
+    ],
+)
+def test_steps_are_shown_up_to_the_end_of_the_first_episode(invoke: Invoke, special: Path, played: Any) -> None:
+    report = json.loads(invoke("evaluate", special, "--show-steps", 1000, "--json", *played).output)
+    assert len(report["first_steps"]) == 4 * report["returns"][0]  # each step returns a quarter
+    observations = [tuple(step["observation"]) for step in report["first_steps"]]
+    assert len(set(observations)) == len(observations)
+    assert (0.0, 0.0, 0.0, 0.0) not in observations
+
+
 def test_it_is_the_same_through_a_server_by_label(invoke: Invoke, special: Path, server: Server) -> None:
     report = evaluated(invoke, special)
     for arguments in ((server.target,), ("--target", server.target), ("--target", server.target, "--label", "stable")):

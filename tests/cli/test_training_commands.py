@@ -170,6 +170,28 @@ def test_export_from_a_checkpoint_is_the_policy_that_was_trained(
         np.testing.assert_array_equal(array, answers[1][name])
 
 
+def test_an_export_leaves_what_a_run_says_of_itself(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    shutil.copytree(finished.run, "r")
+    written = runs.read_config(Path("r"))
+    del written["config"]["reset_returns"]  # as of a version that had no such setting
+    written |= {"device": "GPU: of another machine", "packages": {"pgkeras": "0.0.1"}}
+    (Path("r") / runs.CONFIG).write_text(json.dumps(written))
+    assert invoke("export", "r").exit_code == 0
+    assert runs.read_config(Path("r")) == written
+
+
+def test_a_run_on_ray_is_exported_without_its_cluster(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
+    shutil.copytree(finished.run, "r")
+    written = runs.read_config(Path("r"))
+    written["config"] |= {"collect": "ray", "ray_address": "127.0.0.1:1"}
+    (Path("r") / runs.CONFIG).write_text(json.dumps(written))
+    result = invoke("export", "r")
+    assert result.exit_code == 0, result.output
+    assert runs.read_config(Path("r")) == written
+    (exported,) = Path("saved_models").glob("*/1")
+    assert bundle.open_bundle(exported).provenance["config"] == written["config"]
+
+
 def test_bad_input_to_export(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
     result = invoke("export", "nothing")
     assert (result.exit_code, "no run directory" in result.stderr) == (1, True)

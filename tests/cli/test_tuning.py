@@ -20,6 +20,7 @@ from pgkeras.errors import ConfigError, RunError
 from pgkeras.settings.config import Config, assignments, read_preset, resolve
 from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
 from pgkeras.spaces import Box, Discrete
+from tests.cli.conftest import here
 from tests.cli.test_comparing import pgkeras
 
 BOX = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
@@ -203,6 +204,65 @@ def test_trials_may_have_environments_in_processes_and_a_search_is_one_process(t
 
 def pgkeras_process(directory, *arguments):
     return subprocess.Popen([sys.executable, "-m", "pgkeras", *arguments], cwd=directory, stderr=subprocess.DEVNULL)
+
+
+def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_path, monkeypatch):
+    def search(trials):
+        tuning = Tuning(resolve("CartPole-v1", "default"), {}, [0], tmp_path, 1)
+        told = []
+        tuning.search(trials, None, told.append)
+        return tuning, told
+
+    class Stopped:
+        """A run during which the search is stopped."""
+
+        exitcode = None
+
+        def is_alive(self):
+            return self.exitcode is None
+
+        def join(self, *_):
+            tuning._stopped = True
+
+        def kill(self):
+            self.exitcode = -9
+
+    tuning, _ = search(0)
+    tuning._study.ask()  # a process that was killed has left it
+    monkeypatch.setattr("pgkeras.cli.tuning.start", lambda *_: Stopped())
+    assert tuning._try().state == "failed: it was broken off"
+    tuning._lock.close()
+    monkeypatch.setattr("pgkeras.cli.tuning.Tuning._run", lambda *_: 1.0)
+    _, told = search(2)
+    assert [outcome.score for outcome in told] == [1.0, 1.0]
+
+
+class SearchedError(Exception):
+    pass
+
+
+def begun(monkeypatch, *arguments):
+    """The settings that a search begins with."""
+
+    def begin(config, *_):
+        raise SearchedError(config)
+
+    monkeypatch.setattr("pgkeras.cli.tuning.Tuning", begin)
+    with pytest.raises(SearchedError) as raised:
+        here("tune", "CartPole-v1", *arguments)
+    return raised.value.args[0]
+
+
+def test_how_long_trials_are_may_be_set_like_any_setting(monkeypatch):
+    for arguments, steps, time_limit in (
+        ((), 100_000, None),
+        (("--steps", 70, "--time-limit", 3), 70, 3.0),
+        (("--set", "steps=50", "--set", "time_limit=2"), 50, 2.0),
+    ):
+        config = begun(monkeypatch, *arguments)
+        assert (config.steps, config.time_limit) == (steps, time_limit)
+    refused = here("tune", "CartPole-v1", "--set", "seed=3")
+    assert (refused.exit_code, "--seeds names the seeds of every trial" in refused.stderr) == (2, True)
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):

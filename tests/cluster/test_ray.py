@@ -148,7 +148,7 @@ def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: 
         ({"vectorization": "async"}, "leave vectorization at auto"),
         ({"act_engine": "tensorflow"}, "acts by LiteRT"),
         ({"env_restarts": 3}, "env_restarts: it is for environments in this process"),
-        ({"env_workers": 2}, "env_workers: it is for environments in this process"),
+        ({"env_workers": 2}, "env_workers: it is for .*, and an environment that raises ends the run: leave it"),
         ({"env_timeout_seconds": 1.0}, "env_timeout_seconds: it is for environments in this process"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -14,6 +16,7 @@ from pgkeras.environments.rows import as_reward
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
+from pgkeras.settings.recipe import Recipe, WrapperCall
 
 OBSERVATION = np.zeros(2, np.float32)
 
@@ -118,6 +121,23 @@ def test_ids_of_modules_that_are_not_imported_are_named_with_them(env_id: str, m
         pytest.skip("another test has imported its module")
     with pytest.raises(EnvironmentSetupError, match=message):
         environments.make(env_id, 1)
+
+
+def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minatar", None)
+    told = r'module minatar\.gym: install it with: pip install "minatar", and name it minatar\.gym:MinAtar/Nothing-v1'
+    with pytest.raises(EnvironmentSetupError, match=told):
+        environments.make("MinAtar/Nothing-v1", 1)
+
+
+def test_a_module_that_exits_is_no_end_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "script_that_exits.py").write_text("import sys\n\nsys.exit(0)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(EnvironmentSetupError, match=r"cannot import module 'script_that_exits', .*: SystemExit: 0"):
+        environments.make("script_that_exits:Mine-v0", 1)
+    recipe = Recipe("CartPole-v1", {}, (WrapperCall("script_that_exits:Mine"),))
+    with pytest.raises(EnvironmentSetupError, match=r"cannot import module 'script_that_exits': SystemExit: 0"):
+        environments.make(recipe, 1)
 
 
 def test_environments_that_are_vectors_only_are_played_as_such() -> None:

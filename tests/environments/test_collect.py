@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -214,6 +215,29 @@ def test_the_seed_decides_the_episodes_whatever_was_played_before(vectorization:
     assert_same(Collector(fresh, ScriptedActor(fresh, by_noise=True)).collect(7, seeds[1]), second)
     starts = np.concatenate([first.observations[0], second.observations[0]])
     assert len(np.unique(starts, axis=0)) == 14  # no two episodes begin alike
+
+
+class Shared(Scripted):
+    """Draws its rewards from the generators that all of a process shares."""
+
+    def step(self, action: Any) -> Any:
+        observation, _, *rest = super().step(action)
+        return observation, random.random() + float(np.random.random()), *rest
+
+
+@pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("way", ["plain", "sync"])
+def test_the_seed_decides_what_environments_draw_from_shared_generators(way: str, slots: int) -> None:
+    gymnasium.register("Shared-v0", Shared)
+    try:
+        envs = environments.make("Shared-v0", slots, way)
+        collector = Collector(envs, ScriptedActor(envs))
+        first, again = (collector.collect(slots, np.random.SeedSequence(4)) for _ in range(2))
+        assert_same(first, again)
+        other = collector.collect(slots, np.random.SeedSequence(5))
+        assert not np.array_equal(first.rewards, other.rewards)
+    finally:
+        del gymnasium.registry["Shared-v0"]
 
 
 def test_every_slot_of_every_epoch_and_run_has_a_seed_of_its_own() -> None:
@@ -444,6 +468,23 @@ def test_idle_steps_are_those_that_were_taken_for_nobody() -> None:
     collector = Collector(vector, ScriptedActor(vector))
     lengths = collector.collect(4, np.random.SeedSequence(0)).lengths
     assert collector.idle_steps == 4 * lengths.max() - lengths.sum() > 0
+
+
+def test_what_is_told_of_progress_is_what_was_stepped() -> None:
+    taken: list[int] = []
+
+    class Counted(Scripted):
+        def step(self, action: Any) -> Any:
+            taken.append(1)
+            return super().step(action)
+
+    envs = PlainEnvironments([Counted(i, lengths) for i, lengths in enumerate(LENGTHS)])
+    told: list[tuple[int, int]] = []
+    collector = Collector(envs, ScriptedActor(envs), lambda steps, _: told.append((steps, len(taken))))
+    # Three slots play; the last of them goes on alone for long.
+    trajectory = collector.collect(3, np.random.SeedSequence(0))
+    assert len(told) == trajectory.lengths.max() - 1
+    assert all(steps == counted for steps, counted in told)
 
 
 def test_an_environments_missing_module_is_named() -> None:

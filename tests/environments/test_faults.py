@@ -16,6 +16,7 @@ import pytest
 from pgkeras import environments
 from pgkeras.environments import Recipe
 from pgkeras.environments.collect import Collector
+from pgkeras.environments.watchdog import _within
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 from pgkeras.runs import directory as runs
 from pgkeras.runs.checkpoints import Checkpoints
@@ -174,6 +175,21 @@ def test_an_alarm_of_somebody_else_goes_on() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         time.sleep(0.2)
         assert len(rung) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *other)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def test_an_alarm_of_somebody_else_that_is_due_meanwhile_rings_after_it() -> None:
+    rung: list[float] = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    other = signal.setitimer(signal.ITIMER_REAL, 0.005)
+    try:
+        _within(100.0, time.sleep, 0.02)
+        deadline = time.monotonic() + 10
+        while not rung:
+            assert time.monotonic() < deadline, "it is lost"
+            time.sleep(0.001)
     finally:
         signal.setitimer(signal.ITIMER_REAL, *other)
         signal.signal(signal.SIGALRM, handler)

@@ -104,6 +104,22 @@ def test_any_number_of_parts(written: list[str]) -> None:
                 assert shown[1] is None or (spaces[i].shape == (30,) and int(shown[1]) < 30)
 
 
+@pytest.mark.parametrize(
+    ("space", "labels"),
+    [
+        (Discrete(40, start=100), ["100", "139", "107: 80.0%"]),
+        (MultiDiscrete(np.array([20, 20]), np.array([0, 5])), ["0: 0", "1: 24", "0: 7: 80.0%"]),
+    ],
+)
+def test_columns_are_called_as_the_actions_are(space: Any, labels: list[str], written: list[str]) -> None:
+    probabilities = np.full(40, 0.2 / 39)
+    probabilities[7] = 0.8
+    picture = np.full((84, 100, 3), 200, np.uint8)
+    moment = Moment(1, 0, 0.0, {"probabilities": probabilities}, np.array(space.start))
+    Painter(PolicySpec.by_default(OBSERVATION, space), "Test-v0", "test", picture).paint(picture, moment)
+    assert written[-4:-1] == labels
+
+
 @pytest.mark.parametrize("kind", BOUNDED)
 @pytest.mark.parametrize("value", [0.0, 2.0, -3e38])
 def test_a_component_that_can_be_one_value_only(kind: DistributionKind, value: float) -> None:
@@ -118,4 +134,13 @@ def test_a_grey_picture_is_shown_in_grey(dtype: type) -> None:
     spec = PolicySpec(OBSERVATION, Discrete(2), DistributionKind.CATEGORICAL)
     half = np.array([0.5, 0.5])
     frames = [painted(spec, picture, probabilities=half) for picture in (grey, grey.repeat(3, axis=-1))]
+    np.testing.assert_array_equal(*frames)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.int16])
+def test_integers_of_any_size_are_pixels(dtype: type) -> None:
+    pixels = np.arange(84 * 84 * 3).reshape(84, 84, 3).astype(np.uint8)
+    spec = PolicySpec(OBSERVATION, Discrete(2), DistributionKind.CATEGORICAL)
+    half = np.array([0.5, 0.5])
+    frames = [painted(spec, picture, probabilities=half) for picture in (pixels, pixels.astype(dtype))]
     np.testing.assert_array_equal(*frames)

@@ -233,6 +233,21 @@ def test_without_evaluations_there_is_no_best(undisturbed: Training) -> None:
     assert undisturbed.summary()["best"] is None
 
 
+class InNumPy(Callback):
+    """Reports, and scores by, numbers of NumPy's, as reading weights or images gives them."""
+
+    def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+        training.report(single=np.float32(1.5), count=np.int64(3), lost=np.float32("nan"))
+        training.keep_best(np.float32(0.25) * metrics.epoch)
+
+
+def test_numbers_of_numpys_are_numbers(tmp_path: Path) -> None:
+    training = run_to_end(Training(small(steps=200), tmp_path / "run", callbacks=[InNumPy()]))
+    for line in runs.read_metrics(tmp_path / "run"):
+        assert (line["single"], line["count"], line["lost"]) == (1.5, 3, None)
+    assert runs.read_summary(tmp_path / "run")["best"]["score"] == 0.25 * training.epoch
+
+
 def test_of_equal_scores_the_later_policy_is_kept() -> None:
     training = Training(small())
     epochs = iter(training)

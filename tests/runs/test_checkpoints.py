@@ -174,6 +174,30 @@ def test_the_best_policy_of_epochs_that_were_given_up_is_dropped(tmp_path: Path)
     assert (kept.best is not None, again.best is not None) == (True, True)
 
 
+@pytest.mark.parametrize(("settings", "is_kept"), [({}, True), ({"learning_rate": 0.001}, False)])
+def test_the_best_policy_is_of_epochs_that_are_played_again(
+    settings: dict[str, Any], is_kept: bool, tmp_path: Path
+) -> None:
+    first = run_to_end(Training(small(steps=300, keep_checkpoints=9), tmp_path / "run", callbacks=[LaterIsBetter()]))
+    checkpoints = Checkpoints(tmp_path / "run", 9)
+    checkpoints.file().unlink()  # as if it had been killed before that was written
+    resumed = Training(small(steps=300, keep_checkpoints=9, **settings), tmp_path / "run", resume=True)
+    assert resumed.epoch == first.epoch - 1
+    assert (resumed.best is not None) is is_kept
+
+
+def test_copies_of_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints.write(3, {"a": np.ones(1)})
+    copies = [checkpoints.path / name for name in ("epoch-00000003 (copy).npz", "epoch-before.npz")]
+    for copy in copies:
+        copy.write_bytes(checkpoints.file().read_bytes())
+    checkpoints.write(4, {"a": np.ones(1)})
+    checkpoints.forget_after(2)
+    assert checkpoints.epochs() == []
+    assert all(copy.exists() for copy in copies)
+
+
 def test_a_checkpoint_read_twice_counts_once(tmp_path: Path) -> None:
     training = run_to_end(Training(small(steps=300), tmp_path / "run"))
     state, other = training._state(), Training(small(steps=300))
@@ -190,8 +214,15 @@ def flipped(data: bytes) -> bytes:
     return data[:200] + bytes([data[200] ^ 1]) + data[201:]
 
 
+def packed_otherwise(data: bytes) -> bytes:
+    """The method of compression, in the first entry of the archive's directory, is one that zipfile does not know."""
+    at = data.index(b"PK\x01\x02") + 10
+    return data[:at] + bytes([99]) + data[at + 1 :]
+
+
 @pytest.mark.parametrize(
-    "spoil", [truncated, flipped, lambda _: b"", lambda _: b"nonsense", lambda data: b"PK" + data[2:40]]
+    "spoil",
+    [truncated, flipped, packed_otherwise, lambda _: b"", lambda _: b"nonsense", lambda data: b"PK" + data[2:40]],
 )
 def test_a_spoilt_checkpoint_is_named(undisturbed: Training, tmp_path: Path, spoil: Any) -> None:
     run, file = copied(undisturbed, tmp_path)

@@ -17,6 +17,9 @@ from pgkeras import runs
 from pgkeras.environments import trajectory
 from pgkeras.errors import EnvironmentStepError
 from pgkeras.runs.alarm import alarm
+from pgkeras.runs.callbacks import Callback
+from pgkeras.runs.metrics import EpochMetrics
+from pgkeras.runs.phases import EpochDropped
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.runs.small import assert_same_state, run_to_end
@@ -71,6 +74,32 @@ def test_an_alarm_leaves_what_it_found() -> None:
         signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
+def test_an_alarm_that_rings_as_the_body_ends_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung: list[bool] = []
+    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0.0)
+    set_timer = signal.setitimer
+
+    def ringing(which: int, seconds: float, *interval: float) -> Any:
+        if not seconds:
+            signal.raise_signal(signal.SIGALRM)
+        return set_timer(which, seconds, *interval)
+
+    def ring() -> None:
+        rung.append(True)
+        raise EpochDropped
+
+    try:
+        with monkeypatch.context() as patched, alarm(100.0, ring):
+            patched.setattr(signal, "setitimer", ringing)
+        assert not rung
+        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
+        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        set_timer(signal.ITIMER_REAL, *timer)
+
+
 def test_finished_epochs_are_kept_when_a_later_one_is_dropped(tmp_path: Path) -> None:
     config = fragile({"length": 20, "seconds": 0.001}, time_limit=1.0, steps=10**9)
     training = run_to_end(Training(config, tmp_path / "run"))
@@ -84,6 +113,20 @@ def test_an_interrupted_run_drops_the_episodes_under_way() -> None:
     training.on_progress = lambda steps, episodes, wanted: training.interrupt()
     assert list(training) == []
     assert training.stop_reason is None
+
+
+def test_after_an_interruption_no_evaluation_is_begun(tmp_path: Path) -> None:
+    class Interrupting(Callback):
+        def on_epoch(self, training: Any, metrics: EpochMetrics) -> None:
+            if metrics.epoch == 2:
+                training.interrupt()  # as a signal while the policy learns
+
+        def on_end(self, training: Any) -> None:
+            assert len(training.evaluate(3).returns) == 3  # what somebody asks for is played
+
+    run_to_end(Training(fragile({"length": 3}, evaluation_every=1), tmp_path / "run", callbacks=[Interrupting()]))
+    assert [line["epoch"] for line in runs.read_metrics(tmp_path / "run")] == [1, 2]
+    assert [line["epoch"] for line in runs.read_evaluations(tmp_path / "run")] == [1]
 
 
 def test_progress_is_told_within_an_epoch() -> None:
