@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 import numpy as np
@@ -17,7 +18,7 @@ from pgkeras.runs.alarm import alarm
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.sources import EpisodeSource
-from pgkeras.runs.stopping import time_is_over
+from pgkeras.runs.stopping import share_of_limits, time_is_over
 from pgkeras.settings.config import Config
 
 __all__ = ["EpochDropped", "Phases"]
@@ -72,7 +73,8 @@ class Phases:
     ) -> None:
         self._config, self._source, self._learner = config, source, learner
         self._frozen, self._counters, self._alone = frozen, counters, alone
-        self._time_limit = config.time_limit if alone else None
+        # Of several processes none may go by its own clock: all take the same steps.
+        self._limits = config if alone else replace(config, time_limit=None)
         self._epoch_began = self._look_due = 0.0
         self._wanted = 0  # episodes of this epoch
         self.collector = source.collector(frozen, self._watch)
@@ -96,7 +98,8 @@ class Phases:
             self._source.advise()
             _tell_of_truncation(config, int(trajectory.lengths.max()))
         self.intact = False
-        lesson = self._learner.learn(trajectory, counters.epoch, min(1.0, counters.env_steps / config.steps))
+        progress = share_of_limits(self._limits, counters.env_steps, counters.seconds)
+        lesson = self._learner.learn(trajectory, counters.epoch, progress)
         self._frozen.freeze(self._learner.weights)
         learnt = time.perf_counter()
         returns = trajectory.episode_returns
@@ -134,7 +137,7 @@ class Phases:
     def _play(self) -> Trajectory:
         seed = np.random.SeedSequence(self._config.seed, spawn_key=(self._counters.epoch,))
         self._wanted = self.episodes_to_play()
-        limit = self._time_limit
+        limit = self._limits.time_limit
         left = None if limit is None else max(0.0, limit - self._counters.seconds) + _LATE_SECONDS
         with alarm(left, self._drop_over_time):
             return self.collector.collect(self._wanted, seed)
@@ -145,7 +148,7 @@ class Phases:
         if now < self._look_due:
             return
         self._look_due = now + _LOOK_SECONDS
-        limit = self._time_limit
+        limit = self._limits.time_limit
         if limit is not None and self._counters.seconds + now - self._epoch_began >= limit:
             self._drop_over_time()
         if self.interrupted and self._alone:
@@ -154,8 +157,8 @@ class Phases:
             self.on_progress(steps, episodes, self._wanted)
 
     def _drop_over_time(self) -> NoReturn:
-        assert self._time_limit is not None
-        raise EpochDropped(time_is_over(self._time_limit))
+        assert self._limits.time_limit is not None
+        raise EpochDropped(time_is_over(self._limits.time_limit))
 
 
 def _tell_of_truncation(config: Config, longest: int) -> None:

@@ -189,8 +189,9 @@ class StepSettings(_Settings):
     learning_rate: float = _setting(0.005, "Step size of the optimizer.", above=0)
     learning_rate_schedule: str = _setting(
         "constant",
-        "How the step size, or `target_kl` where there is one, goes on: constant; linearly to 0 at `steps`; or with a "
-        "cooldown: constant at first, and linearly to 0 over the last two fifths of `steps`.",
+        "How the step size, or `target_kl` where there is one, goes on: constant; linearly to 0 at `steps` or "
+        "`time_limit`, whichever is nearer; or with a cooldown: constant at first, and linearly to 0 over the last two "
+        "fifths.",
         choices=_SCHEDULES,
     )
     target_kl: float | None = _setting(

@@ -40,6 +40,17 @@ def test_a_run_stops_at_its_time_limit() -> None:
     assert training.stop_reason == "0.2 s of training are over"
 
 
+@pytest.mark.parametrize(("steps", "time_limit"), [(10**9, 1.0), (3000, None), (3000, 1e9)])
+def test_schedules_fall_to_the_limit_that_is_nearer(steps: int, time_limit: float | None) -> None:
+    settings = {"learning_rate": 0.01, "learning_rate_schedule": "linear"}
+    over = 0.0  # of the nearer limit, before the epoch
+    for metrics in (training := Training(small(steps=steps, time_limit=time_limit, **settings))):
+        assert metrics.learning_rate == pytest.approx(0.01 * (1 - over), rel=1e-5)
+        over = metrics.seconds / time_limit if time_limit == 1.0 else metrics.env_steps / steps
+    assert training.epoch > 2
+    assert over > 0.5
+
+
 def test_a_run_stops_when_a_hundred_episodes_reach_the_return() -> None:
     training = Training(small(stop_return=15, steps=10**9, episodes=30))
     metrics = list(training)
