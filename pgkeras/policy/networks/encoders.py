@@ -166,6 +166,8 @@ def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> 
                 f"of its own, and at most {_MOST_EMBEDDED:,} may; gymnasium.wrappers.TransformObservation can make a "
                 "Box of it, such as of coordinates"
             )
+        if start.any():  # rows of zeros, which pad batches, are none of these integers, and a table has no row for them
+            numbers = keras.ops.clip(numbers, 0, (values - 1).astype(np.int32))
         # One table for all components, each with a stretch of its own.
         offsets = np.concatenate([[0], np.cumsum(values)[:-1]]).astype(np.int32)
         table = keras.layers.Embedding(
