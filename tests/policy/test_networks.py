@@ -198,6 +198,9 @@ def test_many_values_are_looked_up() -> None:
     x = np.array([[599, 10], [3, 709]])
     looked_up = np.concatenate([table[[599, 3]], table[[600, 1299]]], axis=1)
     np.testing.assert_allclose(policy.parameters(x), looked_up @ head + bias, rtol=1e-5, atol=1e-5)
+    greedy = FrozenPolicy(policy, "litert", "greedy")
+    actions = greedy.act(x, np.zeros((2, 1), np.float32))[0]
+    np.testing.assert_array_equal(actions, (looked_up @ head + bias).argmax(axis=1))
 
 
 def test_padding_is_looked_up_where_integers_do_not_begin_at_0() -> None:

@@ -176,7 +176,8 @@ def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> 
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
             name=f"{name}_embedding",
         )
-        return keras.ops.reshape(table(numbers + offsets), (-1, len(values) * _EMBEDDING_WIDTH))
+        # Not added, which Keras does by an operation for biases that LiteRT has for floats alone.
+        return keras.ops.reshape(table(numbers - -offsets), (-1, len(values) * _EMBEDDING_WIDTH))
     columns = [keras.ops.one_hot(numbers[:, i], int(n), dtype="float32") for i, n in enumerate(values)]
     return columns[0] if len(columns) == 1 else keras.ops.concatenate(columns, axis=-1)
 
