@@ -108,6 +108,14 @@ def test_masks_in_all_their_forms() -> None:
         flat_mask({"aim": [1, 0]}, OURS, 0)
 
 
+def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
+    names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
+    actions = actions_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
+    outputs = PolicySpec.by_default(OURS, actions).parameter_outputs
+    assert len(set(outputs)) == len(names)
+    assert outputs[:2] == ("probabilities_a_b", "probabilities_a_b_2")
+
+
 def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
     pair = actions_from_gymnasium(gym.Tuple([gym.Discrete(2), gym.MultiDiscrete([2, 1])]))
     for mask in ([1, 0, 0, 1, 1], ([1, 0], [0, 1, 1]), ([1, 0], ([0, 1], [1]))):
