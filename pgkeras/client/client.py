@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import grpc
 
@@ -20,6 +20,7 @@ from pgkeras.client.conversion import (
     Output,
     check_seed,
     mode_number,
+    no_answer,
     output_numbers,
     read_actions,
     seconds_of,
@@ -208,7 +209,8 @@ class PolicyClient:
             SpecMismatchError: The server has meanwhile another version of the policy, with another spec.
             ServerBusyError: The server is full; ``retry_after`` says for how long.
         """
-        info = self._info or self._describe_once(timeout)
+        due = self._due(timeout)
+        info = self._info or self._describe_once(due)
         request = service_pb2.ActRequest(spec_hash=info.spec_hash, policy=self._ref)
         value = cast(observations, info.spec.observation_space)
         write_value(request.observation, value)
@@ -220,7 +222,7 @@ class PolicyClient:
         request.outputs.extend(output_numbers(outputs))
         if seed is not None:
             request.seed = check_seed(seed)
-        return read_actions(self._call(self._stub.Act, request, timeout), info.spec.action_space)
+        return read_actions(self._call(self._stub.Act, request, due), info.spec.action_space)
 
     def play(
         self,
@@ -268,8 +270,9 @@ class PolicyClient:
             first = service_pb2.PlayRequest(policy=self._ref, mode=mode_number(mode), simulator=simulator)
             spaces = decode_space(simulator.observation_space), as_actions(decode_space(simulator.action_space))
             return self._session(first, spaces, seed, outputs, timeout)
-        info = self._info or self._describe_once(timeout)
-        self._get_policy(timeout)  # a session is not made again, so this is what waits for a server that restarts
+        due = self._due(timeout)
+        info = self._info or self._describe_once(due)
+        self._get_policy(due)  # a session is not made again, so this is what waits for a server that restarts
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
         return self._session(first, (info.spec.observation_space, info.spec.action_space), seed, outputs, timeout)
 
@@ -290,13 +293,11 @@ class PolicyClient:
 
     def describe(self, timeout: float | None = None) -> PolicyInfo:
         """Describes the policy and the server's limits."""
-        response = self._get_policy(timeout)
-        self._info = _info(response.policy, _limits(response.limits))
-        return self._info
+        return self._describe(self._due(timeout))
 
     def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
         """Describes every policy and version that the server has ready, by name, then by version."""
-        response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), timeout)
+        response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), self._due(timeout))
         return [_info(policy, None) for policy in response.policies]
 
     def close(self) -> None:
@@ -309,36 +310,57 @@ class PolicyClient:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _describe_once(self, timeout: float | None) -> PolicyInfo:
-        with self._describing:
-            return self._info or self.describe(timeout)
-
-    def _get_policy(self, timeout: float | None) -> service_pb2.GetPolicyResponse:
-        method: Callable[..., service_pb2.GetPolicyResponse] = self._stub.GetPolicy
-        return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), timeout)
-
-    def _call(self, method: Callable[..., _Response], request: Any, timeout: float | None) -> _Response:
+    def _due(self, timeout: float | None) -> _Due:
         seconds = seconds_of(timeout, self.timeout)
-        deadline = time.monotonic() + seconds
+        return _Due(seconds, time.monotonic() + seconds)
+
+    def _describe_once(self, due: _Due) -> PolicyInfo:
+        if not self._describing.acquire(timeout=due.left()):
+            raise no_answer(self._endpoint, due.seconds)
+        try:
+            return self._info or self._describe(due)
+        finally:
+            self._describing.release()
+
+    def _describe(self, due: _Due) -> PolicyInfo:
+        response = self._get_policy(due)
+        self._info = _info(response.policy, _limits(response.limits))
+        return self._info
+
+    def _get_policy(self, due: _Due) -> service_pb2.GetPolicyResponse:
+        method: Callable[..., service_pb2.GetPolicyResponse] = self._stub.GetPolicy
+        return self._call(method, service_pb2.GetPolicyRequest(policy=self._ref), due)
+
+    def _call(self, method: Callable[..., _Response], request: Any, due: _Due) -> _Response:
         backoff = _FIRST_BACKOFF
         while True:
             try:
-                left = max(0.0, deadline - time.monotonic())
-                response = method(request, timeout=left, metadata=self._endpoint.metadata)
+                response = method(request, timeout=due.left(), metadata=self._endpoint.metadata)
                 self._answered = True
                 return response
             except grpc.RpcError as error:
-                failure = translate(error, self._endpoint, seconds)
+                failure = translate(error, self._endpoint, due.seconds)
                 lasting = not self._answered or isinstance(failure, TlsError)
                 if lasting or not isinstance(failure, ServerUnavailableError):
                     raise failure from error
                 wait = backoff * random.uniform(0.5, 1.0) if failure.retry_after is None else failure.retry_after
-                if time.monotonic() + wait >= deadline:
+                if wait >= due.left():
                     raise failure from error
             except ValueError as error:
                 raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
             time.sleep(wait)
             backoff = min(2 * backoff, _LONGEST_BACKOFF)
+
+
+class _Due(NamedTuple):
+    """When a method of the client has to be done, whatever calls it makes."""
+
+    seconds: float  # that it was given
+    at: float  # by time.monotonic
+
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(0.0, self.at - time.monotonic())
 
 
 def _limits(limits: service_pb2.Limits) -> Limits:

@@ -24,6 +24,7 @@ __all__ = [
     "Output",
     "check_seed",
     "mode_number",
+    "no_answer",
     "output_numbers",
     "read_actions",
     "seconds_of",
@@ -164,10 +165,7 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
     if any(key == DETAILS_KEY for key, _ in trailing):
         return failure  # the server's own words
     if isinstance(failure, DeadlineExceededError):
-        return DeadlineExceededError(
-            f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
-            "give the call a longer timeout"
-        )
+        return no_answer(target, seconds)
     if error.code() is grpc.StatusCode.CANCELLED:
         return ServerUnavailableError(
             f"{target} has cut the call off: it is stopping, or has far more calls than it can take; try again in a "
@@ -183,6 +181,14 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
             failure.retry_after,
         )
     return failure
+
+
+def no_answer(target: Endpoint, seconds: float) -> DeadlineExceededError:
+    """What there is to say of a call that was not answered in the seconds that it was given."""
+    return DeadlineExceededError(
+        f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
+        "give the call a longer timeout"
+    )
 
 
 def _number(table: dict[str, Any], name: str, field: str) -> Any:

@@ -152,5 +152,7 @@ def _told(what: str) -> Iterator[None]:
             f"{what}: the hub has no such repository or revision, or does not show it to you; check the name, or log "
             "in with: hf auth login"
         ) from error
+    except errors.EntryNotFoundError as error:  # it says that no cache has the file, and its cause what the hub said
+        raise HubError(f"{what}: {str(error.__cause__ or error).strip()}") from error
     except (http, errors.HFValidationError, errors.LocalTokenNotFoundError, ConnectionError) as error:
         raise HubError(f"{what}: {str(error).strip() or type(error).__name__}") from error

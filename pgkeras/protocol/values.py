@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor, write_tensor
-from pgkeras.spaces import ActionSpace, Dict, Space, Text, Tuple, parts
+from pgkeras.spaces import ActionSpace, Dict, Space, Text, Tuple, leaves, parts
 from pgkeras.spaces.masks import flat_mask
 from pgkeras.v1 import tensors_pb2
 
@@ -117,12 +117,10 @@ def cast_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
 
 def is_single(value: Any, space: Space) -> bool:
     """Whether what :func:`cast` gave is one observation and not a batch, going by its first array, or text."""
-    for key, part in parts(space).items():
-        if not isinstance(part, Text) or len(parts(space)) == 1:
-            return is_single(value[key], part)
-    if isinstance(value, np.ndarray):
-        return value.ndim == len(space.shape)  # type: ignore[union-attr]  # an array, since the value is one
-    return isinstance(value, str)
+    path, leaf = min(leaves(space), key=lambda found: isinstance(found[1], Text))
+    for key in path:
+        value = value[key]
+    return isinstance(value, str) if isinstance(leaf, Text) else value.ndim == len(leaf.shape)
 
 
 def first(batch: Any) -> Any:

@@ -237,9 +237,9 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
         return keras.optimizers.SGD()
     try:
         optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {}})
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:  # the first of one that only wraps another
         raise ConfigError(
-            f"optimizer {config.optimizer!r}: Keras knows none of that name; try adam, sgd or natural"
+            f"optimizer {config.optimizer!r}: Keras makes none of that name; try adam, sgd or natural"
         ) from error
     if type(optimizer) is keras.optimizers.Adam:
         optimizer = Adam()

@@ -50,7 +50,8 @@ class RandomActor:
             return self._allowed(space, mask)
         if not (isinstance(space, Box) and space.dtype.kind == "f"):
             return draw_integers(space, rows, self._generator)
-        bounded = np.isfinite(space.low) & np.isfinite(space.high)
+        with np.errstate(over="ignore"):  # bounds further apart than float32 reaches say nothing, as infinite ones
+            bounded = np.isfinite((space.high - space.low).astype(np.float32))
         low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
         uniform = self._generator.uniform(low, high, (rows, *space.shape))
         normal = np.clip(self._generator.standard_normal((rows, *space.shape)), space.low, space.high)

@@ -62,7 +62,7 @@ def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
         ValueError: It names a part that the space has not, or says what combinations of components are allowed.
     """
     structures = {Dict: Mapping, Tuple: tuple | list}
-    if not isinstance(mask, structures.get(type(action_space), ())):
+    if not isinstance(mask, structures.get(type(action_space), ())) or _is_flat(mask, leading_axes):
         (first, *more) = mask_parts(action_space)
         return _joined(mask, first if not more else None, leading_axes)
     parts = list(mask_parts(action_space))
@@ -139,6 +139,15 @@ def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]
     return array.reshape(*array.shape[:leading_axes], -1)
 
 
+def _is_flat(mask: Any, leading_axes: int) -> bool:
+    """Whether it is numbers with an axis for all parts together; by parts, there is one more."""
+    try:
+        array = np.asarray(mask)
+    except ValueError:  # the parts' masks differ in length
+        return False
+    return array.dtype.kind in "biuf" and array.ndim == leading_axes + 1
+
+
 def _at(mask: Any, path: Sequence[str]) -> Any:
     for key in path:
         if mask is None:
@@ -161,7 +170,7 @@ def _check_names(mask: Any, space: Any, known: set[tuple[str, ...]], path: tuple
             _check_names(mask[i], part, known, (*path, str(i)))
     else:
         name = ".".join(path)
-        there = "this part has no choices, which a mask could take away" if not isinstance(space, Dict | Tuple) else ""
+        there = "" if isinstance(space, Dict | Tuple) else "; this part has no choices, which a mask could take away"
         raise ValueError(
-            f"expected an action mask of {space}{f' at {name}' if name else ''}, got {type(mask).__name__}; {there}"
+            f"expected an action mask of {space}{f' at {name}' if name else ''}, got {type(mask).__name__}{there}"
         )

@@ -198,7 +198,8 @@ class PolicySpec:
         for leaf, kind in zip(self.action_layout.leaves, kinds, strict=True):
             assert not isinstance(leaf.space, Text)
             suffix = re.sub(r"\W", "_", "".join(f"_{key}" for key in leaf.path), flags=re.ASCII)
-            suffix = suffix if suffix not in taken else f"{suffix}_{len(taken)}"  # {"a_b": ..., "a": {"b": ...}}
+            while suffix in taken:  # {"a_b": ..., "a": {"b": ...}}, and beside them perhaps {"a_b_1": ...}
+                suffix = f"{suffix}_{len(taken)}"
             taken.add(suffix)
             found.append(ActionPart(leaf.path, leaf.space, leaf.start, leaf.stop, kind, suffix))
         return tuple(found)

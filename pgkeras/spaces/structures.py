@@ -256,12 +256,12 @@ def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field:
     batched: dict[str, Any] = {}
     batch: tuple[str, bool, int] | None = None  # the first part's name, whether it is a batch, and its length
     # Arrays first, since a list of one text may be either one text or a batch of one.
-    for key, space in sorted(spaces.items(), key=lambda item: isinstance(item[1], Text)):
+    for key, space in sorted(spaces.items(), key=lambda item: _has_only_texts(item[1])):
         if key not in value:
             raise InvalidRequestError(f"{field}.{key}", str(space), "nothing")
         part, has_batch_axis = space.batched(value[key], f"{field}.{key}")
         rows = count(part)
-        if isinstance(space, Text) and rows == 1 and batch is not None:
+        if _has_only_texts(space) and rows == 1 and batch is not None:
             has_batch_axis = batch[1]
         batch = batch or (key, has_batch_axis, rows)
         if (has_batch_axis, rows) != batch[1:]:
@@ -271,6 +271,10 @@ def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field:
     if batch is None:
         raise InvalidRequestError(field, "at least one part", "none")
     return batched, batch[1]
+
+
+def _has_only_texts(space: Space) -> bool:
+    return all(isinstance(leaf, Text) for _, leaf in leaves(space))
 
 
 def parts(space: Space) -> Mapping[str, Space]:

@@ -21,6 +21,7 @@ class Hub:
     def __init__(self) -> None:
         self.commits: dict[str, list[dict[str, bytes]]] = {}
         self.private: set[str] = set()
+        self.lost: set[str] = set()  # files that it lists and does not give
         self.address = ""
 
     def files(self, repo: str, revision: str) -> dict[str, bytes] | None:
@@ -133,6 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _file(self, repo: str, revision: str, path: str) -> None:
         content = (self.hub.files(repo, revision) or {}).get(path)
+        if path in self.hub.lost:
+            self._json({"error": "gone"}, 410)
+            return
         if content is None:
             self._missing("EntryNotFound")
             return

@@ -115,6 +115,16 @@ def test_what_is_no_bundle_or_was_changed_is_not_published(hub: Hub, tmp_path: P
     assert not bundle.policy_names(tmp_path / "saved_models")
 
 
+def test_a_file_that_the_hub_does_not_give_is_told(hub: Hub, tmp_path: Path) -> None:
+    hub.commits[REPO] = [{"saved_model.pb": b"graph"}]
+    hub.lost = {"saved_model.pb"}
+    pulled = pgkeras("pull", REPO, hub=hub, cwd=tmp_path)
+    assert pulled.returncode == 1
+    assert f"cannot pull {REPO}" in pulled.stderr
+    assert "410" in pulled.stderr  # the reason, and not that the file is in no cache
+    assert "Traceback" not in pulled.stderr
+
+
 @pytest.mark.parametrize(
     ("command", "token", "there", "told"),
     [

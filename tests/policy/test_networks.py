@@ -12,7 +12,7 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy import networks
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.frozen_policy import layers
+from pgkeras.reinforce.frozen_policy import FrozenPolicy, layers
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Text, Tuple
 from pgkeras.spaces.layout import Layout
@@ -198,6 +198,19 @@ def test_many_values_are_looked_up() -> None:
     x = np.array([[599, 10], [3, 709]])
     looked_up = np.concatenate([table[[599, 3]], table[[600, 1299]]], axis=1)
     np.testing.assert_allclose(policy.parameters(x), looked_up @ head + bias, rtol=1e-5, atol=1e-5)
+    greedy = FrozenPolicy(policy, "litert", "greedy")
+    actions = greedy.act(x, np.zeros((2, 1), np.float32))[0]
+    np.testing.assert_array_equal(actions, (looked_up @ head + bias).argmax(axis=1))
+
+
+def test_padding_is_looked_up_where_integers_do_not_begin_at_0() -> None:
+    policy = linear(Discrete(600, start=5000), memory="gru")
+    episodes = np.zeros((2, 2), np.int64)  # the second one is over after a step
+    episodes[:, 0], episodes[0, 1] = [5000, 5599], 5007
+    alone = policy.unroll(episodes[:1, 1:])
+    np.testing.assert_allclose(policy.unroll(episodes)[1], alone[0], rtol=1e-5, atol=1e-6)
+    actor = FrozenPolicy(policy, "litert")  # which pads batches by itself
+    assert actor.act(np.array([5000]), np.zeros((1, 1), np.float32))[0] == [0]
 
 
 def test_texts_are_read_by_a_gru_to_their_last_token() -> None:

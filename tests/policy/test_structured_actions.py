@@ -108,6 +108,26 @@ def test_masks_in_all_their_forms() -> None:
         flat_mask({"aim": [1, 0]}, OURS, 0)
 
 
+def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
+    names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
+    actions = actions_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
+    outputs = PolicySpec.by_default(OURS, actions).parameter_outputs
+    assert len(set(outputs)) == len(names)
+    assert outputs[:2] == ("probabilities_a_b", "probabilities_a_b_2")
+
+
+def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
+    pair = actions_from_gymnasium(gym.Tuple([gym.Discrete(2), gym.MultiDiscrete([2, 1])]))
+    for mask in ([1, 0, 0, 1, 1], ([1, 0], [0, 1, 1]), ([1, 0], ([0, 1], [1]))):
+        np.testing.assert_array_equal(flat_mask(mask, pair, 0), [1, 0, 0, 1, 1])
+    rows = [[1, 0, 0, 1, 1], [0, 1, 1, 0, 1]]
+    for mask in (rows, ([[1, 0], [0, 1]], [[0, 1, 1], [1, 0, 1]])):
+        np.testing.assert_array_equal(flat_mask(mask, pair, 1), rows)
+    alike = actions_from_gymnasium(gym.Tuple([gym.Discrete(2), gym.Discrete(2)]))
+    np.testing.assert_array_equal(flat_mask([[1, 0], [0, 1]], alike, 0), [1, 0, 0, 1])
+    np.testing.assert_array_equal(flat_mask((None, None), alike, 0), [1, 1, 1, 1])
+
+
 def test_a_mask_of_combinations_is_refused_with_a_way_out() -> None:
     which = "must not depend on the others. Make it a Discrete of 8 actions"
     with pytest.raises(ValueError, match=which):

@@ -218,6 +218,7 @@ def test_directories_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"optimizer": "adamm"}, "optimizer 'adamm'"),
+        ({"optimizer": "LossScaleOptimizer"}, "optimizer 'LossScaleOptimizer'"),
         ({"activation": "tanhh"}, "activation 'tanhh'"),
     ],
 )

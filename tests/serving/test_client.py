@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import socket
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from types import SimpleNamespace
 
 import grpc
 import numpy as np
 import pytest
 
 import pgkeras
+from pgkeras.bundle.bundle import open_bundle
 from pgkeras.client import PolicyClient
 from pgkeras.errors import (
     ConfigError,
@@ -23,9 +27,10 @@ from pgkeras.errors import (
 )
 from pgkeras.protocol.status import DETAILS_KEY, encode_error
 from pgkeras.protocol.values import cast
+from pgkeras.protocol.wire import encode_spec, encode_tensor
 from pgkeras.spaces import Box
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
-from pgkeras.v1 import service_pb2, service_pb2_grpc
+from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running
 
 ROW = [0.5, -1.0, 0.25, 2.0]
@@ -203,6 +208,50 @@ def test_a_server_that_says_when_to_come_back_is_asked_then():
             assert len(asked) == 2
     finally:
         server.stop(0).wait()
+
+
+@contextmanager
+def slow_to_describe(policies, describing):
+    """A client of a server that calls a function before it describes a policy; Act is answered with the time left."""
+    bundle = open_bundle(policies / "discrete" / "1")
+
+    class Slow(service_pb2_grpc.PolicyServiceServicer):
+        def GetPolicy(self, request, context):
+            describing()
+            return service_pb2.GetPolicyResponse(policy=policy_pb2.Policy(spec=encode_spec(bundle.spec)))
+
+        def Act(self, request, context):
+            action = encode_tensor(np.array(int(context.time_remaining())))
+            return service_pb2.ActResponse(action=action)
+
+    server = grpc.server(ThreadPoolExecutor(2))
+    service_pb2_grpc.add_PolicyServiceServicer_to_server(Slow(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with PolicyClient(f"127.0.0.1:{port}", timeout=60) as client:
+            yield client
+    finally:
+        server.stop(0).wait()
+
+
+def test_the_description_takes_part_of_a_calls_time(policies, monkeypatch):
+    clock = SimpleNamespace(late=0.0, monotonic=lambda: time.monotonic() + clock.late)
+    monkeypatch.setattr("pgkeras.client.client.time", clock)
+    with slow_to_describe(policies, lambda: setattr(clock, "late", 50.0)) as client:
+        assert client.act(ROW).action <= 10
+        assert client.act(ROW).action > 10
+
+
+def test_nobody_waits_longer_for_a_description_that_another_thread_asks_for(policies):
+    asked, over = threading.Event(), threading.Event()
+    with slow_to_describe(policies, lambda: (asked.set(), over.wait(10))) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.act, ROW)
+        asked.wait()
+        with pytest.raises(DeadlineExceededError, match=r"within 0\.1 s"):
+            client.act(ROW, timeout=0.1)
+        over.set()
+        assert first.result().action > 0
 
 
 def test_every_error_is_a_pgkeras_error():

@@ -387,6 +387,7 @@ def test_a_dry_run_reports_what_simulators_send(tmp_path: Path) -> None:
         (gymnasium.spaces.MultiDiscrete([3, 2]), True),
         (gymnasium.spaces.MultiBinary(3), False),
         (gymnasium.spaces.Box(np.array([-1.0, -np.inf]), np.array([1.0, np.inf]), dtype=np.float32), False),
+        (gymnasium.spaces.Box(np.array([-1.7e308, 0.0]), np.array([1.7e308, 1e300]), dtype=np.float64), False),
     ],
 )
 def test_random_actions_are_those_that_are_allowed(space: Any, masked: bool) -> None:

@@ -31,6 +31,7 @@ GYMNASIUM_SPACES: list[gymnasium.Space[Any]] = [
     gym.Tuple((gym.Discrete(4), gym.Discrete(7))),
     gym.Text(5),
     gym.Dict({"only": gym.Box(0, 1, (3,), np.float32)}),
+    gym.Dict({"said": gym.Dict({"how": gym.Text(5), "what": gym.Text(5)}), "seen": gym.Box(0, 1, (2,), np.float32)}),
 ]
 
 
@@ -150,6 +151,11 @@ def test_spaces_and_values_cross_the_wire(space: gymnasium.Space[Any]) -> None:
     assert is_single(single, mine)
     assert not is_single(cast(batch_of(samples), mine), mine)
     np.testing.assert_array_equal(layout.pack(with_batch_axis(single)), layout.pack(batch)[:1])
+    message = tensors_pb2.Value()
+    write_value(message, single)
+    alone, has_batch_axis = there.batched(decode_value(message, there))
+    assert has_batch_axis == isinstance(there, Text)  # where there are only texts, one of each is a batch of one
+    np.testing.assert_array_equal(layout.pack(alone), layout.pack(batch)[:1])
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,8 @@ def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> 
                 f"of its own, and at most {_MOST_EMBEDDED:,} may; gymnasium.wrappers.TransformObservation can make a "
                 "Box of it, such as of coordinates"
             )
+        if start.any():  # rows of zeros, which pad batches, are none of these integers, and a table has no row for them
+            numbers = keras.ops.clip(numbers, 0, (values - 1).astype(np.int32))
         # One table for all components, each with a stretch of its own.
         offsets = np.concatenate([[0], np.cumsum(values)[:-1]]).astype(np.int32)
         table = keras.layers.Embedding(
@@ -174,7 +176,8 @@ def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> 
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
             name=f"{name}_embedding",
         )
-        return keras.ops.reshape(table(numbers + offsets), (-1, len(values) * _EMBEDDING_WIDTH))
+        # Not added, which Keras does by an operation for biases that LiteRT has for floats alone.
+        return keras.ops.reshape(table(numbers - -offsets), (-1, len(values) * _EMBEDDING_WIDTH))
     columns = [keras.ops.one_hot(numbers[:, i], int(n), dtype="float32") for i, n in enumerate(values)]
     return columns[0] if len(columns) == 1 else keras.ops.concatenate(columns, axis=-1)
 
