@@ -39,6 +39,7 @@ from pgkeras.runs.phases import EpochDropped, Phases
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.settings.config import Config
+from pgkeras.settings.effect import check_effect
 from pgkeras.settings.recipe import Recipe, slug
 
 __all__ = ["EpochMetrics", "Training", "train"]
@@ -507,7 +508,9 @@ def train(
     directory = Path(out) if out is not None else None
     if isinstance(network, str):
         network, settings = None, {**settings, "network": network}
-    training = Training(config_for(env_id, preset, settings), directory, network=network, callbacks=callbacks)
+    config = config_for(env_id, preset, settings)
+    check_effect(config, settings)
+    training = Training(config, directory, network=network, callbacks=callbacks)
     try:
         for _ in watched(training):
             pass
