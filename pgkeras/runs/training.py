@@ -357,6 +357,7 @@ class Training:
             mode: "greedy" for the most probable actions, "sample" to draw them.
 
         Raises:
+            ConfigError: There are no episodes to play.
             EnvironmentStepError: The environment failed.
         """
         return self._evaluator.evaluate(episodes, mode, self.config.seed)
