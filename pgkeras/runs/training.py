@@ -61,6 +61,7 @@ class Training:
         resume: Whether to go on with the run in the directory.
         checkpoint: Which checkpoint to go on from: "last", "best", or the number of epochs finished.
         source: Where episodes come from, if not from the configured environment.
+        devices: What computes, if not what is configured; see :class:`pgkeras.settings.groups.StepSettings`.
 
     Raises:
         ConfigError: A setting does not fit: an unknown optimizer or activation.
@@ -79,6 +80,7 @@ class Training:
         resume: bool = False,
         checkpoint: str = LAST,
         source: EpisodeSource | None = None,
+        devices: str | None = None,
     ) -> None:
         self._began = time.perf_counter()
         directory = None if directory is None else directory.absolute()  # an environment may change the working one
@@ -86,7 +88,7 @@ class Training:
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
-        self._replicas = Replicas.of(config.devices)
+        self._replicas = Replicas.of(config.devices if devices is None else devices)
         self._source = self._find_source(source)
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space

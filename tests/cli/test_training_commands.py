@@ -193,6 +193,21 @@ def test_a_run_on_ray_is_exported_without_its_cluster(invoke: Invoke, tmp_path: 
     assert bundle.open_bundle(exported).provenance["config"] == written["config"]
 
 
+def test_a_run_on_many_devices_is_exported_by_one_process_of_any_machine(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, finished: Finished
+) -> None:
+    shutil.copytree(finished.run, "r")
+    written = runs.read_config(Path("r"))
+    written["config"] |= {"devices": "all"}
+    (Path("r") / runs.CONFIG).write_text(json.dumps(written))
+    others = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(others))
+    result = invoke("export", "r")
+    assert result.exit_code == 0, result.output
+    (exported,) = Path("saved_models").glob("*/1")
+    assert bundle.open_bundle(exported).provenance["config"] == written["config"]
+
+
 def test_bad_input_to_export(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
     result = invoke("export", "nothing")
     assert (result.exit_code, "no run directory" in result.stderr) == (1, True)
