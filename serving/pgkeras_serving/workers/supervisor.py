@@ -152,6 +152,7 @@ class Supervisor:
         except BaseException:
             worker.kill()
             raise
+        worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
         self._workers[number] = worker
         return worker
 
@@ -183,7 +184,7 @@ class Supervisor:
         try:
             await worker.ask(Listen())
             worker.listens = True
-            worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
+            worker.told = time.monotonic()  # nor has it been asked while the first ones waited for each other
         except WorkerLostError:
             pass  # another one is started
         except PgkerasError as error:
@@ -206,11 +207,12 @@ class Supervisor:
                 worker.snapshot = await worker.ask(Tell())
                 worker.told = time.monotonic()
 
-        listening = [worker for worker in self._workers.values() if worker.listens]
-        asked = [asyncio.create_task(tell(worker)) for worker in listening]
+        # Those that do not take calls yet, too: all wait for them before they go over to another version.
+        workers = list(self._workers.values())
+        asked = [asyncio.create_task(tell(worker)) for worker in workers]
         if asked:
             await asyncio.wait(asked, timeout=_TELL_SECONDS)
-        for worker in listening:
+        for worker in workers:
             if time.monotonic() - worker.told > _SILENT_SECONDS:
                 logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
                 worker.kill()
