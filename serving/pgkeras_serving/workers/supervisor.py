@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from pgkeras.errors import PgkerasError
 from pgkeras_serving.pages.web import Web
-from pgkeras_serving.process import event_loop, stop_signal, until_stopped
+from pgkeras_serving.process import event_loop, stop_signal, unless_stopped, until_stopped
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.snapshot import Snapshot, merged
 from pgkeras_serving.transport.listener import address, reserve, socket_file
@@ -283,8 +283,12 @@ async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) 
 
 
 @contextlib.asynccontextmanager
-async def supervising(config: ServerConfig) -> AsyncIterator[Supervisor]:
+async def supervising(config: ServerConfig, stop: asyncio.Event) -> AsyncIterator[Supervisor]:
     """Starts workers, and drains them when the body is done.
+
+    Args:
+        config: The settings.
+        stop: Breaks off the start when it is set; the body has to look at it.
 
     Raises:
         BundleError: There is no policy that can be served.
@@ -292,7 +296,7 @@ async def supervising(config: ServerConfig) -> AsyncIterator[Supervisor]:
     """
     supervisor = Supervisor(config)
     try:
-        await supervisor.start()
+        await unless_stopped(supervisor.start(), stop)
         keeping = asyncio.create_task(supervisor.keep())
         yield supervisor
         keeping.cancel()
@@ -313,6 +317,8 @@ def run(config: ServerConfig) -> None:
 
 async def _run(config: ServerConfig) -> None:
     stop = stop_signal()
-    async with supervising(config) as supervisor:
+    async with supervising(config, stop) as supervisor:
+        if stop.is_set():
+            return
         served = (version.description for version in supervisor.snapshot().versions)
         await until_stopped(config, supervisor, served, stop, f" by {config.workers_wanted} workers")
