@@ -184,9 +184,12 @@ class Catalog:
         for path in paths:
             if path in self._versions:
                 contents.policies.setdefault(path.parent.name, {})[int(path.name)] = self._versions[path][1]
+        alone = self._config.root.resolve()
         for policy_dir, wanted in labels.items():
-            name = policy_dir.name
-            contents.labels[name] = self._ready_labels(policy_dir, wanted, contents.policies.get(name, {}))
+            name, own = policy_dir.name, wanted
+            if wanted is not None and alone in paths:  # one version is served, whatever labels others have
+                own = {label: version for label, version in wanted.items() if version == int(alone.name)}
+            contents.labels[name] = self._ready_labels(policy_dir, own, contents.policies.get(name, {}))
         return contents
 
     def _ready_labels(
