@@ -392,7 +392,8 @@ class Training:
             self._callbacks.restore(arrays)
         except (KeyError, ValueError) as error:
             where = "" if self.directory is None else f"{self.directory.path}: "
-            raise RunError(f"{where}the checkpoint does not fit the run's settings: {error}") from error
+            what = f"it has no array {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError(f"{where}the checkpoint does not fit the run's settings: {what}") from error
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
         self._frozen.freeze()
 
@@ -404,11 +405,16 @@ class Training:
         if not self.directory.checkpoints.has_best:
             return None
         arrays = self.directory.checkpoints.read(BEST)
-        epoch, env_steps, _ = (int(n) for n in arrays["counters"])
+        try:
+            (epoch, env_steps, _), score = map(int, arrays["counters"]), float(arrays["score"])
+            weights = self._learner.policy_weights(arrays)
+        except KeyError as error:
+            file = self.directory.checkpoints.file(BEST)
+            raise RunError(f"cannot read {file}: it has no array {error}; delete it to do without it") from error
         is_replayed = checkpoint == LAST and self.directory.config() == self.config.to_json()
         if epoch > self.epoch and not is_replayed:
             return None
-        return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
+        return Best(score, epoch, env_steps, weights)
 
     def summary(self) -> dict[str, Any]:
         """The result of the run, for ``summary.json``."""
