@@ -90,6 +90,19 @@ class Training:
         self.config = config
         self._replicas = Replicas.of(config.devices if devices is None else devices)
         self._source = self._find_source(source)
+        try:
+            self._set_up(directory, network, callbacks, checkpoint if resume else None)
+        except BaseException:
+            if source is None:  # nobody else can close it, and it may have processes or a cluster
+                self._close_source()
+            raise
+        self.setup_seconds = time.perf_counter() - self._began
+
+    def _set_up(
+        self, directory: Path | None, network: keras.Model | None, callbacks: Sequence[Callback], checkpoint: str | None
+    ) -> None:
+        """Makes all but the source, and goes on from a checkpoint if it is given one."""
+        config, resume = self.config, checkpoint is not None
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
@@ -124,11 +137,10 @@ class Training:
         if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
-        self._begin(checkpoint if resume else None)
+        self._begin(checkpoint)
         if self.directory is not None and not resume:
             self._write_config()
             self.checkpoint()  # so that there is always one to go on from
-        self.setup_seconds = time.perf_counter() - self._began
 
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
