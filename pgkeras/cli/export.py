@@ -61,5 +61,6 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
     with quiet():
         if config.collect == "ray" and source is None:  # nothing is played, so no cluster has to be there any more
             source = GymnasiumEpisodes(config, slots=1)
-        training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source)
+        # Nor the machines and GPUs that it was trained on.
+        training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source, devices="one")
         return training.export(root, name, BEST if checkpoint is None else LAST)

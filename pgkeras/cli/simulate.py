@@ -35,7 +35,7 @@ _TELL_SECONDS = 5.0
     help="How many copies a process steps side by side, in one session.",
 )
 @click.option("--processes", type=click.IntRange(1), default=1, show_default=True, help="How many processes play.")
-@click.option("--episodes", type=click.IntRange(1), help="Stop when a process has played so many.")
+@click.option("--episodes", type=click.IntRange(1), help="Stop when a process has played so many, each copy its share.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environments.")
 @click.option("--greedy", is_flag=True, help="Ask for the most probable actions; not of a policy in training.")
 @click.option(
@@ -99,7 +99,7 @@ def _play(recipe: Recipe, environments: int, seed: int, options: dict[str, Any])
     from pgkeras.client.client import PolicyClient
 
     copies = [make_one(recipe) for _ in range(environments)]
-    simulator = Simulator(copies, seed, recipe.env_id)
+    simulator = Simulator(copies, seed, recipe.env_id, options["episodes"])
     telling = _Telling(simulator, options["episodes"])
     try:
         with PolicyClient(options["target"], options["policy"], **options["connection"]) as client:

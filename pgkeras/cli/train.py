@@ -31,6 +31,7 @@ from pgkeras.runs.collapse import has_collapsed
 from pgkeras.runs.directory import read_metrics
 from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
+from pgkeras.settings.effect import check_effect
 from pgkeras.settings.recipe import slug
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ def command(
             return
         if simulators is not None and resume is None:
             config = config_of_simulators(simulators, config.env_id, preset, given)
+            check_effect(config, given)
         training, interrupted_by = run(
             config,
             directory,
@@ -219,7 +221,9 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
     written = runs.read_config(directory)
     if listen is None and not written.get("is_environment", True):
         raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
-    return config_.Config.from_json(config_.overlay(written["config"], given))
+    config = config_.Config.from_json(config_.overlay(written["config"], given))
+    check_effect(config, given)
+    return config
 
 
 def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str | None) -> Config:
@@ -227,7 +231,9 @@ def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str 
         return config_.resolve(env_id, preset, given)
     with extra_needed("train", "train policies"):
         from pgkeras.environments.presets import config_for
-    return config_for(env_id, preset, given)
+    config = config_for(env_id, preset, given)
+    check_effect(config, given)
+    return config
 
 
 def _refuse_with_seeds(**given: Any) -> None:

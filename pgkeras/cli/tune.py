@@ -99,7 +99,7 @@ def command(
     if importances := tuning.importances():
         _plot(directory / "importances.png", importances, env_id)
         click.echo(f"What has mattered, most first: {', '.join(importances)} ({directory / 'importances.png'})")
-    if confirm and best.number:
+    if confirm and best.settings:
         _confirm(tuning, best, config, directory, confirm, jobs)
     click.echo(f"Train with it: pgkeras train {env_id} --preset {preset_file}")
 

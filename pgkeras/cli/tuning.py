@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -39,9 +40,9 @@ class Outcome:
     """What a trial came to.
 
     Args:
-        number: Its number; 0 has the settings that the search began with.
+        number: Its number.
         score: The mean over its seeds of the mean return of the last 100 episodes; NaN if it was pruned or failed.
-        settings: What it changes, as ``--set`` takes it; empty for the first.
+        settings: What it changes, as ``--set`` takes it; empty for the settings that the search began with.
         state: "complete", "pruned" or "failed: " and why.
     """
 
@@ -75,6 +76,7 @@ class Tuning:
         self._config, self._space, self._seeds = config, space, seeds
         self._directory, self._jobs = directory, jobs
         self._stopped = False
+        self._asking = threading.Lock()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._lock = hold(
             directory,
@@ -168,10 +170,17 @@ class Tuning:
         ended = self._study.get_trials(states=[states.COMPLETE, states.PRUNED, states.FAIL])
         return [trial for trial in ended if trial.state != states.FAIL or _FAILURE in trial.user_attrs]
 
+    def _has_begun(self) -> bool:
+        """Whether a trial has, or is at, the settings to begin with, which all others are compared with."""
+        running = self._study.get_trials(states=[optuna.trial.TrialState.RUNNING])
+        return any(trial.user_attrs.get("settings") == {} for trial in [*self._ended(), *running])
+
     def _try(self) -> Outcome:
-        trial = self._study.ask()
-        settings = {} if trial.number == 0 else settings_of(trial, self._space)
-        trial.set_user_attr("settings", settings)
+        with self._asking:
+            begins = not self._has_begun()
+            trial = self._study.ask()
+            settings = {} if begins else settings_of(trial, self._space)
+            trial.set_user_attr("settings", settings)
         try:
             scores = [self._run(trial, self.with_settings(settings), i) for i in range(len(self._seeds))]
         except optuna.TrialPruned:
@@ -219,7 +228,7 @@ class Tuning:
         step = int(_REPORTS * share)
         if step > reported:
             trial.report(last["mean_return_100"], step)
-            if trial.number and trial.should_prune():
+            if trial.user_attrs["settings"] and trial.should_prune():
                 raise optuna.TrialPruned
         return max(step, reported)
 

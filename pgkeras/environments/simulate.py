@@ -17,6 +17,7 @@ import numpy as np
 from pgkeras.client.client import PolicyClient
 from pgkeras.client.session import PlaySession
 from pgkeras.environments.check import check_interface, said
+from pgkeras.environments.collect import quotas
 from pgkeras.environments.plain import native
 from pgkeras.environments.probe import without_mask
 from pgkeras.environments.rows import action_mask, as_reward
@@ -38,6 +39,8 @@ class Simulator:
         environments: The copies.
         seed: Of their first resets.
         name: What the session calls itself.
+        episodes: How many count: each copy's share of them, since the first to finish would be the short ones. What a
+            copy plays beyond its share, until the others are done, does not count. None: all that end.
 
     Raises:
         EnvironmentSetupError: One does not do what gymnasium's environments do.
@@ -45,12 +48,19 @@ class Simulator:
 
     Attributes:
         steps: Steps taken.
-        episodes: Episodes that have ended.
+        episodes: Episodes that have ended, of those that count.
         returns: The returns of the last hundred of them.
     """
 
-    def __init__(self, environments: Sequence[gymnasium.Env[Any, Any]], seed: int = 0, name: str = "") -> None:
+    def __init__(
+        self,
+        environments: Sequence[gymnasium.Env[Any, Any]],
+        seed: int = 0,
+        name: str = "",
+        episodes: int | None = None,
+    ) -> None:
         self._environments = list(environments)
+        self._left = None if episodes is None else quotas(episodes, len(self._environments))
         self._name = name
         self._seeds: list[int | None] = [seed + i for i in range(len(self._environments))]
         first = self._environments[0]
@@ -132,8 +142,11 @@ class Simulator:
                     self.steps += 1
             over = terminated | truncated
             for i in np.flatnonzero(over).tolist():
-                self.returns.append(float(totals[i]))
-                self.episodes += 1
+                if self._left is None or self._left[i] > 0:
+                    self.returns.append(float(totals[i]))
+                    self.episodes += 1
+                if self._left is not None:
+                    self._left[i] -= 1
                 totals[i] = 0.0
             actions = self._native(self._step(session, shown, reward, terminated, truncated, episode_start=starts))
 

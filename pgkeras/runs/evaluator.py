@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from pgkeras.errors import ConfigError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
@@ -56,9 +57,12 @@ class Evaluator:
             seed: The run's seed.
 
         Raises:
+            ConfigError: There are no episodes to play.
             EnvironmentStepError: The environment failed.
             EpochDropped: The run was interrupted meanwhile; one that begins after that is played.
         """
+        if episodes < 1:  # which would have no end to wait for
+            raise ConfigError(f"episodes: expected a whole number of at least 1, got {episodes}")
         actor, collector = self._player(mode)
         self._was_interrupted = self._is_interrupted()
         actor.freeze()

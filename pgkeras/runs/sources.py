@@ -130,7 +130,11 @@ class GymnasiumEpisodes:
         self._environments: environments.Environments = (
             RestartingEnvironments(make, config.env_restarts) if config.env_restarts else make()
         )
-        look = environments.look(self._environments, config.seed, config.action_masks)
+        try:
+            look = environments.look(self._environments, config.seed, config.action_masks)
+        except BaseException:
+            self._environments.close()  # whose processes nobody else knows of
+            raise
         self.observation_space, self.action_space, self.mask_size, self.reward_threshold = look
         self._first: Collector | None = None
 

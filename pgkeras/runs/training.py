@@ -39,6 +39,7 @@ from pgkeras.runs.phases import EpochDropped, Phases
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.settings.config import Config
+from pgkeras.settings.effect import check_effect
 from pgkeras.settings.recipe import Recipe, slug
 
 __all__ = ["EpochMetrics", "Training", "train"]
@@ -60,6 +61,7 @@ class Training:
         resume: Whether to go on with the run in the directory.
         checkpoint: Which checkpoint to go on from: "last", "best", or the number of epochs finished.
         source: Where episodes come from, if not from the configured environment.
+        devices: What computes, if not what is configured; see :class:`pgkeras.settings.groups.StepSettings`.
 
     Raises:
         ConfigError: A setting does not fit: an unknown optimizer or activation.
@@ -78,6 +80,7 @@ class Training:
         resume: bool = False,
         checkpoint: str = LAST,
         source: EpisodeSource | None = None,
+        devices: str | None = None,
     ) -> None:
         self._began = time.perf_counter()
         directory = None if directory is None else directory.absolute()  # an environment may change the working one
@@ -85,8 +88,21 @@ class Training:
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
-        self._replicas = Replicas.of(config.devices)
+        self._replicas = Replicas.of(config.devices if devices is None else devices)
         self._source = self._find_source(source)
+        try:
+            self._set_up(directory, network, callbacks, checkpoint if resume else None)
+        except BaseException:
+            if source is None:  # nobody else can close it, and it may have processes or a cluster
+                self._close_source()
+            raise
+        self.setup_seconds = time.perf_counter() - self._began
+
+    def _set_up(
+        self, directory: Path | None, network: keras.Model | None, callbacks: Sequence[Callback], checkpoint: str | None
+    ) -> None:
+        """Makes all but the source, and goes on from a checkpoint if it is given one."""
+        config, resume = self.config, checkpoint is not None
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
@@ -121,11 +137,10 @@ class Training:
         if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
-        self._begin(checkpoint if resume else None)
+        self._begin(checkpoint)
         if self.directory is not None and not resume:
             self._write_config()
             self.checkpoint()  # so that there is always one to go on from
-        self.setup_seconds = time.perf_counter() - self._began
 
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
@@ -356,6 +371,7 @@ class Training:
             mode: "greedy" for the most probable actions, "sample" to draw them.
 
         Raises:
+            ConfigError: There are no episodes to play.
             EnvironmentStepError: The environment failed.
         """
         return self._evaluator.evaluate(episodes, mode, self.config.seed)
@@ -388,7 +404,8 @@ class Training:
             self._callbacks.restore(arrays)
         except (KeyError, ValueError) as error:
             where = "" if self.directory is None else f"{self.directory.path}: "
-            raise RunError(f"{where}the checkpoint does not fit the run's settings: {error}") from error
+            what = f"it has no array {error}" if isinstance(error, KeyError) else str(error)
+            raise RunError(f"{where}the checkpoint does not fit the run's settings: {what}") from error
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
         self._frozen.freeze()
 
@@ -400,11 +417,16 @@ class Training:
         if not self.directory.checkpoints.has_best:
             return None
         arrays = self.directory.checkpoints.read(BEST)
-        epoch, env_steps, _ = (int(n) for n in arrays["counters"])
+        try:
+            (epoch, env_steps, _), score = map(int, arrays["counters"]), float(arrays["score"])
+            weights = self._learner.policy_weights(arrays)
+        except KeyError as error:
+            file = self.directory.checkpoints.file(BEST)
+            raise RunError(f"cannot read {file}: it has no array {error}; delete it to do without it") from error
         is_replayed = checkpoint == LAST and self.directory.config() == self.config.to_json()
         if epoch > self.epoch and not is_replayed:
             return None
-        return Best(float(arrays["score"]), epoch, env_steps, self._learner.policy_weights(arrays))
+        return Best(score, epoch, env_steps, weights)
 
     def summary(self) -> dict[str, Any]:
         """The result of the run, for ``summary.json``."""
@@ -507,7 +529,9 @@ def train(
     directory = Path(out) if out is not None else None
     if isinstance(network, str):
         network, settings = None, {**settings, "network": network}
-    training = Training(config_for(env_id, preset, settings), directory, network=network, callbacks=callbacks)
+    config = config_for(env_id, preset, settings)
+    check_effect(config, settings)
+    training = Training(config, directory, network=network, callbacks=callbacks)
     try:
         for _ in watched(training):
             pass

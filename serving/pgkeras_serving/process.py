@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from pgkeras.v1 import policy_pb2
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.transport.listener import host_and_port
 
-__all__ = ["Serving", "event_loop", "inventory", "stop_signal", "until_stopped", "write_port"]
+__all__ = ["Serving", "event_loop", "inventory", "stop_signal", "unless_stopped", "until_stopped", "write_port"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,18 @@ def stop_signal() -> asyncio.Event:
     for number in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}:
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     return stop
+
+
+async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+    """Does some work, but breaks it off when an event is set."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        working.result()  # which raises what it has raised
+        return
+    working.cancel()
+    await asyncio.wait([working])
 
 
 def inventory(descriptions: Iterable[policy_pb2.Policy]) -> str:

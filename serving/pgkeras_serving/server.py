@@ -16,7 +16,7 @@ import numpy as np
 
 from pgkeras.errors import MissingExtraError
 from pgkeras.v1 import service_pb2
-from pgkeras_serving.process import event_loop, stop_signal, until_stopped
+from pgkeras_serving.process import event_loop, stop_signal, unless_stopped, until_stopped
 from pgkeras_serving.sessions.policies import Policies, ServedPolicies
 from pgkeras_serving.sessions.sessions import Sessions
 from pgkeras_serving.settings.config import ServerConfig
@@ -207,12 +207,15 @@ def _servicer(config: ServerConfig, *arguments: Any) -> tuple[Tracing | None, Po
 
 
 @contextlib.asynccontextmanager
-async def serving(config: ServerConfig, policies: Policies | None = None) -> AsyncIterator[PolicyServer]:
+async def serving(
+    config: ServerConfig, policies: Policies | None = None, stop: asyncio.Event | None = None
+) -> AsyncIterator[PolicyServer]:
     """Starts a server, and drains it when the body is done.
 
     Args:
         config: Its settings.
         policies: What it serves; by default the policies on disk.
+        stop: Breaks off the start when it is set; the body has to look at it.
 
     Raises:
         ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
@@ -220,7 +223,7 @@ async def serving(config: ServerConfig, policies: Policies | None = None) -> Asy
     """
     server = PolicyServer(config, policies)
     try:
-        await server.start()
+        await unless_stopped(server.start(), asyncio.Event() if stop is None else stop)
         yield server
     finally:
         await server.drain()
@@ -242,6 +245,8 @@ async def _run(config: ServerConfig) -> None:
     np.seterr(
         over="ignore", invalid="ignore"
     )  # requests are checked for what overflows; a warning in the log would tell nobody
-    async with serving(config) as server:
+    async with serving(config, stop=stop) as server:
+        if stop.is_set():
+            return
         gc.freeze()  # what is loaded stays: collections need not walk over it between calls
         await until_stopped(config, server, (policy.description for policy in server.store.policies()), stop)

@@ -92,6 +92,7 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["CartPole-v1", "--baseline", "mean"], 2, "'leave-one-out'"),
         (["CartPole-v1", "--set", "gamma"], 1, "--set 'gamma': expected key=value"),
         (["CartPole-v1", "--set", "gama=1"], 1, "did you mean gamma"),
+        (["CartPole-v1", "--ray-address", "10.0.0.5:6379"], 1, "ray_address: it changes nothing without collect=ray"),
         (["CartPole-v1", "--set", "gamma=2"], 1, "gamma: expected a finite number from 0 to 1, got 2.0"),
         (["CartPole-v1", "--set", "env_id=Acrobot-v1"], 1, "env_id: there is no such setting"),
         (["CartPole-v1", "--preset", "textbok"], 1, "did you mean textbook"),
@@ -188,6 +189,21 @@ def test_a_run_on_ray_is_exported_without_its_cluster(invoke: Invoke, tmp_path: 
     result = invoke("export", "r")
     assert result.exit_code == 0, result.output
     assert runs.read_config(Path("r")) == written
+    (exported,) = Path("saved_models").glob("*/1")
+    assert bundle.open_bundle(exported).provenance["config"] == written["config"]
+
+
+def test_a_run_on_many_devices_is_exported_by_one_process_of_any_machine(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, finished: Finished
+) -> None:
+    shutil.copytree(finished.run, "r")
+    written = runs.read_config(Path("r"))
+    written["config"] |= {"devices": "all"}
+    (Path("r") / runs.CONFIG).write_text(json.dumps(written))
+    others = {"cluster": {"worker": ["127.0.0.1:1", "127.0.0.1:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(others))
+    result = invoke("export", "r")
+    assert result.exit_code == 0, result.output
     (exported,) = Path("saved_models").glob("*/1")
     assert bundle.open_bundle(exported).provenance["config"] == written["config"]
 

@@ -208,7 +208,7 @@ def pgkeras_process(directory, *arguments):
 
 def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_path, monkeypatch):
     def search(trials):
-        tuning = Tuning(resolve("CartPole-v1", "default"), {}, [0], tmp_path, 1)
+        tuning = Tuning(resolve("CartPole-v1", "default"), search_space(Discrete(3)), [0], tmp_path, 1)
         told = []
         tuning.search(trials, None, told.append)
         return tuning, told
@@ -235,6 +235,7 @@ def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_pa
     monkeypatch.setattr("pgkeras.cli.tuning.Tuning._run", lambda *_: 1.0)
     _, told = search(2)
     assert [outcome.score for outcome in told] == [1.0, 1.0]
+    assert [bool(outcome.settings) for outcome in told] == [False, True], "the settings to begin with are tried again"
 
 
 class SearchedError(Exception):

@@ -88,6 +88,15 @@ def test_workers_end_when_the_last_reference_goes() -> None:
     assert psutil.wait_procs([worker], timeout=20)[1] == []
 
 
+def test_a_run_that_cannot_be_set_up_leaves_no_workers() -> None:
+    config = Config(env_id=UNRULY, vectorization="async", env_workers=1, envs=2, activation="nonsense")
+    before = workers_of(psutil.Process())
+    with pytest.raises(ConfigError, match="activation 'nonsense'") as caught:
+        Training(config)
+    assert caught.tb is not None, "which holds on to all that there was"
+    assert workers_of(psutil.Process()) == before
+
+
 def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", envs=1, steps=100)\n')

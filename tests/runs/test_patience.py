@@ -15,7 +15,7 @@ import pytest
 
 from pgkeras import runs
 from pgkeras.environments import trajectory
-from pgkeras.errors import EnvironmentStepError
+from pgkeras.errors import ConfigError, EnvironmentStepError
 from pgkeras.runs.alarm import alarm
 from pgkeras.runs.callbacks import Callback
 from pgkeras.runs.metrics import EpochMetrics
@@ -123,6 +123,8 @@ def test_after_an_interruption_no_evaluation_is_begun(tmp_path: Path) -> None:
 
         def on_end(self, training: Any) -> None:
             assert len(training.evaluate(3).returns) == 3  # what somebody asks for is played
+            with pytest.raises(ConfigError, match="episodes: expected a whole number of at least 1, got 0"):
+                training.evaluate(0)
 
     run_to_end(Training(fragile({"length": 3}, evaluation_every=1), tmp_path / "run", callbacks=[Interrupting()]))
     assert [line["epoch"] for line in runs.read_metrics(tmp_path / "run")] == [1, 2]

@@ -32,6 +32,32 @@ from tests.serving.conftest import running
 _ACT = "/pgkeras.v1.PolicyService/Act"
 
 
+# Loading waits for the server's end, which SIGTERM brings about, rather than for seconds.
+_STOPPED_WHILE_LOADING = """
+import os, signal, threading
+from pgkeras_serving.policies import catalog, store
+load, close, closed = catalog.Catalog._load, store.Store.close, threading.Event()
+def end(self):
+    close(self)
+    closed.set()
+def stop_and_load(self, *arguments):
+    print("loading", flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    closed.wait(5)
+    return load(self, *arguments)
+store.Store.close, catalog.Catalog._load = end, stop_and_load
+from pgkeras.cli import main
+main()
+"""
+
+
+def test_a_server_that_is_stopped_while_it_loads_loads_no_more(policies):
+    command = [sys.executable, "-c", _STOPPED_WHILE_LOADING, "serve", str(policies), "--port", "0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "loading\n"), ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
 def request(policy="discrete"):
     observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros(4, np.float32)))
     message = service_pb2.ActRequest(observation=observation)

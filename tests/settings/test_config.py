@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pgkeras.errors import ConfigError
 from pgkeras.settings import config
 from pgkeras.settings.config import Config, assignments, resolve, settings
+from pgkeras.settings.effect import check_effect
 from pgkeras.settings.fields import range_of
 
 ALL = {setting.name: setting for setting in settings()}
@@ -210,6 +211,34 @@ def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> Non
         resolve("CartPole-v1", overrides={"gamm": 1})
     with pytest.raises(ConfigError, match="env_id"):
         resolve("CartPole-v1", overrides={"env_id": "Acrobot-v1"})
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({"ray_address": "auto"}, {"collect": "ray"}),
+        ({"ray_actors": 2}, {"collect": "ray"}),
+        ({"env_workers": 2}, {"vectorization": "async"}),
+        ({"running_mean_rate": 0.5}, {"baseline": "running-mean"}),
+        ({"value_passes": 5}, {"baseline": "value"}),
+        ({"fisher_steps": 10}, {"optimizer": "natural", "target_kl": 0.01}),
+        ({"learning_rate": 0.1}, {"optimizer": "sgd"}),
+        ({"reuse_kl": 0.1}, {"reuse": 2}),
+        ({"entropy_schedule": "linear"}, {"entropy_bonus": 0.1}),
+        ({"memory_units": 8}, {"memory": "lstm"}),
+        ({"evaluation_mode": "both"}, {"evaluation_every": 3}),
+    ],
+)
+def test_a_setting_that_changes_nothing_is_refused_where_it_is_given(
+    given: dict[str, Any], needed: dict[str, Any]
+) -> None:
+    (name,), (other, *_) = given, needed
+    without = {"optimizer": "natural", "target_kl": 0.01} if name == "learning_rate" else {}
+    with pytest.raises(ConfigError, match=rf"^{name}: it changes nothing without .*{other}"):
+        check_effect(Config(env_id="E", **given, **without), given)
+    check_effect(Config(env_id="E", **given, **needed), given)
+    check_effect(Config(env_id="E", **given, **without), {})  # a preset's, or an earlier run's
+    check_effect(Config(env_id="E"), {name: None})
 
 
 def test_keyword_arguments_add_up() -> None:

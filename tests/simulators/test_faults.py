@@ -524,6 +524,33 @@ def test_a_listening_run_warns_of_variables_that_are_none(tmp_path: Path) -> Non
     assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in told.stderr
 
 
+class Lasting(gymnasium.Env[Any, Any]):
+    """CartPole's spaces, and episodes of a length, which is their return."""
+
+    observation_space = gymnasium.make("CartPole-v1").observation_space
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, length: int) -> None:
+        self.length, self.taken = length, 0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.taken = 0
+        return np.zeros(4, np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.taken += 1
+        return np.zeros(4, np.float32), 1.0, self.taken == self.length, False, {}
+
+
+def test_short_episodes_do_not_take_the_place_of_long_ones(tmp_path: Path) -> None:
+    from benchmarks.soak.server import SHIPPED, serving
+
+    simulator = Simulator([Lasting(2), Lasting(30), Lasting(3)], episodes=5)
+    with serving(SHIPPED, tmp_path) as server, PolicyClient(server.target) as client:
+        simulator.run(client, lambda: simulator.episodes >= 5, 0.0)
+    assert sorted(simulator.returns) == [2.0, 2.0, 3.0, 30.0, 30.0], "each plays its share"
+
+
 class Fickle(gymnasium.Env[Any, Any]):
     """Five steps an episode. Only its steps give masks, its rewards are arrays, and one reset takes long."""
 

@@ -62,6 +62,11 @@ class Catalog:
         self._contents = Contents()
         self._told: dict[Path, str] = {}
         self._sizes: dict[Hashable, Sizes] = {}
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Ends a look that is under way in another thread when it has loaded the version that it is at."""
+        self._is_closed = True
 
     def look(self) -> Contents:
         """Loads, verifies and warms what is new or replaced, and lets go of what is gone.
@@ -72,6 +77,7 @@ class Catalog:
 
         Raises:
             BundleNotFoundError: There is no version and has never been one.
+            BundleError: The catalog has been closed.
         """
         first = not self._versions
         try:
@@ -83,6 +89,8 @@ class Catalog:
             self._tell(self._config.root, f"serving on with what was there before: {error}")
             return self._unchanged([])
         for path in paths:
+            if self._is_closed:
+                raise BundleError("the server is stopping, so no more policies are loaded")
             self._follow(path, first)
         stamps = {path: _stamp(path) for path in paths}
         gone = [path for path in self._versions if stamps.get(path) is None]
@@ -176,9 +184,12 @@ class Catalog:
         for path in paths:
             if path in self._versions:
                 contents.policies.setdefault(path.parent.name, {})[int(path.name)] = self._versions[path][1]
+        alone = self._config.root.resolve()
         for policy_dir, wanted in labels.items():
-            name = policy_dir.name
-            contents.labels[name] = self._ready_labels(policy_dir, wanted, contents.policies.get(name, {}))
+            name, own = policy_dir.name, wanted
+            if wanted is not None and alone in paths:  # one version is served, whatever labels others have
+                own = {label: version for label, version in wanted.items() if version == int(alone.name)}
+            contents.labels[name] = self._ready_labels(policy_dir, own, contents.policies.get(name, {}))
         return contents
 
     def _ready_labels(

@@ -77,7 +77,8 @@ class Store:
             self._contents = Contents()  # nor is there any more what did not load
 
     def close(self) -> None:
-        """Shuts down the worker threads of every policy."""
+        """Shuts down the worker threads of every policy, and loads no more."""
+        self._catalog.close()
         for policy in self.policies():
             policy.batcher.close()
 

@@ -36,8 +36,8 @@ class Session:
     """One simulator's session with one version of a policy.
 
     A message takes effect when it is answered with actions, and not at all when it is answered with an error: the
-    session's noise and episodes are then as if it had not come. The first message that is right fixes the number of
-    environments.
+    session's noise and episodes are then as if it had not come. The first message that is answered with actions fixes
+    the number of environments.
 
     Args:
         policy: The version, which stays the same however long the session lasts.
@@ -100,24 +100,28 @@ class Session:
         inputs, start = step.query.inputs, step.episode_start
         rows = len(inputs["observation"])
         transition = transition_of(step, self._episodes)
-        self._episodes = self._episodes or Episodes(rows, self._policy.episodes.record)
         inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
-            state = np.zeros((rows, size), np.float32) if self._state is None else self._state
-            inputs["state"] = start_over(state, self._episodes.over if start is None else start)
+            if self._episodes is None or self._state is None:
+                inputs["state"] = np.zeros((rows, size), np.float32)
+            else:
+                inputs["state"] = start_over(self._state, self._episodes.over if start is None else start)
         return transition
 
     def _finish(
         self, step: Step, transition: Transition | None, answer: Mapping[str, NDArray[Any]], arrival: int
     ) -> bytes:
         """Encodes the answer; only then does the step count."""
-        assert self._episodes is not None
         encoding = time.perf_counter_ns()
         act = self._policy.edge.answers.encode(step.query, answer)
         self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
+        rows = len(step.query.inputs["noise"])
+        if self._episodes is None:
+            self._episodes = Episodes(rows, self._policy.episodes.record)
         self._episodes.advance(transition, step.episode_start)
-        self._noise.use(len(step.query.inputs["noise"]))
-        self._state = answer.get("next_state")
+        self._noise.use(rows)
+        state = answer.get("next_state")
+        self._state = None if state is None else state.copy()  # a view would keep the batch that it is a part of
         return act
 
 

@@ -45,7 +45,7 @@ class Listen:
 
 @dataclass(frozen=True)
 class Tell:
-    """The reply is a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`."""
+    """The reply is a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`; an empty one before it takes calls."""
 
 
 @dataclass(frozen=True)

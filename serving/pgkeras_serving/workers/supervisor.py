@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from pgkeras.errors import PgkerasError
 from pgkeras_serving.pages.web import Web
-from pgkeras_serving.process import event_loop, stop_signal, until_stopped
+from pgkeras_serving.process import event_loop, stop_signal, unless_stopped, until_stopped
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.snapshot import Snapshot, merged
 from pgkeras_serving.transport.listener import address, reserve, socket_file
@@ -152,6 +152,7 @@ class Supervisor:
         except BaseException:
             worker.kill()
             raise
+        worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
         self._workers[number] = worker
         return worker
 
@@ -183,7 +184,7 @@ class Supervisor:
         try:
             await worker.ask(Listen())
             worker.listens = True
-            worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
+            worker.told = time.monotonic()  # nor has it been asked while the first ones waited for each other
         except WorkerLostError:
             pass  # another one is started
         except PgkerasError as error:
@@ -206,11 +207,12 @@ class Supervisor:
                 worker.snapshot = await worker.ask(Tell())
                 worker.told = time.monotonic()
 
-        listening = [worker for worker in self._workers.values() if worker.listens]
-        asked = [asyncio.create_task(tell(worker)) for worker in listening]
+        # Those that do not take calls yet, too: all wait for them before they go over to another version.
+        workers = list(self._workers.values())
+        asked = [asyncio.create_task(tell(worker)) for worker in workers]
         if asked:
             await asyncio.wait(asked, timeout=_TELL_SECONDS)
-        for worker in listening:
+        for worker in workers:
             if time.monotonic() - worker.told > _SILENT_SECONDS:
                 logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
                 worker.kill()
@@ -281,8 +283,12 @@ async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) 
 
 
 @contextlib.asynccontextmanager
-async def supervising(config: ServerConfig) -> AsyncIterator[Supervisor]:
+async def supervising(config: ServerConfig, stop: asyncio.Event) -> AsyncIterator[Supervisor]:
     """Starts workers, and drains them when the body is done.
+
+    Args:
+        config: The settings.
+        stop: Breaks off the start when it is set; the body has to look at it.
 
     Raises:
         BundleError: There is no policy that can be served.
@@ -290,7 +296,7 @@ async def supervising(config: ServerConfig) -> AsyncIterator[Supervisor]:
     """
     supervisor = Supervisor(config)
     try:
-        await supervisor.start()
+        await unless_stopped(supervisor.start(), stop)
         keeping = asyncio.create_task(supervisor.keep())
         yield supervisor
         keeping.cancel()
@@ -311,6 +317,8 @@ def run(config: ServerConfig) -> None:
 
 async def _run(config: ServerConfig) -> None:
     stop = stop_signal()
-    async with supervising(config) as supervisor:
+    async with supervising(config, stop) as supervisor:
+        if stop.is_set():
+            return
         served = (version.description for version in supervisor.snapshot().versions)
         await until_stopped(config, supervisor, served, stop, f" by {config.workers_wanted} workers")

@@ -13,6 +13,7 @@ import numpy as np
 from pgkeras_serving.process import event_loop
 from pgkeras_serving.server import PolicyServer
 from pgkeras_serving.telemetry import logs
+from pgkeras_serving.telemetry.snapshot import Snapshot
 from pgkeras_serving.workers.channel import Channel
 from pgkeras_serving.workers.commands import Drain, Listen, Look, Start, Tell
 from pgkeras_serving.workers.switch import Switch, SwitchedPolicies
@@ -65,8 +66,7 @@ class _Worker:
             case Listen():
                 return await self._listen()
             case Tell():
-                assert self._server is not None
-                return self._server.snapshot()
+                return Snapshot() if self._server is None else self._server.snapshot()
             case Drain():
                 self.over.set()
         return None

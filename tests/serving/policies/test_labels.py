@@ -154,3 +154,12 @@ def test_labels_that_cannot_be_used_are_logged_and_left_out(root, caplog):
             store.resolve(policy_pb2.PolicyRef(name=name, label=label))
     assert "does not move to version 2, which is not ready" in caplog.text
     assert "expected an object of labels and versions" in caplog.text
+
+
+def test_one_version_alone_has_its_own_labels(root, caplog):
+    set_labels(root / "discrete", {"stable": 1, "canary": 2})
+    store = Store(ServerConfig(root / "discrete" / "1"))
+    store.load()
+    store.refresh()
+    assert store.labels() == {"discrete": {"stable": 1}}
+    assert "does not move" not in caplog.text

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import queue
 import threading
+import weakref
 
 import grpc
 import numpy as np
 import pytest
 from google.rpc import code_pb2, error_details_pb2
+from pgkeras_serving.policies.store import Store
 from pgkeras_serving.server import serving
+from pgkeras_serving.sessions.play import Session
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeSummary
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.client import PolicyClient
 from pgkeras.engines import noise
 from pgkeras.errors import (
@@ -317,6 +322,62 @@ def test_a_session_tells_after_an_error_whether_it_is_over(policies, tmp_path):
         assert not closed.is_over
         closed.close()
         assert closed.is_over
+
+
+@pytest.fixture
+def shipped():
+    """A policy that is loaded in this process."""
+    store = Store(ServerConfig(SHIPPED))
+    store.load()
+    yield store.policies()[0]
+    store.close()
+
+
+def first_message(rows):
+    return message(1, rows, previous=False).SerializeToString()
+
+
+def test_a_first_message_that_finds_the_server_busy_fixes_nothing(shipped):
+    class Busy:
+        async def submit(self, *arguments):
+            self.submit = shipped.batcher.submit
+            raise ServerBusyError("all workers are busy", 1.0)
+
+    async def main():
+        session = Session(dataclasses.replace(shipped, batcher=Busy()), seed=3)
+        later = message(2, ROWS[2][:2], reward=ZEROS[:2], terminated=FALSE[:2], truncated=FALSE[:2])
+        asked = [first_message(ROWS[0]), first_message(ROWS[1][:2]), later.SerializeToString()]
+        answers = [await session.answer(each) for each in asked]
+        undisturbed = Session(shipped, seed=3)
+        return answers, [await undisturbed.answer(each) for each in asked[1:]]
+
+    (refusal, *answers), expected = asyncio.run(main())
+    assert refusal[1] == code_pb2.RESOURCE_EXHAUSTED
+    assert {code for _, code in answers} == {code_pb2.OK}
+    assert answers == expected, "as in a session that was never refused"
+
+
+def test_an_idle_session_with_memory_keeps_no_batch(shipped):
+    batches = []
+
+    class Joining:
+        """Answers with a part of a large batch, as if many had asked at once."""
+
+        async def submit(self, inputs, *_):
+            batch = np.ones((500, 4), np.float32)
+            batches.append(weakref.ref(batch))
+            return {"action": np.zeros(3, np.int32), "entropy": np.zeros(3, np.float32), "next_state": batch[7:10]}
+
+    async def main():
+        spec = dataclasses.replace(shipped.spec, state_size=4)
+        session = Session(dataclasses.replace(shipped, spec=spec, batcher=Joining()), seed=3)
+        _, code = await session.answer(first_message(ROWS[0]))
+        return code, session
+
+    code, session = asyncio.run(main())
+    assert code == code_pb2.OK
+    assert [batch() for batch in batches] == [None], "the session holds on to its own rows alone"
+    assert session.version == ("cartpole-v1", 1)
 
 
 def steps(client):

@@ -429,6 +429,30 @@ def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
     assert version.name == "cartpole-v1"
 
 
+def test_a_worker_that_hangs_before_it_takes_calls_does_not_hold_up_the_others(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.1)
+    config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
+
+    async def main():
+        supervisor = Supervisor(config)
+        config_of_workers = dataclasses.replace(config, port=supervisor.port)
+        for number in (1, 2):
+            worker = await WorkerProcess.start(number, config_of_workers, supervisor._switch)
+            supervisor._workers[number] = worker
+        os.kill(worker.pid, signal.SIGSTOP)
+        worker.told -= 60.0
+        try:
+            agreeing = asyncio.create_task(supervisor._agree())
+            await supervisor._tell()
+            async with asyncio.timeout(20):
+                return await agreeing, [worker.listens for worker in supervisor._workers.values()]
+        finally:
+            worker.kill()
+            await supervisor.drain()
+
+    assert asyncio.run(main()) == (True, [True, False])
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 3], ids=["with a name", "without a name"])
 def test_a_worker_s_end_is_told_whatever_signal_ended_it(number):
     async def main():

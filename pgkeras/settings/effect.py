@@ -1,0 +1,50 @@
+"""Settings that act only beside others: one that is given without them is refused, since it would change nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pgkeras.errors import ConfigError
+from pgkeras.settings.config import Config
+from pgkeras.settings.groups import NATURAL
+
+__all__ = ["check_effect"]
+
+# Names, the other setting that they need, in words, and whether a config has it.
+_NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Config], bool]], ...] = (
+    (("ray_address", "ray_actors", "ray_actor_cpus"), "collect=ray", lambda c: c.collect == "ray"),
+    (("env_workers",), "vectorization=async", lambda c: c.vectorization == "async" or c.collect == "ray"),
+    (("running_mean_rate",), "baseline=running-mean", lambda c: c.baseline == "running-mean"),
+    (
+        ("value_learning_rate", "value_passes", "value_batch_size"),
+        "baseline=value",
+        lambda c: c.baseline == "value",
+    ),
+    (("learning_rate",), "an optimizer other than natural", lambda c: c.optimizer != NATURAL),
+    (("fisher_damping", "fisher_steps"), "optimizer=natural", lambda c: c.optimizer == NATURAL),
+    (("reuse_clip", "reuse_kl"), "reuse above 1", lambda c: c.reuse > 1),
+    (("entropy_schedule",), "entropy_bonus above 0", lambda c: c.entropy_bonus > 0),
+    (("memory_units",), "memory=gru or memory=lstm", lambda c: c.memory != "none"),
+    (
+        ("evaluation_episodes", "evaluation_mode"),
+        "evaluation_every above 0",
+        lambda c: c.evaluation_every > 0,
+    ),
+)
+
+
+def check_effect(config: Config, given: Mapping[str, Any]) -> None:
+    """Refuses what was given and changes nothing. Presets and earlier runs may have more than is used.
+
+    Args:
+        config: All settings of the run.
+        given: Those that the caller asked for by name.
+
+    Raises:
+        ConfigError: One of them acts only beside another setting, which the run does not have.
+    """
+    for names, needed, has_it in _NEEDS:
+        for name in names:
+            if given.get(name) is not None and not has_it(config):
+                raise ConfigError(f"{name}: it changes nothing without {needed}; set that, too, or leave it")
