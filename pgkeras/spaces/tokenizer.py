@@ -83,7 +83,7 @@ def decode(space: Text, rows: NDArray[Any]) -> list[str]:
 @lru_cache(maxsize=64)
 def _names(vocabulary: tuple[str, ...], charset: str) -> tuple[str, ...]:
     """What each number is written as, in characters of the space."""
-    alphabet = charset or f"{_STRANGE}?{string.ascii_lowercase}"
+    alphabet = charset or f"{_STRANGE}?{string.punctuation}{string.ascii_lowercase}"
     cased = {c.lower(): c for c in charset} | {c: c for c in charset}
     words = ("".join(cased.get(c, c) for c in word) for word in vocabulary)
     known = frozenset(vocabulary)

@@ -153,7 +153,7 @@ def run_cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment, check=False)
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Polls; fails when the condition does not come true."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pgkeras.spaces import Text, tokenizer
@@ -25,6 +25,7 @@ def spaces_and_texts(draw: st.DrawFn) -> tuple[Text, list[str]]:
 
 
 @given(spaces_and_texts())
+@example((Text(7, 7, "", ("000000", "?", "\ufffd"), 3), ["000000."]))  # no room for a blank before a word
 def test_the_texts_are_in_the_space_and_read_alike(found: tuple[Text, list[str]]) -> None:
     space, texts = found
     rows = tokenizer.encode(space, texts)
