@@ -108,7 +108,7 @@ def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
     assert last.endswith('has to do so under: if __name__ == "__main__":')
 
 
-@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("busy", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_workers_do_not_outlive_a_killed_process(tmp_path: Path, busy: bool) -> None:
     fault = "spins" if busy else "none"
     code = f"""

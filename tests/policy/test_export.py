@@ -282,7 +282,9 @@ def test_a_manifest_is_plain_json(exported: list[tuple[Policy, bundle.Bundle]]) 
     assert set(data["files"]) >= {"saved_model.pb", bundle.FLATBUFFER.as_posix()}
 
 
-@pytest.mark.parametrize("scale", [3.0, 10.0, 100.0])
+@pytest.mark.parametrize(
+    "scale", [pytest.param(3.0, marks=pytest.mark.slow), pytest.param(10.0, marks=pytest.mark.slow), 100.0]
+)
 def test_a_policy_that_is_sure_of_itself_is_exported(scale: float, tmp_path: Path) -> None:
     # Large logits, as bytes bring them that are not scaled, are rounded by more, and so is the entropy that they give.
     pixels = Box(np.zeros((7, 7, 3)), np.full((7, 7, 3), 255.0), np.dtype(np.uint8))

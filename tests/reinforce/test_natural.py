@@ -70,7 +70,7 @@ def natural_step(
     return step(trajectory, advantage()), float(step.optimizer.learning_rate.numpy())
 
 
-@pytest.mark.parametrize("kind", ["discrete", "continuous", "memory"])
+@pytest.mark.parametrize("kind", ["discrete", "continuous", pytest.param("memory", marks=pytest.mark.slow)])
 def test_a_step_is_that_of_the_fisher_matrix(kind: str) -> None:
     space: Space = CONTINUOUS if kind == "continuous" else Discrete(3)
     policy = remembering() if kind == "memory" else policy_of(space)
@@ -124,7 +124,12 @@ def test_no_gradient_is_no_step() -> None:
 
 
 @pytest.mark.parametrize(
-    ("memory", "jit_compile"), [(False, False), (False, True), pytest.param(True, False, marks=pytest.mark.slow)]
+    ("memory", "jit_compile"),
+    [
+        (False, False),
+        pytest.param(False, True, marks=pytest.mark.slow),
+        pytest.param(True, False, marks=pytest.mark.slow),
+    ],
 )
 def test_in_parts_or_compiled_it_is_the_same_step(memory: bool, jit_compile: bool) -> None:
     weights = []

@@ -211,7 +211,7 @@ def tree_gradient(policy: Policy, gamma: float) -> list[np.ndarray]:
     return total
 
 
-@pytest.mark.parametrize("baseline", ["none", "leave-one-out"])
+@pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "leave-one-out"])
 def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
     # 60,000 sampled episodes in batches of 4, each a step of TrainStep with plain SGD from the same weights; the mean
     # step must be the exact gradient, which enumeration gives, within 4.5 standard errors in every weight.
@@ -415,7 +415,7 @@ def test_one_trace_serves_episodes_of_every_length() -> None:
     assert step.traces == 1
 
 
-@pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
+@pytest.mark.parametrize("action_space", [Discrete(3), pytest.param(CONTINUOUS, marks=pytest.mark.slow)])
 def test_xla_takes_the_same_steps(action_space: Space) -> None:
     weights = []
     for jit_compile in (False, True):

@@ -160,7 +160,7 @@ def test_a_callback_that_raises_ends_the_run_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "tests.environments.scripted:Target-v0"])
-@pytest.mark.parametrize("normalize", [False, None])
+@pytest.mark.parametrize("normalize", [pytest.param(False, marks=pytest.mark.slow), None])
 def test_evaluations_do_not_disturb_training(env_id: str, normalize: bool) -> None:
     settings = {"envs": 4, "episodes": 6, "hidden": (8,), "steps": 600, "normalize_observations": normalize}
     plain = pgkeras.train(env_id, **settings)

@@ -274,7 +274,7 @@ def test_settings_given_at_a_resume_hold(tmp_path: Path) -> None:
     assert Config.from_json(runs.read_config(run)["config"]) == changed
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [pytest.param("sgd", marks=pytest.mark.slow), "adam"])
 def test_a_diverging_run_fails_and_keeps_its_checkpoint(tmp_path: Path, optimizer: str) -> None:
     run = tmp_path / "run"
     first = Training(small(optimizer=optimizer, clip_norm=None), run)

@@ -29,7 +29,7 @@ from tests.runs.small import assert_same_state, run_to_end, small
 AIM = "tests.environments.scripted:Target-v0"
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)])
 def test_cartpole_is_solved(seed: int) -> None:
     training = pgkeras.train("CartPole-v1", seed=seed, steps=250_000)
     summary = training.summary()

@@ -311,7 +311,7 @@ def _epochs(directory: Path) -> int:
     return len((directory / "metrics.jsonl").read_text().splitlines())
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signals, tmp_path: Path) -> None:
     run = train(tmp_path / "run", "--export", "--export-to", str(tmp_path / "policies"), steps=10**9)
     player = ScriptedSimulator(address(run), 4)

@@ -122,7 +122,7 @@ def test_episodes_are_as_the_simulator_played_them(simulators: Simulators) -> No
         assert bool(trajectory.terminated[b]) is not bool(actions[-1])
 
 
-@pytest.mark.parametrize("holds", [True, False])
+@pytest.mark.parametrize("holds", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_slow_late_and_leaving_simulators_do_not_bias_the_gradient(simulators: Simulators, holds: bool) -> None:
     """Lengths go with returns here, so whoever favours what is done first shows at once."""
     over = threading.Event()
