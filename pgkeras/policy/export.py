@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import math
 import platform
-import re
 import tempfile
 from collections.abc import Mapping
 from importlib import metadata
@@ -190,9 +189,8 @@ def _parts(layout: Layout) -> dict[str, tf.TensorSpec]:
     if not layout.packed:
         return {"observation": tf.TensorSpec([None, *layout.shape], layout.dtype, "observation")}
     specs: dict[str, tf.TensorSpec] = {}
-    for leaf in layout.leaves:
-        name = re.sub(r"\W", "_", "_".join(["observation", *leaf.path]), flags=re.ASCII)
-        name = name if name not in specs else f"{name}_{len(specs)}"  # {"a_b": ..., "a": {"b": ...}}
+    for leaf, suffix in zip(layout.leaves, layout.suffixes, strict=True):
+        name = f"observation{suffix}"
         dtype = np.dtype(np.int64) if isinstance(leaf.space, Text) else graph_dtype(leaf.space.dtype)
         specs[name] = tf.TensorSpec([None, *leaf.shape], dtype, name)
     if layout.mask_size:

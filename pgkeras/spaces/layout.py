@@ -9,6 +9,7 @@ network take them apart again.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -129,6 +130,17 @@ class Layout:
             return _FLOAT32
         assert not isinstance(self.leaves[0].space, Text)
         return graph_dtype(self.leaves[0].space.dtype)
+
+    @cached_property
+    def suffixes(self) -> tuple[str, ...]:
+        """What tells the leaves apart in the names of a graph's inputs and outputs, such as ``_camera``."""
+        found: list[str] = []
+        for leaf in self.leaves:
+            suffix = re.sub(r"\W", "_", "".join(f"_{key}" for key in leaf.path), flags=re.ASCII)
+            while suffix in found:  # {"a_b": ..., "a": {"b": ...}}, and beside them perhaps {"a_b_1": ...}
+                suffix = f"{suffix}_{len(found)}"
+            found.append(suffix)
+        return tuple(found)
 
     @property
     def rows_at_once(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -194,13 +193,9 @@ class PolicySpec:
         """The leaves of the action space with their distributions, in order."""
         kinds = self.part_distributions or (self.distribution,)
         found: list[ActionPart] = []
-        taken: set[str] = set()
-        for leaf, kind in zip(self.action_layout.leaves, kinds, strict=True):
+        layout = self.action_layout
+        for leaf, suffix, kind in zip(layout.leaves, layout.suffixes, kinds, strict=True):
             assert not isinstance(leaf.space, Text)
-            suffix = re.sub(r"\W", "_", "".join(f"_{key}" for key in leaf.path), flags=re.ASCII)
-            while suffix in taken:  # {"a_b": ..., "a": {"b": ...}}, and beside them perhaps {"a_b_1": ...}
-                suffix = f"{suffix}_{len(taken)}"
-            taken.add(suffix)
             found.append(ActionPart(leaf.path, leaf.space, leaf.start, leaf.stop, kind, suffix))
         return tuple(found)
 

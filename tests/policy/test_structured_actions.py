@@ -18,9 +18,11 @@ from pgkeras.environments.plain import native
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.evaluation import evaluation
 from pgkeras.policy import distributions
+from pgkeras.policy.export import _parts
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
-from pgkeras.spaces import Dict, Tuple, actions_from_gymnasium
+from pgkeras.spaces import Dict, Tuple, actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.spaces.layout import Layout
 from pgkeras.spaces.masks import check_mask, flat_mask, mask_size_of
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from tests.policy.differences import assert_gradients_are_right
@@ -114,6 +116,14 @@ def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
     outputs = PolicySpec.by_default(OURS, actions).parameter_outputs
     assert len(set(outputs)) == len(names)
     assert outputs[:2] == ("probabilities_a_b", "probabilities_a_b_2")
+
+
+def test_parts_of_similar_names_have_inputs_of_their_own() -> None:
+    names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
+    observations = observations_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
+    inputs = list(_parts(Layout.of(observations)))
+    assert len(inputs) == len(names)
+    assert inputs[:2] == ["observation_a_b", "observation_a_b_2"]
 
 
 def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
