@@ -14,7 +14,17 @@ from typing import IO, Any
 
 from pgkeras.errors import ConfigError, PgkerasError, RunError
 
-__all__ = ["LOCK", "Lines", "changing_alone", "check_encoding", "hold", "replacing", "whole_file", "write_whole"]
+__all__ = [
+    "LOCK",
+    "Lines",
+    "changing_alone",
+    "check_encoding",
+    "hold",
+    "make_directory",
+    "replacing",
+    "whole_file",
+    "write_whole",
+]
 
 LOCK = ".lock"
 """The file by which a process holds a directory."""
@@ -115,6 +125,18 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
             name.unlink(missing_ok=True)
 
 
+def make_directory(directory: Path, kind: str) -> None:
+    """Makes a directory that ``--out`` names, if it is not there; ``kind`` is what to call it in an error.
+
+    Raises:
+        RunError: It cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot make {kind} {directory}: {error}; give another --out") from error
+
+
 def hold(directory: Path, kind: str, busy: str) -> IO[str]:
     """Makes a directory if need be, and holds it against other processes; on Windows it is not held.
 
@@ -129,10 +151,7 @@ def hold(directory: Path, kind: str, busy: str) -> IO[str]:
     Raises:
         RunError: Another process holds it, or it cannot be made or written to.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot make {kind} {directory}: {error}; give another --out") from error
+    make_directory(directory, kind)
     try:
         file = (directory / LOCK).open("w")
         if sys.platform != "win32":

@@ -18,6 +18,7 @@ from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import counted, shown
 from pgkeras.cores import available
 from pgkeras.errors import PgkerasError, RunError
+from pgkeras.files import make_directory
 from pgkeras.runs import directory as runs
 from pgkeras.runs.groups import grouped
 from pgkeras.settings.config import Config
@@ -63,10 +64,7 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         RunError: The directory cannot be made, or holds one of these runs already.
         PgkerasError: All of them failed; the others are reported.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as reason:
-        raise RunError(f"cannot make directory {directory}: {reason}; give another --out") from reason
+    make_directory(directory, "directory")
     at_once = min(len(seeds), jobs or available())
     every = {seed: _Run(replace(config, seed=seed), directory / f"seed-{seed}") for seed in seeds}
     for run in every.values():

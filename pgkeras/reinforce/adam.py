@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pgkeras.backend import keras, tf
 
 __all__ = ["Adam"]
@@ -23,9 +21,9 @@ class Adam(keras.optimizers.Adam):
         beta_1, beta_2 = tf.constant(self.beta_1, of), tf.constant(self.beta_2, of)
         step = tf.cast(self.iterations.value + 1, of)
         tf.raw_ops.ResourceApplyAdam(
-            var=_handle(variable),
-            m=_handle(self._momentums[index]),
-            v=_handle(self._velocities[index]),
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
             lr=tf.cast(learning_rate, of),
@@ -34,7 +32,3 @@ class Adam(keras.optimizers.Adam):
             epsilon=tf.constant(self.epsilon, of),
             grad=gradient,
         )
-
-
-def _handle(variable: Any) -> tf.Tensor:
-    return (variable.value if isinstance(variable, keras.Variable) else variable).handle

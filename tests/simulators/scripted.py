@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -111,10 +110,3 @@ class ScriptedSimulator(threading.Thread):
                     if self._same_step and (terminated[i] or truncated[i]):
                         shown[i], starts[i] = copy.reset()[0], True
             outcome = reward, terminated, truncated
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.005)

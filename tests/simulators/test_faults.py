@@ -43,8 +43,9 @@ from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces import Box, Dict, Discrete, actions_from_gymnasium
 from tests.runs.small import assert_same_arrays
+from tests.serving.conftest import wait_until
 from tests.serving.pages.test_pages import browsed, drawn_in
-from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, wait_until
+from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator
 from tests.simulators.test_learning import EnoughError, played
 
 ROOT = Path(__file__).parents[2]

@@ -26,7 +26,8 @@ from pgkeras.settings.config import Config
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from tests.runs.small import assert_same_state, run_to_end
-from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, exact_gradient, wait_until
+from tests.serving.conftest import wait_until
+from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, exact_gradient
 
 SETTINGS: dict[str, Any] = {"hidden": (8,), "steps": 200, "stop_return": 1e6, "loggers": "none", "gamma": 0.9}
 P = 0.6
