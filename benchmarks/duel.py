@@ -7,7 +7,8 @@ environment of its own (see ``benchmarks.peers``). What counts is 100 greedy epi
 the last 100 training episodes.
 
 Every run is a line of ``docs/duel.jsonl``; what is there already, by the settings of today, is not run again. At the
-end the tables are written into ``docs/duel.md``, and the learning curves over seconds into ``docs/images/duel.png``.
+end the tables are written into ``docs/duel.md``, and the learning curves over seconds into ``docs/images/duel.png``;
+with other ``--seconds`` there are tables and a picture (``duel-1800.png``) of their own.
 """
 
 from __future__ import annotations
@@ -105,10 +106,15 @@ def main() -> None:
         return {**outcome, "config": settings}
 
     runs = fill(_FILE, wanted, train, options.jobs, _is_current)
-    tables = [_tables(runs, seconds) for seconds in sorted({run["budget"] for run in runs})]
-    write_below(DOCS / "duel.md", _MARKER, "\n\n".join(tables))
-    with replacing(DOCS / "images" / "duel.png") as scratch:
-        _picture([run for run in runs if run["budget"] == _SECONDS]).savefig(Path(scratch.name), format="png", dpi=100)
+    budgets = {}
+    for seconds in sorted({run["budget"] for run in runs}):
+        here = [run for run in runs if run["budget"] == seconds]
+        if any(_met(here, case) for case in CASES):
+            budgets[seconds] = here
+    write_below(DOCS / "duel.md", _MARKER, "\n\n".join(_tables(here, seconds) for seconds, here in budgets.items()))
+    for seconds, here in budgets.items():
+        with replacing(DOCS / "images" / _picture_of(seconds)) as scratch:
+            _picture(here, seconds).savefig(Path(scratch.name), format="png", dpi=100)
 
 
 def _case(name: str) -> Case:
@@ -134,14 +140,15 @@ def _is_current(run: dict[str, Any]) -> bool:
 
 
 def _tables(runs: list[dict[str, Any]], seconds: float) -> str:
-    here = [run for run in runs if run["budget"] == seconds]
-    parts = [
-        f"## {seconds:,.0f} seconds",
-        "Mean return of 100 greedy episodes at the end:",
-    ]
-    parts += [_returns(here, "greedy"), "The last 100 training episodes:", _returns(here, "last_100")]
-    parts += ["Ours less theirs, in greedy episodes:", _comparison(here)]
-    if missing := [case for case in CASES if not _met(here, case)]:
+    """The tables of runs of so many seconds; those of a budget of their own come with their picture."""
+    parts = [f"## {seconds:,.0f} seconds"]
+    if seconds != _SECONDS:
+        parts.append(f"![Mean training return over {seconds:,.0f} seconds](images/{_picture_of(seconds)})")
+    parts += ["Mean return of 100 greedy episodes at the end:", _returns(runs, "greedy")]
+    parts += ["The last 100 training episodes:", _returns(runs, "last_100")]
+    parts += ["Ours less theirs, in greedy episodes:", _comparison(runs)]
+    missing = [case for case in CASES if not _met(runs, case)]
+    if missing and seconds == _SECONDS:
         parts.append(f"Not yet run by both: {', '.join(missing)}.")
     return "\n\n".join(parts)
 
@@ -195,7 +202,11 @@ def _digits(returns: Sequence[float]) -> int:
     return 1 if np.abs(returns).max() < 100 else 0
 
 
-def _picture(runs: list[dict[str, Any]]) -> Figure:
+def _picture_of(seconds: float) -> str:
+    return "duel.png" if seconds == _SECONDS else f"duel-{seconds:.0f}.png"
+
+
+def _picture(runs: list[dict[str, Any]], seconds: float) -> Figure:
     """Mean training return over seconds, a small picture for each environment."""
     cases = [case for case in CASES if _met(runs, case)]
     rows = max(1, -(-len(cases) // _WIDTH))
@@ -205,14 +216,14 @@ def _picture(runs: list[dict[str, Any]]) -> Figure:
     for panel, case in zip(panels, cases, strict=False):
         for learner in _LEARNERS:
             for run in _of(runs, case, learner):
-                points = [(seconds, value) for seconds, _, value in run["curve"] if value is not None]
-                if points[-1][0] < 0.98 * _SECONDS:  # learnt before the time was over
-                    points.append((_SECONDS, points[-1][1]))
+                points = [(at, value) for at, _, value in run["curve"] if value is not None]
+                if points[-1][0] < 0.98 * seconds:  # learnt before the time was over
+                    points.append((seconds, points[-1][1]))
                 panel.plot(*zip(*points, strict=True), color=_COLOURS[learner], linewidth=1.1, alpha=0.9)
         panel.set_title(case, fontsize=9)
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
-        panel.set_xlim(0, _SECONDS)
+        panel.set_xlim(0, seconds)
     for panel in panels[len(cases) :]:
         panel.axis("off")
     handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in _present(runs)]
