@@ -1,7 +1,7 @@
 # Training, with TensorFlow on the CPU: runs and policies go to /work.
 #
 #   docker build -f deploy/container/train.Dockerfile -t pgkeras-train .
-#   docker run -v "$PWD:/work" pgkeras-train CartPole-v1
+#   docker run --user "$(id -u):$(id -g)" -v "$PWD:/work" pgkeras-train CartPole-v1
 FROM python:3.12-slim
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./

@@ -31,7 +31,7 @@ _COMMANDS = {
     "evaluate": "Play episodes with an exported policy or through a server.",
     "simulate": "Play an environment in sessions with a server, or teach a policy in training.",
     "record": "Film a policy at play, with its action distribution beside the picture.",
-    "export": "Export the policy of a run's last checkpoint.",
+    "export": "Export the policy of a run: the best in evaluations, or the last.",
     "push": "Upload an exported policy to the Hugging Face Hub.",
     "pull": "Publish a policy from the Hugging Face Hub here.",
     "serve": "Serve exported policies over gRPC.",

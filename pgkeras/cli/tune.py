@@ -38,7 +38,7 @@ _CONFIRM_SEED = 1_000
     show_default=True,
     help="With so many other seeds, the best settings are compared to those that the search began with; 0 for none.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory. [default: tuning/ENV_ID]")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory. [default: tuning/ and the environment's name]")
 def command(
     env_id: str,
     preset: str | None,
@@ -57,7 +57,7 @@ def command(
     Every trial trains with each seed, in processes of their own, for --steps or --time-limit; its score is the mean
     return of the last 100 episodes. Trials that fall behind the median are pruned. What was done is kept in
     --out: the same command goes on with it. The best settings are written to best.toml there, which
-    `pgkeras train ENV_ID --preset best.toml` takes, and the importance of each setting to importances.png.
+    `pgkeras train ENV_ID --preset OUT/best.toml` takes, and the importance of each setting to importances.png.
 
     \b
     Examples:

@@ -81,7 +81,7 @@ class EnvironmentSettings(_Settings):
     max_episode_steps: int | None = _setting(
         None,
         "Steps after which an episode is truncated; by default the environment's own limit. An environment with "
-        "neither limit nor preset gets 10,000.",
+        "neither limit, preset nor vector entry point gets 10,000.",
         minimum=1,
     )
     env_kwargs: Mapping[str, Any] | None = _setting(
