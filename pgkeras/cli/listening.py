@@ -28,7 +28,15 @@ __all__ = [
 ]
 
 _DRY_EPISODES = 20
-_OF_ENVIRONMENTS = (*READ, "action_masks", "env_restarts", "env_timeout_seconds", "env_workers", "envs", "vectorization")
+_OF_ENVIRONMENTS = {
+    *READ,
+    "action_masks",
+    "env_restarts",
+    "env_timeout_seconds",
+    "env_workers",
+    "envs",
+    "vectorization",
+}
 
 
 def in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:

@@ -362,8 +362,8 @@ def _report(training: Training, directory: Path) -> None:
     if training.epoch and training.policy.spec.is_discrete and has_collapsed(read_metrics(directory)):
         click.echo(
             "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. Keep it "
-            "varied (a larger entropy_bonus, such as --set entropy_bonus=0.05), end episodes earlier (--set max_episode_steps=N), or take "
-            "smaller steps (--set learning_rate=..., or target_kl=0.01)."
+            "varied (a larger entropy_bonus, such as --set entropy_bonus=0.05), end episodes earlier (--set "
+            "max_episode_steps=N), or take smaller steps (--set learning_rate=..., or target_kl=0.01)."
         )
     if training.best is not None:
         click.echo(

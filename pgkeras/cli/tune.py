@@ -38,7 +38,11 @@ _CONFIRM_SEED = 1_000
     show_default=True,
     help="With so many other seeds, the best settings are compared to those that the search began with; 0 for none.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Directory. [default: tuning/ and the environment's name]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Directory. [default: tuning/ and the environment's name]",
+)
 def command(
     env_id: str,
     preset: str | None,
