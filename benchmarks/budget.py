@@ -1,7 +1,8 @@
 """Training for a budget of processor time, ours and a peer's; every run is kept as a line of JSON.
 
 Processor time on one thread, not that of the clock: so runs take nothing from each other, and a busy machine changes
-nothing but how long one waits. Imports and setup are not counted for anybody.
+nothing but how long one waits. A setting ``time_limit`` goes by the clock: such a run takes fewer steps on a busy
+machine. Imports and setup are not counted for anybody.
 """
 
 from __future__ import annotations

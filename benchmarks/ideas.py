@@ -49,6 +49,8 @@ def mirrored_noise(config: Config) -> Iterator[dict[str, Any]]:
     draw, pairs = noise.draw, config.envs // 2
 
     def mirrored(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray[np.float32]:
+        if rows % config.envs:  # an export's examples, which no environments play
+            return draw(generator, spec, rows)
         drawn = draw(generator, spec, rows).reshape(-1, config.envs, spec.noise_size)
         first = drawn[:, : 2 * pairs : 2]
         drawn[:, 1 : 2 * pairs : 2] = -first if spec.noise == "normal" else np.float32(1 - 2**-24) - first

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from conformance.clients import Client, environment, playing_environment
 from conformance.runner import play_cartpole
 from conformance.servers import serve
 
-__all__ = ["Run", "is_refused", "survives", "teach_and_play", "training"]
+__all__ = ["Run", "Spoken", "is_refused", "survives", "teach_and_play", "training"]
 
 _SECONDS = 300
 NAME = "carts"
@@ -24,17 +27,39 @@ _ENDLESS = ("--set", "stop_return=1e9", "--set", "steps=1000000000", "--set", "c
 _LEAVERS = 10  # one that is killed while the policy is improved, or while others have their turn, loses nothing
 
 
-class Run:
-    """A run that learns from simulators.
+class Spoken:
+    """A process, and what it says on standard error: in a file, as a pipe that nobody reads fills up and stops it.
 
     Args:
-        process: Its process.
-        target: Where it listens.
+        command: What it runs.
+        **options: As those of :class:`subprocess.Popen`.
     """
 
-    def __init__(self, process: subprocess.Popen[str], target: str) -> None:
-        self.process = process
-        self.target = target
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
+        self.process = subprocess.Popen(command, stderr=self._errors, text=True, **options)
+
+    def said(self) -> str:
+        """All of it so far."""
+        return os.pread(self._errors.fileno(), os.fstat(self._errors.fileno()).st_size, 0).decode()
+
+    def close(self) -> None:
+        """Kills the process."""
+        self.process.kill()
+        self.process.communicate()
+        self._errors.close()
+
+
+class Run(NamedTuple):
+    """A run that learns from simulators, and where it listens."""
+
+    spoken: Spoken
+    target: str
+
+    @property
+    def process(self) -> subprocess.Popen[str]:
+        """Its process."""
+        return self.spoken.process
 
 
 @contextmanager
@@ -55,17 +80,13 @@ def _resumed(directory: Path, target: str) -> Iterator[Run]:
 @contextmanager
 def _listening(directory: Path, *options: str) -> Iterator[Run]:
     command = [sys.executable, "-m", "pgkeras", "train", "--export-to", str(directory / "policies"), *options]
-    with (directory / "log").open("a") as log:
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=log, text=True, env=environment())
-        assert process.stderr is not None
-        try:
-            found = re.match(r"Listening on (\S+:\d+)\. ", process.stderr.readline())
-            if found is None:
-                raise ValueError(f"the run does not listen: {process.stderr.read()}")
-            yield Run(process, found[1])
-        finally:
-            process.kill()
-            process.communicate()
+    with (directory / "log").open("a") as log, closing(Spoken(command, stdout=log, env=environment())) as spoken:
+        while "\n" not in spoken.said() and spoken.process.poll() is None:
+            time.sleep(0.05)
+        found = re.match(r"Listening on (\S+:\d+)\. ", spoken.said())
+        if found is None:
+            raise ValueError(f"the run does not listen: {spoken.said()}")
+        yield Run(spoken, found[1])
 
 
 def teach_and_play(client: Client, scratch: Path) -> dict[str, float]:
@@ -80,7 +101,7 @@ def teach_and_play(client: Client, scratch: Path) -> dict[str, float]:
     """
     # The best of the evaluations is exported, so that what is played does not hang on the last step.
     with training(scratch, "--set", "evaluation_every=3") as run, _teacher(client, run.target) as teacher:
-        _ended_well(run.process, "the run")
+        _ended_well(run.spoken, "the run")
         _ended_well(teacher, "the simulator")
     with serve(scratch / "policies", scratch) as server:
         options = ("--policy", NAME, "--episodes", "20")
@@ -98,10 +119,9 @@ def is_refused(client: Client, scratch: Path) -> None:
     discrete = {"n": "2", "start": "0", "dtype": "DATA_TYPE_INT64"}
     spaces.write_text(json.dumps({"observationSpace": {"box": box}, "actionSpace": {"discrete": discrete}}))
     with training(scratch, "--spaces", str(spaces)) as run, _teacher(client, run.target) as teacher:
-        teacher.wait(_SECONDS)
-        said = _said(teacher)
-        if teacher.returncode == 0 or "simulator.observation_space" not in said:
-            raise ValueError(f"refused spaces: it ended with {teacher.returncode} and said {said!r}")
+        status, said = teacher.process.wait(_SECONDS), teacher.said()
+        if status == 0 or "simulator.observation_space" not in said:
+            raise ValueError(f"refused spaces: it ended with {status} and said {said!r}")
 
 
 def survives(client: Client, scratch: Path) -> None:
@@ -116,8 +136,8 @@ def survives(client: Client, scratch: Path) -> None:
         metrics = _metrics(scratch)
         for _ in range(_LEAVERS):
             with _teacher(client, run.target):
-                _wait_for_epochs(3, metrics, run.process)
-            _wait_for_epochs(2, metrics, run.process)
+                _wait_for_epochs(3, metrics, run.spoken)
+            _wait_for_epochs(2, metrics, run.spoken)
             if any(line["episodes_lost"] for line in metrics()):
                 break
         else:
@@ -125,37 +145,23 @@ def survives(client: Client, scratch: Path) -> None:
         run.process.kill()
         run.process.wait()
         again = stack.enter_context(_resumed(scratch, run.target))
-        _wait_for_epochs(3, metrics, again.process)
+        _wait_for_epochs(3, metrics, again.spoken)
         again.process.terminate()
         again.process.wait(_SECONDS)
         _ended_well(stayer, "the simulator that stayed")
 
 
 @contextmanager
-def _teacher(client: Client, target: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*client.command(client.teach), "--target", target],
-        cwd=client.directory,
-        env=playing_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+def _teacher(client: Client, target: str) -> Iterator[Spoken]:
+    command = [*client.command(client.teach), "--target", target]
+    options = {"cwd": client.directory, "env": playing_environment(), "stdout": subprocess.DEVNULL}
+    with closing(Spoken(command, **options)) as spoken:
+        yield spoken
 
 
-def _ended_well(process: subprocess.Popen[str], who: str) -> None:
-    if process.wait(_SECONDS):
-        raise ValueError(f"{who} failed: {_said(process)}")
-
-
-def _said(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    return process.stderr.read()
+def _ended_well(spoken: Spoken, who: str) -> None:
+    if spoken.process.wait(_SECONDS):
+        raise ValueError(f"{who} failed: {spoken.said()}")
 
 
 def _metrics(scratch: Path) -> Callable[[], list[dict[str, float]]]:
@@ -169,12 +175,12 @@ def _metrics(scratch: Path) -> Callable[[], list[dict[str, float]]]:
     return read
 
 
-def _wait_for_epochs(count: int, metrics: Callable[[], list[dict[str, float]]], process: subprocess.Popen[str]) -> None:
+def _wait_for_epochs(count: int, metrics: Callable[[], list[dict[str, float]]], spoken: Spoken) -> None:
     wanted = len(metrics()) + count
     deadline = time.monotonic() + _SECONDS
     while len(metrics()) < wanted:
-        if process.poll() is not None:
-            raise ValueError(f"the run has ended: {_said(process)}")
+        if spoken.process.poll() is not None:
+            raise ValueError(f"the run has ended: {spoken.said()}")
         if time.monotonic() > deadline:
             raise ValueError(f"no {count} epochs were played within {_SECONDS} s")
         time.sleep(0.05)

@@ -12,6 +12,8 @@ __all__ = ["available_bytes"]
 def available_bytes(root: Path = Path("/")) -> float:
     """Bytes that can be had without swapping, by the machine's and the container's limits; infinite if unknown.
 
+    The cache of files counts as free, since the kernel gives it up when memory runs short.
+
     Source: "MemAvailable" of https://docs.kernel.org/filesystems/proc.html, and "Memory Interface Files" of
     https://docs.kernel.org/admin-guide/cgroup-v2.html.
 
@@ -24,6 +26,10 @@ def available_bytes(root: Path = Path("/")) -> float:
         found += [1024 * float(line[1])] if line else []
     with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
         group = root / "sys/fs/cgroup"
-        most, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
-        found.append(float(int(most) - int(used)))
+        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        cache = 0
+        with contextlib.suppress(OSError):
+            numbers = re.findall(r"^(?:in)?active_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+            cache = sum(map(int, numbers))
+        found.append(float(most - used + cache))
     return min(found)

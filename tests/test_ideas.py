@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_the_noise_of_every_second_environment_is_mirrored(env_id: str) -> None:
     np.testing.assert_allclose(drawn[1::2], mirror, atol=1e-6)
     np.testing.assert_array_equal(drawn[::2], plain[::2])
     assert spec.noise == "normal" or ((drawn >= 0).all() and (drawn < 1).all())
+
+
+def test_a_policy_whose_noise_is_mirrored_is_exported(tmp_path: Path) -> None:
+    given = config(envs=6, episodes=6, steps=200)  # no divisor of the number of an export's examples
+    with ideas.mirrored_noise(given):
+        training = run_to_end(Training(given))
+        assert training.export(tmp_path).version == 1
 
 
 def test_all_episodes_of_a_batch_begin_alike() -> None:

@@ -26,6 +26,15 @@ MACHINE = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    2000 kB\n"}
         (MACHINE, 2000 * 1024),
         ({**MACHINE, "sys/fs/cgroup/memory.max": "max\n", "sys/fs/cgroup/memory.current": "5\n"}, 2000 * 1024),
         ({**MACHINE, "sys/fs/cgroup/memory.max": "1000\n", "sys/fs/cgroup/memory.current": "400\n"}, 600),
+        (
+            {
+                **MACHINE,
+                "sys/fs/cgroup/memory.max": "1000\n",
+                "sys/fs/cgroup/memory.current": "950\n",
+                "sys/fs/cgroup/memory.stat": "anon 100\ninactive_file 500\nactive_file 300\nactive_anon 90\n",
+            },
+            850,
+        ),
         ({"proc/meminfo": "MemTotal: 9 kB\n"}, float("inf")),
     ],
 )

@@ -9,7 +9,8 @@ COPY pgkeras pgkeras
 COPY serving serving
 RUN python -m venv /opt/pgkeras \
     && /opt/pgkeras/bin/pip install --no-cache-dir ".[serve,train]" -c constraints.txt \
-    && useradd --system --uid 10001 --no-create-home pgkeras
+    && useradd --system --uid 10001 --no-create-home pgkeras \
+    && mkdir /work && chown pgkeras /work
 USER 10001
 WORKDIR /work
 ENTRYPOINT ["/opt/pgkeras/bin/pgkeras", "train"]

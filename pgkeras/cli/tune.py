@@ -13,8 +13,9 @@ import click
 from pgkeras.cli.background import stopped_by_signals
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.seeds import parse_seeds
-from pgkeras.errors import extra_needed
+from pgkeras.errors import ConfigError, extra_needed
 from pgkeras.settings import config as config_
+from pgkeras.settings.groups import NATURAL
 
 __all__ = ["command"]
 
@@ -82,7 +83,10 @@ def command(
         from pgkeras.environments.single import action_space_of
     config = config_for(env_id, preset, given)
     actions = action_space_of(Recipe.read(config.to_json()))
-    space = {name: values for name, values in search_space(actions).items() if name not in fixed}
+    for name, value in config.to_json().items():
+        _toml(name, value)  # rather than after the search
+    natural = config.optimizer == NATURAL
+    space = {name: values for name, values in search_space(actions, natural=natural).items() if name not in fixed}
     directory = out or Path("tuning") / slug(env_id)
     tuning = Tuning(config, space, parse_seeds(seeds), directory, jobs or available())
 
@@ -115,20 +119,28 @@ def _write_preset(file: Path, began: config_.Config, best: config_.Config, env_i
     defaults = config_.resolve(env_id, config_.DEFAULT)
     values = {k: v for k, v in best.to_json().items() if k not in ends and v != defaults.to_json()[k]}
     lines = [f"# Found by pgkeras tune {env_id}, in runs of {began.steps:,} steps."]
-    lines += [f"{name} = {_toml(value)}" for name, value in values.items()]
+    lines += [f"{name} = {_toml(name, value)}" for name, value in values.items()]
     write_whole(file, "\n".join(lines) + "\n")
 
 
-def _toml(value: Any) -> str:
+def _toml(name: str, value: Any) -> str:
+    """A setting's value as a preset has it.
+
+    Raises:
+        ConfigError: It is a table or a list with a null in it, for which TOML has no word.
+    """
     import json
 
-    if value is None:
-        return '"none"'
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    def written(part: Any) -> str:
+        if part is None:
+            raise ConfigError(f"{name}: what tune finds is written as TOML, which has no null; got {value!r}")
+        if isinstance(part, Mapping):
+            return "{" + ", ".join(f"{written(key)} = {written(inner)}" for key, inner in part.items()) + "}"
+        if isinstance(part, list | tuple):
+            return "[" + ", ".join(map(written, part)) + "]"
+        return json.dumps(part, ensure_ascii=False)
+
+    return '"none"' if value is None else written(value)
 
 
 def _plot(file: Path, importances: dict[str, float], env_id: str) -> None:

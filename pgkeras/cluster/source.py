@@ -135,29 +135,34 @@ class RayEpisodes:
             pending[self._again(part, order)] = part
             began[part] = time.monotonic() + _START_SECONDS  # which a new one may need first
 
-        while pending:
-            ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
-            for reference in ready:
-                part = pending.pop(reference)
-                try:
-                    found[part] = self._got(reference)
-                except self._ray.exceptions.RayActorError as error:
-                    failures[part] += 1
-                    if failures[part] > _MOST_FAILURES:
-                        often = f"a Ray actor died {failures[part]} times in one batch of episodes"
-                        raise EnvironmentStepError(f"{often}, the last time so: {error}") from error
-                    logger.warning("a Ray actor has died; its episodes are played again by another")
-                    play_again(part)
-            if len(pending) == 1 and found:
-                ((reference, part),) = pending.items()
-                if self._is_late((time.monotonic() - began[part]) / patience[part], found):
-                    del pending[reference]
-                    patience[part] *= 2  # or episodes that do take so long would be begun again without end
-                    late = "a Ray actor takes far longer than all others; its episodes are played again by another"
-                    logger.warning(late)
-                    play_again(part)
-            if watch is not None:
-                watch(sum(f.trajectory.steps for f in found.values()), sum(busy[part] for part in found))
+        try:
+            while pending:
+                ready, _ = self._ray.wait(list(pending), num_returns=1, timeout=_LOOK_SECONDS)
+                for reference in ready:
+                    part = pending.pop(reference)
+                    try:
+                        found[part] = self._got(reference)
+                    except self._ray.exceptions.RayActorError as error:
+                        failures[part] += 1
+                        if failures[part] > _MOST_FAILURES:
+                            often = f"a Ray actor died {failures[part]} times in one batch of episodes"
+                            raise EnvironmentStepError(f"{often}, the last time so: {error}") from error
+                        logger.warning("a Ray actor has died; its episodes are played again by another")
+                        play_again(part)
+                if len(pending) == 1 and found:
+                    ((reference, part),) = pending.items()
+                    if self._is_late((time.monotonic() - began[part]) / patience[part], found):
+                        del pending[reference]
+                        patience[part] *= 2  # or episodes that do take so long would be begun again without end
+                        late = "a Ray actor takes far longer than all others; its episodes are played again by another"
+                        logger.warning(late)
+                        play_again(part)
+                if watch is not None:
+                    watch(sum(f.trajectory.steps for f in found.values()), sum(busy[part] for part in found))
+        except BaseException:
+            for part in pending.values():  # an actor plays one batch after the other, and this one's rest is of no use
+                self._replace(part)
+            raise
         return Trajectory.join([found[part].trajectory for part in sorted(found)])
 
     def put(self, value: Any) -> Any:
@@ -219,11 +224,14 @@ class RayEpisodes:
             cause = error.cause if isinstance(error.cause, Exception) else error
             raise cause from error
 
-    def _again(self, part: int, order: tuple[Any, ...]) -> Any:
+    def _replace(self, part: int) -> None:
         with contextlib.suppress(Exception):  # of any kind: it may be gone
             self._ray.kill(self._players[part])
-        self.restarts += 1
         self._players[part] = self._start(part)
+
+    def _again(self, part: int, order: tuple[Any, ...]) -> Any:
+        self._replace(part)
+        self.restarts += 1
         return self._players[part].play.remote(*order)
 
     def _is_late(self, seconds: float, found: dict[int, Part]) -> bool:

@@ -130,9 +130,8 @@ class _Camera:
     def _film(self, **what: Any) -> None:
         picture = self.environment.render()
         if not isinstance(picture, np.ndarray) or picture.ndim != 3:
-            raise EnvironmentStepError(
-                f"expected a picture [height, width, 3] from render(), got {type(picture).__name__}"
-            )
+            got = f"an array {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
+            raise EnvironmentStepError(f"expected a picture [height, width, 3] from render(), got {got}")
         if self.painter is None:
             self.painter = Painter(self.spec, self._title, self._subtitle, picture)
         counted = self.environment

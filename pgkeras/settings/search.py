@@ -59,15 +59,25 @@ _COMMON: dict[str, Dimension] = {
     "target_kl": Choices(("none", "0.003", "0.01", "0.03")),
     "normalize_observations": Choices(("none", "true")),
 }
+_NATURAL_KL = Choices(("0.005", "0.01", "0.02", "0.03"))
 _CONTINUOUS: dict[str, Dimension] = {
     "batch_steps": Choices(("none", "1000", "2000", "5000")),
     "initial_log_std": Choices(("-1", "-0.5", "0")),
 }
 
 
-def search_space(action_space: ActionSpace) -> dict[str, Dimension]:
-    """The settings that are worth tuning for some actions, by name."""
-    return {**_COMMON, **(_CONTINUOUS if any(isinstance(leaf, Box) for _, leaf in leaves(action_space)) else {})}
+def search_space(action_space: ActionSpace, *, natural: bool = False) -> dict[str, Dimension]:
+    """The settings that are worth tuning for some actions, by name.
+
+    Args:
+        action_space: The actions.
+        natural: Whether gradients are natural: their steps are as long as `target_kl` says, so that it is needed.
+    """
+    space = {**_COMMON, **(_CONTINUOUS if any(isinstance(leaf, Box) for _, leaf in leaves(action_space)) else {})}
+    if natural:
+        del space["learning_rate"]
+        space["target_kl"] = _NATURAL_KL
+    return space
 
 
 def settings_of(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from pgkeras.cli.tune import _has_ended, _write_preset
 from pgkeras.cli.tuning import Tuning
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.settings.config import Config, assignments, read_preset, resolve
+from pgkeras.settings.effect import check_effect
 from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
 from pgkeras.spaces import Box, Discrete
 from tests.cli.conftest import here
@@ -43,19 +44,22 @@ class Extreme:
 
 @pytest.mark.parametrize("space", [BOX, Discrete(3)], ids=str)
 @pytest.mark.parametrize("last", [False, True])
-def test_whatever_is_searched_is_a_setting_in_its_range(space, last):
-    dimensions = search_space(space)
+@pytest.mark.parametrize("optimizer", ["adam", "natural"])
+def test_whatever_is_searched_is_a_setting_in_its_range_that_has_an_effect(space, last, optimizer):
+    dimensions = search_space(space, natural=optimizer == "natural")
     drawn = settings_of(Extreme(last), dimensions)
     assert set(drawn) == set(dimensions)
     values = assignments(f"{name}={value}" for name, value in drawn.items())
-    config = Config(env_id="Test-v0", **values)
+    began = {"optimizer": optimizer, "target_kl": 0.01}
+    config = Config(env_id="Test-v0", **began | values)
+    check_effect(config, values)
     for name, dimension in dimensions.items():
         if isinstance(dimension, Logarithmic):
             expected = dimension.high if last else dimension.low
             assert getattr(config, name) == pytest.approx(1 - expected if dimension.from_one else expected, rel=1e-2)
         elif isinstance(dimension, Choices):
             for value in dimension.values:
-                Config(env_id="Test-v0", **assignments([f"{name}={value}"]))
+                Config(env_id="Test-v0", **began | assignments([f"{name}={value}"]))
     assert config.envs == config.episodes
     assert ("initial_log_std" in dimensions) is (space is BOX)
 
@@ -171,6 +175,13 @@ def test_every_setting_is_written_as_toml(tmp_path):
     _write_preset(tmp_path / "best.toml", began, best, "Pendulum-v1")
     again = resolve("Pendulum-v1", str(tmp_path / "best.toml"), {"steps": 1000})
     assert (again.env_kwargs, again.target_kl) == (kwargs, 0.01)
+
+
+def test_a_null_that_the_found_preset_could_not_have_is_told_before_the_search(tmp_path):
+    told = pgkeras(tmp_path, "tune", "FrozenLake-v1", "--set", "env_kwargs.map_name=null", "--trials", "1")
+    assert told.returncode == 1
+    assert "env_kwargs: what tune finds is written as TOML, which has no null; got {'map_name': None}" in told.stderr
+    assert not (tmp_path / "tuning").exists()
 
 
 def test_a_run_that_was_broken_off_has_not_ended(tmp_path):

@@ -101,6 +101,21 @@ def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: 
     assert_same_state(training, undisturbed)
 
 
+def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(undisturbed: Training, tmp_path: Path) -> None:
+    kwargs = {"kind": "hang", "places": places(tmp_path / "places", 1)}
+    training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2, episodes=30))
+
+    def stop(*_: int) -> None:
+        if not any((tmp_path / "places").iterdir()):  # one hangs
+            training.interrupt()
+
+    training.on_progress = stop
+    assert list(training) == []
+    training.on_progress = None
+    assert len(training.evaluate(4, "sample").returns) == 4
+    training.finish()
+
+
 @pytest.mark.slow
 def test_an_actor_that_hangs_is_replaced(undisturbed: Training, tmp_path: Path) -> None:
     kwargs = {"kind": "hang", "places": places(tmp_path / "places", 1)}

@@ -25,6 +25,8 @@ _ID = "mlflow-id.txt"
 _EXPERIMENT = "pgkeras"
 # How often records are sent: a call for each epoch would cost more than the epoch.
 _SEND_SECONDS = 1.0
+_MOST_SECONDS = 600.0  # between two tries with a server that does not answer
+_PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _MOST_METRICS = 1_000  # of a call
 _MOST_OF_A_VALUE = 6_000  # of a parameter's characters
 
@@ -32,8 +34,9 @@ _MOST_OF_A_VALUE = 6_000  # of a parameter's characters
 class MlflowLogger(Logger):
     """Metrics over environment steps, settings, and what the run leaves.
 
-    A tracking server that does not answer costs no training: records wait for it, and what it did not take by the end
-    is told as a warning.
+    A tracking server that does not answer costs hardly any training: records wait for it, it is tried more and more
+    rarely, and what it did not take by the end is told as a warning. So the library itself need not try again for
+    minutes, as it does by default.
 
     Args:
         run: The run's directory.
@@ -42,13 +45,15 @@ class MlflowLogger(Logger):
     wants_films = True
 
     def __init__(self, run: Path) -> None:
+        for name, value in _PATIENCE.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
         self._directory = run
         self._client: Any = MlflowClient()
         self._known: str | None = None
         self._waiting: list[Any] = []
-        self._due = 0.0
+        self._due, self._pause = 0.0, _SEND_SECONDS
         self._logged_epochs = 0
 
     def begin(self, config: Mapping[str, Any]) -> None:
@@ -106,24 +111,31 @@ class MlflowLogger(Logger):
 
     def close(self) -> None:
         """See :meth:`Logger.close`."""
+        from mlflow.exceptions import MlflowException
+
         if self._known is None:
             return
         self._send()
         if self._waiting:
             logger.warning("MLflow did not take the last %d metrics; metrics.jsonl has them", len(self._waiting))
-        else:
+            return
+        try:
             self._client.set_terminated(self._known)
+        except MlflowException as error:
+            logger.warning("MLflow shows the run as going on: %s", error)
 
     def _send(self) -> None:
         from mlflow.exceptions import MlflowException
 
-        self._due = time.monotonic() + _SEND_SECONDS
         try:
             while self._waiting:
                 self._client.log_batch(self._id, metrics=self._waiting[:_MOST_METRICS])
                 del self._waiting[:_MOST_METRICS]
+            self._pause = _SEND_SECONDS
         except MlflowException as error:
+            self._pause = min(2 * self._pause, _MOST_SECONDS)
             logger.warning("MLflow does not take metrics, which wait for it: %s", error)
+        self._due = time.monotonic() + self._pause
 
     @property
     def _id(self) -> str:
