@@ -23,6 +23,7 @@ from pgkeras.reinforce.natural import Natural
 from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.reuse import Reuse
+from pgkeras.reinforce.settling import NeverSettling, Settling
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.settings.groups import NATURAL
@@ -92,6 +93,7 @@ class Learner:
         self._entropy_bonus = schedules.Scheduled(
             config.entropy_bonus, config.entropy_schedule, self._step.set_entropy_bonus, config.entropy_bonus
         )
+        self._settling = Settling() if config.target_kl_settles else NeverSettling()
         self._baseline = self._make_baseline(seed)
         normalization, shape = self.policy.normalization, self.policy.spec.layout.shape
         self._statistics = NoStatistics() if normalization is None else ObservationStatistics(normalization, shape)
@@ -117,8 +119,6 @@ class Learner:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
         config = self._config
-        self._learning_rate.begin(progress)
-        self._entropy_bonus.begin(progress)
         advantages = estimator.advantages(
             trajectory,
             config.gamma,
@@ -128,6 +128,8 @@ class Learner:
             discount_gradient=config.discount_gradient,
             reset_returns=config.reset_returns,
         )
+        self._learning_rate.begin(progress, self._settling.share(advantages.size))
+        self._entropy_bonus.begin(progress)
         before = self._step.weights
         step = self._step(trajectory, advantages.values)
         if not all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
@@ -182,7 +184,7 @@ class Learner:
     def state(self) -> dict[str, NDArray[Any]]:
         """All that changes, by name."""
         variables = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
-        return {**variables, **self._baseline.state(), **self._statistics.state()}
+        return {**variables, **self._settling.state(), **self._baseline.state(), **self._statistics.state()}
 
     def policy_weights(self, state: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The policy's weights in a :meth:`state`."""
@@ -202,6 +204,7 @@ class Learner:
         self._step.weights = self.policy_weights(state)
         for i, variable in enumerate(self._variables()):
             variable.assign(state[f"variable_{i}"])
+        self._settling.restore(state)
         self._baseline.restore(state)
         self._statistics.restore(state)
 

@@ -24,6 +24,16 @@ class LearningRate(schedules.Scheduled):
         super().__init__(initial, schedule, partial(setattr, optimizer, "learning_rate"))
         self._optimizer = optimizer
 
+    def begin(self, progress: float, share: float = 1.0) -> float:
+        """Sets the learning rate for an epoch and returns it.
+
+        Args:
+            progress: How far training is, from 0 to 1.
+            share: Of a target divergence, what the step to come is worth, from 0 to 1; see
+                :mod:`pgkeras.reinforce.settling`. A learning rate that only follows its schedule has no target.
+        """
+        return super().begin(progress)
+
     def end(self, progress: float, kl: float) -> float:
         """Takes note of an epoch's gradient step.
 
@@ -58,15 +68,17 @@ class AdaptiveLearningRate(LearningRate):
     def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str, target_kl: float) -> None:
         super().__init__(optimizer, initial, schedule)
         self._target_kl = target_kl
+        self._share = 1.0
 
-    def begin(self, progress: float) -> float:
+    def begin(self, progress: float, share: float = 1.0) -> float:
         """Leaves the learning rate that the last step led to."""
+        self._share = share
         return self._rate
 
     def end(self, progress: float, kl: float) -> float:
         """Sets the next learning rate."""
         last = self._rate
-        target = self._target_kl * schedules.factor(self._schedule, progress)
+        target = self._share * self._target_kl * schedules.factor(self._schedule, progress)
         self._set(schedules.adapted(last, kl, target, self._initial))
         return last
 
@@ -86,6 +98,10 @@ class NaturalLearningRate(LearningRate):
     ) -> None:
         super().__init__(optimizer, target_kl, schedule)
         self._assign = assign
+
+    def begin(self, progress: float, share: float = 1.0) -> float:
+        """Sets the target for an epoch and returns it."""
+        return self._set(share * self._initial * schedules.factor(self._schedule, progress))
 
     def end(self, progress: float, kl: float) -> float:
         """See :meth:`LearningRate.end`."""

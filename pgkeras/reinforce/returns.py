@@ -161,9 +161,14 @@ def rescale(advantages: Floats, returns: Floats, mask: Mask) -> Floats:
     Where returns equal their baseline but for rounding there is nothing to learn, and the advantages become zeros:
     divided by their own size, rounding errors would be as loud as a signal.
     """
-    rms = float(np.sqrt(np.mean(np.square(advantages), where=mask)))
+    rms = root_mean_square(advantages, mask)
     # Written so that a root mean square of NaN leaves NaN, which stops the run, and not zeros, which would hide it.
     return np.zeros_like(advantages) if rms <= _rounding(returns) else advantages / rms
+
+
+def root_mean_square(advantages: Floats, mask: Mask) -> float:
+    """Of the advantages of real steps."""
+    return float(np.sqrt(np.mean(np.square(advantages), where=mask)))
 
 
 def explained_variance(returns: Floats, baseline: Floats, mask: Mask) -> float:

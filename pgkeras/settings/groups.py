@@ -200,6 +200,12 @@ class StepSettings(_Settings):
         "which begins at `learning_rate`, is adapted to it; none to leave it as scheduled.",
         above=0,
     )
+    target_kl_settles: bool = _setting(
+        False,
+        "Whether `target_kl` falls where little is left to gain: by the square of the advantages' root mean square, "
+        "once that is below half of the largest so far. A step of a fixed divergence goes as far along noise as along "
+        "a signal.",
+    )
     fisher_damping: float = _setting(
         0.01, "Of natural gradients: what is added to the diagonal of the Fisher information.", above=0
     )

@@ -168,7 +168,7 @@ def test_a_value_network_that_diverges_is_named(tmp_path: Path) -> None:
 def test_a_step_size_that_is_too_large_is_told_from_a_gradient_that_broke(tmp_path: Path) -> None:
     training = begun(tmp_path, optimizer="sgd", clip_norm=None)
     training.checkpoint()
-    training._learner._learning_rate.begin = lambda _: 1e300  # type: ignore[method-assign]
+    training._learner._learning_rate.begin = lambda *_: 1e300  # type: ignore[method-assign]
     training._learner._step.optimizer.learning_rate = 1e300
     with pytest.raises(TrainingError, match="the optimizer's step left weights that are not finite"):
         list(itertools.islice(training, 3))

@@ -1,0 +1,63 @@
+"""Steps of a fixed divergence that become small where little is left to gain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["NeverSettling", "Settling"]
+
+_RATE = 0.1  # of the running mean of sizes, so that a single batch does not set the largest
+_SMALL = 0.5  # share of the largest size; the ups and downs of batches stay above it
+_STATE = "settling"
+
+
+class NeverSettling:
+    """Every step is as long as it is meant to be."""
+
+    def share(self, size: float) -> float:
+        """The share of the divergence that the next step is worth, from 0 to 1.
+
+        Args:
+            size: Root mean square of the batch's advantages, before they are rescaled.
+        """
+        return 1.0
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """What it remembers, by name."""
+        return {}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Restores a :meth:`state`."""
+
+
+class Settling(NeverSettling):
+    """Steps are shorter where advantages are much smaller than they were.
+
+    A step of a fixed divergence goes as far along noise as along a signal, and advantages that are rescaled do not tell
+    which it is. When nearly all episodes have come to return alike, what is left of their differences is mostly noise,
+    and steps as long as before lead away from what was learnt. Advantages that are not rescaled would make the gradient
+    smaller in proportion, and the divergence of its step by the square. So does this, below half of the largest size.
+    """
+
+    def __init__(self) -> None:
+        self._mean = self._largest = 0.0
+
+    def share(self, size: float) -> float:
+        """See :meth:`NeverSettling.share`."""
+        if not size:  # there is no gradient
+            return 1.0
+        self._mean += (_RATE if self._largest else 1.0) * (size - self._mean)
+        self._largest = max(self._largest, self._mean)
+        return min(1.0, size / (_SMALL * self._largest)) ** 2
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :meth:`NeverSettling.state`."""
+        return {_STATE: np.array([self._mean, self._largest])}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :meth:`NeverSettling.restore`."""
+        self._mean, self._largest = state[_STATE].tolist()

@@ -1,0 +1,62 @@
+"""Steps of a fixed divergence become small where advantages have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgkeras.reinforce.learner import Learner
+from pgkeras.reinforce.settling import Settling
+from pgkeras.settings.config import Config
+from pgkeras.spaces import Discrete
+from tests.reinforce.test_natural import LENGTHS, OBSERVATION
+from tests.reinforce.test_reinforce import batch
+
+TARGET = 1e-3
+SETTINGS: dict[str, Any] = {"hidden": (), "normalize_observations": False, "target_kl": TARGET}
+
+
+def natural(**settings: Any) -> Learner:
+    config = Config(env_id="E", **SETTINGS, optimizer="natural", fisher_damping=1e-5, **settings)
+    return Learner(config, OBSERVATION, Discrete(3))
+
+
+def test_the_share_is_the_square_below_half_of_the_largest_running_mean() -> None:
+    sizes = np.random.default_rng(0).lognormal(size=200)
+    sizes[50:150] *= 0.05
+    settling, mean, largest = Settling(), sizes[0], 0.0
+    for size in sizes:
+        mean = 0.9 * mean + 0.1 * size
+        largest = max(largest, mean)
+        assert settling.share(size) == pytest.approx(min(1.0, (2 * size / largest) ** 2))
+    assert settling.share(0.0) == 1.0, "no gradient says nothing"
+    assert settling.share(largest) == 1.0
+
+
+def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> None:
+    episodes = batch(LENGTHS, Discrete(3))
+    alike = episodes._replace(rewards=0.1 * episodes.rewards)
+    settles, constant = natural(target_kl_settles=True), natural()
+    for made in (settles, constant):
+        assert made.learn(episodes, 0, 0.0).kl == pytest.approx(TARGET, rel=0.4)
+    resumed = natural(target_kl_settles=True)
+    resumed.restore(settles.state())
+    assert constant.learn(alike, 1, 0.0).kl == pytest.approx(TARGET, rel=0.4), "rescaled, they are as large as before"
+    assert settles.learn(alike, 1, 0.0).kl == pytest.approx(TARGET * 0.2**2, rel=0.4)
+    resumed.learn(alike, 1, 0.0)
+    for x, y in zip(settles.state().values(), resumed.state().values(), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("settles", [False, True])
+def test_the_step_size_of_another_optimizer_is_adapted_to_what_is_left_of_the_target(settles: bool) -> None:
+    config = Config(env_id="E", **SETTINGS, optimizer="sgd", learning_rate=0.01, target_kl_settles=settles)
+    made = Learner(config, OBSERVATION, Discrete(3))
+    episodes = batch(LENGTHS, Discrete(3))
+    alike = episodes._replace(rewards=0.1 * episodes.rewards)
+    made.learn(episodes, 0, 0.0)
+    for epoch in range(1, 60):
+        lesson = made.learn(alike, epoch, 0.0)
+    assert lesson.kl == pytest.approx(TARGET * (0.2**2 if settles else 1), rel=0.7)
