@@ -120,6 +120,7 @@ def test_ctrl_c_ends_the_epoch_exports_and_says_how_to_go_on(tmp_path: Path) -> 
     assert "Exported: saved_models/cartpole-v1/2" in resumed.stdout
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_epoch_too(tmp_path: Path) -> None:
     code, stdout, stderr = interrupted(signal.SIGTERM, tmp_path)
     assert code == 128 + signal.SIGTERM, stderr

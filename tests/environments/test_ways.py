@@ -97,6 +97,7 @@ def test_a_run_that_cannot_be_set_up_leaves_no_workers() -> None:
     assert workers_of(psutil.Process()) == before
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", envs=1, steps=100)\n')

@@ -131,42 +131,37 @@ def test_a_bundle_says_what_it_is(exported: list[tuple[Policy, bundle.Bundle]]) 
 
 
 _ELSEWHERE = """
-import json, sys
+import sys
 import numpy as np, tensorflow as tf
-path, file = sys.argv[1:]
-signatures = tf.saved_model.load(path).signatures
-given = np.load(file)
-x, z = tf.constant(given["observation"]), tf.constant(given["noise"])
-answers = {"act/" + k: v.numpy() for k, v in signatures["act"](observation=x, noise=z).items()}
-answers |= {"distribution/" + k: v.numpy() for k, v in signatures["distribution"](observation=x).items()}
-serve = signatures["serving_default"]
-many = tf.repeat(x[:1], 20000, axis=0)
-for name, seed, rows in [("a", 3, x), ("b", 3, x), ("c", 4, x), ("many", 5, many), ("negative", -7, x)]:
-    answers |= {f"{name}/{k}": v.numpy() for k, v in serve(observation=rows, seed=tf.constant(seed, tf.int64)).items()}
+for path, file in zip(sys.argv[1::2], sys.argv[2::2]):
+    signatures = tf.saved_model.load(path).signatures
+    given = np.load(file)
+    x, z = tf.constant(given["observation"]), tf.constant(given["noise"])
+    answers = {"act/" + k: v.numpy() for k, v in signatures["act"](observation=x, noise=z).items()}
+    answers |= {"distribution/" + k: v.numpy() for k, v in signatures["distribution"](observation=x).items()}
+    serve = signatures["serving_default"]
+    many = tf.repeat(x[:1], 20000, axis=0)
+    for name, seed, rows in [("a", 3, x), ("b", 3, x), ("c", 4, x), ("many", 5, many), ("negative", -7, x)]:
+        drawn = serve(observation=rows, seed=tf.constant(seed, tf.int64))
+        answers |= {f"{name}/{k}": v.numpy() for k, v in drawn.items()}
+    np.savez(file + ".out.npz", **answers)
 assert not [m for m in sys.modules if m.startswith("pgkeras")], "it must stand alone"
-np.savez(file + ".out.npz", **answers)
 """
 
 
 @pytest.fixture(scope="module")
 def elsewhere(exported: list[tuple[Policy, bundle.Bundle]], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What the SavedModels of a discrete and a continuous policy answer in processes that have no pgkeras."""
+    """What the SavedModels of a discrete and a continuous policy answer in a process that has no pgkeras."""
     scratch = tmp_path_factory.mktemp("elsewhere")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    answers = []
-    for i in (1, 3):
-        policy, found = exported[i]
+    chosen, arguments = [exported[1], exported[3]], []
+    for i, (policy, found) in enumerate(chosen):
         x, z = inputs(policy, 9)
         np.savez(scratch / f"{i}.npz", observation=x, noise=z)
-        subprocess.run(
-            [sys.executable, "-c", _ELSEWHERE, str(found.path), str(scratch / f"{i}.npz")],
-            check=True,
-            cwd=scratch,
-            env=environment,
-            capture_output=True,
-        )
-        answers.append((policy, dict(np.load(scratch / f"{i}.npz.out.npz"))))
-    return answers
+        arguments += [str(found.path), str(scratch / f"{i}.npz")]
+    command = [sys.executable, "-c", _ELSEWHERE, *arguments]
+    subprocess.run(command, check=True, cwd=scratch, env=environment, capture_output=True)
+    return [(policy, dict(np.load(scratch / f"{i}.npz.out.npz"))) for i, (policy, _) in enumerate(chosen)]
 
 
 def test_a_saved_model_stands_alone(elsewhere: list[Any]) -> None:

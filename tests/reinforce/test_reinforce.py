@@ -213,7 +213,7 @@ def tree_gradient(policy: Policy, gamma: float) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "leave-one-out"])
 def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
-    # 60,000 sampled episodes in batches of 4, each a step of TrainStep with plain SGD from the same weights; the mean
+    # 40,000 sampled episodes in batches of 4, each a step of TrainStep with plain SGD from the same weights; the mean
     # step must be the exact gradient, which enumeration gives, within 4.5 standard errors in every weight.
     gamma, rate, generator = 0.8, 1.0, np.random.default_rng(2)
     policy = policy_of(Discrete(2), seed=4)
@@ -221,7 +221,7 @@ def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
     start = policy.weights()
     step = TrainStep(policy, keras.optimizers.SGD(rate))
     moves = []
-    for _ in range(1500):
+    for _ in range(1000):
         # One batch is 40 episodes in 10 groups of 4, so that the baseline sees four and the test stays fast.
         trajectory = play_tree(policy, generator, 40)
         values = np.concatenate(

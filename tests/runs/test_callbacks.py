@@ -175,10 +175,10 @@ def test_evaluations_do_not_disturb_training(env_id: str, normalize: bool) -> No
 
 
 def test_evaluations_are_of_the_policy_as_it_is_on_seeds_of_their_own(tmp_path: Path) -> None:
-    training = Training(small(evaluation_every=3, evaluation_mode="both", evaluation_episodes=5), tmp_path / "run")
+    training = Training(small(evaluation_every=5, evaluation_mode="both", evaluation_episodes=5), tmp_path / "run")
     exported: dict[int, bundle.Bundle] = {}
     for metrics in training:
-        assert ("evaluation_greedy" in metrics.reported) == (metrics.epoch % 3 == 0 or training.finished)
+        assert ("evaluation_greedy" in metrics.reported) == (metrics.epoch % 5 == 0 or training.finished)
         if metrics.reported:
             exported[metrics.epoch] = training.export(tmp_path / "models", which="last")
     training.finish()

@@ -78,7 +78,10 @@ SHOWN = {
 }
 
 
-@pytest.mark.parametrize("case", SHOWN)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, marks=pytest.mark.slow if case in ("flattened image", "voxels") else ()) for case in SHOWN],
+)
 def test_what_was_learnt_can_be_exported(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = trained(monkeypatch, shows=SHOWN[case])
     exported = training.export(tmp_path)
