@@ -50,9 +50,13 @@ class RunSettings(_Settings):
 
     seed: int = _setting(0, "Seed of everything random in the run.", minimum=0)
     steps: int = _setting(500_000, "Environment steps to train for at the most.", minimum=1)
-    time_limit: float | None = _setting(None, "Seconds to train for at the most; no limit by default.", above=0)
+    time_limit: float | None = _setting(
+        None, "Seconds of training at most, without setup and evaluations; no limit by default.", above=0
+    )
     stop_return: float | None = _setting(
-        None, "Stop when the mean return of the last 100 episodes reaches this; by default the environment's own."
+        None,
+        "Stop when the mean return of the last 100 episodes reaches this; by default the environment's "
+        "reward_threshold, if it has one.",
     )
     plateau_steps: int | None = _setting(
         None,
@@ -74,8 +78,9 @@ class EnvironmentSettings(_Settings):
     episodes: int = _setting(16, "Episodes per gradient step.", minimum=1, maximum=1_000_000)
     batch_steps: int | None = _setting(
         None,
-        "Environment steps per gradient step, about: before each one, the number of episodes is chosen anew, by the "
-        "mean length of the last hundred; `episodes` is then that of the first. none for always `episodes`.",
+        "Environment steps per gradient step, about: the number of episodes is chosen before each batch by the "
+        "mean length of the last hundred episodes; `episodes` is then the number for the first batch. none: always "
+        "`episodes`.",
         minimum=1,
     )
     max_episode_steps: int | None = _setting(
@@ -114,7 +119,7 @@ class EnvironmentSettings(_Settings):
     )
     endless_steps: int = _setting(
         1_000_000,
-        "Steps without the end of an episode after which to give up; a tenth of it is warned about.",
+        "Give up after this many steps without the end of an episode; a warning comes after a tenth of them.",
         minimum=10,
     )
     collect: str = _setting(
@@ -164,9 +169,9 @@ class EstimatorSettings(_Settings):
     )
     baseline: str = _setting(
         "leave-one-out",
-        "What is subtracted from returns: nothing, the mean return of earlier batches, of all episodes at the same "
-        "time step, or of all the others, or a value network's prediction. Only with a value network does the return "
-        "of a truncated episode go on beyond its end.",
+        "What is subtracted from returns. none: nothing; running-mean: the mean return of earlier batches; time: that "
+        "of all episodes at the same time step; leave-one-out: the same of all other episodes; value: a value "
+        "network's prediction. Only with value does the return of a truncated episode go on beyond its end.",
         choices=("none", "running-mean", "time", "leave-one-out", "value"),
     )
     running_mean_rate: float = _setting(0.1, "How much of the running mean each batch replaces.", above=0, maximum=1)
@@ -215,7 +220,7 @@ class StepSettings(_Settings):
     clip_norm: float | None = _setting(0.5, "Largest global norm of the gradient; none for any.", above=0)
     entropy_bonus: float = _setting(0.0, "Weight of the policy's entropy in the objective.", minimum=0)
     entropy_schedule: str = _setting(
-        "constant", "How that weight goes on, as for `learning_rate_schedule`.", choices=_SCHEDULES
+        "constant", "Schedule of `entropy_bonus`; see `learning_rate_schedule`.", choices=_SCHEDULES
     )
     reuse: int = _setting(
         1,
@@ -273,7 +278,7 @@ class NetworkSettings(_Settings):
     )
     distribution: str = _setting(
         "auto",
-        "Family of the action distribution; auto takes the one for the action space, of a Box diagonal_gaussian.",
+        "Family of the action distribution; auto takes the one for the action space, for a Box diagonal_gaussian.",
         choices=("auto", *(kind.value for kind in DistributionKind)),
     )
     initial_log_std: float = _setting(
@@ -304,7 +309,7 @@ class EvaluationSettings(_Settings):
 
     evaluation_every: int = _setting(
         0,
-        "Epochs between evaluations, after which the best policy so far is kept, and exported; 0 for none: then the "
+        "Epochs between evaluations. The best policy in them is kept, and exported at the end. 0: no evaluations; the "
         "last policy is exported.",
         minimum=0,
     )

@@ -129,7 +129,8 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("ACT_MODE_SAMPLE")] Sample = 1,
     /// <summary>
-    /// Takes the distribution's mode: the most probable action, or the mean.
+    /// Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
+    /// densest of a Kumaraswamy distribution.
     /// </summary>
     [pbr::OriginalName("ACT_MODE_GREEDY")] Greedy = 2,
   }
@@ -1441,10 +1442,11 @@ namespace Pgkeras.V1 {
     public const int EpisodeStartFieldNumber = 8;
     private global::Pgkeras.V1.Tensor episodeStart_;
     /// <summary>
-    /// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. All are in the
-    /// session's first message. When it is absent, an episode starts with the message after the one that said
-    /// `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the first observation
-    /// of the next episode with that message says so here. An episode that is started over before it ended is not counted.
+    /// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
+    /// first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
+    /// the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
+    /// first observation of the next episode with that message says so here. An episode that is started over before it
+    /// ended is not counted.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

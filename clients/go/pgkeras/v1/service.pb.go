@@ -395,10 +395,11 @@ type PlayRequest struct {
 	Terminated *Tensor `protobuf:"bytes,6,opt,name=terminated,proto3" json:"terminated,omitempty"`
 	// bool, shape [batch]: the episode was cut off after the previous action.
 	Truncated *Tensor `protobuf:"bytes,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. All are in the
-	// session's first message. When it is absent, an episode starts with the message after the one that said
-	// `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the first observation
-	// of the next episode with that message says so here. An episode that is started over before it ended is not counted.
+	// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
+	// first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
+	// the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
+	// first observation of the next episode with that message says so here. An episode that is started over before it
+	// ended is not counted.
 	EpisodeStart *Tensor `protobuf:"bytes,8,opt,name=episode_start,json=episodeStart,proto3" json:"episode_start,omitempty"`
 	// As in ActRequest.
 	ActionMask *Tensor `protobuf:"bytes,9,opt,name=action_mask,json=actionMask,proto3" json:"action_mask,omitempty"`

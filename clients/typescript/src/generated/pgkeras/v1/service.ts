@@ -181,10 +181,11 @@ export interface PlayRequest {
     | Tensor
     | undefined;
   /**
-   * bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. All are in the
-   * session's first message. When it is absent, an episode starts with the message after the one that said
-   * `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the first observation
-   * of the next episode with that message says so here. An episode that is started over before it ended is not counted.
+   * bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
+   * first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
+   * the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
+   * first observation of the next episode with that message says so here. An episode that is started over before it
+   * ended is not counted.
    */
   episodeStart?:
     | Tensor
