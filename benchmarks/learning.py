@@ -41,13 +41,13 @@ _TABLES = {"presets": ROWS, "longer": LONGER, "defaults": DEFAULTS}
 _NAMED = {row.name: row for rows in _TABLES.values() for row in rows}
 _LONGER = """## For more steps
 
-By the same presets with other settings, as `--set` takes them; schedules are as long as the run (here
-`python -m benchmarks.learning --table longer`)."""
+By the same presets with other settings, as `--set` takes them. Schedules end with the run. Made by
+`python -m benchmarks.learning --table longer`."""
 _DEFAULTS = """## By the defaults alone
 
 With the defaults of `pgkeras/settings/groups.py` and nothing else (`--preset default`; environments without a preset
 of their own get `discrete` or `continuous`, see [defaults.md](defaults.md)), beside what random actions return, as the
-mean of 1,000 episodes; here `python -m benchmarks.learning --table defaults`."""
+mean of 1,000 episodes. Made by `python -m benchmarks.learning --table defaults`."""
 
 
 def main() -> None:
