@@ -77,9 +77,9 @@ class Collector:
         slots: How many slots there are in all; None for those of these environments.
 
     Attributes:
-        idle_steps: Steps of the last episodes that were nobody's, in environments that step all slots together.
-        episodes_lost: None are here: an environment that fails ends the run, or has all episodes played again.
-        step_seconds: How long the environments took, for each step of a slot; of the last episodes.
+        idle_steps: Steps of the last batch that belong to no episode, in environments that step all slots together.
+        episodes_lost: Always 0: when an environment fails, the run ends or all episodes are played again.
+        step_seconds: Mean time that the environments took for one step of one slot in the last batch.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class Collector:
         remaining, here = quota, int(quota.sum())
         acted = actor.spec.action_space
         casts = isinstance(acted, Dict | Tuple) or acted.dtype != graph_dtype(acted.dtype)
-        since_end = environments.gap + 1  # how many steps ago an episode ended whose slot now begins another
+        since_end = environments.gap + 1  # steps from an episode's last one to the next one's first, in the same slot
         tape.clear()
         try:
             environments.reset([int(word) >> 1 for word in words], tape)
@@ -207,7 +207,7 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
             raise EnvironmentStepError(
                 f"{name}: {part} is not finite at step {step} of episode {episode} of this epoch: it holds {what}"
             )
-    # What a terminal state looks like, nobody asks; what a truncated episode would have gone on from is learnt from.
+    # Nothing is computed from a terminal observation. A truncated episode's last one may be bootstrapped from.
     finals = trajectory.final_observations
     strange = ~np.isfinite(finals).reshape(len(finals), -1).all(axis=-1) & ~trajectory.terminated
     if strange.any():

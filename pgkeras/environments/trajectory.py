@@ -17,14 +17,17 @@ __all__ = ["Tape", "Trajectory"]
 
 
 class Trajectory(NamedTuple):
-    """``B`` whole episodes side by side, padded to the ``T`` steps of the longest: rows from ``lengths[b]`` on."""
+    """``B`` whole episodes side by side, padded to the ``T`` steps of the longest.
+
+    In episode b, rows from ``lengths[b]`` on are padding. Its rewards are 0; its other arrays may hold anything.
+    """
 
     observations: NDArray[Any]  # [T, B, ...] what the policy saw, as the act graph takes it
     samples: NDArray[Any]  # [T, B, ...] what the distribution gave; the action is a function of it
     rewards: NDArray[np.float64]  # [T, B] what followed the action; 0 in padding
     lengths: NDArray[np.int64]  # [B] steps in each episode, at least 1
     terminated: NDArray[np.bool_]  # [B] ended in a terminal state; otherwise it was truncated
-    final_observations: NDArray[Any]  # [B, ...] what the last action led to, which no action was taken on
+    final_observations: NDArray[Any]  # [B, ...] what the last action led to; the policy never acted on it
 
     @property
     def mask(self) -> NDArray[np.bool_]:

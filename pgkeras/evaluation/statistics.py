@@ -33,8 +33,8 @@ def mean(values: Floats) -> Floats:
 def interquartile_mean(values: Floats) -> Floats:
     """Mean of the middle half over the first axis: a quarter of the values, rounded down, is cut off at either end.
 
-    It is as robust as the median and needs fewer runs (Agarwal et al. 2021, section 4.3). Of fewer than four values it
-    is the mean.
+    It is more robust to outliers than the mean, and needs fewer runs than the median (Agarwal et al. 2021, section
+    4.3). Of fewer than four values it is the mean.
 
     Args:
         values: ``[n, ...]``.

@@ -1,8 +1,8 @@
 """The forward pass of a policy, without memory and with it.
 
 While episodes are played a policy computes one step at a time; while it is trained, it computes all steps of a batch.
-Both ways have the same weights, and layers that Keras has act otherwise while it trains (``Dropout``,
-``BatchNormalization``) act as they do when the policy plays: the gradient is that of the policy that played.
+Both ways use the same weights. Layers that Keras runs differently in training (``Dropout``, ``BatchNormalization``)
+always run in inference mode here, so that the gradient is that of the policy that played.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class Recurrent:
         """See :class:`ForwardPass`."""
         if array.dtype.kind != "f" or np.isfinite(array).all():
             return array
-        # What a terminal state holds, which some environments leave in the padding: NaN * 0 is NaN.
+        # The padding may hold a terminal state with NaN, which a weight of 0 does not remove: NaN * 0 is NaN.
         rows = np.minimum(np.arange(len(mask))[:, np.newaxis], mask.sum(axis=0) - 1)
         return np.asarray(array[rows, np.arange(mask.shape[1])])
 

@@ -118,7 +118,7 @@ class Policy:
 
     @contextmanager
     def with_weights(self, weights: Sequence[NDArray[Any]]) -> Iterator[None]:
-        """Has other values of :attr:`variables` for the duration of the block."""
+        """Sets other values of :attr:`variables` for the duration of the block."""
         own = self.weights()
         try:
             self.assign(weights)
@@ -152,7 +152,7 @@ class Policy:
         return self._forward.axes
 
     def batch(self, array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """What a batch for training has of an array of whole episodes.
+        """Selects from an array of whole episodes what a batch for training holds.
 
         Args:
             array: ``[T, B, ...]``.

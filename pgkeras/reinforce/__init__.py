@@ -1,8 +1,16 @@
 """Phase two, REINFORCE itself: from whole episodes to one gradient step.
 
-In the algorithm's order: ``returns.py`` (discounted returns), ``baselines.py``, ``estimator.py`` (advantages),
-``reinforce.py`` (the loss and the gradient step), ``value.py`` (the learned baseline), and ``learner.py``, which
-calls them in turn; start with ``reinforce.py``. Needs TensorFlow. Nothing here plays episodes or writes files.
+Start with ``reinforce.py``. The files in the algorithm's order: ``returns.py`` (discounted returns), ``baselines.py``
+and ``value.py`` (what is subtracted from them), ``estimator.py`` (advantages), ``reinforce.py`` (the loss and the
+gradient step), and ``learner.py``, which calls them in turn.
+
+Options: ``natural.py`` (natural gradients), ``reuse.py`` (several steps per batch), ``schedules.py``,
+``learning_rate.py`` and ``settling.py`` (how large a step is), ``observation_statistics.py`` (normalisation).
+
+Machinery, which does not change what is computed: ``frozen_policy.py`` (acting), ``microbatch.py`` and ``replicas.py``
+(large batches, several devices), ``adam.py``, ``divergence.py`` (a measurement) and ``diagnosis.py`` (failures).
+
+Needs TensorFlow. Nothing here plays episodes or writes files.
 """
 
 from typing import TYPE_CHECKING

@@ -10,9 +10,9 @@ __all__ = ["Adam"]
 class Adam(keras.optimizers.Adam):
     """Keras' Adam (Kingma & Ba 2015, algorithm 1, in the order that ends section 2), computed by TensorFlow's kernel.
 
-    Its steps and its variables are those of ``keras.optimizers.Adam``, but for rounding. Keras composes the update of a
-    variable of a dozen operations; this is one, so that a step of a small network is traced and first run in about half
-    of the time.
+    Its steps and its variables are those of ``keras.optimizers.Adam``, but for rounding. Keras builds the update of a
+    variable from a dozen operations. Here it is one, which halves the time to trace and first run the step of a small
+    network. It has no ``amsgrad``.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:

@@ -24,10 +24,10 @@ class NoBaseline:
     """Subtracts nothing. The other baselines extend it."""
 
     explains = False
-    """Whether it has something to say about returns, so that its explained variance means anything."""
+    """Whether it predicts returns, so that the variance it explains can be reported."""
 
     def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
-        """The rewards ``[T, B]`` that returns are computed from: those of the episodes, which end where they end."""
+        """The rewards ``[T, B]`` that returns are computed from: the episodes' own, with nothing beyond their ends."""
         return trajectory.rewards
 
     def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
@@ -132,7 +132,7 @@ class Predictor(Protocol):
 
 
 class ValueBaseline(NoBaseline):
-    """What a value function predicts for a step's observation. Returns of truncated episodes go on with predictions.
+    """What a value function predicts for a step's observation. Truncated episodes are bootstrapped with it, too.
 
     It is fitted after the policy's gradient step, so that as a baseline it depends on earlier batches only.
 
@@ -146,7 +146,7 @@ class ValueBaseline(NoBaseline):
         self._value = value
 
     def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
-        """See :class:`NoBaseline`. A truncated episode's last reward has the value of what it would go on with."""
+        """See :class:`NoBaseline`; see :func:`pgkeras.reinforce.returns.bootstrapped` for truncated episodes."""
         beyond = self._value.predict(trajectory.final_observations)
         truncated = ~trajectory.terminated
         return returns_.bootstrapped(trajectory.rewards, trajectory.lengths, truncated, gamma, beyond)

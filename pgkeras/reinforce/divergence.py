@@ -21,11 +21,11 @@ def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         real: ``[N]``, zero where a step is padding and one elsewhere.
     """
     new.shape.assert_has_rank(1)
-    log_ratio = tf.where(real > 0, new - old, tf.zeros_like(old))  # whose exponential overflows where it is padding's
+    log_ratio = tf.where(real > 0, new - old, tf.zeros_like(old))  # in padding, its exponential may overflow
     return tf.reduce_sum(tf.exp(log_ratio) - 1.0 - log_ratio)
 
 
 def divergence(policy: Policy, batch: Batch, log_prob: tf.Tensor) -> tf.Tensor:
-    """How far a policy has moved from the one that gave a batch these log-probabilities ``[N]``, the sum over steps."""
+    """KL(old || policy), summed over a batch's real steps, where ``log_prob`` ``[N]`` is of the old policy."""
     moved = policy.distribution.log_prob(policy.unroll(batch.observation), policy.flat(batch.sample))
     return kl_divergence(log_prob, moved, policy.flat(batch.real))

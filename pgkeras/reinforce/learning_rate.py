@@ -29,7 +29,7 @@ class LearningRate(schedules.Scheduled):
 
         Args:
             progress: How far training is, from 0 to 1.
-            share: Of a target divergence, what the step to come is worth, from 0 to 1; see
+            share: Share of the target divergence that the step to come aims at, from 0 to 1; see
                 :mod:`pgkeras.reinforce.settling`. A learning rate that only follows its schedule has no target.
         """
         return super().begin(progress)
@@ -84,7 +84,7 @@ class AdaptiveLearningRate(LearningRate):
 
 
 class NaturalLearningRate(LearningRate):
-    """The learning rate that natural gradients come with; the schedule is that of the divergence they aim at.
+    """Schedules the divergence that natural gradients aim at; they set the learning rate themselves.
 
     Args:
         optimizer: The optimizer, whose learning rate each step sets.

@@ -42,8 +42,8 @@ Arrays = Sequence[NDArray[Any]]
 class Batch(NamedTuple):
     """Steps of whole episodes, as tensors.
 
-    All real steps, flat, ``[N, ...]``. For a policy with memory: the episodes as they are, ``[T, B, ...]``, with their
-    padding.
+    The real steps, flat, ``[N, ...]``; rows of zeros may follow that pad them for XLA or replicas. For a policy with
+    memory: the episodes as they are, ``[T, B, ...]``, with their padding.
     """
 
     observation: tf.Tensor
@@ -67,10 +67,10 @@ class Gradient(NamedTuple):
 
 
 def dense(tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
-    """The gradient by each variable, of its shape.
+    """The gradient with respect to each variable, as a dense tensor of the variable's shape.
 
-    An embedding's comes from the tape as rows, a row as often as it was looked up, whose norm is not the gradient's;
-    that of a variable which the loss does not depend on, as None.
+    The tape itself gives an embedding's gradient as slices, one per lookup, whose norm is not that of their sum. For a
+    variable that the loss does not depend on, it gives None.
     """
     gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return [tf.convert_to_tensor(gradient) for gradient in gradients]
@@ -194,9 +194,9 @@ class AccumulatedStep:
 
 
 def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:
-    """Whole episodes in groups of similar lengths, if one padding for all of them would be more than they are.
+    """Groups whole episodes by length, if padding all of them to one length would more than double the steps.
 
-    A group's episodes are more than half as long as its longest, at whose end it ends.
+    A group is padded to its longest episode only, and its other episodes are more than half as long.
 
     Args:
         arrays: ``[T, B, ...]``.

@@ -8,9 +8,10 @@ the Fisher information ``F`` of the policy over the states that it visits, and t
     F = mean over states s of J(s)^T I(s) J(s)
 
 where ``J`` is the Jacobian of the distribution's parameters by the weights, and ``I`` the Fisher information of the
-distribution (:meth:`pgkeras.policy.distributions.Distribution.fisher`). ``F`` has a row for every weight, so it is
-never made: conjugate gradients solve ``(F + damping) x = g`` by products with it (Schulman et al. 2015, "Trust region
-policy optimization", appendix C). It stays one gradient step on a batch, by the same gradient.
+distribution (:meth:`pgkeras.policy.distributions.Distribution.fisher`). ``F`` has a row and a
+column for every weight, too many to store. Conjugate gradients therefore solve ``(F + damping) x = g`` with products
+``F d`` alone (Schulman et al. 2015, "Trust region policy optimization", appendix C). There is still one step per batch,
+and the gradient ``g`` is the same.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ __all__ = ["Natural", "NaturalGradient", "solve"]
 
 _ITERATIONS = 10
 _SOLVED = 1e-10  # of the squared norm of the right side
-_WHOLE = 0.9  # of the episodes that are drawn, at least: the longest tenth may lose its ends
+_WHOLE = 0.9  # at least this share of a batch's episodes ends before the cut; only the longest are cut
 
 
 @dataclass(frozen=True)
 class Natural:
-    """What natural gradients are computed by.
+    """Settings of the natural gradient.
 
     Args:
         target_kl: Mean divergence per step by which a gradient step moves the policy, at the beginning.
@@ -65,15 +66,17 @@ class NaturalGradient:
     def states(self, trajectory: Trajectory, seed: int) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Draws the states that the Fisher information is computed from, without replacement.
 
-        With memory, episodes are drawn, and computed from their beginnings. A single long one would leave room for few
-        others in a batch as long as it is: so the batch ends where nine of ten episodes have ended.
+        With memory, episodes are drawn, since a step's state depends on the steps before it. They are padded to one
+        length, so a single long one would leave room for few others. All are therefore cut at the step by which nine of
+        ten episodes of the whole batch have ended.
 
         Args:
             trajectory: The episodes.
             seed: Of the draw.
 
         Returns:
-            Their observations, ``[N, ...]`` or with memory ``[T, B, ...]``, and likewise which are real: 0 for padding.
+            Their observations, ``[N, ...]`` or with memory ``[T, B, ...]``, and a mask ``[N]`` or ``[T, B]``: 1 for
+            real steps, 0 for padding.
         """
         policy, rows, mask = self._policy, self._settings.rows, trajectory.mask
         generator = np.random.default_rng(seed)
@@ -92,6 +95,9 @@ class NaturalGradient:
         self, gradients: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """The natural gradient, and the step size at which one step down it moves the policy by the target.
+
+        The divergence of a step ``d`` is taken to be ``d^T (F + damping) d / 2``, so the policy moves by less than the
+        target, the more so the larger the damping is. The step does not depend on the length of the gradients.
 
         Args:
             gradients: The plain one, by trainable variable.
@@ -121,7 +127,8 @@ class NaturalGradient:
     def _product(self, direction: Sequence[tf.Tensor], observation: tf.Tensor, real: tf.Tensor) -> Sequence[tf.Tensor]:
         """``F d``, by trainable variable.
 
-        ``J d`` is the gradient of ``d^T J^T w`` by any ``w``: so networks with loops can be differentiated, too.
+        ``J d`` is the gradient of ``d^T (J^T w)`` with respect to ``w``, at any ``w``: here at zeros. So it takes two
+        reverse passes and no forward-mode differentiation, and works for networks with loops, too.
         """
         policy = self._policy
         variables = policy.model.trainable_variables

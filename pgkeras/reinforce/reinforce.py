@@ -48,7 +48,7 @@ __all__ = ["Prepared", "StepMetrics", "TrainStep", "policy_gradient", "reinforce
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
     """Step 4: ``-sum_t log P(a_t | s_t) * A_t / episodes``: the sum over an episode's steps, averaged over episodes.
 
-    Its gradient is an estimate of minus the gradient of the expected return. Advantages are constants to it.
+    Its gradient estimates minus the policy gradient. Advantages are treated as constants.
 
     Args:
         log_prob: ``[N]``, for all steps of all episodes.
@@ -61,7 +61,10 @@ def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tenso
 
 
 def policy_gradient(policy: Policy, batch: Batch, entropy_bonus: tf.Tensor | None = None) -> Gradient:
-    """The gradient of the loss on a batch, less ``entropy_bonus`` times the entropy's sum over an episode."""
+    """The gradient of the loss on a batch: :func:`reinforce_loss` minus ``entropy_bonus`` times the entropy.
+
+    The entropy, too, is summed over an episode's steps and averaged over episodes.
+    """
     sample, advantage, real = (policy.flat(array) for array in (batch.sample, batch.advantage, batch.real))
     with tf.GradientTape() as tape:
         parameters = policy.unroll(batch.observation)
@@ -80,7 +83,7 @@ class StepMetrics(NamedTuple):
     loss: float
     entropy: float  # mean over real steps, nats
     gradient_norm: float  # before clipping
-    kl: float  # mean over real steps of the divergence from the policy before; NaN if it is not measured
+    kl: float  # KL(policy that played || policy now), mean over real steps; NaN if it is not measured
     gradient_steps: int  # on this batch
 
 
@@ -88,7 +91,7 @@ class Prepared(NamedTuple):
     """A batch as :meth:`TrainStep.apply` takes it."""
 
     parts: Sequence[Batch] | Sequence[Share]  # whose gradients are added up
-    states: Sequence[tf.Tensor] = ()  # what natural gradients are made natural by
+    states: Sequence[tf.Tensor] = ()  # for natural gradients: what the Fisher information is computed from
 
 
 class TrainStep:
@@ -98,12 +101,12 @@ class TrainStep:
         policy: The policy whose network is trained.
         optimizer: Any Keras optimizer.
         clip_norm: Gradients of a larger global norm are scaled down to it; None leaves them alone.
-        entropy_bonus: Weight of the entropy's sum over an episode, which is subtracted from the loss.
+        entropy_bonus: Weight of the entropy in the loss; see :func:`policy_gradient`.
         jit_compile: Whether to compile the step with XLA; batches are then padded to powers of two.
         measure_kl: Whether to measure how far the step moved the policy; takes one more forward pass.
         reuse: How often a batch is used; None for once, as REINFORCE does.
-        natural: How the gradient is made natural, before the optimizer descends; None to leave it plain.
-        replicas: The devices that share the step; the policy's variables are theirs. None for the one that there is.
+        natural: Settings of the natural gradient, which then replaces the plain one; None for the plain one.
+        replicas: The devices that share the step, on which the policy was created; None for a single device.
     """
 
     def __init__(  # noqa: PLR0913 - each a choice of its own
@@ -225,7 +228,7 @@ class TrainStep:
         if self._natural is not None:
             gradients, step_size = self._natural(gradients, *states)
             self.optimizer.learning_rate = step_size
-        if self._replicas is not None:  # all of which have the same sums, which Keras adds up once more
+        if self._replicas is not None:  # each replica has the total already, and Keras adds up those of all replicas
             gradients = [gradient / self._replicas.count for gradient in gradients]
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)
         return norm, *(tf.identity(variable) for variable in self._policy.variables)

@@ -123,9 +123,9 @@ class Replicas:
         return [share(i * self.count) for i in range(rounds)]
 
     def gradient(self, function: Callable[..., Gradient]) -> Callable[..., Gradient]:
-        """A function that computes the gradient of a batch of :meth:`batches`, by one that computes that of a part.
+        """Turns a function that computes the gradient of one device's batch into one that does so for a whole share.
 
-        What :meth:`each` has computed of the batch may be given besides.
+        The new function also takes, after the share, what :meth:`each` returned for it.
         """
         shapes: list[tf.TensorShape] = []
 
@@ -161,7 +161,7 @@ class Replicas:
         return self._compiled(of_share)
 
     def each(self, function: Callable[..., tf.Tensor]) -> Callable[..., Sequence[tf.Tensor]]:
-        """A function that computes of a batch what another one computes of a part, by part."""
+        """Turns a function of one device's batch into one of a whole share, which returns a result per device."""
 
         def of_part(share: Share) -> tf.Tensor:
             return function(*share[self._mine()])
@@ -172,7 +172,7 @@ class Replicas:
         return self._compiled(of_share)
 
     def everywhere(self, function: Callable[..., tuple[tf.Tensor, ...]]) -> Callable[..., tuple[tf.Tensor, ...]]:
-        """A function that has every device do the same; returns what the first one does."""
+        """Turns a function into one that runs it on every device and returns the first device's results."""
 
         def run(*arguments: Any) -> tuple[tf.Tensor, ...]:
             results = self._strategy.run(function, arguments)

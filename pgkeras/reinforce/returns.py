@@ -108,8 +108,8 @@ def no_baseline(returns: Floats, mask: Mask) -> Floats:  # noqa: ARG001 - every 
 def time_baseline(returns: Floats, mask: Mask) -> Floats:
     """Mean return of all episodes that reach step t: ``b_t = sum_i m_ti R_ti / sum_i m_ti``.
 
-    It holds each episode's own return, so with ``n`` episodes the gradient is that of :func:`leave_one_out_baseline`
-    times ``(n - 1) / n``: a bias that fades with the batch, and a step of zero where one episode is alone.
+    It includes the episode's own return. Where ``n`` episodes reach step t, the advantage is therefore ``(n - 1) / n``
+    times that of :func:`leave_one_out_baseline`, and zero where one episode is alone. The bias fades as ``n`` grows.
     """
     count = mask.sum(axis=1, keepdims=True)
     mean = np.sum(returns, axis=1, keepdims=True, where=mask) / np.maximum(count, 1)

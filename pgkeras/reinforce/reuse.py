@@ -1,10 +1,10 @@
 """Reuse: several gradient steps on a batch, where REINFORCE takes one; for environments whose steps are expensive.
 
-The episodes were played by the policy as it was before the first step. From the second step on they are another
-policy's, so each step is weighted by how much more probable its action has become, clipped so that no step of an
-episode pulls the policy far (Schulman et al. 2017, "Proximal policy optimization algorithms", equation 7). Episodes and
-returns stay whole: advantages are Monte-Carlo, as ever. With more than one step this is not REINFORCE any more, and
-its estimate is biased: see ``docs/estimator.md``.
+The episodes were played by the policy as it was before the first gradient step. From the second one on they are those
+of an older policy, so each action is weighted by how much more probable it has become. The weight is clipped, so that
+no single action pulls the policy far (Schulman et al. 2017, "Proximal policy optimization algorithms", equation 7).
+Episodes and returns stay whole: advantages are Monte-Carlo, as ever. With more than one gradient step this is not
+REINFORCE any more, and the estimate is biased: see ``docs/estimator.md``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class Reuse:
 
     Args:
         steps: Most gradient steps on a batch, the first one included.
-        clip: How far a step's importance weight may go from 1 and still pull.
+        clip: How far an action's importance weight may move from 1, in the direction that its advantage favours,
+            before its gradient becomes 0.
         most_kl: Mean divergence per step from the policy that played, beyond which no further step is taken.
     """
 
@@ -45,7 +46,7 @@ def clipped_surrogate(log_prob: tf.Tensor, old: tf.Tensor, advantage: tf.Tensor,
         log_prob: ``[N]``, under the policy that learns.
         old: ``[N]``, under the one that played.
         advantage: ``[N]``, zero where a step is padding.
-        clip: How far the importance weight may go from 1 and still pull.
+        clip: See :class:`Reuse`.
     """
     log_prob.shape.assert_has_rank(1)
     old.shape.assert_has_rank(1)
@@ -89,7 +90,7 @@ class MoreSteps:
     Args:
         reuse: How many.
         log_prob: Computes the log-probabilities of a batch's actions; this and the others are compiled.
-        gradient: Computes :func:`surrogate_gradient` of a batch and those of the policy that played.
+        gradient: Computes :func:`surrogate_gradient` from a batch and its log-probabilities when it was played.
         descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
     """
 

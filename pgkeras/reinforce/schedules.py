@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 __all__ = ["Scheduled", "adapted", "factor"]
 
-_TOLERANCE = 1.5  # around the target, within which the step size stays
+_TOLERANCE = 1.5  # factor by which the divergence may miss its target before the step size is changed
 _CHANGE = 1.3  # at most, per step
 _RANGE = 100.0  # around the initial step size
 _COOLDOWN = 0.4  # the last share of training, over which a schedule with a cooldown falls
@@ -66,12 +66,12 @@ class Scheduled:
 
 
 def adapted(learning_rate: float, kl: float, target: float, initial: float) -> float:
-    """The next step size, when one of ``learning_rate`` moved the policy by ``kl`` and should have by ``target``.
+    """The next step size, after one of ``learning_rate`` moved the policy by ``kl`` instead of ``target``.
 
     It shrinks by a constant factor when the policy moved too far and grows when it moved too little, as Schulman et al.
     2017, "Proximal policy optimization algorithms", section 4, do with a penalty and Rudin et al. 2022, "Learning to
-    walk in minutes using massively parallel deep reinforcement learning", with the step size. A divergence grows with
-    the square of the step, so that a change by 1.3 corrects one by 1.7.
+    walk in minutes using massively parallel deep reinforcement learning", with the step size. The divergence
+    grows with the square of the step size: a step size 1.3 times as large makes it 1.7 times as large.
 
     Args:
         learning_rate: The last step size.

@@ -35,12 +35,13 @@ class NeverSettling:
 
 
 class Settling(NeverSettling):
-    """Steps are shorter where advantages are much smaller than they were.
+    """Steps become shorter where advantages are much smaller than they were.
 
-    A step of a fixed divergence goes as far along noise as along a signal, and advantages that are rescaled do not tell
-    which it is. When nearly all episodes have come to return alike, what is left of their differences is mostly noise,
-    and steps as long as before lead away from what was learnt. Advantages that are not rescaled would make the gradient
-    smaller in proportion, and the divergence of its step by the square. So does this, below half of the largest size.
+    A step of a fixed divergence is as long for noise as for a signal, and rescaled advantages do not show which of the
+    two they are. Once nearly all episodes return alike, their remaining differences are mostly noise, and steps as long
+    as before lead away from what was learnt. Without rescaling, the gradient would shrink in proportion to the
+    advantages, and the divergence of its step with their square. Below half of the largest size so far, the divergence
+    that a step aims at shrinks in the same way here.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """ValueFunction: a learned baseline, V(s), the return to be expected from a state.
 
 It is fitted to the returns of each batch *after* the policy's gradient step on it, so that as a baseline it depends on
-earlier episodes only and leaves the policy gradient unbiased (Sutton & Barto 2nd ed., section 13.4). Its network,
-optimizer and loss are its own: nothing of it leaks into the policy's gradient.
+earlier episodes only and leaves the policy gradient unbiased (Sutton & Barto 2nd ed., section 13.4), as long as no
+episode is truncated: the returns of truncated ones are bootstrapped with V. Its network, optimizer and loss are its
+own: nothing of it leaks into the policy's gradient.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class ValueFunction:
     def fit(self, observations: NDArray[Any], returns: NDArray[np.float64], epoch: int) -> float:
         """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
 
-        The error is in units of the returns' variance, and of the last pass, taken while it goes on.
+        The error is the mean over the minibatches of the last pass, each taken before its own update, in units of the
+        returns' variance. A pass leaves out the steps that do not fill a minibatch.
 
         Raises:
             TrainingError: The loss or a weight is not finite afterwards.

@@ -32,7 +32,9 @@ _LATE_SECONDS = 0.5
 
 
 class EpochDropped(BaseException):
-    """An epoch ends before its episodes do, by a limit or a signal; no environment that raises means this.
+    """Raised to end an epoch before its episodes are over, at a limit or by a signal.
+
+    It is no Exception, so that it is not mistaken for one that an environment raises.
 
     Args:
         reason: Why the run is over, as :meth:`pgkeras.runs.run.Run.stop` takes it; None after an interruption.
@@ -52,7 +54,7 @@ class Phases:
         learner: What learns from them.
         frozen: What acts; frozen anew after each lesson.
         counters: Count each epoch that is done.
-        alone: Whether no other process trains with this one: those would wait for an epoch that is dropped.
+        alone: Whether this is the only process of the training. Others would wait for an epoch that one drops.
 
     Attributes:
         collector: What plays the episodes.

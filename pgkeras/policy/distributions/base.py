@@ -36,7 +36,7 @@ class Distribution(Protocol):
         """The sample ``[B, ...]`` that a greedy policy takes: the most probable one, or as the class says."""
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """Ln P(sample), or its log-density: ``[B]``."""
+        """The natural logarithm of the sample's probability or density, ``[B]``."""
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
         """Entropy ``[B]`` in nats."""
@@ -44,8 +44,8 @@ class Distribution(Protocol):
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
         """The Fisher information of the parameters times a direction in them, both ``[B, parameter_size]``.
 
-        That is ``E[s s^T] d`` with the score s, the gradient of the log-probability by the parameters: half of
-        ``d^T E[s s^T] d`` is the divergence that a small change d makes.
+        That is ``E[s s^T] d``, where the score s is the gradient of the log-probability with respect to the parameters.
+        A small change d of the parameters makes a KL divergence of ``d^T E[s s^T] d / 2``.
         """
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:

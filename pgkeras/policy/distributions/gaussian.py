@@ -33,13 +33,13 @@ def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def units(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The units, by component ``[D]``, in which a network's numbers are right for a space from the start.
+    """The origin and the unit, for each component ``[D]``, in which a new network's outputs fit a space.
 
-    A network begins with means near 0 and deviations near 1. Where bounds are far from that, a component is in units of
-    its own range: half of its width, from its centre.
+    A network begins with means near 0 and standard deviations near 1. A component whose bounds are far from that is
+    counted from the centre of its range, in units of half its width.
 
     Returns:
-        Centre and half the width; 0 and 1 for components whose own units are right, or that have no bounds.
+        The origins and the units; 0 and 1 for components that need no others, or have no bounds.
     """
     low, high = space.low.ravel(), space.high.ravel()
     with np.errstate(invalid="ignore", over="ignore"):

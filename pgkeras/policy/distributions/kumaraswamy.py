@@ -88,8 +88,8 @@ class Kumaraswamy:
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
         """``(1 + (b - 1) E[y ln(y)^2 / (1 - y)^2]) / a^2`` of a, ``1 / b^2`` of b, ``E[y ln y / (1 - y)] / a`` of both.
 
-        The expectations, over ``y = x^a``, are taken by Gauss-Legendre quadrature over the inverse distribution
-        function, to within a thousandth.
+        The chain rule takes that from a and b to the parameters. The expectations, over ``y = x^a``, are computed by
+        Gauss-Legendre quadrature over the inverse distribution function, to within a thousandth.
         """
         alpha, beta = self._split(parameters)
         a, b = 1.0 + alpha, 1.0 + beta

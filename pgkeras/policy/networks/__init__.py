@@ -1,4 +1,4 @@
-"""Networks: Keras models from rows of observations to features, and the memory of those that need one.
+"""Networks: Keras models from rows of observations to features.
 
 What the layers are follows from the observation space: dense layers for numbers, convolutions for images, an embedding
 and a GRU for texts, one-hot vectors for integers; where an observation has several parts, each has an encoder of its
