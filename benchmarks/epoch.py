@@ -24,7 +24,7 @@ from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.observation_statistics import ObservationStatistics
-from pgkeras.reinforce.reinforce import TrainStep
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import preset_for

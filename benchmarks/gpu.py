@@ -128,7 +128,7 @@ def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> d
     """Seconds for one gradient step, and how much of the device it uses."""
     from pgkeras.backend import keras
     from pgkeras.policy.policy import Policy
-    from pgkeras.reinforce.reinforce import TrainStep
+    from pgkeras.reinforce.train_step import TrainStep
     from pgkeras.settings.groups import NetworkSettings
     from pgkeras.spaces import Discrete
 

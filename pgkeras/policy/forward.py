@@ -25,12 +25,10 @@ class ForwardPass(Protocol):
 
     Attributes:
         model: The whole network, for one step.
-        state_size: Length of the state that is carried from step to step; 0 without memory.
         axes: Leading axes of a batch for training: 1 for steps ``[N, ...]``, 2 for episodes ``[T, B, ...]``.
     """
 
     model: keras.Model
-    state_size: int
     axes: int
 
     def step(
@@ -61,7 +59,6 @@ class Feedforward:
         head: From features to parameters.
     """
 
-    state_size = 0
     axes = 1
 
     def __init__(self, layout: Layout, body: keras.Model, head: keras.Model) -> None:
@@ -103,7 +100,6 @@ class Recurrent:
 
     def __init__(self, layout: Layout, body: keras.Model, memory: Memory, head: keras.Model) -> None:
         self._body, self._memory, self._head = body, memory, head
-        self.state_size = memory.state_size
         observation = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
         state = keras.Input([memory.state_size], name="state")
         recalled, after = memory.step(body(observation), state)

@@ -1,8 +1,8 @@
 """Phase two, REINFORCE itself: from whole episodes to one gradient step.
 
 Start with ``reinforce.py``. The files in the algorithm's order: ``returns.py`` (discounted returns), ``baselines.py``
-and ``value.py`` (what is subtracted from them), ``estimator.py`` (advantages), ``reinforce.py`` (the loss and the
-gradient step), and ``learner.py``, which calls them in turn.
+and ``value.py`` (what is subtracted from them), ``estimator.py`` (advantages), ``reinforce.py`` (the loss and its
+gradient), ``train_step.py`` (the step, compiled), and ``learner.py``, which calls them in turn.
 
 Options: ``natural.py`` (natural gradients), ``reuse.py`` (several steps per batch), ``schedules.py``,
 ``learning_rate.py`` and ``settling.py`` (how large a step is), ``observation_statistics.py`` (normalisation).
@@ -20,8 +20,9 @@ from pgkeras.lazy import lazy_attributes
 if TYPE_CHECKING:
     from pgkeras.reinforce.frozen_policy import FrozenPolicy
     from pgkeras.reinforce.learner import Learner, Lesson
-    from pgkeras.reinforce.reinforce import StepMetrics, TrainStep, reinforce_loss
+    from pgkeras.reinforce.reinforce import reinforce_loss
     from pgkeras.reinforce.returns import discounted_returns
+    from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 
 __all__ = ["FrozenPolicy", "Learner", "Lesson", "StepMetrics", "TrainStep", "discounted_returns", "reinforce_loss"]
 
@@ -30,8 +31,8 @@ __getattr__, __dir__ = lazy_attributes(
     {
         "FrozenPolicy": "pgkeras.reinforce.frozen_policy",
         "discounted_returns": "pgkeras.reinforce.returns",
-        "StepMetrics": "pgkeras.reinforce.reinforce",
-        "TrainStep": "pgkeras.reinforce.reinforce",
+        "StepMetrics": "pgkeras.reinforce.train_step",
+        "TrainStep": "pgkeras.reinforce.train_step",
         "reinforce_loss": "pgkeras.reinforce.reinforce",
         "Learner": "pgkeras.reinforce.learner",
         "Lesson": "pgkeras.reinforce.learner",

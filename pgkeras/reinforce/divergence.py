@@ -6,7 +6,7 @@ from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.microbatch import Batch
 
-__all__ = ["divergence", "kl_divergence"]
+__all__ = ["divergence", "kl_divergence", "log_prob"]
 
 
 def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
@@ -25,7 +25,11 @@ def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.exp(log_ratio) - 1.0 - log_ratio)
 
 
-def divergence(policy: Policy, batch: Batch, log_prob: tf.Tensor) -> tf.Tensor:
-    """KL(old || policy), summed over a batch's real steps, where ``log_prob`` ``[N]`` is of the old policy."""
-    moved = policy.distribution.log_prob(policy.unroll(batch.observation), policy.flat(batch.sample))
-    return kl_divergence(log_prob, moved, policy.flat(batch.real))
+def log_prob(policy: Policy, batch: Batch) -> tf.Tensor:
+    """The log-probabilities ``[N]`` of a batch's actions."""
+    return policy.distribution.log_prob(policy.unroll(batch.observation), policy.flat(batch.sample))
+
+
+def divergence(policy: Policy, batch: Batch, old: tf.Tensor) -> tf.Tensor:
+    """KL(old || policy), summed over a batch's real steps, from the old policy's log-probabilities ``[N]``."""
+    return kl_divergence(old, log_prob(policy, batch), policy.flat(batch.real))

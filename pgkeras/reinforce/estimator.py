@@ -23,7 +23,7 @@ class Advantages(NamedTuple):
     values: NDArray[np.float64]  # [T, B]
     returns: NDArray[np.float64]  # [T, B] what the baseline was subtracted from
     explained_variance: float  # NaN without a baseline
-    size: float  # root mean square over real steps, before they were rescaled
+    rms: float  # root mean square over real steps, before they were rescaled
 
 
 def advantages(
@@ -59,8 +59,8 @@ def advantages(
     values = computed - b
     if discount_gradient:
         values = values * returns_.discounts(len(values), gamma)
-    size = returns_.root_mean_square(values, mask)
+    rms = returns_.root_mean_square(values, mask)
     if rescale:
         values = returns_.rescale(values, computed, mask)
     explained = returns_.explained_variance(computed, b, mask) if baseline.explains else float("nan")
-    return Advantages(values, computed, explained, size)
+    return Advantages(values, computed, explained, rms)

@@ -15,7 +15,7 @@ from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import ConfigError, TrainingError
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce import diagnosis, estimator, reinforce, schedules
+from pgkeras.reinforce import diagnosis, estimator, schedules
 from pgkeras.reinforce.adam import Adam
 from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
 from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate, NaturalLearningRate
@@ -24,6 +24,7 @@ from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationSt
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.reuse import Reuse
 from pgkeras.reinforce.settling import NeverSettling, Settling
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.settings.groups import NATURAL
@@ -78,7 +79,7 @@ class Learner:
         spaces = observation_space, action_space
         with nullcontext() if replicas is None else replicas.scope():
             self.policy = Policy(*spaces, network, settings=config, mask_size=mask_size, seed=seed)
-            self._step = reinforce.TrainStep(
+            self._step = TrainStep(
                 self.policy,
                 _optimizer(config),
                 clip_norm=config.clip_norm,
@@ -128,15 +129,16 @@ class Learner:
             discount_gradient=config.discount_gradient,
             reset_returns=config.reset_returns,
         )
-        self._learning_rate.begin(progress, self._settling.share(advantages.size))
+        self._learning_rate.begin(progress, self._settling.note(advantages.rms))
         self._entropy_bonus.begin(progress)
         before = self._step.weights
         step = self._step(trajectory, advantages.values)
         if not all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
+            smaller = "learning_rate or clip_norm" if config.target_kl is None else "target_kl"
             reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
             raise TrainingError(
                 f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint "
-                "is intact. A smaller learning_rate or clip_norm may help"
+                f"is intact. A smaller {smaller} may help"
             )
         # Where all advantages are 0, nothing moved, and that says nothing about the step size.
         learning_rate = self._learning_rate.end(progress, step.kl if step.gradient_norm else math.nan)
@@ -250,7 +252,7 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
     return optimizer
 
 
-def _learning_rate(config: Config, step: reinforce.TrainStep) -> LearningRate:
+def _learning_rate(config: Config, step: TrainStep) -> LearningRate:
     schedule = config.learning_rate_schedule
     if config.target_kl is None:
         return LearningRate(step.optimizer, config.learning_rate, schedule)

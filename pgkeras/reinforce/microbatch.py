@@ -6,7 +6,7 @@ loss is divided by. What a single step computes is in :mod:`pgkeras.reinforce.re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ __all__ = [
     "AccumulatedStep",
     "Batch",
     "Gradient",
+    "accumulated",
     "by_length",
     "dense",
     "divided",
@@ -61,7 +62,7 @@ class Batch(NamedTuple):
 class Gradient(NamedTuple):
     """The gradient of the loss on one batch, and what was computed on the way."""
 
-    sums: tf.Tensor  # [3]: the loss, the sum of entropies in nats, the number of real steps
+    sums: tf.Tensor  # the loss, the sum of entropies in nats, the number of real steps; with reuse, that of divergences
     log_prob: tf.Tensor  # [N]
     gradients: list[tf.Tensor]  # one for each trainable variable
 
@@ -145,13 +146,35 @@ def signature(policy: Policy) -> Batch:
     )
 
 
-def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, moved: tf.Tensor | None) -> tf.Tensor:
+def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, kl: tf.Tensor | None) -> tf.Tensor:
     """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four.
 
-    The divergence is NaN if it was not measured: ``moved`` is None.
+    The divergence is NaN if it was not measured: ``kl`` is None.
     """
     loss, entropy, steps = tf.unstack(sums)
-    return tf.stack([loss, entropy / steps, norm, float("nan") if moved is None else moved / steps])
+    return tf.stack([loss, entropy / steps, norm, float("nan") if kl is None else kl / steps])
+
+
+def accumulated(
+    gradient: Callable[..., Gradient], batches: Iterable[Sequence[Any]]
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Adds up the gradients of several batches, of which one at a time is there.
+
+    Args:
+        gradient: Computes the :class:`Gradient` of one batch.
+        batches: What it takes, for each of them.
+
+    Returns:
+        The sums and the gradients, all added up; and the log-probabilities, by batch.
+    """
+    totals: list[tf.Tensor] = []
+    log_probs = []
+    for batch in batches:
+        part = gradient(*batch)
+        log_probs.append(part.log_prob)
+        more = [part.sums, *part.gradients]
+        totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
+    return totals, log_probs
 
 
 class AccumulatedStep:
@@ -179,18 +202,12 @@ class AccumulatedStep:
             batches: The batches.
             states: What ``descend`` takes beside the gradients.
         """
-        totals: list[tf.Tensor] = []
-        log_probs = []
-        for batch in batches:
-            part = self._gradient(*batch)
-            log_probs.append(part.log_prob)
-            more = [part.sums, *part.gradients]
-            totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-        norm, *weights = self._descend(totals[1:], *states)
-        moved = None
+        (sums, *gradients), log_probs = accumulated(self._gradient, batches)
+        norm, *weights = self._descend(gradients, *states)
+        kl = None
         if self._divergence is not None:
-            moved = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
-        return packed_metrics(totals[0], norm, moved), *weights
+            kl = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
+        return packed_metrics(sums, norm, kl), *weights
 
 
 def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:

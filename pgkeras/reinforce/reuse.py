@@ -16,7 +16,8 @@ from typing import Any
 from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.divergence import kl_divergence
-from pgkeras.reinforce.microbatch import Batch, Gradient, dense
+from pgkeras.reinforce.microbatch import Batch, Gradient, accumulated
+from pgkeras.reinforce.reinforce import policy_gradient
 
 __all__ = ["MoreSteps", "Reuse", "clipped_surrogate", "surrogate_gradient"]
 
@@ -51,7 +52,8 @@ def clipped_surrogate(log_prob: tf.Tensor, old: tf.Tensor, advantage: tf.Tensor,
     log_prob.shape.assert_has_rank(1)
     old.shape.assert_has_rank(1)
     advantage.shape.assert_has_rank(1)
-    ratio = tf.exp(log_prob - tf.stop_gradient(old))
+    log_ratio = tf.where(advantage != 0.0, log_prob - tf.stop_gradient(old), 0.0)  # padding's ratio may overflow
+    ratio = tf.exp(log_ratio)
     clipped = tf.clip_by_value(ratio, 1.0 - clip, 1.0 + clip)
     return tf.minimum(ratio * advantage, clipped * advantage)
 
@@ -69,19 +71,15 @@ def surrogate_gradient(
         entropy_bonus: Weight of the entropy's sum over an episode.
 
     Returns:
-        The gradient. Its sums are those of the loss, of the divergence from the other policy, and of the real steps.
+        The gradient; after its other sums comes that of the divergence from the other policy.
     """
-    sample, advantage, real = (policy.flat(array) for array in (batch.sample, batch.advantage, batch.real))
-    with tf.GradientTape() as tape:
-        parameters = policy.unroll(batch.observation)
-        log_prob = policy.distribution.log_prob(parameters, sample)
-        log_prob = tf.where(real > 0, log_prob, old)  # padding's importance weight may overflow
-        loss = -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / batch.episodes
-        if entropy_bonus is not None:
-            loss -= entropy_bonus * tf.reduce_sum(policy.distribution.entropy(parameters) * real) / batch.episodes
-    gradients = dense(tape, loss, policy.model.trainable_variables)
-    moved = kl_divergence(old, log_prob, real)
-    return Gradient(tf.stack([loss, moved, tf.reduce_sum(real)]), log_prob, gradients)
+
+    def loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
+        return -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / episodes
+
+    found = policy_gradient(policy, batch, entropy_bonus, loss)
+    kl = kl_divergence(old, found.log_prob, policy.flat(batch.real))
+    return found._replace(sums=tf.concat([found.sums, [kl]], 0))
 
 
 class MoreSteps:
@@ -124,10 +122,10 @@ class MoreSteps:
         weights = None
         taken = 1
         while True:
-            parts = [self._gradient(*batch, old) for batch, old in zip(batches, before, strict=True)]
-            _, moved, steps = tf.add_n([part.sums for part in parts]).numpy().tolist()
-            if taken >= self._reuse.steps or not moved / steps <= self._reuse.most_kl:
-                return taken, moved / steps, weights
-            gradients = zip(*(part.gradients for part in parts), strict=True)
-            _, *weights = self._descend([tf.add_n(of_variable) for of_variable in gradients])
+            parts = ((*batch, old) for batch, old in zip(batches, before, strict=True))
+            (sums, *gradients), _ = accumulated(self._gradient, parts)
+            *_, steps, kl = sums.numpy().tolist()
+            if taken >= self._reuse.steps or not kl / steps <= self._reuse.most_kl:
+                return taken, kl / steps, weights
+            _, *weights = self._descend(gradients)
             taken += 1

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 __all__ = ["NeverSettling", "Settling"]
 
-_RATE = 0.1  # of the running mean of sizes, so that a single batch does not set the largest
-_SMALL = 0.5  # share of the largest size; the ups and downs of batches stay above it
+_RATE = 0.1  # of the running mean, so that a single batch does not set the largest
+_SMALL = 0.5  # share of the largest; the ups and downs of batches stay above it
 _STATE = "settling"
 
 
 class NeverSettling:
     """Every step is as long as it is meant to be."""
 
-    def share(self, size: float) -> float:
-        """The share of the divergence that the next step is worth, from 0 to 1.
+    def note(self, rms: float) -> float:
+        """Takes note of a batch; returns the share of the divergence that its step aims at, from 0 to 1.
 
         Args:
-            size: Root mean square of the batch's advantages, before they are rescaled.
+            rms: Root mean square of its advantages, before they are rescaled.
         """
         return 1.0
 
@@ -40,20 +40,20 @@ class Settling(NeverSettling):
     A step of a fixed divergence is as long for noise as for a signal, and rescaled advantages do not show which of the
     two they are. Once nearly all episodes return alike, their remaining differences are mostly noise, and steps as long
     as before lead away from what was learnt. Without rescaling, the gradient would shrink in proportion to the
-    advantages, and the divergence of its step with their square. Below half of the largest size so far, the divergence
-    that a step aims at shrinks in the same way here.
+    advantages, and the divergence of its step with their square. Below half of the largest root mean square so far, the
+    divergence that a step aims at shrinks in the same way here.
     """
 
     def __init__(self) -> None:
         self._mean = self._largest = 0.0
 
-    def share(self, size: float) -> float:
-        """See :meth:`NeverSettling.share`."""
-        if not size:  # there is no gradient
+    def note(self, rms: float) -> float:
+        """See :meth:`NeverSettling.note`."""
+        if not rms:  # there is no gradient
             return 1.0
-        self._mean += (_RATE if self._largest else 1.0) * (size - self._mean)
+        self._mean += (_RATE if self._largest else 1.0) * (rms - self._mean)
         self._largest = max(self._largest, self._mean)
-        return min(1.0, size / (_SMALL * self._largest)) ** 2
+        return min(1.0, rms / (_SMALL * self._largest)) ** 2
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :meth:`NeverSettling.state`."""

@@ -23,6 +23,7 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Config], bool]], ...] = (
     ),
     (("learning_rate",), "an optimizer other than natural", lambda c: c.optimizer != NATURAL),
     (("target_kl_settles",), "target_kl", lambda c: c.target_kl is not None),
+    (("clip_norm",), "an optimizer other than natural", lambda c: c.optimizer != NATURAL),
     (("fisher_damping", "fisher_steps"), "optimizer=natural", lambda c: c.optimizer == NATURAL),
     (("reuse_clip", "reuse_kl"), "reuse above 1", lambda c: c.reuse > 1),
     (("entropy_schedule",), "entropy_bonus above 0", lambda c: c.entropy_bonus > 0),

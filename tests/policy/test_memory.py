@@ -20,7 +20,7 @@ from pgkeras.evaluation import evaluation
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
-from pgkeras.reinforce.reinforce import TrainStep
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete
 

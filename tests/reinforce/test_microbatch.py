@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.microbatch import Batch, by_length, divided, micro_batches, padded, whole_batch
-from pgkeras.reinforce.reinforce import StepMetrics, TrainStep, policy_gradient
+from pgkeras.reinforce.reinforce import policy_gradient
+from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.groups import NetworkSettings, ValueSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text

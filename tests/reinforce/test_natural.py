@@ -14,7 +14,8 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.microbatch import micro_batches
 from pgkeras.reinforce.natural import Natural, NaturalGradient, solve
-from pgkeras.reinforce.reinforce import TrainStep, policy_gradient
+from pgkeras.reinforce.reinforce import policy_gradient
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.config import Config
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete, Space

@@ -15,7 +15,8 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.baselines import from_batch
 from pgkeras.reinforce.divergence import kl_divergence
 from pgkeras.reinforce.estimator import advantages
-from pgkeras.reinforce.reinforce import TrainStep, reinforce_loss
+from pgkeras.reinforce.reinforce import reinforce_loss
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, Space
 
