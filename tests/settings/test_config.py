@@ -222,7 +222,9 @@ def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> Non
         ({"running_mean_rate": 0.5}, {"baseline": "running-mean"}),
         ({"value_passes": 5}, {"baseline": "value"}),
         ({"fisher_steps": 10}, {"optimizer": "natural", "target_kl": 0.01}),
+        ({"target_kl_settles": True}, {"target_kl": 0.01}),
         ({"learning_rate": 0.1}, {"optimizer": "sgd"}),
+        ({"clip_norm": 0.1}, {"optimizer": "sgd"}),
         ({"reuse_kl": 0.1}, {"reuse": 2}),
         ({"entropy_schedule": "linear"}, {"entropy_bonus": 0.1}),
         ({"memory_units": 8}, {"memory": "lstm"}),
@@ -233,7 +235,7 @@ def test_a_setting_that_changes_nothing_is_refused_where_it_is_given(
     given: dict[str, Any], needed: dict[str, Any]
 ) -> None:
     (name,), (other, *_) = given, needed
-    without = {"optimizer": "natural", "target_kl": 0.01} if name == "learning_rate" else {}
+    without = {"optimizer": "natural", "target_kl": 0.01} if name in ("learning_rate", "clip_norm") else {}
     with pytest.raises(ConfigError, match=rf"^{name}: it changes nothing without .*{other}"):
         check_effect(Config(env_id="E", **given, **without), given)
     check_effect(Config(env_id="E", **given, **needed), given)
