@@ -91,6 +91,17 @@ def test_both_have_the_numbers_the_settings_and_the_files(local: Path) -> None:
     _check_wandb(run, metrics, exported)
 
 
+def test_epochs_after_a_finished_run_are_not_dropped(local: Path) -> None:
+    settings = {"loggers": ("wandb",)}
+    run, training = local / "run", Training(small(**settings), local / "run")
+    run_to_end(training).export(local / "policies")  # with a learning curve and a film
+    run_to_end(Training(small(**settings, steps=3000), run, resume=True))
+    _end_wandb()
+    rows = [_items(record) for record in _wandb_records(run) if record.HasField("history")]
+    assert [row["epoch"] for row in rows if "epoch" in row] == [line["epoch"] for line in runs.read_metrics(run)]
+    assert {"learning_curve", "film"} <= {name.partition("/")[0] for row in rows for name in row}
+
+
 def _check_mlflow(run: Path, metrics: list[dict[str, float]], exported: bundle.Bundle) -> None:
     from mlflow import MlflowClient
 
@@ -116,6 +127,10 @@ def _check_mlflow(run: Path, metrics: list[dict[str, float]], exported: bundle.B
     assert bundle.open_bundle(path).digest == exported.digest
 
 
+def _items(record: Any) -> dict[str, Any]:
+    return {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
+
+
 def _check_wandb(run: Path, metrics: list[dict[str, float]], exported: bundle.Bundle) -> None:
     records = _wandb_records(run)
     assert {record.run.run_id for record in records if record.HasField("run")} == {(run / "wandb-id.txt").read_text()}
@@ -128,7 +143,7 @@ def _check_wandb(run: Path, metrics: list[dict[str, float]], exported: bundle.Bu
     rows = {}
     for record in records:
         if record.HasField("history"):
-            items = {(i.key or "/".join(i.nested_key)): json.loads(i.value_json) for i in record.history.item}
+            items = _items(record)
             if "epoch" in items:
                 rows.setdefault(items["epoch"], items)  # W&B takes the first of a step
     assert sorted(rows) == [line["epoch"] for line in metrics]

@@ -90,7 +90,7 @@ class WandbLogger(Logger):
             self._run.log_artifact(artifact)
         else:
             made = wandb.Image(str(path)) if path.suffix == ".png" else wandb.Video(str(path))
-            self._run.log({what: made})
+            self._run.log({what: made}, commit=False)  # to the last epoch's row: the next step is the next epoch's
 
     @property
     def _run(self) -> Any:
