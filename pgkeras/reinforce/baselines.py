@@ -61,22 +61,29 @@ class BatchBaseline(NoBaseline):
     """Computes the baseline from the batch itself.
 
     Args:
-        name: "time" or "leave-one-out": a key of :data:`pgkeras.reinforce.returns.BASELINES`.
+        compute: Gives it, ``[T, B]``, from the returns ``[T, B]`` and which steps are real, ``[T, B]``.
     """
 
     explains = True
 
-    def __init__(self, name: str) -> None:
-        self._compute: Callable[[Floats, NDArray[np.bool_]], Floats] = returns_.BASELINES[name]
+    def __init__(self, compute: Callable[[Floats, NDArray[np.bool_]], Floats]) -> None:
+        self._compute = compute
 
     def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
         """See :class:`NoBaseline`."""
         return self._compute(returns, trajectory.mask)
 
 
+_FROM_BATCH = {
+    "none": NO_BASELINE,
+    "time": BatchBaseline(returns_.time_baseline),
+    "leave-one-out": BatchBaseline(returns_.leave_one_out_baseline),
+}
+
+
 def from_batch(name: str) -> NoBaseline:
     """The baseline of that name, "none" or one that is computed from the batch."""
-    return NO_BASELINE if name == "none" else BatchBaseline(name)
+    return _FROM_BATCH[name]
 
 
 class RunningMean(NoBaseline):

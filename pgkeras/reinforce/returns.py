@@ -6,13 +6,10 @@ Sutton & Barto 2018, "Reinforcement learning: an introduction", 2nd ed., section
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "BASELINES",
     "bootstrapped",
     "discounted_returns",
     "discounts",
@@ -20,6 +17,7 @@ __all__ = [
     "explained_variance",
     "leave_one_out_baseline",
     "rescale",
+    "root_mean_square",
     "running_mean",
     "time_baseline",
 ]
@@ -100,11 +98,6 @@ def bootstrapped(
     return longer
 
 
-def no_baseline(returns: Floats, mask: Mask) -> Floats:  # noqa: ARG001 - every baseline is called alike
-    """Zero: the plain algorithm."""
-    return np.zeros_like(returns)
-
-
 def time_baseline(returns: Floats, mask: Mask) -> Floats:
     """Mean return of all episodes that reach step t: ``b_t = sum_i m_ti R_ti / sum_i m_ti``.
 
@@ -146,13 +139,6 @@ def running_mean(before: float | None, returns: Floats, mask: Mask, rate: float)
     """
     mean = float(np.mean(returns, where=mask))
     return mean if before is None else before + rate * (mean - before)
-
-
-BASELINES: dict[str, Callable[[Floats, Mask], Floats]] = {
-    "none": no_baseline,
-    "time": time_baseline,
-    "leave-one-out": leave_one_out_baseline,
-}
 
 
 def rescale(advantages: Floats, returns: Floats, mask: Mask) -> Floats:

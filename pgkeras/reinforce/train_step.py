@@ -91,31 +91,42 @@ class TrainStep:
         self.traces = 0
         self.weights: list[NDArray[np.float32]] = policy.weights()  # after the last step, without reading each variable
         optimizer.build(policy.model.trainable_variables)
-        if replicas is not None:
-            moved = replicas.divergence(self._divergence) if measure_kl else None
-            descend = replicas.everywhere(self._descend)
-            self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, moved)
-            if reuse is not None:
-                more = replicas.each(self._log_prob), replicas.gradient(partial(self._surrogate_gradient, reuse.clip))
-                self._more_steps = MoreSteps(reuse, *more, descend)
-            return
-        inputs = signature(policy)
-        states = () if natural is None else (inputs.observation, inputs.real)
-        # Traced here and once, so that the first step takes no longer than the others. Called as a concrete function on
-        # tensors, a step takes half as long as through tf.function's dispatch.
-        compiled = partial(tf.function, autograph=False, jit_compile=jit_compile or None)
+        if replicas is None:
+            self._compile(reuse)
+        else:
+            self._divide(replicas, reuse)
+
+    def _compile(self, reuse: Reuse | None) -> None:
+        """Compiles the step for a single device.
+
+        It is traced here and once, so that the first step takes no longer than the others. Called as a concrete
+        function on tensors, a step takes half as long as through the dispatch of ``tf.function``.
+        """
+        inputs = signature(self._policy)
+        states = () if self._natural is None else (inputs.observation, inputs.real)
+        compiled = partial(tf.function, autograph=False, jit_compile=self._pad or None)
         self._step = compiled(self._gradient_step, [*inputs, *states]).get_concrete_function()
         after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
-        gradients = [tf.TensorSpec(variable.shape, variable.dtype) for variable in policy.model.trainable_variables]
+        variables = self._policy.model.trainable_variables
+        gradients = [tf.TensorSpec(variable.shape, variable.dtype) for variable in variables]
         descend = tf.function(self._descend, [gradients, *states], autograph=False)
         self._accumulated_step = AccumulatedStep(  # traced when a batch has several parts
             compiled(self._policy_gradient, inputs),
             descend,
-            compiled(self._divergence, after) if measure_kl else None,
+            compiled(self._divergence, after) if self._measure_kl else None,
         )
         if reuse is not None:
             surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)
             self._more_steps = MoreSteps(reuse, compiled(self._log_prob, inputs), surrogate, descend)
+
+    def _divide(self, replicas: Replicas, reuse: Reuse | None) -> None:
+        """Divides the step among devices."""
+        divergence_ = replicas.divergence(self._divergence) if self._measure_kl else None
+        descend = replicas.everywhere(self._descend)
+        self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, divergence_)
+        if reuse is not None:
+            surrogate = replicas.gradient(partial(self._surrogate_gradient, reuse.clip))
+            self._more_steps = MoreSteps(reuse, replicas.each(self._log_prob), surrogate, descend)
 
     def set_entropy_bonus(self, weight: float) -> None:
         """Changes the weight of the entropy, if there is one at all, for the steps to come."""
