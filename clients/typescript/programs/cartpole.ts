@@ -154,7 +154,7 @@ async function teach(client: PolicyClient, environments: number, patienceMs: num
         throw error;
       }
       if (messages > before) {
-        heard = performance.now(); // till now, if only to be told that the policy is being improved
+        heard = performance.now(); // till now, if only that the policy is being improved
       }
       if (performance.now() - heard >= patienceMs) {
         if (messages === 0) {
