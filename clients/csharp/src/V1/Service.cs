@@ -129,7 +129,8 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("ACT_MODE_SAMPLE")] Sample = 1,
     /// <summary>
-    /// Takes the distribution's mode: the most probable action, or the mean.
+    /// Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
+    /// densest of a Kumaraswamy distribution.
     /// </summary>
     [pbr::OriginalName("ACT_MODE_GREEDY")] Greedy = 2,
   }
