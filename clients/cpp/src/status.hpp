@@ -15,7 +15,7 @@ namespace pgkeras {
 using Clock = std::chrono::steady_clock;
 using TimePoint = Clock::time_point;
 
-// When a time is over that begins now: in some years at most, as the clock's range ends.
+// When a time is over that begins now: in a year at most, as the clock's range ends.
 inline TimePoint after(std::chrono::nanoseconds time) {
   return Clock::now() + std::min<std::chrono::nanoseconds>(time, std::chrono::hours(24 * 365));
 }

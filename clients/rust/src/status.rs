@@ -25,7 +25,7 @@ pub struct Call {
     pub timeout: Duration,
 }
 
-/// When a time is over that begins now: in some years at most, as the clock's range ends.
+/// When a time is over that begins now: in a year at most, as the clock's range ends.
 pub(crate) fn after(time: Duration) -> Instant {
     Instant::now() + time.min(LONGEST)
 }
