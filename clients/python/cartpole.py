@@ -127,15 +127,17 @@ def teach(client: PolicyClient, environments: int, patience: float) -> dict[str,
     reward, messages, heard = np.ones(environments), 0, time.monotonic()
     while True:
         cartpole = CartPole(environments, seed=messages)
+        session = client.play(**declared)
         try:
-            with client.play(**declared) as session:
+            with session:
                 action = session.step(cartpole.observation())
                 while True:
-                    messages, heard = messages + 1, time.monotonic()
+                    messages += 1
                     terminated, truncated = cartpole.step(action, session.hold)
                     starts = terminated | truncated if session.hold is None else terminated | truncated | session.hold
                     action = session.step(cartpole.observation(), reward, terminated, truncated, episode_start=starts)
         except ServerUnavailableError:
+            heard = session.heard or heard  # if only that the policy is being improved
             if time.monotonic() - heard >= patience:
                 if not messages:
                     raise

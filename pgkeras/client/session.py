@@ -25,6 +25,9 @@ from pgkeras.v1 import service_pb2
 
 __all__ = ["PlaySession"]
 
+# How long a server may take to end a session that is closed.
+_CLOSING_SECONDS = 1.0
+
 _Outbox = queue.SimpleQueue[service_pb2.PlayRequest | None]
 _Inbox = queue.SimpleQueue[service_pb2.PlayResponse | PolicyServiceError]
 
@@ -66,13 +69,12 @@ class PlaySession:
         self._outbox: _Outbox = queue.SimpleQueue()
         self._inbox: _Inbox = queue.SimpleQueue()
         try:
-            call = method(iter(self._outbox.get, None))
+            self._call = method(iter(self._outbox.get, None))
         except ValueError as error:
             raise ServerUnavailableError(f"the connection to {target} has been closed: {error}") from error
-        reader = threading.Thread(
-            target=_read, args=(call, self._inbox, self._outbox, target, timeout), name="pgkeras-session", daemon=True
-        )
-        reader.start()
+        arguments = (self._call, self._inbox, self._outbox, target, timeout)
+        self._reader = threading.Thread(target=_read, args=arguments, name="pgkeras-session", daemon=True)
+        self._reader.start()
 
     def step(
         self,
@@ -154,9 +156,11 @@ class PlaySession:
         return self._failure is not None
 
     def close(self) -> None:
-        """Ends the session; a step after it raises ServerUnavailableError."""
+        """Ends the session, for which the server has a second; a step after it raises ServerUnavailableError."""
         self._failure = self._failure or ServerUnavailableError("the session has been closed; open a new one")
         self._outbox.put(None)
+        self._reader.join(_CLOSING_SECONDS)
+        self._call.cancel()  # does nothing to one that has ended
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <mutex>
 #include <random>
+#include <regex>
 #include <thread>
 
 #include "messages.hpp"
@@ -23,15 +24,18 @@ constexpr int max_message_bytes = 64 << 20;
 constexpr auto first_backoff = std::chrono::milliseconds(100);
 constexpr auto longest_backoff = std::chrono::milliseconds(1000);
 
-// Whether a target is this machine, to which no proxy leads, whatever http_proxy says.
+// Whether a target is this machine: no proxy leads to it, whatever http_proxy says, and nobody else can see what is
+// sent.
 bool is_loopback(const std::string& target) {
-  for (const char* beginning : {"127.", "localhost:", "[::1]:", "unix:"}) {
-    if (target.rfind(beginning, 0) == 0) return true;
-  }
-  return false;
+  static const std::regex pattern(R"(unix(-abstract)?:.*|(localhost|127(\.\d+){3}|\[::1\])(:\d+)?)");
+  return std::regex_match(target, pattern);
 }
 
-std::shared_ptr<grpc::Channel> connect(const std::string& target, const std::optional<TlsOptions>& tls) {
+std::shared_ptr<grpc::Channel> connect(const std::string& target, const ClientOptions& options) {
+  const auto& tls = options.tls;
+  if (!tls && !options.token.empty() && !is_loopback(target)) {
+    throw InvalidRequestError("token", "tls, as others could read it on the way", target + " without it");
+  }
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(max_message_bytes);
   arguments.SetMaxSendMessageSize(max_message_bytes);
@@ -74,16 +78,26 @@ struct Client::Impl {
       : target(std::move(target)),
         options(std::move(given)),
         policy(reference(options)),
-        channel(connect(this->target, options.tls)),
+        channel(connect(this->target, options)),
         stub(v1::PolicyService::NewStub(channel)) {}
+
+  // When a method of the client has to be done, whatever calls it makes.
+  struct Due {
+    Call call;
+    TimePoint at;
+  };
+
+  Due due(std::optional<Timeout> timeout) const {
+    const auto allowed = timeout.value_or(options.timeout);
+    return {{target, allowed}, after(allowed)};
+  }
 
   template <typename Request, typename Response>
   using Method = grpc::Status (v1::PolicyService::Stub::*)(grpc::ClientContext*, const Request&, Response*);
 
   template <typename Request, typename Response>
-  Response invoke(Method<Request, Response> method, const Request& request, std::optional<Timeout> timeout) {
-    const Call call{target, timeout.value_or(options.timeout)};
-    const auto deadline = Clock::now() + call.timeout;
+  Response invoke(Method<Request, Response> method, const Request& request, const Due& due) {
+    const auto& [call, deadline] = due;
     Clock::duration backoff = first_backoff;
     std::optional<grpc::Status> last;
     while (true) {
@@ -110,14 +124,14 @@ struct Client::Impl {
     }
   }
 
-  v1::GetPolicyResponse get_policy(std::optional<Timeout> timeout) {
+  v1::GetPolicyResponse get_policy(const Due& due) {
     v1::GetPolicyRequest request;
     *request.mutable_policy() = policy;
-    return invoke(&v1::PolicyService::Stub::GetPolicy, request, timeout);
+    return invoke(&v1::PolicyService::Stub::GetPolicy, request, due);
   }
 
-  PolicyInfo describe(std::optional<Timeout> timeout) {
-    auto response = get_policy(timeout);
+  PolicyInfo describe(const Due& due) {
+    auto response = get_policy(due);
     const auto& limits = response.limits();
     const std::lock_guard lock(mutex);
     spec_hash = response.policy().spec_hash();
@@ -125,12 +139,12 @@ struct Client::Impl {
             Limits{limits.max_batch_size(), limits.max_receive_message_bytes(), limits.max_send_message_bytes()}};
   }
 
-  std::string spec_hash_once(std::optional<Timeout> timeout) {
+  std::string spec_hash_once(const Due& due) {
     {
       const std::lock_guard lock(mutex);
       if (!spec_hash.empty()) return spec_hash;
     }
-    return describe(timeout).policy.spec_hash();
+    return describe(due).policy.spec_hash();
   }
 
   const std::string target;
@@ -150,19 +164,21 @@ Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 Actions Client::act(Observation observation, const ActOptions& options) {
+  const auto due = impl_->due(options.timeout);
   v1::ActRequest request;
   *request.mutable_policy() = impl_->policy;
-  request.set_spec_hash(impl_->spec_hash_once(options.timeout));
+  request.set_spec_hash(impl_->spec_hash_once(due));
   *request.mutable_observation() = std::move(observation).message();
   if (options.action_mask) write_tensor(*request.mutable_action_mask(), *options.action_mask);
   request.set_state(options.state);
   request.set_mode(act_mode(options.mode));
   if (options.seed) request.set_seed(*options.seed);
   set_outputs(request, options.outputs);
-  return read_actions(impl_->invoke(&v1::PolicyService::Stub::Act, request, options.timeout));
+  return read_actions(impl_->invoke(&v1::PolicyService::Stub::Act, request, due));
 }
 
 Session Client::play(const PlayOptions& options) {
+  auto due = impl_->due(options.timeout);
   v1::PlayRequest first;
   *first.mutable_policy() = impl_->policy;
   if (options.simulator) {
@@ -173,22 +189,21 @@ Session Client::play(const PlayOptions& options) {
     simulator.set_name(options.simulator->name);
     simulator.set_version(options.simulator->version);
   } else {
-    const auto spec_hash = impl_->spec_hash_once(options.timeout);
-    impl_->get_policy(options.timeout);  // a session is not made again: this is what waits for a server that restarts
+    const auto spec_hash = impl_->spec_hash_once(due);
+    impl_->get_policy(due);  // a session is not made again: this is what waits for a server that restarts
     first.set_spec_hash(spec_hash);
   }
   first.set_mode(act_mode(options.mode));
   if (options.seed) first.set_seed(*options.seed);
   set_outputs(first, options.outputs);
-  Call call{impl_->target, options.timeout.value_or(impl_->options.timeout)};
   return Session(
-      std::make_unique<Session::Impl>(impl_->channel, std::move(first), std::move(call), impl_->options.token));
+      std::make_unique<Session::Impl>(impl_->channel, std::move(first), std::move(due.call), impl_->options.token));
 }
 
-PolicyInfo Client::describe(std::optional<Timeout> timeout) { return impl_->describe(timeout); }
+PolicyInfo Client::describe(std::optional<Timeout> timeout) { return impl_->describe(impl_->due(timeout)); }
 
 std::vector<PolicyInfo> Client::policies(std::optional<Timeout> timeout) {
-  auto response = impl_->invoke(&v1::PolicyService::Stub::ListPolicies, v1::ListPoliciesRequest(), timeout);
+  auto response = impl_->invoke(&v1::PolicyService::Stub::ListPolicies, v1::ListPoliciesRequest(), impl_->due(timeout));
   std::vector<PolicyInfo> infos;
   for (auto& policy : *response.mutable_policies()) infos.push_back({std::move(policy)});
   return infos;

@@ -56,13 +56,14 @@ void Session::Impl::write(const v1::PlayRequest& request, TimePoint deadline) {
 std::optional<v1::PlayResponse> Session::Impl::read(TimePoint deadline, std::optional<Timeout> patience) {
   while (!answer && !finished) {
     if (!pump(deadline)) return std::nullopt;
-    if (std::exchange(asked_to_wait, false) && patience) deadline = Clock::now() + *patience;
+    if (std::exchange(asked_to_wait, false) && patience) deadline = after(*patience);
   }
   if (!answer) fail_if_over();
   return std::exchange(answer, std::nullopt);
 }
 
 void Session::Impl::close(TimePoint deadline) {
+  if (closed) return;  // gRPC aborts the process where a stream is ended twice
   while (!finished && (!started || writing) && pump(deadline)) continue;
   if (started && !writing && !finishing) {
     stream->WritesDone(tag(Event::write));
@@ -177,7 +178,7 @@ void Session::send(Observation observation, const std::optional<Outcome>& outcom
   add_batch_axis(*request.mutable_observation());
   if (request.has_action_mask()) add_batch_axis(*request.mutable_action_mask());
   impl_->single = true;
-  impl_->write(request, Clock::now() + options.timeout.value_or(impl_->call.timeout));
+  impl_->write(request, after(options.timeout.value_or(impl_->call.timeout)));
 }
 
 std::optional<Actions> Session::receive(std::chrono::steady_clock::time_point deadline) {
@@ -186,7 +187,7 @@ std::optional<Actions> Session::receive(std::chrono::steady_clock::time_point de
 
 Actions Session::step(Observation observation, const std::optional<Outcome>& outcome, const StepOptions& options) {
   const auto timeout = options.timeout.value_or(impl_->call.timeout);
-  const auto deadline = Clock::now() + timeout;
+  const auto deadline = after(timeout);
   send(std::move(observation), outcome, options);
   if (auto actions = impl_->receive(deadline, timeout)) return std::move(*actions);
   impl_->throw_late(options);
@@ -200,7 +201,7 @@ Actions Session::step(Observation observation, float reward, bool terminated, bo
 Actions Session::step_batch(Observation observations, const std::optional<Outcomes>& outcomes,
                             const StepOptions& options) {
   const auto timeout = options.timeout.value_or(impl_->call.timeout);
-  const auto deadline = Clock::now() + timeout;
+  const auto deadline = after(timeout);
   impl_->single = false;
   impl_->write(impl_->request(std::move(observations), outcomes, options), deadline);
   if (auto actions = impl_->receive(deadline, timeout)) return std::move(*actions);
@@ -215,6 +216,6 @@ Actions Session::step_batch(Observation observations, std::span<const float> rew
 
 bool Session::over() const { return impl_->finished || impl_->closed; }
 
-void Session::close(Timeout timeout) { impl_->close(Clock::now() + timeout); }
+void Session::close(Timeout timeout) { impl_->close(after(timeout)); }
 
 }  // namespace pgkeras

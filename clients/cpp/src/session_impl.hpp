@@ -15,9 +15,6 @@
 
 namespace pgkeras {
 
-using Clock = std::chrono::steady_clock;
-using TimePoint = Clock::time_point;
-
 struct Session::Impl {
   // What gRPC reports to the completion queue.
   enum class Event : std::intptr_t { start = 1, write, read, finish };

@@ -102,8 +102,11 @@ void throw_error(const grpc::Status& status, const Call& call) {
   switch (status.error_code()) {
     case grpc::DEADLINE_EXCEEDED:
       throw_deadline_exceeded(call);
-    case grpc::UNAVAILABLE:
     case grpc::CANCELLED:
+      throw ServerUnavailableError(call.target +
+                                   " has cut the call off: it is stopping, or has far more calls than it " +
+                                   "can take; try again in a moment");
+    case grpc::UNAVAILABLE:
       throw ServerUnavailableError("no policy server answers at " + call.target +
                                    "; start one with: pgkeras serve, or check the address (" + status.error_message() +
                                    ")");

@@ -3,6 +3,7 @@
 
 #include <grpcpp/support/status.h>
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -10,6 +11,14 @@
 #include "pgkeras/v1/service.pb.h"
 
 namespace pgkeras {
+
+using Clock = std::chrono::steady_clock;
+using TimePoint = Clock::time_point;
+
+// When a time is over that begins now: in a year at most, as the clock's range ends.
+inline TimePoint after(std::chrono::nanoseconds time) {
+  return Clock::now() + std::min<std::chrono::nanoseconds>(time, std::chrono::hours(24 * 365));
+}
 
 // Whom a call was made to, and how long it was given: what an error message needs.
 struct Call {

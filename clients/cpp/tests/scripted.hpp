@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "pgkeras/v1/service.grpc.pb.h"
 
@@ -43,6 +44,8 @@ class Scripted final : public pgkeras::v1::PolicyService::Service {
     stream.Write(response);
   }
 
+  // How long describing the policy takes.
+  std::chrono::milliseconds slowness{0};
   // What a call of Act ends with.
   std::function<grpc::Status()> act = [] { return grpc::Status::OK; };
   // What becomes of a message of a session, which goes on unless this gives a status that ends it.
@@ -53,6 +56,7 @@ class Scripted final : public pgkeras::v1::PolicyService::Service {
 
   grpc::Status GetPolicy(grpc::ServerContext*, const pgkeras::v1::GetPolicyRequest*,
                          pgkeras::v1::GetPolicyResponse* response) override {
+    std::this_thread::sleep_for(slowness);
     response->mutable_policy()->set_spec_hash("hash");
     return grpc::Status::OK;
   }

@@ -11,7 +11,6 @@
 namespace {
 
 using namespace std::chrono_literals;
-using Clock = std::chrono::steady_clock;
 using pgkeras::Mode;
 using pgkeras::Output;
 
@@ -61,6 +60,15 @@ TEST_F(SessionTest, NothingHangsWhileTheServerStandsStill) {
   dropped.reset();  // the test's time limit is the assertion
 }
 
+TEST_F(SessionTest, IsClosedTwiceWhileTheServerStandsStill) {
+  auto session = client_.play();
+  session.step(falls_left);
+  server_.pause();
+  session.close(50ms);
+  session.close(50ms);
+  EXPECT_TRUE(session.over());
+}
+
 TEST_F(SessionTest, ThatIsNeverSteppedIsClosed) {
   auto session = client_.play();
   session.close();
@@ -95,6 +103,48 @@ TEST_F(SessionTest, AMessageThatIsTooLargeIsTheCallersMistake) {
 
 TEST(ClientTest, RefusesAVersionWithALabel) {
   EXPECT_THROW(pgkeras::Client("127.0.0.1:1", {.version = 1, .label = "stable"}), pgkeras::InvalidRequestError);
+}
+
+TEST(ClientTest, SendsATokenOverTlsOrToThisMachine) {
+  for (const char* target :
+       {"robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "dns:///robot.example:1"}) {
+    EXPECT_THROW(pgkeras::Client(target, {.token = "secret"}), pgkeras::InvalidRequestError) << target;
+    pgkeras::Client(target, {.tls = pgkeras::TlsOptions{}, .token = "secret"});
+  }
+  for (const char* target : {"127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1", "unix:socket"}) {
+    pgkeras::Client(target, {.token = "secret"});
+  }
+}
+
+TEST(ClientTest, TheFirstCallTakesNoLongerThanItMay) {
+  Scripted server;
+  server.slowness = 300ms;
+  pgkeras::Client client(server.target(), {.timeout = 400ms});
+  EXPECT_THROW(client.play(), pgkeras::DeadlineExceededError);  // it describes the policy twice
+}
+
+TEST(ClientTest, TakesTheLongestTimeout) {
+  Scripted server;
+  int calls = 0;
+  server.act = [&calls] { return ++calls < 2 ? grpc::Status::CANCELLED : grpc::Status::OK; };
+  pgkeras::Client client(server.target(), {.timeout = pgkeras::Timeout::max()});
+  client.act(falls_left);
+  auto session = client.play();
+  session.step(falls_left);
+  session.step_batch(falls_left, {}, {.timeout = pgkeras::Timeout::max()});
+  session.close(pgkeras::Timeout::max());
+}
+
+TEST(ClientTest, SaysThatACallWasCutOff) {
+  Scripted server;
+  server.play = [](Scripted::Stream&, const auto&) { return grpc::Status::CANCELLED; };
+  pgkeras::Client client(server.target());
+  try {
+    client.play().step(falls_left);
+    FAIL() << "it was answered";
+  } catch (const pgkeras::ServerUnavailableError& error) {
+    EXPECT_NE(std::string(error.what()).find("has cut the call off"), std::string::npos) << error.what();
+  }
 }
 
 TEST(ClientTest, ACallThatIsCutOffIsMadeAgain) {

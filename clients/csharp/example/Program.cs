@@ -74,6 +74,7 @@ namespace Pgkeras.Example
             Stopwatch silence = Stopwatch.StartNew();
             while (true)
             {
+                int before = messages;
                 try
                 {
                     using (Session session = client.Play(declared))
@@ -83,17 +84,24 @@ namespace Pgkeras.Example
                         {
                             await simulator.StepAsync();
                             messages++;
-                            silence.Restart();
                         }
                     }
                 }
-                catch (ServerUnavailableException) when (silence.Elapsed < patience)
+                catch (ServerUnavailableException)
                 {
+                    if (messages > before)
+                    {
+                        silence.Restart(); // the run spoke till now, if only to say that the policy is being improved
+                    }
+                    if (silence.Elapsed >= patience)
+                    {
+                        if (messages == 0)
+                        {
+                            throw;
+                        }
+                        return Format("{{\"environments\": {0}, \"messages\": {1}}}", environments, messages);
+                    }
                     await Task.Delay(500);
-                }
-                catch (ServerUnavailableException) when (messages > 0)
-                {
-                    return Format("{{\"environments\": {0}, \"messages\": {1}}}", environments, messages);
                 }
             }
         }

@@ -41,8 +41,13 @@ namespace Pgkeras.Client
             {
                 case StatusCode.DeadlineExceeded:
                     return Late(target, timeout, error);
-                case StatusCode.Unavailable:
                 case StatusCode.Cancelled:
+                    return new ServerUnavailableException(
+                        target + " has cut the call off: it is stopping, or has far more calls than it can take; try again in "
+                        + "a moment",
+                        null,
+                        error);
+                case StatusCode.Unavailable:
                     return new ServerUnavailableException(
                         "no policy server answers at " + target + "; start one with: pgkeras serve, or check the address, "
                         + "and whether it speaks TLS (" + error.Status.Detail + ")",

@@ -56,8 +56,9 @@ namespace Pgkeras.Client
         /// <remarks>
         /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
         /// <see cref="ServerBusyException"/> the same step may be made again; a step whose timeout passes counts, and its
-        /// action is lost. But a server that has too many sessions, that refuses the simulator, or for which a session was
-        /// idle for too long, ends the session with such an exception: <see cref="IsOver"/> tells whether it goes on.
+        /// action is lost. But a timeout that passes while the server takes nothing ends the session, and a server that has
+        /// too many sessions, that refuses the simulator, or for which a session was idle for too long, ends it with such an
+        /// exception: <see cref="IsOver"/> tells whether it goes on.
         /// </remarks>
         /// <param name="observation">Always a batch: one row for each environment, as many at every step.</param>
         /// <param name="reward">One for each environment; like the next two null at the first step.</param>

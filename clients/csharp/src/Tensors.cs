@@ -130,12 +130,12 @@ namespace Pgkeras.Client
             long product = 1;
             foreach (long length in shape)
             {
-                // A product beyond the count stays beyond it, unless an axis of length 0 follows.
-                product = length < 0 ? -1 : Math.Min(product, count + 1) * length;
-                if (product < 0)
+                if (length < 0)
                 {
                     return false;
                 }
+                // A product beyond the count, which might overflow, stays just beyond it unless an axis of length 0 follows.
+                product = length > 0 && product > count / length ? count + 1 : product * length;
             }
             return product == count;
         }

@@ -1,8 +1,6 @@
 package pgkeras
 
 import (
-	"fmt"
-
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
@@ -83,7 +81,7 @@ type Actions struct {
 	GreedyAction *Tensor
 	// GreedyParts are that by the paths of Parts.
 	GreedyParts map[string]Tensor
-	// Distribution is what the action was chosen from.
+	// Distribution is what the action was chosen from; nil also if it is of a kind that this client does not know.
 	Distribution *Distribution
 	// State is, for policies with memory, what to send with the next observation. A session holds it itself.
 	State []byte
@@ -152,18 +150,21 @@ func floats(message *pgkerasv1.Tensor, field string) ([]float32, error) {
 	return Values[float32](tensor)
 }
 
-// DecodeDistribution reads a message, whatever its kind.
+// DecodeDistribution reads a message; nil if it is of a kind that this client does not know.
 func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) {
 	reflected := message.ProtoReflect()
 	kind := reflected.WhichOneof(reflected.Descriptor().Oneofs().ByName("kind"))
 	if kind == nil {
-		return nil, fmt.Errorf("pgkeras: the answer's distribution is of a kind that this client does not know; a newer one may")
+		return nil, nil
 	}
 	found := &Distribution{Kind: string(kind.Name()), Parameters: map[string]Tensor{}}
 	for key, part := range message.GetStructured().GetParts() {
 		inner, err := DecodeDistribution(part)
 		if err != nil {
 			return nil, err
+		}
+		if inner == nil {
+			continue
 		}
 		for name, parameter := range inner.Parameters {
 			found.Parameters[key+"."+name] = parameter

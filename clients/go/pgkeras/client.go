@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,7 +86,7 @@ func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.ti
 // WithTLS secures the connection; an empty configuration trusts the system's authorities.
 func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
 
-// WithToken authenticates every call.
+// WithToken authenticates every call, over TLS or to this machine: unencrypted, others could read it on the way.
 func WithToken(token string) Option { return func(s *settings) { s.token = token } }
 
 // WithDialOptions adds options of gRPC's own.
@@ -97,6 +99,9 @@ func Dial(target string, options ...Option) (*Client, error) {
 	chosen := settings{timeout: DefaultTimeout}
 	for _, option := range options {
 		option(&chosen)
+	}
+	if chosen.token != "" && chosen.tls == nil && !isThisMachine(target) {
+		return nil, fmt.Errorf("pgkeras: the token is not sent to %s unencrypted, where others could read it; use WithTLS", target)
 	}
 	secured := insecure.NewCredentials()
 	if chosen.tls != nil {
@@ -123,6 +128,15 @@ func Dial(target string, options ...Option) (*Client, error) {
 		connection: connection,
 		stub:       pgkerasv1.NewPolicyServiceClient(connection),
 	}, nil
+}
+
+// Whether nobody else can see what is sent to a target.
+func isThisMachine(target string) bool {
+	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
+		return true
+	}
+	host, _, err := net.SplitHostPort(target)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 // Close closes the connection; calls in flight fail.
@@ -159,6 +173,8 @@ func (c *Client) Policies(ctx context.Context) ([]*Policy, error) {
 
 // Act asks for the action for one observation, or for each of a batch, which has one leading axis more.
 func (c *Client) Act(ctx context.Context, observation Value, options ...CallOption) (*Actions, error) {
+	ctx, unbound := c.bounded(ctx)
+	defer unbound()
 	known, err := c.describeOnce(ctx)
 	if err != nil {
 		return nil, err
@@ -197,13 +213,12 @@ func (c *Client) describeOnce(ctx context.Context) (*Policy, error) {
 	return c.Describe(ctx)
 }
 
-// The context of a call: with a deadline, and with the token.
-func (c *Client) outgoing(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	cancel := func() {}
-	if _, bounded := ctx.Deadline(); !bounded {
-		ctx, cancel = context.WithTimeout(ctx, timeout)
+// A context with a deadline. What makes several calls makes it once, so that they share it.
+func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, bounded := ctx.Deadline(); bounded {
+		return ctx, func() {}
 	}
-	return c.authenticated(ctx), cancel
+	return context.WithTimeout(ctx, c.timeout)
 }
 
 func (c *Client) authenticated(ctx context.Context) context.Context {
@@ -218,16 +233,17 @@ func call[Request, Response any](
 	ctx context.Context, c *Client, method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request,
 ) (*Response, error) {
 	begin := time.Now()
-	ctx, cancel := c.outgoing(ctx, c.timeout)
-	defer cancel()
+	ctx, unbound := c.bounded(c.authenticated(ctx))
+	defer unbound()
 	for pause := firstBackoff; ; pause = min(2*pause, longestBackoff) {
-		response, err := method(ctx, request)
+		var trailer metadata.MD
+		response, err := method(ctx, request, grpc.Trailer(&trailer))
 		if err == nil {
 			c.answered.Store(true)
 			return response, nil
 		}
 		deadline, _ := ctx.Deadline()
-		typed := translate(ctx, err, c.target, deadline.Sub(begin))
+		typed := c.translate(ctx, err, trailer, deadline.Sub(begin))
 		var gone *ServerUnavailableError
 		// gRPC's status for a connection that this client has closed is that of a server which has cut a call off.
 		if !c.answered.Load() || c.closed.Load() || !errors.As(typed, &gone) {

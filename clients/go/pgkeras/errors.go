@@ -10,12 +10,14 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 )
 
 const (
 	domain            = "pgkeras"
+	detailsKey        = "grpc-status-details-bin"
 	defaultRetryAfter = time.Second
 	// gRPC's own words for a message that is too large, which comes without details.
 	sizeRefusal = "larger than max"
@@ -148,25 +150,40 @@ func detail[T proto.Message](answer *status.Status) (T, bool) {
 	return none, false
 }
 
-// The error of a call that failed, with what to do about it.
-func translate(ctx context.Context, err error, target string, timeout time.Duration) error {
+// The error of a call that failed, with what to do about it. Its trailer tells whether the words are the server's own: gRPC
+// does not, where they have no details.
+func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, timeout time.Duration) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("pgkeras: the call was cancelled by its caller: %w", ctx.Err())
 	}
 	answer := status.Convert(err)
 	typed := ErrorFromStatus(answer)
-	if len(answer.Proto().GetDetails()) > 0 {
-		return typed // the server's own words
+	if len(trailer.Get(detailsKey)) > 0 {
+		return typed
 	}
 	switch e := typed.(type) {
 	case *DeadlineExceededError:
 		e.message = fmt.Sprintf("no answer from %s within %v; is it the right address? If the server is just slow, "+
-			"give the call a longer deadline (%s)", target, timeout.Round(time.Millisecond), answer.Message())
+			"give the call a longer deadline (%s)", c.target, timeout.Round(time.Millisecond), answer.Message())
 	case *ServerUnavailableError:
-		e.message = fmt.Sprintf("no policy server answers at %s; start one with: pgkeras serve, or check the address, "+
-			"and whether it speaks TLS (%s)", target, answer.Message())
+		switch {
+		case c.closed.Load():
+			e.message = fmt.Sprintf("the connection to %s has been closed", c.target)
+		case answer.Code() == codes.Canceled:
+			e.message = fmt.Sprintf("%s has cut the call off: it is stopping, or has far more calls than it can take; try "+
+				"again in a moment", c.target)
+		default:
+			e.message = fmt.Sprintf("no policy server answers at %s; start one with: pgkeras serve, or check the address, "+
+				"and whether it speaks TLS (%s)", c.target, answer.Message())
+		}
 	}
 	return typed
+}
+
+// The error of an answer that did not come before a context's end.
+func (c *Client) late(ctx context.Context, begin time.Time) error {
+	deadline, _ := ctx.Deadline()
+	return c.translate(ctx, status.FromContextError(ctx.Err()).Err(), nil, max(0, deadline.Sub(begin)))
 }
 
 // The status that a session's message was answered with.

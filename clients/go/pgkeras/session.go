@@ -9,7 +9,6 @@ import (
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/status"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
@@ -38,6 +37,8 @@ type Session struct {
 // Play opens a session. Its context, or without a deadline of its own the client's timeout, bounds the opening; the
 // session itself lasts until it is closed.
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
+	ctx, unbound := c.bounded(ctx)
+	defer unbound()
 	chosen := newChoices(nil, options)
 	first := &pgkerasv1.PlayRequest{Policy: c.policy, Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs}
 	var space *Space
@@ -58,18 +59,15 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 	}
 	lasting, cancel := context.WithCancel(c.authenticated(context.WithoutCancel(ctx)))
 	begin := time.Now()
-	opening, opened := c.outgoing(ctx, c.timeout)
-	defer opened()
-	stop := context.AfterFunc(opening, cancel)
+	stop := context.AfterFunc(ctx, cancel)
 	stream, err := c.stub.Play(lasting) // waits for a connection
 	if !stop() {
 		cancel()
-		deadline, _ := opening.Deadline()
-		return nil, translate(opening, status.FromContextError(opening.Err()).Err(), c.target, deadline.Sub(begin))
+		return nil, c.late(ctx, begin)
 	}
 	if err != nil {
 		cancel()
-		return nil, translate(ctx, err, c.target, c.timeout)
+		return nil, c.translate(ctx, err, nil, c.timeout)
 	}
 	session := &Session{
 		client:   c,
@@ -94,9 +92,9 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 // training says that it is being improved.
 //
 // An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
-// be made again; a step whose deadline passes counts, and its action is lost. But a server that has too many sessions,
-// that refuses the simulator, or for which a session was idle for too long, ends the session with such an error: after
-// an error, Over tells whether the session goes on.
+// be made again; a step whose deadline passes counts, and its action is lost. But a deadline that passes while the server
+// takes nothing ends the session, and a server that has too many sessions, that refuses the simulator, or for which a
+// session was idle for too long, ends it with such an error: after an error, Over tells whether the session goes on.
 func (s *Session) Step(
 	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options ...CallOption,
 ) (*Actions, error) {
@@ -105,7 +103,7 @@ func (s *Session) Step(
 	}
 	begin, asked := time.Now(), ctx
 	if ctx.Err() != nil { // nothing is sent: a context that ends while a message is on its way ends the session
-		return nil, translate(ctx, status.FromContextError(ctx.Err()).Err(), s.client.target, 0)
+		return nil, s.client.late(ctx, begin)
 	}
 	_, bounded := ctx.Deadline()
 	release := func() {}
@@ -124,7 +122,7 @@ func (s *Session) Step(
 	if single {
 		observation = withBatchAxis(observation)
 	}
-	if err := s.send(ctx, observation, single, reward, terminated, truncated, options); err != nil {
+	if err := s.send(ctx, begin, observation, single, reward, terminated, truncated, options); err != nil {
 		return nil, err
 	}
 	response, err := s.receive(ctx, begin)
@@ -178,7 +176,8 @@ func (s *Session) Close() {
 }
 
 func (s *Session) send(
-	ctx context.Context, observation Value, single bool, reward []float32, terminated, truncated []bool, options []CallOption,
+	ctx context.Context, begin time.Time, observation Value, single bool, reward []float32, terminated, truncated []bool,
+	options []CallOption,
 ) error {
 	request := s.next
 	chosen := choices{mode: request.Mode, outputs: request.Outputs}
@@ -210,17 +209,30 @@ func (s *Session) send(
 	// Sending waits when the server takes nothing; then the deadline ends the session.
 	stop := context.AfterFunc(ctx, s.cancel)
 	err := s.stream.Send(message)
-	if !stop() || errors.Is(err, io.EOF) {
-		<-s.finished
-		s.failed = s.reason
+	switch {
+	case !stop():
+		s.failed = s.client.late(ctx, begin)
 		return s.failed
-	}
-	if err != nil {
-		s.failed = translate(ctx, err, s.client.target, s.timeout) // such as a message that is too large
+	case errors.Is(err, io.EOF):
+		s.failed = s.end()
+		return s.failed
+	case err != nil:
+		s.failed = s.client.translate(ctx, err, nil, s.timeout) // such as a message that is too large
 		return s.failed
 	}
 	s.next = &pgkerasv1.PlayRequest{Id: message.Id, Mode: request.Mode, Outputs: request.Outputs}
 	return nil
+}
+
+// Waits for the end of the stream, and tells why it came. The reader may have answers left that nobody takes any more.
+func (s *Session) end() error {
+	for {
+		select {
+		case <-s.inbox:
+		case <-s.finished:
+			return s.reason
+		}
+	}
 }
 
 func (s *Session) receive(ctx context.Context, begin time.Time) (*pgkerasv1.PlayResponse, error) {
@@ -241,8 +253,7 @@ func (s *Session) receive(ctx context.Context, begin time.Time) (*pgkerasv1.Play
 			s.failed = s.reason
 			return nil, s.failed
 		case <-ctx.Done():
-			deadline, _ := ctx.Deadline()
-			return nil, translate(ctx, status.FromContextError(ctx.Err()).Err(), s.client.target, deadline.Sub(begin))
+			return nil, s.client.late(ctx, begin)
 		}
 	}
 }
@@ -265,7 +276,7 @@ func (s *Session) read(ctx context.Context) {
 			s.reason = &ServerUnavailableError{failure: failure{message, err}}
 			return
 		default:
-			s.reason = translate(context.Background(), err, s.client.target, s.timeout)
+			s.reason = s.client.translate(context.Background(), err, s.stream.Trailer(), s.timeout)
 			return
 		}
 	}

@@ -2,14 +2,21 @@ package pgkeras_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/pgkeras/pgkeras/clients/go/pgkeras"
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
@@ -21,14 +28,29 @@ type scripted struct {
 	pgkerasv1.UnimplementedPolicyServiceServer
 	space *pgkeras.Space
 	play  func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error)
+	// What a session does, in place of answering each message by play.
+	session func(stream playStream) error
+	// How long describing the policy takes.
+	slowness time.Duration
 }
 
+type playStream = grpc.BidiStreamingServer[pgkerasv1.PlayRequest, pgkerasv1.PlayResponse]
+
 func (s *scripted) GetPolicy(context.Context, *pgkerasv1.GetPolicyRequest) (*pgkerasv1.GetPolicyResponse, error) {
+	time.Sleep(s.slowness)
 	policy := &pgkerasv1.Policy{SpecHash: "hash", Spec: &pgkerasv1.PolicySpec{ObservationSpace: s.space}}
 	return &pgkerasv1.GetPolicyResponse{Policy: policy}, nil
 }
 
-func (s *scripted) Play(stream grpc.BidiStreamingServer[pgkerasv1.PlayRequest, pgkerasv1.PlayResponse]) error {
+func (s *scripted) Act(ctx context.Context, _ *pgkerasv1.ActRequest) (*pgkerasv1.ActResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func (s *scripted) Play(stream playStream) error {
+	if s.session != nil {
+		return s.session(stream)
+	}
 	for {
 		request, err := stream.Recv()
 		if err != nil {
@@ -52,7 +74,7 @@ func actionOf(request *pgkerasv1.PlayRequest) *pgkerasv1.PlayResponse {
 	return &pgkerasv1.PlayResponse{Id: request.GetId(), Result: act}
 }
 
-func serve(t *testing.T, server *scripted) *pgkeras.Client {
+func serve(t *testing.T, server *scripted, options ...pgkeras.Option) *pgkeras.Client {
 	t.Helper()
 	if server.play == nil {
 		server.play = func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) { return actionOf(request), nil }
@@ -68,7 +90,7 @@ func serve(t *testing.T, server *scripted) *pgkeras.Client {
 	pgkerasv1.RegisterPolicyServiceServer(running, server)
 	go func() { _ = running.Serve(listener) }()
 	t.Cleanup(running.Stop)
-	return connect(t, listener.Addr().String())
+	return connect(t, listener.Addr().String(), options...)
 }
 
 func connect(t *testing.T, target string, options ...pgkeras.Option) *pgkeras.Client {
@@ -130,6 +152,138 @@ func TestAStepWhoseTimeIsOverIsNotSent(t *testing.T) {
 	step(t, session, row, 2)
 }
 
+// Steps with so much time that the test does not wait for it, and fails the test unless that is too short.
+func stepsLate(t *testing.T, session *pgkeras.Session, observation pgkeras.Value) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_, err := session.Step(ctx, observation, nil, nil, nil)
+	failsWith[*pgkeras.DeadlineExceededError](t, err)
+}
+
+// Fails the test if a step is still under way after a few seconds.
+func stepsSoon(t *testing.T, session *pgkeras.Session) error {
+	t.Helper()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := session.Step(context.Background(), row, nil, nil, nil)
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(5 * time.Second):
+		t.Fatal("the step hangs")
+		return nil
+	}
+}
+
+func TestAStepAfterTwoLateAnswersFailsAsTheServerEndedTheSession(t *testing.T) {
+	late := make(chan struct{})
+	session := open(t, serve(t, &scripted{session: func(stream playStream) error {
+		var requests [2]*pgkerasv1.PlayRequest
+		for i := range requests {
+			requests[i], _ = stream.Recv()
+		}
+		<-late
+		for _, request := range requests {
+			_ = stream.Send(actionOf(request))
+		}
+		return status.Error(codes.NotFound, "the policy is gone")
+	}}))
+	stepsLate(t, session, row)
+	stepsLate(t, session, row)
+	close(late)
+	time.Sleep(100 * time.Millisecond) // until the client has heard of the end
+	failsWith[*pgkeras.PolicyNotFoundError](t, stepsSoon(t, session))
+}
+
+func TestAStepThatIsNotTakenInTimeEndsTheSessionAndSaysWhy(t *testing.T) {
+	session := open(t, serve(t, &scripted{session: func(stream playStream) error {
+		<-stream.Context().Done() // without having read anything
+		return nil
+	}}))
+	many := pgkeras.NewTensor(make([]float32, 2<<18), 1<<18, 2)
+	stepsLate(t, session, many)
+	stepsLate(t, session, many)
+	if !session.Over() {
+		t.Error("the session is not over")
+	}
+	if err := stepsSoon(t, session); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, not context.DeadlineExceeded", err)
+	}
+}
+
+func TestTheServersWordsAreKeptThoughThereAreNoDetails(t *testing.T) {
+	words := "idle for 60 s"
+	client := serve(t, &scripted{session: func(stream playStream) error {
+		encoded, _ := proto.Marshal(&spb.Status{Code: int32(codes.DeadlineExceeded), Message: words})
+		stream.SetTrailer(metadata.Pairs("grpc-status-details-bin", string(encoded)))
+		return status.Error(codes.DeadlineExceeded, words)
+	}})
+	_, err := open(t, client).Step(context.Background(), row, nil, nil, nil)
+	if failsWith[*pgkeras.DeadlineExceededError](t, err); err.Error() != words {
+		t.Errorf("%q, not %q", err, words)
+	}
+}
+
+func TestACallThatIsCutOffSaysSo(t *testing.T) {
+	client := serve(t, &scripted{play: func(*pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
+		return nil, status.Error(codes.Canceled, "CANCELLED")
+	}})
+	_, err := open(t, client).Step(context.Background(), row, nil, nil, nil)
+	if failsWith[*pgkeras.ServerUnavailableError](t, err); !strings.Contains(err.Error(), "has cut the call off") {
+		t.Error(err)
+	}
+}
+
+func TestTheFirstCallTakesNoLongerThanItMay(t *testing.T) {
+	for name, first := range map[string]func(client *pgkeras.Client) error{
+		"acting": func(client *pgkeras.Client) error {
+			_, err := client.Act(context.Background(), row) // which is never answered
+			return err
+		},
+		"opening a session": func(client *pgkeras.Client) error {
+			_, err := client.Play(context.Background()) // which describes the policy twice
+			return err
+		},
+	} {
+		slow := &scripted{slowness: 500 * time.Millisecond}
+		client := serve(t, slow, pgkeras.WithTimeout(600*time.Millisecond))
+		begin := time.Now()
+		failsWith[*pgkeras.DeadlineExceededError](t, first(client))
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("%s took %v", name, took)
+		}
+	}
+}
+
+func TestATokenDoesNotTravelUnencrypted(t *testing.T) {
+	for _, target := range []string{"robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "dns:///robot.example:1"} {
+		if _, err := pgkeras.Dial(target, pgkeras.WithToken("secret")); err == nil {
+			t.Errorf("it is sent to %s", target)
+		}
+		connect(t, target, pgkeras.WithToken("secret"), pgkeras.WithTLS(&tls.Config{}))
+		connect(t, target)
+	}
+	for _, target := range []string{"127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1", "unix:socket", "unix-abstract:name"} {
+		connect(t, target, pgkeras.WithToken("secret"))
+	}
+}
+
+func TestADistributionOfAnUnknownKindIsLeftOut(t *testing.T) {
+	parts := map[string]*pgkerasv1.Distribution{"new": {}, "old": {Kind: &pgkerasv1.Distribution_Categorical{}}}
+	structured := &pgkerasv1.StructuredDistribution{Parts: parts}
+	for _, message := range []*pgkerasv1.Distribution{{}, {Kind: &pgkerasv1.Distribution_Structured{Structured: structured}}} {
+		server := &scripted{play: func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
+			answer := actionOf(request)
+			answer.GetAct().Distribution = message
+			return answer, nil
+		}}
+		step(t, open(t, serve(t, server)), row, 1)
+	}
+}
+
 func TestAClosedClientFailsAtOnce(t *testing.T) {
 	client := serve(t, &scripted{})
 	if _, err := client.Describe(context.Background()); err != nil {
@@ -140,7 +294,9 @@ func TestAClosedClientFailsAtOnce(t *testing.T) {
 	}
 	begin := time.Now()
 	_, err := client.Act(context.Background(), row)
-	failsWith[*pgkeras.ServerUnavailableError](t, err)
+	if failsWith[*pgkeras.ServerUnavailableError](t, err); !strings.Contains(err.Error(), "has been closed") {
+		t.Error(err)
+	}
 	if took := time.Since(begin); took > 500*time.Millisecond {
 		t.Errorf("it failed after %v", took)
 	}

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tonic::{Request, Response, Status};
 
 use crate::actions::{mode_number, output_numbers, read_actions};
-use crate::status::{Call, error_of};
+use crate::status::{Call, after, error_of};
 use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, policy_ref::Select};
 use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session, Simulator};
@@ -54,7 +55,7 @@ pub struct ClientOptions {
     pub timeout: Duration,
     /// Unencrypted if not given.
     pub tls: Option<Tls>,
-    /// Sent as a bearer token; anybody on the way can read it without TLS.
+    /// Sent as a bearer token, over TLS or to this machine.
     pub token: Option<String>,
 }
 
@@ -106,6 +107,12 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
+/// When a method of the client has to be done, whatever calls it makes.
+struct Due {
+    call: Call,
+    at: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     answered: AtomicBool,
@@ -118,15 +125,22 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::InvalidRequest`]: the target is no address, a certificate or key is not PEM, or the token has characters
-    /// that no header can hold.
+    /// that no header can hold, or others could read it on its way.
     ///
     /// # Panics
     ///
     /// Outside of a Tokio runtime.
     pub fn new(target: impl Into<String>, options: ClientOptions) -> Result<Self, Error> {
         let target = target.into();
-        let channel = endpoint(&target, options.tls.as_ref())?.connect_lazy();
-        let stub = PolicyServiceClient::new(channel)
+        let endpoint = endpoint(&target, options.tls.as_ref())?;
+        if options.token.is_some() && options.tls.is_none() && !is_this_machine(&endpoint) {
+            return Err(Error::invalid(
+                "token",
+                "tls, as others could read it on the way",
+                format!("{target} without it"),
+            ));
+        }
+        let stub = PolicyServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX); // see `check_size`
         let bearer = |token: &String| {
@@ -145,9 +159,10 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn act(&self, observation: impl Into<Observation>, options: &ActOptions<'_>) -> Result<Actions, Error> {
+        let due = self.due(options.timeout);
         let request = v1::ActRequest {
             policy: Some(self.policy()),
-            spec_hash: self.spec_hash(options.timeout).await?,
+            spec_hash: self.spec_hash(&due).await?,
             observation: Some(observation.into().0),
             action_mask: options.action_mask.as_ref().map(crate::Array::message),
             state: options.state.clone(),
@@ -156,7 +171,7 @@ impl Client {
             outputs: output_numbers(options.outputs),
         };
         let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.act(request).await;
-        read_actions(self.invoke(call, request, options.timeout).await?)
+        read_actions(self.invoke(call, request, &due).await?)
     }
 
     /// Opens a session for one simulator, of one or many environments, once the server answers.
@@ -165,11 +180,12 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn play(&self, options: &PlayOptions<'_>) -> Result<Session, Error> {
+        let due = self.due(options.timeout);
         let mut spec_hash = String::new();
         if options.simulator.is_none() {
-            spec_hash = self.spec_hash(options.timeout).await?;
+            spec_hash = self.spec_hash(&due).await?;
             // A session is not made again: this is what waits for a server that restarts.
-            self.get_policy(options.timeout).await?;
+            self.get_policy(&due).await?;
         }
         let first = v1::PlayRequest {
             policy: Some(self.policy()),
@@ -180,8 +196,7 @@ impl Client {
             simulator: options.simulator.as_ref().map(Simulator::message),
             ..Default::default()
         };
-        let call = Call { target: self.target.clone(), timeout: options.timeout.unwrap_or(self.options.timeout) };
-        Ok(Session::open(self.stub.clone(), self.token.clone(), first, call))
+        Ok(Session::open(self.stub.clone(), self.token.clone(), first, due.call))
     }
 
     /// Describes the policy and the server's limits.
@@ -190,7 +205,7 @@ impl Client {
     ///
     /// Any [`Error`].
     pub async fn describe(&self) -> Result<PolicyInfo, Error> {
-        self.describe_within(None).await
+        self.describe_within(&self.due(None)).await
     }
 
     /// Describes every policy and version that the server has ready, by name, then by version.
@@ -200,12 +215,17 @@ impl Client {
     /// Any [`Error`].
     pub async fn policies(&self) -> Result<Vec<PolicyInfo>, Error> {
         let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.list_policies(request).await;
-        let response = self.invoke(call, v1::ListPoliciesRequest {}, None).await?;
+        let response = self.invoke(call, v1::ListPoliciesRequest {}, &self.due(None)).await?;
         Ok(response.policies.into_iter().map(|policy| PolicyInfo { policy, limits: None }).collect())
     }
 
-    async fn describe_within(&self, timeout: Option<Duration>) -> Result<PolicyInfo, Error> {
-        let response = self.get_policy(timeout).await?;
+    fn due(&self, timeout: Option<Duration>) -> Due {
+        let timeout = timeout.unwrap_or(self.options.timeout);
+        Due { call: Call { target: self.target.clone(), timeout }, at: after(timeout) }
+    }
+
+    async fn describe_within(&self, due: &Due) -> Result<PolicyInfo, Error> {
+        let response = self.get_policy(due).await?;
         let policy = response.policy.unwrap_or_default();
         let limits = response.limits.map(|limits| Limits {
             max_batch_size: limits.max_batch_size,
@@ -217,17 +237,17 @@ impl Client {
         Ok(PolicyInfo { policy, limits })
     }
 
-    async fn spec_hash(&self, timeout: Option<Duration>) -> Result<String, Error> {
+    async fn spec_hash(&self, due: &Due) -> Result<String, Error> {
         let known = self.shared.spec_hash.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         match known {
             Some(hash) => Ok(hash),
-            None => Ok(self.describe_within(timeout).await?.policy.spec_hash),
+            None => Ok(self.describe_within(due).await?.policy.spec_hash),
         }
     }
 
-    async fn get_policy(&self, timeout: Option<Duration>) -> Result<v1::GetPolicyResponse, Error> {
+    async fn get_policy(&self, due: &Due) -> Result<v1::GetPolicyResponse, Error> {
         let call = async |mut stub: PolicyServiceClient<Channel>, request| stub.get_policy(request).await;
-        self.invoke(call, v1::GetPolicyRequest { policy: Some(self.policy()) }, timeout).await
+        self.invoke(call, v1::GetPolicyRequest { policy: Some(self.policy()) }, due).await
     }
 
     fn policy(&self) -> v1::PolicyRef {
@@ -243,35 +263,35 @@ impl Client {
         &self,
         method: impl Fn(PolicyServiceClient<Channel>, Request<M>) -> F,
         message: M,
-        timeout: Option<Duration>,
+        due: &Due,
     ) -> Result<R, Error>
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
         check_size(&message)?;
-        let call = Call { target: self.target.clone(), timeout: timeout.unwrap_or(self.options.timeout) };
-        let deadline = Instant::now() + call.timeout;
+        let Due { call, at: deadline } = due;
+        let left = || deadline.saturating_duration_since(Instant::now());
         let mut backoff = FIRST_BACKOFF;
         let mut last = None;
         loop {
             let mut request = Request::new(message.clone());
-            request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+            request.set_timeout(left());
             if let Some(token) = &self.token {
                 request.metadata_mut().insert("authorization", token.clone());
             }
-            let status = match timeout_at(deadline, method(self.stub.clone(), request)).await {
+            let status = match timeout_at(*deadline, method(self.stub.clone(), request)).await {
                 Ok(Ok(response)) => {
                     self.shared.answered.store(true, Ordering::Relaxed);
                     return Ok(response.into_inner());
                 }
-                Ok(Err(status)) if Instant::now() < deadline => status,
+                Ok(Err(status)) if !left().is_zero() => status,
                 // Why the tries before failed says more than that the time is over.
                 _ => return Err(last.unwrap_or_else(|| call.late())),
             };
-            let error = error_of(&status, &call);
+            let error = error_of(&status, call);
             let Error::ServerUnavailable { retry_after, .. } = &error else { return Err(error) };
             let wait = retry_after.unwrap_or_else(|| shortened(backoff));
-            if !self.shared.answered.load(Ordering::Relaxed) || Instant::now() + wait >= deadline {
+            if !self.shared.answered.load(Ordering::Relaxed) || wait >= left() {
                 return Err(error);
             }
             sleep(wait).await;
@@ -310,6 +330,12 @@ fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     endpoint
         .tls_config(config)
         .map_err(|error| Error::invalid("tls", "certificates and keys in PEM", error.to_string()))
+}
+
+/// Whether nobody else can see what is sent there.
+fn is_this_machine(endpoint: &Endpoint) -> bool {
+    let host = endpoint.uri().host().unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 /// Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.

@@ -3,7 +3,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout_at;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::actions::read_actions;
 use crate::client::check_size;
-use crate::status::{Call, error_of, error_of_step};
+use crate::status::{Call, after, error_of, error_of_step};
 use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, play_response};
 use crate::{Actions, Array, Error, Observation, Tensor};
@@ -62,7 +62,8 @@ pub struct StepOptions<'a> {
 /// - [`Error::ServerBusy`] when the server is busy: the same step may be made again; or when it has too many sessions,
 ///   which ends this one;
 /// - [`Error::DeadlineExceeded`] when no answer came in time: the step counts, and its action is lost, as when the future
-///   of a step is dropped; or when the server has ended the session because it was idle;
+///   of a step is dropped; or, as the message then says, when the server does not read and the step has not been sent, so
+///   that it does not count; or when the server has ended the session because it was idle;
 /// - [`Error::ServerUnavailable`] when the server is gone or stopping: open another session;
 /// - other errors.
 ///
@@ -209,7 +210,7 @@ impl Session {
 
     async fn ask(&mut self, mut request: v1::PlayRequest, options: &StepOptions<'_>) -> Result<Actions, Error> {
         let call = Call { target: self.call.target.clone(), timeout: options.timeout.unwrap_or(self.call.timeout) };
-        let deadline = Instant::now() + call.timeout;
+        let deadline = after(call.timeout);
         check_size(&request)?;
         self.id += 1;
         request.id = self.id;
@@ -228,7 +229,7 @@ impl Session {
         let mut response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
         while let Some(play_response::Result::Waiting(_)) = response.result {
             // A policy in training is being improved.
-            let deadline = Instant::now() + call.timeout;
+            let deadline = after(call.timeout);
             response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
         }
         let hold = response.hold.map(|hold| Tensor::from_message(&hold, "hold")).transpose()?;
@@ -250,7 +251,7 @@ impl Session {
                 Inbox::Open(stream) => match stream.message().await {
                     Ok(Some(response)) if response.id == self.id => return Ok(response),
                     Ok(Some(_)) => {} // to a step whose deadline has passed
-                    Ok(None) => self.inbox = Inbox::Over(self.call.unavailable("it has ended the session")),
+                    Ok(None) => self.inbox = Inbox::Over(self.call.ended()),
                     Err(status) => self.inbox = Inbox::Over(error_of(&status, &self.call)),
                 },
                 Inbox::Over(error) => return Err(error.clone()),

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use prost::Message as _;
+use tokio::time::Instant;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
@@ -11,6 +12,7 @@ use crate::Error;
 use crate::v1::PlayError;
 
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 // gRPC's own words for an oversized message, which comes without details.
 const SIZE_REFUSAL: &str = "larger than max";
 
@@ -23,6 +25,11 @@ pub struct Call {
     pub timeout: Duration,
 }
 
+/// When a time is over that begins now: in a year at most, as the clock's range ends.
+pub(crate) fn after(time: Duration) -> Instant {
+    Instant::now() + time.min(LONGEST)
+}
+
 impl Call {
     pub(crate) fn late(&self) -> Error {
         Error::DeadlineExceeded(format!(
@@ -31,12 +38,22 @@ impl Call {
         ))
     }
 
-    pub(crate) fn unavailable(&self, reason: &str) -> Error {
-        let message = format!(
+    pub(crate) fn ended(&self) -> Error {
+        unavailable(format!("{} has ended the session; open a new one", self.target))
+    }
+
+    fn nobody(&self, reason: &str) -> Error {
+        unavailable(format!(
             "no policy server answers at {}; start one with: pgkeras serve, or check the address ({reason})",
             self.target
-        );
-        Error::ServerUnavailable { message, retry_after: None }
+        ))
+    }
+
+    fn cut_off(&self) -> Error {
+        unavailable(format!(
+            "{} has cut the call off: it is stopping, or has far more calls than it can take; try again in a moment",
+            self.target
+        ))
     }
 }
 
@@ -49,11 +66,12 @@ pub fn error_of(status: &Status, call: &Call) -> Error {
     }
     let plain = Status::new(status.code(), status.message());
     if status.source().is_some() && status.code() != Code::OutOfRange {
-        return call.unavailable(&reasons(status)); // not the server's words, but of the connection's end
+        return call.nobody(&reasons(status)); // not the server's words, but of the connection's end
     }
     match status.code() {
         Code::DeadlineExceeded => call.late(),
-        Code::Unavailable | Code::Cancelled => call.unavailable(status.message()),
+        Code::Cancelled => call.cut_off(),
+        Code::Unavailable => call.nobody(status.message()),
         _ => translate(status.message(), &plain),
     }
 }
@@ -81,6 +99,10 @@ fn translate(message: &str, status: &Status) -> Error {
         Code::Internal => Error::ServerFailed(message),
         code => Error::ServerFailed(format!("{code:?}: {message}")),
     }
+}
+
+fn unavailable(message: String) -> Error {
+    Error::ServerUnavailable { message, retry_after: None }
 }
 
 fn too_large(message: String) -> Error {

@@ -1,10 +1,13 @@
 //! What sessions and calls do when the server does not answer, with a real server that is stopped and goes on.
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
-use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, PlayOptions, StepOptions};
+use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, PlayOptions, StepOptions, Tls};
 
 /// The policy that ships pushes against these.
 const FALLS_LEFT: &[f32; 4] = &[0.0, 0.0, -0.1, -1.0];
@@ -57,6 +60,30 @@ impl Drop for Server {
     }
 }
 
+/// A proxy to a server whose every word comes so much later.
+fn delayed(target: String, delay: Duration) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut server = TcpStream::connect(target).unwrap();
+        let (mut asked, mut asking) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut asked, &mut asking));
+        let (said, words) = mpsc::channel::<(Instant, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (at, word) in words {
+                std::thread::sleep((at + delay).saturating_duration_since(Instant::now()));
+                client.write_all(&word).unwrap();
+            }
+        });
+        let mut buffer = [0; 4096];
+        while let Ok(length @ 1..) = server.read(&mut buffer) {
+            said.send((Instant::now(), buffer[..length].to_vec())).unwrap();
+        }
+    });
+    address
+}
+
 fn within(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
 }
@@ -107,6 +134,41 @@ async fn nothing_hangs_while_the_server_stands_still() {
         let options = StepOptions { timeout: within(5), ..Default::default() };
         let late = session.step_batch_with(rows.clone(), None, &options).await;
         assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    }
+}
+
+#[tokio::test]
+async fn opening_the_first_session_takes_no_longer_than_it_may() {
+    let server = Server::start("slow").await;
+    let target = delayed(server.target(), Duration::from_millis(200));
+    let client = Client::new(target, ClientOptions::default()).unwrap();
+    let options = PlayOptions { timeout: within(350), ..GREEDY };
+    let late = client.play(&options).await.err(); // it describes the policy twice
+    assert!(matches!(late, Some(Error::DeadlineExceeded(_))), "{late:?}");
+}
+
+#[tokio::test]
+async fn the_longest_timeout_is_none() {
+    let server = Server::start("long").await;
+    let client = server.client();
+    let longest = Some(Duration::MAX);
+    client.act(FALLS_LEFT, &ActOptions { timeout: longest, ..Default::default() }).await.unwrap();
+    let mut session = client.play(&PlayOptions { timeout: longest, ..GREEDY }).await.unwrap();
+    session.begin(FALLS_LEFT).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_sent_over_tls_or_to_this_machine() {
+    let connect = |target, tls| {
+        Client::new(target, ClientOptions { token: Some("secret".into()), tls, ..Default::default() }).map(|_| ())
+    };
+    for target in ["robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "localhost:1@robot.example:1"] {
+        let refused = connect(target, None);
+        assert!(matches!(&refused, Err(Error::InvalidRequest { field, .. }) if field == "token"), "{refused:?}");
+        assert_eq!(connect(target, Some(Tls::default())), Ok(()));
+    }
+    for target in ["127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1"] {
+        assert_eq!(connect(target, None), Ok(()));
     }
 }
 

@@ -194,6 +194,13 @@ fn errors() {
 }
 
 #[test]
+fn a_call_that_is_cut_off_says_so() {
+    let call = Call { target: "127.0.0.1:1".into(), timeout: Duration::from_secs(1) };
+    let error = error_of(&Status::cancelled(""), &call);
+    assert!(error.to_string().contains("has cut the call off"), "{error}");
+}
+
+#[test]
 fn elements_are_read_only_as_what_they_are() {
     let tensor = Tensor::from_message(&tensor_of(&[1.0_f32, 2.0]), "tensor").unwrap();
     assert_eq!(tensor.item::<f32>(1), Ok(2.0));

@@ -10,9 +10,14 @@ import {
 import { type Actions, type Mode, modeNumber, type Output, outputNumbers, readActions } from "./actions.js";
 import { InvalidRequestError, ServerUnavailableError, translate } from "./errors.js";
 import type { Policy, PolicyRef } from "./generated/pgkeras/v1/policy.js";
-import { type GetPolicyResponse, type Limits, PolicyServiceClient } from "./generated/pgkeras/v1/service.js";
+import {
+  type GetPolicyResponse,
+  type Limits,
+  type PlayRequest,
+  PolicyServiceClient,
+} from "./generated/pgkeras/v1/service.js";
 import { LONGEST_TIMEOUT_MS, PlaySession } from "./session.js";
-import type { Simulator } from "./spaces.js";
+import type { Simulator, Space } from "./spaces.js";
 import { encodeObservation, encodeTensor, type Observation, type Tensor } from "./tensor.js";
 
 /** How a connection is secured; what is left out is the system's. */
@@ -37,7 +42,7 @@ export interface ClientOptions {
   readonly timeoutMs?: number;
   /** Secures the connection; `{}` trusts the system's authorities. */
   readonly tls?: TlsOptions;
-  /** Authenticates every call. */
+  /** Authenticates every call, over TLS or to this machine: unencrypted, others could read it on the way. */
   readonly token?: string;
 }
 
@@ -80,7 +85,16 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 1000;
-const LOOPBACK = /^(127\.|localhost:|\[::1\]:|unix:)/;
+// This machine, to which nobody else can see what is sent.
+const LOOPBACK = /^unix:|^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/;
+
+/** When a method of the client has to be done, whatever calls it makes. */
+interface Due {
+  /** How long it was given. */
+  readonly timeoutMs: number;
+  /** By Date.now(). */
+  readonly at: number;
+}
 
 /**
  * A connection to a policy server, and one policy on it.
@@ -96,9 +110,13 @@ export class PolicyClient {
   readonly #metadata = new Metadata();
   #answered = false;
   #closed = false;
-  #known: Promise<PolicyInfo> | undefined;
+  #known: PolicyInfo | undefined;
+  readonly #sessions = new Set<PlaySession>();
 
-  /** @param target HOST:PORT. The client connects with its first call. */
+  /**
+   * @param target HOST:PORT. The client connects with its first call.
+   * @throws InvalidRequestError Both a version and a label are given, or the token would travel unencrypted.
+   */
   constructor(
     readonly target: string,
     options: ClientOptions = {},
@@ -115,6 +133,9 @@ export class PolicyClient {
     }
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     if (token !== undefined) {
+      if (!tls && !LOOPBACK.test(target)) {
+        throw new InvalidRequestError("token", "tls, as others could read it on the way", `${target} without it`);
+      }
       this.#metadata.set("authorization", `Bearer ${token}`);
     }
     const secured = tls ? credentials.createSsl(tls.ca, tls.key, tls.cert, tls.verify) : credentials.createInsecure();
@@ -132,10 +153,9 @@ export class PolicyClient {
   /** Asks for the action for one observation, or for each of a batch. */
   async act(observation: Observation, options: ActOptions = {}): Promise<Actions> {
     const { outputs = ["logProb", "entropy", "distribution"], mode = "sample", seed, mask, timeoutMs } = options;
-    const info = await this.#describeOnce(timeoutMs);
-    const request = {
+    const due = this.#due(timeoutMs);
+    const asked = {
       policy: this.#policy,
-      specHash: info.policy.specHash,
       observation: encodeObservation(observation),
       actionMask: mask && encodeTensor(mask),
       state: options.state,
@@ -143,12 +163,15 @@ export class PolicyClient {
       seed: seed === undefined ? undefined : checkSeed(seed),
       outputs: outputNumbers(outputs),
     };
-    return readActions(await this.#call(this.#stub.act.bind(this.#stub), request, timeoutMs));
+    const { policy } = await this.#describeOnce(due);
+    const request = { ...asked, specHash: policy.specHash };
+    return readActions(await this.#call(this.#stub.act.bind(this.#stub), request, due));
   }
 
   /** Opens a session for one simulator, of one or many environments; its version stays the same throughout. */
   async play(options: PlayOptions = {}): Promise<PlaySession> {
-    const { mode = "sample", seed, outputs = [], timeoutMs = this.#timeoutMs } = options;
+    const { mode = "sample", seed, outputs = [] } = options;
+    const due = this.#due(options.timeoutMs);
     const first = {
       mode: modeNumber(mode),
       seed: seed === undefined ? undefined : checkSeed(seed),
@@ -158,56 +181,69 @@ export class PolicyClient {
       const { environments = 0, ...declared } = options.simulator;
       const simulator = { ...declared, environments: BigInt(environments) };
       const request = { ...first, policy: this.#policy, simulator };
-      const space = simulator.observationSpace;
-      return new PlaySession(this.#stub.play(this.#metadata), request, space, this.target, timeoutMs);
+      return this.#open(request, simulator.observationSpace, due.timeoutMs);
     }
-    const info = await this.#describeOnce(timeoutMs);
-    await this.#getPolicy(timeoutMs); // a session is not made again, so this is what waits for a server that restarts
+    const info = await this.#describeOnce(due);
+    await this.#getPolicy(due); // a session is not made again, so this is what waits for a server that restarts
     const request = { ...first, policy: this.#policy, specHash: info.policy.specHash };
-    const space = info.policy.spec?.observationSpace;
-    return new PlaySession(this.#stub.play(this.#metadata), request, space, this.target, timeoutMs);
+    return this.#open(request, info.policy.spec?.observationSpace, due.timeoutMs);
   }
 
   /** Describes the policy and the server's limits. From then on, requests carry the spec hash that it gives. */
   async describe(timeoutMs?: number): Promise<PolicyInfo> {
-    const { policy = {}, limits } = await this.#getPolicy(timeoutMs);
-    const info = { policy, limits };
-    this.#known = Promise.resolve(info);
-    return info;
+    return this.#describe(this.#due(timeoutMs));
   }
 
   /** Describes every policy and version that the server has ready. */
   async policies(timeoutMs?: number): Promise<PolicyInfo[]> {
-    const response = await this.#call(this.#stub.listPolicies.bind(this.#stub), {}, timeoutMs);
+    const response = await this.#call(this.#stub.listPolicies.bind(this.#stub), {}, this.#due(timeoutMs));
     return (response.policies ?? []).map((policy) => ({ policy }));
   }
 
-  /** Closes the connection; calls in flight fail. */
+  /** Closes the sessions, and the connection once it has no calls in flight. */
   close(): void {
     this.#closed = true;
+    for (const session of this.#sessions) {
+      session.close();
+    }
     this.#stub.close();
   }
 
-  #describeOnce(timeoutMs?: number): Promise<PolicyInfo> {
-    if (this.#known === undefined) {
-      this.#known = this.describe(timeoutMs);
-      this.#known.catch(() => {
-        this.#known = undefined;
-      });
+  #due(timeoutMs = this.#timeoutMs): Due {
+    return { timeoutMs, at: Date.now() + Math.min(timeoutMs, LONGEST_TIMEOUT_MS) };
+  }
+
+  #open(first: PlayRequest, observationSpace: Space | undefined, timeoutMs: number): PlaySession {
+    try {
+      const stream = this.#stub.play(this.#metadata);
+      const session = new PlaySession(stream, first, observationSpace, this.target, timeoutMs);
+      this.#sessions.add(session);
+      stream.once("status", () => this.#sessions.delete(session));
+      return session;
+    } catch (error) {
+      throw translate(error, this.target, timeoutMs); // such as that this client has been closed
     }
+  }
+
+  async #describeOnce(due: Due): Promise<PolicyInfo> {
+    return this.#known ?? this.#describe(due);
+  }
+
+  async #describe(due: Due): Promise<PolicyInfo> {
+    const { policy = {}, limits } = await this.#getPolicy(due);
+    this.#known = { policy, limits };
     return this.#known;
   }
 
-  #getPolicy(timeoutMs?: number): Promise<GetPolicyResponse> {
-    return this.#call(this.#stub.getPolicy.bind(this.#stub), { policy: this.#policy }, timeoutMs);
+  #getPolicy(due: Due): Promise<GetPolicyResponse> {
+    return this.#call(this.#stub.getPolicy.bind(this.#stub), { policy: this.#policy }, due);
   }
 
   async #call<Request, Response>(
     method: Unary<Request, Response>,
     request: Request,
-    timeoutMs = this.#timeoutMs,
+    { timeoutMs, at: deadline }: Due,
   ): Promise<Response> {
-    const deadline = Date.now() + Math.min(timeoutMs, LONGEST_TIMEOUT_MS);
     for (let backoff = FIRST_BACKOFF_MS; ; backoff = Math.min(2 * backoff, LONGEST_BACKOFF_MS)) {
       try {
         const response = await new Promise<Response>((resolve, reject) => {

@@ -132,6 +132,10 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
   if (typed instanceof DeadlineExceededError) {
     return late(target, timeoutMs, error);
   }
+  if (error.code === status.CANCELLED) {
+    const reason = "it is stopping, or has far more calls than it can take; try again in a moment";
+    return new ServerUnavailableError(`${target} has cut the call off: ${reason}`, undefined, { cause: error });
+  }
   if (typed instanceof ServerUnavailableError) {
     const advice = "start one with: pgkeras serve, or check the address, and whether it speaks TLS";
     const message = `no policy server answers at ${target}; ${advice} (${error.details})`;

@@ -24,6 +24,9 @@ export interface StepOptions {
   readonly timeoutMs?: number;
 }
 
+/** How long a server may take to end a session that is closed. */
+const CLOSING_MS = 1000;
+
 /** Node's timers fire at once if they are set for longer: 25 days. */
 export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
@@ -76,7 +79,7 @@ export class PlaySession {
    * and may be where every environment starts an episode.
    *
    * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
-   * may be made again; a step whose time is over counts, and its action is lost. But a server that has too many
+   * may be made again; a step whose time is over counts, even if the server reads it later, and its action is lost. But a server that has too many
    * sessions, that refuses the simulator, or for which a session was idle for too long, ends the session with such an
    * error: after an error, `isOver` tells whether the session goes on.
    */
@@ -125,6 +128,8 @@ export class PlaySession {
   close(): void {
     this.#end(new ServerUnavailableError("the session has been closed; open a new one"));
     this.stream.end();
+    // The stream of a server that does not answer would keep the process alive.
+    setTimeout(() => this.stream.cancel(), CLOSING_MS).unref();
   }
 
   #exchange(request: PlayRequest, timeoutMs: number): Promise<PlayResponse> {

@@ -51,9 +51,13 @@ export const spaces = {
   multiBinary(shape: readonly number[]): Space {
     return { kind: { $case: "multiBinary", value: { shape: integers(shape) } } };
   },
-  /** Named parts, in this order. */
-  dict(parts: Readonly<Record<string, Space>>): Space {
-    const named = Object.entries(parts).map(([key, space]) => ({ key, space }));
+  /**
+   * Named parts, in this order. As pairs of key and space they may have keys such as "1", which JavaScript moves to the
+   * beginning of an object.
+   */
+  dict(parts: Readonly<Record<string, Space>> | readonly (readonly [string, Space])[]): Space {
+    const pairs: readonly (readonly [string, Space])[] = Array.isArray(parts) ? parts : Object.entries(parts);
+    const named = pairs.map(([key, space]) => ({ key, space }));
     return { kind: { $case: "dict", value: { spaces: named } } };
   },
   /** Ordered parts. */

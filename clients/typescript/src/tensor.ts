@@ -61,8 +61,10 @@ const DEFAULTS = new Map<unknown, DType>([
  */
 export function tensor(values: Elements, shape: readonly number[] = [values.length], dtype?: DType): Tensor {
   const chosen = dtype ?? DEFAULTS.get(values.constructor) ?? "uint8";
-  if (values.BYTES_PER_ELEMENT !== TYPES[chosen][1].BYTES_PER_ELEMENT) {
-    throw new InvalidRequestError("tensor.dtype", `an array for ${chosen}`, values.constructor.name);
+  const wanted = TYPES[chosen][1].name;
+  const kind: string = values[Symbol.toStringTag]; // of a Buffer, too, it is Uint8Array
+  if (kind !== wanted && !(chosen === "uint8" && kind === "Uint8ClampedArray")) {
+    throw new InvalidRequestError("tensor.dtype", `${wanted} for ${chosen}`, kind);
   }
   if (shape.reduce((product, length) => product * length, 1) !== values.length) {
     throw new InvalidRequestError("tensor.shape", `${values.length} elements`, `[${shape}]`);
@@ -70,9 +72,9 @@ export function tensor(values: Elements, shape: readonly number[] = [values.leng
   return { dtype: chosen, shape, values };
 }
 
-/** A tensor as a message, sharing its memory. */
+/** A tensor as a message. It has a copy of the numbers, as gRPC may read it when the caller has written others. */
 export function encodeTensor({ dtype, shape, values }: Tensor): Message {
-  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+  const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
   return {
     dtype: TYPES[dtype][0],
     shape: shape.map((length) => BigInt(length)),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { after, test } from "node:test";
-import { Server, ServerCredentials, type ServerDuplexStream } from "@grpc/grpc-js";
+import { Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { type PlayRequest, type PlayResponse, PolicyServiceService } from "../src/generated/pgkeras/v1/service.js";
 import type { Value } from "../src/generated/pgkeras/v1/tensors.js";
 import * as pgkeras from "../src/index.js";
@@ -11,16 +12,31 @@ type Stream = ServerDuplexStream<PlayRequest, PlayResponse>;
 const SPACE = pgkeras.spaces.box([2], -1, 1);
 const ROW = pgkeras.tensor(Float32Array.of(0, 0));
 
-/** A client of a server on a real socket, which answers every message with the action of its id unless a test says more. */
-async function serve(play: (request: PlayRequest, stream: Stream) => void): Promise<pgkeras.PolicyClient> {
+/** What becomes of a session. */
+type Session = (stream: Stream) => void;
+
+/** Handles every message of a session, and ends it when the client does. */
+function each(play: (request: PlayRequest, stream: Stream) => void): Session {
+  return (stream) => {
+    stream.on("data", (request: PlayRequest) => play(request, stream));
+    stream.on("end", () => stream.end());
+  };
+}
+
+/** A client of a server on a real socket; describing the policy takes it so long. */
+async function serve(play: Session, slownessMs = 0): Promise<pgkeras.PolicyClient> {
   const server = new Server();
   server.addService(PolicyServiceService, {
-    getPolicy: (_call: unknown, callback: (error: null, response: object) => void) =>
-      callback(null, { policy: { specHash: "hash", spec: { observationSpace: SPACE } } }),
-    play: (stream: Stream) => {
-      stream.on("data", (request: PlayRequest) => play(request, stream));
-      stream.on("end", () => stream.end());
+    getPolicy: (_call: unknown, callback: (error: null, response: object) => void) => {
+      const reply = () => callback(null, { policy: { specHash: "hash", spec: { observationSpace: SPACE } } });
+      // This server gives up at once on a call whose deadline is too far for a timer, unless it is answered by then.
+      if (slownessMs) {
+        setTimeout(reply, slownessMs);
+      } else {
+        reply();
+      }
     },
+    play,
   });
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
@@ -42,24 +58,26 @@ function answer({ id }: PlayRequest, stream: Stream): void {
 
 test("a single observation of parts becomes a batch of one", async () => {
   const seen: string[] = [];
-  const client = await serve((request, stream) => {
-    const leaves = (value: Value | undefined): string => {
-      switch (value?.kind?.$case) {
-        case "tensor":
-          return `[${value.kind.value.shape}]`;
-        case "texts":
-          return `${value.kind.value.texts}`;
-        default: {
-          const fields = value?.kind?.value.fields ?? {};
-          return `{${Object.keys(fields)
-            .sort()
-            .map((key) => leaves(fields[key]))}}`;
+  const client = await serve(
+    each((request, stream) => {
+      const leaves = (value: Value | undefined): string => {
+        switch (value?.kind?.$case) {
+          case "tensor":
+            return `[${value.kind.value.shape}]`;
+          case "texts":
+            return `${value.kind.value.texts}`;
+          default: {
+            const fields = value?.kind?.value.fields ?? {};
+            return `{${Object.keys(fields)
+              .sort()
+              .map((key) => leaves(fields[key]))}}`;
+          }
         }
-      }
-    };
-    seen.push(leaves(request.observation));
-    answer(request, stream);
-  });
+      };
+      seen.push(leaves(request.observation));
+      answer(request, stream);
+    }),
+  );
   const { box, dict, discrete, tuple } = pgkeras.spaces;
   const text: pgkeras.Space = { kind: { $case: "text", value: {} } };
   const observationSpace = dict({ words: text, pair: tuple(discrete(3), box([2], -1, 1)) });
@@ -74,11 +92,117 @@ test("a single observation of parts becomes a batch of one", async () => {
 });
 
 test("a timeout that is longer than timers can be set for is waited for", async () => {
-  const client = await serve(answer);
+  const client = await serve(each(answer));
   for (const timeoutMs of [2 ** 31, Number.POSITIVE_INFINITY]) {
     await client.describe(timeoutMs);
     const session = await client.play({ timeoutMs });
     assert.deepEqual((await session.step(ROW)).action.shape, []);
     session.close();
   }
+});
+
+test("concurrent first calls have timeouts of their own", async () => {
+  const client = await serve(each(answer), 200);
+  const [hasty, patient] = await Promise.allSettled([client.play({ timeoutMs: 100 }), client.play()]);
+  assert.ok(hasty.status === "rejected" && hasty.reason instanceof pgkeras.DeadlineExceededError);
+  assert.equal(patient.status, "fulfilled");
+});
+
+test("opening the first session takes no longer than it may", async () => {
+  const client = await serve(each(answer), 300);
+  await assert.rejects(client.play({ timeoutMs: 400 }), pgkeras.DeadlineExceededError); // it describes the policy twice
+});
+
+test("closing ends a session whose server does not answer", { timeout: 10_000 }, async () => {
+  for (const what of ["session", "client"]) {
+    let cut: Promise<unknown> | undefined;
+    const client = await serve((stream) => {
+      cut = once(stream, "cancelled");
+      stream.resume();
+    });
+    const session = await client.play();
+    await assert.rejects(session.step(ROW, undefined, undefined, undefined, { timeoutMs: 50 }));
+    (what === "session" ? session : client).close();
+    await cut;
+    assert.ok(session.isOver);
+  }
+});
+
+test("a message that waits to be sent keeps its numbers", async () => {
+  let read = () => {};
+  const seen: number[] = [];
+  const client = await serve((stream) => {
+    read = () =>
+      each((request, stream) => {
+        seen.push((request.observation?.kind?.value as { data: Uint8Array }).data[0] ?? -1);
+        answer(request, stream);
+      })(stream);
+  });
+  const session = await client.play();
+  const values = new Float32Array(2 ** 19);
+  const rows = pgkeras.tensor(values, [2 ** 18, 2]);
+  const soon = { timeoutMs: 200 };
+  const mark = (byte: number) => new Uint8Array(values.buffer).fill(byte, 0, 1);
+  for (const byte of [1, 2]) {
+    mark(byte);
+    await assert.rejects(session.step(rows, undefined, undefined, undefined, soon), pgkeras.DeadlineExceededError);
+  }
+  mark(9);
+  read();
+  await session.step(ROW);
+  assert.deepEqual(seen, [1, 2, 0]);
+  session.close();
+});
+
+test("a call that is cut off says so", async () => {
+  const client = await serve(each((_request, stream) => stream.emit("error", { code: status.CANCELLED })));
+  const session = await client.play();
+  await assert.rejects(session.step(ROW), { name: "ServerUnavailableError", message: /has cut the call off/ });
+});
+
+test("a session of a closed client is refused", async () => {
+  const client = await serve(each(answer));
+  await client.describe();
+  client.close();
+  const simulator = { observationSpace: SPACE, actionSpace: pgkeras.spaces.discrete(2) };
+  await assert.rejects(client.play({ simulator }), pgkeras.ServerUnavailableError);
+});
+
+test("a token does not travel unencrypted", () => {
+  const connect = (target: string, tls?: object) => new pgkeras.PolicyClient(target, { token: "secret", tls }).close();
+  for (const target of ["robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "dns:///robot.example:1"]) {
+    assert.throws(() => connect(target), { name: "InvalidRequestError", field: "token" });
+    connect(target, {});
+  }
+  for (const target of ["127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1", "unix:socket"]) {
+    connect(target);
+  }
+});
+
+test("a tensor is made of the array of its dtype", () => {
+  for (const [values, dtype] of [
+    [Int32Array.of(1), "float32"],
+    [Uint16Array.of(1), "int16"],
+    [Float64Array.of(1), "int64"],
+    [Int8Array.of(1), "bool"],
+  ] as [pgkeras.Tensor["values"], pgkeras.DType][]) {
+    assert.throws(() => pgkeras.tensor(values, [1], dtype), { name: "InvalidRequestError", field: "tensor.dtype" });
+  }
+  assert.equal(pgkeras.tensor(Uint8Array.of(1), [1], "bool").dtype, "bool");
+  assert.equal(pgkeras.tensor(Uint16Array.of(1), [1], "float16").dtype, "float16");
+  assert.equal(pgkeras.tensor(Buffer.of(1)).dtype, "uint8");
+  const clamped = Uint8ClampedArray.of(1) as unknown as Uint8Array; // as a canvas has them
+  assert.equal(pgkeras.tensor(clamped).dtype, "uint8");
+});
+
+test("the parts of a Dict have the order of their pairs", () => {
+  const { dict, discrete } = pgkeras.spaces;
+  const keys = (space: pgkeras.Space) => space.kind?.$case === "dict" && space.kind.value.spaces?.map(({ key }) => key);
+  const pairs = [
+    ["b", discrete(2)],
+    ["2", discrete(2)],
+    ["1", discrete(2)],
+  ] as const;
+  assert.deepEqual(keys(dict(pairs)), ["b", "2", "1"]);
+  assert.deepEqual(keys(dict({ b: discrete(2), a: discrete(2) })), ["b", "a"]);
 });

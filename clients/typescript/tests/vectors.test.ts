@@ -94,9 +94,7 @@ for (const vector of vectors.bad_tensors) {
   });
 }
 
-test("tensors share memory where it is aligned, and are right where it is not", () => {
-  const values = Float32Array.of(1, 2, 3);
-  assert.equal(encodeTensor(pgkeras.tensor(values)).data?.buffer, values.buffer);
+test("answers share memory where it is aligned, and are right where it is not", () => {
   for (let offset = 0; offset < 8; offset++) {
     const data = new Uint8Array(32).subarray(offset, offset + 24);
     data.set([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);

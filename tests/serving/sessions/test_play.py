@@ -7,6 +7,7 @@ import dataclasses
 import queue
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import numpy as np
@@ -31,7 +32,7 @@ from pgkeras.errors import (
 )
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc, tensors_pb2
-from tests.serving.conftest import running, wait_until
+from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running, wait_until
 
 GENERATOR = np.random.default_rng(5)
 ROWS = GENERATOR.normal(0, 2, (20, 3, 4)).astype(np.float32)
@@ -230,6 +231,32 @@ def test_a_closed_session_and_a_closed_client_say_so(connect):
         open_session.step(ROWS[0], ZEROS, FALSE, FALSE)
     with pytest.raises(ServerUnavailableError, match="has been closed"):
         client.play()
+
+
+def test_closing_ends_a_session_whose_server_does_not_answer():
+    cut = threading.Event()
+
+    class Silent(service_pb2_grpc.PolicyServiceServicer):
+        def Play(self, request_iterator, context):
+            context.add_callback(cut.set)
+            cut.wait(30)
+            return iter(())
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    service_pb2_grpc.add_PolicyServiceServicer_to_server(Silent(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    before = threading.active_count()
+    try:
+        with PolicyClient(f"127.0.0.1:{port}") as client:
+            session = client.play(observation_space=OBSERVATIONS, action_space=DISCRETE_ACTIONS)
+            with pytest.raises(DeadlineExceededError):
+                session.step(ROWS[0], timeout=0.1)
+            session.close()
+            assert cut.wait(5)
+            wait_until(lambda: threading.active_count() <= before + 1)  # gRPC keeps one
+    finally:
+        server.stop(0).wait()
 
 
 def test_sessions_end_without_leaving_threads(connect):

@@ -28,7 +28,7 @@ struct ClientOptions {
   std::optional<std::string> label = {};       // the version that has this label
   Timeout timeout = std::chrono::seconds(10);  // of any call, connecting and retries included
   std::optional<TlsOptions> tls = {};          // unencrypted if not given
-  std::string token = {};                      // sent as a bearer token; anybody can read it without TLS
+  std::string token = {};                      // sent as a bearer token, over TLS or to this machine
 };
 
 // What a server accepts.
@@ -53,7 +53,8 @@ struct PolicyInfo {
 // came in time, PolicyNotFoundError when there is no such policy, version or label, and any other child of Error.
 class Client {
  public:
-  // target: HOST:PORT. Throws InvalidRequestError if both a version and a label are given.
+  // target: HOST:PORT. Throws InvalidRequestError if both a version and a label are given, or if others could read the
+  // token on its way.
   explicit Client(std::string target, ClientOptions options = {});
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;

@@ -39,8 +39,9 @@ struct StepOptions {
 //                            that was declared is refused, which ends the session
 //   ServerBusyError          the server is busy: the same step may be made again; or it has too many sessions, which
 //                            ends this one
-//   DeadlineExceededError    no answer in time: the step counts, and its action is lost; or the server has ended the
-//                            session because it was idle
+//   DeadlineExceededError    no answer in time: the step counts, and its action is lost; or, as its message then says,
+//                            the server does not read and the step has not been sent, so that it does not count; or
+//                            the server has ended the session because it was idle
 //   ServerUnavailableError   the server is gone or stopping; open a new session
 //   another child of Error
 // After an error, `over` tells whether the session goes on.

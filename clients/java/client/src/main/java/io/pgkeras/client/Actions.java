@@ -19,7 +19,8 @@ import java.util.Map;
  * @param entropy the distribution's, in nats, float32
  * @param greedyAction what {@link ActOptions#greedy} would have done
  * @param greedyParts that by the paths of {@code parts}
- * @param distribution what the action was chosen from
+ * @param distribution what the action was chosen from; null also if it is of a kind that this
+ *     client does not know
  * @param state for policies with memory, what to send with the next observation; a session holds it
  *     itself
  * @param policy the name of the policy that answered

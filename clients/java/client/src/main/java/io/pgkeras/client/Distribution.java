@@ -18,14 +18,13 @@ public record Distribution(String kind, Map<String, Tensor> parameters) {
     parameters = Collections.unmodifiableMap(new LinkedHashMap<>(parameters));
   }
 
+  /** Reads a message; null if it is of a kind that this client does not know. */
   static Distribution decode(io.pgkeras.v1.Distribution message) {
     // By reflection, so that kinds which the protocol gains later need nothing here.
     FieldDescriptor kind =
         message.getOneofFieldDescriptor(message.getDescriptorForType().getOneofs().get(0));
     if (kind == null) {
-      throw new ServerFailedException(
-          "the answer's distribution is of a kind that this client does not know; a newer one may",
-          null);
+      return null;
     }
     Map<String, Tensor> parameters = new LinkedHashMap<>();
     if (message.hasStructured()) {
@@ -33,10 +32,13 @@ public record Distribution(String kind, Map<String, Tensor> parameters) {
           .getStructured()
           .getPartsMap()
           .forEach(
-              (key, part) ->
-                  decode(part)
-                      .parameters()
-                      .forEach((name, parameter) -> parameters.put(key + "." + name, parameter)));
+              (key, part) -> {
+                Distribution inner = decode(part);
+                if (inner != null) {
+                  inner.parameters.forEach(
+                      (name, parameter) -> parameters.put(key + "." + name, parameter));
+                }
+              });
       return new Distribution(kind.getName(), parameters);
     }
     ((Message) message.getField(kind))

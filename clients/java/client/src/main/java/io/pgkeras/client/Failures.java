@@ -44,7 +44,14 @@ final class Failures {
     if (status.getCode() == Code.DEADLINE_EXCEEDED_VALUE) {
       return late(target, timeout, error);
     }
-    if (status.getCode() == Code.UNAVAILABLE_VALUE || status.getCode() == Code.CANCELLED_VALUE) {
+    if (status.getCode() == Code.CANCELLED_VALUE) {
+      return new ServerUnavailableException(
+          "%s has cut the call off: it is stopping, or has far more calls than it can take; try again in a moment"
+              .formatted(target),
+          null,
+          error);
+    }
+    if (status.getCode() == Code.UNAVAILABLE_VALUE) {
       String why =
           grpc.getCause() == null
               ? status.getMessage()

@@ -93,9 +93,10 @@ public final class Session implements AutoCloseable {
    *
    * <p>An {@link InvalidRequestException} leaves the session as if the step had not been made;
    * after a {@link ServerBusyException} the same step may be made again; a step whose timeout
-   * passes counts, and its action is lost. But a server that has too many sessions, that refuses
-   * the simulator, or for which a session was idle for too long, ends the session with such an
-   * exception: after an exception, {@link #isOver} tells whether the session goes on.
+   * passes counts, and its action is lost. But a timeout that passes while the server takes nothing
+   * ends the session, and a server that has too many sessions, that refuses the simulator, or for
+   * which a session was idle for too long, ends it with such an exception: after an exception,
+   * {@link #isOver} tells whether the session goes on.
    *
    * @param observation of the observation space's shape for a single environment, or with a leading
    *     axis of B environments, as many at every step; of a Dict or Tuple, that of its first array

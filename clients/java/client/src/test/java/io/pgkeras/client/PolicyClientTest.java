@@ -2,14 +2,18 @@ package io.pgkeras.client;
 
 import static org.junit.jupiter.api.Assertions.assertArrayEquals;
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.protobuf.ByteString;
 import io.grpc.Status;
 import io.pgkeras.v1.ActResponse;
+import io.pgkeras.v1.Categorical;
 import io.pgkeras.v1.DataType;
+import io.pgkeras.v1.Distribution;
 import io.pgkeras.v1.Space;
+import io.pgkeras.v1.StructuredDistribution;
 import io.pgkeras.v1.TextSpace;
 import java.io.IOException;
 import java.net.ServerSocket;
@@ -211,6 +215,32 @@ class PolicyClientTest {
       assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
       assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
     }
+  }
+
+  @Test
+  void aCallThatIsCutOffSaysSo() {
+    server.play = (request, answers) -> answers.onError(Status.CANCELLED.asRuntimeException());
+    try (Session session = client.play()) {
+      var error = assertThrows(ServerUnavailableException.class, () -> session.step(ROW));
+      assertTrue(error.getMessage().contains("has cut the call off"), error.getMessage());
+    }
+  }
+
+  @Test
+  void aDistributionOfAnUnknownKindIsLeftOut() {
+    Distribution unknown = Distribution.getDefaultInstance();
+    var known = Categorical.newBuilder().setProbabilities(ROW.toTensorMessage());
+    var parts =
+        StructuredDistribution.newBuilder()
+            .putParts("new", unknown)
+            .putParts("old", Distribution.newBuilder().setCategorical(known).build());
+    server.response = ScriptedServer.act(0).toBuilder().setDistribution(unknown).build();
+    assertNull(client.act(ROW).distribution());
+    server.response =
+        ScriptedServer.act(0).toBuilder()
+            .setDistribution(Distribution.newBuilder().setStructured(parts))
+            .build();
+    assertEquals(Set.of("old.probabilities"), client.act(ROW).distribution().parameters().keySet());
   }
 
   @Test

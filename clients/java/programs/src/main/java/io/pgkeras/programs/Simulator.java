@@ -110,12 +110,12 @@ public final class Simulator {
     long messages = 0;
     long heard = System.nanoTime();
     while (true) {
+      long before = messages;
       try (Session session = client.play(declaration(environments), ActOptions.sample())) {
         Simulator simulator = new Simulator(environments);
         Actions answer = session.step(simulator.observe());
         while (true) {
           messages++;
-          heard = System.nanoTime();
           simulator.step(answer.action().longs(), answer.hold());
           answer =
               session.step(
@@ -126,6 +126,9 @@ public final class Simulator {
                   StepOptions.starts(simulator.starts));
         }
       } catch (ServerUnavailableException gone) {
+        if (messages > before) {
+          heard = System.nanoTime(); // till now, if only that the policy is being improved
+        }
         if (System.nanoTime() - heard < patience.toNanos()) {
           pause(gone);
           continue;
