@@ -1,8 +1,8 @@
 """Our presets beside what one would install otherwise, for the same seconds.
 
 ``python -m benchmarks.duel`` trains fourteen environments for 300 seconds of processor time on one thread each (see
-``benchmarks.budget``; ours end by the clock, so that they need a core each): by our preset, by the PPO of Stable-
-Baselines3 with RL Zoo's settings, by the PPO of SBX, which is the same in JAX, with the same settings, and where
+``benchmarks.budget``; ours end by the clock, so that they need a core each): by our preset, by the PPO of
+Stable-Baselines3 with RL Zoo's settings, by the PPO of SBX, which is the same in JAX, with the same settings, and where
 actions are continuous by SBX's SAC. Each library has an environment of its own (see ``benchmarks.peers``). What counts
 is 100 greedy episodes at the end, and the mean return of the last 100 training episodes.
 
