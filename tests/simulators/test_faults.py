@@ -265,7 +265,7 @@ def train(directory: Path, *options: str, steps: int = 1200) -> subprocess.Popen
     ]
     command += ["--set", "hidden=8", "--set", "checkpoint_seconds=0", "--set", "loggers=none", *options]
     if "--resume" not in options:
-        command += ["--name", "streak", "--out", str(directory), "--set", "envs=4", "--set", "episodes=4"]
+        command += ["--name", "streak", "--out", str(directory), "--set", "episodes=4"]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
