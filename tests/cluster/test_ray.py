@@ -113,6 +113,7 @@ def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(undisturbed: Trainin
     assert list(training) == []
     training.on_progress = None
     assert len(training.evaluate(4, "sample").returns) == 4
+    assert training.summary()["env_restarts"] == 0, "an actor that was still at work was taken for one that is late"
     training.finish()
 
 
