@@ -82,6 +82,7 @@ class RayEpisodes:
         try:
             self._cpus = config.ray_actor_cpus
             self._parts = _parts(config.envs, self._number_of_actors())
+            self._starting: set[int] = set()
             self._players = [self._start(part) for part in range(len(self._parts))]
             self._greet()
         except BaseException:
@@ -129,11 +130,11 @@ class RayEpisodes:
         found: dict[int, Part] = {}
         failures = dict.fromkeys(busy, 0)
         patience = dict.fromkeys(busy, 1.0)
-        began = dict.fromkeys(busy, time.monotonic())
+        began = {part: self._beginning(part) for part in busy}
 
         def play_again(part: int) -> None:
             pending[self._again(part, order)] = part
-            began[part] = time.monotonic() + _START_SECONDS  # which a new one may need first
+            began[part] = self._beginning(part)
 
         try:
             while pending:
@@ -142,6 +143,7 @@ class RayEpisodes:
                     part = pending.pop(reference)
                     try:
                         found[part] = self._got(reference)
+                        self._starting.discard(part)
                     except self._ray.exceptions.RayActorError as error:
                         failures[part] += 1
                         if failures[part] > _MOST_FAILURES:
@@ -191,6 +193,7 @@ class RayEpisodes:
 
     def _start(self, part: int) -> Any:
         first, count = self._parts[part]
+        self._starting.add(part)
         actor = self._ray.remote(num_cpus=self._cpus, max_restarts=0)(Player)
         return actor.remote(self._config.to_json(), first, count, self._config.envs, self._config.endless_steps)
 
@@ -215,6 +218,7 @@ class RayEpisodes:
                 raise ConfigError(f"a Ray actor does not start: {error}") from error
             if there != versions():
                 raise ConfigError(f"a Ray actor has {_listed(there)}, but this process {_listed(versions())}")
+        self._starting.clear()
 
     def _got(self, reference: Any) -> Any:
         """The value of a reference. What failed there fails here, as what it was."""
@@ -233,6 +237,10 @@ class RayEpisodes:
         self._replace(part)
         self.restarts += 1
         return self._players[part].play.remote(*order)
+
+    def _beginning(self, part: int) -> float:
+        """When an actor that is asked to play now begins at the latest: one that was replaced starts first."""
+        return time.monotonic() + (_START_SECONDS if part in self._starting else 0.0)
 
     def _is_late(self, seconds: float, found: dict[int, Part]) -> bool:
         slowest = max(part.seconds for part in found.values())

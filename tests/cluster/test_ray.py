@@ -101,7 +101,9 @@ def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: 
     assert_same_state(training, undisturbed)
 
 
-def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(undisturbed: Training, tmp_path: Path) -> None:
+def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(
+    undisturbed: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     kwargs = {"kind": "hang", "places": places(tmp_path / "places", 1)}
     training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2, episodes=30))
 
@@ -112,8 +114,9 @@ def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(undisturbed: Trainin
     training.on_progress = stop
     assert list(training) == []
     training.on_progress = None
+    monkeypatch.setattr(source, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late either
     assert len(training.evaluate(4, "sample").returns) == 4
-    assert training.summary()["env_restarts"] == 0, "an actor that was still at work was taken for one that is late"
+    assert training.summary()["env_restarts"] == 0, "an actor that was still at work or starting was taken for late"
     training.finish()
 
 
