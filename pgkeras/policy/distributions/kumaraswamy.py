@@ -56,23 +56,23 @@ class Kumaraswamy:
         The noise is kept off 0 and 1 by its own grain, 2^-24.
         """
         noise.shape.assert_has_rank(2)
-        alpha, beta = self._split(parameters)
+        a_less_1, b_less_1 = self._split(parameters)
         u = tf.clip_by_value(noise, _LEAST_NOISE, 1.0 - _LEAST_NOISE)
-        return _logit(-log1mexp(minus_log1m(u) / (1.0 + beta)) / (1.0 + alpha))
+        return _logit(-log1mexp(minus_log1m(u) / (1.0 + b_less_1)) / (1.0 + a_less_1))
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
         """The logit of the densest x: ``((a - 1) / (a b - 1))^(1/a)``."""
-        alpha, beta = self._split(parameters)
-        minus_log_x = tf.math.log(1.0 + beta * (1.0 + alpha) / alpha) / (1.0 + alpha)
+        a_less_1, b_less_1 = self._split(parameters)
+        minus_log_x = tf.math.log(1.0 + b_less_1 * (1.0 + a_less_1) / a_less_1) / (1.0 + a_less_1)
         return _logit(tf.maximum(minus_log_x, _LEAST_NOISE))
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
         """``sum_d ln(a_d b_d) + (a_d - 1) ln x_d + (b_d - 1) ln(1 - x_d^a_d) - ln(high_d - low_d)``."""
         sample.shape.assert_has_rank(2)
-        alpha, beta = self._split(parameters)
-        a, b = 1.0 + alpha, 1.0 + beta
+        a_less_1, b_less_1 = self._split(parameters)
+        a, b = 1.0 + a_less_1, 1.0 + b_less_1
         minus_log_x = softplus(-sample)
-        density = tf.math.log(a) + tf.math.log(b) - alpha * minus_log_x + beta * log1mexp(a * minus_log_x)
+        density = tf.math.log(a) + tf.math.log(b) - a_less_1 * minus_log_x + b_less_1 * log1mexp(a * minus_log_x)
         return tf.reduce_sum(density - tf.cast(np.log(self._range), density.dtype), axis=-1)
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
@@ -80,9 +80,9 @@ class Kumaraswamy:
 
         For x^a is Beta(1, b), whose mean logarithm is -H(b), and 1 - x^a is Beta(b, 1), whose mean logarithm is -1/b.
         """
-        alpha, beta = self._split(parameters)
-        a, b = 1.0 + alpha, 1.0 + beta
-        entropy = beta / b + alpha / a * harmonic(b) - tf.math.log(a) - tf.math.log(b)
+        a_less_1, b_less_1 = self._split(parameters)
+        a, b = 1.0 + a_less_1, 1.0 + b_less_1
+        entropy = b_less_1 / b + a_less_1 / a * harmonic(b) - tf.math.log(a) - tf.math.log(b)
         return tf.reduce_sum(entropy + tf.cast(np.log(self._range), entropy.dtype), axis=-1)
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
@@ -91,8 +91,8 @@ class Kumaraswamy:
         The chain rule takes that from a and b to the parameters. The expectations, over ``y = x^a``, are computed by
         Gauss-Legendre quadrature over the inverse distribution function, to within a thousandth.
         """
-        alpha, beta = self._split(parameters)
-        a, b = 1.0 + alpha, 1.0 + beta
+        a_less_1, b_less_1 = self._split(parameters)
+        a, b = 1.0 + a_less_1, 1.0 + b_less_1
         points, weights = (tf.constant(values[:, np.newaxis, np.newaxis], b.dtype) for values in (_POINTS, _WEIGHTS))
         minus_log_rest = minus_log1m(points) / b  # -ln(1 - y)
         log_y = log1mexp(minus_log_rest)
@@ -102,7 +102,7 @@ class Kumaraswamy:
         slope_a, slope_b = tf.split(tf.sigmoid(parameters), 2, axis=-1)  # of a and b by the parameters
         d_a, d_b = tf.split(direction, 2, axis=-1)
         d_a, d_b = slope_a * d_a, slope_b * d_b
-        by_a = (1.0 + beta * of_a) / tf.square(a) * d_a + mixed * d_b
+        by_a = (1.0 + b_less_1 * of_a) / tf.square(a) * d_a + mixed * d_b
         by_b = mixed * d_a + d_b / tf.square(b)
         return tf.concat([slope_a * by_a, slope_b * by_b], axis=-1)
 
@@ -117,8 +117,8 @@ class Kumaraswamy:
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
         """``a`` and ``b``, each ``[B, *space.shape]``."""
         shape = [-1, *self.space.shape]
-        alpha, beta = self._split(parameters)
-        return {"a": tf.reshape(1.0 + alpha, shape), "b": tf.reshape(1.0 + beta, shape)}
+        a_less_1, b_less_1 = self._split(parameters)
+        return {"a": tf.reshape(1.0 + a_less_1, shape), "b": tf.reshape(1.0 + b_less_1, shape)}
 
     @cached_property
     def _range(self) -> NDArray[np.float64]:
@@ -127,10 +127,10 @@ class Kumaraswamy:
     def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """``a - 1`` and ``b - 1``, which are positive."""
         parameters.shape.assert_has_rank(2)
-        alpha, beta = tf.split(
+        a_less_1, b_less_1 = tf.split(
             softplus(tf.clip_by_value(parameters, _LEAST_PARAMETER, _GREATEST_PARAMETER)), 2, axis=-1
         )
-        return alpha, beta
+        return a_less_1, b_less_1
 
 
 def _logit(minus_log_x: tf.Tensor) -> tf.Tensor:
