@@ -29,6 +29,8 @@ __all__ = [
 LOCK = ".lock"
 """The file by which a process holds a directory."""
 
+_ELSEWHERE = "give another --out"
+
 
 def check_encoding(path: Path) -> None:
     """Checks that TensorFlow, to which names of files are UTF-8, can open a path.
@@ -125,8 +127,13 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
             name.unlink(missing_ok=True)
 
 
-def make_directory(directory: Path, kind: str) -> None:
-    """Makes a directory that ``--out`` names, if it is not there; ``kind`` is what to call it in an error.
+def make_directory(directory: Path, kind: str, advice: str = _ELSEWHERE) -> None:
+    """Makes a directory if it is not there.
+
+    Args:
+        directory: The directory.
+        kind: What to call it in an error.
+        advice: What to do where it cannot be made.
 
     Raises:
         RunError: It cannot be made.
@@ -134,16 +141,17 @@ def make_directory(directory: Path, kind: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {kind} {directory}: {error}; give another --out") from error
+        raise RunError(f"cannot make {kind} {directory}: {error}; {advice}") from error
 
 
-def hold(directory: Path, kind: str, busy: str) -> IO[str]:
+def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[str]:
     """Makes a directory if need be, and holds it against other processes; on Windows it is not held.
 
     Args:
         directory: The directory.
         kind: What to call it in an error.
         busy: What to say where another process holds it.
+        advice: What to do where it cannot be made or written to.
 
     Returns:
         A file in it, :data:`LOCK`: it is held as long as this is open.
@@ -151,7 +159,7 @@ def hold(directory: Path, kind: str, busy: str) -> IO[str]:
     Raises:
         RunError: Another process holds it, or it cannot be made or written to.
     """
-    make_directory(directory, kind)
+    make_directory(directory, kind, advice)
     try:
         file = (directory / LOCK).open("w")
         if sys.platform != "win32":
@@ -165,7 +173,7 @@ def hold(directory: Path, kind: str, busy: str) -> IO[str]:
     except BlockingIOError as error:
         raise RunError(busy) from error
     except OSError as error:
-        raise RunError(f"cannot write to {kind} {directory}: {error}; give another --out") from error
+        raise RunError(f"cannot write to {kind} {directory}: {error}; {advice}") from error
     return file
 
 

@@ -7,6 +7,7 @@ import errno
 import importlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -85,7 +86,7 @@ def _pgkeras(traceback: bool) -> None:
 
 
 def main() -> None:
-    """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 130 when interrupted."""
+    """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 128 and the number of a signal."""
     # So that module:EnvId finds a module in the current directory, as python -m does; last, to shadow nothing.
     sys.path.append(str(Path.cwd()))
     try:
@@ -95,9 +96,9 @@ def main() -> None:
         code = error.exit_code
     except SystemExit as error:
         code = error.code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
         click.echo("Interrupted.", err=True)
-        code = 130
+        code = 128 + _signal(error)
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
@@ -108,6 +109,12 @@ def main() -> None:
     if "tensorflow" in sys.modules:
         _leave(code)
     sys.exit(code)
+
+
+def _signal(error: BaseException) -> int:
+    """Which signal interrupted the command: a KeyboardInterrupt may have it, and click makes an Abort of that."""
+    interrupt = error.__cause__ if isinstance(error, click.Abort) else error
+    return interrupt.args[0] if isinstance(interrupt, KeyboardInterrupt) and interrupt.args else signal.SIGINT
 
 
 def _leave(code: Any) -> NoReturn:

@@ -50,10 +50,10 @@ def _context() -> ForkServerContext | SpawnContext:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """In the body, SIGINT and SIGTERM raise KeyboardInterrupt, also where whoever started the command ignores them."""
+    """In the body, SIGINT and SIGTERM raise KeyboardInterrupt of their number, also where they were ignored before."""
 
-    def stop(*_: Any) -> NoReturn:
-        raise KeyboardInterrupt
+    def stop(number: int, _: Any) -> NoReturn:
+        raise KeyboardInterrupt(number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -86,9 +86,10 @@ def _train(settings: dict[str, Any], directory: str) -> None:
 
 def _run(settings: dict[str, Any], directory: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one acts on it
+    failure = Path(directory).absolute() / _FAILURE  # an environment may change the working directory
     try:
         _train(settings, directory)
     except PgkerasError as error:
-        Path(directory).mkdir(parents=True, exist_ok=True)
-        (Path(directory) / _FAILURE).write_text(str(error), encoding="utf-8")
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(str(error), encoding="utf-8")
         raise SystemExit(1) from error

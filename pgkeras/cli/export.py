@@ -63,4 +63,8 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
             source = GymnasiumEpisodes(config, slots=1)
         # Nor the machines and GPUs that it was trained on.
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source, devices="one")
-        return training.export(root, name, BEST if checkpoint is None else LAST)
+        try:
+            return training.export(root, name, BEST if checkpoint is None else LAST)
+        finally:
+            if training.directory is not None:
+                training.directory.close()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -77,17 +78,26 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
             _show(every, at_once)
     except KeyboardInterrupt:
         click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
+        _end(every.values())
+        for run in every.values():
+            if run.can_go_on:
+                click.echo(f"Go on with: pgkeras train --resume {shlex.quote(str(run.path))}", err=True)
         raise
-    finally:  # of which there are none left after all have ended
-        for stop in (_Run.interrupt, _Run.wait):
-            for run in every.values():
-                stop(run)
+    finally:
+        _end(every.values())
     errors = {seed: run.failure for seed, run in every.items() if run.failure is not None}
     for seed, error in errors.items():
         click.echo(f"seed {seed} failed: {error}", err=True)
     if len(errors) == len(seeds):
         raise PgkerasError(f"all {len(seeds)} runs failed; the first: {next(iter(errors.values()))}")
     return [run.path for seed, run in every.items() if seed not in errors]
+
+
+def _end(every: Iterable[_Run]) -> None:
+    """Has those runs end that have begun and have not ended yet, and waits for them."""
+    for stop in (_Run.interrupt, _Run.wait):
+        for run in every:
+            stop(run)
 
 
 class _Run:
@@ -125,6 +135,11 @@ class _Run:
     def is_over(self) -> bool:
         """Whether it has ended, in whatever way."""
         return self._process is not None and self._process.exitcode is not None
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was interrupted after an epoch."""
+        return runs.read_last_epoch(self.path) is not None and runs.read_summary(self.path)["stop_reason"] is None
 
     @property
     def failure(self) -> str | None:

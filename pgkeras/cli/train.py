@@ -126,8 +126,8 @@ def command(
     nothing, and options override both.
 
     Training stops when the mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit.
-    Ctrl-C drops the epoch under way, exports what there is and exits with 130. With --evaluation-every, the policy that
-    did best in evaluations is exported, otherwise the last.
+    Ctrl-C drops the epoch under way, exports what there is and exits with 130; with --seeds, it ends all runs and
+    exports nothing. With --evaluation-every, the policy that did best in evaluations is exported, otherwise the last.
 
     \b
     Examples:
@@ -147,6 +147,8 @@ def command(
     _refuse_without("listen", "dry_run", "spaces", "server_config", "simulator_timeout")
     _refuse_without("seeds", "jobs")
     _refuse_without("serve_to", "serve_every", "serve_keep")
+    if not export:
+        _refuse_without_export(name if serve_to is None and listen is None else None)
     for path in (root, *([] if serve_to is None else [serve_to])):
         check_encoding(path)
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
@@ -223,6 +225,11 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
         raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
     config = config_.Config.from_json(config_.overlay(written["config"], given))
     check_effect(config, given)
+    if config.target_kl is not None and config.learning_rate != written["config"].get("learning_rate"):
+        raise ConfigError(
+            "learning_rate: the step size of this run has been adapted to target_kl, and goes on from where it is; "
+            "set target_kl, or leave it"
+        )
     return config
 
 
@@ -250,9 +257,7 @@ def _train_seeds(
 
     numbers = seeds.parse_seeds(text)
     directory = out or runs.default_directory(config.env_id, None)
-    with extra_needed("train", "train policies"):
-        from pgkeras.environments.single import find_spec
-    find_spec(config.env_id)
+    _check_id(config)
     best = seeds.report(seeds.train_seeds(config, numbers, directory, jobs))
     if root is not None:
         from pgkeras.cli.export import export_run
@@ -274,6 +279,13 @@ def _refuse_without(needed: str, *parameters: str) -> None:
             raise click.UsageError(f"--{option} is for --{other}: give both, or neither")
 
 
+def _refuse_without_export(name: str | None) -> None:
+    if _is_given("root"):
+        raise click.UsageError("--no-export exports nothing: give no --export-to")
+    if name is not None:
+        raise click.UsageError("--no-export exports nothing that would have a name: give no --name")
+
+
 def run(
     config: Config,
     directory: Path,
@@ -292,9 +304,7 @@ def run(
     check_directory(directory, resume=resume)
     check_loggers(config.loggers)
     if simulators is None:
-        with extra_needed("train", "train policies"):
-            from pgkeras.environments.single import find_spec
-        find_spec(config.env_id)
+        _check_id(config)
     with stage("Importing TensorFlow"), extra_needed("train", "train policies"), quiet(), lean_imports():
         from pgkeras.cli import progress
         from pgkeras.runs.training import Training
@@ -328,6 +338,13 @@ def run(
     finally:
         os.chdir(here)  # where an environment may have left it
     return training, interruption.signal
+
+
+def _check_id(config: Config) -> None:
+    with extra_needed("train", "train policies"):
+        from pgkeras.environments.single import find_spec
+    if config.vectorization != "envpool":  # which has ids of its own
+        find_spec(config.env_id)
 
 
 def _way_on(directory: Path, simulators: Simulators | None) -> str:

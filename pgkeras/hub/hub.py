@@ -98,11 +98,13 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
 
     Raises:
         BundleError: It holds no bundle, or a broken one, or the new version cannot be written.
-        ConfigError: The name is not valid.
+        ConfigError: The name is not valid, or a directory has no revision.
         HubError: The hub refuses, or does not answer.
         MissingExtraError: huggingface_hub is not installed.
     """
     if Path(source).is_dir():
+        if revision is not None:
+            raise ConfigError(f"revision: {source} is a directory, which has no revisions; leave it")
         return _publish(open_bundle(Path(source)), root, name, {"source": str(source)})
     with extra_needed("hub", "pull policies"):
         from huggingface_hub import HfApi, snapshot_download

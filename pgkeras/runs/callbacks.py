@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from pgkeras.bundle.retention import prune
-from pgkeras.errors import ExportError
+from pgkeras.errors import BundleError, RunError
 from pgkeras.runs.counters import WINDOW
 from pgkeras.runs.run import Best, Callback, Run
 from pgkeras.runs.stopping import Plateau, ReturnReached, StepLimit, StopCondition, TimeLimit
@@ -55,7 +55,7 @@ class Publish(Callback):
     """
 
     def __init__(self, root: Path, name: str | None, seconds: float, keep: int | None = None) -> None:
-        self._root = root
+        self._named, self._root = Path(root), Path(root).absolute()  # an environment may change the working directory
         self._name = name
         self._seconds = seconds
         self._keep = keep
@@ -74,17 +74,25 @@ class Publish(Callback):
             self._due = training.seconds + self._seconds
             try:
                 self.publish(training)
-            except ExportError as error:
+            except (BundleError, RunError) as error:
                 logger.warning("%s; it is tried again after %g s of training", error, self._seconds)
 
     def publish(self, training: Run) -> None:
         """Publishes unless it has been done."""
         epoch = training.epoch if training.best is None else training.best.epoch
         if epoch != self._published:
-            self.paths.append(training.export(self._root, self._name).path)
+            published = training.export(self._root, self._name).path
+            self.paths.append(self._named / published.relative_to(self._root))
             self._published = epoch
             if self._keep is not None:
-                prune(self.paths[-1].parent, self._keep)
+                _prune(published.parent, self._keep)
+
+
+def _prune(policy_dir: Path, keep: int) -> None:
+    try:
+        prune(policy_dir, keep)
+    except BundleError as error:  # what was published is there all the same
+        logger.warning("old versions stay: %s", error)
 
 
 class Evaluate(Callback):

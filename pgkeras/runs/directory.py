@@ -95,7 +95,9 @@ class RunDirectory:
         self.path = path
         self.checkpoints = Checkpoints(self.path, keep_checkpoints)
         check_directory(path, resume=resume)
-        self._lock = hold(path, "run directory", f"{path}: another process writes to this run; wait until it has ended")
+        busy = f"{path}: another process writes to this run; wait until it has ended"
+        where = {"advice": "make it writable, or go on with a copy of it"} if resume else {}
+        self._lock = hold(path, "run directory", busy, **where)
         self._metrics = Lines(self.path / METRICS)
         self._evaluations = Lines(self.path / EVALUATIONS)
         self._loggers = loggers_.made(loggers, self.path)

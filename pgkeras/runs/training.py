@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.presets import config_for
-from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError, RunError
+from pgkeras.errors import ConfigError, PgkerasError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
 from pgkeras.policy.export import export_policy, package_versions, rehearse_export
@@ -459,7 +459,7 @@ class Training:
         recipe = Recipe.read(self.config.to_json())
         try:
             path = films.film(bundle, recipe, directory.path / runs.FILM, self.config.seed)
-        except (EnvironmentSetupError, EnvironmentStepError, MissingExtraError) as error:
+        except PgkerasError as error:
             logger.warning("there is no film for the loggers: %s", error)
         else:
             directory.keep(FILM, path)
@@ -530,7 +530,7 @@ def train(
     if isinstance(network, str):
         network, settings = None, {**settings, "network": network}
     config = config_for(env_id, preset, settings)
-    check_effect(config, settings)
+    check_effect(config, settings, directory=directory is not None, network=network is not None)
     training = Training(config, directory, network=network, callbacks=callbacks)
     try:
         for _ in watched(training):

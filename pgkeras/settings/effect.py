@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Any
 
 from pgkeras.errors import ConfigError
 from pgkeras.settings.config import Config
-from pgkeras.settings.groups import NATURAL
+from pgkeras.settings.groups import NATURAL, FileSettings
 
 __all__ = ["check_effect"]
 
@@ -36,12 +37,19 @@ _NEEDS: tuple[tuple[tuple[str, ...], str, Callable[[Config], bool]], ...] = (
 )
 
 
-def check_effect(config: Config, given: Mapping[str, Any]) -> None:
+_FILES = tuple(field.name for field in fields(FileSettings))
+_OF_POLICY = ("layer_normalization",)
+_OF_BOTH = ("hidden", "activation")  # the value network has them, too
+
+
+def check_effect(config: Config, given: Mapping[str, Any], *, directory: bool = True, network: bool = False) -> None:
     """Refuses what was given and changes nothing. Presets and earlier runs may have more than is used.
 
     Args:
         config: All settings of the run.
         given: Those that the caller asked for by name.
+        directory: Whether the run has a directory.
+        network: Whether the policy has a network of the caller's own.
 
     Raises:
         ConfigError: One of them acts only beside another setting, which the run does not have.
@@ -50,3 +58,9 @@ def check_effect(config: Config, given: Mapping[str, Any]) -> None:
         for name in names:
             if given.get(name) is not None and not has_it(config):
                 raise ConfigError(f"{name}: it changes nothing without {needed}; set that, too, or leave it")
+    for name in _FILES:
+        if not directory and name in given and getattr(config, name):
+            raise ConfigError(f"{name}: a run without a directory leaves no files, nor metrics anywhere; give out, too")
+    for name in _OF_POLICY if config.baseline == "value" else (*_OF_POLICY, *_OF_BOTH):
+        if network and given.get(name) is not None:
+            raise ConfigError(f"{name}: it changes nothing in a network of your own; leave it")

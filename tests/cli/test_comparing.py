@@ -187,7 +187,7 @@ def test_a_seed_that_fails_is_told_and_the_others_count(tmp_path):
     assert "an odd seed" in finished.stderr
 
 
-def test_ctrl_c_ends_runs_of_several_seeds_well(tmp_path):
+def test_a_signal_ends_runs_of_several_seeds_well(tmp_path):
     endless = ["--steps", "100000000", "--set", "hidden=8", "--stop-return", "100000", "--seeds", "0-2", "--jobs", "2"]
     command = [sys.executable, "-m", "pgkeras", "train", "CartPole-v1", *endless, "--out", "runs"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True) as training:
@@ -196,12 +196,13 @@ def test_ctrl_c_ends_runs_of_several_seeds_well(tmp_path):
         while not all(file.exists() and file.read_text() for file in metrics):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        training.send_signal(signal.SIGINT)
+        training.send_signal(signal.SIGTERM)
         _, said = training.communicate(timeout=60)
-    assert training.returncode == 130, said
+    assert training.returncode == 128 + signal.SIGTERM, said
     assert "Traceback" not in said
     for seed in (0, 1):
         assert (tmp_path / "runs" / f"seed-{seed}" / "summary.json").exists(), "it has ended well"
+        assert f"Go on with: pgkeras train --resume runs/seed-{seed}\n" in said
     assert not (tmp_path / "runs" / "seed-2").exists()
     deadline = time.monotonic() + 20
     while subprocess.run(["pgrep", "-s", str(training.pid)], capture_output=True, check=False).stdout:

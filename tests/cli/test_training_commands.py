@@ -17,7 +17,7 @@ from pgkeras.bundle import bundle
 from pgkeras.cli import _COMMANDS
 from pgkeras.runs import directory as runs
 from pgkeras.settings.config import preset_names, settings
-from tests.cli.conftest import Finished, Invoke
+from tests.cli.conftest import Finished, Invoke, blocking, python
 
 
 @pytest.mark.parametrize("command", ["", *_COMMANDS])
@@ -104,6 +104,8 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["--resume", "nothing"], 1, "nothing is no run directory: config.json is missing"),
         (["CartPole-v1", "--resume", "nothing"], 2, "--resume goes on with"),
         (["--resume", "nothing", "--preset", "default"], 2, "--resume goes on with"),
+        (["CartPole-v1", "--no-export", "--export-to", "here"], 2, "--no-export exports nothing: give no --export-to"),
+        (["CartPole-v1", "--no-export", "--name", "mine"], 2, "would have a name: give no --name"),
     ],
 )
 def test_bad_input_to_train(invoke: Invoke, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -121,6 +123,30 @@ def test_an_occupied_run_directory(invoke: Invoke, finished: Finished) -> None:
     assert f"{finished.run} holds a run already" in result.stderr
     assert f"--resume {finished.run}" in result.stderr
     assert (finished.run / runs.METRICS).read_text() == before
+
+
+def test_an_environment_of_envpool_need_not_be_gymnasiums(tmp_path: Path) -> None:
+    refused = python(*blocking("envpool", "train", "Breakout-v5", "--set", "vectorization=envpool"), cwd=tmp_path)
+    assert refused.returncode == 1
+    assert 'pip install "pgkeras[envpool]"' in refused.stderr
+
+
+def test_a_step_size_that_has_been_adapted_is_not_set_on_a_resume(invoke: Invoke) -> None:
+    begun = ["train", "CartPole-v1", "--steps", 1, "--set", "hidden=4", "--set", "target_kl=0.01", "--out", "r"]
+    assert invoke(*begun, "--no-export").exit_code == 0
+    refused = invoke("train", "--resume", "r", "--set", "learning_rate=0.5")
+    assert refused.exit_code == 1
+    assert "learning_rate: the step size of this run has been adapted to target_kl" in refused.stderr
+    assert invoke("train", "--resume", "r", "--set", "target_kl=0.02", "--steps", 500, "--no-export").exit_code == 0
+
+
+def test_a_run_that_cannot_be_written_to_is_not_sent_elsewhere(invoke: Invoke, finished: Finished) -> None:
+    copy = Path(shutil.copytree(finished.run, "copy"))
+    (copy / ".lock").mkdir()
+    for command in (["train", "--resume", copy], ["export", copy]):
+        refused = invoke(*command)
+        assert refused.exit_code == 1
+        assert "make it writable, or go on with a copy of it" in refused.stderr
 
 
 def test_an_unwritable_run_directory(invoke: Invoke, tmp_path: Path) -> None:
@@ -179,6 +205,7 @@ def test_an_export_leaves_what_a_run_says_of_itself(invoke: Invoke, tmp_path: Pa
     (Path("r") / runs.CONFIG).write_text(json.dumps(written))
     assert invoke("export", "r").exit_code == 0
     assert runs.read_config(Path("r")) == written
+    assert not Path("r", ".lock").exists()
 
 
 def test_a_run_on_ray_is_exported_without_its_cluster(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:

@@ -16,7 +16,7 @@ from pgkeras.bundle import bundle
 from pgkeras.errors import EnvironmentStepError
 from pgkeras.evaluation import EngineActor, evaluate
 from pgkeras.runs import directory as runs
-from pgkeras.runs.callbacks import Callback, Plateau
+from pgkeras.runs.callbacks import Callback, Plateau, Publish
 from pgkeras.runs.training import EpochMetrics, Training
 from tests.runs.small import assert_same_state, run_to_end, small, without_times
 
@@ -88,6 +88,24 @@ def test_a_plateau_goes_on_over_a_resume(tmp_path: Path) -> None:
     assert plateau.state()["best"] > 0
     run_to_end(resumed)
     assert (resumed.epoch, resumed.stop_reason) == (whole.epoch, whole.stop_reason)
+
+
+def test_what_is_published_does_not_depend_on_the_working_directory_nor_on_old_versions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leave(Callback):
+        def on_epoch(self, training: Training, metrics: EpochMetrics) -> None:
+            monkeypatch.chdir("/")  # as an environment may
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "served" / "mine").mkdir(parents=True)
+    (tmp_path / "served" / "mine" / "labels.json").write_text("{broken")
+    publish = Publish(Path("served"), "mine", 0.0, keep=1)
+    training = run_to_end(Training(small(steps=300), callbacks=[Leave(), publish]))
+    assert training.epoch > 1
+    assert publish.paths == [Path("served/mine") / str(1 + i) for i in range(training.epoch)]
+    assert bundle.versions(tmp_path / "served" / "mine") == list(range(1, training.epoch + 1))
+    assert "old versions stay: " in caplog.text
 
 
 class Recorder(Callback):

@@ -255,6 +255,14 @@ def test_the_network_s_setting_has_the_name_of_the_argument_for_a_model() -> Non
         pgkeras.train("CartPole-v1", network=lambda observations: observations)
 
 
+def test_what_would_change_nothing_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="loggers: a run without a directory leaves no files"):
+        pgkeras.train("CartPole-v1", loggers="csv")
+    model = keras.Sequential([keras.layers.Dense(4)])
+    with pytest.raises(ConfigError, match="hidden: it changes nothing in a network of your own"):
+        pgkeras.train("CartPole-v1", network=model, hidden=(8,))
+
+
 def test_what_is_no_callback_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match=r"callbacks: expected objects of classes made from pgkeras\.Callback, got 7"):
         pgkeras.train("CartPole-v1", callbacks=[7])

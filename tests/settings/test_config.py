@@ -243,6 +243,21 @@ def test_a_setting_that_changes_nothing_is_refused_where_it_is_given(
     check_effect(Config(env_id="E"), {name: None})
 
 
+def test_a_setting_of_files_is_refused_where_there_are_none_and_one_of_a_network_where_another_is_given() -> None:
+    given: dict[str, Any]
+    for given in ({"loggers": ("csv",)}, {"checkpoint_seconds": 1.0}, {"keep_checkpoints": 3}):
+        config = Config(env_id="E", **given)
+        with pytest.raises(ConfigError, match="a run without a directory leaves no files"):
+            check_effect(config, given, directory=False)
+        check_effect(config, given)
+        check_effect(config, {}, directory=False)
+    check_effect(Config(env_id="E", loggers=()), {"loggers": ()}, directory=False)
+    for given in ({"hidden": (8,)}, {"activation": "relu"}, {"layer_normalization": True}):
+        with pytest.raises(ConfigError, match="it changes nothing in a network of your own"):
+            check_effect(Config(env_id="E", **given), given, network=True)
+    check_effect(Config(env_id="E", baseline="value", hidden=(8,)), {"hidden": (8,)}, network=True)
+
+
 def test_keyword_arguments_add_up() -> None:
     assert assignments(["env_kwargs.a=1", "env_kwargs.b=x", "env_kwargs.a=2"]) == {"env_kwargs": {"a": 2, "b": "x"}}
     settings = {"env_kwargs": {"a": 1, "b": 2}, "gamma": 0.5}
