@@ -159,7 +159,7 @@ def test_quickstart(tmp_path: Path) -> None:
     result = python("-m", "pgkeras", "quickstart", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     text = result.stdout
-    assert [line for line in text.splitlines() if re.match(r"\d/4  ", line)] != []
+    assert re.findall(r"^(\d)/4  ", text, re.MULTILINE) == ["1", "2", "3", "4"]
     learnt = re.search(r"Learnt to balance for (\d+) of 500 steps", text)
     assert learnt
     assert int(learnt[1]) >= 475

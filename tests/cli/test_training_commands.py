@@ -442,5 +442,5 @@ def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "devices:\n  CPU" in result.output
     missing = re.findall(r"^  ([\w-]+) +missing", result.output, re.M)
     assert ("Nothing is missing." in result.output) == (not missing)
-    assert bool(re.search(r'pip install "pgkeras\[\w+\]"', result.output)) == bool(missing) or "gpu" in result.output
+    assert ('To add what "' in result.output) == bool(missing)
     assert "CartPole-v1\n" in invoke("doctor", "--environments").output

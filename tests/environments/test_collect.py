@@ -497,3 +497,24 @@ def test_an_environments_missing_module_is_named() -> None:
             environments.make("Needy-v0", 1)
     finally:
         del gymnasium.registry["Needy-v0"]
+
+
+@pytest.mark.parametrize("mode", list(AutoresetMode))
+def test_episodes_of_one_step_do_not_run_into_those_of_the_next_epoch(mode: AutoresetMode) -> None:
+    envs = VectorEnvironments(SyncVectorEnv([lambda i=i: Scripted(i, (1,)) for i in range(3)], autoreset_mode=mode))
+    collector = Collector(envs, ScriptedActor(envs))
+    for epoch in range(3):
+        assert collector.collect(3, np.random.SeedSequence(epoch)).lengths.tolist() == [1, 1, 1]
+
+
+gymnasium.register("SharedByModule-v0", Shared)
+
+
+def test_the_seed_decides_what_environments_of_a_worker_draw_from_shared_generators() -> None:
+    envs = environments.make(f"{__name__}:SharedByModule-v0", 3, "async", workers=1)
+    try:
+        collector = Collector(envs, ScriptedActor(envs))
+        first, again = (collector.collect(3, np.random.SeedSequence(4)) for _ in range(2))
+        assert_same(first, again)
+    finally:
+        envs.close()

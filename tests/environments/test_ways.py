@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 from pgkeras import environments
 from pgkeras.environments import Environments, PlainEnvironments, ProcessEnvironments, Recipe, VectorEnvironments
 from pgkeras.environments.collect import Choice, Collector
+from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.errors import ConfigError, EnvironmentSetupError, MissingExtraError
+from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, MissingExtraError
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.settings.recipe import WrapperCall
 from pgkeras.spaces import Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
+from tests.environments.scripted import Scripted
 from tests.environments.test_collect import ScriptedActor, assert_same
 
 ROOT = Path(__file__).parents[2]
@@ -368,3 +370,61 @@ class Talkative(SyncVectorEnv):
         more = {"frames_per_second": 60.0, "names": ("a",)}
         finals = {"final_info": {**info["final_info"], **more}} if "final_info" in info else {}
         return *outcome, {**info, **more, **finals}
+
+
+class Stuck(gymnasium.Env[Any, Any]):
+    """Of four steps; after the second it allows no action."""
+
+    observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
+    action_space = gymnasium.spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self._steps = 0
+        return np.zeros(2, np.float32), {"action_mask": np.ones(3, np.int8)}
+
+    def step(self, action: Any) -> Any:
+        self._steps += 1
+        mask = np.full(3, self._steps != 2, np.int8)
+        return np.zeros(2, np.float32), 1.0, self._steps == 4, False, {"action_mask": mask}
+
+
+def test_a_mask_that_allows_nothing_is_told() -> None:
+    envs = PlainEnvironments([Stuck()])
+    look = environments.look(envs, 0)
+    spec = PolicySpec.by_default(look.observation_space, look.action_space, mask_size=look.mask_size)
+    with pytest.raises(EnvironmentStepError, match=r"an action mask is wrong: .*at least one allowed action"):
+        Collector(envs, LastOfEach(spec)).collect(1, np.random.SeedSequence(0))
+
+
+def test_masks_that_are_not_wanted_are_left_out() -> None:
+    assert environments.look(PlainEnvironments([Stuck()]), 0, masks=False).mask_size == 0
+
+
+class Closing(Scripted):
+    """Writes a line to a file when it is closed."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def close(self) -> None:
+        with Path(self._path).open("a") as file:
+            file.write("closed\n")
+
+
+gymnasium.register("Closing-v0", Closing)
+
+
+@pytest.mark.parametrize(
+    ("way", "kind"),
+    [("plain", "bare"), ("sync", "bare"), ("async", "bare"), ("plain", "watched"), ("plain", "restarting")],
+)
+def test_every_way_closes_its_environments(way: str, kind: str, tmp_path: Path) -> None:
+    recipe = Recipe(f"{__name__}:Closing-v0", {"path": str(tmp_path / "closed")})
+
+    def make() -> Environments:
+        return environments.make(recipe, 2, way, workers=1, timeout=30.0 if kind == "watched" else None)
+
+    envs = RestartingEnvironments(make, 1) if kind == "restarting" else make()
+    envs.close()
+    assert (tmp_path / "closed").read_text() == 2 * "closed\n"

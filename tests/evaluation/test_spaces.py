@@ -51,3 +51,10 @@ def test_what_differs_is_named_where_bounds_alone_do() -> None:
 
 def test_bounds_that_were_computed_in_another_type_are_the_same() -> None:
     assert evaluate(Zero(2.0), PlainEnvironments([Brief()]), 2, 0).returns.tolist() == [1.0, 1.0]
+
+
+def test_actions_that_differ_are_named() -> None:
+    policy = Zero(2.0)
+    policy.spec = PolicySpec.by_default(policy.spec.observation_space, Discrete(3))
+    with pytest.raises(UnsupportedSpaceError, match="the policy's action space is"):
+        evaluate(policy, PlainEnvironments([Brief()]), 1, 0)

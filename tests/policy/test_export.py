@@ -8,7 +8,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from pgkeras import engines
 from pgkeras.bundle import bundle
 from pgkeras.engines import noise
 from pgkeras.errors import ConfigError, ExportError
-from pgkeras.policy.export import export_policy
+from pgkeras.policy.export import _compare, export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.settings.groups import NetworkSettings
@@ -289,3 +289,13 @@ def test_a_policy_that_is_sure_of_itself_is_exported(scale: float, tmp_path: Pat
             spread = scale / np.sqrt(max(variable.shape))
             variable.assign(np.random.default_rng(seed).normal(0.0, spread, variable.shape).astype(np.float32))
         assert export_policy(policy, tmp_path, "sure", {}).version == seed + 1
+
+
+@pytest.mark.parametrize(("wrong", "refused"), [(1, False), (2, False), (3, True)])
+def test_one_action_in_a_hundred_may_differ_by_rounding(wrong: int, refused: bool) -> None:
+    policy = Policy(Box(np.full(3, -9.0), np.full(3, 9.0), np.dtype(np.float32)), Discrete(2))
+    expected = np.zeros(256, np.int64)
+    got = expected.copy()
+    got[:wrong] = 1
+    with pytest.raises(ExportError, match="for 3 observations") if refused else nullcontext():
+        _compare("SavedModel", "action", policy.spec, 1.0, got, expected)

@@ -197,3 +197,12 @@ def test_no_hidden_layer_gives_a_linear_policy() -> None:
     policy = Policy(OBSERVATION, Discrete(2), settings=NetworkSettings(hidden=(), normalize_observations=False))
     (kernel, bias), x = policy.weights(), observations(3)
     np.testing.assert_allclose(policy.parameters(x), x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
+def test_other_weights_are_put_back_whatever_is_raised():
+    policy = Policy(OBSERVATION, Discrete(3))
+    own = policy.weights()
+    with pytest.raises(OSError, match="full"), policy.with_weights([weight + 1 for weight in own]):
+        raise OSError("full")
+    for a, b in zip(own, policy.weights(), strict=True):
+        np.testing.assert_array_equal(a, b)

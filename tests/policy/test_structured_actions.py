@@ -18,10 +18,12 @@ from pgkeras.environments.plain import native
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.evaluation import evaluation
 from pgkeras.policy import distributions
-from pgkeras.policy.export import _parts
+from pgkeras.policy.export import _drawn, _parts, export_policy
+from pgkeras.policy.policy import Policy
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
-from pgkeras.spaces import Dict, Tuple, actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.settings.groups import NetworkSettings
+from pgkeras.spaces import Box, Dict, Tuple, actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import Layout
 from pgkeras.spaces.masks import check_mask, flat_mask, mask_size_of
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
@@ -240,3 +242,22 @@ def test_it_learns_is_exported_and_plays(name: str, vectorization: str, tmp_path
     assert {name for name in answer if name.startswith("action_")} == {
         "action" + part.suffix for part in found.spec.parts
     }
+
+
+def test_the_default_signature_draws_and_takes_apart_by_part(tmp_path):
+    policy = Policy(
+        Box(np.full(3, -9.0), np.full(3, 9.0), np.dtype(np.float32)), OURS, settings=NetworkSettings(hidden=())
+    )
+    generator = np.random.default_rng(0)
+    policy.assign([generator.normal(0, 0.5, weight.shape).astype(np.float32) for weight in policy.weights()])
+    drawn = _drawn(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
+    # The first two are of a Gaussian, whose fourth moment is 3, and the others uniform.
+    np.testing.assert_allclose((drawn[:, :2] ** 4).mean(axis=0), 3, rtol=0.2)
+    np.testing.assert_allclose(np.quantile(drawn[:, 2:], [0.1, 0.9], axis=0).T, [[0.1, 0.9]] * 6, atol=0.02)
+    x = generator.normal(size=(7, 3)).astype(np.float32)
+    expected = policy.act(tf.constant(x), tf.zeros([7, policy.spec.noise_size]))["greedy_action"].numpy()
+    exported = tf.saved_model.load(str(export_policy(policy, tmp_path, "p", {}).path))
+    served = exported.signatures["serving_default"](observation=tf.constant(x), seed=tf.constant(1, tf.int64))
+    for part in policy.spec.parts:
+        got = served[f"greedy_action{part.suffix}"].numpy().reshape(7, -1)
+        np.testing.assert_allclose(got, expected[:, part.start : part.stop], rtol=1e-5, atol=1e-5)

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pgkeras.backend import keras
 from pgkeras.errors import ConfigError
 from pgkeras.reinforce.learner import Learner
+from pgkeras.reinforce.natural import Natural
+from pgkeras.reinforce.reuse import Reuse
+from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.config import Config
 from pgkeras.spaces import Discrete
 from tests.reinforce.test_reinforce import OBSERVATION, batch, gradients_by_loops, policy_of
@@ -190,3 +194,59 @@ def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
     assert made.learn(played, 21, 0.0).learning_rate != pytest.approx(0.01), (
         "a step that moves the policy sets the next"
     )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"returns": "episode"},
+        {"discount_gradient": True},
+        {"reset_returns": True},
+        {"rescale": True},
+        {"clip_norm": 0.01},
+    ],
+    ids=str,
+)
+def test_the_settings_of_the_estimator_are_those_of_the_step(settings: dict[str, Any]) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    episodes = episodes._replace(rewards=np.where(np.arange(6)[:, np.newaxis] % 2, episodes.rewards, 0.0))
+    made, gamma = learner(optimizer="sgd", learning_rate=0.1, **{"gamma": 0.9, **settings}), 0.9
+    values = np.zeros_like(episodes.rewards)
+    for b, length in enumerate(episodes.lengths):
+        for t in range(length):
+            first = 0 if "returns" in settings else t
+            for k in range(first, length):
+                values[t, b] += gamma ** (k - first) * episodes.rewards[k, b]
+                if "reset_returns" in settings and episodes.rewards[k, b]:
+                    break
+            values[t, b] *= gamma**t if "discount_gradient" in settings else 1.0
+    if "rescale" in settings:
+        values /= np.sqrt(np.mean(values[episodes.mask] ** 2))
+    before, gradients = made.policy.weights(), gradients_by_loops(made.policy, episodes, values)
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in gradients))
+    share = min(1.0, settings.get("clip_norm", np.inf) / norm)
+    made.learn(episodes, 0, 0.0)
+    for old, gradient, new in zip(before, gradients, made.policy.weights(), strict=True):
+        np.testing.assert_allclose(new, old - 0.1 * share * gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"reuse": 4, "reuse_clip": 0.01, "reuse_kl": 1e9}, {"reuse": Reuse(4, 0.01, 1e9)}),
+        (
+            {"optimizer": "natural", "target_kl": 0.02, "fisher_damping": 0.3, "fisher_steps": 5},
+            {"natural": Natural(0.02, 0.3, 5)},
+        ),
+    ],
+    ids=["reuse", "natural"],
+)
+def test_a_learner_takes_the_step_that_its_settings_say(settings: dict[str, Any], options: dict[str, Any]) -> None:
+    episodes = batch([4, 6, 2], Discrete(3))
+    made = learner(**{"optimizer": "sgd", "learning_rate": 0.1, **settings})
+    policy = policy_of(Discrete(3))
+    step = TrainStep(policy, keras.optimizers.SGD(0.1), **options)
+    returns = np.flip(np.cumsum(np.flip(episodes.rewards, 0), 0), 0)
+    assert made.learn(episodes, 0, 0.0).gradient_steps == step(episodes, returns).gradient_steps
+    for ours, expected in zip(made.policy.weights(), policy.weights(), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)

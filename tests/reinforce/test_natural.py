@@ -204,3 +204,13 @@ def test_the_target_goes_on_as_scheduled_and_a_run_as_it_was() -> None:
         made.learn(episodes, 2, 0.8)
     for x, y in zip(a.state().values(), b.state().values(), strict=True):
         np.testing.assert_array_equal(x, y)
+
+
+def test_every_step_draws_states_of_its_own():
+    policy, trajectory = policy_of(Discrete(3)), batch(LENGTHS, Discrete(3))
+    step, drawn = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(0.02, 0.3, 6)), []
+    for _ in range(4):
+        prepared = step.batch(trajectory, advantage())
+        drawn.append(prepared.states[0].numpy().tolist())
+        step.apply(prepared)
+    assert drawn.count(drawn[0]) < 4

@@ -215,7 +215,7 @@ POOR_VALUE = lookup(np.array([3.0, -1.0, 0.5, 0.0]))
 
 @pytest.mark.parametrize(
     "baseline",
-    [NO_BASELINE, RunningMean(0.1), from_batch("leave-one-out")],
+    [lambda: NO_BASELINE, lambda: RunningMean(0.1), lambda: from_batch("leave-one-out")],
     ids=["none", "running-mean", "leave-one-out"],
 )
 @pytest.mark.parametrize(
@@ -230,21 +230,21 @@ POOR_VALUE = lookup(np.array([3.0, -1.0, 0.5, 0.0]))
 def test_unbiased(
     episodes: Trajectory,
     exact: dict[str, np.ndarray],
-    baseline: NoBaseline,
+    baseline: Callable[[], NoBaseline],
     options: dict[str, Any],
     gamma: float,
     objective: str,
 ) -> None:
-    assert distance(estimates(episodes, gamma, baseline, **options), exact[objective]) < CHI_SQUARED_3
+    assert distance(estimates(episodes, gamma, baseline(), **options), exact[objective]) < CHI_SQUARED_3
 
 
-@pytest.mark.parametrize("baseline", [NO_BASELINE, RunningMean(0.1)], ids=["none", "running-mean"])
+@pytest.mark.parametrize("baseline", [lambda: NO_BASELINE, lambda: RunningMean(0.1)], ids=["none", "running-mean"])
 def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent(
-    episodes: Trajectory, exact: dict[str, np.ndarray], baseline: NoBaseline
+    episodes: Trajectory, exact: dict[str, np.ndarray], baseline: Callable[[], NoBaseline]
 ) -> None:
     # What the first of two games brings says nothing of the second.
     found, plain = (
-        estimates(two_games(episodes), 1.0, baseline, count=ESTIMATES // 2, reset_returns=reset)
+        estimates(two_games(episodes), 1.0, baseline(), count=ESTIMATES // 2, reset_returns=reset)
         for reset in (True, False)
     )
     assert distance(found, 2 * exact["undiscounted"]) < CHI_SQUARED_3

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pgkeras.environments.trajectory import Trajectory
+from pgkeras.policy import moments as moments_
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
 from pgkeras.reinforce import estimator, returns
@@ -170,3 +171,27 @@ def test_what_comes_after_a_terminal_state_is_no_cause_of_a_failure() -> None:
     finals[1, 0] = np.nan
     (wrong, *_) = [n for n, v in baseline.quantities(episodes._replace(final_observations=finals)) if np.isnan(v).any()]
     assert wrong == "final observation"
+
+
+def test_moments_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments_, "_MOST_AT_ONCE", 6)
+    rows = np.random.default_rng(0).normal(3, 2, (11, 2))
+    moments = Moments.zeros((2,))
+    moments.update(rows)
+    np.testing.assert_allclose(moments.mean, rows.mean(axis=0))
+    np.testing.assert_allclose(moments.std, rows.std(axis=0))
+    assert moments.count == 11
+
+
+def test_the_loss_of_a_fit_is_that_of_its_last_pass() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(32, 3)).astype(np.float32), generator.normal(5, 2, 32)
+
+    def fitting(passes: int) -> ValueFunction:
+        given = ValueSettings(hidden=(5,), value_learning_rate=0.05, value_passes=passes, value_batch_size=32)
+        return ValueFunction(Layout.of(SPACE), given, None, seed=0)
+
+    once, twice = fitting(1), fitting(2)
+    once.fit(x, y, 0)
+    left = np.mean((once.predict(x) - y) ** 2) / y.var()
+    assert twice.fit(x, y, 0) == pytest.approx(left, rel=1e-4)

@@ -214,6 +214,9 @@ def test_evaluations_are_of_the_policy_as_it_is_on_seeds_of_their_own(tmp_path: 
     metrics_of = {line["epoch"]: line for line in runs.read_metrics(tmp_path / "run")}
     for line in lines:
         assert metrics_of[line["epoch"]][f"evaluation_{line['mode']}"] == np.mean(line["returns"])
+    greedy, sampled = ([line["mean"] for line in lines if line["mode"] == mode] for mode in ("greedy", "sample"))
+    assert training.best is not None
+    assert training.best.score == max(greedy) != max(sampled)
     # Nothing is known of training's seeds there, which have a key of one number.
     training_seeds = {tuple(np.random.SeedSequence(0, spawn_key=(i,)).generate_state(4)) for i in range(100)}
     assert tuple(seed.generate_state(4)) not in training_seeds

@@ -309,3 +309,17 @@ def test_a_run_that_fails_at_once_has_a_checkpoint_too(tmp_path: Path) -> None:
 
 def test_nothing_but_time_is_left_out_of_comparisons() -> None:
     assert set(pgkeras.runs.training.EpochMetrics.__dataclass_fields__) >= TIMES
+
+
+def test_half_a_line_is_dropped_where_a_run_goes_on(tmp_path: Path) -> None:
+    directory = runs.RunDirectory(tmp_path, 1)
+    directory.write_config({"config": {}})
+    for epoch in (1, 2):
+        directory.write_epoch({"epoch": epoch, "env_steps": epoch})
+    directory.close()
+    with (tmp_path / runs.METRICS).open("a") as file:
+        file.write('{"epoch": 3, "env')
+    again = runs.RunDirectory(tmp_path, 1, resume=True)
+    again.forget_after(1, 1)
+    again.close()
+    assert [line["epoch"] for line in runs.read_metrics(tmp_path)] == [1]

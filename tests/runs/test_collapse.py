@@ -28,3 +28,8 @@ def test_it_hardly_varies_and_returns_less_than_at_the_start(
     line = metrics(epochs, entropy, returns)
     line[-5:] = [{"entropy": entropy, "return_mean": returns}] * min(5, epochs)
     assert has_collapsed(line) is collapsed
+
+
+def test_the_entropy_of_a_density_may_be_negative() -> None:
+    line = [{"entropy": 1.0, "return_mean": 10.0}] * 50 + [{"entropy": -1.0, "return_mean": -50.0}] * 50
+    assert not has_collapsed(line)

@@ -381,3 +381,58 @@ def test_a_config_is_frozen() -> None:
 def test_what_a_version_without_a_setting_did_is_done_still() -> None:
     assert Config.from_json({"env_id": "x"}).normalize_observations is False
     assert Config.from_json(Config(env_id="x").to_json()).normalize_observations is None
+
+
+# Written out, as what is refused elsewhere is read from the settings themselves.
+REFUSED = {
+    "gamma": (-0.1, 1.1),
+    "running_mean_rate": (0.0, 1.5),
+    "learning_rate": (0.0, -1.0),
+    "target_kl": (0.0,),
+    "clip_norm": (0.0,),
+    "entropy_bonus": (-0.1,),
+    "reuse": (0,),
+    "reuse_clip": (0.0, 1.5),
+    "reuse_kl": (0.0,),
+    "fisher_damping": (0.0,),
+    "fisher_steps": (0,),
+    "value_learning_rate": (0.0,),
+    "value_passes": (0,),
+    "value_batch_size": (0,),
+    "steps": (0,),
+    "time_limit": (0.0,),
+    "envs": (0,),
+    "episodes": (0,),
+    "batch_steps": (0,),
+    "keep_checkpoints": (0,),
+    "evaluation_every": (-1,),
+    "evaluation_episodes": (0,),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in REFUSED.items() for value in values])
+def test_numbers_that_make_no_sense_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: expected"):
+        Config(env_id="E", **{name: value})
+
+
+def test_the_defaults_are_those_that_were_measured() -> None:
+    expected = {
+        "envs": 16,
+        "episodes": 16,
+        "gamma": 0.99,
+        "baseline": "leave-one-out",
+        "rescale": True,
+        "optimizer": "adam",
+        "learning_rate": 0.005,
+        "clip_norm": 0.5,
+        "reuse": 1,
+        "reuse_clip": 0.2,
+        "fisher_damping": 0.01,
+        "fisher_steps": 1000,
+        "hidden": (64, 64),
+        "value_learning_rate": 0.001,
+        "value_passes": 5,
+    }
+    config = Config(env_id="E")
+    assert {name: getattr(config, name) for name in expected} == expected
