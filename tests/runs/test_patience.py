@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pgkeras.runs.phases import EpochDropped
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.runs.small import assert_same_state, run_to_end
+from tests.serving.conftest import wait_until
 
 FRAGILE = "tests.environments.fragile:Fragile-v0"
 
@@ -183,10 +185,13 @@ def test_slow_environments_are_told_of_cores_that_are_idle(
 
 
 def command(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    """A command in a process group of its own."""
     root = Path(__file__).parents[2]
     given = [sys.executable, "-m", "pgkeras", *arguments]
     environment = {"PYTHONPATH": f"{root}:{root}/serving", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    return subprocess.Popen(given, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        given, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -206,3 +211,22 @@ def test_a_signal_is_heard_within_an_epoch(tmp_path: Path, number: int) -> None:
     assert time.monotonic() - began < 30
     assert "Stopping: the policy is kept as of the last finished epoch" in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM])
+def test_a_signal_to_all_processes_of_a_run_ends_it_well(tmp_path: Path, number: int) -> None:
+    """As a terminal sends the one, systemd and Slurm the other: to the workers, too."""
+    settings = ("env_kwargs.length=0", "env_kwargs.seconds=0.01", "vectorization=async", "env_workers=2")
+    pairs = [part for pair in settings for part in ("--set", pair)]
+    process = command(tmp_path, "train", FRAGILE, *pairs, "--out", "run")
+    assert process.stderr is not None
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "of 16 episodes" in line:
+            break
+    os.killpg(process.pid, number)
+    said += process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + number, said
+    assert "Interrupted. Go on with: pgkeras train --resume run" in said
+    wait_until(lambda: not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout)
