@@ -332,8 +332,12 @@ class Training:
 
         After an epoch that was broken off, the checkpoint stays the one before it.
         """
-        with ExitStack() as stack:  # each is done, whatever the others raise
-            stack.callback(self._write_end)
+        with ExitStack() as stack:  # each is done, whatever the others raise; the last of these first
+            if self.directory is not None:
+                stack.callback(self._keep_curve)
+                stack.callback(self._write_summary)
+                stack.callback(self.directory.close)
+                stack.callback(self._write_last_checkpoint)
             stack.callback(self._close_source)
             if self._started:
                 for callback in reversed(self._callbacks):
@@ -345,15 +349,19 @@ class Training:
         except Exception as error:  # of any kind: what was learnt is not lost for it
             logger.warning("%s failed at close: %s: %s", self.config.env_id, type(error).__name__, error)
 
-    def _write_end(self) -> None:
-        if self.directory is not None:
-            if self._phases.intact:
-                self.checkpoint()
-            self.directory.close()
-            self.directory.write_summary(self.summary())
-            if self.epoch:
-                self._draw_curve(self.directory.path / runs.CURVE)
-                self.directory.keep(CURVE, self.directory.path / runs.CURVE)
+    def _write_last_checkpoint(self) -> None:
+        if self._phases.intact:
+            self.checkpoint()
+
+    def _write_summary(self) -> None:
+        assert self.directory is not None
+        self.directory.write_summary(self.summary())
+
+    def _keep_curve(self) -> None:
+        assert self.directory is not None
+        if self.epoch:
+            self._draw_curve(self.directory.path / runs.CURVE)
+            self.directory.keep(CURVE, self.directory.path / runs.CURVE)
 
     def _draw_curve(self, file: Path) -> None:
         metrics, evaluations = [epoch.record() for epoch in self._epochs], []
