@@ -139,8 +139,8 @@ class Training:
         self._checkpoint_due = config.checkpoint_seconds
         self._begin(checkpoint)
         if self.directory is not None and not resume:
-            self._write_config()
             self.checkpoint()  # so that there is always one to go on from
+            self._write_config()  # which makes the directory a run
 
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""

@@ -328,5 +328,18 @@ def test_a_checkpoint_that_cannot_be_written_takes_nothing_else_with_it(tmp_path
     assert not (run / LOCK).exists()
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_run_that_is_killed_as_it_begins_is_resumed_or_begun_again(
+    undisturbed: Training, tmp_path: Path, call: int
+) -> None:
+    process = forkserver().Process(target=run_until_killed, args=(small(), tmp_path, ("os:fsync", call, "before")))
+    process.start()
+    process.join(500)
+    assert process.exitcode == -signal.SIGKILL
+    again = Training(small(), tmp_path, resume=(tmp_path / runs.CONFIG).exists())
+    assert again.epoch == 0
+    assert_same_state(run_to_end(again), undisturbed)
+
+
 def test_nothing_but_time_is_left_out_of_comparisons() -> None:
     assert set(pgkeras.runs.training.EpochMetrics.__dataclass_fields__) >= TIMES
