@@ -108,10 +108,14 @@ class RunDirectory:
         """Writes the settings and what they run on."""
         write_whole(self.path / CONFIG, _json(config))
 
-    def begin(self) -> None:
-        """Tells the loggers what is written in ``config.json``, before the first epoch, and when a run goes on."""
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Tells the loggers what ``config.json`` says, or will say, before the first epoch and when a run goes on.
+
+        Raises:
+            RunError: A tracker refuses the run.
+        """
         for logger in self._loggers:
-            logger.begin(read_config(self.path))
+            logger.begin(config)
 
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
         """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""

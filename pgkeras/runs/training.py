@@ -103,6 +103,7 @@ class Training:
     ) -> None:
         """Makes all but the source, and goes on from a checkpoint if it is given one."""
         config, resume = self.config, checkpoint is not None
+        self._resumed, self._started = resume, False
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
@@ -130,7 +131,6 @@ class Training:
         self.stop_reason: str | None = None
         self.best: Best | None = None
         self._reported: dict[str, float] = {}
-        self._started = False
         self._bundle: Bundle | None = None
         self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
         self.directory: runs.RunDirectory | None = None
@@ -140,7 +140,7 @@ class Training:
         self._begin(checkpoint)
         if self.directory is not None and not resume:
             self.checkpoint()  # so that there is always one to go on from
-            self._write_config()  # which makes the directory a run
+            self.directory.write_config(self._description())  # which makes the directory a run
 
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
@@ -247,12 +247,9 @@ class Training:
             TrainingError: The loss or the gradient is not finite. The last checkpoint is intact.
         """
         if not self._started:
-            self._started = True
             if self.directory is not None:
-                if self.directory.config() != self.config.to_json():
-                    self._write_config()  # a run that goes on by other settings; one that is only exported does not
-                self.directory.begin()
-                self.directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
+                self._go_on_in(self.directory)
+            self._started = True
             for callback in self._callbacks:
                 callback.on_start(self)
         while not self._is_over():
@@ -264,9 +261,21 @@ class Training:
                 break
             yield self._close_epoch(metrics)
 
-    def _write_config(self) -> None:
-        assert self.directory is not None
-        self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
+    def _go_on_in(self, directory: runs.RunDirectory) -> None:
+        """Tells the loggers, which may refuse, and drops what is given up; other settings are the run's only then.
+
+        Of a run that is only exported, other settings are not written.
+        """
+        is_changed = directory.config() != self.config.to_json()
+        config = self._description() if is_changed else runs.read_config(directory.path)
+        directory.begin(config)
+        directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
+        if is_changed:
+            directory.write_config(config)
+
+    def _description(self) -> dict[str, Any]:
+        """What ``config.json`` says."""
+        return {**self.provenance(), "stop_return": self.stop_return}
 
     def _begin(self, checkpoint: str | None) -> None:
         """Goes on from a checkpoint, if there is one, in all processes of the training."""
@@ -330,14 +339,18 @@ class Training:
     def finish(self) -> None:
         """Tells the callbacks, frees the environments, and writes the last checkpoint, summary and learning curve.
 
-        After an epoch that was broken off, the checkpoint stays the one before it.
+        After an epoch that was broken off, the checkpoint stays the one before it. Files of a resumed run that did not
+        go on stay as they were.
         """
         with ExitStack() as stack:  # each is done, whatever the others raise; the last of these first
             if self.directory is not None:
-                stack.callback(self._keep_curve)
-                stack.callback(self._write_summary)
+                writes = self._started or not self._resumed
+                if writes:
+                    stack.callback(self._keep_curve)
+                    stack.callback(self._write_summary)
                 stack.callback(self.directory.close)
-                stack.callback(self._write_last_checkpoint)
+                if writes:
+                    stack.callback(self._write_last_checkpoint)
             stack.callback(self._close_source)
             if self._started:
                 for callback in reversed(self._callbacks):

@@ -18,7 +18,7 @@ import pytest
 
 from pgkeras.bundle import bundle
 from pgkeras.config import Config
-from pgkeras.errors import MissingExtraError
+from pgkeras.errors import MissingExtraError, RunError
 from pgkeras.runs import directory as runs
 from pgkeras.runs.loggers import check_loggers
 from pgkeras.runs.loggers import wandb as loggers_wandb
@@ -203,6 +203,20 @@ def test_a_tracker_that_takes_no_run_is_told_at_the_start(
     assert result.returncode == 1
     assert told in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_a_resume_that_a_tracker_refuses_leaves_the_run_as_it_was(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"evaluation_every": 1, "evaluation_episodes": 2, "keep_checkpoints": 9, "loggers": ("csv", "mlflow")}
+    first = Training(small(**settings), local / "run")
+    list(itertools.islice(first, 4))
+    first.finish()
+    before = {path: path.read_bytes() for path in (local / "run").rglob("*") if path.is_file()}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    refused = Training(small(**settings, learning_rate=0.125), local / "run", resume=True, checkpoint="2")
+    with pytest.raises(RunError, match="MLflow takes no run"):
+        run_to_end(refused)
+    refused.finish()
+    assert {path: path.read_bytes() for path in (local / "run").rglob("*") if path.is_file()} == before
 
 
 def test_a_missing_package_is_told_before_anything_is_imported(tmp_path: Path) -> None:
