@@ -126,7 +126,7 @@ class Training:
             engine,
             self._frozen,
             evaluation_modes(config),
-            self._is_interrupted,
+            lambda: self.interrupted,
         )
         self.stop_reason: str | None = None
         self.best: Best | None = None
@@ -215,6 +215,11 @@ class Training:
         """Whether there is a reason to stop: a limit is reached, the environment solved, or a callback asked for it."""
         return self.stop_reason is not None
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
+        return self._phases.interrupted and self.processes == 1
+
     def stop(self, reason: str) -> None:
         """Ends the run after this epoch; of several reasons, the first one counts."""
         self.stop_reason = self.stop_reason or reason
@@ -250,8 +255,9 @@ class Training:
             if self.directory is not None:
                 self._go_on_in(self.directory)
             self._started = True
-            for callback in self._callbacks:
+            for callback in self._callbacks.before:
                 callback.on_start(self)
+            self._start_evaluations()
         while not self._is_over():
             try:
                 metrics = self._phases.run()
@@ -272,6 +278,15 @@ class Training:
         directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
         if is_changed:
             directory.write_config(config)
+
+    def _start_evaluations(self) -> None:
+        """Makes up for an evaluation of the last epoch that was broken off, and adds to the epoch's record."""
+        self._reported = {}
+        for callback in self._callbacks.evaluations:
+            with suppress(EpochDropped):  # it is broken off again
+                callback.on_start(self)
+        if self._reported and self.directory is not None:
+            self.directory.amend_epoch(self.epoch, self._reported)
 
     def _description(self) -> dict[str, Any]:
         """What ``config.json`` says."""
@@ -315,8 +330,7 @@ class Training:
             self._tell(self._callbacks.before, metrics)
             if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
                 self._agreed(self.finished)
-            if not self._is_interrupted():
-                self._tell(self._callbacks.evaluations, metrics)
+            self._tell(self._callbacks.evaluations, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
@@ -326,10 +340,6 @@ class Training:
         if self.directory is not None and self.seconds >= self._checkpoint_due:
             self.checkpoint()
         return metrics
-
-    def _is_interrupted(self) -> bool:
-        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
-        return self._phases.interrupted and self.processes == 1
 
     def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
         for callback in callbacks:
