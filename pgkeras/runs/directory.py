@@ -108,14 +108,20 @@ class RunDirectory:
         """Writes the settings and what they run on."""
         write_whole(self.path / CONFIG, _json(config))
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Tells the loggers what ``config.json`` says, or will say, before the first epoch and when a run goes on.
+    def begin(self, config: Mapping[str, Any], epoch: int) -> None:
+        """Tells the loggers how a run goes on, before its first epoch and when it is resumed.
+
+        Args:
+            config: What ``config.json`` says, or will say.
+            epoch: The epoch from which it goes on.
 
         Raises:
             RunError: A tracker refuses the run.
         """
+        last = read_last_epoch(self.path)
+        anew = config["config"] != self.config() and last is not None and last["epoch"] > epoch
         for logger in self._loggers:
-            logger.begin(config)
+            logger.begin(config, anew=anew)
 
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
         """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""

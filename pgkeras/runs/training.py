@@ -274,7 +274,7 @@ class Training:
         """
         is_changed = directory.config() != self.config.to_json()
         config = self._description() if is_changed else runs.read_config(directory.path)
-        directory.begin(config)
+        directory.begin(config, self.epoch)
         directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
         if is_changed:
             directory.write_config(config)

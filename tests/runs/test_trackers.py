@@ -59,11 +59,11 @@ def _end_wandb() -> None:
     wandb.teardown()
 
 
-def _wandb_records(run: Path) -> list[Any]:
+def _wandb_records(run: Path, wandb_id: str = "*") -> list[Any]:
     """What W&B would send, in order."""
     from wandb.proto import wandb_internal_pb2
 
-    files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    files = sorted(run.glob(f"wandb/offline-run-*-{wandb_id}/*.wandb"))
     return [wandb_internal_pb2.Record.FromString(data) for file in files for data in _leveldb_log(file.read_bytes())]
 
 
@@ -95,11 +95,50 @@ def test_epochs_after_a_finished_run_are_not_dropped(local: Path) -> None:
     settings = {"loggers": ("wandb",)}
     run, training = local / "run", Training(small(**settings), local / "run")
     run_to_end(training).export(local / "policies")  # with a learning curve and a film
+    before = (run / "wandb-id.txt").read_text()
     run_to_end(Training(small(**settings, steps=3000), run, resume=True))
     _end_wandb()
+    assert (run / "wandb-id.txt").read_text() == before  # other settings, but no epoch is played again
     rows = [_items(record) for record in _wandb_records(run) if record.HasField("history")]
     assert [row["epoch"] for row in rows if "epoch" in row] == [line["epoch"] for line in runs.read_metrics(run)]
     assert {"learning_curve", "film"} <= {name.partition("/")[0] for row in rows for name in row}
+
+
+def test_epochs_that_other_settings_play_again_are_of_another_run(local: Path) -> None:
+    from mlflow import MlflowClient
+
+    settings = {"loggers": ("wandb", "mlflow"), "keep_checkpoints": 9}
+    run, names = local / "run", ("wandb-id.txt", "mlflow-id.txt")
+    first = Training(small(**settings), run)
+    list(itertools.islice(first, 5))
+    first.finish()
+    given_up, ids = runs.read_metrics(run), [(run / name).read_text() for name in names]
+    changed = small(**settings, learning_rate=0.125)
+    second = Training(changed, run, resume=True, checkpoint="3")
+    list(itertools.islice(second, 3))
+    second.finish()
+    ids += [(run / name).read_text() for name in names]
+    run_to_end(Training(changed, run, resume=True, checkpoint="5"))  # played again by the same settings
+    _end_wandb()
+    assert [(run / name).read_text() for name in names] == ids[2:]
+    assert len(set(ids)) == 4
+    client, metrics = MlflowClient(), runs.read_metrics(run)[3:]
+    for (wandb_id, mlflow_id), lines in ((ids[:2], given_up), (ids[2:], metrics)):
+        expected = [(line["epoch"], line["loss"]) for line in lines]
+        rows: dict[int, float] = {}
+        for items in map(_items, _of_history(run, wandb_id)):
+            if "epoch" in items:
+                rows.setdefault(items["epoch"], items["loss"])
+        assert sorted(rows.items()) == expected
+        losses, epochs = (client.get_metric_history(mlflow_id, name) for name in ("loss", "epoch"))
+        at = {point.step: point.value for point in epochs}
+        assert sorted((at[point.step], point.value) for point in losses) == expected
+    told = [client.get_run(mlflow_id).data.params["learning_rate"] for mlflow_id in (ids[1], ids[3])]
+    assert told == [json.dumps(small().learning_rate), "0.125"]
+
+
+def _of_history(run: Path, wandb_id: str) -> list[Any]:
+    return [record for record in _wandb_records(run, wandb_id) if record.HasField("history")]
 
 
 def _check_mlflow(run: Path, metrics: list[dict[str, float]], exported: bundle.Bundle) -> None:
