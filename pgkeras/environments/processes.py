@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import signal
 import sys
@@ -73,6 +74,8 @@ class ProcessEnvironments:
         self._owing: set[int] = set()  # workers whose answer to the last task has not been taken
         self._processes: list[Any] = []
         self._close = weakref.finalize(self, _stop, self._pipes, self._processes)
+        # Before multiprocessing's own, which waits for workers that it has sent SIGTERM; they do not heed it.
+        atexit.register(self._close)
         for share in self._shares:
             ours, theirs = context.Pipe()
             process = context.Process(target=work, args=(theirs, recipe, share.tolist(), sys.path), daemon=True)

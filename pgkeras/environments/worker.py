@@ -42,8 +42,10 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
     after the one that it is in; or an empty one, which asks for a check of the first environment. An answer is a pair:
     what went wrong, or None; and what came of it, each with its slot.
     """
-    # An interrupt from the terminal goes to all processes; the one in charge closes the pipe when it is done.
+    # A terminal sends its interrupt to all processes, and systemd and Slurm their SIGTERM; the one in charge closes the
+    # pipe when it is done. What an environment starts can still be terminated: it inherits no handler.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: None)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     sys.path[:] = path
     try:

@@ -9,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.bundle.retention import prune
@@ -99,7 +100,8 @@ class Evaluate(Callback):
     """Plays episodes that nothing is learnt from, and keeps the policy that did best in them.
 
     Every evaluation starts from the same seeds, which no training episode has, so that policies are compared on equal
-    terms. The policy of a run's last epoch is evaluated, too, but for an epoch that a time limit cuts short.
+    terms. The policy of a run's last epoch is evaluated, too, but for an epoch that a time limit cuts short. What an
+    interruption breaks off, in whichever mode, is played anew when the run is resumed.
 
     Args:
         every: Epochs from one evaluation to the next.
@@ -111,20 +113,38 @@ class Evaluate(Callback):
         self._every = every
         self._episodes = episodes
         self._modes = modes
+        self._owed = False
+
+    def on_start(self, training: Run) -> None:
+        """Evaluates, if that was broken off."""
+        if self._owed and training.directory is not None:
+            training.directory.forget_evaluations(training.epoch)  # made up for already, by a run that was killed then
+        self._evaluate(training)
 
     def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
         """Evaluates, if it is time to or the run is about to end."""
-        if metrics.epoch % self._every and not training.finished:
+        self._owed = not metrics.epoch % self._every or training.finished
+        self._evaluate(training)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """See :meth:`Callback.state`."""
+        return {"owed": np.array(self._owed)}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """See :meth:`Callback.restore`."""
+        self._owed = bool(state["owed"])
+
+    def _evaluate(self, training: Run) -> None:
+        if not self._owed or training.interrupted:
             return
-        scores = []
-        for mode in self._modes:
-            played = training.evaluate(self._episodes, mode)
-            scores.append(played.mean)
-            training.report(**{f"evaluation_{mode}": played.mean})
+        played = {mode: training.evaluate(self._episodes, mode) for mode in self._modes}
+        self._owed = False
+        for mode, evaluation in played.items():
+            training.report(**{f"evaluation_{mode}": evaluation.mean})
             if training.directory is not None:
                 counters = {"epoch": training.epoch, "env_steps": training.env_steps, "mode": mode}
-                training.directory.write_evaluation({**counters, **played.to_json()})
-        training.keep_best(scores[0])
+                training.directory.write_evaluation({**counters, **evaluation.to_json()})
+        training.keep_best(played[self._modes[0]].mean)
 
 
 class Callbacks:

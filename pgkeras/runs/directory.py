@@ -110,21 +110,47 @@ class RunDirectory:
         """Writes the settings and what they run on."""
         write_whole(self.path / CONFIG, _json(config))
 
-    def begin(self) -> None:
-        """Tells the loggers what is written in ``config.json``, before the first epoch, and when a run goes on."""
+    def begin(self, config: Mapping[str, Any], epoch: int) -> None:
+        """Tells the loggers how a run goes on, before its first epoch and when it is resumed.
+
+        Args:
+            config: What ``config.json`` says, or will say.
+            epoch: The epoch from which it goes on.
+
+        Raises:
+            RunError: A tracker refuses the run.
+        """
+        last = read_last_epoch(self.path)
+        anew = config["config"] != self.config() and last is not None and last["epoch"] > epoch
         for logger in self._loggers:
-            logger.begin(read_config(self.path))
+            logger.begin(config, anew=anew)
 
     def write_epoch(self, metrics: Mapping[str, float]) -> None:
         """Appends one epoch's metrics, by name; ``epoch`` and ``env_steps`` say when it was."""
-        finite = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
+        finite = _finite(metrics)
         self._metrics.append(json.dumps(finite))
         for logger in self._loggers:
             logger.write(finite)
 
+    def amend_epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Adds values to the metrics of an epoch, the last that is written here, before this process writes any."""
+        last = read_last_epoch(self.path)
+        if last is None or last["epoch"] != epoch:
+            return  # they could not be written
+        record = {**last, **_finite(values)}
+        *earlier, _ = (self.path / METRICS).read_text(encoding="utf-8").splitlines(keepends=True)
+        write_whole(self.path / METRICS, "".join([*earlier, f"{json.dumps(record)}\n"]))
+        for logger in self._loggers:
+            logger.forget_after(epoch - 1, int(last["env_steps"]) - 1)
+            logger.write(record)
+
     def write_evaluation(self, evaluation: Mapping[str, Any]) -> None:
         """Appends one evaluation; ``epoch`` says when it was."""
         self._evaluations.append(json.dumps(evaluation))
+
+    def forget_evaluations(self, epoch: int) -> None:
+        """Drops the evaluations of an epoch and of later ones."""
+        _forget_after(self.path / EVALUATIONS, epoch - 1)
 
     def forget_after(self, epoch: int, env_steps: int, *, best: bool = False) -> None:
         """Drops what was written after an epoch, which a run that goes on from it plays again.
@@ -135,11 +161,7 @@ class RunDirectory:
             best: Whether to drop the best policy, too.
         """
         for file in (self.path / METRICS, self.path / EVALUATIONS):
-            if file.exists():
-                # What was written last may be half a line, if a disk was full or a machine went down.
-                lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-                kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
-                write_whole(file, "".join(kept))
+            _forget_after(file, epoch)
         for logger in self._loggers:
             logger.forget_after(epoch, env_steps)
         self.checkpoints.forget_after(epoch, best=best)
@@ -224,6 +246,20 @@ def read_evaluations(run: Path) -> list[dict[str, Any]]:
         RunError: A line is malformed.
     """
     return _read_lines(run / EVALUATIONS) if (run / EVALUATIONS).exists() else []
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    """With None for numbers that are not finite, which JSON has not."""
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in values.items()}
+
+
+def _forget_after(file: Path, epoch: int) -> None:
+    """Drops the lines of later epochs, if the file is there."""
+    if file.exists():
+        # What was written last may be half a line, if a disk was full or a machine went down.
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] <= epoch]
+        write_whole(file, "".join(kept))
 
 
 def _read_lines(file: Path) -> list[dict[str, Any]]:

@@ -81,6 +81,11 @@ class Run(Protocol):
         """Whether there is a reason to stop."""
         ...
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run is to end soon, so that no evaluation is worth beginning."""
+        ...
+
     def stop(self, reason: str) -> None:
         """Ends the run after this epoch; of several reasons, the first one counts."""
         ...

@@ -103,6 +103,7 @@ class Training:
     ) -> None:
         """Makes all but the source, and goes on from a checkpoint if it is given one."""
         config, resume = self.config, checkpoint is not None
+        self._resumed, self._started = resume, False
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
@@ -125,12 +126,11 @@ class Training:
             engine,
             self._frozen,
             evaluation_modes(config),
-            self._is_interrupted,
+            lambda: self.interrupted,
         )
         self.stop_reason: str | None = None
         self.best: Best | None = None
         self._reported: dict[str, float] = {}
-        self._started = False
         self._bundle: Bundle | None = None
         self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
         self.directory: runs.RunDirectory | None = None
@@ -139,8 +139,8 @@ class Training:
         self._checkpoint_due = config.checkpoint_seconds
         self._begin(checkpoint)
         if self.directory is not None and not resume:
-            self._write_config()
             self.checkpoint()  # so that there is always one to go on from
+            self.directory.write_config(self._description())  # which makes the directory a run
 
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
@@ -215,6 +215,11 @@ class Training:
         """Whether there is a reason to stop: a limit is reached, the environment solved, or a callback asked for it."""
         return self.stop_reason is not None
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
+        return self._phases.interrupted and self.processes == 1
+
     def stop(self, reason: str) -> None:
         """Ends the run after this epoch; of several reasons, the first one counts."""
         self.stop_reason = self.stop_reason or reason
@@ -247,14 +252,12 @@ class Training:
             TrainingError: The loss or the gradient is not finite. The last checkpoint is intact.
         """
         if not self._started:
-            self._started = True
             if self.directory is not None:
-                if self.directory.config() != self.config.to_json():
-                    self._write_config()  # a run that goes on by other settings; one that is only exported does not
-                self.directory.begin()
-                self.directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
-            for callback in self._callbacks:
+                self._go_on_in(self.directory)
+            self._started = True
+            for callback in self._callbacks.before:
                 callback.on_start(self)
+            self._start_evaluations()
         while not self._is_over():
             try:
                 metrics = self._phases.run()
@@ -264,9 +267,30 @@ class Training:
                 break
             yield self._close_epoch(metrics)
 
-    def _write_config(self) -> None:
-        assert self.directory is not None
-        self.directory.write_config({**self.provenance(), "stop_return": self.stop_return})
+    def _go_on_in(self, directory: runs.RunDirectory) -> None:
+        """Tells the loggers, which may refuse, and drops what is given up; other settings are the run's only then.
+
+        Of a run that is only exported, other settings are not written.
+        """
+        is_changed = directory.config() != self.config.to_json()
+        config = self._description() if is_changed else runs.read_config(directory.path)
+        directory.begin(config, self.epoch)
+        directory.forget_after(self.epoch, self.env_steps, best=self.best is None)
+        if is_changed:
+            directory.write_config(config)
+
+    def _start_evaluations(self) -> None:
+        """Makes up for an evaluation of the last epoch that was broken off, and adds to the epoch's record."""
+        self._reported = {}
+        for callback in self._callbacks.evaluations:
+            with suppress(EpochDropped):  # it is broken off again
+                callback.on_start(self)
+        if self._reported and self.directory is not None:
+            self.directory.amend_epoch(self.epoch, self._reported)
+
+    def _description(self) -> dict[str, Any]:
+        """What ``config.json`` says."""
+        return {**self.provenance(), "stop_return": self.stop_return}
 
     def _begin(self, checkpoint: str | None) -> None:
         """Goes on from a checkpoint, if there is one, in all processes of the training."""
@@ -306,8 +330,7 @@ class Training:
             self._tell(self._callbacks.before, metrics)
             if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
                 self._agreed(self.finished)
-            if not self._is_interrupted():
-                self._tell(self._callbacks.evaluations, metrics)
+            self._tell(self._callbacks.evaluations, metrics)
         finally:  # the epoch has been, whatever a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
@@ -318,10 +341,6 @@ class Training:
             self.checkpoint()
         return metrics
 
-    def _is_interrupted(self) -> bool:
-        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
-        return self._phases.interrupted and self.processes == 1
-
     def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
         for callback in callbacks:
             with suppress(EpochDropped):  # an interruption breaks off an evaluation, and the epoch stays
@@ -330,10 +349,18 @@ class Training:
     def finish(self) -> None:
         """Tells the callbacks, frees the environments, and writes the last checkpoint, summary and learning curve.
 
-        After an epoch that was broken off, the checkpoint stays the one before it.
+        After an epoch that was broken off, the checkpoint stays the one before it. Files of a resumed run that did not
+        go on stay as they were.
         """
-        with ExitStack() as stack:  # each is done, whatever the others raise
-            stack.callback(self._write_end)
+        with ExitStack() as stack:  # each is done, whatever the others raise; the last of these first
+            if self.directory is not None:
+                writes = self._started or not self._resumed
+                if writes:
+                    stack.callback(self._keep_curve)
+                    stack.callback(self._write_summary)
+                stack.callback(self.directory.close)
+                if writes:
+                    stack.callback(self._write_last_checkpoint)
             stack.callback(self._close_source)
             if self._started:
                 for callback in reversed(self._callbacks):
@@ -345,15 +372,19 @@ class Training:
         except Exception as error:  # of any kind: what was learnt is not lost for it
             logger.warning("%s failed at close: %s: %s", self.config.env_id, type(error).__name__, error)
 
-    def _write_end(self) -> None:
-        if self.directory is not None:
-            if self._phases.intact:
-                self.checkpoint()
-            self.directory.close()
-            self.directory.write_summary(self.summary())
-            if self.epoch:
-                self._draw_curve(self.directory.path / runs.CURVE)
-                self.directory.keep(CURVE, self.directory.path / runs.CURVE)
+    def _write_last_checkpoint(self) -> None:
+        if self._phases.intact:
+            self.checkpoint()
+
+    def _write_summary(self) -> None:
+        assert self.directory is not None
+        self.directory.write_summary(self.summary())
+
+    def _keep_curve(self) -> None:
+        assert self.directory is not None
+        if self.epoch:
+            self._draw_curve(self.directory.path / runs.CURVE)
+            self.directory.keep(CURVE, self.directory.path / runs.CURVE)
 
     def _draw_curve(self, file: Path) -> None:
         metrics, evaluations = [epoch.record() for epoch in self._epochs], []

@@ -23,13 +23,13 @@ class Batch:
     """A number of episodes, which environment plays how many of them, and what has become of them.
 
     Which episodes count is fixed before they are played: slot i of all environments plays every ``slots``-th of them.
-    Where there are fewer episodes than environments, these take turns from batch to batch. Only a session that leaves
+    Where there are fewer episodes than environments, these take turns from epoch to epoch. Only a session that leaves
     changes that: what it had left to play is handed on.
 
     Args:
         actor: What acts. It is called on the event loop, or in a thread if ``in_thread``.
         episodes: How many are to be played.
-        seed: Of the noise.
+        seed: Of the noise. Its first spawn key, an epoch's number, says whose turn it is.
         in_thread: Whether acting takes so long that it would hold up the event loop.
         endless_steps: Steps of each environment without the end of an episode after which to give up.
     """
@@ -49,15 +49,16 @@ class Batch:
         self._since_end = 0
         self._waiting: list[_Request] = []
 
-    def begin(self, sessions: list[LearningSession], number: int) -> None:
+    def begin(self, sessions: list[LearningSession]) -> None:
         """Fixes who plays what.
 
         Args:
             sessions: Who plays.
-            number: Of the batch, from 0.
         """
         slots = sum(session.rows for session in sessions)
-        first = -(number * self.episodes) % slots if self.episodes < slots else 0
+        # By the epoch, and not by the batches that this process has played: a resumed run would go on with others.
+        epoch = self._seed.spawn_key[0] if self._seed.spawn_key else 0
+        first = -(epoch * self.episodes) % slots if self.episodes < slots else 0
         for session in sessions:
             places = np.arange(first, first + session.rows) % slots
             first += session.rows

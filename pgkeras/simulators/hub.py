@@ -127,7 +127,7 @@ class Hub:
             while not self.seated:
                 await self._next_change()
                 await asyncio.sleep(_SETTLE_SECONDS)  # they come together, as a rule
-            batch.begin(self.seated, self.batches - 1)
+            batch.begin(self.seated)
             await batch.done
             return batch.trajectory(), batch
         finally:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from multiprocessing.connection import wait
@@ -153,6 +155,22 @@ def test_closed_processes_say_so() -> None:
     envs.close()
     with pytest.raises(EnvironmentStepError, match="failed at reset: its processes have been closed"):
         Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
+
+
+def test_a_program_that_leaves_processes_open_ends(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import weakref\n"
+        "class Early: pass\n"
+        "early = Early()\n"
+        "weakref.finalize(early, print, 'finalizers run after the end of multiprocessing')\n"
+        "from pgkeras import environments\n"
+        "if __name__ == '__main__':\n"
+        f"    envs = environments.make('{UNRULY}', 2, 'async', workers=2)\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "after the end" in ended.stdout
 
 
 @pytest.mark.parametrize("way", ["plain", "async"])

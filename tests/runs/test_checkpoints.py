@@ -7,7 +7,9 @@ import importlib
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import pytest
 
 import pgkeras
 from pgkeras.errors import ExportError, RunError, TrainingError
+from pgkeras.files import LOCK
 from pgkeras.runs import directory as runs
 from pgkeras.runs.callbacks import Callback, Run
 from pgkeras.runs.checkpoints import Checkpoints
@@ -61,9 +64,9 @@ KILLS = {
 }
 
 
-def run_until_killed(config: Config, run: Path, where: str) -> None:
+def run_until_killed(config: Config, run: Path, where: tuple[str, int, str]) -> None:
     """Trains in a process of its own, and kills it there."""
-    path, number, when = KILLS[where]
+    path, number, when = where
     module, _, names = path.partition(":")
     *owners, name = names.split(".")
     owner = functools.reduce(getattr, owners, importlib.import_module(module))
@@ -80,15 +83,20 @@ def run_until_killed(config: Config, run: Path, where: str) -> None:
     list(Training(config, run))
 
 
+def forkserver() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pgkeras.runs.training"])  # most of their time would go into imports
+    return context
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Runs that were killed, by where it hit them."""
     root = tmp_path_factory.mktemp("killed")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pgkeras.runs.training"])  # most of their time would go into imports
     processes = {}
     for i, where in enumerate(KILLS):
-        process = context.Process(target=run_until_killed, args=(small(**EVALUATED), root / str(i), where))
+        arguments = small(**EVALUATED), root / str(i), KILLS[where]
+        process = forkserver().Process(target=run_until_killed, args=arguments)
         process.start()
         processes[where] = process
     for where, process in processes.items():
@@ -305,6 +313,32 @@ def test_a_run_that_fails_at_once_has_a_checkpoint_too(tmp_path: Path) -> None:
     assert checkpoint["counters"].tolist() == [0, 0, 0]
     # The policy's own six; the optimizer's learning rate, for one, is infinite in float32.
     assert all(np.isfinite(checkpoint[f"variable_{i}"]).all() for i in range(6))
+
+
+def test_a_checkpoint_that_cannot_be_written_takes_nothing_else_with_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    training = Training(small(checkpoint_seconds=1e6), run)
+    list(itertools.islice(training, 2))
+    shutil.rmtree(run / "checkpoints")
+    (run / "checkpoints").write_text("no directory")
+    with pytest.raises(RunError, match=r"cannot make .*checkpoints"):
+        training.finish()
+    assert runs.read_summary(run)["epochs"] == 2
+    assert (run / runs.CURVE).exists()
+    assert not (run / LOCK).exists()
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_run_that_is_killed_as_it_begins_is_resumed_or_begun_again(
+    undisturbed: Training, tmp_path: Path, call: int
+) -> None:
+    process = forkserver().Process(target=run_until_killed, args=(small(), tmp_path, ("os:fsync", call, "before")))
+    process.start()
+    process.join(500)
+    assert process.exitcode == -signal.SIGKILL
+    again = Training(small(), tmp_path, resume=(tmp_path / runs.CONFIG).exists())
+    assert again.epoch == 0
+    assert_same_state(run_to_end(again), undisturbed)
 
 
 def test_nothing_but_time_is_left_out_of_comparisons() -> None:

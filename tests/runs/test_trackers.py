@@ -18,7 +18,7 @@ import pytest
 
 from pgkeras.bundle import bundle
 from pgkeras.config import Config
-from pgkeras.errors import MissingExtraError
+from pgkeras.errors import MissingExtraError, RunError
 from pgkeras.runs import directory as runs
 from pgkeras.runs.loggers import check_loggers
 from pgkeras.runs.loggers import wandb as loggers_wandb
@@ -59,11 +59,11 @@ def _end_wandb() -> None:
     wandb.teardown()
 
 
-def _wandb_records(run: Path) -> list[Any]:
+def _wandb_records(run: Path, wandb_id: str = "*") -> list[Any]:
     """What W&B would send, in order."""
     from wandb.proto import wandb_internal_pb2
 
-    files = sorted(run.glob("wandb/offline-run-*/*.wandb"))
+    files = sorted(run.glob(f"wandb/offline-run-*-{wandb_id}/*.wandb"))
     return [wandb_internal_pb2.Record.FromString(data) for file in files for data in _leveldb_log(file.read_bytes())]
 
 
@@ -95,11 +95,50 @@ def test_epochs_after_a_finished_run_are_not_dropped(local: Path) -> None:
     settings = {"loggers": ("wandb",)}
     run, training = local / "run", Training(small(**settings), local / "run")
     run_to_end(training).export(local / "policies")  # with a learning curve and a film
+    before = (run / "wandb-id.txt").read_text()
     run_to_end(Training(small(**settings, steps=3000), run, resume=True))
     _end_wandb()
+    assert (run / "wandb-id.txt").read_text() == before  # other settings, but no epoch is played again
     rows = [_items(record) for record in _wandb_records(run) if record.HasField("history")]
     assert [row["epoch"] for row in rows if "epoch" in row] == [line["epoch"] for line in runs.read_metrics(run)]
     assert {"learning_curve", "film"} <= {name.partition("/")[0] for row in rows for name in row}
+
+
+def test_epochs_that_other_settings_play_again_are_of_another_run(local: Path) -> None:
+    from mlflow import MlflowClient
+
+    settings = {"loggers": ("wandb", "mlflow"), "keep_checkpoints": 9}
+    run, names = local / "run", ("wandb-id.txt", "mlflow-id.txt")
+    first = Training(small(**settings), run)
+    list(itertools.islice(first, 5))
+    first.finish()
+    given_up, ids = runs.read_metrics(run), [(run / name).read_text() for name in names]
+    changed = small(**settings, learning_rate=0.125)
+    second = Training(changed, run, resume=True, checkpoint="3")
+    list(itertools.islice(second, 3))
+    second.finish()
+    ids += [(run / name).read_text() for name in names]
+    run_to_end(Training(changed, run, resume=True, checkpoint="5"))  # played again by the same settings
+    _end_wandb()
+    assert [(run / name).read_text() for name in names] == ids[2:]
+    assert len(set(ids)) == 4
+    client, metrics = MlflowClient(), runs.read_metrics(run)[3:]
+    for (wandb_id, mlflow_id), lines in ((ids[:2], given_up), (ids[2:], metrics)):
+        expected = [(line["epoch"], line["loss"]) for line in lines]
+        rows: dict[int, float] = {}
+        for items in map(_items, _of_history(run, wandb_id)):
+            if "epoch" in items:
+                rows.setdefault(items["epoch"], items["loss"])
+        assert sorted(rows.items()) == expected
+        losses, epochs = (client.get_metric_history(mlflow_id, name) for name in ("loss", "epoch"))
+        at = {point.step: point.value for point in epochs}
+        assert sorted((at[point.step], point.value) for point in losses) == expected
+    told = [client.get_run(mlflow_id).data.params["learning_rate"] for mlflow_id in (ids[1], ids[3])]
+    assert told == [json.dumps(small().learning_rate), "0.125"]
+
+
+def _of_history(run: Path, wandb_id: str) -> list[Any]:
+    return [record for record in _wandb_records(run, wandb_id) if record.HasField("history")]
 
 
 def _check_mlflow(run: Path, metrics: list[dict[str, float]], exported: bundle.Bundle) -> None:
@@ -203,6 +242,20 @@ def test_a_tracker_that_takes_no_run_is_told_at_the_start(
     assert result.returncode == 1
     assert told in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+def test_a_resume_that_a_tracker_refuses_leaves_the_run_as_it_was(local: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"evaluation_every": 1, "evaluation_episodes": 2, "keep_checkpoints": 9, "loggers": ("csv", "mlflow")}
+    first = Training(small(**settings), local / "run")
+    list(itertools.islice(first, 4))
+    first.finish()
+    before = {path: path.read_bytes() for path in (local / "run").rglob("*") if path.is_file()}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    refused = Training(small(**settings, learning_rate=0.125), local / "run", resume=True, checkpoint="2")
+    with pytest.raises(RunError, match="MLflow takes no run"):
+        run_to_end(refused)
+    refused.finish()
+    assert {path: path.read_bytes() for path in (local / "run").rglob("*") if path.is_file()} == before
 
 
 def test_a_missing_package_is_told_before_anything_is_imported(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
-from tests.runs.small import assert_same_state, run_to_end
+from tests.runs.small import assert_same_arrays, assert_same_state, run_to_end
 from tests.serving.conftest import wait_until
 from tests.simulators.scripted import ACTIONS, OBSERVATIONS, ScriptedSimulator, exact_gradient
 
@@ -53,7 +54,7 @@ def played(simulators: Simulators, episodes: int, seed: int = 0) -> tuple[Trajec
     """One batch of episodes by Coin, and how many were lost on the way."""
     simulators.wait()
     collector = simulators.collector(Coin())
-    trajectory = collector.collect(episodes, np.random.SeedSequence(seed))
+    trajectory = collector.collect(episodes, np.random.SeedSequence(0, spawn_key=(seed,)))  # as that of an epoch
     assert len(trajectory.lengths) == episodes
     return trajectory, collector.episodes_lost
 
@@ -241,6 +242,28 @@ def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> N
         played(simulators, 2, seed)
     assert [one.episodes for one in simulators.connected] == [4, 4, 4]
     assert all(player.failure is None for player in players)
+
+
+@pytest.mark.parametrize("every", [0, 1])
+def test_whose_turn_it_is_follows_from_the_epoch(tmp_path: Path, every: int) -> None:
+    """Also after a resume, and whatever is evaluated: with fewer episodes than environments, others would play."""
+    settings = {**SETTINGS, "envs": 5, "episodes": 2, "evaluation_episodes": 3, "checkpoint_seconds": 0}
+
+    def taught(directory: Path, most: int | None = None, **more: Any) -> Training:
+        with Simulators("streak", ServerConfig(port=0, drain_seconds=1.0)) as listening:
+            ScriptedSimulator(listening.target, 5)
+            listening.wait()
+            config = Config(env_id="streak", **settings, **more)
+            training = Training(config, directory, source=listening, resume=directory.exists())
+            assert list(itertools.islice(training, most))
+            training.finish()
+        return training
+
+    undisturbed = taught(tmp_path / "undisturbed")
+    taught(tmp_path / "run", 3, evaluation_every=every)
+    resumed = taught(tmp_path / "run", evaluation_every=every)
+    assert_same_arrays(resumed._learner.state(), undisturbed._learner.state())
+    assert resumed.epoch == undisturbed.epoch > 5
 
 
 def test_whoever_has_to_wait_while_others_play_is_told_so(simulators: Simulators) -> None:

@@ -30,8 +30,14 @@ class Logger:
     wants_films = False
     """Whether a film of the exported policy is to be made for it."""
 
-    def begin(self, config: Mapping[str, Any]) -> None:
-        """Takes the content of ``config.json``, before the first record and again when a run is resumed."""
+    def begin(self, config: Mapping[str, Any], *, anew: bool = False) -> None:
+        """Takes the content of ``config.json``, before the first record and again when a run is resumed.
+
+        Args:
+            config: The content.
+            anew: Whether epochs are played again by other settings: to one that cannot drop those that it has, what
+                comes now is another run.
+        """
 
     def write(self, record: Record) -> None:
         """Appends a record."""

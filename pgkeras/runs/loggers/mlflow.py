@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import RunError
+from pgkeras.files import write_whole
 from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
 
 __all__ = ["MlflowLogger"]
@@ -56,7 +57,7 @@ class MlflowLogger(Logger):
         self._due, self._pause = 0.0, _SEND_SECONDS
         self._logged_epochs = 0
 
-    def begin(self, config: Mapping[str, Any]) -> None:
+    def begin(self, config: Mapping[str, Any], *, anew: bool = False) -> None:
         """See :meth:`Logger.begin`.
 
         Raises:
@@ -65,6 +66,9 @@ class MlflowLogger(Logger):
         from mlflow.exceptions import MlflowException
 
         try:
+            if anew:
+                self._known = self._new_run()
+                write_whole(self._directory / _ID, self._known)
             self._begin(config)
         except MlflowException as error:
             raise RunError(
@@ -88,14 +92,14 @@ class MlflowLogger(Logger):
         from mlflow.entities import Metric
 
         if int(record["epoch"] or 0) <= self._logged_epochs:
-            return  # played again, after a resume: the same
+            return  # played again after a resume, by the same settings: the same
         now, step = int(time.time() * 1000), int(record["env_steps"] or 0)
         self._waiting += [Metric(name, value, now, step) for name, value in record.items() if value is not None]
         if time.monotonic() >= self._due:
             self._send()
 
     def forget_after(self, epoch: int, env_steps: int) -> None:
-        """See :meth:`Logger.forget_after`: MLflow forgets nothing, and the epochs played again are the same."""
+        """See :meth:`Logger.forget_after`: MLflow forgets nothing, and its run gets no others in their place."""
 
     def keep(self, what: str, path: Path) -> None:
         """See :meth:`Logger.keep`."""

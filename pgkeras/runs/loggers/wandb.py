@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pgkeras.errors import RunError
+from pgkeras.files import write_whole
 from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
 
 __all__ = ["WandbLogger"]
@@ -68,8 +69,12 @@ class WandbLogger(Logger):
         self._directory = run
         self._open: _Open | None = None
 
-    def begin(self, config: Mapping[str, Any]) -> None:
+    def begin(self, config: Mapping[str, Any], *, anew: bool = False) -> None:
         """See :meth:`Logger.begin`."""
+        if anew:
+            run_id = secrets.token_hex(4)
+            self._open = self._opened_as(run_id)
+            write_whole(self._directory / _ID, run_id)
         self._run.config.update({"env_id": config["env_id"], **config["config"]}, allow_val_change=True)
 
     def write(self, record: Record) -> None:
@@ -78,7 +83,7 @@ class WandbLogger(Logger):
         self._run.log(finite, step=int(record["epoch"] or 0))
 
     def forget_after(self, epoch: int, env_steps: int) -> None:
-        """See :meth:`Logger.forget_after`: W&B takes no step twice, and the epochs played again are the same."""
+        """See :meth:`Logger.forget_after`: W&B takes no step twice, and its run gets no others in their place."""
 
     def keep(self, what: str, path: Path) -> None:
         """See :meth:`Logger.keep`."""
@@ -95,8 +100,11 @@ class WandbLogger(Logger):
     @property
     def _run(self) -> Any:
         if self._open is None:
-            run_id = remembered(self._directory / _ID, lambda: secrets.token_hex(4))
-            self._open = _opened.get(run_id)
-            if self._open is None:
-                self._open = _opened[run_id] = _Open(run_id, self._directory)
+            self._open = self._opened_as(remembered(self._directory / _ID, lambda: secrets.token_hex(4)))
         return self._open.run
+
+    def _opened_as(self, run_id: str) -> _Open:
+        opened = _opened.get(run_id)
+        if opened is None:
+            opened = _opened[run_id] = _Open(run_id, self._directory)
+        return opened
