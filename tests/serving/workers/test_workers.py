@@ -26,11 +26,12 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+from pgkeras_serving.workers.agreement import Agreement
 from pgkeras_serving.workers.commands import Tell
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.supervisor import Supervisor
 
-from benchmarks.soak.server import SHIPPED
+from benchmarks.soak.server import SHIPPED, publish
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import set_labels
 from pgkeras.client import PolicyClient
@@ -164,6 +165,47 @@ def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path)
         assert version >= newest
         if version == 4:
             break
+
+
+def test_a_new_worker_that_finds_less_than_others_still_have_is_let_in_and_told_of(root, tmp_path):
+    set_labels(root / "discrete", {"stable": 1})
+    options = ("--workers", "2", "--poll-seconds", "0.05", "--http-port", "0")
+    with running(root, tmp_path, *options) as server:
+        page = page_of(server)
+        (root / "discrete" / "2" / bundles.MANIFEST).write_text("{")  # the old worker serves on what was there before,
+        (root / "discrete" / "labels.json").write_text('{"stable": 9}')  # and the new one has it not
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        wait_until(lambda: figure(page, "worker_restarts_total") == 1)
+        wait_until(lambda: figure(page, "workers") == 2)
+        publish(root / "discrete", 3, root / "discrete" / "1")
+
+        def versions():
+            found = set()
+            for _ in range(8):
+                with PolicyClient(server.target, "discrete") as client:
+                    found.add(client.act(np.zeros(4, np.float32)).version)
+            return found
+
+        wait_until(lambda: 3 in versions())
+        assert versions() == {3}
+        told = [line["message"] for line in lines_of(server) if "workers differ" in line["message"]]
+        (message,) = told
+        assert "has discrete/2, label stable of discrete on 1" in message
+        assert "has nothing else" in message
+
+
+def test_what_differs_decides_when_it_stays_as_it_is():
+    same, more = {("p", 1): "p/1"}, {("p", 1): "p/1", ("p", 2): "p/2"}
+    agreement = Agreement()
+    assert agreement.reached({1: same, 2: same})
+    assert agreement.difference == ""
+    for found in ({1: more, 2: same}, {1: same, 2: more}, {1: more, 2: same}):  # the directory changes all the while
+        assert not agreement.reached(found)
+    assert not agreement.reached({1: more, 2: same})
+    assert agreement.reached({1: more, 2: same})
+    assert agreement.difference == "worker 1 has p/2; worker 2 has nothing else"
+    assert agreement.reached({1: more, 2: more})
+    assert agreement.difference == ""
 
 
 def test_labels_move_in_all_of_them_at_once(root, tmp_path):
