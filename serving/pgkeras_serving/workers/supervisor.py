@@ -95,6 +95,7 @@ class Supervisor:
         Raises:
             BundleError: There is no policy that can be served.
             ConfigError: See :class:`pgkeras_serving.server.PolicyServer`.
+            WorkerLostError: All workers have ended meanwhile.
         """
         if self.web is not None:
             self.web.target = self.target
@@ -107,6 +108,8 @@ class Supervisor:
         except ExceptionGroup as errors:  # the first one has ended the others
             raise errors.exceptions[0] from None
         while not await self._agree():
+            if not any(worker.is_connected for worker in self._workers.values()):  # until now nobody starts others
+                raise WorkerLostError("all workers have ended while they started; what they wrote before says why")
             await asyncio.sleep(_AGREEMENT_SECONDS)
         if self._config.listen is not None:
             with socket_file(self._config.listen, int(self._config.socket_mode, 8)) as path:

@@ -27,6 +27,7 @@ from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
 from pgkeras_serving.workers.agreement import Agreement
+from pgkeras_serving.workers.channel import WorkerLostError
 from pgkeras_serving.workers.commands import Tell
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.supervisor import Supervisor
@@ -250,13 +251,14 @@ def test_one_unix_domain_socket(root, tmp_path):
     assert not path.exists()
 
 
-def supervise(action, config):
+def supervise(action, config, kind=Supervisor):
     """Runs a coroutine with a supervisor in this process, and drains it, as its end does."""
 
     async def main():
-        supervisor = Supervisor(config)
+        supervisor = kind(config)
         try:
-            return await action(supervisor)
+            async with asyncio.timeout(60):
+                return await action(supervisor)
         finally:
             await supervisor.drain()
 
@@ -279,6 +281,18 @@ def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkey
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert file.read_text() == "not a socket"
+
+
+def test_a_start_whose_workers_have_all_ended_after_loading_is_told():
+    class Fragile(Supervisor):
+        async def _spawn(self, number):
+            worker = await super()._spawn(number)
+            worker.kill()
+            await worker.ended()
+            return worker
+
+    with pytest.raises(WorkerLostError, match="all workers have ended while they started"):
+        supervise(Supervisor.start, ServerConfig(SHIPPED, workers=2, port=0), Fragile)
 
 
 def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
