@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN = ("/healthz", "/readyz")
 _SECOND = 1.0
+_HANDSHAKE_SECONDS = 10.0
 
 
 class Web:
@@ -89,6 +90,7 @@ class Web:
                 config.http_host.strip("[]"),
                 config.http_port,
                 ssl=None if self._tls is None else self._tls.context,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_SECONDS,
             )
         except OSError as error:
             raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another --http-port") from error

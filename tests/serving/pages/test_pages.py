@@ -362,6 +362,22 @@ def test_files_of_no_use_are_named_where_only_the_pages_read_them(policies, tmp_
         start()
 
 
+def test_a_connection_that_never_speaks_tls_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.pages.web._HANDSHAKE_SECONDS", 0.1, raising=False)
+    certificate, key = Authority(tmp_path).issue("server")
+
+    async def main():
+        web = Web(ServerConfig(SHIPPED, http_port=0, tls_cert=certificate, tls_key=key), None, Snapshot)
+        await web.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await web.stop()
+
+    asyncio.run(main())
+
+
 def test_a_look_that_fails_is_logged_and_is_not_the_last(caplog):
     looks = 0
 
