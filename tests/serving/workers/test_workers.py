@@ -39,7 +39,7 @@ from pgkeras.client import PolicyClient
 from pgkeras.errors import ConfigError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2, service_pb2
 from tests.serving.conftest import DISCRETE_ACTIONS, export, run_cli, running, wait_until
-from tests.serving.telemetry.test_metrics import page_of, samples
+from tests.serving.telemetry.test_metrics import DISCRETE, GAUSSIAN, page_of, samples
 from tests.serving.test_draining import _ACT, _RETRY, request
 
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
@@ -420,6 +420,21 @@ def test_snapshots_add_up(policies):
     assert [version.meter.observations for version in total.versions] == [8], "nor does any counter go back"
     assert total.labels == {"discrete": {"a": 2}}
     assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
+
+
+def test_a_version_that_was_replaced_by_one_of_other_actions_is_summed_up_without_what_was_before():
+    def snapshot(spec, actions):
+        meter, now = Meter(spec), time.perf_counter_ns()
+        meter.answered({"entropy": np.array([0.5]), "action": np.array(actions)}, False, now, now, now)
+        description = policy_pb2.Policy(name="p", version=1, spec_hash=spec.distribution.value)
+        return Snapshot([VersionSnapshot(description, spec, 0, meter, EpisodeLog())])
+
+    before, after = snapshot(DISCRETE, [6]), snapshot(GAUSSIAN, [[0.5, 0.25]])
+    for alive, ended in (([after], [before]), ([after, before], [])):
+        (version,) = merged(alive, ended).versions
+        assert version.meter.observations == 1
+        mean, _ = version.meter.spread()
+        assert mean.tolist() == [0.5, 0.25]
 
 
 def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_longer_rests(monkeypatch):
