@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import shutil
@@ -194,6 +195,12 @@ def test_a_label_moves_only_to_a_version_that_is_ready(store, policies, root, ca
     (root / "p" / "labels.json").unlink()
     store.refresh()
     with pytest.raises(PolicyNotFoundError, match="its labels: none"):
+        find(store, label="stable")
+
+
+def test_a_policy_that_came_after_the_labels_were_read_has_none_yet(store):
+    store._contents = dataclasses.replace(store._contents, labels={})  # as of one that has come meanwhile
+    with pytest.raises(PolicyNotFoundError, match="policy 'p' has no label 'stable'; its labels: none"):
         find(store, label="stable")
 
 
