@@ -126,7 +126,7 @@ class Catalog:
 
     def _follow(self, path: Path, is_first: bool, rest_seconds: float) -> None:
         found = _stamp(path)
-        if path in self._versions and self._versions[path][0] in (found, None):
+        if path in self._versions and self._versions[path][0] == found:
             return
         files, failure = _files(path), self._failures.get(path)
         if failure is not None and failure.files == files:
@@ -158,7 +158,7 @@ class Catalog:
         edge = Edge(bundle.spec, identity, config.max_batch_size, digest)
         time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
-        graph = _graph(bundle, engine, config)
+        graph = _graph(bundle, digest, engine, config)
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds, self._sizes.get(graph))
         self._sizes[graph] = sizes
         meter = Meter(bundle.spec)
@@ -235,10 +235,10 @@ def _version_directories(config: ServerConfig) -> list[Path]:
     )
 
 
-def _graph(bundle: bundles.Bundle, engine: engines.Engine, config: ServerConfig) -> Hashable:
+def _graph(bundle: bundles.Bundle, digest: bytes, engine: engines.Engine, config: ServerConfig) -> Hashable:
     """A value that is the same for policies which take the same time: networks of one shape, with any weights."""
     size = None if bundle.flatbuffer is None else bundle.flatbuffer.stat().st_size
-    return bundle.spec_hash, engine.name, size, bundle.path if size is None else None, config.max_batch_size
+    return bundle.spec_hash, engine.name, size, digest if size is None else None, config.max_batch_size
 
 
 def _stamp(path: Path) -> Hashable | None:
