@@ -68,8 +68,8 @@ class ServerConfig:
     log_observations: bool = setting(False, "Put observations into the log of calls; they may be private.")
     traces: bool = setting(
         False,
-        "Send a trace of every call by OpenTelemetry (extra trace), whose own variables say where to and how many: "
-        "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER and the like.",
+        "Send traces of Act and of sessions' messages by OpenTelemetry (extra trace), whose own variables say where to "
+        "and how many: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER and the like.",
     )
     engine: EngineName = setting(
         "auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.", choices=get_args(EngineName)

@@ -40,7 +40,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Listen:
-    """Take calls from now on. The reply is the port."""
+    """Take calls from now on; the reply comes when it does."""
 
 
 @dataclass(frozen=True)
