@@ -115,7 +115,7 @@ class PolicyServer:
         Raises:
             BundleError: There is no policy that can be served.
         """
-        await self._report(_NOT_SERVING)
+        self._report(_NOT_SERVING)
         if self.web is not None:
             self.web.target = self.target
             await self.web.start()
@@ -125,7 +125,7 @@ class PolicyServer:
         for name in sorted(set(self._config.policies) - served):
             logger.warning("policies.%s: no such policy is served; there is: %s", name, ", ".join(sorted(served)))
         self._following = asyncio.create_task(self._follow())
-        await self._report_policies()
+        self._report_policies()
 
     async def drain(self) -> None:
         """Reports NOT_SERVING, refuses new calls after a while, answers those that it has, and stops.
@@ -174,26 +174,26 @@ class PolicyServer:
             await asyncio.sleep(self._config.poll_seconds)
             try:
                 await asyncio.to_thread(self.store.refresh)
-                await self._report_policies()
+                self._report_policies()
             except Exception:  # of any kind: the next look may fare better, and what is served stays
                 logger.exception("looking for new versions failed")
 
-    async def _report_policies(self) -> None:
+    def _report_policies(self) -> None:
         """Tells of every policy whether a version of it is ready; of one that is gone, that none is."""
         names = {policy.version.name for policy in self.store.policies()}
         if self.store.is_ready and not self._is_ready:  # from now on: versions that are there stay
             self._is_ready = True
-            await self._report(health_pb2.HealthCheckResponse.SERVING)
+            self._report(health_pb2.HealthCheckResponse.SERVING)
             if self.web is not None:
                 self.web.state = "serving"
         for name in names ^ self._healthy:
             status = health_pb2.HealthCheckResponse.SERVING if name in names else _NOT_SERVING
-            await self._health.set(f"policies/{name}", status)
+            self._health.set(f"policies/{name}", status)
         self._healthy = names
 
-    async def _report(self, status: Any) -> None:
+    def _report(self, status: Any) -> None:
         for service in ("", _SERVICE):
-            await self._health.set(service, status)
+            self._health.set(service, status)
 
 
 def _servicer(config: ServerConfig, *arguments: Any) -> tuple[Tracing | None, PolicyServicer]:

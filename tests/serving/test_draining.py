@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -184,6 +185,24 @@ def test_a_tool_that_looks_on_does_not_hold_up_the_end(policies, tmp_path):
         assert server.process.wait(timeout=60) == 0
         assert list(answers) == []
         over.set()
+
+
+def test_a_tool_that_leaves_amidst_a_question_leaves_nothing_in_the_log():
+    errors = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        config = ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0)
+        async with stopping(config) as server, grpc.aio.insecure_channel(server.target) as channel:
+            call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo()
+            await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+            assert (await call.read()).list_services_response.service
+            call.cancel()
+            await channel.unary_unary(_ACT)(request("cartpole-v1"))  # by which the server has heard of it
+        gc.collect()
+
+    asyncio.run(main())
+    assert errors == []
 
 
 def test_those_who_watch_are_told_and_do_not_hold_up_the_end():

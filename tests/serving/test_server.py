@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from pgkeras.errors import (
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.serving.conftest import run_cli, running, wait_until
+from tests.serving.telemetry.test_metrics import page_of, samples
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -165,6 +167,42 @@ def test_a_message_beyond_the_limit_is_refused_and_the_limit_is_published(polici
         with pytest.raises(InvalidRequestError, match="larger than max"):
             client.act(np.zeros((2000, 4), np.float32))
         assert client.act(ONE).action.shape == ()
+
+
+def test_an_answer_beyond_the_limit_is_refused_and_the_session_goes_on_as_if_nothing_had_come(policies, tmp_path):
+    many, outputs = np.zeros((1000, 4), np.float32), ("log_prob", "entropy", "distribution")
+    options = ("--max-message-bytes", "20000", "--http-port", "0")
+    with running(policies / "discrete", tmp_path, *options) as server, PolicyClient(server.target) as client:
+        too_large = "outputs: expected what is answered with at most 20000 bytes (ask for fewer observations or outputs"
+        with pytest.raises(InvalidRequestError, match=re.escape(too_large)):
+            client.act(many)
+        with client.play(seed=1, outputs=outputs) as session, client.play(seed=1, outputs=outputs) as other:
+            with pytest.raises(InvalidRequestError, match=re.escape(too_large)):
+                session.step(many)
+            assert not session.is_over
+            assert [session.step(ONE), session.step(ONE, 1.0, False, False)] == [
+                other.step(ONE),
+                other.step(ONE, 1.0, False, False),
+            ]
+        counts = samples(page_of(server))
+        for method in ("Act", "PlayMessage"):
+            labels = (("code", "INVALID_ARGUMENT"), ("method", method))
+            assert counts["pgkeras_requests_total", *labels] == 1
+        assert ("pgkeras_requests_total", ("code", "OK"), ("method", "Act")) not in counts
+        assert "Traceback" not in server.said()
+
+
+def test_a_description_beyond_the_limit_is_refused_with_what_to_do(policies, tmp_path):
+    root = tmp_path / "policies"
+    for i in range(40):
+        shutil.copytree(policies / "gaussian", root / f"policy-{i}")
+    with running(root, tmp_path, "--max-message-bytes", "4096") as server:
+        with PolicyClient(server.target, "policy-7") as client:
+            assert client.describe().name == "policy-7"
+            advice = "policies: expected what is answered with at most 4096 bytes (describe one at a time, or"
+            with pytest.raises(InvalidRequestError, match=re.escape(advice)):
+                client.policies()
+        assert "Traceback" not in server.said()
 
 
 def test_frequent_keepalive_pings_are_let_pass(policies, tmp_path):

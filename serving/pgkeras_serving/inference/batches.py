@@ -63,7 +63,7 @@ class Batch(Protocol):
         ...
 
     def run(self, engine: Engine) -> BatchResult | Exception:
-        """Computes the batch; in any thread. Returns whatever exception the engine raises."""
+        """Computes the batch; in any thread. Returns whatever exception there is."""
         ...
 
     def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
@@ -87,9 +87,8 @@ class Joined:
         first, *others = self.requests
         needs = first.needs.union(*(request.needs for request in others))
         if not others:
-            return _timed(engine, first.inputs, needs)
-        inputs = {name: np.concatenate([request.inputs[name] for request in self.requests]) for name in first.inputs}
-        return _timed(engine, inputs, needs)
+            return _timed(engine, lambda: first.inputs, needs)
+        return _timed(engine, lambda: _joined([request.inputs for request in self.requests]), needs)
 
     def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
         """See :class:`Batch`."""
@@ -129,8 +128,8 @@ class Part:
     def run(self, engine: Engine) -> BatchResult | Exception:
         """See :class:`Batch`."""
         rows = slice(self._range.start, self._range.stop)
-        inputs = {name: array[rows] for name, array in self.request.inputs.items()}
-        return _timed(engine, inputs, self.request.needs)
+        inputs = self.request.inputs
+        return _timed(engine, lambda: {name: array[rows] for name, array in inputs.items()}, self.request.needs)
 
     def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
         """See :class:`Batch`. The last part that is done answers the request, whichever it is."""
@@ -147,8 +146,10 @@ class Part:
         meter.waited(began - request.since)
         if request.computed is not None:
             request.computed(began, max(part.end for part in parts))
-        names = parts[0].arrays
-        request.answer.set_result({name: np.concatenate([part.arrays[name] for part in parts]) for name in names})
+        try:
+            request.answer.set_result(_joined([part.arrays for part in parts]))
+        except Exception as error:  # of any kind, out of memory as a rule: whoever waits is told
+            _fail([request], error)
 
 
 def split(request: Request, rows: int) -> list[Part]:
@@ -174,10 +175,15 @@ def join_in_order(requests: Sequence[Request], max_rows: int) -> Iterator[Joined
         yield Joined(batch)
 
 
-def _timed(engine: Engine, inputs: Arrays, needs: frozenset[str]) -> BatchResult | Exception:
-    start = time.perf_counter_ns()
+def _joined(arrays: Sequence[Arrays]) -> Arrays:
+    return {name: np.concatenate([some[name] for some in arrays]) for name in arrays[0]}
+
+
+def _timed(engine: Engine, inputs: Callable[[], Arrays], needs: frozenset[str]) -> BatchResult | Exception:
     try:
-        return BatchResult(engine.act(inputs, needs), start, time.perf_counter_ns())
+        given = inputs()
+        start = time.perf_counter_ns()
+        return BatchResult(engine.act(given, needs), start, time.perf_counter_ns())
     except Exception as error:  # of any kind: whoever waits is told
         return error
 

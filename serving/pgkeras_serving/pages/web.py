@@ -6,20 +6,18 @@ import asyncio
 import base64
 import binascii
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 
 from pgkeras import __version__
-from pgkeras.certificates import check_pair
 from pgkeras.errors import ConfigError, UnauthenticatedError
 from pgkeras.hosts import is_loopback, without_port
 from pgkeras_serving.pages.http import HttpRequest, HttpResponse, connection_handler
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
 from pgkeras_serving.pages.prometheus import Exposition
-from pgkeras_serving.policies.file_stamps import stamp
+from pgkeras_serving.pages.tls import RenewedTls
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.last_minute import Live
 from pgkeras_serving.telemetry.snapshot import Snapshot
@@ -32,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 _OPEN = ("/healthz", "/readyz")
 _SECOND = 1.0
+_HANDSHAKE_SECONDS = 10.0
 
 
 class Web:
@@ -65,17 +64,19 @@ class Web:
         self._server: asyncio.Server | None = None
         self._watching: asyncio.Task[None] | None = None
         self._only_here = True
-        self._tls: ssl.SSLContext | None = None
-        self._certificate = None if config.tls_cert is None else stamp(config.tls_cert)
+        self._tls: RenewedTls | None = None
 
     async def start(self) -> None:
         """Listens.
 
         Raises:
-            ConfigError: The address cannot be listened on, or would be open to others without TLS.
+            ConfigError: The address cannot be listened on, or would be open to others without TLS; or a certificate is
+                of no use.
         """
         config = self._config
         assert config.http_port is not None
+        if config.tls_cert is not None and config.tls_key is not None:
+            self._tls = RenewedTls(config.tls_cert, config.tls_key, config.tls_client_ca)
         where = f"{config.http_host}:{config.http_port}"
         try:
             self._only_here = probe(config.http_host, config.http_port)
@@ -84,9 +85,12 @@ class Web:
                     f"not showing the status on {where} without TLS: give --tls-cert and --tls-key, or say --insecure "
                     "if something else protects the network"
                 )
-            self._tls = _tls(config)
             self._server = await asyncio.start_server(
-                connection_handler(self._answer), config.http_host.strip("[]"), config.http_port, ssl=self._tls
+                connection_handler(self._answer),
+                config.http_host.strip("[]"),
+                config.http_port,
+                ssl=None if self._tls is None else self._tls.context,
+                ssl_handshake_timeout=None if self._tls is None else _HANDSHAKE_SECONDS,
             )
         except OSError as error:
             raise ConfigError(f"cannot listen on {where}: {error.strerror}; choose another --http-port") from error
@@ -102,8 +106,12 @@ class Web:
 
     async def _watch(self) -> None:
         while True:
-            self._look()
-            self._renew()
+            try:
+                if self._tls is not None:
+                    self._tls.renew()
+                self._look()
+            except Exception:  # of any kind: the next look may fare better, and the pages stay
+                logger.exception("what the pages show of the last minute could not be looked at")
             await asyncio.sleep(_SECOND)
 
     def _look(self) -> None:
@@ -118,17 +126,6 @@ class Web:
                 live.look()
             lives[key] = live
         self._lives = lives
-
-    def _renew(self) -> None:
-        certificate, key = self._config.tls_cert, self._config.tls_key
-        if self._tls is None or certificate is None or key is None or stamp(certificate) == self._certificate:
-            return
-        try:
-            check_pair(certificate, key)
-        except ConfigError:  # which the gRPC port reports; half of it may not be there yet
-            return
-        self._certificate = stamp(certificate)
-        self._tls.load_cert_chain(certificate, key)
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         if self._only_here and not is_loopback(without_port(request.headers.get("host", "localhost"))):
@@ -203,14 +200,3 @@ def _as_bearer(authorization: str) -> str:
         return "Bearer " + base64.b64decode(value, validate=True).decode("ascii").partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _tls(config: ServerConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None:
-        return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.tls_cert, config.tls_key)
-    if config.tls_client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(config.tls_client_ca)
-    return context

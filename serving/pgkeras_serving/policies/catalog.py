@@ -63,6 +63,7 @@ class Catalog:
         self._told: dict[Path, str] = {}
         self._sizes: dict[Hashable, Sizes] = {}
         self._is_closed = False
+        self._has_looked = False
 
     def close(self) -> None:
         """Ends a look that is under way in another thread when it has loaded the version that it is at."""
@@ -79,19 +80,20 @@ class Catalog:
             BundleNotFoundError: There is no version and has never been one.
             BundleError: The catalog has been closed.
         """
-        first = not self._versions
+        is_first, self._has_looked = not self._has_looked, True
+        rest_seconds = _REST_SECONDS if self._versions else 0.0
         try:
             labels = {path: self._read_labels(path) for path in {p.parent for p in _version_directories(self._config)}}
             paths = _version_directories(self._config)  # after the labels, so that what they name is among them
         except BundleError as error:
-            if first:
+            if not self._versions:
                 raise
             self._tell(self._config.root, f"serving on with what was there before: {error}")
             return self._unchanged([])
         for path in paths:
             if self._is_closed:
                 raise BundleError("the server is stopping, so no more policies are loaded")
-            self._follow(path, first)
+            self._follow(path, is_first, rest_seconds)
         stamps = {path: _stamp(path) for path in paths}
         gone = [path for path in self._versions if stamps.get(path) is None]
         if len(gone) == len(self._versions) > 0:
@@ -122,20 +124,20 @@ class Catalog:
     def _reasons(self) -> list[str]:
         return [failure.reason for failure in self._failures.values()]
 
-    def _follow(self, path: Path, first: bool) -> None:
+    def _follow(self, path: Path, is_first: bool, rest_seconds: float) -> None:
         found = _stamp(path)
-        if path in self._versions and self._versions[path][0] in (found, None):
+        if path in self._versions and self._versions[path][0] == found:
             return
         files, failure = _files(path), self._failures.get(path)
         if failure is not None and failure.files == files:
             self._tell(path, f"not serving {path}: {failure.reason}")
             return
         try:
-            self._versions[path] = (found, self._load(path, 0.0 if first else _REST_SECONDS))
+            self._versions[path] = (found, self._load(path, rest_seconds))
         except Exception as error:  # whatever is wrong with one version, the others are served
             reason = str(error) if isinstance(error, PgkerasError) else repr(error)
             self._failures[path] = _Failure(files, reason)
-            if first:
+            if is_first:
                 self._tell(path, f"not serving {path}: {reason}")
         else:
             self._failures.pop(path, None)
@@ -156,7 +158,7 @@ class Catalog:
         edge = Edge(bundle.spec, identity, config.max_batch_size, digest)
         time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
-        graph = _graph(bundle, engine, config)
+        graph = _graph(bundle, digest, engine, config)
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds, self._sizes.get(graph))
         self._sizes[graph] = sizes
         meter = Meter(bundle.spec)
@@ -233,10 +235,10 @@ def _version_directories(config: ServerConfig) -> list[Path]:
     )
 
 
-def _graph(bundle: bundles.Bundle, engine: engines.Engine, config: ServerConfig) -> Hashable:
+def _graph(bundle: bundles.Bundle, digest: bytes, engine: engines.Engine, config: ServerConfig) -> Hashable:
     """A value that is the same for policies which take the same time: networks of one shape, with any weights."""
     size = None if bundle.flatbuffer is None else bundle.flatbuffer.stat().st_size
-    return bundle.spec_hash, engine.name, size, bundle.path if size is None else None, config.max_batch_size
+    return bundle.spec_hash, engine.name, size, digest if size is None else None, config.max_batch_size
 
 
 def _stamp(path: Path) -> Hashable | None:

@@ -208,7 +208,7 @@ def _leading_reference(message: bytes) -> bytes:
 
 
 def _labelled(ready: Contents, name: str, label: str) -> int:
-    labels = ready.labels[name]
+    labels = ready.labels.get(name, {})  # which are not read yet of a policy that has just been found
     if label not in labels:
         shown = list(labels.items())[:_MOST_LABELS]
         there = ", ".join(f"{label} (version {version})" for label, version in shown) or "none"

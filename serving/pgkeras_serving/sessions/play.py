@@ -18,6 +18,7 @@ from pgkeras.protocol.status import encode_error
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.messages.parsing import parse
+from pgkeras_serving.messages.sizes import check_size
 from pgkeras_serving.messages.steps import OUTCOME, Step, Transition
 from pgkeras_serving.messages.templates import varint
 from pgkeras_serving.policies.contents import LoadedPolicy
@@ -83,13 +84,12 @@ class Session:
             step = policy.steps.decode(message, rows)
             transition = self._begin(step)
             answer = await policy.batcher.submit(step.query.inputs, step.query.needs, self._caller)
-            act = self._finish(step, transition, answer, arrival)
+            return self._finish(step, transition, answer, arrival), 0
         except PolicyServiceError as error:
             return refusal(message, error)
         except Exception:
             logger.exception("a message of a session failed")
             return refusal(message, ServerFailedError("this message failed; the server's log has the reason"))
-        return response(step.message_id, act), 0
 
     def _caller(self) -> Session:
         """A session is a caller by itself: others of its connection have their own turns."""
@@ -111,9 +111,10 @@ class Session:
     def _finish(
         self, step: Step, transition: Transition | None, answer: Mapping[str, NDArray[Any]], arrival: int
     ) -> bytes:
-        """Encodes the answer; only then does the step count."""
+        """Encodes the answer; only then, if it may be sent, does the step count."""
         encoding = time.perf_counter_ns()
-        act = self._policy.edge.answers.encode(step.query, answer)
+        message = response(step.message_id, self._policy.edge.answers.encode(step.query, answer))
+        check_size(message, self._policy.limits.max_send_message_bytes)
         self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
         rows = len(step.query.inputs["noise"])
         if self._episodes is None:
@@ -122,7 +123,7 @@ class Session:
         self._noise.use(rows)
         state = answer.get("next_state")
         self._state = None if state is None else state.copy()  # a view would keep the batch that it is a part of
-        return act
+        return message
 
 
 def transition_of(step: Step, episodes: Episodes | None) -> Transition | None:

@@ -21,6 +21,8 @@ PER_POLICY = ("max_batch_size", "max_queued", "max_queue_seconds", "max_engines"
 """Settings that a configuration file can also give for one policy alone."""
 
 _MOST_OF_GRPC = 2**31 - 2  # its channel arguments are ints of C; at the largest one its core gives up the process
+# Clients are told limits: in 64 bits, and durations as protobuf has them, of 10,000 years at the most.
+_MOST, _MOST_SECONDS = 2**63 - 1, 315_576_000_000.0
 
 
 @dataclass(frozen=True)
@@ -66,23 +68,26 @@ class ServerConfig:
     log_observations: bool = setting(False, "Put observations into the log of calls; they may be private.")
     traces: bool = setting(
         False,
-        "Send a trace of every call by OpenTelemetry (extra trace), whose own variables say where to and how many: "
-        "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER and the like.",
+        "Send traces of Act and of sessions' messages by OpenTelemetry (extra trace), whose own variables say where to "
+        "and how many: OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER and the like.",
     )
     engine: EngineName = setting(
         "auto", "What computes policies; auto is LiteRT where it can, else TensorFlow.", choices=get_args(EngineName)
     )
     poll_seconds: float = setting(
-        1.0, "How often the directory is looked at for new versions and labels.", minimum=0.01
+        1.0, "How often the directory is looked at for new versions and labels.", minimum=0.01, maximum=_MOST_SECONDS
     )
     max_batch_size: int = setting(
-        4096, "Most observations in one request, and in one batch computed at once.", minimum=1
+        4096, "Most observations in one request, and in one batch computed at once.", minimum=1, maximum=_MOST
     )
     max_queued: int = setting(
-        65536, "Most observations waiting per policy; beyond it, calls are told to retry.", minimum=1
+        65536, "Most observations waiting per policy; beyond it, calls are told to retry.", minimum=1, maximum=_MOST
     )
     max_queue_seconds: float = setting(
-        30.0, "Longest wait of an observation for its policy; after it, the call is told to retry.", minimum=0.001
+        30.0,
+        "Longest wait of an observation for its policy; after it, the call is told to retry.",
+        minimum=0.001,
+        maximum=_MOST_SECONDS,
     )
     max_engines: int = setting(
         4, "Most batches of one slow policy computed at once, each by a copy of its own, as far as cores go.", minimum=1
@@ -110,26 +115,32 @@ class ServerConfig:
         maximum=_MOST_OF_GRPC // 2,  # at twice the setting all are refused
     )
     max_sessions: int = setting(
-        4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1
+        4096, "Most sessions of Play at once; beyond it, new ones are told to retry.", minimum=1, maximum=_MOST
     )
-    session_idle_seconds: float = setting(300.0, "An idle session is ended after so long.", minimum=0.001)
+    session_idle_seconds: float = setting(
+        300.0, "An idle session is ended after so long.", minimum=0.001, maximum=_MOST_SECONDS
+    )
     keepalive_seconds: float = setting(
-        60.0, "A connection that is silent for so long is pinged, and closed if nobody answers.", minimum=1.0
+        60.0,
+        "A connection that is silent for so long is pinged, and closed if nobody answers.",
+        minimum=1.0,
+        maximum=_MOST_SECONDS,
     )
     min_ping_seconds: float = setting(
-        10.0, "Shortest interval allowed between a client's keepalive pings.", minimum=0.0
+        10.0, "Shortest interval allowed between a client's keepalive pings.", minimum=0.0, maximum=_MOST_SECONDS
     )
     drain_delay_seconds: float = setting(
         0.5,
         "How long calls are answered as before after SIGTERM or Ctrl-C, while readiness is off already, so that load "
         "balancers see it first.",
         minimum=0.0,
+        maximum=_MOST_SECONDS,
     )
     wait_for_policies: bool = setting(
         False, "Start without a policy, not ready, and serve the first one that comes, instead of refusing to start."
     )
     drain_seconds: float = setting(
-        10.0, "How long calls in flight may take to finish after SIGTERM or Ctrl-C.", minimum=0.0
+        10.0, "How long calls in flight may take to finish after SIGTERM or Ctrl-C.", minimum=0.0, maximum=_MOST_SECONDS
     )
     policies: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 

@@ -120,7 +120,7 @@ class Meter:
     Attributes:
         observations: How many were answered.
         seconds: Nanoseconds from a request's arrival to its answer, but for the transport.
-        queue: Nanoseconds that requests waited for their batch; those that ran at once are not among them.
+        queue: Nanoseconds that each request waited for its batch, those that ran at once included.
         inference: Nanoseconds of each run of the engine.
         encoding: Nanoseconds of each answer's encoding.
         rows: Observations of each run of the engine.

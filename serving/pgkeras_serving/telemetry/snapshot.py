@@ -108,8 +108,12 @@ def _by_version(snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], list[Ver
 
 
 def _summed(alive: Sequence[VersionSnapshot], ended: Sequence[VersionSnapshot]) -> VersionSnapshot:
-    """The sum of what several processes tell of one version."""
-    first, counted = alive[0], [*alive, *ended]
+    """The sum of what several processes tell of one version.
+
+    It may have been replaced in place: what was counted of another policy, with other actions, is none of its.
+    """
+    first = alive[0]
+    counted = [one for one in [*alive, *ended] if one.description.spec_hash == first.description.spec_hash]
     meter = Meter.merged(first.spec, [one.meter for one in counted])
     meter.sessions = sum(one.meter.sessions for one in alive)  # those of a process that has ended are over
     queued = sum(one.queued for one in alive)

@@ -1,17 +1,17 @@
-"""The standard health service, whose endless Watch calls end when the server drains."""
+"""The standard health service: nobody who watches it waits for another, and all are sent off when the server drains."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Any
 
+import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 
 from pgkeras.errors import MissingExtraError
 
 try:
     from grpc_health.v1 import health_pb2
-    from grpc_health.v1.health import aio as health
 except ImportError as error:
     raise MissingExtraError(str(error.name), "serve", "serve policies") from error
 
@@ -58,43 +58,86 @@ _ListResponse = message_factory.GetMessageClass(HEALTH.methods_by_name["List"].o
 _LAST_WORD_SECONDS = 0.05
 
 
-class Health(health.HealthServicer):
-    """The standard servicer, except that its endless Watch calls can be ended: draining would wait for them."""
+_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class _Watch:
+    """A call of somebody who watches; made by the task that answers it."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._watches: set[asyncio.Future[None]] = set()
+        self.changed = asyncio.Event()
+        self.task = asyncio.current_task()
+
+
+class Health:
+    """The standard servicer, except that its endless Watch calls can be ended: draining would wait for them.
+
+    Nor is a lock held while a watcher is written to, as by the servicer of grpcio's package: one that takes no bytes
+    would hold up every change of the status.
+    """
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Any] = {}
+        self._watches: set[_Watch] = set()
+        self._is_draining = False
         self._ended = False
+
+    async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
+        """The status of one service."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND)
+        return health_pb2.HealthCheckResponse(status=status)
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
         """The status of every service."""
         response: Any = _ListResponse()
-        for name, status in self._server_status.items():
+        for name, status in self._statuses.items():
             response.statuses[name].status = status
         return response
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        """Streams every change of a service's status."""
+        """Streams every change of a service's status; of those that come while one is being sent, the last."""
         if self._ended:
             return
-        watch = asyncio.ensure_future(super().Watch(request, context))
+        watch, told = _Watch(), None
         self._watches.add(watch)
         try:
-            await watch
+            while True:
+                watch.changed.clear()
+                status = self._statuses.get(request.service, _UNKNOWN)
+                if status != told:
+                    await context.write(health_pb2.HealthCheckResponse(status=status))
+                    told = status
+                await watch.changed.wait()
         except asyncio.CancelledError:
             if not self._ended:  # it is the caller who left
                 raise
         finally:
             self._watches.discard(watch)
 
+    def set(self, service: str, status: Any) -> None:
+        """Sets the status of a service; once the end has been told, nothing any more."""
+        if not self._is_draining:
+            self._change(service, status)
+
     async def tell_end(self) -> None:
-        """Tells NOT_SERVING to everybody who watches, and to whoever asks from now on."""
-        await self.enter_graceful_shutdown()
+        """Tells NOT_SERVING to everybody who watches, for which it waits a moment, and to whoever asks from now on."""
+        self._is_draining = True
+        for service in self._statuses:
+            self._change(service, _NOT_SERVING)
         if self._watches:
-            await asyncio.wait(self._watches, timeout=_LAST_WORD_SECONDS)
+            await asyncio.sleep(_LAST_WORD_SECONDS)
 
     def end(self) -> None:
         """Ends the calls of everybody who watches."""
         self._ended = True
         for watch in self._watches:
-            watch.cancel()
+            assert watch.task is not None
+            watch.task.cancel()
+
+    def _change(self, service: str, status: Any) -> None:
+        self._statuses[service] = status
+        for watch in self._watches:
+            watch.changed.set()

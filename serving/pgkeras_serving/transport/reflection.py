@@ -40,19 +40,26 @@ class Reflection(reflection.aio.ReflectionServicer):
         try:
             while True:
                 answer = asyncio.ensure_future(anext(answers))
+                answer.add_done_callback(_take_notice)
                 await asyncio.wait({answer, over}, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
-                    answer.cancel()
                     return
                 yield await answer
         except StopAsyncIteration:
             return
         finally:
             over.cancel()
+            answer.cancel()
 
     def end(self) -> None:
         """Ends all streams."""
         self._over.set()
+
+
+def _take_notice(answer: asyncio.Future[Any]) -> None:
+    """Of what becomes of an answer that nobody awaits any more, since the client has left; asyncio would log it."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _version_1() -> Any:

@@ -17,6 +17,7 @@ import grpc
 from pgkeras.errors import ServerUnavailableError
 from pgkeras.v1 import service_pb2
 from pgkeras_serving.messages.parsing import parse
+from pgkeras_serving.messages.sizes import check_size
 from pgkeras_serving.sessions.policies import Policies, Session
 from pgkeras_serving.sessions.sessions import Seat, Sessions
 from pgkeras_serving.telemetry.logs import AccessLog, Call
@@ -26,6 +27,8 @@ from pgkeras_serving.transport.status import CODES, Context, abort, code_of
 __all__ = ["PolicyServicer", "answers"]
 
 _Handler = Callable[[Any, bytes, Context], Awaitable[bytes]]
+
+_LARGER = "give the server a larger max_message_bytes"
 
 _OK = grpc.StatusCode.OK.name
 _LEFT = grpc.StatusCode.CANCELLED.name
@@ -101,6 +104,7 @@ class PolicyServicer:
         answer = await policy.batcher.submit(query.inputs, query.needs, context.peer)
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
+        check_size(response, policy.limits.max_send_message_bytes)
         policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
         return response
 
@@ -136,14 +140,22 @@ class PolicyServicer:
     @answers
     async def GetPolicy(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes one policy and the server's limits."""
-        return self._policies.describe(parse(service_pb2.GetPolicyRequest, request).policy).SerializeToString()
+        described = self._policies.describe(parse(service_pb2.GetPolicyRequest, request).policy)
+        response = described.SerializeToString()
+        check_size(response, described.limits.max_send_message_bytes, "policy", _LARGER)
+        return response
 
     @answers
     async def ListPolicies(self, request: bytes, _: Context) -> bytes:  # noqa: N802
         """Describes every policy and version that is ready."""
         parse(service_pb2.ListPoliciesRequest, request)
-        policies = [self._policies.description(policy) for policy in self._policies.policies()]
-        return service_pb2.ListPoliciesResponse(policies=policies).SerializeToString()
+        policies = self._policies.policies()
+        descriptions = [self._policies.description(policy) for policy in policies]
+        response = service_pb2.ListPoliciesResponse(policies=descriptions).SerializeToString()
+        if policies:
+            most = policies[0].limits.max_send_message_bytes  # of all, like everything that is no policy's own
+            check_size(response, most, "policies", f"describe one at a time, or {_LARGER}")
+        return response
 
     async def _converse(self, message: Any, seat: Seat, context: Context, call: Call | None) -> None:
         """Answers a session's messages, from the first on."""

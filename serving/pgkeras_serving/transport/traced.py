@@ -11,6 +11,7 @@ import grpc
 
 from pgkeras.errors import PolicyServiceError
 from pgkeras.protocol.status import encode_error
+from pgkeras_serving.messages.sizes import check_size
 from pgkeras_serving.sessions.policies import Session
 from pgkeras_serving.sessions.sessions import Seat
 from pgkeras_serving.telemetry.tracing import CallSpan, Tracing
@@ -75,6 +76,7 @@ class TracedServicer(PolicyServicer):
         answer = await policy.batcher.submit(query.inputs, query.needs, context.peer, computed)
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
+        check_size(response, policy.limits.max_send_message_bytes)
         end = time.perf_counter_ns()
         span.part("encode", encoding, end)
         policy.meter.answered(answer, query.greedy, arrival, encoding, end)

@@ -2,5 +2,5 @@
 
 ``supervisor.py`` starts workers, has them switch to new versions at one moment, and starts those again that have died.
 ``worker.py`` is one of them: a server as it is without workers. ``channel.py`` and ``commands.py`` are what they say to
-each other, ``switch.py`` how the moment is agreed on, ``relay.py`` how they share a Unix-domain socket.
+each other, ``agreement.py`` when they switch and ``switch.py`` how, ``relay.py`` how they share a Unix-domain socket.
 """

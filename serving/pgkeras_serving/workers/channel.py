@@ -52,6 +52,11 @@ class Channel:
         """A channel on one end of a pair of sockets."""
         return cls(*await asyncio.open_unix_connection(sock=end), answer)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the other end is there."""
+        return not self._reading.done()
+
     async def ask(self, question: Any) -> Any:
         """Asks, and waits for the reply.
 
@@ -59,7 +64,7 @@ class Channel:
             WorkerLostError: The other end is gone, or goes before it replies.
             PgkerasError: The other end has refused.
         """
-        if self._reading.done():
+        if not self.is_open:
             raise WorkerLostError(_LOST)
         number = next(self._numbers)
         reply = self._asked[number] = asyncio.get_running_loop().create_future()
@@ -69,10 +74,6 @@ class Channel:
     async def closed(self) -> None:
         """Waits until the other end is gone."""
         await asyncio.wait([self._reading])
-
-    def close(self) -> None:
-        """Closes this end."""
-        self._writer.close()
 
     def _send(self, number: int, is_question: bool, content: Any) -> None:
         data = pickle.dumps((number, is_question, content))

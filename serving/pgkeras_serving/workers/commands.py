@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgkeras_serving.settings.config import ServerConfig
 
 __all__ = ["Digest", "Drain", "Listen", "Look", "Start", "Tell"]
 
-Digest = tuple[Sequence[object], ...]
-"""What a worker has found under the served directory; equal where two have found the same."""
+Digest = Mapping[tuple[object, ...], str]
+"""The versions and labels that a worker has found: what tells each from every other, and what to call it in the log."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Listen:
-    """Take calls from now on. The reply is the port."""
+    """Take calls from now on; the reply comes when it does."""
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,11 @@ class WorkerProcess:
         """Seconds since its start."""
         return time.monotonic() - self._began
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether it can be asked."""
+        return self._channel.is_open
+
     async def ask(self, question: Any) -> Any:
         """See :meth:`pgkeras_serving.workers.channel.Channel.ask`."""
         return await self._channel.ask(question)

@@ -19,6 +19,7 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.snapshot import Snapshot, merged
 from pgkeras_serving.transport.listener import address, reserve, socket_file
 from pgkeras_serving.transport.tokens import Tokens
+from pgkeras_serving.workers.agreement import Agreement
 from pgkeras_serving.workers.channel import WorkerLostError
 from pgkeras_serving.workers.commands import Digest, Drain, Listen, Look, Tell
 from pgkeras_serving.workers.process import WorkerProcess
@@ -57,6 +58,7 @@ class Supervisor:
         self._restarts = 0
         self._looks = 0
         self._agreed = asyncio.Lock()
+        self._agreement = Agreement()
         self._is_stopping = False
         self._reviving: set[asyncio.Task[None]] = set()
         self._complaint = ""
@@ -93,6 +95,7 @@ class Supervisor:
         Raises:
             BundleError: There is no policy that can be served.
             ConfigError: See :class:`pgkeras_serving.server.PolicyServer`.
+            WorkerLostError: All workers have ended meanwhile.
         """
         if self.web is not None:
             self.web.target = self.target
@@ -105,6 +108,8 @@ class Supervisor:
         except ExceptionGroup as errors:  # the first one has ended the others
             raise errors.exceptions[0] from None
         while not await self._agree():
+            if not any(worker.is_connected for worker in self._workers.values()):  # until now nobody starts others
+                raise WorkerLostError("all workers have ended while they started; what they wrote before says why")
             await asyncio.sleep(_AGREEMENT_SECONDS)
         if self._config.listen is not None:
             with socket_file(self._config.listen, int(self._config.socket_mode, 8)) as path:
@@ -157,25 +162,27 @@ class Supervisor:
         return worker
 
     async def _agree(self) -> bool:
-        """Has all workers look for new versions, and go over to them if all have found the same; says whether."""
+        """Has all workers look for new versions, and go over to them if they agree; says whether."""
         async with self._agreed:
             look = Look(self._next_look())
             workers = list(self._workers.values())
             found = await asyncio.gather(*(worker.ask(look) for worker in workers), return_exceptions=True)
-            digests: list[Digest] = []
+            digests: dict[int, Digest] = {}
             for worker, digest in zip(workers, found, strict=True):
                 if isinstance(digest, WorkerLostError):
                     continue
                 if isinstance(digest, BaseException):
                     self._complain(f"worker {worker.number} cannot follow the served directory: {digest}")
                     return False
-                digests.append(digest)
-            if any(digest != digests[0] for digest in digests):
-                return False  # it has changed meanwhile: the next look decides
-            self._complain("")
+                digests[worker.number] = digest
+            if not self._agreement.reached(digests):
+                return False
+            difference = self._agreement.difference
+            self._complain(difference and f"workers differ, and each serves what it has: {difference}")
             self._switch.generation = look.generation
             for worker in workers:
-                if not worker.listens:
+                # One that has nothing would refuse calls that others answer.
+                if not worker.listens and (digests.get(worker.number) or not any(digests.values())):
                     await self._let_in(worker)
             return bool(digests)
 

@@ -1,7 +1,7 @@
 """Switch: the moment at which all workers go over to new versions and labels.
 
-Each worker loads what is new and keeps it aside, under the number of a generation. When all of them have found the
-same, the supervisor writes that number into memory that all share, and from then on each serves it. So no client that
+Each worker loads what is new and keeps it aside, under the number of a generation. When they agree on what they have
+found, the supervisor writes that number into memory that all share, and from then on each serves it. So no client that
 has seen a version can reach a worker that has not got it yet.
 """
 
@@ -72,7 +72,7 @@ class SwitchedPolicies(ServedPolicies):
         """Loads what is new and keeps it aside for a generation; blocks.
 
         Returns:
-            What was found: names, versions and the digests of what was loaded, and labels.
+            What was found. Versions are told from each other by the digests of what was loaded, too.
 
         Raises:
             BundleError: There is no policy that can be served.
@@ -84,12 +84,14 @@ class SwitchedPolicies(ServedPolicies):
             super().load()
         self._has_loaded = True
         found = self._served if self._aside is None else self._aside[1]
-        versions = [
-            (name, number, policy.version.spec_hash, policy.digest)
-            for name, policies in found.policies.items()
-            for number, policy in policies.items()
-        ]
-        return versions, [(name, sorted(labels.items())) for name, labels in sorted(found.labels.items())]
+        digest: dict[tuple[object, ...], str] = {}
+        for name, policies in found.policies.items():
+            for number, policy in policies.items():
+                digest[name, number, policy.version.spec_hash, policy.digest] = f"{name}/{number}"
+        for name, labels in found.labels.items():
+            for label, number in labels.items():
+                digest[name, label, number] = f"label {label} of {name} on {number}"
+        return digest
 
     def load(self) -> None:
         """Nothing: the supervisor says when to look."""

@@ -64,7 +64,7 @@ class _Worker:
                 assert self._policies is not None
                 return await asyncio.to_thread(self._policies.look, question.generation)
             case Listen():
-                return await self._listen()
+                await self._listen()
             case Tell():
                 return Snapshot() if self._server is None else self._server.snapshot()
             case Drain():
@@ -76,10 +76,9 @@ class _Worker:
         if self._server is not None:
             await self._server.drain()
 
-    async def _listen(self) -> int:
+    async def _listen(self) -> None:
         assert self._start is not None
         server = PolicyServer(self._start.config, self._policies)
         await server.start()
         self._server = server
         gc.freeze()
-        return server.port

@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from pgkeras_serving.inference.batches import Request, split
+from pgkeras_serving.inference.batches import Joined, Request, split
 from pgkeras_serving.telemetry.metrics import Meter
 
 from pgkeras import engines
@@ -55,6 +55,28 @@ def test_a_request_fails_with_the_first_of_its_parts_that_does(failed):
 
     with pytest.raises(MemoryError, match="no room"):
         asyncio.run(main())
+
+
+class Uneven:
+    """An engine whose answers to different numbers of rows do not go together, as if there were no room for them."""
+
+    def act(self, inputs, needs):
+        rows = len(inputs["noise"])
+        return dict.fromkeys(needs, np.zeros((rows, rows)))
+
+
+def test_whatever_goes_wrong_beside_the_engine_is_told_to_who_waits():
+    async def main():
+        answers, meter = [asyncio.get_running_loop().create_future() for _ in range(3)], Meter(SPEC)
+        parts = split(Request(answers[0], {"noise": ROWS}, frozenset({"action"}), str, 0), 2)
+        for part in parts:
+            part.finish(part.run(Uneven()), meter)
+        of_two_kinds = zip(answers[1:], (ROWS, ROWS[:, :1]), strict=True)
+        joined = Joined([Request(answer, {"noise": rows}, frozenset(), str, 0) for answer, rows in of_two_kinds])
+        joined.finish(joined.run(Uneven()), meter)
+        return [answer.exception() for answer in answers]
+
+    assert [type(error) for error in asyncio.run(main())] == [ValueError] * 3
 
 
 def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(slow_policy, tmp_path):

@@ -16,6 +16,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from pgkeras_serving.pages.charts import drawn
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
@@ -26,7 +32,9 @@ from pgkeras_serving.telemetry.last_minute import Recent
 from pgkeras_serving.telemetry.snapshot import Snapshot
 from pgkeras_serving.transport.tokens import create_token, hashed_line
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.client import PolicyClient
+from pgkeras.errors import ConfigError
 from tests.serving.conftest import run_cli, running, wait_until
 from tests.serving.telemetry.test_metrics import page_of
 from tests.serving.transport.certificates import Authority
@@ -320,6 +328,78 @@ def test_with_tls_the_pages_use_it_too(policies, tmp_path):
         wait_until(lambda: not _expired(url, context))
 
 
+def test_the_authority_of_clients_is_renewed_for_the_pages_too(policies, tmp_path):
+    ca, other = Authority(tmp_path), Authority(tmp_path, "other")
+    certificate, key = ca.issue("server")
+    (tmp_path / "clients.pem").write_bytes(ca.file.read_bytes())
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(tmp_path / "clients.pem"))
+    with running(policies / "discrete", tmp_path, "--http-port", "0", *options) as server:
+        url = page_of(server) + "/healthz"
+        ours, theirs = (ssl.create_default_context(cafile=ca.file) for _ in range(2))
+        ours.load_cert_chain(*ca.issue("client"))
+        theirs.load_cert_chain(*other.issue("client"))
+        assert (_is_let_in(url, ours), _is_let_in(url, theirs)) == (True, False)
+        (tmp_path / "clients.pem").write_bytes(other.file.read_bytes())
+        wait_until(lambda: _is_let_in(url, theirs))
+        assert not _is_let_in(url, ours)
+
+
+def test_files_of_no_use_are_named_where_only_the_pages_read_them(policies, tmp_path):
+    certificate, _ = Authority(tmp_path).issue("server")
+    key = tmp_path / "encrypted.key"
+    secret = load_pem_private_key((tmp_path / "server.key").read_bytes(), None)
+    secret_pem = secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
+    key.write_bytes(secret_pem)
+
+    def start():
+        config = ServerConfig(SHIPPED, http_port=0, tls_cert=certificate, tls_key=key)
+        asyncio.run(Web(config, None, Snapshot).start())  # as a supervisor does, whose workers have not started yet
+
+    with pytest.raises(ConfigError, match="are no certificate chain and its private key in PEM"):
+        start()
+    key.write_text("x")
+    with pytest.raises(ConfigError, match="are no certificate chain and its private key in PEM"):
+        start()
+
+
+def test_a_connection_that_never_speaks_tls_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.pages.web._HANDSHAKE_SECONDS", 0.1, raising=False)
+    certificate, key = Authority(tmp_path).issue("server")
+
+    async def main():
+        web = Web(ServerConfig(SHIPPED, http_port=0, tls_cert=certificate, tls_key=key), None, Snapshot)
+        await web.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        async with asyncio.timeout(20):
+            assert await reader.read() == b""
+        writer.close()
+        await web.stop()
+
+    asyncio.run(main())
+
+
+def test_a_look_that_fails_is_logged_and_is_not_the_last(caplog):
+    looks = 0
+
+    def snapshot():
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise RuntimeError("this one fails")
+        return Snapshot()
+
+    async def main():
+        web = Web(ServerConfig(http_port=0), None, snapshot)
+        await web.start()
+        async with asyncio.timeout(20):
+            while looks < 2:
+                await asyncio.sleep(0.01)
+        await web.stop()
+
+    asyncio.run(main())
+    assert "this one fails" in caplog.text
+
+
 def test_beyond_this_machine_the_pages_need_tls_and_a_free_port(policies, served):
     port = served[1].rpartition(":")[2]
     for options, message in (
@@ -337,6 +417,14 @@ def _code(page):
         return ask(page, "/readyz")[0]
     except OSError:
         return None
+
+
+def _is_let_in(url, context):
+    try:
+        with urllib.request.urlopen(url, timeout=10, context=context) as response:
+            return response.status == 200
+    except OSError:
+        return False
 
 
 def _expired(url, context):

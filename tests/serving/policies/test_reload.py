@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import shutil
@@ -195,6 +196,26 @@ def test_a_label_moves_only_to_a_version_that_is_ready(store, policies, root, ca
     store.refresh()
     with pytest.raises(PolicyNotFoundError, match="its labels: none"):
         find(store, label="stable")
+
+
+def test_a_policy_that_came_after_the_labels_were_read_has_none_yet(store):
+    store._contents = dataclasses.replace(store._contents, labels={})  # as of one that has come meanwhile
+    with pytest.raises(PolicyNotFoundError, match="policy 'p' has no label 'stable'; its labels: none"):
+        find(store, label="stable")
+
+
+def test_a_first_version_that_is_still_being_copied_is_not_reported(policies, tmp_path, caplog):
+    source, target = policies / "discrete" / "2", tmp_path / "empty" / "p" / "2"
+    target.parents[1].mkdir()
+    store = Store(ServerConfig(target.parents[1], wait_for_policies=True))
+    store.load()
+    with caplog.at_level(logging.ERROR):
+        for file in sorted(path for path in source.rglob("*") if path.is_file()):
+            (target / file.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target / file.relative_to(source))
+            store.refresh()
+    assert find(store).version.version == 2
+    assert not caplog.records
 
 
 def test_deploying_under_load_fails_no_request(root, policies, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 
@@ -11,6 +12,7 @@ from pgkeras_serving.policies import catalog
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
+from pgkeras.bundle import bundle as bundles
 from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2
 from tests.serving.conftest import run_cli, running
@@ -95,6 +97,30 @@ def test_what_was_loaded_serves_although_it_was_deleted_meanwhile(copy, monkeypa
 
     monkeypatch.setattr(catalog, "warm_up", warm_up)
     assert names(loaded(copy)) == [("discrete", 1)]
+
+
+def test_timings_are_those_of_the_network_that_is_there_now(copy, monkeypatch):
+    known = []
+
+    def warm_up(*arguments):
+        known.append(arguments[-1])
+        return warming.warm_up(*arguments)
+
+    def without_flatbuffer(version):
+        file = version / bundles.MANIFEST
+        manifest = json.loads(file.read_text())
+        del manifest["files"][bundles.FLATBUFFER.as_posix()]
+        (version / bundles.FLATBUFFER).unlink()
+        file.write_text(json.dumps(manifest))
+
+    monkeypatch.setattr(catalog, "warm_up", warm_up)
+    for version in ("1", "2"):
+        without_flatbuffer(copy / "discrete" / version)
+    store = loaded(copy / "discrete" / "1", engine="tensorflow")
+    (copy / "discrete" / "1").rename(copy / "before")
+    shutil.copytree(copy / "discrete" / "2", copy / "discrete" / "1")
+    store.refresh()
+    assert known == [None, None], "nothing was known of the second network"
 
 
 def test_an_empty_root_is_an_error_that_says_what_to_do(tmp_path):

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from pathlib import Path
 
 import pytest
+from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import PER_POLICY, ServerConfig, settings
 from pgkeras_serving.settings.sources import as_toml, resolve, variable
 
+from benchmarks.soak.server import SHIPPED
 from pgkeras.errors import ConfigError
 from pgkeras.settings.fields import range_of
+from pgkeras.v1 import policy_pb2
 from tests.serving.conftest import ROOT, run_cli, running, wait_until
 
 NAMES = [setting.name for setting in settings()]
@@ -111,7 +115,7 @@ def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
         ("listen = 'tcp:1'", r"listen: expected unix:PATH"),
         ("listen = 'unix:/x'\nsocket_mode = '999'", r"socket_mode: expected permissions in octal"),
         ("[policies.a]\nport = 1", r"policies.a: port: there is no such setting; .* \(given by .*server.toml\)"),
-        ("[policies.a]\nmax_queued = 0", r"policies.a: max_queued: expected a whole number of at least 1, got 0"),
+        ("[policies.a]\nmax_queued = 0", r"policies.a: max_queued: expected a whole number from 1 to .*, got 0"),
         ("policies = 1", r"policies: expected a table, got 1"),
         ("[policies]\na = 1", r"policies.a: expected a table, got 1"),
     ],
@@ -177,7 +181,8 @@ def test_the_command_prints_the_configuration(tmp_path, monkeypatch):
     assert "insecure = false  # --insecure" in printed.stdout
     wrong = run_cli("serve", "--max-sessions", "0", "--print-config")
     assert wrong.returncode == 1
-    assert "max_sessions: expected a whole number of at least 1, got 0 (given by --max-sessions)" in wrong.stderr
+    assert "max_sessions: expected a whole number from 1 to" in wrong.stderr
+    assert "got 0 (given by --max-sessions)" in wrong.stderr
 
 
 def test_options_read_whole_numbers_as_files_and_variables_do(tmp_path, monkeypatch):
@@ -203,6 +208,21 @@ def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
         text = server.said()
     assert "policies.nobody: no such policy is served; there is: discrete, gaussian" in text
     assert text.count("no such policy is served") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["max_batch_size", "max_queued", "max_sessions", *(name for name in NAMES if name.endswith("_seconds"))]
+)
+def test_the_largest_value_of_a_setting_can_be_told_to_clients_and_a_larger_one_is_refused(name):
+    most = 2**63 - 1 if HINTS[name] is int else 315_576_000_000.0
+    store = Store(ServerConfig(SHIPPED, **{name: most}))
+    store.load()
+    (policy,) = store.policies()
+    assert store.describe(policy_pb2.PolicyRef()).limits == policy.limits
+    store.close()
+    larger = most + 1 if HINTS[name] is int else math.nextafter(most, math.inf)
+    with pytest.raises(ConfigError, match=f"{name}: expected a .* number from .* to "):
+        ServerConfig(SHIPPED, **{name: larger})
 
 
 def test_the_documentation_has_the_table_of_all_settings():

@@ -26,18 +26,20 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
+from pgkeras_serving.workers.agreement import Agreement
+from pgkeras_serving.workers.channel import WorkerLostError
 from pgkeras_serving.workers.commands import Tell
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.supervisor import Supervisor
 
-from benchmarks.soak.server import SHIPPED
+from benchmarks.soak.server import SHIPPED, publish
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import set_labels
 from pgkeras.client import PolicyClient
 from pgkeras.errors import ConfigError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2, service_pb2
 from tests.serving.conftest import DISCRETE_ACTIONS, export, run_cli, running, wait_until
-from tests.serving.telemetry.test_metrics import page_of, samples
+from tests.serving.telemetry.test_metrics import DISCRETE, GAUSSIAN, page_of, samples
 from tests.serving.test_draining import _ACT, _RETRY, request
 
 _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
@@ -166,6 +168,47 @@ def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path)
             break
 
 
+def test_a_new_worker_that_finds_less_than_others_still_have_is_let_in_and_told_of(root, tmp_path):
+    set_labels(root / "discrete", {"stable": 1})
+    options = ("--workers", "2", "--poll-seconds", "0.05", "--http-port", "0")
+    with running(root, tmp_path, *options) as server:
+        page = page_of(server)
+        (root / "discrete" / "2" / bundles.MANIFEST).write_text("{")  # the old worker serves on what was there before,
+        (root / "discrete" / "labels.json").write_text('{"stable": 9}')  # and the new one has it not
+        os.kill(workers_of(server)[0], signal.SIGKILL)
+        wait_until(lambda: figure(page, "worker_restarts_total") == 1)
+        wait_until(lambda: figure(page, "workers") == 2)
+        publish(root / "discrete", 3, root / "discrete" / "1")
+
+        def versions():
+            found = set()
+            for _ in range(8):
+                with PolicyClient(server.target, "discrete") as client:
+                    found.add(client.act(np.zeros(4, np.float32)).version)
+            return found
+
+        wait_until(lambda: 3 in versions())
+        assert versions() == {3}
+        told = [line["message"] for line in lines_of(server) if "workers differ" in line["message"]]
+        (message,) = told
+        assert "has discrete/2, label stable of discrete on 1" in message
+        assert "has nothing else" in message
+
+
+def test_what_differs_decides_when_it_stays_as_it_is():
+    same, more = {("p", 1): "p/1"}, {("p", 1): "p/1", ("p", 2): "p/2"}
+    agreement = Agreement()
+    assert agreement.reached({1: same, 2: same})
+    assert agreement.difference == ""
+    for found in ({1: more, 2: same}, {1: same, 2: more}, {1: more, 2: same}):  # the directory changes all the while
+        assert not agreement.reached(found)
+    assert not agreement.reached({1: more, 2: same})
+    assert agreement.reached({1: more, 2: same})
+    assert agreement.difference == "worker 1 has p/2; worker 2 has nothing else"
+    assert agreement.reached({1: more, 2: more})
+    assert agreement.difference == ""
+
+
 def test_labels_move_in_all_of_them_at_once(root, tmp_path):
     set_labels(root / "discrete", {"stable": 1})
     with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
@@ -208,13 +251,14 @@ def test_one_unix_domain_socket(root, tmp_path):
     assert not path.exists()
 
 
-def supervise(action, config):
+def supervise(action, config, kind=Supervisor):
     """Runs a coroutine with a supervisor in this process, and drains it, as its end does."""
 
     async def main():
-        supervisor = Supervisor(config)
+        supervisor = kind(config)
         try:
-            return await action(supervisor)
+            async with asyncio.timeout(60):
+                return await action(supervisor)
         finally:
             await supervisor.drain()
 
@@ -237,6 +281,18 @@ def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkey
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
     assert file.read_text() == "not a socket"
+
+
+def test_a_start_whose_workers_have_all_ended_after_loading_is_told():
+    class Fragile(Supervisor):
+        async def _spawn(self, number):
+            worker = await super()._spawn(number)
+            worker.kill()
+            await worker.ended()
+            return worker
+
+    with pytest.raises(WorkerLostError, match="all workers have ended while they started"):
+        supervise(Supervisor.start, ServerConfig(SHIPPED, workers=2, port=0), Fragile)
 
 
 def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
@@ -364,6 +420,21 @@ def test_snapshots_add_up(policies):
     assert [version.meter.observations for version in total.versions] == [8], "nor does any counter go back"
     assert total.labels == {"discrete": {"a": 2}}
     assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
+
+
+def test_a_version_that_was_replaced_by_one_of_other_actions_is_summed_up_without_what_was_before():
+    def snapshot(spec, actions):
+        meter, now = Meter(spec), time.perf_counter_ns()
+        meter.answered({"entropy": np.array([0.5]), "action": np.array(actions)}, False, now, now, now)
+        description = policy_pb2.Policy(name="p", version=1, spec_hash=spec.distribution.value)
+        return Snapshot([VersionSnapshot(description, spec, 0, meter, EpisodeLog())])
+
+    before, after = snapshot(DISCRETE, [6]), snapshot(GAUSSIAN, [[0.5, 0.25]])
+    for alive, ended in (([after], [before]), ([after, before], [])):
+        (version,) = merged(alive, ended).versions
+        assert version.meter.observations == 1
+        mean, _ = version.meter.spread()
+        assert mean.tolist() == [0.5, 0.25]
 
 
 def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_longer_rests(monkeypatch):

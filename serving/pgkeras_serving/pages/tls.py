@@ -1,0 +1,64 @@
+"""The pages' TLS: the files of the gRPC port; renewed ones are taken up without a restart."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Hashable
+from pathlib import Path
+
+from pgkeras.certificates import check_authorities, check_pair
+from pgkeras.errors import ConfigError
+from pgkeras_serving.policies.file_stamps import stamp
+
+__all__ = ["RenewedTls"]
+
+
+class RenewedTls:
+    """A context whose handshakes are made with the files as they were when they were last of use.
+
+    Args:
+        certificate: PEM file of the server's certificate chain.
+        key: PEM file of its private key.
+        client_ca: PEM file of authorities; only clients with a certificate of theirs are let in. None lets in all.
+
+    Attributes:
+        context: What listens.
+
+    Raises:
+        ConfigError: A file is of no use.
+    """
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._files = certificate, key, client_ca
+        self._stamp = self._look()
+        self.context = self._newest = self._load()
+        # Authorities can only be added to a context, not taken away, so that each handshake changes over to the newest.
+        self.context.sni_callback = self._change_over
+
+    def renew(self) -> None:
+        """Takes up files that have changed, if they are of use."""
+        found = self._look()
+        if found == self._stamp:
+            return
+        try:
+            self._newest = self._load()
+        except (ConfigError, OSError):  # which the gRPC port reports; half of them may not be there yet
+            return
+        self._stamp = found
+
+    def _change_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = self._newest
+
+    def _load(self) -> ssl.SSLContext:
+        certificate, key, client_ca = self._files
+        check_pair(certificate, key)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one on the terminal
+        if client_ca is not None:
+            check_authorities(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(client_ca)
+        return context
+
+    def _look(self) -> Hashable:
+        return tuple(stamp(file) for file in self._files if file is not None)

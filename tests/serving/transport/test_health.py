@@ -1,0 +1,96 @@
+"""Health as it is watched: what is told, and that a watcher that takes nothing holds up nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from pgkeras_serving.server import serving
+from pgkeras_serving.settings.config import ServerConfig
+
+from benchmarks.soak.server import SHIPPED
+
+STATUS = health_pb2.HealthCheckResponse
+_HEADERS = 1  # the type of a frame of HTTP/2, like 4 of settings and 0 of data
+
+
+def frame(kind, content, flags=0, stream=0):
+    return len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + content
+
+
+def literal(name, value):
+    """A header, spelt out."""
+    return b"".join([b"\0", *(bytes([len(part)]) + part for part in (name, value))])
+
+
+async def watch_and_take_nothing(port, service=""):
+    """Watches the server's health by a connection that has no room for messages; returns when the call has begun."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    headers = [
+        (b":method", b"POST"),
+        (b":scheme", b"http"),
+        (b":path", b"/grpc.health.v1.Health/Watch"),
+        (b":authority", b"localhost"),
+        (b"content-type", b"application/grpc"),
+        (b"te", b"trailers"),
+    ]
+    no_room = frame(4, b"\0\4" + bytes(4))  # SETTINGS_INITIAL_WINDOW_SIZE = 0
+    no_room += frame(4, b"", flags=1)  # the server's own are accepted
+    request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    message = b"\0" + len(request).to_bytes(4) + request
+    call = frame(_HEADERS, b"".join(literal(*header) for header in headers), flags=4, stream=1)  # 4: all of them
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_room + call + frame(0, message, flags=1, stream=1))
+    while True:  # the headers of the answer come before its first message, which stays behind
+        head = await reader.readexactly(9)
+        await reader.readexactly(int.from_bytes(head[:3]))
+        if head[3] == _HEADERS:
+            return writer
+
+
+@contextlib.asynccontextmanager
+async def watched(config):
+    """A server in this process, and a stub of its health."""
+    async with (
+        asyncio.timeout(60),
+        serving(config) as server,
+        grpc.aio.insecure_channel(server.target) as channel,
+    ):
+        yield server, health_pb2_grpc.HealthStub(channel)
+
+
+def test_a_watcher_that_takes_nothing_holds_up_neither_the_end_nor_other_watchers():
+    async def main():
+        config = ServerConfig(SHIPPED, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
+        async with watched(config) as (server, stub):
+            taking_nothing = await watch_and_take_nothing(server.port)
+            watch = stub.Watch(health_pb2.HealthCheckRequest())
+            assert (await watch.read()).status == STATUS.SERVING
+            await server.drain()
+            assert (await watch.read()).status == STATUS.NOT_SERVING
+            taking_nothing.close()
+
+    asyncio.run(main())
+
+
+def test_nor_does_it_hold_up_new_versions(policies, tmp_path):
+    root = tmp_path / "policies"
+    shutil.copytree(policies / "discrete", root / "discrete")
+
+    async def main():
+        config = ServerConfig(root, port=0, poll_seconds=0.02, drain_delay_seconds=0.0, drain_seconds=0.0)
+        async with watched(config) as (server, stub):
+            taking_nothing = await watch_and_take_nothing(server.port, "policies/gaussian")
+            watches = [stub.Watch(health_pb2.HealthCheckRequest(service=f"policies/{n}")) for n in ("gaussian", "last")]
+            for watch in watches:
+                assert (await watch.read()).status == STATUS.SERVICE_UNKNOWN
+            for name, watch in zip(("gaussian", "last"), watches, strict=True):
+                shutil.copytree(policies / "gaussian", root / name)
+                assert (await watch.read()).status == STATUS.SERVING
+            shutil.rmtree(root / "last")
+            assert (await watches[1].read()).status == STATUS.NOT_SERVING
+            taking_nothing.close()
+
+    asyncio.run(main())
