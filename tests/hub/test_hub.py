@@ -170,3 +170,14 @@ def test_a_link_in_what_is_pulled_is_refused(tmp_path: Path) -> None:
     pulled = pgkeras("pull", "evil", hub=None, cwd=tmp_path)
     assert pulled.returncode == 1
     assert "symbolic link" in pulled.stderr
+
+
+def test_nothing_but_the_bundle_is_downloaded_and_nothing_of_an_older_one_stays(hub: Hub, tmp_path: Path) -> None:
+    assert pgkeras("push", SHIPPED, REPO, hub=hub, cwd=tmp_path).returncode == 0
+    hub.commits[REPO][-1] |= {"checkpoint.zip": b"large", "variables/older": b"x"}
+    hub.lost = {"checkpoint.zip"}
+    assert pgkeras("pull", REPO, hub=hub, cwd=tmp_path).returncode == 0
+    hub.commits[REPO][-1]["README.md"] += b" "
+    assert pgkeras("push", SHIPPED, REPO, hub=hub, cwd=tmp_path).returncode == 0
+    assert "variables/older" not in hub.commits[REPO][-1]
+    assert "checkpoint.zip" in hub.commits[REPO][-1]

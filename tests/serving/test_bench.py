@@ -308,3 +308,30 @@ def test_a_window_without_a_call_is_reported(server):
     done = run_cli("bench", "--target", server.target, "--policy", "discrete", "--duration", "1", "--rate", "0.01")
     assert "Traceback" not in done.stderr
     assert "calls     none in" in done.stdout
+
+
+def test_what_comes_before_the_window_is_not_counted():
+    async def main():
+        asked = []
+
+        async def ask(_):
+            asked.append(time.perf_counter())
+            await asyncio.sleep(0.005)
+            return "OK", ""
+
+        def window():
+            begin = time.perf_counter()
+            return loops.Window(begin, begin + 0.2, begin + 0.4)
+
+        opened, closed = loops.Record(), loops.Record()
+        of_schedule = window()
+        due = list(loops.schedule(100.0, False, of_schedule, np.random.default_rng(0)))
+        await loops.send_on_schedule(repeat(ask), repeat(b""), iter(due), of_schedule, opened)
+        assert len(opened.latencies["OK"]) == sum(moment >= of_schedule.start for moment in due) < len(due)
+        asked.clear()
+        of_asking = window()
+        await loops.keep_asking(ask, repeat(b""), of_asking, closed)
+        inside = sum(moment >= of_asking.start for moment in asked)
+        assert abs(len(closed.latencies["OK"]) - inside) <= 1 < len(asked) - inside
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import subprocess
@@ -21,9 +22,10 @@ from pgkeras_serving.settings.config import ServerConfig
 from pgkeras.client import PolicyClient
 from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.errors import ServerUnavailableError
+from pgkeras.errors import EnvironmentStepError, ServerUnavailableError
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
+from pgkeras.simulators.batch import Batch
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from tests.runs.small import assert_same_arrays, assert_same_state, run_to_end
@@ -352,3 +354,44 @@ def test_after_a_batch_that_was_broken_off_whole_episodes_are_played(simulators:
     np.testing.assert_array_equal(trajectory.episode_returns, 100)
     np.testing.assert_array_equal(trajectory.observations[:, :, 0], np.tile(np.arange(100)[:, None], 7))
     over.set()
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_each_simulator_gets_the_actions_for_what_it_shows(in_thread):
+    go = threading.Event()
+
+    class Echo:
+        def act(self, observation, noise, state):
+            assert go.wait(60)
+            return observation, 10 * observation, state + 1
+
+    async def ask():
+        batch = Batch(Echo(), 9, np.random.SeedSequence(0), in_thread, 10**6)
+        shown = [np.arange(n, dtype=np.float32)[:, np.newaxis] + 100 * n for n in (1, 3, 2, 4)]
+        asked = [asyncio.create_task(batch.act(o, np.zeros((len(o), 1), np.float32), -o)) for o in shown]
+        await asyncio.sleep(0)
+        asked.pop(1).cancel()  # its simulator has left
+        shown.pop(1)
+        go.set()
+        async with asyncio.timeout(60):
+            return shown, [await one for one in asked]
+
+    for observation, (samples, actions, state) in zip(*asyncio.run(ask()), strict=True):
+        np.testing.assert_array_equal(samples, observation)
+        np.testing.assert_array_equal(actions, 10 * observation)
+        np.testing.assert_array_equal(state, 1 - observation)
+
+
+def test_simulators_whose_episodes_do_not_end_are_given_up():
+    with Simulators("hundred", ServerConfig(port=0, drain_seconds=1.0), endless_steps=50) as simulators:
+
+        def play():
+            with PolicyClient(simulators.target, timeout=60.0) as client, contextlib.suppress(ServerUnavailableError):
+                Simulator([Hundred() for _ in range(2)]).run(client, lambda: False, patience=0.0)
+
+        playing = threading.Thread(target=play, daemon=True)
+        playing.start()
+        simulators.wait()
+        with pytest.raises(EnvironmentStepError, match="no episode of any simulator ended within 50 steps"):
+            simulators.collector(Coin()).collect(4, np.random.SeedSequence(0))
+    playing.join(60)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -479,3 +481,19 @@ def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
         return waiting
 
     assert asyncio.run(main()) == 1, "it had its turn before the last of the flood"
+
+
+def test_what_is_answered_is_let_go_of():
+    async def main():
+        batcher = batcher_of(HeldEngine(held=False))  # 60 s of patience
+        inputs = rows(1)
+        gone = weakref.ref(inputs["observation"])
+        await ask(batcher, inputs)
+        del inputs
+        await settle()
+        await asyncio.sleep(0.05)
+        batcher.close()
+        gc.collect()
+        return gone()
+
+    assert asyncio.run(main()) is None

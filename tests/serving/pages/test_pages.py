@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import os
 import shutil
 import socket
@@ -451,3 +452,30 @@ def test_a_connection_that_is_open_at_the_end_is_no_error():
 
     asyncio.run(main()).close()
     assert errors == []
+
+
+def test_with_mutual_tls_the_pages_demand_a_certificate_too(policies, tmp_path):
+    ca = Authority(tmp_path)
+    certificate, key = ca.issue("server")
+    given = {"http-port": 0, "tls-cert": certificate, "tls-key": key, "tls-client-ca": ca.file}
+    options = [text for name, value in given.items() for text in (f"--{name}", str(value))]
+    with running(policies / "discrete", tmp_path, *options) as server:
+        url = page_of(server).replace("127.0.0.1", "localhost") + "/metrics"
+        context = ssl.create_default_context(cafile=ca.file)
+        with pytest.raises(OSError, match=r"certificate required|reset|closed|EOF"):
+            urllib.request.urlopen(url, timeout=60, context=context).read()
+        context.load_cert_chain(*ca.issue("client"))
+        with urllib.request.urlopen(url, timeout=60, context=context) as response:
+            assert b"pgkeras_observations" in response.read()
+
+
+def test_more_connections_than_there_may_be_are_closed(policies, tmp_path):
+    with running(policies / "discrete", tmp_path, "--http-port", "0") as server, contextlib.ExitStack() as stack:
+        page = page_of(server)
+        host, port = page.removeprefix("http://").split(":")
+        for _ in range(64):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        with contextlib.suppress(ConnectionError):  # which is closed, too
+            assert raw(page, GET) == b""
+        stack.close()
+        wait_until(lambda: raw(page, GET).startswith(b"HTTP/1.1 200"))

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 
+import numpy as np
 import pytest
 from pgkeras_serving.inference import warmup as warming
 from pgkeras_serving.policies import catalog
@@ -13,8 +14,10 @@ from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras.bundle import bundle as bundles
+from pgkeras.bundle.labels import set_labels
 from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
-from pgkeras.v1 import policy_pb2
+from pgkeras.protocol.wire import encode_tensor
+from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from tests.serving.conftest import run_cli, running
 
 
@@ -147,3 +150,34 @@ def test_the_tensorflow_engine_serves_what_litert_cannot(copy, tmp_path):
     with running(copy / "gaussian", tmp_path, "--engine", "tensorflow") as server:
         assert server.ready == f"pgkeras: serving gaussian (version 1, tensorflow) on {server.target}"
         assert server.stop() == 0
+
+
+def call(policy, extra=b""):
+    """A message without its reference to a policy, and that reference, which may stand before or behind it."""
+    observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros(4, np.float32)))
+    reference = policy.SerializeToString() + extra
+    message = service_pb2.ActRequest(observation=observation).SerializeToString()
+    return message, bytes([0x0A, len(reference)]) + reference
+
+
+def test_a_label_behind_the_observation_is_followed_too(policies, tmp_path):
+    root = shutil.copytree(policies / "discrete", tmp_path / "p" / "discrete").parent
+    set_labels(root / "discrete", {"stable": 2})
+    store = Store(ServerConfig(root))
+    store.load()
+    message, reference = call(policy_pb2.PolicyRef(label="stable"))
+    assert [store.decode(message + reference)[0].version.version for _ in range(2)] == [2, 2]
+    set_labels(root / "discrete", {"stable": 1})
+    store.refresh()
+    assert store.decode(message + reference)[0].version.version == 1
+    store.close()
+
+
+def test_only_so_many_references_are_kept(policies):
+    store = Store(ServerConfig(policies / "discrete"))
+    store.load()
+    for i in range(1000):  # with a field that nobody knows
+        message, reference = call(policy_pb2.PolicyRef(name="discrete"), b"\xf8\x07" + bytes([i & 127 | 128, i >> 7]))
+        assert store.decode(reference + message)[0].version.version == 2
+    assert 0 < len(store._contents.by_reference) <= 256
+    store.close()

@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import queue
 import threading
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +32,7 @@ from pgkeras.errors import (
     SpecMismatchError,
 )
 from pgkeras.protocol.wire import encode_tensor
-from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc, tensors_pb2
+from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc, spaces_pb2, tensors_pb2
 from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running, wait_until
 
 GENERATOR = np.random.default_rng(5)
@@ -490,3 +491,25 @@ def test_returns_are_kept_by_the_version_that_earned_them(policies):
             return {policy.version.version: policy.episodes.summary() for policy in served}
 
     assert asyncio.run(main()) == {1: EpisodeSummary(2, 6.0, 3.0), 2: EpisodeSummary(2, 15.0, 3.0)}
+
+
+def test_sessions_expire_also_when_there_were_none_for_a_while(policies, tmp_path):
+    options = ("--session-idle-seconds", "0.5")
+    with running(policies, tmp_path, *options) as server, PolicyClient(server.target, "discrete") as client:
+        with client.play() as session:
+            session.step(ROWS[0])
+        time.sleep(0.5)
+        idle = client.play()
+        idle.step(ROWS[0])
+        time.sleep(1.5)
+        with pytest.raises(DeadlineExceededError, match="nothing was sent or received"):
+            idle.step(ROWS[0], ZEROS, FALSE, FALSE)
+
+
+def test_declared_spaces_are_measured_before_they_are_built(server):
+    huge = spaces_pb2.Space(box=spaces_pb2.BoxSpace(dtype=9, shape=[2**26], low=[0], high=[1]))
+    request = service_pb2.PlayRequest(policy={"name": "discrete"}, simulator={"observation_space": huge})
+    with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:
+        list(service_pb2_grpc.PolicyServiceStub(channel).Play(iter([request]), timeout=60))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "got one of 67108864 numbers" in caught.value.details()

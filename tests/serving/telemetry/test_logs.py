@@ -11,7 +11,9 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 
+import grpc
 import numpy as np
 import pytest
 from pgkeras_serving.settings.config import ServerConfig
@@ -19,7 +21,9 @@ from pgkeras_serving.telemetry import logs
 
 from pgkeras.client import PolicyClient
 from pgkeras.errors import InvalidRequestError, PolicyNotFoundError
+from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.serving.conftest import run_cli, running, wait_until
+from tests.serving.telemetry.test_metrics import page_of, samples
 
 SECRET = np.array([0.25, -3.5, 77.125, 1.0], np.float32)
 IN_JSON = base64.b64encode(SECRET.tobytes()).decode()
@@ -167,3 +171,45 @@ def test_on_a_terminal_the_log_is_for_people(policies, tmp_path):
     os.close(leader)
     assert "is ready policy=discrete version=1" in text
     assert "{" not in text
+
+
+def test_lines_that_nobody_reads_are_dropped_and_counted():
+    reading, writing = os.pipe()
+    log = logs._Background(writing)
+    record = logging.LogRecord("x", logging.INFO, "", 0, "x" * 100, (), None)
+    emitting = threading.Thread(target=lambda: [log.emit(record) for _ in range(12_000)], daemon=True)
+    emitting.start()
+    emitting.join(60)
+    assert not emitting.is_alive(), "whoever logs is held up"
+    lines = []
+    threading.Thread(target=lambda: lines.extend(os.fdopen(reading)), daemon=True).start()
+    wait_until(lambda: not log._lines.unfinished_tasks)
+    log.emit(record)
+    wait_until(lambda: not log._lines.unfinished_tasks)
+    os.close(writing)
+    wait_until(lambda: bool(lines))
+    *kept, note, _ = lines
+    assert len(kept) + int(note.split()[0]) == 12_000
+    assert "lines were dropped here" in note
+
+
+def test_sessions_are_counted_once_and_logged_with_their_code(policies, tmp_path):
+    with running(policies, tmp_path, "--http-port", "0", "--log-access") as server:
+        page = page_of(server)
+        with PolicyClient(server.target, "discrete") as client, client.play() as session:
+            session.step(np.zeros((1, 4), np.float32))
+        with grpc.insecure_channel(server.target) as channel:
+            unknown = iter([service_pb2.PlayRequest(policy={"name": "nobody"})])
+            answers = service_pb2_grpc.PolicyServiceStub(channel).Play(unknown, timeout=60)
+            with pytest.raises(grpc.RpcError):
+                list(answers)
+        wait_until(lambda: sum(line["method"] == "Play" for line in calls(server)) == 2)
+        (refused,) = (line for line in calls(server) if line["method"] == "Play" and line["code"] != "OK")
+        assert refused["code"] == "NOT_FOUND"
+        assert "no policy 'nobody'" in refused["reason"]
+        counted = {
+            dict(labels)["code"]: value
+            for (name, *labels), value in samples(page).items()
+            if name == "pgkeras_requests_total" and ("method", "Play") in labels
+        }
+        assert counted == {"OK": 1, "NOT_FOUND": 1}

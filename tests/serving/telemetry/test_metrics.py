@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
+import time
 import urllib.request
 
 import numpy as np
@@ -221,3 +222,49 @@ def test_a_slow_policy_s_requests_are_seen_waiting(slow_policy, tmp_path):
         assert of(found, "queue_seconds_count", **slow) == 3
         assert of(found, "queue_seconds_sum", **slow) > of(found, "inference_seconds_sum", **slow) / 3
         assert of(found, "batch_size_sum", **slow) == 3 * 4096
+
+
+def test_metrics_are_in_seconds(policies, tmp_path):
+    with running(policies, tmp_path, "--http-port", "0") as server, PolicyClient(server.target, "discrete") as client:
+        began = time.perf_counter()
+        for _ in range(200):
+            client.act(np.zeros((256, 4), np.float32))
+        elapsed = time.perf_counter() - began
+        found = samples(page_of(server))
+        # Parts of what passed here, and not of a thousandth of it.
+        assert elapsed / 1000 < of(found, "inference_seconds_sum") <= of(found, "answer_seconds_sum") <= elapsed
+        assert abs(of(found, "policy_load_time_seconds") - time.time()) < 3600
+
+
+def test_meters_add_up():
+    def one():
+        meter = Meter(DISCRETE)
+        meter.ran(2, 10)
+        meter.waited(5)
+        meter.answered(answer([5, 7]), False, 0, 10**9, 10**9 + 5)
+        meter.settle()
+        return meter
+
+    meters = [one(), one(), one()]
+    for _ in range(2):  # what is added up stays as it is
+        total = Meter.merged(DISCRETE, meters)
+        assert total.actions.total().tolist() == [3, 0, 3]
+        for name in ("seconds", "queue", "inference", "encoding", "rows"):
+            histogram = getattr(total, name)
+            assert (histogram.counts.sum(), histogram.total) == (3, 3 * getattr(meters[0], name).total), name
+
+
+def test_rates_of_counters_that_begin_anew_are_not_below_zero():
+    clock, live = Clock(), None
+    for count in (1000, 10):
+        meter = Meter(DISCRETE)
+        for _ in range(count):
+            meter.answered(answer([5]), False, 0, 0, 1000)
+        live = live or Live(meter, clock)
+        live.meter = meter
+        for _ in range(3):
+            clock.now += 1
+            live.look()
+    recent = live.recent()
+    assert recent.observations_per_second >= 0
+    assert min(recent.history) >= 0

@@ -198,3 +198,9 @@ def test_the_details_of_a_refusal_name_the_message(channel):
         channel.stream_unary(ACT)(iter(()), timeout=30)
     status = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY])
     assert status.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+
+
+def test_many_small_headers_count_as_http2_counts_them(server):
+    sent = _answer_to(server.target, [(b"x-%03d" % i, b"a") for i in range(460)])
+    assert b"metadata: expected at most 16384 bytes" in sent or b"exceeds" in sent
+    assert b"grpc-status\x010" not in sent

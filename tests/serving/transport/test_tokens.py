@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pgkeras_serving.transport.tokens import Tokens, create_token, hashed_line, read_tokens
 
 from pgkeras.client import PolicyClient
+from pgkeras.client.connection import Endpoint
 from pgkeras.errors import ConfigError, UnauthenticatedError
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.serving.conftest import run_cli, running, wait_until
@@ -206,3 +207,20 @@ def test_the_file_keeps_its_mode_and_place(tmp_path):
         done = pool.map(lambda i: run_cli("token", f"robot-{i}", "--file", str(link)), range(4))
     assert [one.returncode for one in done] == [0] * 4
     assert sorted(read_tokens(file).values()) == ["first", *(f"robot-{i}" for i in range(4)), "second"]
+
+
+def test_a_token_is_neither_looked_up_by_its_hash_nor_shown(tmp_path):
+    file, token = tmp_path / "tokens", create_token()
+    file.write_text(hashed_line("a", token))
+    assert not Tokens(file)._names.keys() & Tokens(file)._names.keys(), "the hashes have a key of each process"
+    assert token not in repr(Endpoint("localhost:1", token=token))
+
+
+def test_a_token_file_is_replaced_as_a_whole(tmp_path):
+    file = tmp_path / "tokens"
+    assert run_cli("token", "first", "--file", str(file)).returncode == 0
+    with file.open() as before:
+        text = before.read()
+        assert run_cli("token", "second", "--file", str(file)).returncode == 0
+        before.seek(0)
+        assert before.read() == text, "whoever reads the old one goes on reading it"
