@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -17,6 +16,7 @@ from pgkeras.cores import available
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, service_pb2_grpc
 from tests.reliability.conftest import ONE
+from tests.serving.conftest import wait_until
 
 BATCH = np.zeros((2048, 4), np.float32)
 FLOOD = 10
@@ -66,8 +66,7 @@ def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
         act = service_pb2_grpc.PolicyServiceStub(another).Act
         act(modest, timeout=120)
         flood = [pool.submit(lambda: answered.append(flooding.act(BATCH).version)) for _ in range(FLOOD)]
-        while not answered:  # now the others wait
-            threading.Event().wait(0.005)
+        wait_until(lambda: bool(answered))  # now the others wait
         before = len(answered)
         act(modest, timeout=120)
         after = len(answered)
@@ -82,8 +81,7 @@ def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
         with client.play() as session:
             session.step(ONE)
             flood = [pool.submit(lambda: answered.append(client.act(BATCH).version)) for _ in range(FLOOD)]
-            while not answered:
-                threading.Event().wait(0.005)
+            wait_until(lambda: bool(answered))
             before = len(answered)
             session.step(ONE, 0.0, False, False)
             after = len(answered)

@@ -20,7 +20,8 @@ def play(messages, rows):
             episodes.advance(None, None)
         else:
             reward, ended, start = message
-            transition = Transition(np.array(reward, np.float32), np.array(ended, np.bool_), np.zeros(rows, np.bool_))
+            ends = np.array(ended, np.bool_) if np.any(ended) else None  # as a message that tells of no end
+            transition = Transition(np.array(reward, np.float32), ends, np.zeros(rows, np.bool_))
             episodes.advance(transition, None if start is None else np.array(start, np.bool_))
     return recorded
 
@@ -46,15 +47,16 @@ def test_a_simulator_may_wait_before_it_starts_again(still_over):
     assert play([None, ([1], [1], [0]), waiting, waiting, ([9], [0], [1]), ([2], [1], [0])], 1) == [(1, 1), (2, 1)]
 
 
+@pytest.mark.parametrize(("rate", "steps"), [(0.2, 300), (0.002, 20_000)])
 @pytest.mark.parametrize("same_step", [True, False])
-def test_random_episodes_of_many_environments(same_step):
+def test_random_episodes_of_many_environments(same_step, rate, steps):
     generator = np.random.default_rng(0)
-    rows, steps = 5, 300
+    rows = 5
     expected, sums, lengths = [], np.zeros(rows), np.zeros(rows, int)
     over, messages = np.zeros(rows, bool), [None]
     for _ in range(steps):
         reward = generator.integers(-5, 6, rows)
-        ended = (generator.random(rows) < 0.2) & ~over
+        ended = (generator.random(rows) < rate) & ~over
         for row in range(rows):
             if not over[row]:
                 sums[row] += reward[row]
