@@ -213,3 +213,24 @@ def test_sessions_are_counted_once_and_logged_with_their_code(policies, tmp_path
             if name == "pgkeras_requests_total" and ("method", "Play") in labels
         }
         assert counted == {"OK": 1, "NOT_FOUND": 1}
+
+
+def test_what_any_caller_can_cause_is_a_few_lines_a_minute_of_one_line_each(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
+    sparing, let_through = logs._Sparing(3), []
+
+    def say(second):
+        now[0] = second
+        error = ValueError("two\nlines")
+        record = logging.LogRecord("grpc", logging.ERROR, "", 0, "a peer\nleft", (), (ValueError, error, None))
+        if sparing.filter(record):
+            let_through.append((second, record.getMessage()))
+            assert record.exc_info is None
+
+    for second in (0, 1, 2, 3, 59, 61, 62, 63, 64):
+        say(second)
+    assert [second for second, _ in let_through] == [0, 1, 2, 61, 62, 63], "three in any minute"
+    assert all("\n" not in message and "ValueError" in message for _, message in let_through)
+    assert "(2 lines like it were left out)" in let_through[3][1]
+    assert "left out" not in let_through[4][1]
