@@ -32,6 +32,8 @@ __all__ = [
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
 
+_FAR = 10**10  # a maximum beyond it is what a format can hold
+
 
 def setting(
     default: Any,
@@ -214,12 +216,20 @@ def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
     wrong |= above is not None and value <= above
     if wrong:
         kind = "whole" if str(setting.type).startswith("int") else "finite"
-        raise ConfigError(f"{setting.name}: expected a {kind} number {range_of(setting)}".rstrip() + f", got {value!r}")
+        allowed = range_of(setting, whole=True)
+        raise ConfigError(f"{setting.name}: expected a {kind} number {allowed}".rstrip() + f", got {value!r}")
 
 
-def range_of(setting: dataclasses.Field[Any]) -> str:
-    """A setting's allowed range in words; empty when everything of its type is allowed."""
+def range_of(setting: dataclasses.Field[Any], *, whole: bool = False) -> str:
+    """A setting's allowed range in words; empty when everything of its type is allowed.
+
+    Args:
+        setting: The setting.
+        whole: Whether to tell a maximum, too, that nobody comes near who means what he sets.
+    """
     minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    if maximum is not None and maximum > _FAR and not whole:
+        maximum = None
     if choices:
         return "one of " + ", ".join(choices)
     if minimum is not None and maximum is not None:
