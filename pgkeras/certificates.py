@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pgkeras.errors import ConfigError
 
-__all__ = ["check_authorities", "check_pair", "fault"]
+__all__ = ["check_authorities", "check_pair", "fault", "server_context"]
 
 
 def check_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
@@ -20,17 +20,28 @@ def check_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
         ConfigError: A file cannot be read, is no PEM or is just being replaced, or the key is another certificate's.
     """
     chain, secret = _read(certificate), _read(key)
+    server_context(certificate, key)
+    if (chain, secret) != (_read(certificate), _read(key)):  # what was checked may not be what was read
+        raise ConfigError(f"{certificate} and {key} are being replaced")
+    return chain, secret
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """A server's context with a certificate chain and its private key.
+
+    Raises:
+        ConfigError: They are no PEM, or the key is another certificate's.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=_no_password)
+        context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ConfigError(f"the key in {key} is not that of the certificate in {certificate}") from error
         raise ConfigError(
             f"{certificate} and {key} are no certificate chain and its private key in PEM: {error.reason or error}"
         ) from error
-    if (chain, secret) != (_read(certificate), _read(key)):  # what was checked may not be what was read
-        raise ConfigError(f"{certificate} and {key} are being replaced")
-    return chain, secret
+    return context
 
 
 def check_authorities(file: Path) -> bytes:
@@ -52,8 +63,7 @@ def fault(certificate: Path, key: Path) -> str | None:
 
     The standard library parses no certificate by itself, so it is shown to a client in this process that trusts it.
     """
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(certificate, key, password=_no_password)
+    server = server_context(certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusts the certificate itself, whoever signed it

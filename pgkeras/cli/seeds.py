@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -17,6 +16,7 @@ import click
 from pgkeras.cli.background import failure_of, start, stopped_by_signals
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import counted, shown
+from pgkeras.cli.resuming import way_on
 from pgkeras.cores import available
 from pgkeras.errors import PgkerasError, RunError
 from pgkeras.files import make_directory
@@ -81,7 +81,7 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         _end(every.values())
         for run in every.values():
             if run.can_go_on:
-                click.echo(f"Go on with: pgkeras train --resume {shlex.quote(str(run.path))}", err=True)
+                click.echo(way_on(run.path), err=True)
         raise
     finally:
         _end(every.values())

@@ -20,6 +20,7 @@ from pgkeras.cli.listening import (
     wait,
 )
 from pgkeras.cli.numbers import shown
+from pgkeras.cli.resuming import way_on
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
 from pgkeras.cli.targets import name_option, root_option
@@ -225,7 +226,8 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
         raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
     config = config_.Config.from_json(config_.overlay(written["config"], given))
     check_effect(config, given)
-    if config.target_kl is not None and config.learning_rate != written["config"].get("learning_rate"):
+    as_before = (None, written["config"].get("learning_rate"))
+    if config.target_kl is not None and given.get("learning_rate") not in as_before:
         raise ConfigError(
             "learning_rate: the step size of this run has been adapted to target_kl, and goes on from where it is; "
             "set target_kl, or leave it"
@@ -348,8 +350,7 @@ def _check_id(config: Config) -> None:
 
 
 def _way_on(directory: Path, simulators: Simulators | None) -> str:
-    listening = "" if simulators is None else f" --listen {simulators.target}"
-    return f"Go on with: pgkeras train --resume {shlex.quote(str(directory))}{listening}"
+    return way_on(directory, "" if simulators is None else f" --listen {simulators.target}")
 
 
 def _end(

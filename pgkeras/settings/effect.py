@@ -58,9 +58,10 @@ def check_effect(config: Config, given: Mapping[str, Any], *, directory: bool = 
         for name in names:
             if given.get(name) is not None and not has_it(config):
                 raise ConfigError(f"{name}: it changes nothing without {needed}; set that, too, or leave it")
-    for name in _FILES:
-        if not directory and name in given and getattr(config, name):
+    for name in () if directory else _FILES:
+        if name in given and getattr(config, name):
             raise ConfigError(f"{name}: a run without a directory leaves no files, nor metrics anywhere; give out, too")
-    for name in _OF_POLICY if config.baseline == "value" else (*_OF_POLICY, *_OF_BOTH):
-        if network and given.get(name) is not None:
+    of_network = _OF_POLICY if config.baseline == "value" else (*_OF_POLICY, *_OF_BOTH)
+    for name in of_network if network else ():
+        if given.get(name) is not None:
             raise ConfigError(f"{name}: it changes nothing in a network of your own; leave it")

@@ -32,7 +32,7 @@ __all__ = [
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
 
-_FAR = 10**10  # a maximum beyond it is what a format can hold
+_FAR = 10**10  # a maximum beyond it is what a format can hold, and of no use to whoever reads about a setting
 
 
 def setting(
@@ -216,19 +216,19 @@ def _check_range(setting: dataclasses.Field[Any], value: Any) -> None:
     wrong |= above is not None and value <= above
     if wrong:
         kind = "whole" if str(setting.type).startswith("int") else "finite"
-        allowed = range_of(setting, whole=True)
+        allowed = range_of(setting, in_full=True)
         raise ConfigError(f"{setting.name}: expected a {kind} number {allowed}".rstrip() + f", got {value!r}")
 
 
-def range_of(setting: dataclasses.Field[Any], *, whole: bool = False) -> str:
+def range_of(setting: dataclasses.Field[Any], *, in_full: bool = False) -> str:
     """A setting's allowed range in words; empty when everything of its type is allowed.
 
     Args:
         setting: The setting.
-        whole: Whether to tell a maximum, too, that nobody comes near who means what he sets.
+        in_full: Whether to tell a maximum, too, that is only what a format can hold.
     """
     minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
-    if maximum is not None and maximum > _FAR and not whole:
+    if maximum is not None and maximum > _FAR and not in_full:
         maximum = None
     if choices:
         return "one of " + ", ".join(choices)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Hashable
 from pathlib import Path
 
-from pgkeras.certificates import check_authorities, check_pair
+from pgkeras.certificates import check_authorities, check_pair, server_context
 from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamp
+from pgkeras_serving.policies.file_stamps import stamps
 
 __all__ = ["RenewedTls"]
 
@@ -30,14 +29,14 @@ class RenewedTls:
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._files = certificate, key, client_ca
-        self._stamp = self._look()
+        self._stamp = stamps(self._files)
         self.context = self._newest = self._load()
         # Authorities can only be added to a context, not taken away, so that each handshake changes over to the newest.
         self.context.sni_callback = self._change_over
 
     def renew(self) -> None:
         """Takes up files that have changed, if they are of use."""
-        found = self._look()
+        found = stamps(self._files)
         if found == self._stamp:
             return
         try:
@@ -52,13 +51,9 @@ class RenewedTls:
     def _load(self) -> ssl.SSLContext:
         certificate, key, client_ca = self._files
         check_pair(certificate, key)
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key, password="")  # or OpenSSL would ask for one on the terminal
+        context = server_context(certificate, key)
         if client_ca is not None:
             check_authorities(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(client_ca)
         return context
-
-    def _look(self) -> Hashable:
-        return tuple(stamp(file) for file in self._files if file is not None)

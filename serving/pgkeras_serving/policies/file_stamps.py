@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 
-__all__ = ["stamp"]
+__all__ = ["stamp", "stamps"]
 
 
 def stamp(file: Path) -> Hashable | None:
@@ -15,3 +15,8 @@ def stamp(file: Path) -> Hashable | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def stamps(files: Iterable[Path | None]) -> Hashable:
+    """A value that changes when one of several files does; None is no file."""
+    return tuple(stamp(file) for file in files if file is not None)

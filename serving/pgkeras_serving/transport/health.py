@@ -57,7 +57,6 @@ _ListResponse = message_factory.GetMessageClass(HEALTH.methods_by_name["List"].o
 # How long Watch calls have to send NOT_SERVING before the server refuses calls.
 _LAST_WORD_SECONDS = 0.05
 
-
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import grpc
 
 from pgkeras.certificates import check_authorities, check_pair, fault
 from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamp
+from pgkeras_serving.policies.file_stamps import stamps
 
 __all__ = ["Certificates"]
 
@@ -32,7 +31,7 @@ class Certificates:
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._files = certificate, key, client_ca
-        self._stamp = self._look()
+        self._stamp = stamps(self._files)
         self._configuration = self._read()
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -42,7 +41,7 @@ class Certificates:
 
     def _renewed(self) -> Any:
         """Called by gRPC before every handshake, in its own thread. Returns a new configuration, or None."""
-        found = self._look()
+        found = stamps(self._files)
         if found == self._stamp:
             return None
         self._stamp = found
@@ -61,6 +60,3 @@ class Certificates:
             logger.warning("clients will refuse this server: in %s, %s", certificate, wrong)
         authorities = None if client_ca is None else check_authorities(client_ca)
         return grpc.ssl_server_certificate_configuration([(secret, chain)], authorities)
-
-    def _look(self) -> Hashable:
-        return tuple(stamp(file) for file in self._files if file is not None)
