@@ -22,6 +22,7 @@ from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
 from tests.reliability.conftest import ONE, is_sound
 from tests.serving.conftest import wait_until
+from tests.serving.transport import http2
 
 
 def _messages(rows):
@@ -155,7 +156,7 @@ def test_a_call_that_trickles_in_is_answered_and_holds_nobody_up(shipped):
 def test_connections_that_never_finish_their_greeting_hold_nobody_up(shipped):
     host, _, port = shipped.target.rpartition(":")
     before = _descriptors(shipped)
-    greeting = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    greeting = http2.PREFACE
     with contextlib.ExitStack() as stack:
         connections = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(200)]
         for i, connection in enumerate(connections):

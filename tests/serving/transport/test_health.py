@@ -12,41 +12,25 @@ from pgkeras_serving.server import serving
 from pgkeras_serving.settings.config import ServerConfig
 
 from benchmarks.soak.server import SHIPPED
+from tests.serving.transport import http2
 
 STATUS = health_pb2.HealthCheckResponse
-_HEADERS = 1  # the type of a frame of HTTP/2, like 4 of settings and 0 of data
-
-
-def frame(kind, content, flags=0, stream=0):
-    return len(content).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + content
-
-
-def literal(name, value):
-    """A header, spelt out."""
-    return b"".join([b"\0", *(bytes([len(part)]) + part for part in (name, value))])
 
 
 async def watch_and_take_nothing(port, service=""):
     """Watches the server's health by a connection that has no room for messages; returns when the call has begun."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    headers = [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/grpc.health.v1.Health/Watch"),
-        (b":authority", b"localhost"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    ]
-    no_room = frame(4, b"\0\4" + bytes(4))  # SETTINGS_INITIAL_WINDOW_SIZE = 0
-    no_room += frame(4, b"", flags=1)  # the server's own are accepted
+    no_room = http2.frame(http2.SETTINGS, b"\0\4" + bytes(4), stream=0)  # SETTINGS_INITIAL_WINDOW_SIZE = 0
+    no_room += http2.frame(http2.SETTINGS, b"", http2.ACKNOWLEDGED, stream=0)  # the server's own
     request = health_pb2.HealthCheckRequest(service=service).SerializeToString()
     message = b"\0" + len(request).to_bytes(4) + request
-    call = frame(_HEADERS, b"".join(literal(*header) for header in headers), flags=4, stream=1)  # 4: all of them
-    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_room + call + frame(0, message, flags=1, stream=1))
+    headers = http2.call_headers(b"/grpc.health.v1.Health/Watch")
+    call = http2.frame(http2.HEADERS, headers, http2.LAST_HEADERS) + http2.frame(http2.DATA, message, http2.END)
+    writer.write(http2.PREFACE + no_room + call)
     while True:  # the headers of the answer come before its first message, which stays behind
         head = await reader.readexactly(9)
         await reader.readexactly(int.from_bytes(head[:3]))
-        if head[3] == _HEADERS:
+        if head[3] == http2.HEADERS:
             return writer
 
 

@@ -23,6 +23,7 @@ from benchmarks.soak.server import SHIPPED
 from pgkeras.protocol.status import DETAILS_KEY
 from pgkeras.v1 import service_pb2
 from tests.serving.conftest import running
+from tests.serving.transport import http2
 
 ACT = "/pgkeras.v1.PolicyService/Act"
 UNARY = [
@@ -63,17 +64,16 @@ def test_metadata_is_limited_also_for_those_who_take_no_notice_of_the_limit(serv
 def _answer_to(target, headers, path=b"/pgkeras.v1.PolicyService/ListPolicies"):
     """What the server sends back for a call with some headers, by a client that knows no limits."""
     host, _, port = target.rpartition(":")
-    pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
-    block = b"".join(
-        b"\0" + _string(name) + _string(value)
-        for name, value in [*pseudo, (b"te", b"trailers"), (b"content-type", b"application/grpc"), *headers]
-    )
+    block = http2.call_headers(path, headers)
     parts = [block[i : i + 16_000] for i in range(0, len(block), 16_000)]
-    frames = [_frame(0x1 if i == 0 else 0x9, 0x4 if i == len(parts) - 1 else 0, part) for i, part in enumerate(parts)]
+    kinds = [http2.HEADERS, *[http2.CONTINUATION] * (len(parts) - 1)]
+    flags = [*[0] * (len(parts) - 1), http2.LAST_HEADERS]
+    frames = [http2.frame(kind, part, flag) for kind, part, flag in zip(kinds, parts, flags, strict=True)]
     received = b""
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(0x4, 0, b"", stream=0))
-        connection.sendall(b"".join(frames) + _frame(0x0, 0x1, bytes(5)))  # an empty message, and the end
+        connection.sendall(http2.PREFACE + http2.frame(http2.SETTINGS, b"", stream=0))
+        # An empty message, and the end.
+        connection.sendall(b"".join(frames) + http2.frame(http2.DATA, bytes(5), http2.END))
         while b"grpc-status" not in received:
             data = connection.recv(65_536)
             assert data, f"closed without a status: {received!r}"
@@ -82,22 +82,6 @@ def _answer_to(target, headers, path=b"/pgkeras.v1.PolicyService/ListPolicies"):
         with contextlib.suppress(TimeoutError):
             received += connection.recv(65_536)
         return received
-
-
-def _frame(kind, flags, payload, stream=1):
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-def _string(text):
-    """A string literal of HPACK (RFC 7541, section 5.2), not Huffman-coded."""
-    length = len(text)
-    if length < 127:
-        return bytes([length]) + text
-    prefix, length = bytearray([127]), length - 127
-    while length >= 128:
-        prefix.append(length % 128 + 128)
-        length //= 128
-    return bytes([*prefix, length]) + text
 
 
 def test_no_caller_can_make_up_what_is_counted(tmp_path):
