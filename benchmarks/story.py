@@ -21,9 +21,9 @@ from pgkeras.environments.collect import Collector
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.files import replacing
 from pgkeras.reinforce.baselines import NO_BASELINE, from_batch
+from pgkeras.reinforce.batch import micro_batches
 from pgkeras.reinforce.estimator import advantages
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
-from pgkeras.reinforce.microbatch import micro_batches
 from pgkeras.reinforce.reinforce import policy_gradient, reinforce_loss
 from pgkeras.reinforce.returns import discounted_returns
 from pgkeras.runs.training import Training

@@ -17,7 +17,7 @@ from pgkeras.backend import keras, tf
 from pgkeras.policy.memory import Memory
 from pgkeras.spaces.layout import Layout
 
-__all__ = ["Feedforward", "ForwardPass", "Recurrent", "float_statistics"]
+__all__ = ["Feedforward", "ForwardPass", "Recurrent", "weights_of"]
 
 
 class ForwardPass(Protocol):
@@ -132,12 +132,13 @@ class Recurrent:
         return np.asarray(array[rows, np.arange(mask.shape[1])])
 
 
-def float_statistics(model: keras.Model) -> list[keras.Variable]:
-    """The weights that are not trained.
+def weights_of(model: keras.Model) -> list[keras.Variable]:
+    """All weights of a network: the trainable ones, then the others.
 
     Recurrent layers own the state of a random generator, for dropout, which is no weight.
     """
-    return [v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
+    others = [v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
+    return [*model.trainable_variables, *others]
 
 
 def _call(model: keras.Model, inputs: Any, weights: Sequence[tf.Tensor] | None) -> Any:
@@ -146,6 +147,6 @@ def _call(model: keras.Model, inputs: Any, weights: Sequence[tf.Tensor] | None) 
         return model(inputs)
     count = len(model.trainable_variables)
     # By identity, since two layers of a given network may have one name, and so their variables one path.
-    given = {id(v): weight for v, weight in zip(float_statistics(model), weights[count:], strict=True)}
+    given = {id(v): weight for v, weight in zip(weights_of(model), weights, strict=True)}
     others = [given.get(id(v), v.value) for v in model.non_trainable_variables]
     return model.stateless_call(weights[:count], others, inputs)[0]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.policy import distributions, networks
-from pgkeras.policy.forward import Feedforward, ForwardPass, Recurrent, float_statistics
+from pgkeras.policy.forward import Feedforward, ForwardPass, Recurrent, weights_of
 from pgkeras.policy.memory import Memory
 from pgkeras.settings.groups import NetworkSettings, RunSettings
 from pgkeras.spaces import ActionSpace, Space
@@ -100,12 +100,17 @@ class Policy:
     @property
     def variables(self) -> list[tf.Variable]:
         """All weights: the trainable ones, then the others; the order of ``weights`` arguments."""
-        return [v.value for v in (*self.model.trainable_variables, *float_statistics(self.model))]
+        return [v.value for v in weights_of(self.model)]
 
     @property
     def names(self) -> list[str]:
         """Keras' paths of the :attr:`variables`, such as "hidden_0/kernel"."""
-        return [v.path for v in (*self.model.trainable_variables, *float_statistics(self.model))]
+        return [v.path for v in weights_of(self.model)]
+
+    def example_sample(self) -> tf.Tensor:
+        """A sample ``[1, ...]`` of the distribution, for its shape and its dtype."""
+        size = self.distribution.parameter_size
+        return self.distribution.sample(tf.zeros([1, size]), tf.zeros([1, self.spec.noise_size]))
 
     def weights(self) -> list[NDArray[Any]]:
         """The values of :attr:`variables`."""

@@ -7,8 +7,9 @@ gradient), ``train_step.py`` (the step, compiled), and ``learner.py``, which cal
 Options: ``natural.py`` (natural gradients), ``reuse.py`` (several steps per batch), ``schedules.py``,
 ``learning_rate.py`` and ``settling.py`` (how large a step is), ``observation_statistics.py`` (normalisation).
 
-Machinery, which does not change what is computed: ``frozen_policy.py`` (acting), ``microbatch.py`` and ``replicas.py``
-(large batches, several devices), ``adam.py``, ``divergence.py`` (a measurement) and ``diagnosis.py`` (failures).
+Machinery, which does not change what is computed: ``frozen_policy.py`` (acting), ``batch.py`` (tensors),
+``accumulation.py`` (large batches), ``replicas.py`` and ``tf_config.py`` (several devices), ``adam.py``, ``kl.py`` (a
+measurement) and ``diagnosis.py`` (failures).
 
 Needs TensorFlow. Nothing here plays episodes or writes files.
 """

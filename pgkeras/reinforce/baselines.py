@@ -7,13 +7,16 @@ Barto 2nd ed., section 13.4). ``docs/estimator.md`` says which of these leave it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce import returns as returns_
+
+if TYPE_CHECKING:  # it needs TensorFlow, and nothing else here does
+    from pgkeras.reinforce.value import ValueFunction
 
 __all__ = ["NO_BASELINE", "BatchBaseline", "NoBaseline", "RunningMean", "ValueBaseline", "from_batch"]
 
@@ -47,7 +50,7 @@ class NoBaseline:
         return iter(())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What changes, by name, for the checkpoint."""
+        """What a checkpoint keeps, by name."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -118,26 +121,6 @@ class RunningMean(NoBaseline):
         self._mean = None if np.isnan(mean) else mean
 
 
-class Predictor(Protocol):
-    """Predicts returns: a :class:`pgkeras.reinforce.value.ValueFunction`."""
-
-    def predict(self, observations: NDArray[Any]) -> Floats:
-        """Expected returns ``[N]`` of observations ``[N, ...]``."""
-        ...
-
-    def fit(self, observations: NDArray[Any], returns: Floats, epoch: int) -> float:
-        """Learns from returns ``[N]`` of observations ``[N, ...]``; gives the mean squared error."""
-        ...
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What changes, by name."""
-        ...
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`."""
-        ...
-
-
 class ValueBaseline(NoBaseline):
     """What a value function predicts for a step's observation. Truncated episodes are bootstrapped with it, too.
 
@@ -149,7 +132,7 @@ class ValueBaseline(NoBaseline):
 
     explains = True
 
-    def __init__(self, value: Predictor) -> None:
+    def __init__(self, value: ValueFunction) -> None:
         self._value = value
 
     def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:

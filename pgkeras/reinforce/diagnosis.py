@@ -16,8 +16,8 @@ from pgkeras.backend import tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.baselines import NoBaseline
+from pgkeras.reinforce.batch import Batch, whole_batch
 from pgkeras.reinforce.estimator import Advantages
-from pgkeras.reinforce.microbatch import Batch, whole_batch
 from pgkeras.reinforce.reinforce import policy_gradient
 
 __all__ = ["culprit"]
@@ -73,9 +73,9 @@ def _gradient(policy: Policy, trajectory: Trajectory, advantages: Advantages) ->
     variables = policy.model.trainable_variables
     batch = Batch.of(whole_batch(policy, trajectory, advantages.values), len(trajectory.lengths))
     sums, _, gradients = policy_gradient(policy, batch)
-    loss = sums[0]
-    if not np.isfinite(loss.numpy()):
-        return f"the loss is {loss.numpy()}, though every log-probability and advantage is finite: their sum overflows"
+    loss = float(sums.loss)
+    if not np.isfinite(loss):
+        return f"the loss is {loss}, though every log-probability and advantage is finite: their sum overflows"
     for variable, gradient in zip(variables, gradients, strict=True):
         if not np.isfinite(gradient.numpy()).all():
             return f"the gradient of {variable.path} is not finite"

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,24 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce import diagnosis, estimator, schedules
 from pgkeras.reinforce.adam import Adam
 from pgkeras.reinforce.baselines import NoBaseline, RunningMean, ValueBaseline, from_batch
-from pgkeras.reinforce.learning_rate import AdaptiveLearningRate, LearningRate, NaturalLearningRate
+from pgkeras.reinforce.estimator import Advantages
+from pgkeras.reinforce.learning_rate import (
+    AdaptiveLearningRate,
+    LearningRate,
+    NaturalLearningRate,
+    ScheduledLearningRate,
+)
 from pgkeras.reinforce.natural import Natural
-from pgkeras.reinforce.observation_statistics import NoStatistics, ObservationStatistics
+from pgkeras.reinforce.observation_statistics import ObservationStatistics
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.reinforce.reuse import Reuse
-from pgkeras.reinforce.settling import NeverSettling, Settling
-from pgkeras.reinforce.train_step import TrainStep
+from pgkeras.reinforce.settling import Settling
+from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.config import Config
 from pgkeras.settings.groups import NATURAL
 from pgkeras.spaces import ActionSpace, Space
-from pgkeras.spaces import random_observations as examples
+from pgkeras.spaces.random_observations import random_observations
 
 __all__ = ["Learner", "Lesson"]
 
@@ -94,10 +101,20 @@ class Learner:
         self._entropy_bonus = schedules.Scheduled(
             config.entropy_bonus, config.entropy_schedule, self._step.set_entropy_bonus, config.entropy_bonus
         )
-        self._settling = Settling() if config.target_kl_settles else NeverSettling()
+        self._settling = Settling() if config.target_kl_settles else None
         self._baseline = self._make_baseline(seed)
         normalization, shape = self.policy.normalization, self.policy.spec.layout.shape
-        self._statistics = NoStatistics() if normalization is None else ObservationStatistics(normalization, shape)
+        self._statistics = None if normalization is None else ObservationStatistics(normalization, shape)
+        self._remembering = [part for part in (self._settling, self._baseline, self._statistics) if part is not None]
+        self._advantages = partial(
+            estimator.advantages,
+            gamma=config.gamma,
+            baseline=self._baseline,
+            rescale=config.rescale,
+            returns=config.returns,
+            discount_gradient=config.discount_gradient,
+            reset_returns=config.reset_returns,
+        )
 
     @property
     def weights(self) -> list[NDArray[Any]]:
@@ -119,36 +136,39 @@ class Learner:
         Raises:
             TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
         """
-        config = self._config
-        advantages = estimator.advantages(
-            trajectory,
-            config.gamma,
-            self._baseline,
-            rescale=config.rescale,
-            returns=config.returns,
-            discount_gradient=config.discount_gradient,
-            reset_returns=config.reset_returns,
-        )
-        self._learning_rate.begin(progress, self._settling.note(advantages.rms))
+        advantages = self._advantages(trajectory)
+        self._learning_rate.begin(progress, 1.0 if self._settling is None else self._settling.note(advantages.rms))
         self._entropy_bonus.begin(progress)
         before = self._step.weights
         step = self._step(trajectory, advantages.values)
-        if not all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
-            smaller = "learning_rate or clip_norm" if config.target_kl is None else "target_kl"
-            reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
-            raise TrainingError(
-                f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint "
-                f"is intact. A smaller {smaller} may help"
-            )
+        self._check_finite(step, before, trajectory, advantages, epoch)
         # Where all advantages are 0, nothing moved, and that says nothing about the step size.
         learning_rate = self._learning_rate.end(progress, step.kl if step.gradient_norm else math.nan)
         value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
-        self._statistics.update(trajectory)
+        if self._statistics is not None:
+            self._statistics.update(trajectory)
         return Lesson(
             **step._asdict(),
             explained_variance=advantages.explained_variance,
             value_loss=value_loss,
             learning_rate=learning_rate,
+        )
+
+    def _check_finite(
+        self,
+        step: StepMetrics,
+        before: list[NDArray[np.float32]],
+        trajectory: Trajectory,
+        advantages: Advantages,
+        epoch: int,
+    ) -> None:
+        if all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
+            return
+        smaller = "learning_rate or clip_norm" if self._config.target_kl is None else "target_kl"
+        reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
+        raise TrainingError(
+            f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint is "
+            f"intact. A smaller {smaller} may help"
         )
 
     def _make_baseline(self, seed: int) -> NoBaseline:
@@ -166,13 +186,10 @@ class Learner:
         it counts as setup.
         """
         before = self.state()
-        observation = examples.random_observations(self.policy.spec.layout, 1, np.random.default_rng(0))
-        sample = self.policy.distribution.sample(
-            tf.zeros([1, self.policy.distribution.parameter_size]), tf.zeros([1, self.policy.spec.noise_size])
-        )
+        observation = random_observations(self.policy.spec.layout, 1, np.random.default_rng(0))
         episode = Trajectory(
             observations=observation[np.newaxis],
-            samples=sample.numpy()[np.newaxis],
+            samples=self.policy.example_sample().numpy()[np.newaxis],
             rewards=np.zeros((1, 1)),
             lengths=np.ones(1, np.int64),
             terminated=np.ones(1, np.bool_),
@@ -185,8 +202,10 @@ class Learner:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """All that changes, by name."""
-        variables = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
-        return {**variables, **self._settling.state(), **self._baseline.state(), **self._statistics.state()}
+        found = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
+        for part in self._remembering:
+            found |= part.state()
+        return found
 
     def policy_weights(self, state: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The policy's weights in a :meth:`state`."""
@@ -206,9 +225,8 @@ class Learner:
         self._step.weights = self.policy_weights(state)
         for i, variable in enumerate(self._variables()):
             variable.assign(state[f"variable_{i}"])
-        self._settling.restore(state)
-        self._baseline.restore(state)
-        self._statistics.restore(state)
+        for part in self._remembering:
+            part.restore(state)
 
     def _variables(self) -> list[tf.Variable]:
         return [*self.policy.variables, *(v.value for v in self._step.optimizer.variables)]
@@ -255,7 +273,7 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
 def _learning_rate(config: Config, step: TrainStep) -> LearningRate:
     schedule = config.learning_rate_schedule
     if config.target_kl is None:
-        return LearningRate(step.optimizer, config.learning_rate, schedule)
+        return ScheduledLearningRate(step.optimizer, config.learning_rate, schedule)
     if config.optimizer == NATURAL:
         return NaturalLearningRate(step.optimizer, schedule, config.target_kl, step.set_target_kl)
     return AdaptiveLearningRate(step.optimizer, config.learning_rate, schedule, config.target_kl)

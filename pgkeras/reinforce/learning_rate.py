@@ -4,38 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 from pgkeras.backend import keras
 from pgkeras.reinforce import schedules
 
-__all__ = ["AdaptiveLearningRate", "LearningRate", "NaturalLearningRate"]
+__all__ = ["AdaptiveLearningRate", "LearningRate", "NaturalLearningRate", "ScheduledLearningRate"]
 
 
-class LearningRate(schedules.Scheduled):
-    """Sets an optimizer's learning rate by a schedule.
+class LearningRate(Protocol):
+    """What sets an optimizer's learning rate for every epoch."""
 
-    Args:
-        optimizer: The optimizer.
-        initial: The learning rate at the beginning.
-        schedule: The name of its schedule; see :func:`pgkeras.reinforce.schedules.factor`.
-    """
-
-    def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str) -> None:
-        super().__init__(initial, schedule, partial(setattr, optimizer, "learning_rate"))
-        self._optimizer = optimizer
-
-    def begin(self, progress: float, share: float = 1.0) -> float:
-        """Sets the learning rate for an epoch and returns it.
+    def begin(self, progress: float, share: float) -> None:
+        """Prepares an epoch's gradient step.
 
         Args:
             progress: How far training is, from 0 to 1.
-            share: Share of the target divergence that the step to come aims at, from 0 to 1; see
-                :mod:`pgkeras.reinforce.settling`. A learning rate that only follows its schedule has no target.
+            share: Share of the target divergence that the step aims at, from 0 to 1; see
+                :mod:`pgkeras.reinforce.settling`. Without a target it changes nothing.
         """
-        return super().begin(progress)
 
     def end(self, progress: float, kl: float) -> float:
-        """Takes note of an epoch's gradient step.
+        """Takes note of the gradient step.
 
         Args:
             progress: As for :meth:`begin`.
@@ -44,18 +34,38 @@ class LearningRate(schedules.Scheduled):
         Returns:
             The learning rate of that step.
         """
-        return self.begin(progress)
-
-    @property
-    def _rate(self) -> float:
-        return float(self._optimizer.learning_rate.numpy())
 
     def forget(self) -> None:
         """Must be called when the optimizer's variables have been restored: they hold another learning rate."""
-        self._assigned = None
 
 
-class AdaptiveLearningRate(LearningRate):
+class ScheduledLearningRate:
+    """Follows a schedule.
+
+    Args:
+        optimizer: The optimizer.
+        initial: The learning rate at the beginning.
+        schedule: The name of its schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+    """
+
+    def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str) -> None:
+        self._scheduled = schedules.Scheduled(initial, schedule, partial(setattr, optimizer, "learning_rate"))
+        self._rate = initial
+
+    def begin(self, progress: float, share: float) -> None:
+        """See :class:`LearningRate`."""
+        self._rate = self._scheduled.begin(progress)
+
+    def end(self, progress: float, kl: float) -> float:
+        """See :class:`LearningRate`."""
+        return self._rate
+
+    def forget(self) -> None:
+        """See :class:`LearningRate`."""
+        self._scheduled.forget()
+
+
+class AdaptiveLearningRate:
     """Adapts the learning rate so that each gradient step moves the policy by a target divergence.
 
     Args:
@@ -66,24 +76,28 @@ class AdaptiveLearningRate(LearningRate):
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str, target_kl: float) -> None:
-        super().__init__(optimizer, initial, schedule)
-        self._target_kl = target_kl
+        self._optimizer = optimizer
+        self._initial, self._schedule, self._target_kl = initial, schedule, target_kl
         self._share = 1.0
 
-    def begin(self, progress: float, share: float = 1.0) -> float:
+    def begin(self, progress: float, share: float) -> None:
         """Leaves the learning rate that the last step led to."""
         self._share = share
-        return self._rate
 
     def end(self, progress: float, kl: float) -> float:
-        """Sets the next learning rate."""
-        last = self._rate
+        """See :class:`LearningRate`. Sets the next learning rate."""
+        last = _rate(self._optimizer)
         target = self._share * self._target_kl * schedules.factor(self._schedule, progress)
-        self._set(schedules.adapted(last, kl, target, self._initial))
+        rate = schedules.adapted(last, kl, target, self._initial)
+        if rate != last:  # assigning it is an operation of its own
+            self._optimizer.learning_rate = rate
         return last
 
+    def forget(self) -> None:
+        """See :class:`LearningRate`. The restored learning rate is the one to go on from."""
 
-class NaturalLearningRate(LearningRate):
+
+class NaturalLearningRate:
     """Schedules the divergence that natural gradients aim at; they set the learning rate themselves.
 
     Args:
@@ -96,13 +110,21 @@ class NaturalLearningRate(LearningRate):
     def __init__(
         self, optimizer: keras.optimizers.Optimizer, schedule: str, target_kl: float, assign: Callable[[float], None]
     ) -> None:
-        super().__init__(optimizer, target_kl, schedule)
-        self._assign = assign
+        self._optimizer = optimizer
+        self._target = schedules.Scheduled(target_kl, schedule, assign)
 
-    def begin(self, progress: float, share: float = 1.0) -> float:
-        """Sets the target for an epoch and returns it."""
-        return self._set(share * self._initial * schedules.factor(self._schedule, progress))
+    def begin(self, progress: float, share: float) -> None:
+        """See :class:`LearningRate`. Sets the target."""
+        self._target.begin(progress, share)
 
     def end(self, progress: float, kl: float) -> float:
-        """See :meth:`LearningRate.end`."""
-        return self._rate
+        """See :class:`LearningRate`."""
+        return _rate(self._optimizer)
+
+    def forget(self) -> None:
+        """See :class:`LearningRate`."""
+        self._target.forget()
+
+
+def _rate(optimizer: keras.optimizers.Optimizer) -> float:
+    return float(optimizer.learning_rate.numpy())

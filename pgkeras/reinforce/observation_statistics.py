@@ -11,24 +11,10 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.moments import Moments
 from pgkeras.policy.networks import ObservationNormalization
 
-__all__ = ["NoStatistics", "ObservationStatistics"]
+__all__ = ["ObservationStatistics"]
 
 
-class NoStatistics:
-    """Keeps no statistics, for a policy that does not normalise."""
-
-    def update(self, trajectory: Trajectory) -> None:
-        """Takes note of the observations of a batch."""
-
-    def state(self) -> dict[str, Any]:
-        """The statistics by name, for the checkpoint."""
-        return {}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`."""
-
-
-class ObservationStatistics(NoStatistics):
+class ObservationStatistics:
     """Running mean and variance of all observations, kept in the policy's normalisation.
 
     Args:
@@ -46,9 +32,9 @@ class ObservationStatistics(NoStatistics):
         self._normalization.freeze(self._moments)
 
     def state(self) -> dict[str, Any]:
-        """See :class:`NoStatistics`."""
+        """The statistics by name, for the checkpoint."""
         return self._moments.state("observations_")
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See :class:`NoStatistics`. The normalisation's own are weights of the policy."""
+        """Restores a :meth:`state`. The normalisation's own are weights of the policy."""
         self._moments.restore(state, "observations_")

@@ -9,6 +9,8 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
 5. One gradient step: :class:`pgkeras.reinforce.train_step.TrainStep`. Then forget the episodes and begin again.
 
+``examples/reinforce_in_100_lines.py`` has all five in one file, without options.
+
 More than one step on a batch is another algorithm, for simulators whose steps are expensive: it is in
 :mod:`pgkeras.reinforce.reuse`.
 """
@@ -16,12 +18,30 @@ More than one step on a batch is another algorithm, for simulators whose steps a
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.microbatch import Batch, Gradient, dense
+from pgkeras.reinforce.batch import Batch
 
-__all__ = ["policy_gradient", "reinforce_loss"]
+__all__ = ["Gradient", "Sums", "policy_gradient", "reinforce_loss"]
+
+
+class Sums(NamedTuple):
+    """Sums over the real steps of a batch; those of its parts add up."""
+
+    loss: tf.Tensor
+    entropy: tf.Tensor  # nats
+    steps: tf.Tensor
+    kl: tf.Tensor  # from the policy that played; 0 in the first step on a batch
+
+
+class Gradient(NamedTuple):
+    """The gradient of the loss on one batch, and what was computed on the way."""
+
+    sums: Sums
+    log_prob: tf.Tensor  # [N]
+    gradients: list[tf.Tensor]  # one for each trainable variable
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
@@ -63,5 +83,8 @@ def policy_gradient(
         loss = loss_of(log_prob, advantage, batch.episodes)
         if entropy_bonus is not None:
             loss -= entropy_bonus * entropy / batch.episodes
-    gradients = dense(tape, loss, policy.model.trainable_variables)
-    return Gradient(tf.stack([loss, entropy, tf.reduce_sum(real)]), log_prob, gradients)
+    # Zeros where the loss does not depend on a variable. An embedding's gradient comes as slices, one for each lookup,
+    # whose norm is not that of their sum: the dense tensor's is.
+    gradients = tape.gradient(loss, policy.model.trainable_variables, unconnected_gradients="zero")
+    sums = Sums(loss, entropy, steps=tf.reduce_sum(real), kl=tf.zeros([]))
+    return Gradient(sums, log_prob, [tf.convert_to_tensor(gradient) for gradient in gradients])

@@ -8,7 +8,6 @@ step is the one that a single device takes, but for rounding.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,17 +20,14 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import tf
 from pgkeras.errors import ConfigError, TrainingError
-from pgkeras.reinforce.microbatch import Arrays, Batch, Gradient
+from pgkeras.reinforce.batch import Arrays, Batch
+from pgkeras.reinforce.reinforce import Gradient
+from pgkeras.reinforce.tf_config import ROLES, TF_CONFIG, number_of_processes
 
-__all__ = ["TF_CONFIG", "Replicas", "Share"]
+__all__ = ["Replicas", "Share"]
 
 Share = Sequence[Batch]
 """What the devices of one process compute at once, a batch for each of them."""
-
-TF_CONFIG = "TF_CONFIG"
-"""The environment variable that names the processes of a training, as TensorFlow has it."""
-_ROLES = ("chief", "worker")
-_EXAMPLE = '{"cluster": {"worker": ["a:2222", "b:2222"]}, "task": {"type": "worker", "index": 0}}'
 
 
 class Replicas:
@@ -45,7 +41,7 @@ class Replicas:
         self._strategy = strategy
         resolver = strategy.cluster_resolver
         spec = None if resolver is None else resolver.cluster_spec().as_dict()
-        tasks = [] if spec is None else [(role, i) for role in _ROLES for i in range(len(spec.get(role, ())))]
+        tasks = [] if spec is None else [(role, i) for role in ROLES for i in range(len(spec.get(role, ())))]
         self.processes = max(1, len(tasks))
         """How many processes take part."""
         self.process = 0 if resolver is None or not tasks else tasks.index((resolver.task_type, resolver.task_id))
@@ -65,7 +61,7 @@ class Replicas:
         if devices == "one":
             return None
         named = os.environ.get(TF_CONFIG)
-        if named and _check(named) > 1:
+        if named and number_of_processes(named) > 1:
             return cls(_of_processes())
         for kind in ("GPU", "CPU"):
             found = tf.config.list_logical_devices(kind)
@@ -127,34 +123,34 @@ class Replicas:
 
         The new function also takes, after the share, what :meth:`each` returned for it.
         """
-        shapes: list[tf.TensorShape] = []
+        found_on_one: Any = None  # for its structure and its shapes
 
         def of_part(share: Share, more: Sequence[Sequence[tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+            nonlocal found_on_one
             mine = self._mine()
-            found = function(*share[mine], *(values[mine] for values in more))
-            sums = [found.sums, *map(tf.convert_to_tensor, found.gradients)]
-            shapes[:] = [value.shape for value in sums]
-            return found.log_prob, tf.concat([tf.reshape(value, [-1]) for value in sums], 0)
+            found = function(share[mine], *(values[mine] for values in more))
+            found_on_one = found.sums, found.gradients
+            return found.log_prob, tf.concat([tf.reshape(value, [-1]) for value in tf.nest.flatten(found_on_one)], 0)
 
-        def of_share(*share_and_more: Any) -> Gradient:
-            share, more = share_and_more[: self._here], share_and_more[self._here :]
+        def of_share(share: Share, *more: Sequence[tf.Tensor]) -> Gradient:
             log_prob, flat = self._strategy.run(of_part, (share, more))
             total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, flat, axis=None)  # one transfer for all of them
+            shapes = [value.shape for value in tf.nest.flatten(found_on_one)]
             parts = tf.split(total, [shape.num_elements() for shape in shapes])
-            sums, *gradients = (tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True))
+            summed = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
+            sums, gradients = tf.nest.pack_sequence_as(found_on_one, summed)
             return Gradient(sums, self._strategy.experimental_local_results(log_prob), gradients)
 
         return self._compiled(of_share)
 
-    def divergence(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-        """As :meth:`gradient`, for what is summed over the steps of a batch, from log-probabilities before the step."""
+    def summed(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+        """As :meth:`gradient`, for a sum over the steps of a batch, from their log-probabilities before the step."""
 
         def of_part(share: Share, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
             mine = self._mine()
-            return function(*share[mine], log_prob[mine])
+            return function(share[mine], log_prob[mine])
 
-        def of_share(*share_and_log_prob: Any) -> tf.Tensor:
-            *share, log_prob = share_and_log_prob
+        def of_share(share: Share, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
             moved = self._strategy.run(of_part, (share, log_prob))
             return self._strategy.reduce(tf.distribute.ReduceOp.SUM, moved, axis=None)
 
@@ -164,9 +160,9 @@ class Replicas:
         """Turns a function of one device's batch into one of a whole share, which returns a result per device."""
 
         def of_part(share: Share) -> tf.Tensor:
-            return function(*share[self._mine()])
+            return function(share[self._mine()])
 
-        def of_share(*share: Batch) -> Sequence[tf.Tensor]:
+        def of_share(share: Share) -> Sequence[tf.Tensor]:
             return tuple(self._strategy.experimental_local_results(self._strategy.run(of_part, (share,))))
 
         return self._compiled(of_share)
@@ -265,33 +261,3 @@ def _of_processes() -> tf.distribute.Strategy:
             "devices: the processes that TF_CONFIG names must be connected before TensorFlow has computed anything; "
             "train in a process of its own, such as pgkeras train"
         ) from error
-
-
-def _check(text: str) -> int:
-    """Checks a TF_CONFIG; gives the number of its processes.
-
-    Raises:
-        ConfigError: It names no processes, or this one is not among them.
-    """
-
-    def wrong(reason: str) -> ConfigError:
-        return ConfigError(f"{TF_CONFIG}: {reason}; expected something like {_EXAMPLE}, got {text}")
-
-    try:
-        config = json.loads(text)
-        cluster, task = dict(config["cluster"]), dict(config["task"])
-        role, index = task["type"], task["index"]
-    except (KeyError, TypeError, ValueError) as error:
-        raise wrong("it is no table of a cluster and a task") from error
-    if strange := sorted(set(cluster) - set(_ROLES)):
-        raise wrong(f"there are only chiefs and workers here, and no {', '.join(strange)}")
-    addresses = [address for known in cluster.values() for address in known]
-    if not all(isinstance(address, str) and address.rpartition(":")[2].isdigit() for address in addresses):
-        raise wrong("the cluster lists addresses, HOST:PORT")
-    if len(set(addresses)) < len(addresses):
-        raise wrong("an address is listed twice")
-    if len(cluster.get("chief", ())) > 1:
-        raise wrong("there can be one chief only")
-    if not isinstance(index, int) or role not in cluster or not 0 <= index < len(cluster[role]):
-        raise wrong(f"the task, {role} {index}, is not in the cluster")
-    return len(addresses)

@@ -15,9 +15,10 @@ from typing import Any
 
 from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.divergence import kl_divergence
-from pgkeras.reinforce.microbatch import Batch, Gradient, accumulated
-from pgkeras.reinforce.reinforce import policy_gradient
+from pgkeras.reinforce.accumulation import accumulated
+from pgkeras.reinforce.batch import Batch
+from pgkeras.reinforce.kl import approximate_kl
+from pgkeras.reinforce.reinforce import Gradient, policy_gradient
 
 __all__ = ["MoreSteps", "Reuse", "clipped_surrogate", "surrogate_gradient"]
 
@@ -69,17 +70,14 @@ def surrogate_gradient(
         old: ``[N]``, the log-probabilities of its actions under the policy that played.
         clip: See :func:`clipped_surrogate`.
         entropy_bonus: Weight of the entropy's sum over an episode.
-
-    Returns:
-        The gradient; after its other sums comes that of the divergence from the other policy.
     """
 
     def loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
         return -tf.reduce_sum(clipped_surrogate(log_prob, old, advantage, clip)) / episodes
 
     found = policy_gradient(policy, batch, entropy_bonus, loss)
-    kl = kl_divergence(old, found.log_prob, policy.flat(batch.real))
-    return found._replace(sums=tf.concat([found.sums, [kl]], 0))
+    kl = approximate_kl(old, found.log_prob, policy.flat(batch.real))
+    return found._replace(sums=found.sums._replace(kl=kl))
 
 
 class MoreSteps:
@@ -102,17 +100,15 @@ class MoreSteps:
         self._reuse = reuse
         self._log_prob, self._gradient, self._descend = log_prob, gradient, descend
 
-    def before(self, batches: Sequence[Sequence[Any]]) -> list[Any]:
-        """The log-probabilities of all batches under the policy as it is: call it before the first step."""
-        return [self._log_prob(*batch) for batch in batches]
+    def before(self, parts: Sequence[Any]) -> list[Any]:
+        """The log-probabilities of a batch's parts under the policy as it is: call it before the first step."""
+        return [self._log_prob(part) for part in parts]
 
-    def __call__(
-        self, batches: Sequence[Sequence[Any]], before: list[Any]
-    ) -> tuple[int, float, list[tf.Tensor] | None]:
+    def __call__(self, parts: Sequence[Any], before: list[Any]) -> tuple[int, float, list[tf.Tensor] | None]:
         """Takes the steps after the first one.
 
         Args:
-            batches: The batch, in parts.
+            parts: The batch, in parts.
             before: What :meth:`before` gave.
 
         Returns:
@@ -122,10 +118,10 @@ class MoreSteps:
         weights = None
         taken = 1
         while True:
-            parts = ((*batch, old) for batch, old in zip(batches, before, strict=True))
-            (sums, *gradients), _ = accumulated(self._gradient, parts)
-            *_, steps, kl = sums.numpy().tolist()
-            if taken >= self._reuse.steps or not kl / steps <= self._reuse.most_kl:
-                return taken, kl / steps, weights
+            found = (self._gradient(part, old) for part, old in zip(parts, before, strict=True))
+            sums, gradients, _ = accumulated(found)
+            kl = float(sums.kl / sums.steps)
+            if taken >= self._reuse.steps or not kl <= self._reuse.most_kl:
+                return taken, kl, weights
             _, *weights = self._descend(gradients)
             taken += 1

@@ -50,19 +50,22 @@ class Scheduled:
         self._assign = assign
         self._assigned = assigned
 
-    def begin(self, progress: float) -> float:
+    def begin(self, progress: float, share: float = 1.0) -> float:
         """Sets the number for an epoch and returns it.
 
         Args:
             progress: How far training is, from 0 to 1.
+            share: What the scheduled number is multiplied by.
         """
-        return self._set(self._initial * factor(self._schedule, progress))
-
-    def _set(self, number: float) -> float:
+        number = share * self._initial * factor(self._schedule, progress)
         if number != self._assigned:  # assigning it is an operation of its own
             self._assign(number)
             self._assigned = number
         return number
+
+    def forget(self) -> None:
+        """Must be called when the number may have been changed by others: it is assigned anew."""
+        self._assigned = None
 
 
 def adapted(learning_rate: float, kl: float, target: float, initial: float) -> float:
@@ -75,7 +78,7 @@ def adapted(learning_rate: float, kl: float, target: float, initial: float) -> f
 
     Args:
         learning_rate: The last step size.
-        kl: The divergence it made; see :func:`pgkeras.reinforce.divergence.kl_divergence`. NaN leaves the step size.
+        kl: The divergence it made; see :func:`pgkeras.reinforce.kl.approximate_kl`. NaN leaves the step size.
         target: The divergence it should make.
         initial: The first step size. The step size stays within a factor of 100 of it.
     """

@@ -8,33 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NeverSettling", "Settling"]
+__all__ = ["Settling"]
 
 _RATE = 0.1  # of the running mean, so that a single batch does not set the largest
 _SMALL = 0.5  # share of the largest; the ups and downs of batches stay above it
 _STATE = "settling"
 
 
-class NeverSettling:
-    """Every step is as long as it is meant to be."""
-
-    def note(self, rms: float) -> float:
-        """Takes note of a batch; returns the share of the divergence that its step aims at, from 0 to 1.
-
-        Args:
-            rms: Root mean square of its advantages, before they are rescaled.
-        """
-        return 1.0
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """What it remembers, by name."""
-        return {}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`."""
-
-
-class Settling(NeverSettling):
+class Settling:
     """Steps become shorter where advantages are much smaller than they were.
 
     A step of a fixed divergence is as long for noise as for a signal, and rescaled advantages do not show which of the
@@ -48,7 +29,11 @@ class Settling(NeverSettling):
         self._mean = self._largest = 0.0
 
     def note(self, rms: float) -> float:
-        """See :meth:`NeverSettling.note`."""
+        """Takes note of a batch; returns the share of the divergence that its step aims at, from 0 to 1.
+
+        Args:
+            rms: Root mean square of its advantages, before they are rescaled.
+        """
         if not rms:  # there is no gradient
             return 1.0
         self._mean += (_RATE if self._largest else 1.0) * (rms - self._mean)
@@ -56,9 +41,9 @@ class Settling(NeverSettling):
         return min(1.0, rms / (_SMALL * self._largest)) ** 2
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """See :meth:`NeverSettling.state`."""
+        """What it remembers, by name."""
         return {_STATE: np.array([self._mean, self._largest])}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """See :meth:`NeverSettling.restore`."""
+        """Restores a :meth:`state`."""
         self._mean, self._largest = state[_STATE].tolist()

@@ -12,20 +12,11 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.divergence import divergence, log_prob
-from pgkeras.reinforce.microbatch import (
-    AccumulatedStep,
-    Batch,
-    Gradient,
-    micro_batches,
-    packed_metrics,
-    padded,
-    rows_at_once,
-    signature,
-    whole_batch,
-)
+from pgkeras.reinforce.accumulation import AccumulatedStep, packed_metrics
+from pgkeras.reinforce.batch import Batch, micro_batches, padded, rows_at_once, signature, whole_batch
+from pgkeras.reinforce.kl import action_log_prob, policy_kl
 from pgkeras.reinforce.natural import Natural, NaturalGradient
-from pgkeras.reinforce.reinforce import policy_gradient
+from pgkeras.reinforce.reinforce import Gradient, policy_gradient
 from pgkeras.reinforce.replicas import Replicas, Share
 from pgkeras.reinforce.reuse import MoreSteps, Reuse, surrogate_gradient
 
@@ -102,28 +93,28 @@ class TrainStep:
         It is traced here and once, so that the first step takes no longer than the others. Called as a concrete
         function on tensors, a step takes half as long as through the dispatch of ``tf.function``.
         """
-        inputs = signature(self._policy)
-        states = () if self._natural is None else (inputs.observation, inputs.real)
+        batch = signature(self._policy)
+        states = () if self._natural is None else (batch.observation, batch.real)
         compiled = partial(tf.function, autograph=False, jit_compile=self._pad or None)
-        self._step = compiled(self._gradient_step, [*inputs, *states]).get_concrete_function()
-        after = [*inputs, tf.TensorSpec([None], tf.float32, "log_prob")]
+        self._step = compiled(self._gradient_step, [batch, *states]).get_concrete_function()
+        with_log_prob = [batch, tf.TensorSpec([None], tf.float32, "log_prob")]
         variables = self._policy.model.trainable_variables
         gradients = [tf.TensorSpec(variable.shape, variable.dtype) for variable in variables]
         descend = tf.function(self._descend, [gradients, *states], autograph=False)
         self._accumulated_step = AccumulatedStep(  # traced when a batch has several parts
-            compiled(self._policy_gradient, inputs),
+            compiled(self._policy_gradient, [batch]),
             descend,
-            compiled(self._divergence, after) if self._measure_kl else None,
+            compiled(self._policy_kl, with_log_prob) if self._measure_kl else None,
         )
         if reuse is not None:
-            surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), after)
-            self._more_steps = MoreSteps(reuse, compiled(self._log_prob, inputs), surrogate, descend)
+            surrogate = compiled(partial(self._surrogate_gradient, reuse.clip), with_log_prob)
+            self._more_steps = MoreSteps(reuse, compiled(self._log_prob, [batch]), surrogate, descend)
 
     def _divide(self, replicas: Replicas, reuse: Reuse | None) -> None:
         """Divides the step among devices."""
-        divergence_ = replicas.divergence(self._divergence) if self._measure_kl else None
+        policy_kl_ = replicas.summed(self._policy_kl) if self._measure_kl else None
         descend = replicas.everywhere(self._descend)
-        self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, divergence_)
+        self._accumulated_step = AccumulatedStep(replicas.gradient(self._policy_gradient), descend, policy_kl_)
         if reuse is not None:
             surrogate = replicas.gradient(partial(self._surrogate_gradient, reuse.clip))
             self._more_steps = MoreSteps(reuse, replicas.each(self._log_prob), surrogate, descend)
@@ -156,7 +147,7 @@ class TrainStep:
         parts, states = batch
         alone = self._replicas is None and len(parts) == 1
         before = None if self._more_steps is None else self._more_steps.before(parts)
-        metrics, *weights = self._step(*parts[0], *states) if alone else self._accumulated_step(parts, states)
+        metrics, *weights = self._step(parts[0], *states) if alone else self._accumulated_step(parts, states)
         loss, entropy, norm, kl = metrics.numpy().tolist()
         steps = 1
         if self._more_steps is not None and before is not None:
@@ -171,16 +162,15 @@ class TrainStep:
         states = self._natural.states(trajectory, int(self.optimizer.iterations.numpy()))
         return tuple(map(tf.constant, padded(states) if self._pad else states))
 
-    def _gradient_step(self, *batch_and_states: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def _gradient_step(self, batch: Batch, *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         self.traces += 1
-        batch, states = batch_and_states[: len(Batch._fields)], batch_and_states[len(Batch._fields) :]
-        found = self._policy_gradient(*batch)
+        found = self._policy_gradient(batch)
         norm, *weights = self._descend(found.gradients, *states)
-        kl = self._divergence(*batch, found.log_prob) if self._measure_kl else None
+        kl = self._policy_kl(batch, found.log_prob) if self._measure_kl else None
         return packed_metrics(found.sums, norm, kl), *weights
 
-    def _policy_gradient(self, *batch: tf.Tensor) -> Gradient:
-        return policy_gradient(self._policy, Batch(*batch), self._entropy_bonus)
+    def _policy_gradient(self, batch: Batch) -> Gradient:
+        return policy_gradient(self._policy, batch, self._entropy_bonus)
 
     def _descend(self, gradients: list[tf.Tensor], *states: tf.Tensor) -> tuple[tf.Tensor, ...]:
         """Moves the weights down the gradients; returns the gradients' norm and the weights afterwards.
@@ -190,23 +180,21 @@ class TrainStep:
             *states: Of natural gradients, the states that tell how far a step moves the policy.
         """
         norm = tf.linalg.global_norm(gradients)
-        if self._clip_norm is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
-        if self._natural is not None:
+        if self._natural is not None:  # how long its steps are does not depend on the gradient's norm
             gradients, step_size = self._natural(gradients, *states)
             self.optimizer.learning_rate = step_size
+        elif self._clip_norm is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self._clip_norm, use_norm=norm)
         if self._replicas is not None:  # each replica has the total already, and Keras adds up those of all replicas
             gradients = [gradient / self._replicas.count for gradient in gradients]
         self.optimizer.apply(gradients, self._policy.model.trainable_variables)
         return norm, *(tf.identity(variable) for variable in self._policy.variables)
 
-    def _log_prob(self, *batch: tf.Tensor) -> tf.Tensor:
-        return log_prob(self._policy, Batch(*batch))
+    def _log_prob(self, batch: Batch) -> tf.Tensor:
+        return action_log_prob(self._policy, batch)
 
-    def _surrogate_gradient(self, clip: float, *batch_and_log_prob: tf.Tensor) -> Gradient:
-        *batch, old = batch_and_log_prob
-        return surrogate_gradient(self._policy, Batch(*batch), old, clip, self._entropy_bonus)
+    def _surrogate_gradient(self, clip: float, batch: Batch, old: tf.Tensor) -> Gradient:
+        return surrogate_gradient(self._policy, batch, old, clip, self._entropy_bonus)
 
-    def _divergence(self, *batch_and_log_prob: tf.Tensor) -> tf.Tensor:
-        *batch, old = batch_and_log_prob
-        return divergence(self._policy, Batch(*batch), old)
+    def _policy_kl(self, batch: Batch, old: tf.Tensor) -> tf.Tensor:
+        return policy_kl(self._policy, batch, old)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
+from pgkeras.reinforce.batch import micro_batches
 from pgkeras.reinforce.learner import Learner
-from pgkeras.reinforce.microbatch import micro_batches
 from pgkeras.reinforce.natural import Natural, NaturalGradient, solve
 from pgkeras.reinforce.reinforce import policy_gradient
 from pgkeras.reinforce.train_step import TrainStep

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from pgkeras.errors import ConfigError
-from pgkeras.reinforce.replicas import TF_CONFIG, Replicas
+from pgkeras.reinforce.replicas import Replicas
+from pgkeras.reinforce.tf_config import TF_CONFIG
 from pgkeras.settings.config import Config
 from tests.ports import free_ports
 
@@ -29,7 +30,7 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.reinforce import microbatch, reinforce
+from pgkeras.reinforce import batch as batches, train_step
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.settings.config import Config
@@ -56,7 +57,7 @@ def episodes(seed, most, number):
 
 rows = settings.pop("rows", 10_000)
 rtol, atol = (5e-3, 1e-3) if settings.get("optimizer") == "natural" else (1e-5, 1e-6)  # solving magnifies rounding
-reinforce.rows_at_once = microbatch.rows_at_once = lambda layout: rows
+train_step.rows_at_once = batches.rows_at_once = lambda layout: rows
 config = Config(env_id="Test-v0", **settings)
 replicas = Replicas.of("all")
 assert replicas.count == 2

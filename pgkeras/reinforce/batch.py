@@ -1,12 +1,12 @@
-"""Micro-batches: batches as tensors, and the gradient of a batch that does not fit into memory at once.
+"""Batches of whole episodes as tensors, in parts where one would not fit into memory.
 
-The gradient is a sum over steps, so it may be added up part by part: the parts share the number of episodes that the
-loss is divided by. What a single step computes is in :mod:`pgkeras.reinforce.reinforce`; this file only repeats it.
+The gradient is a sum over steps, so it may be added up part by part (:mod:`pgkeras.reinforce.accumulation`): the parts
+share the number of episodes that the loss is divided by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +18,11 @@ from pgkeras.policy.policy import Policy
 from pgkeras.spaces.layout import Layout
 
 __all__ = [
-    "AccumulatedStep",
+    "Arrays",
     "Batch",
-    "Gradient",
-    "accumulated",
     "by_length",
-    "dense",
     "divided",
     "micro_batches",
-    "packed_metrics",
     "padded",
     "rows_at_once",
     "signature",
@@ -57,24 +53,6 @@ class Batch(NamedTuple):
     def of(cls, arrays: Arrays, episodes: int) -> Batch:
         """Puts the arrays of a :func:`whole_batch`, or of a part of it, on the device."""
         return cls._make(map(tf.constant, [*arrays, np.float32(episodes)]))
-
-
-class Gradient(NamedTuple):
-    """The gradient of the loss on one batch, and what was computed on the way."""
-
-    sums: tf.Tensor  # the loss, the sum of entropies in nats, the number of real steps; with reuse, that of divergences
-    log_prob: tf.Tensor  # [N]
-    gradients: list[tf.Tensor]  # one for each trainable variable
-
-
-def dense(tape: tf.GradientTape, loss: tf.Tensor, variables: Sequence[tf.Variable]) -> list[tf.Tensor]:
-    """The gradient with respect to each variable, as a dense tensor of the variable's shape.
-
-    The tape itself gives an embedding's gradient as slices, one per lookup, whose norm is not that of their sum. For a
-    variable that the loss does not depend on, it gives None.
-    """
-    gradients = tape.gradient(loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
 
 def whole_batch(policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Arrays:
@@ -132,9 +110,7 @@ def rows_at_once(layout: Layout) -> int:
 
 def signature(policy: Policy) -> Batch:
     """The shapes and dtypes of a policy's batches, as a ``tf.function`` takes them."""
-    sample = policy.distribution.sample(
-        tf.zeros([1, policy.distribution.parameter_size]), tf.zeros([1, policy.spec.noise_size])
-    )
+    sample = policy.example_sample()
     rows = [None] * policy.batch_axes
     observation = policy.input_signature()["observation"]
     return Batch(
@@ -144,70 +120,6 @@ def signature(policy: Policy) -> Batch:
         tf.TensorSpec(rows, tf.float32, "real"),
         tf.TensorSpec([], tf.float32, "episodes"),
     )
-
-
-def packed_metrics(sums: tf.Tensor, norm: tf.Tensor, kl: tf.Tensor | None) -> tf.Tensor:
-    """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four.
-
-    The divergence is NaN if it was not measured: ``kl`` is None.
-    """
-    loss, entropy, steps = tf.unstack(sums)
-    return tf.stack([loss, entropy / steps, norm, float("nan") if kl is None else kl / steps])
-
-
-def accumulated(
-    gradient: Callable[..., Gradient], batches: Iterable[Sequence[Any]]
-) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Adds up the gradients of several batches, of which one at a time is there.
-
-    Args:
-        gradient: Computes the :class:`Gradient` of one batch.
-        batches: What it takes, for each of them.
-
-    Returns:
-        The sums and the gradients, all added up; and the log-probabilities, by batch.
-    """
-    totals: list[tf.Tensor] = []
-    log_probs = []
-    for batch in batches:
-        part = gradient(*batch)
-        log_probs.append(part.log_prob)
-        more = [part.sums, *part.gradients]
-        totals = [total + one for total, one in zip(totals, more, strict=True)] if totals else more
-    return totals, log_probs
-
-
-class AccumulatedStep:
-    """One gradient step on several batches, whose gradients are added up.
-
-    Args:
-        gradient: Computes the :class:`Gradient` of one batch; this and the others are compiled.
-        descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
-        divergence: How far the weights have moved, summed over one batch's steps, from its log-probabilities before;
-            None: it is not measured, and the batches are not copied to the device a second time for it.
-    """
-
-    def __init__(
-        self,
-        gradient: Callable[..., Gradient],
-        descend: Callable[..., tuple[tf.Tensor, ...]],
-        divergence: Callable[..., tf.Tensor] | None,
-    ) -> None:
-        self._gradient, self._descend, self._divergence = gradient, descend, divergence
-
-    def __call__(self, batches: Sequence[Sequence[Any]], states: Sequence[tf.Tensor] = ()) -> tuple[tf.Tensor, ...]:
-        """Takes the step; returns :func:`packed_metrics` and the weights afterwards.
-
-        Args:
-            batches: The batches.
-            states: What ``descend`` takes beside the gradients.
-        """
-        (sums, *gradients), log_probs = accumulated(self._gradient, batches)
-        norm, *weights = self._descend(gradients, *states)
-        kl = None
-        if self._divergence is not None:
-            kl = tf.add_n([self._divergence(*batch, old) for batch, old in zip(batches, log_probs, strict=True)])
-        return packed_metrics(sums, norm, kl), *weights
 
 
 def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:

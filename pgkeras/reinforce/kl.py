@@ -1,15 +1,15 @@
-"""The divergence between two policies, estimated from samples of the first."""
+"""The Kullback-Leibler divergence between two policies, estimated from samples of the first."""
 
 from __future__ import annotations
 
 from pgkeras.backend import tf
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.microbatch import Batch
+from pgkeras.reinforce.batch import Batch
 
-__all__ = ["divergence", "kl_divergence", "log_prob"]
+__all__ = ["action_log_prob", "approximate_kl", "policy_kl"]
 
 
-def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+def approximate_kl(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """KL(old || new), the sum over real steps, from log-probabilities of samples of the old policy.
 
     The estimate is ``r - 1 - ln r`` with ``r = new / old``: its expectation is the divergence, it is never negative,
@@ -25,11 +25,11 @@ def kl_divergence(old: tf.Tensor, new: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.exp(log_ratio) - 1.0 - log_ratio)
 
 
-def log_prob(policy: Policy, batch: Batch) -> tf.Tensor:
+def action_log_prob(policy: Policy, batch: Batch) -> tf.Tensor:
     """The log-probabilities ``[N]`` of a batch's actions."""
     return policy.distribution.log_prob(policy.unroll(batch.observation), policy.flat(batch.sample))
 
 
-def divergence(policy: Policy, batch: Batch, old: tf.Tensor) -> tf.Tensor:
+def policy_kl(policy: Policy, batch: Batch, old: tf.Tensor) -> tf.Tensor:
     """KL(old || policy), summed over a batch's real steps, from the old policy's log-probabilities ``[N]``."""
-    return kl_divergence(old, log_prob(policy, batch), policy.flat(batch.real))
+    return approximate_kl(old, action_log_prob(policy, batch), policy.flat(batch.real))
