@@ -163,8 +163,7 @@ def _interquartile(values: list[float]) -> str:
     if len(values) < 2:
         return "".join(f"{value:,.{digits}f}" for value in values)
     data = np.array(values)
-    low, high = statistics.bootstrap_interval([data])
-    return f"{statistics.interquartile_mean(data):,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+    return f"{statistics.interquartile_mean(data):,.{digits}f} ({data.min():,.{digits}f} to {data.max():,.{digits}f})"
 
 
 if __name__ == "__main__":

@@ -159,6 +159,7 @@ class Game:
 game = Game()
 """
 _BEFORE = {
+    "exported-policies.md": ["", ""],
     "observations.md": [_NETWORK, _CARTPOLE + _CLIENT + _TWICE],
     "runs.md": [""],
     "security.md": ["", "from pgkeras import PolicyClient, Tls"],
@@ -188,6 +189,8 @@ def test_python_blocks(document: str, number: int, block: str, tmp_path: Path) -
             serves = "simulators" if document == "simulators.md" else "policies"
             target = stack.enter_context(_listening(tmp_path) if serves == "simulators" else _serving(tmp_path))
             code = code.replace("127.0.0.1:50051", target)
+        if "saved_models/" in code:
+            (tmp_path / "saved_models").symlink_to(ROOT / "saved_models")
         authority = trustme.CA()
         robot = authority.issue_cert("robot-7")
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")

@@ -236,7 +236,9 @@ class StepSettings(_Settings):
         maximum=1,
     )
     reuse_kl: float = _setting(
-        0.03, "Divergence per step from the policy that played, beyond which a batch is used no more.", above=0
+        0.03,
+        "Stop reusing a batch once the policy's KL divergence per step from the one that played it exceeds this.",
+        above=0,
     )
     devices: str = _setting(
         "one",
