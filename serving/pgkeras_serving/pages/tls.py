@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pgkeras.certificates import check_authorities, check_pair, server_context
 from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamps
+from pgkeras.files import stamps
 
 __all__ = ["RenewedTls"]
 

@@ -10,7 +10,7 @@ import grpc
 
 from pgkeras.certificates import check_authorities, check_pair, fault
 from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamps
+from pgkeras.files import stamps
 
 __all__ = ["Certificates"]
 

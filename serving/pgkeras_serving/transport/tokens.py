@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pgkeras.errors import ConfigError, UnauthenticatedError
-from pgkeras_serving.policies.file_stamps import stamp
+from pgkeras.files import stamp
 
 __all__ = ["Tokens", "create_token", "hashed_line", "read_tokens"]
 
