@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, and logs of whole lines."""
+"""Files that a reader sees whole or not at all, logs of whole lines, and whether a file has changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,8 @@ __all__ = [
     "hold",
     "make_directory",
     "replacing",
+    "stamp",
+    "stamps",
     "whole_file",
     "write_whole",
 ]
@@ -175,6 +177,20 @@ def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[
     except OSError as error:
         raise RunError(f"cannot write to {kind} {directory}: {error}; {advice}") from error
     return file
+
+
+def stamp(file: Path) -> Hashable | None:
+    """A value that changes when a file is replaced or written to; None if there is no file."""
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+def stamps(files: Iterable[Path | None]) -> Hashable:
+    """A value that changes when one of several files does; None is no file."""
+    return tuple(stamp(file) for file in files if file is not None)
 
 
 class Lines:

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["is_loopback", "without_port"]
+__all__ = ["host_and_port", "is_loopback", "without_port"]
+
+
+def host_and_port(host: str, port: int) -> str:
+    """HOST:PORT, with an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def is_loopback(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from pgkeras.bundle.bundle import open_bundle, versions
 from pgkeras.errors import BundleNotFoundError, ConfigError, CorruptBundleError, ExportError, PgkerasError
 from pgkeras.files import changing_alone, whole_file
 
-__all__ = ["FILE", "change_labels", "delete_labels", "read_labels", "set_labels"]
+__all__ = ["FILE", "change_labels", "read_labels"]
 
 FILE = "labels.json"
 
@@ -46,17 +46,7 @@ def read_labels(policy_dir: Path) -> dict[str, int]:
     return dict(sorted(labels.items()))
 
 
-def set_labels(policy_dir: Path, labels: Mapping[str, int]) -> dict[str, int]:
-    """Puts labels on versions; see :func:`change_labels`."""
-    return change_labels(policy_dir, labels, [])
-
-
-def delete_labels(policy_dir: Path, labels: list[str]) -> dict[str, int]:
-    """Removes labels; see :func:`change_labels`."""
-    return change_labels(policy_dir, {}, labels)
-
-
-def change_labels(policy_dir: Path, labels: Mapping[str, int], deleted: list[str]) -> dict[str, int]:
+def change_labels(policy_dir: Path, labels: Mapping[str, int], deleted: Sequence[str] = ()) -> dict[str, int]:
     """Puts labels on versions and removes others, all or none of it; a label that is on another version moves.
 
     Args:

@@ -11,16 +11,16 @@ import click
 
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.run_options import groups_of, run_options
+from pgkeras.runs.counters import MEAN_RETURN
 
 __all__ = ["command", "lines"]
 
-_METRIC = "mean_return_100"
 _ALL = "all runs"
 
 
 @click.command()
 @run_options
-@click.option("--metric", default=_METRIC, show_default=True, help="Which metric to compare.")
+@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Which metric to compare.")
 @click.option("--at", type=click.IntRange(1), metavar="STEPS", help="Compare after so many steps. [default: the end]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
@@ -51,7 +51,9 @@ def command(
             click.echo(line)
 
 
-def compared(groups: dict[str, dict[str, Any]], metric: str = _METRIC, at: int | None = None) -> list[dict[str, Any]]:
+def compared(
+    groups: dict[str, dict[str, Any]], metric: str = MEAN_RETURN, at: int | None = None
+) -> list[dict[str, Any]]:
     """Compares the groups of each environment; see :func:`pgkeras.runs.groups.grouped`.
 
     Args:

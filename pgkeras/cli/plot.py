@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pgkeras.cli.run_options import groups_of, run_options
+from pgkeras.runs.counters import MEAN_RETURN
 
 if TYPE_CHECKING:
     from pgkeras.runs.groups import GroupedRun
@@ -17,7 +18,7 @@ __all__ = ["command"]
 
 @click.command()
 @run_options
-@click.option("--metric", default="mean_return_100", show_default=True, help="Which metric to draw.")
+@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Which metric to draw.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -50,7 +51,7 @@ def command(
 
     grouped = groups_of(run_directories, groups, by)
     every = [run for of_env in grouped.values() for of_group in of_env.values() for run in of_group]
-    if len(every) == 1 and metric == plotting.METRIC:
+    if len(every) == 1 and metric == MEAN_RETURN:
         (run,) = every
         metrics, evaluations = runs.read_metrics(run.path), runs.read_evaluations(run.path)
         title = title or f"{run.config['config']['env_id']}, seed {run.config['config']['seed']}"

@@ -17,6 +17,7 @@ from pgkeras.cli.background import failure_of, start
 from pgkeras.errors import MissingExtraError, PgkerasError, RunError
 from pgkeras.files import hold
 from pgkeras.runs import directory as runs
+from pgkeras.runs.stopping import share_of_limits
 from pgkeras.settings.config import Config, assignments, overlay
 from pgkeras.settings.search import Dimension, settings_of
 
@@ -222,10 +223,7 @@ class Tuning:
         last = runs.read_last_epoch(path)
         if last is None:
             return reported
-        share = last["env_steps"] / config.steps
-        if config.time_limit is not None:
-            share = max(share, last["seconds"] / config.time_limit)
-        step = int(_REPORTS * share)
+        step = int(_REPORTS * share_of_limits(config, int(last["env_steps"]), last["seconds"]))
         if step > reported:
             trial.report(last["mean_return_100"], step)
             if trial.user_attrs["settings"] and trial.should_prune():

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
-from pgkeras.environments.protocol import Rows
+from pgkeras.environments.protocol import DelegatingEnvironments, Rows
 from pgkeras.environments.trajectory import Tape
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.errors import EnvironmentSetupError, extra_needed
@@ -20,7 +20,7 @@ from pgkeras.settings.recipe import Recipe
 __all__ = ["PoolEnvironments"]
 
 
-class PoolEnvironments:
+class PoolEnvironments(DelegatingEnvironments):
     """One of EnvPool's environments (Weng et al. 2022), by its own id, such as Pong-v5.
 
     EnvPool's environments are its own: they may differ from gymnasium's of the same name, and their episodes do for
@@ -35,9 +35,6 @@ class PoolEnvironments:
         MissingExtraError: EnvPool is not installed.
     """
 
-    lockstep = True
-    gap = 1  # as gymnasium's NEXT_STEP
-
     def __init__(self, recipe: Recipe, slots: int) -> None:
         if recipe.wrappers:
             raise EnvironmentSetupError(
@@ -45,9 +42,7 @@ class PoolEnvironments:
                 "use vectorization=plain or async"
             )
         self._recipe = recipe
-        self.slots = slots
-        self._pool = VectorEnvironments(self._make([0] * slots))
-        self.observation_space, self.action_space = self._pool.observation_space, self._pool.action_space
+        super().__init__(self._make([0] * slots))
         name = recipe.env_id.rpartition(":")[2]
         threshold = getattr(self._config, "reward_threshold", None)
         self.spec = gymnasium.registry.get(name) or EnvSpec(name, reward_threshold=threshold)
@@ -59,21 +54,17 @@ class PoolEnvironments:
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
-        self._pool.close()
-        self._pool = VectorEnvironments(self._make(seeds))
+        self.close()
+        self._environments = self._make(seeds)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # EnvPool's, that it takes no seeds here: it has them already
-            self._pool.reset(seeds, tape)
+            super().reset(seeds, tape)
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        return self._pool.step(t, actions.astype(self._dtype, copy=False), remaining, tape)
+        return super().step(t, actions.astype(self._dtype, copy=False), remaining, tape)
 
-    def close(self) -> None:
-        """See :meth:`Environments.close`."""
-        self._pool.close()
-
-    def _make(self, seeds: Sequence[int]) -> Any:
+    def _make(self, seeds: Sequence[int]) -> VectorEnvironments:
         with extra_needed("envpool", "use vectorization=envpool"):
             import envpool
         recipe = self._recipe
@@ -82,10 +73,10 @@ class PoolEnvironments:
         if recipe.max_episode_steps is not None:
             options["max_episode_steps"] = recipe.max_episode_steps
         try:
-            pool = envpool.make(name, env_type="gymnasium", num_envs=self.slots, env_seed=list(seeds), **options)
+            pool = envpool.make(name, env_type="gymnasium", num_envs=len(seeds), env_seed=list(seeds), **options)
         except Exception as error:  # EnvPool raises AssertionError, TypeError and more
             raise EnvironmentSetupError(
                 f"{name}: EnvPool cannot make it: {error}; use vectorization=plain for gymnasium's environments"
             ) from error
         self._config = pool.spec.config
-        return pool
+        return VectorEnvironments(pool)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Tape
 
-__all__ = ["Environments", "Rows", "name_of"]
+__all__ = ["DelegatingEnvironments", "Environments", "Rows", "name_of"]
 
 
 class Rows(Protocol):
@@ -80,6 +80,36 @@ class Environments(Protocol):
 
     def close(self) -> None:
         """Frees what the environments hold."""
+
+
+class DelegatingEnvironments:
+    """Environments that leave to others what a subclass does not do itself.
+
+    Args:
+        environments: The others. A subclass may replace them with some that look the same.
+    """
+
+    def __init__(self, environments: Environments) -> None:
+        self._environments = environments
+        self.slots, self.spec = environments.slots, environments.spec
+        self.gap, self.lockstep = environments.gap, environments.lockstep
+        self.observation_space, self.action_space = environments.observation_space, environments.action_space
+
+    def check(self) -> bool:
+        """See :meth:`Environments.check`."""
+        return self._environments.check()
+
+    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
+        """See :meth:`Environments.reset`."""
+        self._environments.reset(seeds, tape)
+
+    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
+        """See :meth:`Environments.step`."""
+        return self._environments.step(t, actions, remaining, tape)
+
+    def close(self) -> None:
+        """See :meth:`Environments.close`."""
+        self._environments.close()
 
 
 def name_of(environments: Environments) -> str:

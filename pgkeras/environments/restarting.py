@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import gymnasium
-import numpy as np
-from numpy.typing import NDArray
-
-from pgkeras.environments.protocol import Environments, Rows
-from pgkeras.environments.trajectory import Tape
+from pgkeras.environments.protocol import DelegatingEnvironments, Environments
 from pgkeras.errors import EnvironmentStepError
 
 __all__ = ["RestartingEnvironments"]
@@ -20,7 +14,7 @@ __all__ = ["RestartingEnvironments"]
 logger = logging.getLogger(__name__)
 
 
-class RestartingEnvironments:
+class RestartingEnvironments(DelegatingEnvironments):
     """Environments that can be made anew. Whoever plays them starts again from its seeds then.
 
     Args:
@@ -35,13 +29,10 @@ class RestartingEnvironments:
     """
 
     def __init__(self, make: Callable[[], Environments], restarts: int) -> None:
+        super().__init__(make())
         self._make = make
         self._most = restarts
         self.restarts = 0
-        self._environments = first = make()
-        self.slots, self.gap, self.lockstep, self.spec = first.slots, first.gap, first.lockstep, first.spec
-        self.observation_space: gymnasium.Space[Any] = first.observation_space
-        self.action_space: gymnasium.Space[Any] = first.action_space
 
     def restart(self, error: EnvironmentStepError) -> bool:
         """Makes the environments again after an error. Returns False if they have been often enough.
@@ -62,19 +53,3 @@ class RestartingEnvironments:
             self._environments.close()
         self._environments = self._make()
         return True
-
-    def check(self) -> bool:
-        """See :meth:`Environments.check`."""
-        return self._environments.check()
-
-    def reset(self, seeds: Sequence[int], tape: Rows) -> None:
-        """See :meth:`Environments.reset`."""
-        self._environments.reset(seeds, tape)
-
-    def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
-        """See :meth:`Environments.step`."""
-        return self._environments.step(t, actions, remaining, tape)
-
-    def close(self) -> None:
-        """See :meth:`Environments.close`."""
-        self._environments.close()

@@ -24,7 +24,7 @@ from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, ServerUnavailableError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
-from pgkeras.spaces.masks import flat_mask, mask_size_of
+from pgkeras.spaces.masks import flat_mask
 
 __all__ = ["Simulator"]
 
@@ -166,13 +166,10 @@ class Simulator:
         masks = [action_mask(observation, info) for observation, info in shown]
         self._masked |= any(mask is not None for mask in masks)
         if self._masked:
-            starts["action_mask"] = np.stack([self._flat(mask) for mask in masks]).astype(np.bool_)
+            starts["action_mask"] = np.stack([flat_mask(mask, self._actions, 0) for mask in masks]).astype(np.bool_)
         observations = [_without_mask(observation) for observation, _ in shown]
         self._asked = time.monotonic()
         return session.step(_stacked(observations), *outcome, **starts)
-
-    def _flat(self, mask: Any) -> Any:
-        return np.ones(mask_size_of(self._actions)) if mask is None else flat_mask(mask, self._actions, 0)
 
 
 def _without_mask(observation: Any) -> Any:

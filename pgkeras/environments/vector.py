@@ -16,7 +16,7 @@ from pgkeras.environments.protocol import Rows, name_of
 from pgkeras.environments.trajectory import Tape
 from pgkeras.spaces import actions_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
-from pgkeras.spaces.masks import flat_mask, mask_size_of
+from pgkeras.spaces.masks import flat_mask
 
 __all__ = ["VectorEnvironments"]
 
@@ -93,8 +93,7 @@ class VectorEnvironments:
             return info
         actions = actions_from_gymnasium(self.action_space)
         masks = [_mask_of(info, ACTION_MASK, i) for i in range(self.slots)]
-        allowed = np.ones(mask_size_of(actions), np.bool_)
-        return {ACTION_MASK: np.stack([allowed if mask is None else flat_mask(mask, actions, 0) for mask in masks])}
+        return {ACTION_MASK: np.stack([flat_mask(mask, actions, 0) for mask in masks])}
 
 
 def _merged(info: Mapping[str, Any], begun: Mapping[str, Any], ended: NDArray[np.bool_]) -> dict[str, Any]:

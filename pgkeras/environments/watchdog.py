@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.environments.protocol import Environments, Rows
+from pgkeras.environments.protocol import DelegatingEnvironments, Environments, Rows
 from pgkeras.environments.trajectory import Tape
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 
@@ -21,7 +20,7 @@ __all__ = ["WatchedEnvironments", "overdue"]
 _T = TypeVar("_T")
 
 
-class WatchedEnvironments:
+class WatchedEnvironments(DelegatingEnvironments):
     """Environments of this process, whose every reset and step has to end in time.
 
     An alarm signal interrupts what takes longer: a loop or a wait in Python, at its next instruction. It cannot
@@ -42,28 +41,20 @@ class WatchedEnvironments:
                 "env_timeout_seconds: needs alarm signals, which there are only in the main thread and not on Windows; "
                 "use vectorization=async, which keeps the limit everywhere"
             )
-        self._environments = environments
+        super().__init__(environments)
         self._seconds = seconds
-        self.slots, self.gap, self.lockstep = environments.slots, environments.gap, environments.lockstep
-        self.spec = environments.spec
-        self.observation_space: gymnasium.Space[Any] = environments.observation_space
-        self.action_space: gymnasium.Space[Any] = environments.action_space
 
     def check(self) -> bool:
         """See :meth:`Environments.check`."""
-        return _within(self._seconds, self._environments.check)
+        return _within(self._seconds, super().check)
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""
-        _within(self._seconds, self._environments.reset, seeds, tape)
+        _within(self._seconds, super().reset, seeds, tape)
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        return _within(self._seconds, self._environments.step, t, actions, remaining, tape)
-
-    def close(self) -> None:
-        """See :meth:`Environments.close`."""
-        self._environments.close()
+        return _within(self._seconds, super().step, t, actions, remaining, tape)
 
 
 def overdue(seconds: float) -> EnvironmentStepError:

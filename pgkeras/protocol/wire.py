@@ -26,6 +26,7 @@ from pgkeras.spaces import (
     Tuple,
     leaves,
 )
+from pgkeras.spaces.arrays import DTYPES
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
 
@@ -55,28 +56,15 @@ _MAX_AXES = 32
 # A few bytes of a message must not claim all memory.
 _MAX_SPACE_SIZE = 2**26
 
-_DTYPES: dict[int, np.dtype[Any]] = {
-    tensors_pb2.DATA_TYPE_BOOL: np.dtype(np.bool_),
-    tensors_pb2.DATA_TYPE_UINT8: np.dtype(np.uint8),
-    tensors_pb2.DATA_TYPE_INT8: np.dtype(np.int8),
-    tensors_pb2.DATA_TYPE_UINT16: np.dtype("<u2"),
-    tensors_pb2.DATA_TYPE_INT16: np.dtype("<i2"),
-    tensors_pb2.DATA_TYPE_INT32: np.dtype("<i4"),
-    tensors_pb2.DATA_TYPE_INT64: np.dtype("<i8"),
-    tensors_pb2.DATA_TYPE_FLOAT16: np.dtype("<f2"),
-    tensors_pb2.DATA_TYPE_FLOAT32: np.dtype("<f4"),
-    tensors_pb2.DATA_TYPE_FLOAT64: np.dtype("<f8"),
+# By its text a dtype is NumPy's own object, which a dictionary finds without comparing.
+_DATA_TYPES: dict[np.dtype[Any], Any] = {
+    np.dtype(dtype.newbyteorder("<").str): tensors_pb2.DataType.Value(f"DATA_TYPE_{dtype.name.upper()}")
+    for dtype in DTYPES
 }
-_DATA_TYPES: dict[np.dtype[Any], Any] = {dtype: number for number, dtype in _DTYPES.items()}
+_DTYPES = {number: dtype for dtype, number in _DATA_TYPES.items()}
 
 _KINDS: dict[DistributionKind, Any] = {
-    DistributionKind.CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_CATEGORICAL,
-    DistributionKind.DIAGONAL_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN,
-    DistributionKind.MULTI_CATEGORICAL: policy_pb2.DISTRIBUTION_KIND_MULTI_CATEGORICAL,
-    DistributionKind.MULTI_BERNOULLI: policy_pb2.DISTRIBUTION_KIND_MULTI_BERNOULLI,
-    DistributionKind.SQUASHED_GAUSSIAN: policy_pb2.DISTRIBUTION_KIND_SQUASHED_GAUSSIAN,
-    DistributionKind.KUMARASWAMY: policy_pb2.DISTRIBUTION_KIND_KUMARASWAMY,
-    DistributionKind.STRUCTURED: policy_pb2.DISTRIBUTION_KIND_STRUCTURED,
+    kind: policy_pb2.DistributionKind.Value(f"DISTRIBUTION_KIND_{kind.name}") for kind in DistributionKind
 }
 _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 

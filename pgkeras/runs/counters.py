@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["WINDOW", "Counters"]
+__all__ = ["MEAN_RETURN", "WINDOW", "Counters"]
 
 WINDOW = 100
 """Episodes whose mean return says how good the policy is while it trains."""
+
+MEAN_RETURN = "mean_return_100"
+"""The metric that is this mean: what is drawn and compared if no other metric is named."""
 
 
 @dataclass

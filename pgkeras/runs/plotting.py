@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any
 from pgkeras.errors import RunError, extra_needed
 from pgkeras.evaluation import statistics
 from pgkeras.files import replacing
+from pgkeras.runs.counters import MEAN_RETURN
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["METRIC", "Curve", "Panel", "plot_bars", "plot_learning_curve", "plot_panels"]
-
-METRIC = "mean_return_100"
+__all__ = ["Curve", "Panel", "plot_bars", "plot_learning_curve", "plot_panels"]
 
 # Okabe & Ito's palette, which colour-blind people tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LABELS = {METRIC: "return per episode, last 100", "env_steps": "environment steps"}
+_LABELS = {MEAN_RETURN: "return per episode, last 100", "env_steps": "environment steps"}
 _POINTS = 200  # of a common grid
 _RESAMPLES = 2_000
 _DPI = 120
@@ -89,7 +88,9 @@ def plot_learning_curve(
     low, high = [m["return_min"] for m in metrics], [m["return_max"] for m in metrics]
     axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0, label="lowest to highest")
     axes.plot(steps, [m["return_mean"] for m in metrics], ".", color=colour, alpha=0.5, label="mean of an epoch")
-    axes.plot(steps, [m[METRIC] for m in metrics], color=colour, linewidth=2, label="mean of the last 100 episodes")
+    axes.plot(
+        steps, [m[MEAN_RETURN] for m in metrics], color=colour, linewidth=2, label="mean of the last 100 episodes"
+    )
     modes = {"greedy": "evaluation, greedy", "sample": "evaluation, sampled"}
     for i, (mode, label) in enumerate(modes.items()):
         seen = [e for e in evaluations if e["mode"] == mode]
@@ -101,7 +102,7 @@ def plot_learning_curve(
     _save(figure, path)
 
 
-def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: str = METRIC) -> None:
+def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: str = MEAN_RETURN) -> None:
     """Draws a panel an environment, and writes a PNG file whole.
 
     A single run is a line. Of several, the thick line is the interquartile mean over runs, the band its 95 % interval
@@ -124,7 +125,7 @@ def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: st
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
         for i, curve in enumerate(panel.curves):
             _draw(axes, curve, metric, _COLOURS[i % len(_COLOURS)])
-        _finish(axes, panel.title, panel.threshold if metric == METRIC else None, _LABELS.get(metric, metric))
+        _finish(axes, panel.title, panel.threshold if metric == MEAN_RETURN else None, _LABELS.get(metric, metric))
         axes.legend(frameon=False, loc="best", fontsize="small" if len(panels) > 1 else None)
     for axes in list(figure.axes)[len(panels) :]:
         axes.set_axis_off()

@@ -14,12 +14,13 @@ from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 if TYPE_CHECKING:
     import gymnasium
 
-__all__ = ["ArraySpace", "Box", "Discrete", "MultiBinary", "MultiDiscrete", "from_gymnasium"]
+__all__ = ["DTYPES", "ArraySpace", "Box", "Discrete", "MultiBinary", "MultiDiscrete", "from_gymnasium"]
 
-_DTYPES = tuple(
+DTYPES = tuple(
     np.dtype(name)
     for name in ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 )
+"""Element types that spaces, and tensors on the wire, may have."""
 _INT64: np.dtype[Any] = np.dtype(np.int64)
 _INT8: np.dtype[Any] = np.dtype(np.int8)
 
@@ -239,10 +240,10 @@ def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str) -> Arr
     """
     import gymnasium.spaces
 
-    if space.dtype is not None and np.dtype(space.dtype).kind in "biufc" and np.dtype(space.dtype) not in _DTYPES:
+    if space.dtype is not None and np.dtype(space.dtype).kind in "biufc" and np.dtype(space.dtype) not in DTYPES:
         raise UnsupportedSpaceError(
             f"{where} {space} is not supported: its dtype is {space.dtype}, and there are messages for "
-            f"{', '.join(dtype.name for dtype in _DTYPES)}; gymnasium.wrappers.DtypeObservation makes one of another"
+            f"{', '.join(dtype.name for dtype in DTYPES)}; gymnasium.wrappers.DtypeObservation makes one of another"
         )
     if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None:
         return Box(np.asarray(space.low, np.float64), np.asarray(space.high, np.float64), np.dtype(space.dtype))

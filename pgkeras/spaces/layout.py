@@ -228,7 +228,7 @@ class Layout:
                 _copy(place.reshape((*leading, *leaf.shape)) if leaf.shape else place[..., 0], values, leaf.name)
         if self.mask_size:
             assert self.masked is not None
-            allowed = np.ones(self.mask_size) if mask is None else flat_mask(mask, self.masked, len(leading))
+            allowed = flat_mask(mask, self.masked, len(leading))
             _copy(row[..., -self.mask_size :], np.broadcast_to(allowed, (*leading, allowed.shape[-1])), ACTION_MASK)
 
 

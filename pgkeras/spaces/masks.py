@@ -55,12 +55,18 @@ def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
     Args:
         mask: An array ``[..., mask_size]``; for MultiDiscrete also a sequence with an array for each component; for a
             Dict or Tuple also a mapping or sequence of the masks of its parts, of which any may be missing or None.
+            None allows all.
         action_space: What is masked.
         leading_axes: How many axes of a batch each array has.
+
+    Returns:
+        ``[..., mask_size]``; without leading axes where the mask is None.
 
     Raises:
         ValueError: It names a part that the space has not, or says what combinations of components are allowed.
     """
+    if mask is None:
+        return np.ones(mask_size_of(action_space), np.bool_)
     structures = {Dict: Mapping, Tuple: tuple | list}
     if not isinstance(mask, structures.get(type(action_space), ())) or _is_flat(mask, leading_axes):
         (first, *more) = mask_parts(action_space)

@@ -160,13 +160,8 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
     """
     from gymnasium import spaces
 
-    if isinstance(space, spaces.Dict):
-        _check_keys(space, "observation")
-        return Dict({key: observations_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
-    if isinstance(space, spaces.Tuple):
-        _check_parts(space, "observation")
-        inner = enumerate(space.spaces)
-        return Tuple(tuple(observations_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
+    if (structure := _structure_from_gymnasium(space, path, "observation", observations_from_gymnasium)) is not None:
+        return structure
     if isinstance(space, spaces.Text):
         return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
     if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
@@ -185,17 +180,25 @@ def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Actio
         UnsupportedSpaceError: It, or a part of it, is of a kind that pgkeras does not handle, or a Box of too many
             integers.
     """
+    if (structure := _structure_from_gymnasium(space, path, "action", actions_from_gymnasium)) is not None:
+        return structure
+    found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
+    return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
+
+
+def _structure_from_gymnasium(
+    space: gymnasium.Space[Any], path: str, role: str, convert: Callable[[gymnasium.Space[Any], str], Any]
+) -> Dict | Tuple | None:
+    """A Dict or Tuple whose parts ``convert(part, path)`` has converted; None for a space of another kind."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
-        _check_keys(space, "action")
-        return Dict({key: actions_from_gymnasium(part, _inner(path, key)) for key, part in space.spaces.items()})
+        _check_keys(space, role)
+        return Dict({key: convert(part, _inner(path, key)) for key, part in space.spaces.items()})
     if isinstance(space, spaces.Tuple):
-        _check_parts(space, "action")
-        inner = enumerate(space.spaces)
-        return Tuple(tuple(actions_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
-    found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
-    return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
+        _check_parts(space, role)
+        return Tuple(tuple(convert(part, _inner(path, str(i))) for i, part in enumerate(space.spaces)))
+    return None
 
 
 def _check_parts(space: Any, role: str) -> None:

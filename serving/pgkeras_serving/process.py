@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from pgkeras.errors import ConfigError
 from pgkeras.files import whole_file
+from pgkeras.hosts import host_and_port
 from pgkeras.v1 import policy_pb2
 from pgkeras_serving.settings.config import ServerConfig
-from pgkeras_serving.transport.listener import host_and_port
 
 __all__ = ["Serving", "event_loop", "inventory", "stop_signal", "unless_stopped", "until_stopped", "write_port"]
 

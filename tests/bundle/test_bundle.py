@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pgkeras.bundle import bundle
-from pgkeras.bundle.labels import set_labels
+from pgkeras.bundle.labels import change_labels
 from pgkeras.errors import (
     BundleError,
     BundleNotFoundError,
@@ -336,5 +336,5 @@ def test_an_export_that_cannot_be_written_leaves_nothing(tmp_path):
 
 def test_what_is_published_can_be_read_by_a_server_of_another_user(tmp_path):
     assert publish(tmp_path).path.stat().st_mode & 0o777 == 0o755
-    set_labels(tmp_path / "p", {"stable": 1})
+    change_labels(tmp_path / "p", {"stable": 1})
     assert (tmp_path / "p" / "labels.json").stat().st_mode & 0o777 == 0o644

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pgkeras.bundle.bundle import MANIFEST, open_bundle, versions
-from pgkeras.bundle.labels import read_labels, set_labels
+from pgkeras.bundle.labels import change_labels, read_labels
 from pgkeras.bundle.retention import prune, superfluous
 from pgkeras.cli.prune import command
 from pgkeras.errors import BundleNotFoundError
@@ -28,7 +28,7 @@ SHIPPED = Path(__file__).parents[2] / "saved_models" / "cartpole-v1" / "1"
 def policy(tmp_path: Path) -> Path:
     for version in (1, 2, 3, 4, 10):
         shutil.copytree(SHIPPED, tmp_path / "cartpole-v1" / str(version))
-    set_labels(tmp_path / "cartpole-v1", {"stable": 2})
+    change_labels(tmp_path / "cartpole-v1", {"stable": 2})
     return tmp_path / "cartpole-v1"
 
 
@@ -71,7 +71,7 @@ def test_what_is_labelled_while_prune_waits_is_kept(policy: Path) -> None:
 def test_what_goes_while_a_label_waits_gets_none(policy: Path) -> None:
     with ThreadPoolExecutor() as pool:
         with changing_alone(policy):
-            labelled = pool.submit(set_labels, policy, {"canary": 3})
+            labelled = pool.submit(change_labels, policy, {"canary": 3})
             begun(labelled)
             (policy / "3").rename(policy / ".deleted-3")
         with pytest.raises(BundleNotFoundError, match="has no version 3; there is: 1, 2, 4, 10"):
@@ -86,14 +86,14 @@ def test_a_label_is_on_a_version_that_is_there_whoever_comes_first(policy: Path)
             shutil.copytree(SHIPPED, policy / str(version), dirs_exist_ok=True)
         with ThreadPoolExecutor() as pool:
             pruned = [pool.submit(prune, policy, 1) for _ in range(2)]
-            labelled = pool.submit(set_labels, policy, {"stable": 4})
+            labelled = pool.submit(change_labels, policy, {"stable": 4})
         error = labelled.exception()
         assert error is None or isinstance(error, BundleNotFoundError)
         assert versions(policy) == ([10] if error else [4, 10])
         assert read_labels(policy) == ({} if error else {"stable": 4})
         assert sorted(version for by_one in pruned for version in by_one.result()) == [1, 2, 3, 4][: 4 if error else 3]
         assert not list(policy.glob(".deleted-*"))
-        set_labels(policy, {"stable": 10})
+        change_labels(policy, {"stable": 10})
 
 
 def test_what_a_prune_that_was_killed_has_left_is_deleted(policy: Path) -> None:

@@ -12,7 +12,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
-from pgkeras.bundle.labels import set_labels
+from pgkeras.bundle.labels import change_labels
 from pgkeras.evaluation.frames import ACCENT, BAR, Painter
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
@@ -40,7 +40,7 @@ def special(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     training.export(root, "special")
     training.export(root, "special")
-    set_labels(root / "special", {"stable": 1})
+    change_labels(root / "special", {"stable": 1})
     return root
 
 

@@ -99,6 +99,7 @@ def test_masks_in_all_their_forms() -> None:
     np.testing.assert_array_equal(flat_mask(np.array(flat), OURS, 0), flat)
     np.testing.assert_array_equal(flat_mask(nested, OURS, 0), flat)
     np.testing.assert_array_equal(flat_mask({"move": nested["move"]}, OURS, 0), [1] * 6 + flat[6:])
+    np.testing.assert_array_equal(flat_mask(None, OURS, 0), [1] * 11)
     batch = {"move": np.array([[0, 1, 0, 0, 1], [1, 1, 1, 1, 0]]), "_move": np.array([True, True])}
     np.testing.assert_array_equal(flat_mask(batch, OURS, 1)[:, 6:], batch["move"])
     np.testing.assert_array_equal(check_mask(np.array(flat), OURS), [flat])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ssl
 from pathlib import Path
 
 from pgkeras.certificates import check_authorities, check_pair, server_context
-from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamps
+from pgkeras_serving.transport.renewed import RenewedFiles
 
 __all__ = ["RenewedTls"]
 
@@ -28,32 +28,25 @@ class RenewedTls:
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
-        self._files = certificate, key, client_ca
-        self._stamp = stamps(self._files)
-        self.context = self._newest = self._load()
+        read = functools.partial(_read, certificate, key, client_ca)
+        self._files = RenewedFiles((certificate, key, client_ca), read)  # the gRPC port reports those of no use
+        self.context = self._files.value
         # Authorities can only be added to a context, not taken away, so that each handshake changes over to the newest.
         self.context.sni_callback = self._change_over
 
     def renew(self) -> None:
         """Takes up files that have changed, if they are of use."""
-        found = stamps(self._files)
-        if found == self._stamp:
-            return
-        try:
-            self._newest = self._load()
-        except (ConfigError, OSError):  # which the gRPC port reports; half of them may not be there yet
-            return
-        self._stamp = found
+        self._files.renew()
 
     def _change_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = self._newest
+        connection.context = self._files.value
 
-    def _load(self) -> ssl.SSLContext:
-        certificate, key, client_ca = self._files
-        check_pair(certificate, key)
-        context = server_context(certificate, key)
-        if client_ca is not None:
-            check_authorities(client_ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(client_ca)
-        return context
+
+def _read(certificate: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+    check_pair(certificate, key)
+    context = server_context(certificate, key)
+    if client_ca is not None:
+        check_authorities(client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(client_ca)
+    return context

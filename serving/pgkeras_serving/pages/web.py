@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from pgkeras import __version__
 from pgkeras.errors import ConfigError, UnauthenticatedError
-from pgkeras.hosts import is_loopback, without_port
+from pgkeras.hosts import host_and_port, is_loopback, without_port
 from pgkeras_serving.pages.http import HttpRequest, HttpResponse, connection_handler
 from pgkeras_serving.pages.overview import Status, VersionStatus
 from pgkeras_serving.pages.page import render
@@ -21,7 +21,7 @@ from pgkeras_serving.pages.tls import RenewedTls
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.last_minute import Live
 from pgkeras_serving.telemetry.snapshot import Snapshot
-from pgkeras_serving.transport.listener import probe
+from pgkeras_serving.transport.listener import check_protected, probe
 from pgkeras_serving.transport.tokens import Tokens
 
 __all__ = ["Web"]
@@ -77,14 +77,10 @@ class Web:
         assert config.http_port is not None
         if config.tls_cert is not None and config.tls_key is not None:
             self._tls = RenewedTls(config.tls_cert, config.tls_key, config.tls_client_ca)
-        where = f"{config.http_host}:{config.http_port}"
+        where = host_and_port(config.http_host, config.http_port)
         try:
             self._only_here = probe(config.http_host, config.http_port)
-            if not self._only_here and config.tls_cert is None and not config.insecure:
-                raise ConfigError(
-                    f"not showing the status on {where} without TLS: give --tls-cert and --tls-key, or say --insecure "
-                    "if something else protects the network"
-                )
+            check_protected(config, self._only_here, f"showing the status on {where} without TLS")
             self._server = await asyncio.start_server(
                 connection_handler(self._answer),
                 config.http_host.strip("[]"),

@@ -15,6 +15,7 @@ from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import read_labels
 from pgkeras.cores import available
 from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
+from pgkeras.files import stamp
 from pgkeras.protocol.wire import encode_spec
 from pgkeras.v1 import policy_pb2
 from pgkeras_serving.inference.batcher import Batcher
@@ -24,7 +25,6 @@ from pgkeras_serving.inference.workers import Workers
 from pgkeras_serving.messages.act import Edge
 from pgkeras_serving.messages.steps import Steps
 from pgkeras_serving.policies.contents import Contents, LoadedPolicy
-from pgkeras_serving.policies.file_stamps import stamp
 from pgkeras_serving.policies.limits import limits
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.telemetry.logs import about

@@ -8,7 +8,7 @@ metadata (https://www.w3.org/TR/trace-context).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgkeras import __version__
@@ -76,6 +76,24 @@ class CallSpan:
             end: When it ended.
         """
         self._tracer.start_span(name, self._inside, start_time=self._epoch + begin).end(self._epoch + end)
+
+    def decoded(self, begin: int, end: int) -> Callable[[int, int], None]:
+        """Adds the span of decoding the request.
+
+        Args:
+            begin: When that began, by time.perf_counter_ns.
+            end: When it ended, from which on the request waits.
+
+        Returns:
+            What adds those of waiting and of the inference, when called with the beginning and the end of the latter.
+        """
+        self.part("decode", begin, end)
+
+        def computed(began: int, done: int) -> None:
+            self.part("queue", end, began)
+            self.part("inference", began, done)
+
+        return computed
 
     def about(self, policy: str, version: int, observations: int) -> None:
         """Says what the call asked for."""

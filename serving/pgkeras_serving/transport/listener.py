@@ -14,11 +14,11 @@ from typing import Any
 import grpc
 
 from pgkeras.errors import ConfigError
-from pgkeras.hosts import is_loopback
+from pgkeras.hosts import host_and_port, is_loopback
 from pgkeras_serving.settings.config import ServerConfig
 from pgkeras_serving.transport.tls import Certificates
 
-__all__ = ["address", "bind", "host_and_port", "probe", "reserve", "socket_file"]
+__all__ = ["address", "bind", "check_protected", "probe", "reserve", "socket_file"]
 
 
 def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
@@ -41,17 +41,33 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
         certificates = Certificates(config.tls_cert, config.tls_key, config.tls_client_ca)
     try:
         loopback = probe(config.host, config.port, shared=config.workers_wanted > 1)
-        if certificates is None and not loopback and not config.insecure:
-            raise ConfigError(
-                f"not listening on {where} without TLS, where others could read and send anything: give --tls-cert and "
-                "--tls-key, or say --insecure if something else protects the network"
-            )
+        check_protected(
+            config, loopback, f"listening on {where} without TLS, where others could read and send anything"
+        )
         if certificates is None:
             return server.add_insecure_port(where)
         return server.add_secure_port(where, certificates.credentials())
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise _cannot(where, reason) from error
+
+
+def check_protected(config: ServerConfig, loopback: bool, open_to_all: str) -> None:
+    """Refuses to be open to others without TLS.
+
+    Args:
+        config: The settings.
+        loopback: Whether nobody but this machine can reach the address.
+        open_to_all: What is refused, for the error.
+
+    Raises:
+        ConfigError: Others can reach it, there is no TLS, and nobody has said that the network is protected.
+    """
+    if not loopback and config.tls_cert is None and not config.insecure:
+        raise ConfigError(
+            f"not {open_to_all}: give --tls-cert and --tls-key, or say --insecure if something else protects the "
+            "network"
+        )
 
 
 def _cannot(where: str, reason: str | None) -> ConfigError:
@@ -63,11 +79,6 @@ def address(config: ServerConfig, port: int) -> str:
     if config.listen is not None:
         return config.listen
     return host_and_port(config.host, port)
-
-
-def host_and_port(host: str, port: int) -> str:
-    """HOST:PORT, with an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host and not host.startswith("[") else f"{host}:{port}"
 
 
 def probe(host: str, port: int, shared: bool = False) -> bool:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -23,6 +23,9 @@ from pgkeras_serving.sessions.sessions import Seat, Sessions
 from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.status import CODES, Context, abort, code_of
+
+if TYPE_CHECKING:  # which needs an extra
+    from pgkeras_serving.telemetry.tracing import CallSpan
 
 __all__ = ["PolicyServicer", "answers"]
 
@@ -97,15 +100,22 @@ class PolicyServicer:
         """When a call or a session was last, by time.monotonic."""
 
     @answers
-    async def Act(self, request: bytes, context: Context) -> bytes:  # noqa: N802
-        """Answers one observation, or one batch of them."""
+    async def Act(self, request: bytes, context: Context, span: CallSpan | None = None) -> bytes:  # noqa: N802
+        """Answers one observation, or one batch of them; into a span, if there is one, go its parts."""
         arrival = time.perf_counter_ns()
         policy, query = self._policies.decode(request)
-        answer = await policy.batcher.submit(query.inputs, query.needs, context.peer)
+        computed = None
+        if span is not None:
+            computed = span.decoded(arrival, time.perf_counter_ns())
+            span.about(policy.version.name, policy.version.version, len(query.inputs["noise"]))
+        answer = await policy.batcher.submit(query.inputs, query.needs, context.peer, computed)
         encoding = time.perf_counter_ns()
         response = policy.edge.encode(query, answer)
         check_size(response, policy.limits.max_send_message_bytes)
-        policy.meter.answered(answer, query.greedy, arrival, encoding, time.perf_counter_ns())
+        end = time.perf_counter_ns()
+        if span is not None:
+            span.part("encode", encoding, end)
+        policy.meter.answered(answer, query.greedy, arrival, encoding, end)
         return response
 
     async def Play(self, _: Any, context: Context) -> None:  # noqa: N802

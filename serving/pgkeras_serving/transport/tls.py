@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import grpc
 
 from pgkeras.certificates import check_authorities, check_pair, fault
-from pgkeras.errors import ConfigError
-from pgkeras_serving.policies.file_stamps import stamps
+from pgkeras_serving.transport.renewed import RenewedFiles
 
 __all__ = ["Certificates"]
 
@@ -30,33 +30,25 @@ class Certificates:
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
-        self._files = certificate, key, client_ca
-        self._stamp = stamps(self._files)
-        self._configuration = self._read()
+        self._certificate, self._demand = certificate, client_ca is not None
+        read = functools.partial(_read, certificate, key, client_ca)
+        self._files = RenewedFiles((certificate, key, client_ca), read, "the certificate stays as it was")
 
     def credentials(self) -> grpc.ServerCredentials:
         """The credentials for binding a port."""
-        demand = self._files[2] is not None
-        return grpc.dynamic_ssl_server_credentials(self._configuration, self._renewed, demand)
+        return grpc.dynamic_ssl_server_credentials(self._files.value, self._renewed, self._demand)
 
     def _renewed(self) -> Any:
         """Called by gRPC before every handshake, in its own thread. Returns a new configuration, or None."""
-        found = stamps(self._files)
-        if found == self._stamp:
+        if not self._files.renew():
             return None
-        self._stamp = found
-        try:
-            self._configuration = self._read()
-        except ConfigError as error:  # it may be that only one of the files has been replaced yet
-            logger.error("the certificate stays as it was: %s", error)
-            return None
-        logger.info("%s has been renewed", self._files[0])
-        return self._configuration
+        logger.info("%s has been renewed", self._certificate)
+        return self._files.value
 
-    def _read(self) -> Any:
-        certificate, key, client_ca = self._files
-        chain, secret = check_pair(certificate, key)
-        if wrong := fault(certificate, key):
-            logger.warning("clients will refuse this server: in %s, %s", certificate, wrong)
-        authorities = None if client_ca is None else check_authorities(client_ca)
-        return grpc.ssl_server_certificate_configuration([(secret, chain)], authorities)
+
+def _read(certificate: Path, key: Path, client_ca: Path | None) -> Any:
+    chain, secret = check_pair(certificate, key)
+    if wrong := fault(certificate, key):
+        logger.warning("clients will refuse this server: in %s, %s", certificate, wrong)
+    authorities = None if client_ca is None else check_authorities(client_ca)
+    return grpc.ssl_server_certificate_configuration([(secret, chain)], authorities)

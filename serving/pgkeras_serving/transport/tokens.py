@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pgkeras.errors import ConfigError, UnauthenticatedError
-from pgkeras_serving.policies.file_stamps import stamp
+from pgkeras_serving.transport.renewed import RenewedFiles
 
 __all__ = ["Tokens", "create_token", "hashed_line", "read_tokens"]
 
@@ -88,8 +88,7 @@ class Tokens:
         self._file = file
         # Tokens are looked up by a keyed hash of theirs, so that the time which that takes tells nothing about any.
         self._key = secrets.token_bytes(32)
-        self._stamp = stamp(file)
-        self._names = self._keyed(read_tokens(file))
+        self._names = RenewedFiles((file,), lambda: self._keyed(read_tokens(file)), "tokens stay as they were")
         self._looked = time.monotonic()
 
     def authenticate(self, metadata: Iterable[tuple[str, str | bytes]]) -> str:
@@ -110,7 +109,7 @@ class Tokens:
                 "PolicyClient(token=...) and the environment variable PGKERAS_TOKEN do"
             )
         digest = hashlib.sha256(value[len(_SCHEME) :].strip().encode()).digest()
-        name = self._names.get(hmac.digest(self._key, digest, "sha256"))
+        name = self._names.value.get(hmac.digest(self._key, digest, "sha256"))
         if name is None:
             raise UnauthenticatedError(
                 "the token is not one that this server knows: it is mistyped or has been withdrawn; have one made with "
@@ -120,16 +119,8 @@ class Tokens:
 
     def _look(self) -> None:
         self._looked = time.monotonic()
-        found = stamp(self._file)
-        if found == self._stamp:
-            return
-        self._stamp = found
-        try:
-            self._names = self._keyed(read_tokens(self._file))
-        except ConfigError as error:
-            logger.error("tokens stay as they were: %s", error)
-        else:
-            logger.info("%s has changed: %d tokens are let in", self._file, len(self._names))
+        if self._names.renew():
+            logger.info("%s has changed: %d tokens are let in", self._file, len(self._names.value))
 
     def _keyed(self, names: dict[bytes, str]) -> dict[bytes, str]:
         return {hmac.digest(self._key, digest, "sha256"): name for digest, name in names.items()}

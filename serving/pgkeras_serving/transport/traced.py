@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import time
+import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,10 +11,9 @@ import grpc
 
 from pgkeras.errors import PolicyServiceError
 from pgkeras.protocol.status import encode_error
-from pgkeras_serving.messages.sizes import check_size
 from pgkeras_serving.sessions.policies import Session
 from pgkeras_serving.sessions.sessions import Seat
-from pgkeras_serving.telemetry.tracing import CallSpan, Tracing
+from pgkeras_serving.telemetry.tracing import Tracing
 from pgkeras_serving.transport.servicer import PolicyServicer, answers
 from pgkeras_serving.transport.status import Context
 
@@ -59,28 +58,7 @@ class TracedServicer(PolicyServicer):
         super().__init__(*arguments)
         self.tracing = tracing
 
-    @answers
-    @_traced
-    async def Act(self, request: bytes, context: Context, span: CallSpan) -> bytes:  # noqa: N802
-        """See :meth:`PolicyServicer.Act`."""
-        arrival = time.perf_counter_ns()
-        policy, query = self._policies.decode(request)
-        decoded = time.perf_counter_ns()
-        span.about(policy.version.name, policy.version.version, len(query.inputs["noise"]))
-        span.part("decode", arrival, decoded)
-
-        def computed(begin: int, end: int) -> None:
-            span.part("queue", decoded, begin)
-            span.part("inference", begin, end)
-
-        answer = await policy.batcher.submit(query.inputs, query.needs, context.peer, computed)
-        encoding = time.perf_counter_ns()
-        response = policy.edge.encode(query, answer)
-        check_size(response, policy.limits.max_send_message_bytes)
-        end = time.perf_counter_ns()
-        span.part("encode", encoding, end)
-        policy.meter.answered(answer, query.greedy, arrival, encoding, end)
-        return response
+    Act = answers(_traced(inspect.unwrap(PolicyServicer.Act)))
 
     async def _answer_all(self, session: Session, message: Any, seat: Seat, context: Context) -> None:
         await super()._answer_all(_TracedSession(session, self.tracing, context), message, seat, context)

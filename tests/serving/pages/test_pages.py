@@ -405,6 +405,7 @@ def test_beyond_this_machine_the_pages_need_tls_and_a_free_port(policies, served
     port = served[1].rpartition(":")[2]
     for options, message in (
         (("--http-port", "0", "--http-host", "0.0.0.0"), "not showing the status on 0.0.0.0:0 without TLS"),
+        (("--http-port", "0", "--http-host", "::"), "not showing the status on [::]:0 without TLS"),
         (("--http-port", port), "Address already in use; choose another --http-port"),
     ):
         finished = run_cli("serve", str(policies), "--port", "0", *options)

@@ -11,7 +11,7 @@ import pytest
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
-from pgkeras.bundle.labels import delete_labels, read_labels, set_labels
+from pgkeras.bundle.labels import change_labels, read_labels
 from pgkeras.client import PolicyClient
 from pgkeras.errors import (
     BundleNotFoundError,
@@ -35,15 +35,15 @@ def root(policies, tmp_path):
 def test_labels_are_set_moved_and_deleted(root):
     policy = root / "discrete"
     assert read_labels(policy) == {}
-    assert set_labels(policy, {"stable": 1, "canary": 2}) == {"canary": 2, "stable": 1}
-    assert set_labels(policy, {"stable": 2}) == read_labels(policy) == {"canary": 2, "stable": 2}
+    assert change_labels(policy, {"stable": 1, "canary": 2}) == {"canary": 2, "stable": 1}
+    assert change_labels(policy, {"stable": 2}) == read_labels(policy) == {"canary": 2, "stable": 2}
     assert json.loads((policy / "labels.json").read_text()) == {"canary": 2, "stable": 2}
-    assert delete_labels(policy, ["canary"]) == {"stable": 2}
+    assert change_labels(policy, {}, ["canary"]) == {"stable": 2}
     assert sorted(path.name for path in policy.iterdir()) == ["1", "2", "labels.json"]
 
 
 def test_the_command_does_all_or_nothing(root):
-    set_labels(root / "discrete", {"stable": 1})
+    change_labels(root / "discrete", {"stable": 1})
     command = ["label", "discrete", "--root", str(root)]
     refused = run_cli(*command, "stable=2", "--delete", "nope")
     assert (refused.returncode, "has no label 'nope'" in refused.stderr) == (1, True)
@@ -55,22 +55,22 @@ def test_the_command_does_all_or_nothing(root):
 
 def test_what_is_wrong_changes_nothing(root):
     policy = root / "discrete"
-    set_labels(policy, {"stable": 1})
+    change_labels(policy, {"stable": 1})
     for label in ("", "1", "a/b", "..", "a" * 65, "a b", "ä"):
         with pytest.raises(ConfigError, match="expected 1 to 64 letters"):
-            set_labels(policy, {"canary": 1, label: 1})
+            change_labels(policy, {"canary": 1, label: 1})
     with pytest.raises(BundleNotFoundError, match="has no version 7; there is: 1, 2"):
-        set_labels(policy, {"canary": 1, "stable": 7})
+        change_labels(policy, {"canary": 1, "stable": 7})
     with pytest.raises(BundleNotFoundError, match="has no version 1; there is: none"):
-        set_labels(root / "nobody", {"stable": 1})
+        change_labels(root / "nobody", {"stable": 1})
     with pytest.raises(BundleNotFoundError, match="has no label 'beta'; there is: "):
-        delete_labels(policy, ["stable", "beta"])
+        change_labels(policy, {}, ["stable", "beta"])
     with pytest.raises(BundleNotFoundError, match="no policy at"):
-        delete_labels(root / "nobody", ["stable"])
+        change_labels(root / "nobody", {}, ["stable"])
     flatbuffer = policy / "2/assets.extra/pgkeras/policy.tflite"
     flatbuffer.write_bytes(flatbuffer.read_bytes()[:-1])
     with pytest.raises(CorruptBundleError, match=r"no label is set: version 2 is not whole: .*: expected"):
-        set_labels(policy, {"stable": 2})
+        change_labels(policy, {"stable": 2})
     assert read_labels(policy) == {"stable": 1}
     assert sorted(path.name for path in policy.iterdir()) == ["1", "2", "labels.json"]
 
@@ -92,12 +92,12 @@ def test_a_link_is_no_file_of_labels(root, tmp_path):
 def test_a_directory_that_cannot_be_written_is_said(root):
     (root / "discrete" / "labels.json").mkdir()
     with pytest.raises((ExportError, CorruptBundleError)):
-        set_labels(root / "discrete", {"stable": 1})
+        change_labels(root / "discrete", {"stable": 1})
 
 
 def test_changes_at_once_are_all_kept(root):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: set_labels(root / "gaussian", {f"l{i}": 1}), range(40)))
+        list(pool.map(lambda i: change_labels(root / "gaussian", {f"l{i}": 1}), range(40)))
     assert read_labels(root / "gaussian") == {f"l{i}": 1 for i in range(40)}
 
 
@@ -123,7 +123,7 @@ def test_the_command(root):
 
 
 def test_the_server_resolves_labels(root, tmp_path):
-    set_labels(root / "discrete", {"stable": 1, "canary": 2})
+    change_labels(root / "discrete", {"stable": 1, "canary": 2})
     with running(root, tmp_path) as server:
         for label, version in (("stable", 1), ("canary", 2)):
             with PolicyClient(server.target, "discrete", label=label) as client:
@@ -143,7 +143,7 @@ def test_the_server_resolves_labels(root, tmp_path):
 
 
 def test_labels_that_cannot_be_used_are_logged_and_left_out(root, caplog):
-    set_labels(root / "discrete", {"stable": 1, "canary": 2})
+    change_labels(root / "discrete", {"stable": 1, "canary": 2})
     shutil.rmtree(root / "discrete" / "2")
     (root / "gaussian" / "labels.json").write_text("[]")
     store = Store(ServerConfig(root))
@@ -157,7 +157,7 @@ def test_labels_that_cannot_be_used_are_logged_and_left_out(root, caplog):
 
 
 def test_one_version_alone_has_its_own_labels(root, caplog):
-    set_labels(root / "discrete", {"stable": 1, "canary": 2})
+    change_labels(root / "discrete", {"stable": 1, "canary": 2})
     store = Store(ServerConfig(root / "discrete" / "1"))
     store.load()
     store.refresh()

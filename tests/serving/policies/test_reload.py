@@ -15,7 +15,7 @@ import pytest
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
-from pgkeras.bundle.labels import set_labels
+from pgkeras.bundle.labels import change_labels
 from pgkeras.client import PolicyClient
 from pgkeras.errors import PolicyNotFoundError
 from pgkeras.v1 import policy_pb2
@@ -173,10 +173,10 @@ def test_a_first_version_that_does_not_load_is_told_as_long_as_it_is_there(polic
 
 
 def test_a_label_moves_only_to_a_version_that_is_ready(store, policies, root, caplog):
-    set_labels(root / "p", {"stable": 1})
+    change_labels(root / "p", {"stable": 1})
     store.refresh()
     path = publish(policies, root, 2)
-    set_labels(root / "p", {"stable": 2, "canary": 2})
+    change_labels(root / "p", {"stable": 2, "canary": 2})
     (path / FLATBUFFER).write_bytes(b"")
     for _ in range(3):
         store.refresh()
@@ -239,7 +239,7 @@ def test_deploying_under_load_fails_no_request(root, policies, tmp_path):
                 except Exception as error:
                     failures.append(error)
 
-    set_labels(root / "p", {"stable": 1})
+    change_labels(root / "p", {"stable": 1})
     with running(root, tmp_path, "--poll-seconds", "0.02") as server:
         threads = [threading.Thread(target=act) for _ in range(2)]
         threads += [threading.Thread(target=act, kwargs={"label": "stable"}), threading.Thread(target=play)]
@@ -249,7 +249,7 @@ def test_deploying_under_load_fails_no_request(root, policies, tmp_path):
         for version in range(2, 12):
             publish(policies, root, version, "12"[version % 2])  # not in one piece: a copy is half there for a while
             wait_until(lambda version=version: seen[version,] > 0)
-            set_labels(root / "p", {"stable": version})
+            change_labels(root / "p", {"stable": version})
             wait_until(lambda version=version: seen[version, "label"] > 0)
         export(root, "p", DISCRETE_ACTIONS)
         wait_until(lambda: seen[12,] > 0)

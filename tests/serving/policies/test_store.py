@@ -14,7 +14,7 @@ from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras.bundle import bundle as bundles
-from pgkeras.bundle.labels import set_labels
+from pgkeras.bundle.labels import change_labels
 from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
@@ -162,12 +162,12 @@ def call(policy, extra=b""):
 
 def test_a_label_behind_the_observation_is_followed_too(policies, tmp_path):
     root = shutil.copytree(policies / "discrete", tmp_path / "p" / "discrete").parent
-    set_labels(root / "discrete", {"stable": 2})
+    change_labels(root / "discrete", {"stable": 2})
     store = Store(ServerConfig(root))
     store.load()
     message, reference = call(policy_pb2.PolicyRef(label="stable"))
     assert [store.decode(message + reference)[0].version.version for _ in range(2)] == [2, 2]
-    set_labels(root / "discrete", {"stable": 1})
+    change_labels(root / "discrete", {"stable": 1})
     store.refresh()
     assert store.decode(message + reference)[0].version.version == 1
     store.close()

@@ -34,7 +34,7 @@ from pgkeras_serving.workers.supervisor import Supervisor
 
 from benchmarks.soak.server import SHIPPED, publish
 from pgkeras.bundle import bundle as bundles
-from pgkeras.bundle.labels import set_labels
+from pgkeras.bundle.labels import change_labels
 from pgkeras.client import PolicyClient
 from pgkeras.errors import ConfigError, ServerUnavailableError
 from pgkeras.v1 import policy_pb2, service_pb2
@@ -169,7 +169,7 @@ def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path)
 
 
 def test_a_new_worker_that_finds_less_than_others_still_have_is_let_in_and_told_of(root, tmp_path):
-    set_labels(root / "discrete", {"stable": 1})
+    change_labels(root / "discrete", {"stable": 1})
     options = ("--workers", "2", "--poll-seconds", "0.05", "--http-port", "0")
     with running(root, tmp_path, *options) as server:
         page = page_of(server)
@@ -210,7 +210,7 @@ def test_what_differs_decides_when_it_stays_as_it_is():
 
 
 def test_labels_move_in_all_of_them_at_once(root, tmp_path):
-    set_labels(root / "discrete", {"stable": 1})
+    change_labels(root / "discrete", {"stable": 1})
     with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
 
         def versions():
@@ -221,7 +221,7 @@ def test_labels_move_in_all_of_them_at_once(root, tmp_path):
             return found
 
         assert versions() == {1}
-        set_labels(root / "discrete", {"stable": 2})
+        change_labels(root / "discrete", {"stable": 2})
         wait_until(lambda: 2 in versions())
         assert versions() == {2}
 
