@@ -175,7 +175,7 @@ class EstimatorSettings(_Settings):
         choices=("none", "running-mean", "time", "leave-one-out", "value"),
     )
     running_mean_rate: float = _setting(0.1, "How much of the running mean each batch replaces.", above=0, maximum=1)
-    rescale: bool = _setting(True, "Divide advantages by their root mean square over the batch.")
+    rescale: bool = _setting(True, "Normalize advantages: divide them by their root mean square over the batch.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,8 +224,8 @@ class StepSettings(_Settings):
     )
     reuse: int = _setting(
         1,
-        "Most gradient steps on a batch, by clipped importance weights: 1 is REINFORCE; more is for simulators whose "
-        "steps are expensive.",
+        "Most gradient steps on a batch (update epochs), by clipped importance weights as in PPO: 1 is REINFORCE; more "
+        "is for simulators whose steps are expensive.",
         minimum=1,
         maximum=1_000,
     )
@@ -237,7 +237,8 @@ class StepSettings(_Settings):
     )
     reuse_kl: float = _setting(
         0.03,
-        "Stop reusing a batch once the policy's KL divergence per step from the one that played it exceeds this.",
+        "Stop reusing a batch once the policy's KL divergence per step from the one that played it exceeds this "
+        "(PPO's target_kl).",
         above=0,
     )
     devices: str = _setting(
