@@ -21,7 +21,7 @@ from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Discrete
-from pgkeras.spaces import random_observations as examples
+from pgkeras.spaces.random_observations import random_observations
 
 _NETWORKS = ("mlp", "cnn", "nature-cnn")
 _ENGINES = ("litert", "tensorflow")
@@ -43,7 +43,7 @@ def _row(network: str, rows: int, calls: int) -> dict[str, str]:
     case = CASES[network]
     policy = Policy(space(case), Discrete(6), settings=NetworkSettings(**case.settings))
     generator = np.random.default_rng(0)
-    observation = examples.random_observations(policy.spec.layout, rows, generator)
+    observation = random_observations(policy.spec.layout, rows, generator)
     noise = noise_source.draw(generator, policy.spec, rows)
     actors = {engine: FrozenPolicy(policy, engine) for engine in _ENGINES}
     seconds: dict[str, list[float]] = {engine: [] for engine in _ENGINES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -92,6 +93,17 @@ def _commands() -> list[tuple[str, str]]:
     return [
         (where, command) for where, line in found for command in re.findall(r"(?:^ *|\()(pgkeras [a-z][^)&]*)", line)
     ]
+
+
+def test_every_file_that_a_room_names_is_there() -> None:
+    rooms = [*ROOT.glob("pgkeras/**/__init__.py"), *ROOT.glob("serving/pgkeras_serving/**/__init__.py")]
+    named = [
+        (room.parent, name)
+        for room in rooms
+        for name in re.findall(r"``([\w/]+(?:\.py|/))``", ast.get_docstring(ast.parse(room.read_text())) or "")
+    ]
+    assert len(named) > 50
+    assert [f"{room}/{name}" for room, name in named if not (room / name).exists()] == []
 
 
 def test_every_command_in_the_documents_is_one() -> None:

@@ -9,7 +9,7 @@ import click
 
 from pgkeras.cli import text as text_
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.targets import VERSION
+from pgkeras.cli.targets import target_option, version_options
 from pgkeras.client.client import Mode, PolicyClient
 from pgkeras.errors import ConfigError
 
@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
+@target_option()
 @click.option(
     "--observation",
     metavar="JSON",
@@ -27,9 +27,7 @@ __all__ = ["command"]
 @click.option(
     "--action-mask", metavar="JSON", help="Which actions are allowed: a list of 0 and 1, or one for each observation."
 )
-@click.option("--policy", default="", help="Which policy; may be left out when the server has only one.")
-@click.option("--policy-version", type=VERSION, help="Which version; the newest by default.")
-@click.option("--label", help="The version that has this label.")
+@version_options
 @click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
 @click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -12,13 +12,14 @@ from pgkeras import bench
 from pgkeras.bench.plot import check_plotting, plot_latencies
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.setting_options import options_of
+from pgkeras.cli.targets import target_option
 from pgkeras.errors import ConfigError
 
 __all__ = ["command"]
 
 
 @click.command()
-@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the policy server.")
+@target_option()
 @options_of(bench.Load)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the latencies into this PNG file.")

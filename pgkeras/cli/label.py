@@ -8,7 +8,7 @@ import click
 
 from pgkeras.bundle.bundle import check_name, versions
 from pgkeras.bundle.labels import change_labels, read_labels
-from pgkeras.cli.targets import DEFAULT_ROOT
+from pgkeras.cli.targets import root_option
 from pgkeras.errors import BundleNotFoundError, ConfigError
 
 __all__ = ["command"]
@@ -18,13 +18,7 @@ __all__ = ["command"]
 @click.argument("policy")
 @click.argument("assignments", metavar="[LABEL=VERSION]...", nargs=-1)
 @click.option("--delete", "deleted", metavar="LABEL", multiple=True, help="Take this label away.")
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_ROOT,
-    show_default=True,
-    help="Directory of policies.",
-)
+@root_option("--root", "Directory of policies.")
 def command(policy: str, assignments: tuple[str, ...], deleted: tuple[str, ...], root: Path) -> None:
     """Put labels on versions of a policy, which calls can name instead of a version.
 

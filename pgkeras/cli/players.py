@@ -13,7 +13,7 @@ import click
 
 from pgkeras.bundle import bundle
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.targets import VERSION, is_address
+from pgkeras.cli.targets import is_address, target_option, version_options
 from pgkeras.client.client import Mode, PolicyClient, PolicyInfo
 from pgkeras.engines import EngineName, load
 from pgkeras.errors import ConfigError, extra_needed
@@ -27,7 +27,7 @@ __all__ = ["Player", "environment_settings", "player_options"]
 
 _OPTIONS = (
     click.argument("policy_or_address", metavar="[PATH|HOST:PORT]", required=False),
-    click.option("--target", metavar="HOST:PORT", help="Address of a policy server, in place of the argument."),
+    target_option("Address of a policy server, in place of the argument.", required=False),
     click.option("--env", "env_id", help="Environment to play. [default: the one that the policy was trained on]"),
     click.option(
         "--set",
@@ -39,9 +39,7 @@ _OPTIONS = (
     click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
     ),
-    click.option("--policy", default="", help="Which policy; may be left out where there is only one."),
-    click.option("--policy-version", type=VERSION, help="Which version of it; the newest by default."),
-    click.option("--label", help="The version of a server's policy that has this label."),
+    version_options,
     click.option(
         "--engine",
         type=click.Choice(get_args(EngineName)),

@@ -12,6 +12,7 @@ from pgkeras.cli.background import stopped_by_signals
 from pgkeras.cli.connection import connection_options
 from pgkeras.cli.numbers import shown
 from pgkeras.cli.players import environment_settings
+from pgkeras.cli.targets import policy_option, target_option
 from pgkeras.errors import PgkerasError, ServerUnavailableError, extra_needed
 from pgkeras.settings.recipe import Recipe
 
@@ -25,8 +26,8 @@ _TELL_SECONDS = 5.0
 
 @click.command()
 @click.argument("env_id")
-@click.option("--target", metavar="HOST:PORT", required=True, help="Address of the run or the server.")
-@click.option("--policy", default="", help="Which policy; may be left out when there is only one.")
+@target_option("Address of the run or the server.")
+@policy_option
 @click.option(
     "--environments",
     type=click.IntRange(1),

@@ -9,10 +9,18 @@ from typing import Any
 
 import click
 
-__all__ = ["DEFAULT_ROOT", "VERSION", "is_address", "name_option", "root_option"]
+__all__ = [
+    "DEFAULT_ROOT",
+    "is_address",
+    "name_option",
+    "policy_option",
+    "root_option",
+    "target_option",
+    "version_options",
+]
 
 DEFAULT_ROOT = Path("saved_models")
-VERSION = click.IntRange(1, 2**63 - 1)  # of a policy
+_VERSION = click.IntRange(1, 2**63 - 1)  # of a policy
 
 _ADDRESS = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 
@@ -22,15 +30,32 @@ def is_address(target: str) -> bool:
     return target.startswith("unix:") or (_ADDRESS.fullmatch(target) is not None and not Path(target).exists())
 
 
-def root_option(flag: str) -> Callable[[Any], Any]:
-    """Adds the option ``root``: the directory of policies to publish under."""
+def target_option(about: str = "Address of the policy server.", required: bool = True) -> Callable[[Any], Any]:
+    """Adds the option ``target``: the address of a server; ``about`` is its help."""
+    return click.option("--target", metavar="HOST:PORT", required=required, help=about)
+
+
+def policy_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the option ``policy``: the name of one, empty where it is not given."""
+    return click.option("--policy", default="", help="Which policy; may be left out where there is only one.")(command)
+
+
+def version_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options ``policy``, ``policy_version`` and ``label``: which version of which policy."""
+    version = click.option("--policy-version", type=_VERSION, help="Which version of it; the newest by default.")
+    label = click.option("--label", help="The version of a server's policy that has this label.")
+    return policy_option(version(label(command)))
+
+
+def root_option(flag: str, about: str = "Directory of policies to publish under.") -> Callable[[Any], Any]:
+    """Adds the option ``root``: a directory of policies; ``about`` is its help."""
     return click.option(
         flag,
         "root",
         type=click.Path(path_type=Path),
         default=DEFAULT_ROOT,
         show_default=True,
-        help="Directory of policies to publish under.",
+        help=about,
     )
 
 

@@ -183,11 +183,17 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
     return failure
 
 
-def no_answer(target: Endpoint, seconds: float) -> DeadlineExceededError:
-    """What there is to say of a call that was not answered in the seconds that it was given."""
+def no_answer(target: Endpoint, seconds: float, what: str = "call") -> DeadlineExceededError:
+    """What there is to say of a call, or of a session's step, that was not answered in the seconds it was given.
+
+    Args:
+        target: Whom it was made to.
+        seconds: How long it was given.
+        what: What has a timeout: the call or the session.
+    """
     return DeadlineExceededError(
         f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "
-        "give the call a longer timeout"
+        f"give the {what} a longer timeout"
     )
 
 

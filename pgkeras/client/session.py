@@ -15,8 +15,8 @@ from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.conversion import Actions, read_actions, seconds_of, translate
-from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.client.conversion import Actions, no_answer, read_actions, seconds_of, translate
+from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerUnavailableError
 from pgkeras.protocol.status import decode_error
 from pgkeras.protocol.values import cast, cast_mask, first, is_single, with_batch_axis, write_value
 from pgkeras.protocol.wire import decode_tensor, write_tensor
@@ -174,10 +174,7 @@ class PlaySession:
             try:
                 received = self._inbox.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise DeadlineExceededError(
-                    f"no answer from {self._target} within {timeout:g} s; is it the right address? If the server is "
-                    "just slow, give the session a longer timeout"
-                ) from None
+                raise no_answer(self._target, timeout, "session") from None
             if isinstance(received, PolicyServiceError):
                 self._failure = received
                 raise received

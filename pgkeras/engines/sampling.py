@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines.litert import LiteRTEngine
+from pgkeras.engines.state import or_zeros
 from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["Sampler", "SamplingGraph"]
@@ -69,7 +70,5 @@ class Sampler:
         if not self.spec.state_size:
             outputs = call(observation, noise)
             return outputs[0], outputs[-1], None
-        if state is None:
-            state = np.zeros((rows, self.spec.state_size), np.float32)
-        *outputs, state = call(observation, noise, state)
+        *outputs, state = call(observation, noise, or_zeros(state, rows, self.spec.state_size))
         return outputs[0], outputs[-1], state

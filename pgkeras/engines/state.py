@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["start_over"]
+__all__ = ["or_zeros", "start_over"]
+
+
+def or_zeros(state: NDArray[Any] | None, rows: int, size: int) -> NDArray[Any]:
+    """The state; float32 zeros ``[rows, size]`` where there is none, since all episodes begin."""
+    return np.zeros((rows, size), np.float32) if state is None else state
 
 
 def start_over(state: NDArray[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.pool import PoolEnvironments
 from pgkeras.environments.processes import ProcessEnvironments
 from pgkeras.environments.protocol import Environments
-from pgkeras.environments.single import explained, find_spec, make_one
+from pgkeras.environments.single import explained, find_spec, make_one, vector_options
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
 from pgkeras.environments.wrappers import unfit_for_vectors, wrap_vector
@@ -89,8 +89,5 @@ def _in_this_process(recipe: Recipe, slots: int, vectorization: str) -> Environm
 
 
 def _make_vector(recipe: Recipe, slots: int) -> VectorEnv[Any, Any, Any]:
-    options = dict(recipe.kwargs)
-    if recipe.max_episode_steps is not None:
-        options["max_episode_steps"] = recipe.max_episode_steps
-    mode = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT
+    mode, options = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT, vector_options(recipe)
     return explained(recipe, lambda: gymnasium.make_vec(recipe.env_id, slots, vectorization_mode=mode, **options))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.environments.check import check_interface
-from pgkeras.environments.protocol import Rows
+from pgkeras.environments.protocol import Rows, name_of
 from pgkeras.environments.rows import put_reward
 from pgkeras.environments.trajectory import Tape
 
@@ -36,7 +36,7 @@ class PlainEnvironments:
 
     def check(self) -> bool:
         """See :meth:`Environments.check`."""
-        return check_interface(self._environments[0], self.spec.id if self.spec is not None else "the environment")
+        return check_interface(self._environments[0], name_of(self))
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
         """See :meth:`Environments.reset`."""

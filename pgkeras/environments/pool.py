@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from numpy.typing import NDArray
 
 from pgkeras.environments.protocol import DelegatingEnvironments, Rows
+from pgkeras.environments.single import vector_options
 from pgkeras.environments.trajectory import Tape
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.errors import EnvironmentSetupError, extra_needed
@@ -68,10 +69,7 @@ class PoolEnvironments(DelegatingEnvironments):
         with extra_needed("envpool", "use vectorization=envpool"):
             import envpool
         recipe = self._recipe
-        name = recipe.env_id.rpartition(":")[2]
-        options = dict(recipe.kwargs)
-        if recipe.max_episode_steps is not None:
-            options["max_episode_steps"] = recipe.max_episode_steps
+        name, options = recipe.env_id.rpartition(":")[2], vector_options(recipe)
         try:
             pool = envpool.make(name, env_type="gymnasium", num_envs=len(seeds), env_seed=list(seeds), **options)
         except Exception as error:  # EnvPool raises AssertionError, TypeError and more

@@ -19,7 +19,7 @@ from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ActionSpace
 from pgkeras.spaces.structures import actions_from_gymnasium
 
-__all__ = ["action_space_of", "explained", "find_spec", "make_one"]
+__all__ = ["action_space_of", "explained", "find_spec", "make_one", "vector_options"]
 
 _T = TypeVar("_T")
 
@@ -135,3 +135,9 @@ def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
         raise EnvironmentSetupError(
             f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {said(error)}"
         ) from error
+
+
+def vector_options(recipe: Recipe) -> dict[str, Any]:
+    """The keyword arguments of a vector environment, which takes its limit of steps as one of them."""
+    limit = {} if recipe.max_episode_steps is None else {"max_episode_steps": recipe.max_episode_steps}
+    return {**recipe.kwargs, **limit}

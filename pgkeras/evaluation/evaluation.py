@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
+from pgkeras.engines.state import or_zeros
 from pgkeras.environments import Environments, without_mask
 from pgkeras.environments.collect import Actor, Choice, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
@@ -96,7 +97,7 @@ class EngineActor:
         """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``."""
         inputs = {"observation": observation, "noise": noise}
         if size := self.spec.state_size:
-            inputs["state"] = np.zeros((len(noise), size), np.float32) if state is None else state
+            inputs["state"] = or_zeros(state, len(noise), size)
         self.answer = self._engine.act(inputs)
         action = self.answer[self._output]
         return action, action, self.answer.get("next_state")

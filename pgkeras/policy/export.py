@@ -27,8 +27,8 @@ from pgkeras.errors import EngineError, ExportError
 from pgkeras.policy.distributions.categorical import IMPOSSIBLE
 from pgkeras.policy.policy import Policy
 from pgkeras.spaces import Box, Text
-from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout, graph_dtype
+from pgkeras.spaces.random_observations import random_observations
 from pgkeras.spaces.spec import ActionPart, PolicySpec
 
 __all__ = ["convert", "export_policy", "package_versions", "rehearse_export"]
@@ -219,7 +219,7 @@ def _disagreeing(policy: Policy, engines: Mapping[str, Any]) -> list[str]:
     spec = policy.spec
     widest = max(math.prod(layout.shape), policy.distribution.parameter_size)
     rows = max(_FEWEST_PARITY_ROWS, min(_PARITY_ROWS, _PARITY_ELEMENTS // widest))
-    observation = examples.random_observations(layout, rows, generator)
+    observation = random_observations(layout, rows, generator)
     inputs = {"observation": observation, "noise": noise_source.draw(generator, policy.spec, rows)}
     if policy.spec.state_size:
         inputs["state"] = generator.uniform(-1, 1, (rows, policy.spec.state_size)).astype(np.float32)

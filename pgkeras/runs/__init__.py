@@ -2,7 +2,7 @@
 
 Start with ``training.py``, the loop. ``run.py`` says what a callback is, ``callbacks.py`` and ``stopping.py`` have
 those that come with the package. ``counters.py`` is how far a run has come, ``checkpoints.py`` what it resumes from,
-``directory.py`` and ``loggers.py`` are its files, ``plotting.py`` its curves. The directory can be read without
+``directory.py`` and ``loggers/`` are its files, ``plotting.py`` its curves. The directory can be read without
 TensorFlow; training needs it.
 """
 

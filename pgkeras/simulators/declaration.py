@@ -14,7 +14,7 @@ from pgkeras.errors import ConfigError, InvalidRequestError, UnsupportedSpaceErr
 from pgkeras.files import write_whole
 from pgkeras.protocol.wire import decode_space, encode_space, space_size
 from pgkeras.spaces import ActionSpace, Space, Text, leaves
-from pgkeras.spaces.difference import difference
+from pgkeras.spaces.difference import check_same
 from pgkeras.v1 import service_pb2, spaces_pb2
 
 __all__ = ["SPACES", "Declaration"]
@@ -108,11 +108,7 @@ class Declaration:
             InvalidRequestError: It has others; the error names the field, and both.
         """
         for name in ("observation_space", "action_space"):
-            mine, yours = getattr(self, name), getattr(other, name)
-            if found := difference(mine, yours):
-                raise InvalidRequestError(
-                    f"simulator.{name}", f"that of this run, {mine}", f"{yours} (they differ: {found})"
-                )
+            check_same(f"simulator.{name}", "that of this run", getattr(self, name), getattr(other, name))
 
 
 def _decode(field: str, message: spaces_pb2.Space) -> Any:

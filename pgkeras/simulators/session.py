@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,15 +18,9 @@ from pgkeras_serving.sessions.policies import Write
 from pgkeras_serving.telemetry.run import SimulatorStatus
 
 from pgkeras.engines import noise
-from pgkeras.engines.state import start_over
+from pgkeras.engines.state import or_zeros, start_over
 from pgkeras.environments.trajectory import Tape, Trajectory
-from pgkeras.errors import (
-    EnvironmentStepError,
-    InvalidRequestError,
-    PolicyServiceError,
-    ServerFailedError,
-    ServerUnavailableError,
-)
+from pgkeras.errors import EnvironmentStepError, InvalidRequestError, ServerUnavailableError
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.simulators.batch import Batch
 from pgkeras.v1 import service_pb2
@@ -36,8 +29,6 @@ if TYPE_CHECKING:
     from pgkeras.simulators.hub import Hub, Learning
 
 __all__ = ["LearningSession"]
-
-logger = logging.getLogger(__name__)
 
 # How often a simulator that waits is told so.
 _WAITING_SECONDS = 2.0
@@ -150,15 +141,12 @@ class LearningSession:
         """See :meth:`pgkeras_serving.sessions.policies.Session.answer`."""
         try:
             return await self._answer(message)
-        except PolicyServiceError as error:
-            return refusal(message, error)
         except EnvironmentStepError as error:
             if self._batch is not None:
                 self._batch.end(error)
             return refusal(message, ServerUnavailableError(f"the run has ended: {error}"))
-        except Exception:
-            logger.exception("a message of a session failed")
-            return refusal(message, ServerFailedError("this message failed; the run's log has the reason"))
+        except Exception as error:
+            return refusal(message, error, "the run's log")
 
     async def _answer(self, message: bytes) -> tuple[bytes, int]:
         await self._until(lambda: self._hub.learning is not None, message)
@@ -290,8 +278,7 @@ class LearningSession:
         tape.observations[t] = observation
         state = None
         if size := learning.spec.state_size:
-            state = np.zeros((self.rows, size), np.float32) if self._state is None else self._state
-            state = start_over(state, self._first)
+            state = start_over(or_zeros(self._state, self.rows, size), self._first)
         samples, actions, self._state = await batch.act(observation, next(self._noise), state)
         tape.put_samples(t, samples)
         return actions

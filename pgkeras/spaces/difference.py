@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from pgkeras.errors import InvalidRequestError
 from pgkeras.spaces.arrays import ArraySpace, Box
 from pgkeras.spaces.structures import Dict, Space, Text, Tuple, parts
 
-__all__ = ["difference"]
+__all__ = ["check_same", "difference"]
 
 
 def difference(one: Space, other: Space) -> str:
@@ -25,6 +26,22 @@ def difference(one: Space, other: Space) -> str:
         return _of_boxes(one, other)
     assert isinstance(one, ArraySpace | Text)
     return "" if one == other else f"{one} and {other}"
+
+
+def check_same(field: str, whose: str, expected: Space, given: Space) -> None:
+    """Checks that a space which was declared is the one that it should be.
+
+    Args:
+        field: Where it was declared.
+        whose: Whose space is expected, such as "the policy's".
+        expected: That space.
+        given: The one that was declared.
+
+    Raises:
+        InvalidRequestError: They differ; the error names both, and the first difference.
+    """
+    if found := difference(expected, given):
+        raise InvalidRequestError(field, f"{whose}, {expected}", f"{given} (they differ: {found})")
 
 
 def _of_parts(one: Mapping[str, Space], other: Mapping[str, Space]) -> str:

@@ -242,9 +242,8 @@ def run(config: ServerConfig) -> None:
 
 async def _run(config: ServerConfig) -> None:
     stop = stop_signal()
-    np.seterr(
-        over="ignore", invalid="ignore"
-    )  # requests are checked for what overflows; a warning in the log would tell nobody
+    # Requests are checked for what overflows; a warning in the log would tell nobody.
+    np.seterr(over="ignore", invalid="ignore")
     async with serving(config, stop=stop) as server:
         if stop.is_set():
             return

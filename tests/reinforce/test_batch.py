@@ -21,8 +21,8 @@ from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
 from pgkeras.settings.groups import NetworkSettings, ValueSettings
 from pgkeras.spaces import Box, Dict, Discrete, Space, Text
-from pgkeras.spaces import random_observations as examples
 from pgkeras.spaces.layout import Layout
+from pgkeras.spaces.random_observations import random_observations
 
 VECTOR = Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32))
 IMAGE = Box(np.zeros((8, 8, 2)), np.full((8, 8, 2), 255.0), np.dtype(np.uint8))
@@ -144,7 +144,7 @@ def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
     layout = Layout.of(VECTOR)
     settings = ValueSettings(hidden=(5,), value_learning_rate=0.1, value_passes=3, value_batch_size=8)
     value = ValueFunction(layout, settings, None, seed=0)
-    observations = examples.random_observations(layout, 30, np.random.default_rng(0))
+    observations = random_observations(layout, 30, np.random.default_rng(0))
     value.fit(observations, np.random.default_rng(1).normal(5, 2, 30), epoch=0)
     at_once = value.predict(observations)
     value._rows_at_once = 4
@@ -155,7 +155,7 @@ def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
 def episodes(layout: Layout, seed: int) -> Trajectory:
     generator = np.random.default_rng(seed)
     shape = (max(LENGTHS), len(LENGTHS))
-    rows = examples.random_observations(layout, math.prod(shape), generator)
+    rows = random_observations(layout, math.prod(shape), generator)
     return Trajectory(
         rows.reshape(*shape, *layout.shape),
         generator.integers(0, 3, shape),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines import noise
-from pgkeras.engines.state import start_over
+from pgkeras.engines.state import or_zeros, start_over
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerFailedError
 from pgkeras.protocol.status import encode_error
 from pgkeras.spaces.spec import PolicySpec
@@ -85,11 +85,8 @@ class Session:
             transition = self._begin(step)
             answer = await policy.batcher.submit(step.query.inputs, step.query.needs, self._caller)
             return self._finish(step, transition, answer, arrival), 0
-        except PolicyServiceError as error:
+        except Exception as error:
             return refusal(message, error)
-        except Exception:
-            logger.exception("a message of a session failed")
-            return refusal(message, ServerFailedError("this message failed; the server's log has the reason"))
 
     def _caller(self) -> Session:
         """A session is a caller by itself: others of its connection have their own turns."""
@@ -102,10 +99,10 @@ class Session:
         transition = transition_of(step, self._episodes)
         inputs["noise"] = self._noise.peek(rows)
         if size := self._policy.spec.state_size:
-            if self._episodes is None or self._state is None:
-                inputs["state"] = np.zeros((rows, size), np.float32)
-            else:
-                inputs["state"] = start_over(self._state, self._episodes.over if start is None else start)
+            state = or_zeros(self._state, rows, size)
+            if self._episodes is not None:
+                state = start_over(state, self._episodes.over if start is None else start)
+            inputs["state"] = state
         return transition
 
     def _finish(
@@ -184,8 +181,20 @@ def response(message_id: int, act: bytes) -> bytes:
     return b"".join((_ID, varint(message_id), _ACT, varint(len(act)), act))
 
 
-def refusal(message: bytes, error: PolicyServiceError) -> tuple[bytes, int]:
-    """The bytes of a ``PlayResponse`` that refuses a message, and the error's code."""
+def refusal(message: bytes, error: Exception, log: str = "the server's log") -> tuple[bytes, int]:
+    """The bytes of a ``PlayResponse`` that refuses a message, and the error's code.
+
+    Args:
+        message: The bytes of the ``PlayRequest``.
+        error: Why. One that is no PolicyServiceError is logged, and the client is told that it is.
+        log: What to call the log then.
+
+    Raises:
+        InvalidRequestError: The bytes are no message.
+    """
+    if not isinstance(error, PolicyServiceError):
+        logger.error("a message of a session failed", exc_info=error)
+        error = ServerFailedError(f"this message failed; {log} has the reason")
     message_id = parse(service_pb2.PlayRequest, message).id
     status = encode_error(error)
     failure = service_pb2.PlayError(code=status.code, message=status.message, details=status.details)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.protocol.wire import decode_space, encode_space, space_size
-from pgkeras.spaces.difference import difference
+from pgkeras.spaces.difference import check_same
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.messages.responses import Query
@@ -115,6 +115,4 @@ def check_simulator(simulator: service_pb2.Simulator, spec: PolicySpec) -> None:
             declared = decode_space(message)
         except (ValueError, UnsupportedSpaceError) as error:  # none at all, or of a kind that is not known here
             raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", str(error)) from error
-        if found := difference(space, declared):
-            got = f"{declared} (they differ: {found})"
-            raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", got)
+        check_same(f"simulator.{name}", "the policy's", space, declared)

@@ -385,6 +385,19 @@ def test_a_first_message_that_finds_the_server_busy_fixes_nothing(shipped):
     assert answers == expected, "as in a session that was never refused"
 
 
+def test_a_defect_is_logged_and_told_without_its_reason(shipped, caplog):
+    class Defect:
+        async def submit(self, *arguments):
+            raise ZeroDivisionError("a secret")
+
+    session = Session(dataclasses.replace(shipped, batcher=Defect()), seed=3)
+    answer, code = asyncio.run(session.answer(first_message(ROWS[0])))
+    error = service_pb2.PlayResponse.FromString(answer).error
+    assert code == error.code == code_pb2.INTERNAL
+    assert error.message == "this message failed; the server's log has the reason"
+    assert "ZeroDivisionError: a secret" in caplog.text
+
+
 def test_an_idle_session_with_memory_keeps_no_batch(shipped):
     batches = []
 
