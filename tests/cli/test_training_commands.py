@@ -358,7 +358,10 @@ def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -
         result = invoke("plot", *arguments)
         assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True), result.stderr
     result = invoke("plot", finished.run, "--metric", "colour")
-    assert (result.exit_code, "no epoch has the metric 'colour'; there is" in result.stderr) == (1, True)
+    assert (result.exit_code, f"{finished.run}: no epoch has the metric 'colour'; there is" in result.stderr) == (
+        1,
+        True,
+    )
     result = invoke("plot", "nothing")
     assert (result.exit_code, "nothing is no run directory" in result.stderr) == (1, True)
     result = invoke("plot", finished.run, "--out", "no/such/place.png")
@@ -369,7 +372,30 @@ def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -
     assert (result.exit_code, "metrics.jsonl: malformed" in result.stderr) == (1, True)
     (tmp_path / "cut" / runs.METRICS).write_text("")
     result = invoke("plot", "cut")
-    assert (result.exit_code, "no finished epoch" in result.stderr) == (1, True)
+    assert (result.exit_code, "cut has no finished epoch" in result.stderr) == (1, True)
+    result = invoke("compare", "no/such/*")
+    assert (result.exit_code, "no path matches no/such/*" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["plot", "compare"])
+def test_runs_without_an_epoch_are_named_and_left_out(
+    invoke: Invoke, tmp_path: Path, finished: Finished, command: str
+) -> None:
+    for name in ("whole", "empty", "unmade"):
+        shutil.copytree(finished.run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "empty" / runs.METRICS).unlink()
+    (tmp_path / "runs" / "unmade" / "config.json").unlink()
+    alone = invoke(command, "runs/whole")
+    every = invoke(command, *sorted((tmp_path / "runs").iterdir()))
+    assert (every.exit_code, every.stdout) == (0, alone.stdout), every.stderr
+    told = every.stderr.splitlines()
+    assert told == [
+        f"Left out: {tmp_path}/runs/empty has no finished epoch",
+        f"Left out: {tmp_path}/runs/unmade is no run directory: config.json is missing",
+    ]
+    none = invoke(command, "runs/empty", "runs/unmade")
+    assert none.exit_code == 1
+    assert "runs/empty has no finished epoch" in none.stderr
 
 
 def test_evaluate_in_json(invoke: Invoke, finished: Finished) -> None:
