@@ -32,6 +32,7 @@ __all__ = [
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
 
+_MANY = 20  # names, which are too many to list in a message
 _FAR = 10**10  # a maximum beyond it is what a format can hold, and of no use to whoever reads about a setting
 
 
@@ -288,7 +289,15 @@ def check_keys(keys: Iterable[str], known: list[str]) -> None:
             raise ConfigError(f"{key}: there is no such setting; {nearest(key, known)}")
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Advice for a name that is not known."""
+def nearest(name: str, known: list[str], listing: str = "--help") -> str:
+    """Advice for a name that is not known.
+
+    Args:
+        name: The name.
+        known: Those that there are.
+        listing: What lists them, if they are many.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{listing} lists them" if len(known) > _MANY else f"expected one of {', '.join(known)}"

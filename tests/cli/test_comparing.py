@@ -119,7 +119,7 @@ def test_compare(trained):
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs/seed-0/config.json"], "cannot make directory runs/seed-0"),
-        (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown to gymnasium; did you mean CartPole"),
+        (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown environment 'CartPoll-v1'; did you mean CartPole-v1?"),
     ],
 )
 def test_wrong_input(trained, arguments, message):

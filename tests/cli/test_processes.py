@@ -185,7 +185,7 @@ def test_completion_of_commands_and_options(tmp_path: Path) -> None:
 
 def test_no_such_command_and_no_command(tmp_path: Path) -> None:
     result = python("-m", "pgkeras", "tarin", cwd=tmp_path)
-    assert (result.returncode, "No such command 'tarin'" in result.stderr) == (2, True)
+    assert (result.returncode, "No such command 'tarin'. Did you mean 'train'?" in result.stderr) == (2, True)
     result = python("-m", "pgkeras", cwd=tmp_path)
     assert result.returncode == 2
     assert "Commands:" in result.stdout + result.stderr
