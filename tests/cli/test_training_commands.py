@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import struct
 from importlib import metadata
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from pgkeras.bundle import bundle
 from pgkeras.cli import _COMMANDS
 from pgkeras.runs import directory as runs
+from pgkeras.settings import config
 from pgkeras.settings.config import preset_names, settings
 from tests.cli.conftest import Finished, Invoke, blocking, python
 
@@ -36,7 +38,9 @@ def test_help_of_train_lists_every_setting_with_its_default(invoke: Invoke) -> N
     for setting in settings():
         assert f" {setting.name} " in text
         assert " ".join(setting.metadata["help"].split()) in text
-    assert "[default: 0.99; from 0 to 1]" in text
+    assert "[default: 0.99; 0<=x<=1]" in text
+    assert "[default: 0; x>=0]" in text
+    assert not re.search(r"of at least|from \d+ to \d+\]", text)
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
@@ -439,11 +443,20 @@ def test_bad_input_to_evaluate(invoke: Invoke, finished: Finished) -> None:
 
 def test_presets(invoke: Invoke) -> None:
     listed = invoke("presets").output
+    columns: dict[str, str] = {line.split(" ", 1)[0]: line for line in listed.splitlines()}
+    assert list(columns) == preset_names()
+    assert len({len(line) - len(line[len(name) :].lstrip()) for name, line in columns.items()}) == 1, "one column"
     for name in preset_names():
-        assert re.search(rf"^{name} ", listed, re.M)
+        written = [line[2:] for line in invoke("presets", name).output.splitlines() if re.match(r"[* ] [^ ]+=", line)]
+        values = config.assignments(shlex.split(" ".join(written)))
+        assert len(values) == len(settings())
+        assert config.Config(env_id="E", **values) == config.resolve("E", name)
+        changes = shlex.split(columns[name])[1:]
+        if changes != ["the", "defaults"]:
+            assert config.resolve("E", "default", config.assignments(changes)) == config.resolve("E", name)
     shown = invoke("presets", "textbook").output
-    assert "* episodes = 1\n" in shown
-    assert "  gamma = 0.99\n" in shown
+    assert "* episodes=1\n" in shown
+    assert "  gamma=0.99\n" in shown
     result = invoke("presets", "textbok")
     assert (result.exit_code, "did you mean textbook" in result.stderr) == (1, True)
 
