@@ -185,6 +185,26 @@ def test_resume_goes_on_with_the_runs_settings(invoke: Invoke, tmp_path: Path, f
     assert not (tmp_path / "saved_models").exists()
 
 
+def test_a_resume_with_nothing_left_to_do_says_so_and_exports_no_copy(
+    invoke: Invoke, tmp_path: Path, finished: Finished
+) -> None:
+    shutil.copytree(finished.run, "r")
+    before = runs.read_summary(Path("r"))
+    for more in ([], ["--set", "stop_return=0"]):  # by other settings, it is over as well
+        result = invoke("train", "--resume", "r", *more)
+        assert result.exit_code == 0
+        assert "Nothing is left to do: " in result.stdout
+        assert "--steps" in result.stdout
+        assert f"Exported already: {before['bundle']}" in result.stdout
+        assert runs.read_summary(Path("r"))["bundle"] == before["bundle"]
+        assert not (tmp_path / "saved_models").exists()
+    result = invoke("train", "--resume", "r", "--export-to", "elsewhere")
+    assert "Exported: elsewhere/cartpole-v1/1" in result.stdout
+    shutil.rmtree("elsewhere")
+    result = invoke("train", "--resume", "r")  # where it was exported to, it is no more
+    assert "Exported: saved_models/cartpole-v1/1" in result.stdout
+
+
 def test_export_from_a_checkpoint_is_the_policy_that_was_trained(
     invoke: Invoke, tmp_path: Path, finished: Finished
 ) -> None:
