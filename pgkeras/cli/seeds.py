@@ -171,7 +171,8 @@ def report(finished: list[Path]) -> Path:
     for line in lines(compared(grouped([(None, run) for run in begun], "env_id"))):
         click.echo(line)
     best = max(begun, key=_score)
-    click.echo(f"Best: {best} ({shown(_score(best))})")
+    what = "last 100 episodes" if runs.read_summary(best)["best"] is None else "best evaluation"
+    click.echo(f"Best: {best} ({what}: {shown(_score(best))})")
     return best
 
 
