@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import difflib
 import errno
 import importlib
 import logging
@@ -65,6 +66,14 @@ class _LazyGroup(click.Group):
         command: click.Command = importlib.import_module(f"pgkeras.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and near and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -72,10 +81,29 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except click.NoSuchOption as error:
+            _tell_of_set(error)
+            raise
         except PgkerasError as error:
             if ctx.params.get("traceback"):
                 traceback.print_exception(error)
             raise click.ClickException(str(error)) from error
+
+
+def _tell_of_set(error: click.NoSuchOption) -> None:
+    """Says of an option that is a setting without an option of its own, how to set it.
+
+    Raises:
+        click.UsageError: It is one, of a command with --set.
+    """
+    from pgkeras.settings.config import settings
+
+    name = error.option_name.lstrip("-").replace("-", "_")
+    has_set = error.ctx is not None and any("--set" in parameter.opts for parameter in error.ctx.command.params)
+    if has_set and name in [setting.name for setting in settings()]:
+        raise click.UsageError(
+            f"No such option {error.option_name!r}; set it with: --set {name}=VALUE", error.ctx
+        ) from error
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -4,20 +4,65 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pgkeras.cli.stages import stage
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.config import Config
 
-__all__ = ["failure_of", "start", "stopped_by_signals"]
+__all__ = ["failure_of", "held", "prepare", "start", "stopped_by_signals"]
 
 _FAILURE = "failure.txt"
+
+
+def prepare() -> None:
+    """Starts the process that runs are forked from on Linux, and waits until it has imported TensorFlow.
+
+    A KeyboardInterrupt meanwhile ends that process.
+    """
+    context = _context()
+    if not isinstance(context, ForkServerContext):
+        return
+    # It inherits the mask, so that Ctrl-C, which the terminal sends to it as well, waits for pgkeras.cli.preload to
+    # ignore it. The resource tracker is started first, as that unblocks the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    first = context.Process(target=_nothing)
+    # In a thread, as a KeyboardInterrupt within start would leave a process behind that nobody knows of.
+    starting = threading.Thread(target=_start_first, args=(first,), name="pgkeras-fork-server")
+    starting.start()
+    with stage("Importing TensorFlow"):
+        try:
+            starting.join()
+        except KeyboardInterrupt:
+            with contextlib.suppress(ProcessLookupError):  # there is no public way to end it
+                os.kill(getattr(forkserver, "_forkserver")._forkserver_pid, signal.SIGKILL)  # noqa: B009
+            starting.join()
+            raise
+    if first.pid is not None:
+        first.join()
+
+
+def _start_first(process: BaseProcess) -> None:
+    with contextlib.suppress(EOFError, OSError):  # the process that it is forked from has been ended
+        process.start()
+
+
+def _nothing() -> None:
+    """Runs in the first process."""
 
 
 def start(config: Config, directory: Path) -> BaseProcess:
@@ -61,6 +106,20 @@ def stopped_by_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """In the body, SIGINT and SIGTERM wait until it is done, so that a process that it starts is known."""
+    arrived: list[int] = []
+    before = {n: signal.signal(n, lambda number, _: arrived.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if arrived:
+            signal.raise_signal(arrived[0])
 
 
 def failure_of(directory: Path, exit_status: int) -> str:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
+from numpy.typing import NDArray
 
-from pgkeras.cli.numbers import shown
+from pgkeras.cli.numbers import counted, shown
 from pgkeras.cli.run_options import groups_of, run_options
+from pgkeras.evaluation import statistics
 from pgkeras.runs.counters import MEAN_RETURN
 
 __all__ = ["command", "lines"]
@@ -36,7 +39,8 @@ def command(
     Runs of one environment that agree in --by, or have the same label by --group, are one group. Of each, the
     interquartile mean of the metric at the end is shown, with its 95 % bootstrap interval; of every two, the
     probability that a run of the first does better than one of the second, with its interval (Agarwal et al. 2021).
-    If that interval contains 50 %, the difference may be chance.
+    If that interval contains 50 %, the difference may be chance. Fewer than five runs a group cannot tell: only their
+    range is shown. Runs without a finished epoch are left out.
 
     \b
     Examples:
@@ -67,7 +71,6 @@ def compared(
     Raises:
         RunError: A run has no such metric, or has not come so far.
     """
-    from pgkeras.evaluation import statistics
     from pgkeras.runs.curves import value_at
 
     result = []
@@ -75,13 +78,14 @@ def compared(
         values = {label: value_at([run.path for run in runs], metric, at) for label, runs in of_env.items()}
         rows, pairs = [], []
         for label, of_group in values.items():
-            low, high = statistics.bootstrap_interval([of_group]) if len(of_group) > 1 else (None, None)
+            low, high = statistics.bootstrap_interval([of_group]) if _are_enough(of_group) else (None, None)
             middle = float(statistics.interquartile_mean(of_group))
             ends = [None if end is None else float(end) for end in (low, high)]
-            rows.append({"group": label, "runs": len(of_group), "interquartile_mean": middle, "interval": ends})
+            row = {"group": label, "runs": len(of_group), "interquartile_mean": middle, "interval": ends}
+            rows.append({**row, "range": [float(of_group.min()), float(of_group.max())]})
         for (one, ours), (other, theirs) in itertools.combinations(values.items(), 2):
             better = statistics.probability_of_improvement(ours, theirs)
-            interval = statistics.improvement_interval(ours, theirs) if min(len(ours), len(theirs)) > 1 else None
+            interval = statistics.improvement_interval(ours, theirs) if _are_enough(ours, theirs) else None
             pairs.append({"first": one, "second": other, "probability": better, "interval": interval})
         result.append({"env_id": env_id, "metric": metric, "at": at, "groups": rows, "pairs": pairs})
     return result
@@ -95,12 +99,27 @@ def lines(comparisons: list[dict[str, Any]]) -> list[str]:
         text += ["", f"{of_env['env_id']}, {of_env['metric']} {when}"]
         width = max(len(row["group"] or _ALL) for row in of_env["groups"])
         for row in of_env["groups"]:
-            low, high = row["interval"]
-            interval = "one run: no interval" if low is None else f"{shown(low)} to {shown(high)}"
             name, middle = row["group"] or _ALL, shown(row["interquartile_mean"])
-            text.append(f"  {name:<{width}}  {middle:>10}  ({interval})  {row['runs']} runs")
+            text.append(f"  {name:<{width}}  {middle:>10}  ({_spread(row)})  {counted(row['runs'], 'run')}")
         for pair in of_env["pairs"]:
-            interval = "" if pair["interval"] is None else " ({:.0%} to {:.0%})".format(*pair["interval"])
             first, second = pair["first"] or _ALL, pair["second"] or _ALL
-            text.append(f"  {first} better than {second}: {pair['probability']:.0%}{interval}")
+            if pair["interval"] is None:
+                few = f"fewer than {statistics.FEWEST_RUNS} runs a side cannot tell which is better"
+                text.append(f"  {first} and {second}: {few}")
+            else:
+                low, high = pair["interval"]
+                text.append(f"  {first} better than {second}: {pair['probability']:.0%} ({low:.0%} to {high:.0%})")
     return text[1:]
+
+
+def _spread(row: dict[str, Any]) -> str:
+    """The interval of a group's mean, or the range of its runs where they are too few for one."""
+    if row["runs"] == 1:
+        return "one run: no interval"
+    low, high = row["range"] if row["interval"][0] is None else row["interval"]
+    return f"{shown(low)} to {shown(high)}" + (", the range" if row["interval"][0] is None else "")
+
+
+def _are_enough(*groups: NDArray[np.float64]) -> bool:
+    """Whether all of these groups have enough runs for an interval."""
+    return all(len(group) >= statistics.FEWEST_RUNS for group in groups)

@@ -38,7 +38,8 @@ def command(
     """Draw the learning curves of one or several run directories into a PNG file.
 
     One run is drawn in detail. Of several, every environment has a panel of its own, and in it runs that belong
-    together are one curve: the interquartile mean over seeds, with its 95 % bootstrap interval.
+    together are one curve: the interquartile mean over seeds, with its 95 % bootstrap interval. Runs without a finished
+    epoch are left out.
 
     \b
     Examples:
@@ -70,7 +71,7 @@ def _panels(grouped: dict[str, dict[str, list[GroupedRun]]]) -> list[Any]:
         plotting.Panel(
             env_id.rpartition(":")[2],
             [
-                plotting.Curve(label, [runs.read_metrics(run.path) for run in of_group])
+                plotting.Curve(label, {str(run.path): runs.read_metrics(run.path) for run in of_group})
                 for label, of_group in of_env.items()
             ],
             _threshold([run for of_group in of_env.values() for run in of_group]),

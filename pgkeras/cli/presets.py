@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import Any
+
 import click
 
 from pgkeras.settings.config import preset_names, read_preset, settings
+from pgkeras.settings.fields import written
 
 __all__ = ["command"]
 
@@ -15,15 +19,21 @@ def command(name: str | None) -> None:
     """List the presets, or show every setting under the preset NAME.
 
     `pgkeras train ENV` uses the preset named after the environment. Where there is none, it uses "continuous" or
-    "discrete", by what the actions are.
+    "discrete", by what the actions are. Settings are written as --set takes them.
     """
     if name is None:
+        width = max(map(len, preset_names()))
         for preset in preset_names():
-            changes = ", ".join(f"{key}={value}" for key, value in read_preset(preset).items())
-            click.echo(f"{preset:<16} {changes or 'the defaults'}")
+            changes = " ".join(_assignment(key, value) for key, value in read_preset(preset).items())
+            click.echo(f"{preset:<{width}} {changes or 'the defaults'}")
         return
     values = read_preset(name)
     for setting in settings():
         mark = "*" if setting.name in values else " "
-        click.echo(f"{mark} {setting.name} = {values.get(setting.name, setting.default)}")
+        click.echo(f"{mark} {_assignment(setting.name, values.get(setting.name, setting.default))}")
     click.echo("\n* set by this preset; the others are defaults.")
+
+
+def _assignment(key: str, value: Any) -> str:
+    """A setting as --set takes it in a shell."""
+    return shlex.quote(f"{key}={written(value)}")

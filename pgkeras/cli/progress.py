@@ -123,7 +123,7 @@ def _bar(training: Training) -> Iterator[EpochMetrics]:
 
         training.on_progress = within
         for metrics in training:
-            best = f", best {shown(training.best.score)}" if training.best is not None else ""
+            best = f", best evaluation {shown(training.best.score)}" if training.best is not None else ""
             progress.update(
                 task,
                 completed=share_of_limits(config, metrics.env_steps, metrics.seconds),

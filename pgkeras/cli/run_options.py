@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from glob import has_magic
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from pgkeras.errors import ConfigError
+from pgkeras.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
     from pgkeras.runs.groups import GroupedRun
@@ -21,9 +22,11 @@ def groups_of(
 ) -> dict[str, dict[str, list[GroupedRun]]]:
     """The runs that the options of :func:`run_options` name; see :func:`pgkeras.runs.groups.grouped`.
 
+    Of several, those without a finished epoch are left out, and standard error says so.
+
     Raises:
         click.UsageError: They name none, or a setting that a run does not have.
-        RunError: A directory holds no run.
+        RunError: No run is left.
     """
     from pgkeras.runs.groups import chosen, grouped
 
@@ -31,9 +34,33 @@ def groups_of(
         found = chosen(run_directories, groups)
         if not found:
             raise ConfigError("give run directories, such as runs/*")
-        return grouped(found, by)
+        return grouped(_with_epochs(found), by)
     except ConfigError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _with_epochs(found: list[tuple[str | None, Path]]) -> list[tuple[str | None, Path]]:
+    """Those of some runs that have finished an epoch."""
+    reasons = {path: reason for _, path in found if (reason := _why_not(path)) is not None}
+    kept = [(label, path) for label, path in found if path not in reasons]
+    if not kept:
+        more = f" (and so on, for all {len(reasons)} of them)" if len(reasons) > 1 else ""
+        raise RunError(f"{next(iter(reasons.values()))}{more}")
+    for reason in reasons.values():
+        click.echo(f"Left out: {reason}", err=True)
+    return kept
+
+
+def _why_not(path: Path) -> str | None:
+    """Why a path is no run that has finished an epoch; None if it is one."""
+    from pgkeras.runs.directory import CONFIG, METRICS
+
+    if not path.exists() and has_magic(str(path)):
+        return f"no path matches {path}"
+    if not (path / CONFIG).exists():
+        return f"{path} is no run directory: {CONFIG} is missing"
+    metrics = path / METRICS
+    return None if metrics.exists() and metrics.stat().st_size else f"{path} has no finished epoch"
 
 
 def run_options(command: Callable[..., Any]) -> Callable[..., Any]:

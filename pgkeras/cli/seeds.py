@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from pgkeras.cli.background import failure_of, start, stopped_by_signals
+from pgkeras.cli.background import failure_of, held, prepare, start, stopped_by_signals
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import counted, shown
 from pgkeras.cli.resuming import way_on
@@ -65,6 +65,7 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         RunError: The directory cannot be made, or holds one of these runs already.
         PgkerasError: All of them failed; the others are reported.
     """
+    is_new = not directory.exists()
     make_directory(directory, "directory")
     at_once = min(len(seeds), jobs or available())
     every = {seed: _Run(replace(config, seed=seed), directory / f"seed-{seed}") for seed in seeds}
@@ -75,9 +76,11 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
     )
     try:
         with stopped_by_signals():
+            prepare()
             _show(every, at_once)
     except KeyboardInterrupt:
-        click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
+        if not all(run.is_waiting for run in every.values()):
+            click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
         _end(every.values())
         for run in every.values():
             if run.can_go_on:
@@ -85,6 +88,9 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         raise
     finally:
         _end(every.values())
+        if is_new:
+            with contextlib.suppress(OSError):  # it holds runs
+                directory.rmdir()
     errors = {seed: run.failure for seed, run in every.items() if run.failure is not None}
     for seed, error in errors.items():
         click.echo(f"seed {seed} failed: {error}", err=True)
@@ -114,7 +120,8 @@ class _Run:
 
     def begin(self) -> None:
         """Starts it."""
-        self._process = start(self._config, self.path)
+        with held():
+            self._process = start(self._config, self.path)
 
     def interrupt(self) -> None:
         """Has it end well, if it has begun."""
@@ -164,7 +171,8 @@ def report(finished: list[Path]) -> Path:
     for line in lines(compared(grouped([(None, run) for run in begun], "env_id"))):
         click.echo(line)
     best = max(begun, key=_score)
-    click.echo(f"Best: {best} ({shown(_score(best))})")
+    what = "last 100 episodes" if runs.read_summary(best)["best"] is None else "best evaluation"
+    click.echo(f"Best: {best} ({what}: {shown(_score(best))})")
     return best
 
 

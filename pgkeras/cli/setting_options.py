@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pgkeras.settings.config import settings
-from pgkeras.settings.fields import range_of, whole, words_of
+from pgkeras.settings.fields import interval_of, whole, words_of, written
 
 __all__ = ["OFTEN_SET", "options_of", "settings_table"]
 
@@ -99,11 +99,10 @@ def _note(setting: dataclasses.Field[Any], *, choices: bool) -> str:
         setting: The setting.
         choices: Whether to name its choices; click shows those of an option by itself.
     """
-    value, limits = setting.default, range_of(setting)
+    value, limits = setting.default, interval_of(setting)
     notes = []
     if value not in (None, (), ""):
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        notes.append(f"default: {str(shown).lower() if isinstance(shown, bool) else shown}")
+        notes.append(f"default: {written(value)}")
     if limits and (choices or not setting.metadata["choices"]):
         notes.append(limits)
     return f"[{'; '.join(notes)}]" if notes else ""

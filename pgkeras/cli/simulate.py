@@ -10,10 +10,10 @@ import click
 
 from pgkeras.cli.background import stopped_by_signals
 from pgkeras.cli.connection import connection_options
-from pgkeras.cli.numbers import shown
+from pgkeras.cli.numbers import counted, shown
 from pgkeras.cli.players import environment_settings
 from pgkeras.cli.targets import policy_option, target_option
-from pgkeras.errors import PgkerasError, ServerUnavailableError, extra_needed
+from pgkeras.errors import PgkerasError, PolicyServiceError, ServerUnavailableError, extra_needed
 from pgkeras.settings.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -101,14 +101,16 @@ def _play(recipe: Recipe, environments: int, seed: int, options: dict[str, Any])
 
     copies = [make_one(recipe) for _ in range(environments)]
     simulator = Simulator(copies, seed, recipe.env_id, options["episodes"])
-    telling = _Telling(simulator, options["episodes"])
+    telling = _Telling(simulator, options["episodes"], options["target"], options["patience"])
+    mode = "greedy" if options["greedy"] else "sample"
     try:
         with PolicyClient(options["target"], options["policy"], **options["connection"]) as client:
-            simulator.run(client, telling, options["patience"], "greedy" if options["greedy"] else "sample")
-    except ServerUnavailableError as error:
+            simulator.run(client, telling, options["patience"], mode, telling.of_silence)
+    except ServerUnavailableError:
         if not simulator.episodes:
             raise
-        click.echo(f"Nobody has answered for {options['patience']:g} s: {error}", err=True)
+        if options["patience"]:
+            click.echo(f"Nobody has answered at {options['target']} for {options['patience']:g} s.", err=True)
     finally:
         simulator.close()
         if simulator.episodes:
@@ -116,24 +118,41 @@ def _play(recipe: Recipe, environments: int, seed: int, options: dict[str, Any])
 
 
 class _Telling:
-    """Tells how it goes every few seconds, and when it is over."""
+    """Tells how it goes every few seconds of playing, when a server is waited for, and when all is over."""
 
-    def __init__(self, simulator: Simulator, episodes: int | None) -> None:
+    def __init__(self, simulator: Simulator, episodes: int | None, target: str, patience: float) -> None:
         self._simulator = simulator
         self._episodes = episodes
-        self._began = time.monotonic()
-        self._due = self._began + _TELL_SECONDS
+        self._target, self._patience = target, patience
+        self._waits = False
+        self._seconds, self._steps = 0.0, simulator.steps  # of playing, without what a server was waited for
+        self._looked = time.monotonic()
+        self._due = self._looked + _TELL_SECONDS
 
     def __call__(self) -> bool:
-        if time.monotonic() >= self._due:
-            self._due = time.monotonic() + _TELL_SECONDS
-            self.tell()
+        now = time.monotonic()
+        if self._simulator.steps > self._steps:
+            self._seconds += now - self._looked
+            self._steps, self._waits = self._simulator.steps, False
+            if now >= self._due:
+                self._due = now + _TELL_SECONDS
+                self.tell()
+        self._looked = now
         return self._episodes is not None and self._simulator.episodes >= self._episodes
+
+    def of_silence(self, error: PolicyServiceError, has_played: bool) -> None:
+        """Says, once each time, why no server answers and for how long it is tried again."""
+        if has_played or not self._waits:
+            reason = f"{str(error)[:1].upper()}{str(error)[1:]}. " if has_played else ""
+            again = f"Waiting for a run or a server at {self._target}, for {self._patience:g} s at most."
+            click.echo(f"{reason}{again if self._patience else ''}".rstrip(), err=True)
+        self._waits = True
 
     def tell(self) -> None:
         """Writes a line."""
         simulator = self._simulator
-        rate = simulator.steps / (time.monotonic() - self._began)
+        rate = simulator.steps / self._seconds if self._seconds else 0.0
         recent = simulator.returns
         mean = f", the last {len(recent)} returned {shown(sum(recent) / len(recent))} on average" if recent else ""
-        click.echo(f"{simulator.steps:,} steps ({rate:,.0f}/s), {simulator.episodes:,} episodes{mean}")
+        steps, episodes = counted(simulator.steps, "step"), counted(simulator.episodes, "episode")
+        click.echo(f"{steps} ({rate:,.0f}/s), {episodes}{mean}")

@@ -29,7 +29,7 @@ from pgkeras.files import check_encoding
 from pgkeras.runs.callbacks import Publish
 from pgkeras.runs.checkpoints import LAST
 from pgkeras.runs.collapse import has_collapsed
-from pgkeras.runs.directory import read_metrics
+from pgkeras.runs.directory import read_metrics, read_summary
 from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
 from pgkeras.settings.effect import check_effect
@@ -188,6 +188,7 @@ def command(
         )
     # What is published to a server is exported, but for another place that is asked for.
     exports = export and (publish is None or _is_given("root"))
+    exports = not _has_nothing_left(training, resume, name) and exports
     _end(training, directory, publish, root if exports else None, name)
     if interrupted_by is not None:
         click.echo(f"Interrupted. {_way_on(directory, simulators)}", err=True)
@@ -351,6 +352,21 @@ def _check_id(config: Config) -> None:
 
 def _way_on(directory: Path, simulators: Simulators | None) -> str:
     return way_on(directory, "" if simulators is None else f" --listen {simulators.target}")
+
+
+def _has_nothing_left(training: Training, resumed: Path | None, name: str | None) -> bool:
+    """Says it of a run that had ended before it was resumed; whether its policy has been exported, too."""
+    if resumed is None or not training.finished or training.epoch > training.resumed_from or not training.leads:
+        return False
+    click.echo(
+        f"Nothing is left to do: {training.stop_reason}. To go on, resume it with more --steps or --time-limit, or a "
+        "higher --stop-return."
+    )
+    exported = read_summary(resumed)["bundle"]
+    if exported is None or not Path(exported).exists() or name is not None or _is_given("root"):
+        return False
+    click.echo(f"Exported already: {exported}")
+    return True
 
 
 def _end(

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pgkeras.cli.background import failure_of, start
+from pgkeras.cli.background import failure_of, prepare, start
 from pgkeras.errors import MissingExtraError, PgkerasError, RunError
 from pgkeras.files import hold
 from pgkeras.runs import directory as runs
@@ -132,6 +132,7 @@ class Tuning:
                 finally:
                     self._running -= 1
 
+        prepare()
         self._running = 0
         with ThreadPoolExecutor(self._jobs) as pool:
             try:

@@ -21,7 +21,7 @@ from pgkeras.environments.collect import quotas
 from pgkeras.environments.plain import native
 from pgkeras.environments.probe import without_mask
 from pgkeras.environments.rows import action_mask, as_reward
-from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, ServerUnavailableError
+from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, PolicyServiceError, ServerUnavailableError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import ACTION_MASK
 from pgkeras.spaces.masks import flat_mask
@@ -73,7 +73,14 @@ class Simulator:
         self.steps = self.episodes = 0
         self.returns: deque[float] = deque(maxlen=_RECENT)
 
-    def run(self, client: PolicyClient, is_over: Callable[[], bool], patience: float, mode: Any = "sample") -> None:
+    def run(
+        self,
+        client: PolicyClient,
+        is_over: Callable[[], bool],
+        patience: float,
+        mode: Any = "sample",
+        tell: Callable[[PolicyServiceError, bool], None] | None = None,
+    ) -> None:
         """Plays until it is over; connects again when the server has gone, as one that is restarted has.
 
         Args:
@@ -81,6 +88,7 @@ class Simulator:
             is_over: Is asked before every step.
             patience: Seconds for which a server that does not answer is tried again.
             mode: "sample" or "greedy"; a policy in training samples.
+            tell: Is told why no server answers, each time it is tried in vain, and whether a session has just ended.
 
         Raises:
             ServerUnavailableError: Nobody has answered for that long.
@@ -100,9 +108,12 @@ class Simulator:
                     name=self._name,
                 ) as session:
                     self._play(session, is_over)
-            except (ServerUnavailableError, DeadlineExceededError):  # as of a session that was idle for too long
+            except (ServerUnavailableError, DeadlineExceededError) as error:  # as of a session idle for too long
+                has_played = session is not None and session.heard is not None
                 if session is not None and session.heard is not None:
                     heard = max(session.heard, self._asked)  # how long a reset takes is nobody's patience
+                if tell is not None:
+                    tell(error, has_played)
                 if time.monotonic() - heard > patience:
                     raise
                 time.sleep(_RETRY_SECONDS)

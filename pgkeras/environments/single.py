@@ -96,18 +96,33 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        near = difflib.get_close_matches(name, gymnasium.registry, n=3, cutoff=0.6)
-        advice = f"did you mean {' or '.join(near)}?" if near else "list them with: pgkeras doctor --environments"
+        near = _near(name)
+        advice = f"did you mean {' or '.join(near)}?" if near else "pgkeras doctor --environments lists the known ones"
         for prefix, (package, registers) in _PACKAGES.items():
             if name.startswith(prefix) and not module:
                 there = importlib.util.find_spec(registers.partition(".")[0]) is not None
                 install = "" if there else f'install it with: pip install "{package}", and '
-                advice = f"it is registered by the module {registers}: {install}name it {registers}:{name}"
-        if not module:
-            advice += "; of an environment that a module registers, name the module as well, as in module:Id-v0"
+                advice = f"the module {registers} registers it: {install}name it {registers}:{name}"
+                break
+        else:
+            if not module:
+                advice += " (one that a module registers is named with the module, as in my_module:Mine-v0)"
         if module and (file := getattr(sys.modules[module], "__file__", None)):
             advice += f" (the module {module} that was imported is {file})"
-        raise EnvironmentSetupError(f"environment {env_id!r} is unknown to gymnasium; {advice}") from error
+        raise EnvironmentSetupError(f"unknown environment {env_id!r}; {advice}") from error
+
+
+def _near(name: str) -> list[str]:
+    """Ids that are written like a name, each in its newest version."""
+    # Those of a namespace are only meant where the name has one: CartPole is not phys2d/CartPole-v1.
+    known = [known for known in gymnasium.registry if "/" in name or "/" not in known]
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
+    newest: dict[str, tuple[int, str]] = {}
+    for env_id in near:
+        spec = gymnasium.registry[env_id]
+        of_name = f"{spec.namespace}/{spec.name}"
+        newest[of_name] = max(newest.get(of_name, (-1, "")), (spec.version or 0, env_id))
+    return [env_id for _, env_id in newest.values()][:3]
 
 
 def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "FEWEST_RUNS",
     "bootstrap_interval",
     "improvement_interval",
     "interquartile_mean",
@@ -21,6 +22,10 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+FEWEST_RUNS = 5
+"""Of fewer runs, percentile intervals are far too narrow: of two or three normal ones, the 95 % interval holds the mean
+in only 50 to 75 % of cases, as a resample never leaves the range of the runs."""
 
 _CHUNK = 4_000_000  # numbers that are resampled at once
 
@@ -57,7 +62,7 @@ def bootstrap_interval(
     """The percentile interval of a statistic under the stratified bootstrap (Efron 1979; Agarwal et al., section 4.1).
 
     Runs are drawn anew, with replacement, within each stratum (each environment, for instance), so that every stratum
-    keeps its share.
+    keeps its share. It is somewhat too narrow for few runs, and of no use below :data:`FEWEST_RUNS`.
 
     Args:
         strata: Each ``[n, ...]``: what each of its runs gave. A run's values are drawn together.
@@ -96,7 +101,11 @@ def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
 def improvement_interval(
     ours: Floats, theirs: Floats, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """The bootstrap interval of :func:`probability_of_improvement`: both sides are drawn anew, each by itself."""
+    """The bootstrap interval of :func:`probability_of_improvement`: both sides are drawn anew, each by itself.
+
+    Like :func:`bootstrap_interval`, it is of no use below :data:`FEWEST_RUNS` a side: of two runs that are both better
+    than the other two, it is from 1 to 1.
+    """
     generator = np.random.default_rng(seed)
     found = [
         probability_of_improvement(generator.choice(ours, len(ours)), generator.choice(theirs, len(theirs)))

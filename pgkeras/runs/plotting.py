@@ -34,11 +34,11 @@ class Curve:
 
     Args:
         label: What they are; empty if the panel's title says it.
-        runs: The metrics of each, as :func:`pgkeras.runs.read_metrics` gives them.
+        runs: The metrics of each by its name, as :func:`pgkeras.runs.read_metrics` gives them.
     """
 
     label: str
-    runs: Sequence[Metrics]
+    runs: Mapping[str, Metrics]
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: st
 
 
 def _draw(axes: Axes, curve: Curve, metric: str, colour: str) -> None:
-    lines = [_points(curve.label or "a run", metrics, metric) for metrics in curve.runs]
+    lines = [_points(name, metrics, metric) for name, metrics in curve.runs.items()]
     if len(lines) == 1:
         axes.plot(*lines[0], color=colour, linewidth=2, label=curve.label or "one run")
         return
@@ -171,13 +171,13 @@ def plot_bars(path: Path, values: Mapping[str, float], title: str, xlabel: str) 
     _save(figure, path)
 
 
-def _points(label: str, metrics: Metrics, metric: str) -> tuple[list[float], list[float]]:
+def _points(run: str, metrics: Metrics, metric: str) -> tuple[list[float], list[float]]:
     points = [(m["env_steps"], m[metric]) for m in metrics if m.get(metric) is not None]
     if not metrics:
-        raise RunError(f"{label}: there is no finished epoch to plot")
+        raise RunError(f"{run}: there is no finished epoch to plot")
     if not points:
         there = ", ".join(sorted({name for m in metrics for name, value in m.items() if value is not None}))
-        raise RunError(f"{label}: no epoch has the metric {metric!r}; there is {there}")
+        raise RunError(f"{run}: no epoch has the metric {metric!r}; there is {there}")
     return [step for step, _ in points], [value for _, value in points]
 
 

@@ -63,6 +63,9 @@ class Training:
         source: Where episodes come from, if not from the configured environment.
         devices: What computes, if not what is configured; see :class:`pgkeras.settings.groups.StepSettings`.
 
+    Attributes:
+        resumed_from: The epochs that were done before; 0 of a new run.
+
     Raises:
         ConfigError: A setting does not fit: an unknown optimizer or activation.
         EnvironmentSetupError: The environment cannot be made.
@@ -138,6 +141,7 @@ class Training:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
         self._begin(checkpoint)
+        self.resumed_from = self.epoch
         if self.directory is not None and not resume:
             self.checkpoint()  # so that there is always one to go on from
             self.directory.write_config(self._description())  # which makes the directory a run
@@ -378,7 +382,12 @@ class Training:
 
     def _write_summary(self) -> None:
         assert self.directory is not None
-        self.directory.write_summary(self.summary())
+        summary = self.summary()
+        if self._bundle is None and self.epoch == self.resumed_from and (self.directory.path / runs.SUMMARY).exists():
+            before = runs.read_summary(self.directory.path)
+            if before["epochs"] == self.epoch:  # that bundle is of this policy
+                summary["bundle"] = before["bundle"]
+        self.directory.write_summary(summary)
 
     def _keep_curve(self) -> None:
         assert self.directory is not None

@@ -115,6 +115,11 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
     Raises:
         ConfigError: No such preset, an unknown key, or a wrong value.
     """
+    if not isinstance(env_id, str):
+        raise ConfigError(
+            f"env_id: expected the id of an environment, such as 'CartPole-v1', got {env_id!r}; to train on an "
+            "environment of your own, register it: gymnasium.register('Mine-v0', MyEnvironment), and give 'Mine-v0'"
+        )
     values = read_preset(preset or preset_for(env_id))
     check_keys(overrides or {}, [setting.name for setting in settings()])
     return Config(**overlay(values, {**(overrides or {}), "env_id": env_id}))
@@ -171,7 +176,7 @@ def _own_settings(preset: str) -> dict[str, Any]:
         known = ["base", *(setting.name for setting in settings())]
         return read_table(Path(preset), "preset", known)
     if preset not in preset_names():
-        raise ConfigError(f"preset {preset!r}: there is none; {nearest(preset, preset_names())}")
+        raise ConfigError(f"preset {preset!r}: there is none; {nearest(preset, preset_names(), 'pgkeras presets')}")
     text = resources.files("pgkeras.settings.presets").joinpath(f"{preset}.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 

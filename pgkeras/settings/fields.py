@@ -19,6 +19,7 @@ __all__ = [
     "NONE",
     "check_fields",
     "check_keys",
+    "interval_of",
     "nearest",
     "parse",
     "parse_part",
@@ -27,12 +28,14 @@ __all__ = [
     "setting",
     "whole",
     "words_of",
+    "written",
 ]
 
 NONE = "none"
 """How files and the command line write an optional setting that is off."""
 
 _FAR = 10**10  # a maximum beyond it is what a format can hold, and of no use to whoever reads about a setting
+_MANY = 20  # names, which are too many to list in a message
 
 
 def setting(
@@ -95,6 +98,23 @@ def parse(name: str, text: str, hint: Any) -> Any:
         raise ConfigError(f"{name}: expected {_describe(hint)}, got {text!r}") from error
 
 
+def written(value: Any) -> str:
+    """A setting's value as :func:`parse` reads it: none, true, 128,64, JSON for tables and lists of other things."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return json.dumps(value, separators=(",", ":"))
+    if isinstance(value, list | tuple):
+        texts = [str(element) for element in value]
+        is_plain = all(isinstance(element, str | int) for element in value)
+        if not is_plain or any(text != text.strip() or "," in text or text.startswith("[") for text in texts):
+            return json.dumps(list(value), separators=(",", ":"))
+        return ",".join(texts) if texts else NONE
+    return str(value)
+
+
 def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (types.UnionType, typing.Union)
 
@@ -140,10 +160,10 @@ def _as_it_is(text: str, _hint: Any) -> str:
 
 def _parse_list(text: str, hint: Any) -> Any:
     kind = typing.get_args(hint)[0]
-    if kind is int:
-        return tuple(int(part) for part in text.split(",") if part.strip())
     if text.lower() == NONE:
         return ()
+    if kind is int:
+        return tuple(int(part) for part in text.split(",") if part.strip())
     if text.startswith("["):
         return tuple(json.loads(text))
     return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -227,9 +247,7 @@ def range_of(setting: dataclasses.Field[Any], *, in_full: bool = False) -> str:
         setting: The setting.
         in_full: Whether to tell a maximum, too, that is only what a format can hold.
     """
-    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
-    if maximum is not None and maximum > _FAR and not in_full:
-        maximum = None
+    minimum, maximum, above, choices = _limits_of(setting, in_full=in_full)
     if choices:
         return "one of " + ", ".join(choices)
     if minimum is not None and maximum is not None:
@@ -239,6 +257,21 @@ def range_of(setting: dataclasses.Field[Any], *, in_full: bool = False) -> str:
     if above is not None and maximum is not None:
         return f"above {above:,}, up to {maximum:,}"
     return f"above {above:,}" if above is not None else ""
+
+
+def interval_of(setting: dataclasses.Field[Any]) -> str:
+    """What :func:`range_of` says, with the range as click writes those of options: x>=0, 0<x<=1."""
+    minimum, maximum, above, choices = _limits_of(setting)
+    if choices:
+        return range_of(setting)
+    if maximum is not None:
+        return f"{f'{minimum}<=' if minimum is not None else f'{above}<' if above is not None else ''}x<={maximum}"
+    return f"x>={minimum}" if minimum is not None else f"x>{above}" if above is not None else ""
+
+
+def _limits_of(setting: dataclasses.Field[Any], *, in_full: bool = False) -> tuple[Any, Any, Any, Any]:
+    minimum, maximum, above, choices = (setting.metadata.get(k) for k in ("minimum", "maximum", "above", "choices"))
+    return minimum, None if maximum is not None and maximum > _FAR and not in_full else maximum, above, choices
 
 
 def _describe(hint: Any) -> str:
@@ -288,7 +321,15 @@ def check_keys(keys: Iterable[str], known: list[str]) -> None:
             raise ConfigError(f"{key}: there is no such setting; {nearest(key, known)}")
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """Advice for a name that is not known."""
+def nearest(name: str, known: list[str], listing: str = "--help") -> str:
+    """Advice for a name that is not known.
+
+    Args:
+        name: The name.
+        known: Those that there are.
+        listing: What lists them, if they are many.
+    """
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"{listing} lists them" if len(known) > _MANY else f"expected one of {', '.join(known)}"

@@ -76,7 +76,7 @@ def test_the_best_is_exported(trained):
     directory, finished = trained
     returns = last_returns(directory, (0, 2, 3))
     best = (0, 2, 3)[int(returns.argmax())]
-    assert f"Best: runs/seed-{best}" in finished.stdout
+    assert f"Best: runs/seed-{best} (last 100 episodes: " in finished.stdout
     (policy,) = (directory / "m").iterdir()
     manifest = json.loads((policy / "1" / "assets.extra" / "pgkeras" / "policy.json").read_text())
     assert manifest["provenance"]["seed"] == best
@@ -89,7 +89,8 @@ def test_compare(trained):
     (group,) = found["groups"]
     returns = last_returns(directory, (0, 2, 3))
     assert group["interquartile_mean"] == pytest.approx(returns.mean())
-    assert returns.min() <= group["interval"][0] <= group["interval"][1] <= returns.max()
+    assert group["interval"] == [None, None], "three runs are too few"
+    assert group["range"] == [returns.min(), returns.max()]
     groups = ["--group", "some", "runs/seed-[02]", "--group", "other", "runs/seed-3"]
     (found,) = json.loads(pgkeras(directory, "compare", *groups, "--json").stdout)
     (pair,) = found["pairs"]
@@ -97,10 +98,30 @@ def test_compare(trained):
     assert pair["probability"] == pytest.approx(((returns[:2] > returns[2]) + 0.5 * (returns[:2] == returns[2])).mean())
     text = pgkeras(directory, "compare", *groups).stdout
     assert "CartPole-v1, mean_return_100 at the end" in text
-    assert "one run: no interval" in text
+    assert "(one run: no interval)  1 run\n" in text
+    assert "some and other: fewer than 5 runs a side cannot tell which is better" in text
+    assert "%" not in text
     early = pgkeras(directory, "compare", *runs, "--at", "1000", "--json")
     (at,) = json.loads(early.stdout)
     assert at["groups"][0]["interquartile_mean"] != group["interquartile_mean"]
+
+
+def test_five_runs_a_side_have_intervals_of_what_they_returned(tmp_path):
+    generator = np.random.default_rng(0)
+    returns = {label: generator.normal(mean, 1, 5) for label, mean in (("a", 0), ("b", 9))}
+    for label, of_group in returns.items():
+        for i, value in enumerate(of_group):
+            run = tmp_path / f"{label}-{i}"
+            run.mkdir()
+            (run / "config.json").write_text('{"config": {"env_id": "E"}}')
+            (run / "metrics.jsonl").write_text(json.dumps({"env_steps": 1, "mean_return_100": value}) + "\n")
+    groups = ["--group", "a", f"{tmp_path}/a-*", "--group", "b", f"{tmp_path}/b-*"]
+    (found,) = json.loads(here("compare", *groups, "--json").stdout)
+    for row in found["groups"]:
+        ordered = np.sort(returns[row["group"]])
+        assert ordered[0] < row["interval"][0] < ordered[1:4].mean() < row["interval"][1] < ordered[4]
+    assert found["pairs"] == [{"first": "a", "second": "b", "probability": 0.0, "interval": [0.0, 0.0]}]
+    assert "a better than b: 0% (0% to 0%)" in here("compare", *groups).stdout
 
 
 @pytest.mark.parametrize(
@@ -119,7 +140,7 @@ def test_compare(trained):
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs/seed-0/config.json"], "cannot make directory runs/seed-0"),
-        (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown to gymnasium; did you mean CartPole"),
+        (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown environment 'CartPoll-v1'; did you mean CartPole-v1?"),
     ],
 )
 def test_wrong_input(trained, arguments, message):

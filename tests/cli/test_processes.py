@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -127,6 +129,40 @@ def test_sigterm_ends_the_epoch_too(tmp_path: Path) -> None:
     assert "Exported: " in stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
+@pytest.mark.parametrize("loaded", ["python", "numpy", "tensorflow"])
+@pytest.mark.parametrize("command", ["train CartPole-v1 --seeds 0-1 --out made", "tune CartPole-v1 --out made"])
+def test_ctrl_c_while_tensorflow_is_imported_is_told_in_a_word(tmp_path: Path, command: str, loaded: str) -> None:
+    """The terminal sends it to the whole group: to the process that runs are forked from as well."""
+    arguments = [sys.executable, "-m", "pgkeras", *command.split()]
+    options = {"cwd": tmp_path, "env": environment(), "stderr": subprocess.PIPE, "start_new_session": True}
+    with subprocess.Popen(arguments, text=True, **options) as process:  # type: ignore[call-overload]
+        while not _maps_of_fork_server(process.pid, loaded):
+            assert process.poll() is None
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert said.splitlines()[-1] == "Interrupted."
+    assert len(said.splitlines()) <= 3, said
+    if command.startswith("train"):
+        assert not (tmp_path / "made").exists()
+    deadline = time.monotonic() + 20
+    while subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout:
+        assert time.monotonic() < deadline, "somebody has not ended"
+        time.sleep(0.1)
+
+
+def _maps_of_fork_server(session: int, library: str) -> bool:
+    """Whether the process that runs are forked from has come so far that a file of that name is mapped."""
+    found = subprocess.run(["pgrep", "-s", str(session), "-f", "forkserver"], capture_output=True, check=False).stdout
+    for pid in found.split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if library in Path(f"/proc/{int(pid)}/maps").read_text():
+                return True
+    return False
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(tmp_path: Path, shell: str) -> None:
     result = python("-m", "pgkeras", cwd=tmp_path, _PGKERAS_COMPLETE=f"{shell}_source")
@@ -149,7 +185,7 @@ def test_completion_of_commands_and_options(tmp_path: Path) -> None:
 
 def test_no_such_command_and_no_command(tmp_path: Path) -> None:
     result = python("-m", "pgkeras", "tarin", cwd=tmp_path)
-    assert (result.returncode, "No such command 'tarin'" in result.stderr) == (2, True)
+    assert (result.returncode, "No such command 'tarin'. Did you mean 'train'?" in result.stderr) == (2, True)
     result = python("-m", "pgkeras", cwd=tmp_path)
     assert result.returncode == 2
     assert "Commands:" in result.stdout + result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import struct
 from importlib import metadata
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 from pgkeras.bundle import bundle
 from pgkeras.cli import _COMMANDS
 from pgkeras.runs import directory as runs
+from pgkeras.settings import config
 from pgkeras.settings.config import preset_names, settings
 from tests.cli.conftest import Finished, Invoke, blocking, python
 
@@ -36,7 +38,9 @@ def test_help_of_train_lists_every_setting_with_its_default(invoke: Invoke) -> N
     for setting in settings():
         assert f" {setting.name} " in text
         assert " ".join(setting.metadata["help"].split()) in text
-    assert "[default: 0.99; from 0 to 1]" in text
+    assert "[default: 0.99; 0<=x<=1]" in text
+    assert "[default: 0; x>=0]" in text
+    assert not re.search(r"of at least|from \d+ to \d+\]", text)
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
@@ -92,6 +96,7 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["CartPole-v1", "--baseline", "mean"], 2, "'leave-one-out'"),
         (["CartPole-v1", "--set", "gamma"], 1, "--set 'gamma': expected key=value"),
         (["CartPole-v1", "--set", "gama=1"], 1, "did you mean gamma"),
+        (["CartPole-v1", "--learning-rate", "0.1"], 2, "'--learning-rate'; set it with: --set learning_rate=VALUE"),
         (["CartPole-v1", "--ray-address", "10.0.0.5:6379"], 1, "ray_address: it changes nothing without collect=ray"),
         (["CartPole-v1", "--set", "gamma=2"], 1, "gamma: expected a finite number from 0 to 1, got 2.0"),
         (["CartPole-v1", "--set", "env_id=Acrobot-v1"], 1, "env_id: there is no such setting"),
@@ -178,6 +183,26 @@ def test_resume_goes_on_with_the_runs_settings(invoke: Invoke, tmp_path: Path, f
     assert runs.read_config(Path("r"))["config"]["steps"] == 800
     assert "Exported" not in result.stdout
     assert not (tmp_path / "saved_models").exists()
+
+
+def test_a_resume_with_nothing_left_to_do_says_so_and_exports_no_copy(
+    invoke: Invoke, tmp_path: Path, finished: Finished
+) -> None:
+    shutil.copytree(finished.run, "r")
+    before = runs.read_summary(Path("r"))
+    for more in ([], ["--set", "stop_return=0"]):  # by other settings, it is over as well
+        result = invoke("train", "--resume", "r", *more)
+        assert result.exit_code == 0
+        assert "Nothing is left to do: " in result.stdout
+        assert "--steps" in result.stdout
+        assert f"Exported already: {before['bundle']}" in result.stdout
+        assert runs.read_summary(Path("r"))["bundle"] == before["bundle"]
+        assert not (tmp_path / "saved_models").exists()
+    result = invoke("train", "--resume", "r", "--export-to", "elsewhere")
+    assert "Exported: elsewhere/cartpole-v1/1" in result.stdout
+    shutil.rmtree("elsewhere")
+    result = invoke("train", "--resume", "r")  # where it was exported to, it is no more
+    assert "Exported: saved_models/cartpole-v1/1" in result.stdout
 
 
 def test_export_from_a_checkpoint_is_the_policy_that_was_trained(
@@ -358,7 +383,10 @@ def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -
         result = invoke("plot", *arguments)
         assert (result.exit_code, message in " ".join(result.stderr.split())) == (2, True), result.stderr
     result = invoke("plot", finished.run, "--metric", "colour")
-    assert (result.exit_code, "no epoch has the metric 'colour'; there is" in result.stderr) == (1, True)
+    assert (result.exit_code, f"{finished.run}: no epoch has the metric 'colour'; there is" in result.stderr) == (
+        1,
+        True,
+    )
     result = invoke("plot", "nothing")
     assert (result.exit_code, "nothing is no run directory" in result.stderr) == (1, True)
     result = invoke("plot", finished.run, "--out", "no/such/place.png")
@@ -369,7 +397,30 @@ def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -
     assert (result.exit_code, "metrics.jsonl: malformed" in result.stderr) == (1, True)
     (tmp_path / "cut" / runs.METRICS).write_text("")
     result = invoke("plot", "cut")
-    assert (result.exit_code, "no finished epoch" in result.stderr) == (1, True)
+    assert (result.exit_code, "cut has no finished epoch" in result.stderr) == (1, True)
+    result = invoke("compare", "no/such/*")
+    assert (result.exit_code, "no path matches no/such/*" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["plot", "compare"])
+def test_runs_without_an_epoch_are_named_and_left_out(
+    invoke: Invoke, tmp_path: Path, finished: Finished, command: str
+) -> None:
+    for name in ("whole", "empty", "unmade"):
+        shutil.copytree(finished.run, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "empty" / runs.METRICS).unlink()
+    (tmp_path / "runs" / "unmade" / "config.json").unlink()
+    alone = invoke(command, "runs/whole")
+    every = invoke(command, *sorted((tmp_path / "runs").iterdir()))
+    assert (every.exit_code, every.stdout) == (0, alone.stdout), every.stderr
+    told = every.stderr.splitlines()
+    assert told == [
+        f"Left out: {tmp_path}/runs/empty has no finished epoch",
+        f"Left out: {tmp_path}/runs/unmade is no run directory: config.json is missing",
+    ]
+    none = invoke(command, "runs/empty", "runs/unmade")
+    assert none.exit_code == 1
+    assert "runs/empty has no finished epoch" in none.stderr
 
 
 def test_evaluate_in_json(invoke: Invoke, finished: Finished) -> None:
@@ -412,11 +463,20 @@ def test_bad_input_to_evaluate(invoke: Invoke, finished: Finished) -> None:
 
 def test_presets(invoke: Invoke) -> None:
     listed = invoke("presets").output
+    columns: dict[str, str] = {line.split(" ", 1)[0]: line for line in listed.splitlines()}
+    assert list(columns) == preset_names()
+    assert len({len(line) - len(line[len(name) :].lstrip()) for name, line in columns.items()}) == 1, "one column"
     for name in preset_names():
-        assert re.search(rf"^{name} ", listed, re.M)
+        written = [line[2:] for line in invoke("presets", name).output.splitlines() if re.match(r"[* ] [^ ]+=", line)]
+        values = config.assignments(shlex.split(" ".join(written)))
+        assert len(values) == len(settings())
+        assert config.Config(env_id="E", **values) == config.resolve("E", name)
+        changes = shlex.split(columns[name])[1:]
+        if changes != ["the", "defaults"]:
+            assert config.resolve("E", "default", config.assignments(changes)) == config.resolve("E", name)
     shown = invoke("presets", "textbook").output
-    assert "* episodes = 1\n" in shown
-    assert "  gamma = 0.99\n" in shown
+    assert "* episodes=1\n" in shown
+    assert "  gamma=0.99\n" in shown
     result = invoke("presets", "textbok")
     assert (result.exit_code, "did you mean textbook" in result.stderr) == (1, True)
 

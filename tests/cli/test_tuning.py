@@ -126,7 +126,7 @@ def test_wrong_input(tuned, tmp_path):
         assert said in " ".join(refused.stderr.split()), refused.stderr
         assert refused.returncode == 1
     refused = pgkeras(directory, "tune", "CartPoll-v1", "--trials", "1")
-    assert "unknown to gymnasium; did you mean CartPole" in refused.stderr
+    assert "unknown environment 'CartPoll-v1'; did you mean CartPole-v1?" in refused.stderr
     failing = ["tune", "CartPole-v1", "--set", "activation=nonsense", "--seeds", "0", "--trials", "1", "--steps", "100"]
     refused = pgkeras(tmp_path, *failing)
     assert refused.returncode == 1

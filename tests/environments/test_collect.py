@@ -356,8 +356,10 @@ def test_close_closes_every_environment() -> None:
     ("env_id", "message"),
     [
         ("CartPoel-v1", "did you mean CartPole-v1"),
-        ("cartpole", "CartPole-v1"),
+        ("cartpole", r"unknown environment 'cartpole'; did you mean CartPole-v1\? "),
+        ("CartPole", r"did you mean CartPole-v1\? "),
         ("CartPole-v9", "CartPole-v1"),
+        ("phys2d/CartPol-v1", r"did you mean phys2d/CartPole-v1"),
         ("Zzzzzz-v0", "pgkeras doctor --environments"),
         ("no_such_module:Foo-v0", "cannot import module 'no_such_module'"),
         ("tests.environments.scripted:Scriptde-v0", "did you mean Scripted-v0"),

@@ -38,6 +38,20 @@ def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert 0.85 < held / 400 < 0.95  # the percentile bootstrap of 40 is a little too narrow
 
 
+def test_below_the_fewest_runs_an_interval_holds_the_truth_far_too_rarely() -> None:
+    generator = np.random.default_rng(0)
+
+    def share(runs: int) -> float:
+        held = 0
+        for i in range(400):
+            low, high = statistics.bootstrap_interval([generator.normal(3, 2, runs)], resamples=400, seed=i)
+            held += low <= 3 <= high
+        return held / 400
+
+    assert share(2) < share(3) < 0.75
+    assert share(statistics.FEWEST_RUNS) > 0.75
+
+
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
     values = np.random.default_rng(1).normal(0, 5, 1000)
     low, high = statistics.bootstrap_interval([values], statistics.mean)

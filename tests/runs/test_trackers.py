@@ -269,6 +269,18 @@ def test_a_missing_package_is_told_before_anything_is_imported(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_mlflows_own_database_without_its_package_is_told_without_a_traceback(tmp_path: Path) -> None:
+    blocked = "import sys; sys.modules['sqlalchemy'] = None; from pgkeras.cli import main\n"
+    blocked += "sys.argv[1:] = ['train', 'CartPole-v1', '--set', 'loggers=mlflow', '--steps', '1']; main()"
+    environ = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    command = [sys.executable, "-c", blocked]
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False), result.stderr
+    (told,) = (line for line in result.stderr.splitlines() if line.startswith("Error: "))
+    assert "set MLFLOW_TRACKING_URI" in told
+    assert "pip install mlflow" in told
+
+
 def test_a_directory_that_wandb_left_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "wandb").mkdir()
     monkeypatch.setattr(sys, "path", [str(tmp_path)])

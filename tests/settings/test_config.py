@@ -192,12 +192,21 @@ def test_pairs_are_parsed_by_the_settings_type(pair: str, expected: dict[str, An
         ("env_kwargs={", "env_kwargs: expected a table"),
         ("gamma.high=3", "gamma: expected a number, got one of its parts"),
         ("wrappers=[3", "wrappers: expected names with commas"),
-        ("zzz=1", "expected one of .*gamma.*learning_rate"),
+        ("zzz=1", "zzz: there is no such setting; --help lists them$"),
     ],
 )
 def test_malformed_pairs_are_named(pair: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         assignments([pair])
+
+
+def test_an_environment_in_place_of_its_id_is_told_what_to_give() -> None:
+    class Mine:
+        pass
+
+    for wrong in (Mine(), Mine, None):
+        with pytest.raises(ConfigError, match=r"expected the id of an environment, .*gymnasium\.register\('Mine-v0'"):
+            resolve(wrong)  # type: ignore[arg-type]
 
 
 def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> None:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 import numpy as np
@@ -25,6 +25,7 @@ from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras import runs
 from pgkeras.bundle import bundle
+from pgkeras.cli import simulate
 from pgkeras.client import PolicyClient
 from pgkeras.environments.plain import native
 from pgkeras.environments.simulate import Simulator
@@ -42,6 +43,7 @@ from pgkeras.settings.config import Config
 from pgkeras.simulators.dry_run import RandomActor, report
 from pgkeras.simulators.source import Simulators
 from pgkeras.spaces import Box, Dict, Discrete, actions_from_gymnasium
+from tests.ports import free_ports
 from tests.runs.small import assert_same_arrays
 from tests.serving.conftest import wait_until
 from tests.serving.pages.test_pages import browsed, drawn_in
@@ -364,6 +366,36 @@ def test_simulate_plays_a_trained_policy_and_is_refused_with_other_spaces(tmp_pa
         other = ran([*command, "Acrobot-v1"])
         assert other.returncode == 1
         assert "simulator.observation_space: expected the policy's, Box" in other.stderr
+
+
+def test_simulate_says_once_that_it_waits_and_that_the_run_is_over(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    command = [sys.executable, "-m", "pgkeras", "simulate", "tests.simulators.scripted:Streak-v0"]
+    command += ["--target", f"127.0.0.1:{port}", "--environments", "2", "--patience", "40"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as player:
+        assert player.stderr is not None
+        assert player.stderr.readline() == f"Waiting for a run or a server at 127.0.0.1:{port}, for 40 s at most.\n"
+        run = train(tmp_path / "run", "--listen", f"127.0.0.1:{port}", steps=200)
+        assert run.wait(60) == 0
+        told = player.stderr.readline()
+        player.send_signal(signal.SIGINT)
+        stdout, stderr = player.communicate(timeout=20)
+    assert re.match(r"The (run is over|server is stopping)[^.]*\. Waiting for a run or a server at ", told), told
+    assert stderr.split() == ["Interrupted."]
+    assert not stdout.startswith("0 steps")
+
+
+def test_what_is_told_of_playing_counts_no_waiting(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    played = SimpleNamespace(steps=0, episodes=0, returns=[])
+    telling = simulate._Telling(cast("Any", played), None, "here", 30.0)
+    for now, steps in ((60.0, 0), (100.0, 0), (101.0, 50), (102.0, 100), (132.0, 100), (140.0, 100)):
+        clock[0], played.steps = now, steps
+        telling()
+    assert capsys.readouterr().out == "50 steps (50/s), 0 episodes\n"
+    telling.tell()
+    assert capsys.readouterr().out == "100 steps (50/s), 0 episodes\n"
 
 
 def test_a_dry_run_reports_what_simulators_send(tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ class MlflowLogger(Logger):
 
     Args:
         run: The run's directory.
+
+    Raises:
+        RunError: No tracking server is set, and the local database needs another package.
     """
 
     wants_films = True
@@ -49,9 +52,17 @@ class MlflowLogger(Logger):
         for name, value in _PATIENCE.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
 
         self._directory = run
-        self._client: Any = MlflowClient()
+        try:
+            self._client: Any = MlflowClient()
+        except (ModuleNotFoundError, MlflowException) as error:
+            raise RunError(
+                "MLflow has no place for runs: without MLFLOW_TRACKING_URI that is a local database, which needs more "
+                "than the extra mlflow; set MLFLOW_TRACKING_URI to a tracking server, or: pip install mlflow "
+                f"(MLflow says: {error})"
+            ) from error
         self._known: str | None = None
         self._waiting: list[Any] = []
         self._due, self._pause = 0.0, _SEND_SECONDS
