@@ -145,7 +145,7 @@ class Collector:
                 tape.grow()
             if state is not None and t >= since_end:
                 state = start_over(state, tape.ended[t - since_end])
-            samples, actions, state = actor.act(tape.observations[t], rows[self._here], state)
+            samples, actions, state = self._act(t, rows[self._here], state)
             tape.put_samples(t, samples)
             if casts:
                 actions = actor.spec.from_graph(actions)
@@ -174,6 +174,22 @@ class Collector:
         _check(name_of(environments), actor.spec, trajectory)
         return trajectory
 
+    def _act(self, t: int, noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
+        """The actor's choice at step t, where engines refuse integers that they have no weights for."""
+        rows, layout = self._tape.observations[t], self._actor.spec.layout
+        try:
+            return self._actor.act(rows, noise, state)
+        except Exception as error:
+            inside = layout.inside(rows)
+            if inside.all():
+                raise
+            slot = int(inside.argmin())
+            part, what = layout.outside(rows[slot])
+            raise EnvironmentStepError(
+                f"{name_of(self._environments)}: {part} is outside its space after {t} steps in slot {slot}: it holds "
+                f"{what}"
+            ) from error
+
     def _warn_of_endless(self, steps: int) -> None:
         """Warns when no episode has ended for a tenth of the steps after which to give up; at all of them, gives up."""
         name, advice = name_of(self._environments), "end them with --set max_episode_steps=N"
@@ -197,29 +213,39 @@ def _failure(environments: Environments, where: str, error: BaseException) -> En
 
 
 def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
-    mask = trajectory.mask
-    for field, array in (("observation", trajectory.observations), ("reward", trajectory.rewards)):
-        finite = np.isfinite(array).reshape(*mask.shape, -1).all(axis=-1)
-        if not (finite | ~mask).all():
-            step, episode = np.argwhere(mask & ~finite)[0]
-            row = array[step, episode]
-            part, what = ("reward", str(row)) if field == "reward" else spec.layout.not_finite(row)
+    mask, layout = trajectory.mask, spec.layout
+    observations, rewards, finals = trajectory.observations, trajectory.rewards, trajectory.final_observations
+    for array, right, fault, explain in (
+        (observations, _finite(observations, 2), "is not finite", layout.not_finite),
+        (observations, layout.inside(observations), "is outside its space", layout.outside),
+        (rewards, np.isfinite(rewards), "is not finite", lambda reward: ("reward", str(reward))),
+    ):
+        if not (right | ~mask).all():
+            step, episode = np.argwhere(mask & ~right)[0]
+            part, what = explain(array[step, episode])
             raise EnvironmentStepError(
-                f"{name}: {part} is not finite at step {step} of episode {episode} of this epoch: it holds {what}"
+                f"{name}: {part} {fault} at step {step} of episode {episode} of this epoch: it holds {what}"
             )
     # Nothing is computed from a terminal observation. A truncated episode's last one may be bootstrapped from.
-    finals = trajectory.final_observations
-    strange = ~np.isfinite(finals).reshape(len(finals), -1).all(axis=-1) & ~trajectory.terminated
-    if strange.any():
-        episode = int(strange.argmax())
-        part, what = spec.layout.not_finite(finals[episode])
-        raise EnvironmentStepError(
-            f"{name}: final {part} is not finite after step {trajectory.lengths[episode] - 1} of episode {episode} of "
-            f"this epoch, which was truncated: it holds {what}"
-        )
+    for right, fault, explain in (
+        (_finite(finals, 1), "is not finite", layout.not_finite),
+        (layout.inside(finals), "is outside its space", layout.outside),
+    ):
+        if not (right | trajectory.terminated).all():
+            episode = int((~right & ~trajectory.terminated).argmax())
+            part, what = explain(finals[episode])
+            raise EnvironmentStepError(
+                f"{name}: final {part} {fault} after step {trajectory.lengths[episode] - 1} of episode {episode} of "
+                f"this epoch, which was truncated: it holds {what}"
+            )
     if spec.mask_size:
         masks = trajectory.observations[..., -spec.mask_size :]
         try:
             check_mask(masks[mask], spec)
         except InvalidRequestError as error:
             raise EnvironmentStepError(f"{name}: an action mask is wrong: {error}") from error
+
+
+def _finite(array: NDArray[Any], axes: int) -> NDArray[np.bool_]:
+    """Whether all numbers behind the first axes are finite, of the shape of those."""
+    return np.asarray(np.isfinite(array).reshape(*array.shape[:axes], -1).all(axis=-1))

@@ -26,6 +26,7 @@ from pgkeras.spaces import (
     Dict,
     Discrete,
     MultiBinary,
+    MultiDiscrete,
     Space,
     Text,
     Tuple,
@@ -160,6 +161,43 @@ class Layout:
         column = int(np.isfinite(row).argmin())
         return next((f"observation {leaf.name}" for leaf in self.leaves if column < leaf.stop), ACTION_MASK), what
 
+    def inside(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        """Which rows ``[..., *shape]`` hold no integer or bit outside its space.
+
+        Networks take integers as numbers of rows and columns, so that others would be read as something else.
+        """
+        columns, low, high = self._integers
+        leading = rows.shape[: rows.ndim - len(self.shape)]
+        values = rows.reshape(*leading, -1)[..., columns]
+        return np.asarray(((values >= low) & (values <= high)).all(axis=-1))
+
+    def outside(self, row: NDArray[Any]) -> tuple[str, str]:
+        """The first part of a row that holds an integer outside its space, for people.
+
+        Returns:
+            Its name, and what it holds and should.
+        """
+        columns, low, high = self._integers
+        values = row.reshape(-1)[columns]
+        i = int(((values < low) | (values > high)).argmax())
+        name = next(leaf.name for leaf in self.leaves if columns[i] < leaf.stop)
+        part = f"observation {name}" if self.packed else "observation"
+        return part, f"{values[i]:.0f}, expected integers from {low[i]} to {high[i]}"
+
+    @cached_property
+    def _integers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """The elements of a row that are integers or bits by their spaces, and their lowest and highest values."""
+        columns, low, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for leaf in self.leaves:
+            space = leaf.space
+            if isinstance(space, Text | Box):
+                continue
+            start, count = (0, 2) if isinstance(space, MultiBinary) else (space.start, _counts(space))
+            columns.append(np.arange(leaf.start, leaf.stop))
+            low.append(np.broadcast_to(start, space.shape).ravel())
+            high.append(np.broadcast_to(start + count - 1, space.shape).ravel())
+        return np.concatenate(columns), np.concatenate(low), np.concatenate(high)
+
     def pack(self, batch: Any, mask: NDArray[Any] | None = None) -> NDArray[Any]:
         """A batch of observations as rows ``[B, *shape]``; no copy where none is needed.
 
@@ -262,6 +300,10 @@ def _copy(place: NDArray[Any], value: Any, name: str) -> None:
         np.copyto(place, array, casting="same_kind")
 
 
+def _counts(space: Discrete | MultiDiscrete) -> int | NDArray[np.int64]:
+    return space.n if isinstance(space, Discrete) else space.nvec
+
+
 def _check_exact(leaf: Leaf, what: str) -> None:
     space = leaf.space
     if isinstance(space, Text):
@@ -269,7 +311,7 @@ def _check_exact(leaf: Leaf, what: str) -> None:
     elif isinstance(space, Box | MultiBinary):
         return
     else:
-        start, count = np.asarray(space.start), np.asarray(space.n if isinstance(space, Discrete) else space.nvec)
+        start, count = np.asarray(space.start), np.asarray(_counts(space))
         largest = float(np.maximum(np.abs(start), np.abs(start + count)).max(initial=0))
     if largest > EXACT_INTEGERS:
         raise UnsupportedSpaceError(

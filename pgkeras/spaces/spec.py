@@ -27,7 +27,10 @@ from pgkeras.spaces.structures import (
     refuse_too_many_choices,
 )
 
-__all__ = ["ActionPart", "DistributionKind", "PolicySpec", "check_mask", "families"]
+__all__ = ["AUTO", "ActionPart", "DistributionKind", "PolicySpec", "check_mask", "families", "kinds_of"]
+
+AUTO = "auto"
+"""In place of a family's name: the one that an action space has where none is asked for."""
 
 
 class DistributionKind(Enum):
@@ -71,6 +74,9 @@ class DistributionKind(Enum):
         return "uniform" if self.is_discrete or self is DistributionKind.KUMARASWAMY else "normal"
 
 
+_OF_NUMBERS = (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
+
+
 def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
     """The families of distributions that go with an action space; the first is taken where none is asked for.
 
@@ -86,11 +92,76 @@ def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
     if isinstance(space, MultiBinary) and space.size:
         return (DistributionKind.MULTI_BERNOULLI,)
     if isinstance(space, Box) and space.dtype.kind == "f" and space.low.size:
-        return (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
+        return tuple(kind for kind in _OF_NUMBERS if _lack(kind, space) is None)
     raise UnsupportedSpaceError(
         f"action space {space} is not supported: a space of actions must have at least one element, and a Box of them "
         "a float dtype"
     )
+
+
+def kinds_of(space: ActionSpace, family: str = AUTO) -> tuple[DistributionKind, ...]:
+    """The families of distributions that the leaves of an action space get, in order.
+
+    Args:
+        space: The action space.
+        family: The value of a :class:`DistributionKind`, or "auto" for the first of each leaf's :func:`families`. In a
+            Dict or Tuple, those of its leaves have it that it goes with.
+
+    Raises:
+        UnsupportedSpaceError: None goes with a leaf, or the named one goes with no leaf.
+    """
+    if isinstance(space, Dict | Tuple) and family == DistributionKind.STRUCTURED.value:
+        family = AUTO
+    found: list[DistributionKind] = []
+    for path, leaf in leaves(space):
+        if isinstance(leaf, Text):
+            raise UnsupportedSpaceError(f"action space {leaf} of {'.'.join(path)} is not supported: it is a text")
+        kinds = families(leaf)
+        found.append(next((kind for kind in kinds if kind.value == family), kinds[0]))
+    if family not in (AUTO, *(kind.value for kind in found)):
+        raise UnsupportedSpaceError(f"distribution {family} {_refusal(space, family)}")
+    return tuple(found)
+
+
+def _refusal(space: ActionSpace, family: str) -> str:
+    """Why a family goes with no leaf of an action space, and what does."""
+    for path, leaf in leaves(space):
+        if not isinstance(leaf, Box) or family not in [kind.value for kind in _OF_NUMBERS]:
+            continue
+        lack = _lack(DistributionKind(family), leaf)
+        assert lack is not None
+        needed, i = lack
+        low, high = leaf.low.ravel()[i], leaf.high.ravel()[i]
+        whole = f"part {'.'.join(path)} of action space {space}" if path else f"action space {space}"
+        return (
+            f"needs {needed}, but those of component {i} of {whole} are {low:g} and {high:g}; use {_alternatives(leaf)}"
+        )
+    if isinstance(space, Dict | Tuple):
+        return f"goes with no part of action space {space}; use auto, or one that goes with a part"
+    return f"does not go with action space {space}; use {_alternatives(space)}"
+
+
+def _alternatives(space: ArraySpace) -> str:
+    return " or ".join(kind.value for kind in families(space))
+
+
+def _lack(kind: DistributionKind, space: Box) -> tuple[str, int] | None:
+    """What bounds a family needs and a space has not, and the first component that lacks them; None if it has them."""
+    if kind is DistributionKind.DIAGONAL_GAUSSIAN:
+        return None
+    low, high = space.low.ravel(), space.high.ravel()
+    finite = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = np.where(finite, high - low, 1.0)
+    infinite = ~finite & (kind is DistributionKind.KUMARASWAMY)
+    for wrong, needed in (
+        (infinite, "finite bounds"),
+        (width < np.finfo(np.float32).tiny, "bounds that differ"),
+        (width > np.finfo(np.float32).max, "bounds whose distance is a float32"),
+    ):
+        if wrong.any():
+            return needed, int(wrong.argmax())
+    return None
 
 
 class ActionPart(NamedTuple):
@@ -168,9 +239,9 @@ class PolicySpec:
         Raises:
             UnsupportedSpaceError: None goes with them.
         """
+        kinds = kinds_of(action_space)
         if not isinstance(action_space, Dict | Tuple):
-            return cls(observation_space, action_space, families(action_space)[0], 0, mask_size)
-        kinds = tuple(families(leaf)[0] for _, leaf in leaves(action_space) if not isinstance(leaf, Text))
+            return cls(observation_space, action_space, kinds[0], 0, mask_size)
         return cls(observation_space, action_space, DistributionKind.STRUCTURED, 0, mask_size, kinds)
 
     @property

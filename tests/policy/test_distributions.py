@@ -171,10 +171,10 @@ def test_gaussian_sample_moments() -> None:
 
 
 def test_actions_are_clipped_but_samples_are_not() -> None:
-    space = Box(np.array([-1.0, -np.inf]), np.array([2.0, 0.5]), FLOAT32)
+    space = Box(np.array([-1.0, -np.inf]), np.array([2.0, 1.5]), FLOAT32)
     distribution = DiagonalGaussian(space)
     sample = tf.constant([[-7.0, -7.0], [7.0, 7.0], [0.25, 0.25]])
-    np.testing.assert_array_equal(distribution.action(sample), [[-1.0, -7.0], [2.0, 0.5], [0.25, 0.25]])
+    np.testing.assert_array_equal(distribution.action(sample), [[-1.0, -7.0], [2.0, 1.5], [0.25, 0.25]])
     # The log-probability is of the unclipped sample: at 7 with mean 0, std 1 in both components.
     parameters = tf.zeros([3, 4])
     expected = -0.5 * 49 * 2 - math.log(2 * math.pi)

@@ -172,6 +172,17 @@ def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
     assert Policy(space, Discrete(2), settings=settings).architecture == f"{name}, LSTM 64"
 
 
+@pytest.mark.parametrize(("images", "smallest"), [("small_cnn", 3), ("light_cnn", 20), ("nature_cnn", 36)])
+def test_images_that_are_too_small_for_a_network_are_refused_by_name(images: str, smallest: int) -> None:
+    settings = NetworkSettings(network=images)
+    Policy(image(smallest, 50, 1), Discrete(2), settings=settings)
+    if smallest > 3:  # what is smaller still is a table of numbers
+        space = Dict({"number": Discrete(2), "camera": image(50, smallest - 1, 1)})
+        wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use small_cnn"
+        with pytest.raises(UnsupportedSpaceError, match=wanted):
+            Policy(space, Discrete(2), settings=settings)
+
+
 @pytest.mark.parametrize("images", ["small_cnn", "light_cnn", "nature_cnn"])
 def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):

@@ -178,6 +178,29 @@ def test_actions_are_given_to_environments_as_their_space_has_them() -> None:
     assert vector.contains(actions)
 
 
+def test_the_leaves_that_a_family_goes_with_have_it() -> None:
+    space = actions_from_gymnasium(
+        gym.Dict({"aim": gym.Box(-1, 1, (2,)), "move": gym.Discrete(3), "push": gym.Box(-np.inf, 1, (1,))})
+    )
+    kinds = {
+        "auto": ["diagonal_gaussian", "categorical", "diagonal_gaussian"],
+        "structured": ["diagonal_gaussian", "categorical", "diagonal_gaussian"],
+        "squashed_gaussian": ["squashed_gaussian", "categorical", "squashed_gaussian"],
+        "kumaraswamy": ["kumaraswamy", "categorical", "diagonal_gaussian"],
+    }
+    for family, wanted in kinds.items():
+        distribution = distributions.for_action_space(space, family)
+        assert isinstance(distribution, distributions.Structured)
+        assert [part.kind.value for part in distribution.parts] == wanted
+        assert [one.kind.value for one in distribution.distributions] == wanted
+    pushes = actions_from_gymnasium(gym.Dict({"hand": gym.Dict({"push": gym.Box(-np.inf, 1, (1,))})}))
+    message = (
+        "kumaraswamy needs finite bounds, but those of component 0 of part hand.push of .* are -inf and 1; use dia"
+    )
+    with pytest.raises(UnsupportedSpaceError, match=message):
+        distributions.for_action_space(pushes, "kumaraswamy")
+
+
 def test_what_no_policy_does_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedSpaceError, match="action space, part say: Text"):
         actions_from_gymnasium(gym.Dict({"say": gym.Text(5), "move": gym.Discrete(2)}))

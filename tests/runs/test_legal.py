@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,11 +62,16 @@ class Shown(gymnasium.Env[Any, Any]):
         return self.observation_space.sample(), float(np.sum(action)), self._steps == 5, False, {}
 
 
-def trained(monkeypatch: pytest.MonkeyPatch, directory: Path | None = None, **attributes: Any) -> Training:
+def trained(
+    monkeypatch: pytest.MonkeyPatch,
+    directory: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **attributes: Any,
+) -> Training:
     kind = type("Legal", (Shown,), attributes)
     monkeypatch.setitem(gymnasium.registry, "Legal-v0", gymnasium.envs.registration.EnvSpec("Legal-v0", kind))
-    settings = {"envs": 2, "episodes": 4, "steps": 60, "hidden": (8,), "loggers": "none"}
-    return run_to_end(Training(Config(env_id="Legal-v0", **settings), directory))
+    few = {"envs": 2, "episodes": 4, "steps": 60, "hidden": (8,), "loggers": "none"}
+    return run_to_end(Training(Config(env_id="Legal-v0", **few, **(settings or {})), directory))
 
 
 SHOWN = {
@@ -281,6 +287,48 @@ def test_a_network_that_cannot_be_exported_is_found_out_before_it_is_trained(lay
 def test_numbers_beyond_float32_are_told_of_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EnvironmentStepError, match=r"observation is not finite .*: it holds inf; .*float32.*3\.4e38"):
         trained(monkeypatch, shows=Fixed([0.0, 1e300], np.float64))
+
+
+def stuck(space: spaces.Space[Any], value: Any) -> spaces.Space[Any]:
+    """The space with one sample only, which may lie outside."""
+    space.sample = lambda *_, **__: value  # type: ignore[method-assign]
+    return space
+
+
+BESIDE = spaces.Dict({"place": spaces.Box(-1, 1, (2,)), "room": spaces.Discrete(600, start=1)})
+PLACED = {"place": np.zeros(2, np.float32), "room": 0}
+
+
+@pytest.mark.parametrize("engine", ["litert", "tensorflow"])
+@pytest.mark.parametrize(
+    ("space", "value", "message"),
+    [
+        (
+            spaces.Discrete(600),
+            600,
+            "observation is outside its space .*: it holds 600, expected integers from 0 to 599",
+        ),
+        (spaces.Discrete(5), 7, "observation is outside its space .*: it holds 7, expected integers from 0 to 4"),
+        (spaces.Discrete(5), -1, "observation is outside its space .*: it holds -1, expected integers from 0 to 4"),
+        (spaces.MultiDiscrete([600, 3]), np.array([600, 0]), "it holds 600, expected integers from 0 to 599"),
+        (spaces.MultiDiscrete([[2], [600]]), np.array([[0], [-1]]), "it holds -1, expected integers from 0 to 599"),
+        (spaces.MultiBinary(2), np.array([0, 2], np.int8), "it holds 2, expected integers from 0 to 1"),
+        (BESIDE, PLACED, "observation room is outside its space .*: it holds 0, expected integers from 1 to 600"),
+    ],
+)
+def test_integers_outside_their_space_are_named(
+    space: spaces.Space[Any], value: Any, message: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EnvironmentStepError, match=f"Legal-v0: .*{message}"):
+        trained(monkeypatch, shows=stuck(copy.deepcopy(space), value), settings={"act_engine": engine})
+
+
+def test_integers_within_their_space_are_learnt_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    for space, value in (
+        (spaces.Discrete(600, start=-5), -5),
+        (spaces.MultiDiscrete([600, 3], start=[1, 0]), np.array([600, 2])),
+    ):
+        assert trained(monkeypatch, shows=stuck(space, value)).env_steps >= 60
 
 
 class Fixed(spaces.Box):

@@ -14,8 +14,10 @@ from pgkeras.spaces.spec import DistributionKind
 
 __all__ = ["DiagonalGaussian", "inner_bounds", "units"]
 
-# Half the width of a range whose own units are right for a network, and of one that is as good as unbounded.
-_NARROWEST, _WIDEST, _UNBOUNDED = 0.1, 100.0, 1e12
+# A new network samples from about N(0, 1), which fits ranges of these half-widths with their centre as near to 0.
+_NARROWEST, _WIDEST, _FARTHEST = 0.3, 10.0, 1.0
+_UNBOUNDED = 1e12  # a bound beyond it is as good as none
+_FINEST = 1e-3  # of a bound's size: in smaller units, float32 would round samples near it to few numbers
 
 
 def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -35,25 +37,31 @@ def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 def units(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The origin and the unit, for each component ``[D]``, in which a new network's outputs fit a space.
 
-    A network begins with means near 0 and standard deviations near 1. A component whose bounds are far from that is
-    counted from the centre of its range, in units of half its width.
+    A network begins with means near 0 and standard deviations near 1. Where that does not fit the range of a component,
+    the origin is the centre of the range, and the unit is half its width. Where one bound is finite, the origin is at
+    least one unit inside it.
 
     Returns:
-        The origins and the units; 0 and 1 for components that need no others, or have no bounds.
+        The origins and the units; 0 and 1 for components that need no others.
     """
     low, high = space.low.ravel(), space.high.ravel()
+    from_below, from_above = low > -_UNBOUNDED, high < _UNBOUNDED
     with np.errstate(invalid="ignore", over="ignore"):
         centre, half = high / 2 + low / 2, high / 2 - low / 2
-        far = (half > _WIDEST) | (half < _NARROWEST) | (np.abs(centre) > 2 * half)
-        own = np.isfinite(half) & (half > 0) & (half < _UNBOUNDED) & far
-    return np.where(own, centre, 0.0), np.where(own, half, 1.0)
+    fits = (np.abs(centre) <= np.minimum(half, _FARTHEST)) & (half >= _NARROWEST) & (half <= _WIDEST)
+    # One after the other: bounded on both sides, from below, from above.
+    kinds = [from_below & from_above, from_below, from_above]
+    own = ~fits & (half > 0)
+    above, below = np.maximum(1.0, _FINEST * low), np.maximum(1.0, -_FINEST * high)
+    origins = [np.where(own, centre, 0.0), np.maximum(0.0, low + above), np.minimum(0.0, high - below)]
+    return np.select(kinds, origins, 0.0), np.select(kinds, [np.where(own, half, 1.0), above, below], 1.0)
 
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
     """Independent normals; the parameters are means and the log of standard deviations, flat; a sample is ``[B, D]``.
 
-    Where the bounds are far from 1, the parameters are in units of the range; see :func:`units`.
+    Where the bounds do not fit N(0, 1), the parameters are in units of the range; see :func:`units`.
 
     The standard deviations do not depend on the state, as is usual for policy gradients on continuous control
     (Schulman et al. 2015, "Trust region policy optimization", appendix D).

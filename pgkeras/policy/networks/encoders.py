@@ -33,13 +33,20 @@ _LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes man
 _MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come, and count as none
 _MOST_NORMALISED = 1 << 17  # elements of an image; larger ones are scaled alone
 _LARGE = 50.0  # bounded numbers beyond it are scaled into their range
-_SMALLEST_NATURE = 36  # pixels of the shorter side, of which the Nature CNN leaves one
 
 
 class _Convolutions(NamedTuple):
     name: str
     layers: tuple[tuple[int, int, int], ...]  # filters, kernel size, stride
     dense: int
+
+    @property
+    def smallest(self) -> int:
+        """Pixels of the shorter side of which the layers leave one."""
+        pixels = 1
+        for _, size, stride in reversed(self.layers):
+            pixels = (pixels - 1) * stride + size
+        return pixels
 
 
 # Mnih et al. 2015, "Human-level control through deep reinforcement learning", Methods, "Model architecture".
@@ -119,6 +126,9 @@ def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any =
         settings: What the network is like: ``network`` says what reads images.
         text: Features ``[B, F]`` of the texts beside it, by which the feature maps of images are modulated; None where
             there are none.
+
+    Raises:
+        UnsupportedSpaceError: The setting names a network that the image is too small for, or integers are too many.
     """
     space = leaf.space
     name = re.sub(r"[^\w.]", "_", leaf.name, flags=re.ASCII)
@@ -127,6 +137,7 @@ def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any =
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if settings.network != "mlp" and is_image(space):
+        _check_size(leaf.name, space, settings.network)
         bounds = None if normalised(leaf, settings).any() else _pixel_range(space)
         return _image(x, space, settings, bounds, name, seed, text)
     if isinstance(space, Box | MultiBinary):
@@ -238,6 +249,16 @@ def _image(
     return activated(dense, x, "relu", settings.layer_normalization)
 
 
+def _check_size(name: str, space: Box, images: str) -> None:
+    height, width, _ = _image_shape(space.shape)
+    smallest = _convolutions(space, images).smallest
+    if min(height, width) < smallest:
+        raise UnsupportedSpaceError(
+            f"network={images} reads images of {smallest} by {smallest} pixels or more, and {name} has {height} by "
+            f"{width}; use small_cnn, or leave it at auto"
+        )
+
+
 def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
     """Feature maps ``[B, H, W, C]``, each scaled and shifted as a text's features ``[B, F]`` say.
 
@@ -265,4 +286,4 @@ def _convolutions(space: Box, images: str) -> _Convolutions:
     if images in FOR_IMAGES:
         return FOR_IMAGES[images]
     height, width, _ = _image_shape(space.shape)
-    return _NATURE if min(height, width) >= _SMALLEST_NATURE else _SMALL
+    return _NATURE if min(height, width) >= _NATURE.smallest else _SMALL
