@@ -147,19 +147,19 @@ def make_directory(directory: Path, kind: str, advice: str = _ELSEWHERE) -> None
 
 
 def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[str]:
-    """Makes a directory if need be, and holds it against other processes; on Windows it is not held.
+    """Makes a directory if need be, and holds it against all others, in this process too; on Windows it is not held.
 
     Args:
         directory: The directory.
         kind: What to call it in an error.
-        busy: What to say where another process holds it.
+        busy: What to say where it is held already.
         advice: What to do where it cannot be made or written to.
 
     Returns:
         A file in it, :data:`LOCK`: it is held as long as this is open.
 
     Raises:
-        RunError: Another process holds it, or it cannot be made or written to.
+        RunError: It is held already, or it cannot be made or written to.
     """
     make_directory(directory, kind, advice)
     try:
@@ -168,7 +168,8 @@ def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[
             import fcntl
 
             try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Not by lockf, whose lock is the process's: it gets it a second time, and loses it at the first close.
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 file.close()
                 raise

@@ -8,7 +8,7 @@
       assets.extra/pgkeras/policy.tflite       the act graph as a LiteRT flatbuffer, when it converts
 
 A bundle appears whole or not at all: it is written under a hidden name beside its destination, flushed to disk, and
-renamed. Reading checks every file's size and SHA-256.
+renamed. Reading checks every file's size and SHA-256, and that no other file lies where one would be loaded from.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ FLATBUFFER = EXTRA / "policy.tflite"
 _MAX_MANIFEST_BYTES = 16 * 2**20
 _MAX_FILE_BYTES = 2 * 2**30
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+# Where TensorFlow and LiteRT would read what lies there: TensorFlow prefers saved_model.cpb, if there is one.
+_READ = (
+    "saved_model.*",
+    "fingerprint.pb",
+    *(f"{place}{below}" for place in ("variables", "assets", EXTRA) for below in ("", "/**/*")),
+)
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -139,13 +145,20 @@ def find(path: Path) -> Path:
     )
 
 
-def open_bundle(path: Path) -> Bundle:
-    """Reads a version directory and checks every file against its digest.
+def open_bundle(path: Path, *, ignore_added: bool = False) -> Bundle:
+    """Reads a version directory, checks every file against its digest, and that none has been added.
+
+    Files that nothing loads, such as a README and hidden ones, may lie in it.
+
+    Args:
+        path: The directory.
+        ignore_added: Whether added files do not matter, as nothing but the listed ones is going to be read.
 
     Raises:
         BundleNotFoundError: There is no manifest at that path, or the directory goes while it is read.
         NewerBundleError: Its schema version is newer than this pgkeras.
-        CorruptBundleError: The manifest is malformed, or a file is missing, changed, oversized or not a plain file.
+        CorruptBundleError: The manifest is malformed, or a file is missing, changed, added, oversized, or not a plain
+            file.
     """
     manifest = _read_manifest(path)
     try:
@@ -171,6 +184,8 @@ def open_bundle(path: Path) -> Bundle:
     try:
         for file, (size, digest) in digests.items():
             _verify_file(path, file, size, digest)
+        if not ignore_added:
+            _check_nothing_added(path, {*digests, MANIFEST.as_posix()})
     except CorruptBundleError as error:
         if not path.is_dir():
             raise BundleNotFoundError(f"no exported policy at {path}: it was deleted while it was read") from error
@@ -212,6 +227,7 @@ def draft(root: Path, name: str, spec: PolicySpec) -> Iterator[Draft]:
             _write_manifest(scratch, name, version, spec, work.provenance)
             try:
                 scratch.chmod(0o755)
+                bundle = open_bundle(scratch)  # not once it is there, when a prune may delete it
                 scratch.rename(policy_dir / str(version))
             except OSError:
                 if not (policy_dir / str(version)).exists():
@@ -219,7 +235,7 @@ def draft(root: Path, name: str, spec: PolicySpec) -> Iterator[Draft]:
                 version += 1  # another export took this number first
             else:
                 _fsync(policy_dir)
-                work.bundle = open_bundle(policy_dir / str(version))
+                work.bundle = replace(bundle, path=policy_dir / str(version))
     except PgkerasError:  # the body's; some are OSErrors, too
         raise
     except OSError as error:
@@ -282,6 +298,16 @@ def _verify_file(path: Path, file: str, size: int, digest: str) -> None:
         raise CorruptBundleError(
             f"{full}: SHA-256 mismatch: expected {digest}, got {got}; copy or export the version again"
         )
+
+
+def _check_nothing_added(path: Path, listed: set[str]) -> None:
+    for entry in (entry for pattern in _READ for entry in path.glob(pattern)):
+        file = entry.relative_to(path).as_posix()
+        added = entry.is_symlink() or not (entry.is_dir() or file in listed)
+        if added and not entry.name.startswith("."):
+            raise CorruptBundleError(
+                f"{entry}: not listed in {MANIFEST}; delete it, or copy or export the version again"
+            )
 
 
 def _sha256(file: Path) -> str:

@@ -29,43 +29,49 @@ class Part(NamedTuple):
 
 
 class Player:
-    """Plays the episodes of some slots, with copies of an environment of its own.
+    """Plays the episodes of slots, with copies of an environment of its own.
 
     Args:
         settings: Of the environment, as :meth:`Recipe.read` takes them.
-        first: The first of its slots.
-        count: How many slots it plays.
-        slots: How many there are in all.
+        slots: How many slots there are in all.
         endless_steps: Steps of each slot without the end of an episode after which to give up.
     """
 
-    def __init__(self, settings: Mapping[str, Any], first: int, count: int, slots: int, endless_steps: int) -> None:
+    def __init__(self, settings: Mapping[str, Any], slots: int, endless_steps: int) -> None:
         self._settings = settings
-        self._first, self._count, self._slots = first, count, slots
+        self._slots = slots
         self._endless_steps = endless_steps
-        self._environments: Environments | None = None
-        self._ways: dict[int, tuple[LiteRTEngine, Collector]] = {}  # by the number of a graph
+        self._environments: dict[int, Environments] = {}  # by the first of their slots
+        self._ways: dict[tuple[int, int], tuple[LiteRTEngine, Collector]] = {}  # by a graph's number and that slot
 
-    def hello(self) -> dict[str, str]:
-        """Makes the environments. Returns the versions of what runs here.
+    def hello(self, first: int, count: int) -> dict[str, str]:
+        """Makes the environments of the slots that it is going to play. Returns the versions of what runs here.
+
+        Args:
+            first: The first of the slots.
+            count: How many they are.
 
         Raises:
             EnvironmentSetupError: They cannot be made here.
         """
-        self._made()
+        self._made(first, count)
         return versions()
 
     def play(
         self,
+        first: int,
+        count: int,
         number: int,
         graph: SamplingGraph,
         weights: Sequence[NDArray[Any]],
         episodes: int,
         seed: np.random.SeedSequence,
     ) -> Part:
-        """Plays its part of some episodes.
+        """Plays some slots' part of some episodes.
 
         Args:
+            first: The first of the slots: its own, or those of an actor that has not started.
+            count: How many they are.
             number: Of the graph: a run has one to sample by, and one for greedy evaluations.
             graph: What acts.
             weights: Its weights.
@@ -73,24 +79,26 @@ class Player:
             seed: Of all of them.
 
         Raises:
+            EnvironmentSetupError: The environments of another's slots cannot be made here.
             EnvironmentStepError: The environment failed.
         """
         began = time.perf_counter()
-        if number not in self._ways:
+        if (number, first) not in self._ways:
             sampler, engine = Sampler.of(graph)
+            environments = self._made(first, count)
             collector = Collector(
-                self._made(), sampler, endless_steps=self._endless_steps, first=self._first, slots=self._slots
+                environments, sampler, endless_steps=self._endless_steps, first=first, slots=self._slots
             )
-            self._ways[number] = engine, collector
-        engine, collector = self._ways[number]
+            self._ways[number, first] = engine, collector
+        engine, collector = self._ways[number, first]
         engine.set_weights(weights)
         trajectory = collector.collect(episodes, seed)
         return Part(trajectory, time.perf_counter() - began)
 
-    def _made(self) -> Environments:
-        if self._environments is None:
-            self._environments = make(Recipe.read(self._settings), self._count, "plain")
-        return self._environments
+    def _made(self, first: int, count: int) -> Environments:
+        if first not in self._environments:
+            self._environments[first] = make(Recipe.read(self._settings), count, "plain")
+        return self._environments[first]
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 _FPS = 30.0  # where the environment does not say
 _FORMATS = (".mp4", ".gif")
+_MOST_OF_A_GIF = 50.0  # frames a second: browsers take delays below two hundredths of a second for ten
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class Recording:
 
     Args:
         path: The film.
-        frames: How many frames it has: one a step, and one at every episode's end.
+        frames: How many frames it has: one a step, and one at every episode's end; fewer in a GIF of more than 50 steps
+            a second.
         size: Their width and height in pixels.
         fps: Frames a second.
         evaluation: The episodes.
@@ -75,7 +78,8 @@ def record(
         episodes: How many.
         seed: Of environment and actions.
         subtitle: What to call the actor in the film.
-        fps: Frames a second; the environment's own, or 30, when None.
+        fps: Steps a second; the environment's own, or 30, when None. A GIF has at most 50 frames a second, and leaves
+            out what is more.
 
     Raises:
         ConfigError: The file's name ends otherwise.
@@ -87,10 +91,12 @@ def record(
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"{path}: expected a file that ends in {' or '.join(_FORMATS)}")
     env = _with_pictures(recipe)
-    rate = fps or float(env.metadata.get("render_fps") or _FPS)
+    steps_a_second = fps or float(env.metadata.get("render_fps") or _FPS)
+    rate = min(steps_a_second, _MOST_OF_A_GIF) if path.suffix.lower() == ".gif" else steps_a_second
+    title = recipe.env_id.rpartition(":")[2]
     try:
-        with replacing(path, path.suffix) as scratch, _writer(scratch.name, rate) as writer:
-            camera = _Camera(actor, env, recipe.env_id.rpartition(":")[2], subtitle, writer.append_data)
+        with replacing(path, path.suffix) as scratch, _writer(scratch.name, rate) as show:
+            camera = _Camera(actor, env, title, subtitle, show, steps_a_second / rate)
             evaluation = evaluate(camera, PlainEnvironments([camera.environment]), episodes, seed)
     finally:
         env.close()
@@ -99,7 +105,16 @@ def record(
 
 
 class _Camera:
-    """An actor that passes everything on to another, and films what it sees and does."""
+    """An actor that passes everything on to another, and films what it sees and does.
+
+    Args:
+        actor: The other.
+        env: What it plays.
+        title: What to call that in the film.
+        subtitle: What to call the actor.
+        show: Takes each frame.
+        steps_a_frame: How many steps to a frame, at least 1. An episode's end has one in any case.
+    """
 
     def __init__(
         self,
@@ -108,6 +123,7 @@ class _Camera:
         title: str,
         subtitle: str,
         show: Callable[[NDArray[np.uint8]], Any],
+        steps_a_frame: float,
     ) -> None:
         self.spec = actor.spec
         self.environment = _Counted(env, self._end)
@@ -116,6 +132,8 @@ class _Camera:
         self._actor = actor
         self._title, self._subtitle = title, subtitle
         self._show = show
+        self._steps_a_frame = steps_a_frame
+        self._moments = 0
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
         """See :meth:`pgkeras.environments.collect.Actor.act`."""
@@ -128,6 +146,9 @@ class _Camera:
         self._film(ended=how)
 
     def _film(self, **what: Any) -> None:
+        since, self._moments = self._moments - 1, self._moments + 1
+        if "ended" not in what and since // self._steps_a_frame == (since + 1) // self._steps_a_frame:
+            return
         picture = self.environment.render()
         if not isinstance(picture, np.ndarray) or picture.ndim != 3:
             got = f"an array {list(picture.shape)}" if isinstance(picture, np.ndarray) else type(picture).__name__
@@ -177,7 +198,21 @@ def _with_pictures(recipe: Recipe) -> gymnasium.Env[Any, Any]:
     return env
 
 
-def _writer(name: str, fps: float) -> Any:
-    if name.lower().endswith(".gif"):
-        return imageio.get_writer(name, format="GIF", duration=1000 / fps, loop=0)
-    return imageio.get_writer(name, format="FFMPEG", fps=fps, quality=8, macro_block_size=2)  # frames have even sizes
+@contextmanager
+def _writer(name: str, fps: float) -> Iterator[Callable[[NDArray[np.uint8]], Any]]:
+    """Opens a film for writing. What it gives takes a frame."""
+    writer: Any
+    if not name.lower().endswith(".gif"):
+        # Frames have even sizes.
+        with imageio.get_writer(name, format="FFMPEG", fps=fps, quality=8, macro_block_size=2) as writer:
+            yield writer.append_data
+        return
+    delays: list[int] = []  # in milliseconds; a GIF has whole hundredths of a second, which are right on average
+    with imageio.get_writer(name, format="GIF", duration=delays, loop=0) as writer:  # it reads them in the end
+
+        def append(frame: NDArray[np.uint8]) -> None:
+            hundredths = round(100 * (len(delays) + 1) / fps) - round(100 * len(delays) / fps)
+            delays.append(10 * hundredths)
+            writer.append_data(frame)
+
+        yield append

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pgkeras.bundle.bundle import EXTRA, MANIFEST, Bundle, check_name, draft, open_bundle, versions
+from pgkeras.bundle.bundle import EXTRA, MANIFEST, Bundle, check_name, draft, find, open_bundle, versions
 from pgkeras.errors import BundleError, BundleNotFoundError, ConfigError, HubError, RunError, extra_needed
 from pgkeras.hub.card import FILM, card
 
@@ -88,10 +88,10 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
     """Publishes a bundle of the hub, or of a directory, as the next version of its policy.
 
     Every file is checked against the bundle's digests before anything is published. What was pulled already, at the
-    same commit, is not published again.
+    same commit or with the same digests, is not published again.
 
     Args:
-        source: A repository of the hub, as ``user/name``, or a directory.
+        source: A repository of the hub, as ``user/name``, or a directory, as :func:`find` takes it.
         root: Directory of policies.
         name: The policy's name; the bundle's own when None.
         revision: A branch, tag or commit of the repository; its main branch when None.
@@ -105,29 +105,31 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
     if Path(source).is_dir():
         if revision is not None:
             raise ConfigError(f"revision: {source} is a directory, which has no revisions; leave it")
-        return _publish(open_bundle(Path(source)), root, name, {"source": str(source)})
+        bundle = open_bundle(find(Path(source)), ignore_added=True)
+        return _publish(bundle, root, name, source, {"manifest_sha256": bundle.digest.hex()})
     with extra_needed("hub", "pull policies"):
         from huggingface_hub import HfApi, snapshot_download
     with tempfile.TemporaryDirectory() as folder, _told(f"cannot pull {source}"):
         commit = HfApi().repo_info(source, revision=revision).sha
         snapshot_download(source, revision=commit, local_dir=folder, allow_patterns=_OF_A_BUNDLE)
         try:
-            bundle = open_bundle(Path(folder))
+            bundle = open_bundle(Path(folder), ignore_added=True)
         except BundleNotFoundError as error:
             raise BundleNotFoundError(f"{source} holds no policy of pgkeras: {MANIFEST} is missing") from error
-        return _publish(bundle, root, name, {"source": source, "commit": commit})
+        return _publish(bundle, root, name, source, {"commit": commit})
 
 
-def _publish(bundle: Bundle, root: Path, name: str | None, pulled: dict[str, Any]) -> Bundle:
+def _publish(bundle: Bundle, root: Path, name: str | None, source: str, state: dict[str, str | None]) -> Bundle:
+    """Publishes a bundle, if it is not there already in the same state."""
     name = check_name(name or bundle.name)
-    if "commit" in pulled:
-        for version in reversed(versions(root / name)):
-            try:
-                there = open_bundle(root / name / str(version))
-            except BundleError:  # a broken version is no reason not to get a whole one
-                continue
-            if there.provenance.get("pulled") == pulled:
-                return there
+    pulled = {"source": source, **state}
+    for version in reversed(versions(root / name)):
+        try:
+            there = open_bundle(root / name / str(version))
+        except BundleError:  # a broken version is no reason not to get a whole one
+            continue
+        if there.provenance.get("pulled") == pulled:
+            return there
     with draft(root, name, bundle.spec) as work:
         work.provenance = {**bundle.provenance, "pulled": pulled}
         for file in bundle.files:

@@ -95,12 +95,18 @@ class RunDirectory:
         self.path = path
         self.checkpoints = Checkpoints(self.path, keep_checkpoints)
         check_directory(path, resume=resume)
-        busy = f"{path}: another process writes to this run; wait until it has ended"
+        busy = (
+            f"{path}: another process writes to this run, or another Training of this one: end it, or call its finish()"
+        )
         where = {"advice": "make it writable, or go on with a copy of it"} if resume else {}
         self._lock = hold(path, "run directory", busy, **where)
         self._metrics = Lines(self.path / METRICS)
         self._evaluations = Lines(self.path / EVALUATIONS)
-        self._loggers = loggers_.made(loggers, self.path)
+        try:
+            self._loggers = loggers_.made(loggers, self.path)
+        except BaseException:
+            self._let_go()
+            raise
 
     def config(self) -> dict[str, Any] | None:
         """The settings that are written here, or None before there are any."""
@@ -192,6 +198,9 @@ class RunDirectory:
         self._evaluations.close()
         for logger in self._loggers:
             logger.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         (self.path / LOCK).unlink(missing_ok=True)
         self._lock.close()
 

@@ -93,9 +93,12 @@ class Training:
         self.config = config
         self._replicas = Replicas.of(config.devices if devices is None else devices)
         self._source = self._find_source(source)
+        self.directory: runs.RunDirectory | None = None
         try:
             self._set_up(directory, network, callbacks, checkpoint if resume else None)
         except BaseException:
+            if self.directory is not None:  # or it is held for as long as the error is kept
+                self.directory.close()
             if source is None:  # nobody else can close it, and it may have processes or a cluster
                 self._close_source()
             raise
@@ -136,7 +139,6 @@ class Training:
         self._reported: dict[str, float] = {}
         self._bundle: Bundle | None = None
         self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
-        self.directory: runs.RunDirectory | None = None
         if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from pgkeras.bundle import bundle
 from pgkeras.bundle.labels import change_labels
+from pgkeras.bundle.retention import prune
 from pgkeras.errors import (
     BundleError,
     BundleNotFoundError,
@@ -226,6 +227,55 @@ def test_a_symbolic_link_is_refused(tmp_path, what):
     link.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CorruptBundleError, match="a symbolic link, which a bundle may not hold"):
         bundle.open_bundle(path)
+
+
+@pytest.mark.parametrize(
+    "file", ["variables/added.bin", "assets/a/b", "saved_model.cpb", "assets.extra/pgkeras/x.tflite"]
+)
+@pytest.mark.parametrize("link", [False, True])
+def test_an_added_file_is_refused_where_it_could_be_loaded(tmp_path, file, link):
+    path = publish(tmp_path).path
+    (path / file).parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        (path / file).symlink_to("/etc/hostname")
+    else:
+        (path / file).write_bytes(b"x")
+    with pytest.raises(CorruptBundleError, match=rf"{file}: not listed in .*policy\.json; delete it"):
+        bundle.open_bundle(path)
+    assert bundle.open_bundle(path, ignore_added=True).version == 1
+
+
+def test_files_that_nothing_loads_do_no_harm(tmp_path):
+    published = publish(tmp_path)
+    for file in (
+        "README.md",
+        "replay.mp4",
+        ".git/config",
+        "variables/.nfs0001",
+        "assets.extra/tf_serving_warmup_requests",
+    ):
+        (published.path / file).parent.mkdir(exist_ok=True)
+        (published.path / file).write_bytes(b"x")
+    (published.path / "assets").mkdir()
+    assert bundle.open_bundle(published.path) == published
+
+
+def test_a_version_that_is_pruned_as_soon_as_it_is_there_has_been_published(tmp_path, monkeypatch):
+    policy_dir, sync, renamed = tmp_path / "p", os.fsync, []
+
+    def and_prune(descriptor):
+        sync(descriptor)
+        if policy_dir.is_dir() and os.path.samestat(os.fstat(descriptor), policy_dir.stat()) and not renamed:
+            renamed.append(bundle.versions(policy_dir))  # the first version has just got its name
+            publish(tmp_path)
+            prune(policy_dir, 1)
+
+    monkeypatch.setattr(os, "fsync", and_prune)
+    published = publish(tmp_path)
+    assert renamed == [[1]]
+    assert bundle.versions(policy_dir) == [2]
+    assert published.version == 1
+    assert not published.path.exists()
 
 
 @pytest.mark.parametrize("file", ["../outside", "/etc/hostname", "variables/../../outside"])

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import gymnasium
 import pytest
 
 from pgkeras import runs
-from pgkeras.cluster import source
+from pgkeras.cluster import actors, batch
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError
 from pgkeras.runs.training import Training
 from tests.cluster.trouble import DRIVER, Trouble
@@ -50,7 +50,7 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
 
 
 @pytest.mark.parametrize(
-    ("settings", "actors"),
+    ("settings", "counts"),
     [
         ({"env_id": "CartPole-v1", "envs": 5, "episodes": 7}, (1, 3)),
         pytest.param(
@@ -68,14 +68,14 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
     ids=["numbers", "memory", "masks", "parts"],
 )
 def test_where_episodes_are_played_does_not_matter(
-    settings: dict[str, Any], actors: tuple[int, ...], cluster: None, tmp_path: Path
+    settings: dict[str, Any], counts: tuple[int, ...], cluster: None, tmp_path: Path
 ) -> None:
     settings = {"evaluation_every": 3, "evaluation_episodes": 3, **settings}
     here = run_to_end(Training(line(**settings), tmp_path / "here"))
     assert here.epoch > 2
     evaluated = runs.read_evaluations(tmp_path / "here")
     processes = {"vectorization": "async", "env_workers": 2}
-    ways = [processes, *({"collect": "ray", "ray_actors": n, "ray_actor_cpus": 0.2} for n in actors)]
+    ways = [processes, *({"collect": "ray", "ray_actors": n, "ray_actor_cpus": 0.2} for n in counts)]
     for i, way in enumerate(ways):
         there = run_to_end(Training(line(**settings | way), tmp_path / str(i)))
         assert_same_state(here, there)
@@ -114,7 +114,7 @@ def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(
     training.on_progress = stop
     assert list(training) == []
     training.on_progress = None
-    monkeypatch.setattr(source, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late either
+    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late either
     assert len(training.evaluate(4, "sample").returns) == 4
     assert training.summary()["env_restarts"] == 0, "an actor that was still at work or starting was taken for late"
     training.finish()
@@ -138,8 +138,8 @@ def test_an_actor_whose_episodes_take_long_is_left_to_play_them_in_the_end(
     here = run_to_end(Training(line(**settings), tmp_path / "here"))
     kwargs = {"kind": "slow"}
     there = Training(line(**settings, env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "there")
-    monkeypatch.setattr(source, "_PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(source, "_START_SECONDS", 3.0)  # once all have started
+    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)  # once all have started
     run_to_end(there)
     # The first successor takes as long, as it plays the same episodes.
     assert runs.read_summary(tmp_path / "there")["env_restarts"] >= 2
@@ -151,6 +151,104 @@ def test_an_actor_that_dies_again_and_again_ends_the_run(cluster: None, tmp_path
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 50)}
     with pytest.raises(EnvironmentStepError, match="a Ray actor died 4 times in one batch of episodes"):
         run_to_end(Training(line(env_kwargs=kwargs, collect="ray", ray_actors=1), tmp_path / "run"))
+
+
+@pytest.fixture
+def queued(cluster: None) -> Iterator[Callable[[float], None]]:
+    """Queues another job's actor of so many CPUs, which gets them as soon as they are free."""
+    import ray
+
+    others: list[Any] = []
+    yield lambda cpus: others.append(ray.remote(num_cpus=cpus)(Trouble).remote())
+    for other in others:
+        ray.kill(other)
+
+
+def test_while_the_cluster_has_no_room_others_play_what_a_dead_actor_was_to_play(
+    undisturbed: Training,
+    queued: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    kwargs = {"kind": "die", "places": places(tmp_path / "places", 1)}
+    training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "run")
+    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)  # once all have started
+    queued(1.0)
+    run_to_end(training)
+    warned = [record.message for record in caplog.records if "has not started" in record.message]
+    assert len(warned) == 1, "the actor was placed all the same, or it was told again in every batch"
+    assert "within 3 s: the cluster has 0 CPUs free, and each actor takes 1; other actors play its" in warned[0]
+    assert runs.read_summary(tmp_path / "run")["env_restarts"] == 1
+    assert_same_state(training, undisturbed)
+
+
+def test_a_run_ends_when_no_actor_is_left(
+    queued: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    kwargs = {"kind": "die", "places": places(tmp_path / "places", 1)}
+    training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=1), tmp_path / "run")
+    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)
+    queued(1.5)
+    with pytest.raises(
+        EnvironmentStepError, match=r"no Ray actor is left, and none has started within 3 s: the cluster has 0\.5 CPUs"
+    ):
+        run_to_end(training)
+
+
+class Losing:
+    """In the place of ``ray.get``: loses the first answers to what it is asked for, by an error of Ray's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> None:
+        import ray
+
+        self._get, self._error, self._times = ray.get, error, times
+        monkeypatch.setattr(ray, "get", self)
+
+    def __call__(self, reference: Any) -> Any:
+        if self._times:
+            self._times -= 1
+            raise self._error
+        return self._get(reference)
+
+
+def lost() -> list[Exception]:
+    from ray import exceptions
+
+    return [
+        exceptions.OutOfMemoryError("Task was killed due to the node running low on memory."),
+        exceptions.ActorUnschedulableError("The actor's node affinity cannot be met."),
+        exceptions.NodeDiedError("Its node died."),
+        exceptions.ObjectLostError("ff" * 28, None, ""),
+    ]
+
+
+@pytest.mark.parametrize("error", lost(), ids=lambda error: type(error).__name__)
+def test_whatever_ray_loses_is_played_again(
+    error: Exception, undisturbed: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training = Training(line(collect="ray", ray_actors=2), tmp_path / "run")
+    Losing(monkeypatch, error, 1)
+    run_to_end(training)
+    assert runs.read_summary(tmp_path / "run")["env_restarts"] == 1
+    assert_same_state(training, undisturbed)
+
+
+def test_what_ray_loses_again_and_again_ends_the_run_with_an_error_of_ours(
+    cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    training = Training(line(collect="ray", ray_actors=1), tmp_path / "run")
+    Losing(monkeypatch, lost()[0], 9)
+    with pytest.raises(EnvironmentStepError, match=r"died 4 times in one batch.*running low on memory"):
+        run_to_end(training)
+
+
+def test_an_actor_that_ray_kills_while_it_starts_is_an_error_of_ours(
+    cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Losing(monkeypatch, lost()[0], 1)
+    with pytest.raises(ConfigError, match=r"a Ray actor does not start: .*running low on memory"):
+        Training(line(collect="ray", ray_actors=1))
 
 
 def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: Path) -> None:
@@ -179,19 +277,19 @@ def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, 
 def test_as_many_actors_fit_as_in_exact_arithmetic() -> None:
     for there in range(1, 65):
         for hundredths in range(1, 101):
-            assert source._fitting(float(there), hundredths / 100) == there * 100 // hundredths
+            assert actors._fitting(float(there), hundredths / 100) == there * 100 // hundredths
 
 
 @pytest.mark.slow
 def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(source, "_START_SECONDS", 5.0)
+    monkeypatch.setattr(actors, "_START_SECONDS", 5.0)
     import ray
 
     busy = ray.remote(num_cpus=1.5)(Trouble).remote()
     ray.get(busy.reset.remote(seed=0))
     try:
         with pytest.raises(
-            ConfigError, match=r"1 of 1 Ray actors have not started within 5 s; the cluster has 0\.5 CPUs"
+            ConfigError, match=r"1 of 1 Ray actors have not started within 5 s: the cluster has 0\.5 CPUs free"
         ):
             Training(line(collect="ray", ray_actors=1), tmp_path / "run")
     finally:
@@ -207,8 +305,8 @@ def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_pat
 
 @pytest.mark.slow
 def test_actors_of_another_version_are_refused(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    there = source.versions()
-    monkeypatch.setattr(source, "versions", lambda: {**there, "pgkeras": "0.0.1"})
+    there = actors.versions()
+    monkeypatch.setattr(actors, "versions", lambda: {**there, "pgkeras": "0.0.1"})
     with pytest.raises(
         ConfigError, match=f"has pgkeras {re.escape(there['pgkeras'])}, .* but this process pgkeras 0.0.1"
     ):

@@ -9,6 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from PIL import Image
 
 from pgkeras.bundle.bundle import find, open_bundle
 from pgkeras.environments import Recipe, make_one
@@ -93,6 +94,36 @@ def test_rewards_that_are_arrays_of_one_are_filmed(tmp_path: Path) -> None:
         del gymnasium.registry["Pictured-v0"]
     assert made.evaluation.returns.tolist() == [1.5, 1.5]
     assert made.frames == 2 * 4
+
+
+@pytest.mark.parametrize("fps", [1.0, 24.0, 30.0, 40.0, 50.0, 60.0, 67.0, 99.0, 125.0])
+def test_a_gif_takes_as_long_as_what_it_shows(fps: float, tmp_path: Path) -> None:
+    recipe = Recipe("CartPole-v1", max_episode_steps=20)
+    made = record(Upright(), recipe, tmp_path / "a.gif", episodes=2, seed=0, subtitle="test", fps=fps)
+    delays = []
+    with Image.open(tmp_path / "a.gif") as film:
+        assert made.frames == film.n_frames
+        for i in range(film.n_frames):
+            film.seek(i)
+            delays.append(film.info["duration"])
+    assert min(delays) >= 20, "which a browser shows as 100"
+    steps = int(made.evaluation.lengths.sum()) + 2  # and an end of each episode
+    # Every end is shown, for a frame's time at most too long.
+    assert sum(delays) / 1000 == pytest.approx(steps / fps, abs=0.005 if fps <= 50 else 0.04)
+    assert made.fps == pytest.approx(1000 * len(delays) / sum(delays), rel=1e-3)
+
+
+class Upright(Going):
+    """Pushes CartPole to the left and to the right in turns."""
+
+    def __init__(self) -> None:
+        super().__init__(UnauthenticatedError(""))
+        self._count = 0
+
+    def act(self, observation: Any, noise: Any, state: Any) -> Choice:
+        self._count += 1
+        action = np.full(1, self._count % 2, np.int64)
+        return action, action, None
 
 
 @pytest.mark.parametrize(

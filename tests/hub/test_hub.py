@@ -161,6 +161,20 @@ def test_a_folder_in_place_of_the_hub(tmp_path: Path) -> None:
     assert bundle.policy_names(tmp_path / "saved_models") == ["cartpole-v1"]
 
 
+@pytest.mark.parametrize("place", [SHIPPED, SHIPPED.parent, "copy"])
+def test_a_directory_is_pulled_once_until_it_changes(place: Path | str, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED, tmp_path / "copy" / "7")
+    for _ in range(2):
+        pulled = pgkeras("pull", place, "--to", "served", hub=None, cwd=tmp_path)
+        assert pulled.returncode == 0, pulled.stderr
+        assert f"Pulled: {Path('served') / 'cartpole-v1' / '1'}" in pulled.stdout
+    manifest = tmp_path / "copy" / "7" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"provenance": {', '"provenance": {"note": "new",', 1))
+    if place == "copy":
+        pulled = pgkeras("pull", place, "--to", "served", hub=None, cwd=tmp_path)
+        assert f"Pulled: {Path('served') / 'cartpole-v1' / '2'}" in pulled.stdout
+
+
 def test_a_link_in_what_is_pulled_is_refused(tmp_path: Path) -> None:
     shutil.copytree(SHIPPED, tmp_path / "evil")
     secret = tmp_path / "secret"

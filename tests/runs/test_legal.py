@@ -219,11 +219,22 @@ def test_a_run_is_written_by_one_process_at_a_time(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/serving"}
     command = [sys.executable, "-c", code, str(tmp_path / "run")]
-    second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
-    assert "another process writes to this run" in second.stderr
+    for _ in range(2):  # the second time after this process has tried to have it twice
+        second = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert "another process writes to this run" in second.stderr
+        with pytest.raises(RunError, match=r"or another Training of this one: end it, or call its finish\(\)"):
+            Training(small(steps=200), tmp_path / "run", resume=True)
     run_to_end(training)
     third = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert third.returncode == 0, third.stderr
+
+
+def test_a_run_that_cannot_be_set_up_holds_nothing(tmp_path: Path) -> None:
+    run_to_end(Training(small(steps=200), tmp_path / "run"))
+    with pytest.raises(RunError) as kept:  # as a notebook keeps it
+        Training(small(steps=200), tmp_path / "run", resume=True, checkpoint="12345")
+    assert "12345" in str(kept.value)
+    run_to_end(Training(small(steps=200), tmp_path / "run", resume=True))
 
 
 def test_names_that_nobody_chose_are_chosen_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
