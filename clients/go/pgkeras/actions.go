@@ -1,6 +1,7 @@
 package pgkeras
 
 import (
+	"cmp"
 	"slices"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -274,12 +275,7 @@ func (a *Actions) first() error {
 			tensors[name] = tensor
 		}
 	}
-	for _, length := range []int{len(a.LogProb), len(a.Entropy), len(a.Hold)} {
-		if length > 1 {
-			return notOne([]int{length})
-		}
-	}
-	return nil
+	return cmp.Or(hasOne(a.LogProb), hasOne(a.Entropy), hasOne(a.Hold))
 }
 
 // Drops the batch axis of an answer to a batch of one.
@@ -289,6 +285,14 @@ func (t *Tensor) dropAxis() error {
 	}
 	t.Shape = t.Shape[1:]
 	return nil
+}
+
+// Whether there is one number for one observation, if there are any.
+func hasOne[T Element](numbers []T) error {
+	if numbers == nil || len(numbers) == 1 {
+		return nil
+	}
+	return notOne([]int{len(numbers)})
 }
 
 func notOne(shape []int) error {
