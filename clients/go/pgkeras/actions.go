@@ -1,6 +1,9 @@
 package pgkeras
 
 import (
+	"cmp"
+	"slices"
+
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
@@ -29,6 +32,8 @@ type choices struct {
 	starts  []bool
 	// Who plays; nil if it is not declared.
 	simulator *Simulator
+	// The names of the options that not every call takes.
+	given []string
 }
 
 // Greedy takes the distribution's mode: the most probable action, or the mean. Without it, the action is drawn.
@@ -37,7 +42,7 @@ func Greedy() CallOption {
 }
 
 // Seed makes the draw reproducible; that of a whole session, when it opens one.
-func Seed(seed uint64) CallOption { return func(c *choices) { c.seed = &seed } }
+func Seed(seed uint64) CallOption { return named("Seed", func(c *choices) { c.seed = &seed }) }
 
 // Outputs says what to answer besides the action.
 func Outputs(outputs ...Output) CallOption {
@@ -45,21 +50,40 @@ func Outputs(outputs ...Output) CallOption {
 }
 
 // Mask allows only the actions where it is true: bool, [mask_size], or [batch, mask_size] for a batch.
-func Mask(mask Tensor) CallOption { return func(c *choices) { c.mask = &mask } }
+func Mask(mask Tensor) CallOption { return named("Mask", func(c *choices) { c.mask = &mask }) }
 
 // State is, for policies with memory, that of the previous answer; none at the first step of an episode.
-func State(state []byte) CallOption { return func(c *choices) { c.state = state } }
+func State(state []byte) CallOption { return named("State", func(c *choices) { c.state = state }) }
 
 // EpisodeStart tells, in a session, whether each observation is the first of an episode. Without it, those are that
 // follow a step which said terminated or truncated, as with Gymnasium's next-step autoreset.
-func EpisodeStart(starts ...bool) CallOption { return func(c *choices) { c.starts = starts } }
+func EpisodeStart(starts ...bool) CallOption {
+	return named("EpisodeStart", func(c *choices) { c.starts = starts })
+}
 
-func newChoices(outputs []Output, options []CallOption) choices {
-	chosen := choices{mode: pgkerasv1.ActMode_ACT_MODE_SAMPLE, outputs: withAction(outputs)}
-	for _, option := range options {
-		option(&chosen)
+// An option that not every call takes.
+func named(name string, option CallOption) CallOption {
+	return func(c *choices) {
+		option(c)
+		c.given = append(c.given, name)
 	}
-	return chosen
+}
+
+func newChoices(outputs []Output) choices {
+	return choices{mode: pgkerasv1.ActMode_ACT_MODE_SAMPLE, outputs: withAction(outputs)}
+}
+
+// Goes by options, of which a call has no use for the refused ones.
+func (c *choices) take(call string, options []CallOption, refused ...string) error {
+	for _, option := range options {
+		option(c)
+	}
+	for _, name := range c.given {
+		if slices.Contains(refused, name) {
+			return &InvalidRequestError{Field: "options", Expected: "one that " + call + " takes", Got: name}
+		}
+	}
+	return nil
 }
 
 func withAction(outputs []Output) []Output {
@@ -103,7 +127,19 @@ type Distribution struct {
 	Parameters map[string]Tensor
 }
 
+// An answer as arrays; what cannot be read is the server's failure.
 func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
+	if response.GetAction() == nil && response.GetStructuredAction() == nil {
+		return nil, serverFailed("an answer without actions: is the server newer than this client?")
+	}
+	actions, err := decodeActions(response)
+	if err != nil {
+		return nil, misread(err)
+	}
+	return actions, nil
+}
+
+func decodeActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	actions := &Actions{State: response.GetState(), Policy: response.GetPolicy().GetName(), Version: response.GetPolicy().GetVersion()}
 	var err error
 	if message := response.GetStructuredAction(); message != nil {
@@ -118,10 +154,10 @@ func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 			return nil, err
 		}
 	}
-	if actions.LogProb, err = floats(response.GetLogProb(), "log_prob"); err != nil {
+	if actions.LogProb, err = elements[float32](response.GetLogProb(), "log_prob"); err != nil {
 		return nil, err
 	}
-	if actions.Entropy, err = floats(response.GetEntropy(), "entropy"); err != nil {
+	if actions.Entropy, err = elements[float32](response.GetEntropy(), "entropy"); err != nil {
 		return nil, err
 	}
 	if message := response.GetGreedyAction(); message != nil {
@@ -139,7 +175,8 @@ func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	return actions, nil
 }
 
-func floats(message *pgkerasv1.Tensor, field string) ([]float32, error) {
+// The elements of a tensor of one type; nil if there is no tensor.
+func elements[T Element](message *pgkerasv1.Tensor, field string) ([]T, error) {
 	if message == nil {
 		return nil, nil
 	}
@@ -147,7 +184,10 @@ func floats(message *pgkerasv1.Tensor, field string) ([]float32, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Values[float32](tensor)
+	if wanted := dataType[T](); tensor.dtype != wanted {
+		return nil, &InvalidRequestError{Field: field + ".dtype", Expected: wanted.String(), Got: tensor.dtype.String()}
+	}
+	return Values[T](tensor)
 }
 
 // DecodeDistribution reads a message; nil if it is of a kind that this client does not know.
@@ -211,13 +251,17 @@ func readParts(message *pgkerasv1.Value, field string) (map[string]Tensor, error
 	return found, collect(message, "")
 }
 
-// The first row of answers to a batch of one.
-func (a *Actions) first() {
+// Leaves the first row of answers to a batch of one.
+func (a *Actions) first() error {
 	if a.Parts == nil {
-		a.Action.Shape = a.Action.Shape[1:]
+		if err := a.Action.dropAxis(); err != nil {
+			return err
+		}
 	}
 	if a.GreedyAction != nil {
-		a.GreedyAction.Shape = a.GreedyAction.Shape[1:]
+		if err := a.GreedyAction.dropAxis(); err != nil {
+			return err
+		}
 	}
 	rows := []map[string]Tensor{a.Parts, a.GreedyParts}
 	if a.Distribution != nil {
@@ -225,8 +269,32 @@ func (a *Actions) first() {
 	}
 	for _, tensors := range rows {
 		for name, tensor := range tensors {
-			tensor.Shape = tensor.Shape[1:]
+			if err := tensor.dropAxis(); err != nil {
+				return err
+			}
 			tensors[name] = tensor
 		}
 	}
+	return cmp.Or(hasOne(a.LogProb), hasOne(a.Entropy), hasOne(a.Hold))
+}
+
+// Drops the batch axis of an answer to a batch of one.
+func (t *Tensor) dropAxis() error {
+	if len(t.Shape) == 0 || t.Shape[0] != 1 {
+		return notOne(t.Shape)
+	}
+	t.Shape = t.Shape[1:]
+	return nil
+}
+
+// Whether there is one number for one observation, if there are any.
+func hasOne[T Element](numbers []T) error {
+	if numbers == nil || len(numbers) == 1 {
+		return nil
+	}
+	return notOne([]int{len(numbers)})
+}
+
+func notOne(shape []int) error {
+	return serverFailed("one observation was answered with an array of shape %v", shape)
 }

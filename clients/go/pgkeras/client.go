@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
@@ -29,6 +30,10 @@ const (
 
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = time.Second
+
+	// A server permits pings every 10 s, unless it is told otherwise.
+	keepaliveTime    = 20 * time.Second
+	keepaliveTimeout = 5 * time.Second
 )
 
 // Client is a connection to a policy server, and one policy on it. Several goroutines may use it at once.
@@ -40,7 +45,7 @@ type Client struct {
 	target     string
 	timeout    time.Duration
 	policy     *pgkerasv1.PolicyRef
-	token      string
+	token      *string
 	connection *grpc.ClientConn
 	stub       pgkerasv1.PolicyServiceClient
 	answered   atomic.Bool
@@ -60,25 +65,23 @@ type Policy struct {
 type Option func(*settings)
 
 type settings struct {
-	policy  pgkerasv1.PolicyRef
+	policy  string
+	version *int64
+	label   *string
 	timeout time.Duration
 	tls     *tls.Config
-	token   string
+	token   *string
 	dial    []grpc.DialOption
 }
 
 // WithPolicy names the policy; it may be left out when the server has only one.
-func WithPolicy(name string) Option { return func(s *settings) { s.policy.Name = name } }
+func WithPolicy(name string) Option { return func(s *settings) { s.policy = name } }
 
 // WithVersion asks a concrete version, instead of the newest.
-func WithVersion(version int64) Option {
-	return func(s *settings) { s.policy.Select = &pgkerasv1.PolicyRef_Version{Version: version} }
-}
+func WithVersion(version int64) Option { return func(s *settings) { s.version = &version } }
 
 // WithLabel asks the version that has this label, such as "stable".
-func WithLabel(label string) Option {
-	return func(s *settings) { s.policy.Select = &pgkerasv1.PolicyRef_Label{Label: label} }
-}
+func WithLabel(label string) Option { return func(s *settings) { s.label = &label } }
 
 // WithTimeout is how long a call may take whose context has no deadline.
 func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
@@ -87,21 +90,26 @@ func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.ti
 func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
 
 // WithToken authenticates every call, over TLS or to this machine: unencrypted, others could read it on the way.
-func WithToken(token string) Option { return func(s *settings) { s.token = token } }
+func WithToken(token string) Option { return func(s *settings) { s.token = &token } }
 
 // WithDialOptions adds options of gRPC's own.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) { s.dial = append(s.dial, options...) }
 }
 
-// Dial makes a client of the server at a target, HOST:PORT. It connects with the first call.
+// Dial makes a client of the server at a target, HOST:PORT. It connects with the first call. An InvalidRequestError says
+// that both a version and a label are given, or that the token cannot be sent.
 func Dial(target string, options ...Option) (*Client, error) {
 	chosen := settings{timeout: DefaultTimeout}
 	for _, option := range options {
 		option(&chosen)
 	}
-	if chosen.token != "" && chosen.tls == nil && !isThisMachine(target) {
-		return nil, fmt.Errorf("pgkeras: the token is not sent to %s unencrypted, where others could read it; use WithTLS", target)
+	policy, err := chosen.reference()
+	if err != nil {
+		return nil, err
+	}
+	if err := chosen.checkToken(target); err != nil {
+		return nil, err
 	}
 	secured := insecure.NewCredentials()
 	if chosen.tls != nil {
@@ -115,6 +123,10 @@ func Dial(target string, options ...Option) (*Client, error) {
 			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
 			MinConnectTimeout: 5 * time.Second,
 		}),
+		// A connection that leads nowhere any more is given up; nothing else would tell.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
+		}),
 	}, chosen.dial...)
 	connection, err := grpc.NewClient(target, dial...)
 	if err != nil {
@@ -123,11 +135,45 @@ func Dial(target string, options ...Option) (*Client, error) {
 	return &Client{
 		target:     target,
 		timeout:    chosen.timeout,
-		policy:     &chosen.policy,
+		policy:     policy,
 		token:      chosen.token,
 		connection: connection,
 		stub:       pgkerasv1.NewPolicyServiceClient(connection),
 	}, nil
+}
+
+// The reference to the policy.
+func (s *settings) reference() (*pgkerasv1.PolicyRef, error) {
+	policy := &pgkerasv1.PolicyRef{Name: s.policy}
+	switch {
+	case s.version != nil && s.label != nil:
+		got := fmt.Sprintf("version %d and label %q", *s.version, *s.label)
+		return nil, &InvalidRequestError{Field: "policy", Expected: "a version or a label", Got: got}
+	case s.version != nil:
+		policy.Select = &pgkerasv1.PolicyRef_Version{Version: *s.version}
+	case s.label != nil:
+		policy.Select = &pgkerasv1.PolicyRef_Label{Label: *s.label}
+	}
+	return policy, nil
+}
+
+// Whether the token can be sent to a target.
+func (s *settings) checkToken(target string) error {
+	if s.token == nil {
+		return nil
+	}
+	token := *s.token
+	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
+	if token == "" || token != strings.TrimSpace(token) || strings.ContainsFunc(token, unprintable) {
+		expected := "printable ASCII without spaces around it, as pgkeras token makes it"
+		return &InvalidRequestError{Field: "token", Expected: expected, Got: "another"} // which is a secret
+	}
+	if s.tls == nil && !isThisMachine(target) {
+		return &InvalidRequestError{
+			Field: "token", Expected: "WithTLS, as others could read it on the way", Got: target + " without it",
+		}
+	}
+	return nil
 }
 
 // Whether nobody else can see what is sent to a target.
@@ -173,13 +219,16 @@ func (c *Client) Policies(ctx context.Context) ([]*Policy, error) {
 
 // Act asks for the action for one observation, or for each of a batch, which has one leading axis more.
 func (c *Client) Act(ctx context.Context, observation Value, options ...CallOption) (*Actions, error) {
+	chosen := newChoices([]Output{LogProb, Entropy, WithDistribution})
+	if err := chosen.take("Act", options, "EpisodeStart", "Declare"); err != nil {
+		return nil, err
+	}
 	ctx, unbound := c.bounded(ctx)
 	defer unbound()
 	known, err := c.describeOnce(ctx)
 	if err != nil {
 		return nil, err
 	}
-	chosen := newChoices([]Output{LogProb, Entropy, WithDistribution}, options)
 	request := &pgkerasv1.ActRequest{
 		Policy:      c.policy,
 		SpecHash:    known.GetSpecHash(),
@@ -222,10 +271,10 @@ func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFu
 }
 
 func (c *Client) authenticated(ctx context.Context) context.Context {
-	if c.token == "" {
+	if c.token == nil {
 		return ctx
 	}
-	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+c.token)
+	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+*c.token)
 }
 
 // Makes a call, and makes it again for as long as its deadline allows while a server that was there is not.
@@ -235,6 +284,7 @@ func call[Request, Response any](
 	begin := time.Now()
 	ctx, unbound := c.bounded(c.authenticated(ctx))
 	defer unbound()
+	var last *ServerUnavailableError
 	for pause := firstBackoff; ; pause = min(2*pause, longestBackoff) {
 		var trailer metadata.MD
 		response, err := method(ctx, request, grpc.Trailer(&trailer))
@@ -244,22 +294,21 @@ func call[Request, Response any](
 		}
 		deadline, _ := ctx.Deadline()
 		typed := c.translate(ctx, err, trailer, deadline.Sub(begin))
-		var gone *ServerUnavailableError
+		var late *DeadlineExceededError
+		if last != nil && errors.As(typed, &late) && !isTheServers(trailer) {
+			return nil, last // which tells why there was no answer
+		}
 		// gRPC's status for a connection that this client has closed is that of a server which has cut a call off.
-		if !c.answered.Load() || c.closed.Load() || !errors.As(typed, &gone) {
+		if !c.answered.Load() || c.closed.Load() || !errors.As(typed, &last) {
 			return nil, typed
 		}
-		wait := gone.RetryAfter
-		if wait == 0 {
-			wait = pause - rand.N(pause/2)
-		}
+		wait := max(last.RetryAfter, pause-rand.N(pause/2))
 		if time.Until(deadline) <= wait {
 			return nil, typed
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done():
-			return nil, typed
+		case <-ctx.Done(): // the next try tells how it ended
 		}
 	}
 }

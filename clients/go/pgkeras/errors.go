@@ -1,6 +1,7 @@
 package pgkeras
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,12 +14,15 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
 const (
 	domain            = "pgkeras"
 	detailsKey        = "grpc-status-details-bin"
 	defaultRetryAfter = time.Second
+	longestRetryAfter = 365 * 24 * time.Hour
 	// gRPC's own words for a message that is too large, which comes without details.
 	sizeRefusal = "larger than max"
 )
@@ -99,15 +103,11 @@ func ErrorFromStatus(answer *status.Status) error {
 			expected := "a message within the size limits that GetPolicy states"
 			return &InvalidRequestError{Field: "message", Expected: expected, Got: answer.Message(), cause: cause}
 		}
-		if delay, given := retryAfter(answer); given {
-			return &ServerBusyError{wrapped, delay}
-		}
-		return &ServerBusyError{wrapped, defaultRetryAfter}
+		return &ServerBusyError{wrapped, cmp.Or(retryAfter(answer), defaultRetryAfter)}
 	case codes.DeadlineExceeded:
 		return &DeadlineExceededError{wrapped}
 	case codes.Unavailable, codes.Canceled:
-		delay, _ := retryAfter(answer)
-		return &ServerUnavailableError{wrapped, delay}
+		return &ServerUnavailableError{wrapped, retryAfter(answer)}
 	case codes.Unauthenticated:
 		return &UnauthenticatedError{wrapped}
 	case codes.Internal:
@@ -135,9 +135,10 @@ func invalidRequest(answer *status.Status, cause error) error {
 	}
 }
 
-func retryAfter(answer *status.Status) (time.Duration, bool) {
-	info, found := detail[*errdetails.RetryInfo](answer)
-	return info.GetRetryDelay().AsDuration(), found
+// How long the server asks to wait; 0 if it does not. A negative delay counts as none.
+func retryAfter(answer *status.Status) time.Duration {
+	info, _ := detail[*errdetails.RetryInfo](answer)
+	return min(max(0, info.GetRetryDelay().AsDuration()), longestRetryAfter)
 }
 
 func detail[T proto.Message](answer *status.Status) (T, bool) {
@@ -158,7 +159,7 @@ func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, 
 	}
 	answer := status.Convert(err)
 	typed := ErrorFromStatus(answer)
-	if len(trailer.Get(detailsKey)) > 0 {
+	if isTheServers(trailer) {
 		return typed
 	}
 	switch e := typed.(type) {
@@ -180,14 +181,29 @@ func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, 
 	return typed
 }
 
+// Whether a status is in the server's own words, and not in those of gRPC.
+func isTheServers(trailer metadata.MD) bool { return len(trailer.Get(detailsKey)) > 0 }
+
 // The error of an answer that did not come before a context's end.
 func (c *Client) late(ctx context.Context, begin time.Time) error {
 	deadline, _ := ctx.Deadline()
 	return c.translate(ctx, status.FromContextError(ctx.Err()).Err(), nil, max(0, deadline.Sub(begin)))
 }
 
-// The status that a session's message was answered with.
-func statusOf(code int32, message string, details *spb.Status) *status.Status {
-	details.Code, details.Message = code, message
-	return status.FromProto(details)
+// The error that a session's message was answered with.
+func errorOfStep(answer *pgkerasv1.PlayError) error {
+	found := &spb.Status{Code: answer.GetCode(), Message: answer.GetMessage(), Details: answer.GetDetails()}
+	if err := ErrorFromStatus(status.FromProto(found)); err != nil {
+		return err
+	}
+	return serverFailed("%v: %s", codes.OK, answer.GetMessage())
+}
+
+func serverFailed(format string, values ...any) error {
+	return &ServerFailedError{failure{message: fmt.Sprintf(format, values...)}}
+}
+
+// The error of an answer that was read and could not be understood.
+func misread(err error) error {
+	return serverFailed("a wrong answer: %v; is the server newer than this client?", err)
 }

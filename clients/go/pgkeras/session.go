@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	spb "google.golang.org/genproto/googleapis/rpc/status"
-
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
@@ -39,7 +37,10 @@ type Session struct {
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
 	ctx, unbound := c.bounded(ctx)
 	defer unbound()
-	chosen := newChoices(nil, options)
+	chosen := newChoices(nil)
+	if err := chosen.take("Play", options, "Mask", "State", "EpisodeStart"); err != nil {
+		return nil, err
+	}
 	first := &pgkerasv1.PlayRequest{Policy: c.policy, Seed: chosen.seed, Mode: chosen.mode, Outputs: chosen.outputs}
 	var space *Space
 	if chosen.simulator != nil {
@@ -136,23 +137,19 @@ func (s *Session) Step(
 		return nil, err
 	}
 	if failure := response.GetError(); failure != nil {
-		return nil, ErrorFromStatus(statusOf(failure.GetCode(), failure.GetMessage(), &spb.Status{Details: failure.GetDetails()}))
+		return nil, errorOfStep(failure)
 	}
 	actions, err := readActions(response.GetAct())
 	if err != nil {
 		return nil, err
 	}
-	if response.GetHold() != nil {
-		hold, err := DecodeTensor(response.GetHold(), "hold")
-		if err != nil {
-			return nil, err
-		}
-		if actions.Hold, err = Values[bool](hold); err != nil {
-			return nil, err
-		}
+	if actions.Hold, err = elements[bool](response.GetHold(), "hold"); err != nil {
+		return nil, misread(err)
 	}
 	if single {
-		actions.first()
+		if err := actions.first(); err != nil {
+			return nil, err
+		}
 	}
 	return actions, nil
 }
@@ -181,8 +178,8 @@ func (s *Session) send(
 ) error {
 	request := s.next
 	chosen := choices{mode: request.Mode, outputs: request.Outputs}
-	for _, option := range options {
-		option(&chosen)
+	if err := chosen.take("Step", options, "Seed", "State", "Declare"); err != nil {
+		return err
 	}
 	message := &pgkerasv1.PlayRequest{
 		Id: request.Id + 1, Policy: request.Policy, SpecHash: request.SpecHash, Seed: request.Seed,

@@ -32,17 +32,29 @@ type scripted struct {
 	session func(stream playStream) error
 	// How long describing the policy takes.
 	slowness time.Duration
+	// What describing it fails with, if anything.
+	describe func(ctx context.Context) error
+	// What a call of Act is answered with; without one, it is not answered.
+	response *pgkerasv1.ActResponse
 }
 
 type playStream = grpc.BidiStreamingServer[pgkerasv1.PlayRequest, pgkerasv1.PlayResponse]
 
-func (s *scripted) GetPolicy(context.Context, *pgkerasv1.GetPolicyRequest) (*pgkerasv1.GetPolicyResponse, error) {
+func (s *scripted) GetPolicy(ctx context.Context, _ *pgkerasv1.GetPolicyRequest) (*pgkerasv1.GetPolicyResponse, error) {
 	time.Sleep(s.slowness)
+	if s.describe != nil {
+		if err := s.describe(ctx); err != nil {
+			return nil, err
+		}
+	}
 	policy := &pgkerasv1.Policy{SpecHash: "hash", Spec: &pgkerasv1.PolicySpec{ObservationSpace: s.space}}
 	return &pgkerasv1.GetPolicyResponse{Policy: policy}, nil
 }
 
 func (s *scripted) Act(ctx context.Context, _ *pgkerasv1.ActRequest) (*pgkerasv1.ActResponse, error) {
+	if s.response != nil {
+		return s.response, nil
+	}
 	<-ctx.Done()
 	return nil, ctx.Err()
 }
@@ -86,11 +98,16 @@ func serve(t *testing.T, server *scripted, options ...pgkeras.Option) *pgkeras.C
 	if err != nil {
 		t.Fatal(err)
 	}
+	run(t, listener, server)
+	return connect(t, listener.Addr().String(), options...)
+}
+
+func run(t *testing.T, listener net.Listener, server *scripted) {
+	t.Helper()
 	running := grpc.NewServer()
 	pgkerasv1.RegisterPolicyServiceServer(running, server)
 	go func() { _ = running.Serve(listener) }()
 	t.Cleanup(running.Stop)
-	return connect(t, listener.Addr().String(), options...)
 }
 
 func connect(t *testing.T, target string, options ...pgkeras.Option) *pgkeras.Client {

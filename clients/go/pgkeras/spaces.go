@@ -21,7 +21,9 @@ type Simulator struct {
 }
 
 // Declare tells, when it opens a session, who plays. The session then asks for nothing before its first step.
-func Declare(simulator Simulator) CallOption { return func(c *choices) { c.simulator = &simulator } }
+func Declare(simulator Simulator) CallOption {
+	return named("Declare", func(c *choices) { c.simulator = &simulator })
+}
 
 func (s *Simulator) message() *pgkerasv1.Simulator {
 	return &pgkerasv1.Simulator{

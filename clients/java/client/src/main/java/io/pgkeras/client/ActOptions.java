@@ -4,6 +4,7 @@ import com.google.protobuf.ByteString;
 import io.pgkeras.v1.ActMode;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.List;
 import java.util.Set;
 
@@ -63,7 +64,7 @@ public final class ActOptions {
    * session.
    */
   public ActOptions withOutputs(Output... values) {
-    return new ActOptions(mode, seed, Set.of(values), mask, state, timeout);
+    return new ActOptions(mode, seed, Set.copyOf(Arrays.asList(values)), mask, state, timeout);
   }
 
   /**

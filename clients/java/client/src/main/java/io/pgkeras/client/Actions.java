@@ -2,11 +2,13 @@ package io.pgkeras.client;
 
 import com.google.protobuf.ByteString;
 import io.pgkeras.v1.ActResponse;
+import io.pgkeras.v1.DataType;
 import io.pgkeras.v1.PlayResponse;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.function.Supplier;
 
 /**
  * The answer for one observation or a batch; the tensors have a batch axis if the observations had
@@ -45,18 +47,55 @@ public record Actions(
   static Actions decode(PlayResponse message) {
     Actions actions = decode(message.getAct());
     return message.hasHold()
-        ? actions.withHold(Tensor.decode(message.getHold(), "hold").booleans())
+        ? actions.withHold(
+            understood(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL)).booleans())
         : actions;
   }
 
+  /**
+   * Reads a message.
+   *
+   * @throws ServerFailedException if it cannot be read
+   */
   static Actions decode(ActResponse message) {
+    if (!message.hasAction() && !message.hasStructuredAction()) {
+      throw new ServerFailedException(
+          "an answer without actions: is the server newer than this client?", null);
+    }
+    return understood(() -> read(message));
+  }
+
+  /** What is read, or the server's failure if it is wrong. */
+  private static <T> T understood(Supplier<T> reading) {
+    try {
+      return reading.get();
+    } catch (InvalidRequestException wrong) {
+      throw new ServerFailedException(
+          "a wrong answer: %s; is the server newer than this client?".formatted(wrong.getMessage()),
+          null);
+    }
+  }
+
+  private static Tensor decode(io.pgkeras.v1.Tensor message, String field, DataType dtype) {
+    Tensor tensor = Tensor.decode(message, field);
+    if (tensor.dtype() != dtype) {
+      throw new InvalidRequestException(field + ".dtype", dtype.name(), tensor.dtype().name());
+    }
+    return tensor;
+  }
+
+  private static Actions read(ActResponse message) {
     return new Actions(
         message.hasStructuredAction() ? null : Tensor.decode(message.getAction(), "action"),
         message.hasStructuredAction()
             ? parts(message.getStructuredAction(), "structured_action")
             : null,
-        message.hasLogProb() ? Tensor.decode(message.getLogProb(), "log_prob") : null,
-        message.hasEntropy() ? Tensor.decode(message.getEntropy(), "entropy") : null,
+        message.hasLogProb()
+            ? decode(message.getLogProb(), "log_prob", DataType.DATA_TYPE_FLOAT32)
+            : null,
+        message.hasEntropy()
+            ? decode(message.getEntropy(), "entropy", DataType.DATA_TYPE_FLOAT32)
+            : null,
         message.hasGreedyAction()
             ? Tensor.decode(message.getGreedyAction(), "greedy_action")
             : null,
@@ -85,8 +124,15 @@ public record Actions(
         value);
   }
 
-  /** The first row of the answers to a batch of one. */
+  /**
+   * The first row of the answers to a batch of one.
+   *
+   * @throws ServerFailedException if there is not one row
+   */
   Actions firstRow() {
+    if (hold != null) {
+      checkOneRow(hold.length);
+    }
     return new Actions(
         firstRow(action),
         firstRows(parts),
@@ -135,6 +181,14 @@ public record Actions(
       return null;
     }
     long[] shape = tensor.shape();
+    checkOneRow(shape);
     return tensor.reshape(Arrays.copyOfRange(shape, 1, shape.length));
+  }
+
+  private static void checkOneRow(long... shape) {
+    if (shape.length == 0 || shape[0] != 1) {
+      throw new ServerFailedException(
+          "one observation was answered with an array of shape " + Arrays.toString(shape), null);
+    }
   }
 }

@@ -2,6 +2,8 @@ package io.pgkeras.client;
 
 import io.grpc.Deadline;
 import io.grpc.ManagedChannel;
+import io.grpc.stub.ClientCallStreamObserver;
+import io.grpc.stub.ClientResponseObserver;
 import io.grpc.stub.StreamObserver;
 import java.time.Duration;
 import java.util.concurrent.CompletableFuture;
@@ -36,42 +38,51 @@ final class Calls {
     return target;
   }
 
-  /**
-   * Makes a call.
-   *
-   * @param within how long the call was given, for messages
-   */
-  <Q, A> CompletableFuture<A> make(
-      Method<Q, A> method, Q request, Duration within, Deadline deadline) {
-    return attempt(method, request, within, deadline, FIRST_BACKOFF);
+  /** Makes a call. */
+  <Q, A> CompletableFuture<A> make(Method<Q, A> method, Q request, Due due) {
+    return attempt(method, request, due, FIRST_BACKOFF, null);
   }
 
+  /**
+   * @param last what the attempt before failed with; null at the first
+   */
   private <Q, A> CompletableFuture<A> attempt(
-      Method<Q, A> method, Q request, Duration within, Deadline deadline, Duration backoff) {
-    CompletableFuture<A> answer = new CompletableFuture<>();
-    method.start(deadline, request, new Single<>(answer));
-    return answer
+      Method<Q, A> method, Q request, Due due, Duration backoff, ServerUnavailableException last) {
+    Single<Q, A> call = new Single<>();
+    method.start(due.deadline(), request, call);
+    due.result().whenComplete((found, error) -> call.cancel());
+    return call.answer
         .handle(
             (found, error) -> {
               if (error == null) {
                 answered = true;
-                return answer;
+                return call.answer;
               }
-              PolicyServiceException typed = Failures.translate(error, target, within);
+              PolicyServiceException typed = Failures.translate(error, target, due.within());
+              if (last != null
+                  && typed instanceof DeadlineExceededException
+                  && !Failures.isTheServers(error)) {
+                return CompletableFuture.<A>failedFuture(last); // tells why there was no answer
+              }
               if (!answered
                   || !(typed instanceof ServerUnavailableException gone)
+                  || due.result().isDone()
                   || channel.isShutdown()) {
                 return CompletableFuture.<A>failedFuture(typed);
               }
-              Duration wait = gone.retryAfter().orElseGet(() -> jittered(backoff));
-              if (deadline.timeRemaining(TimeUnit.NANOSECONDS) <= wait.toNanos()) {
+              Duration wait = Due.max(gone.retryAfter().orElse(Duration.ZERO), jittered(backoff));
+              if (due.deadline().timeRemaining(TimeUnit.NANOSECONDS) <= wait.toNanos()) {
                 return CompletableFuture.<A>failedFuture(typed);
               }
-              Duration next = min(backoff.multipliedBy(2), LONGEST_BACKOFF);
+              Duration next = Due.min(backoff.multipliedBy(2), LONGEST_BACKOFF);
               Executor later =
                   CompletableFuture.delayedExecutor(wait.toNanos(), TimeUnit.NANOSECONDS);
               return CompletableFuture.runAsync(channel::resetConnectBackoff, later)
-                  .thenCompose(done -> attempt(method, request, within, deadline, next));
+                  .thenCompose(
+                      done ->
+                          due.result().isDone()
+                              ? CompletableFuture.<A>failedFuture(typed)
+                              : attempt(method, request, due, next, gone));
             })
         .thenCompose(outcome -> outcome);
   }
@@ -81,11 +92,23 @@ final class Calls {
         (long) (backoff.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1.0)));
   }
 
-  private static Duration min(Duration one, Duration other) {
-    return one.compareTo(other) < 0 ? one : other;
-  }
+  /** A call with one answer. */
+  private static final class Single<Q, A> implements ClientResponseObserver<Q, A> {
+    final CompletableFuture<A> answer = new CompletableFuture<>();
+    private ClientCallStreamObserver<Q> call;
 
-  private record Single<A>(CompletableFuture<A> answer) implements StreamObserver<A> {
+    @Override
+    public void beforeStart(ClientCallStreamObserver<Q> started) {
+      call = started;
+    }
+
+    /** Ends the call, unless it is over; it has to have been started. */
+    void cancel() {
+      if (!answer.isDone()) {
+        call.cancel("nobody waits for it", null);
+      }
+    }
+
     @Override
     public void onNext(A value) {
       answer.complete(value);

@@ -35,8 +35,7 @@ final class Failures {
       return typed;
     }
     io.grpc.Status grpc = io.grpc.Status.fromThrowable(error);
-    Metadata trailers = io.grpc.Status.trailersFromThrowable(error);
-    byte[] encoded = trailers == null ? null : trailers.get(DETAILS);
+    byte[] encoded = details(error);
     Status status = read(grpc, encoded);
     if (encoded != null) {
       return of(status, error); // the server's own words
@@ -63,6 +62,16 @@ final class Failures {
           error);
     }
     return of(status, error);
+  }
+
+  /** Whether a call failed with the server's own words, not with those of gRPC. */
+  static boolean isTheServers(Throwable error) {
+    return details(error) != null;
+  }
+
+  private static byte[] details(Throwable error) {
+    Metadata trailers = io.grpc.Status.trailersFromThrowable(error);
+    return trailers == null ? null : trailers.get(DETAILS);
   }
 
   static DeadlineExceededException late(String target, Duration timeout, Throwable cause) {
@@ -92,12 +101,7 @@ final class Failures {
   static PolicyServiceException of(Status status, Throwable error) {
     Throwable cause = error == null ? new StatusRuntimeException(toGrpc(status)) : error;
     String message = status.getMessage();
-    Optional<Duration> retryAfter =
-        detail(status, RetryInfo.class)
-            .map(
-                info ->
-                    Duration.ofSeconds(
-                        info.getRetryDelay().getSeconds(), info.getRetryDelay().getNanos()));
+    Optional<Duration> retryAfter = retryAfter(status);
     Code code = Optional.ofNullable(Code.forNumber(status.getCode())).orElse(Code.UNKNOWN);
     return switch (code) {
       case INVALID_ARGUMENT -> invalid(status, cause);
@@ -118,6 +122,21 @@ final class Failures {
       case INTERNAL -> new ServerFailedException(message, cause);
       default -> new ServerFailedException(code + ": " + message, cause);
     };
+  }
+
+  /** How long the server asks to wait; a delay that is not above zero counts as none. */
+  private static Optional<Duration> retryAfter(Status status) {
+    return detail(status, RetryInfo.class)
+        .map(RetryInfo::getRetryDelay)
+        .map(delay -> wholeSeconds(delay.getSeconds()).plusNanos(delay.getNanos()))
+        .map(Due::bounded)
+        .filter(delay -> !delay.isZero());
+  }
+
+  /** So many seconds, within what can be waited on either side of now. */
+  private static Duration wholeSeconds(long seconds) {
+    long longest = Due.LONGEST.toSeconds();
+    return Duration.ofSeconds(Math.max(-longest, Math.min(seconds, longest)));
   }
 
   private static InvalidRequestException invalid(Status status, Throwable cause) {

@@ -2,7 +2,6 @@ package io.pgkeras.client;
 
 import io.grpc.ChannelCredentials;
 import io.grpc.ClientInterceptor;
-import io.grpc.Deadline;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
@@ -27,6 +26,7 @@ import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 import java.util.concurrent.TimeUnit;
+import java.util.function.Function;
 
 /**
  * A connection to a policy server, and one policy on it. Safe for use by several threads.
@@ -43,6 +43,10 @@ public final class PolicyClient implements AutoCloseable {
   /** The largest message that is received; gRPC's own 4 MiB is too small for images. */
   public static final int MAX_MESSAGE_BYTES = 64 << 20;
 
+  // A server permits pings every 10 s, unless it is told otherwise.
+  private static final Duration KEEPALIVE = Duration.ofSeconds(20);
+  private static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(5);
+
   private static final Set<Output> OUTPUTS =
       Set.of(Output.LOG_PROB, Output.ENTROPY, Output.DISTRIBUTION);
 
@@ -54,16 +58,20 @@ public final class PolicyClient implements AutoCloseable {
   private volatile PolicyInfo known;
 
   private PolicyClient(Builder settings) {
+    policy = settings.policy(); // first, as nothing closes the channel if this throws
     ManagedChannelBuilder<?> builder =
         Grpc.newChannelBuilder(settings.target, settings.credentials)
-            .maxInboundMessageSize(MAX_MESSAGE_BYTES);
+            .maxInboundMessageSize(MAX_MESSAGE_BYTES)
+            // A connection that leads nowhere any more is given up; nothing else would tell.
+            .keepAliveTime(KEEPALIVE.toSeconds(), TimeUnit.SECONDS)
+            .keepAliveTimeout(KEEPALIVE_TIMEOUT.toSeconds(), TimeUnit.SECONDS)
+            .keepAliveWithoutCalls(true);
     if (settings.serverName != null) {
       builder.overrideAuthority(settings.serverName);
     }
     channel = builder.build();
     stub = PolicyServiceGrpc.newStub(channel).withInterceptors(settings.authentication());
-    policy = settings.policy.build();
-    timeout = settings.timeout;
+    timeout = Due.bounded(settings.timeout);
     calls = new Calls(channel, settings.target);
   }
 
@@ -90,18 +98,20 @@ public final class PolicyClient implements AutoCloseable {
 
   /** The same with a timeout of its own. */
   public PolicyInfo describe(Duration within) {
-    return await(describeAsync(within, deadline(within)));
+    return await(start(Due.bounded(within), this::describeAsync));
   }
 
   /** Describes every policy and version that the server has ready. */
   public List<Policy> policies() {
     return await(
-            calls.<ListPoliciesRequest, ListPoliciesResponse>make(
-                (deadline, request, observer) ->
-                    stub.withDeadline(deadline).listPolicies(request, observer),
-                ListPoliciesRequest.getDefaultInstance(),
+            start(
                 timeout,
-                deadline(timeout)))
+                due ->
+                    calls.<ListPoliciesRequest, ListPoliciesResponse>make(
+                        (deadline, request, observer) ->
+                            stub.withDeadline(deadline).listPolicies(request, observer),
+                        ListPoliciesRequest.getDefaultInstance(),
+                        due)))
         .getPoliciesList();
   }
 
@@ -122,11 +132,9 @@ public final class PolicyClient implements AutoCloseable {
 
   /**
    * The same without waiting. What depends on the answer should go on with an executor of its own
-   * ({@code thenApplyAsync}) if it takes long.
+   * ({@code thenApplyAsync}) if it takes long. Cancelling the future cancels the call.
    */
   public CompletableFuture<Actions> actAsync(Value observation, ActOptions options) {
-    Duration within = within(options);
-    Deadline deadline = deadline(within);
     ActRequest.Builder request =
         ActRequest.newBuilder()
             .setPolicy(policy)
@@ -140,15 +148,18 @@ public final class PolicyClient implements AutoCloseable {
     if (options.mask != null) {
       request.setActionMask(options.mask.toTensorMessage());
     }
-    return describeOnce(within, deadline)
-        .thenCompose(
-            info ->
-                calls.<ActRequest, ActResponse>make(
-                    (due, message, observer) -> stub.withDeadline(due).act(message, observer),
-                    request.setSpecHash(info.policy().getSpecHash()).build(),
-                    within,
-                    deadline))
-        .thenApply(Actions::decode);
+    return start(
+        within(options),
+        due ->
+            describeOnce(due)
+                .thenCompose(
+                    info ->
+                        calls.<ActRequest, ActResponse>make(
+                            (deadline, message, observer) ->
+                                stub.withDeadline(deadline).act(message, observer),
+                            request.setSpecHash(info.policy().getSpecHash()).build(),
+                            due))
+                .thenApply(Actions::decode));
   }
 
   /** Opens a session that draws its actions. */
@@ -171,14 +182,19 @@ public final class PolicyClient implements AutoCloseable {
    * }</pre>
    *
    * @param options mode, seed, outputs (nothing but the action by default) and the timeout of each
-   *     step
+   *     step; with a mask or a state they are refused
    */
   public Session play(ActOptions options) {
+    checkForSession(options);
     Duration within = within(options);
-    Deadline deadline = deadline(within);
-    PolicyInfo info = await(describeOnce(within, deadline));
-    // A session is not made again, so this is what waits for a server that restarts.
-    await(getPolicy(within, deadline));
+    // A session is not made again, so GetPolicy is what waits for a server that restarts.
+    PolicyInfo info =
+        await(
+            start(
+                within,
+                due ->
+                    describeOnce(due)
+                        .thenCompose(found -> getPolicy(due).thenApply(response -> found))));
     PlayRequest.Builder first =
         PlayRequest.newBuilder().setPolicy(policy).setSpecHash(info.policy().getSpecHash());
     Space space = info.policy().getSpec().getObservationSpace();
@@ -194,6 +210,7 @@ public final class PolicyClient implements AutoCloseable {
    * @param options as in {@link #play(ActOptions)}
    */
   public Session play(Simulator simulator, ActOptions options) {
+    checkForSession(options);
     PlayRequest.Builder first =
         PlayRequest.newBuilder().setPolicy(policy).setSimulator(simulator.toMessage());
     // No call comes before its stream, and gRPC's own back-off grows to two minutes.
@@ -213,30 +230,53 @@ public final class PolicyClient implements AutoCloseable {
     }
   }
 
-  private CompletableFuture<PolicyInfo> describeOnce(Duration within, Deadline deadline) {
+  private CompletableFuture<PolicyInfo> describeOnce(Due due) {
     PolicyInfo info = known;
-    return info == null ? describeAsync(within, deadline) : CompletableFuture.completedFuture(info);
+    return info == null ? describeAsync(due) : CompletableFuture.completedFuture(info);
   }
 
-  private CompletableFuture<PolicyInfo> describeAsync(Duration within, Deadline deadline) {
-    return getPolicy(within, deadline)
+  private CompletableFuture<PolicyInfo> describeAsync(Due due) {
+    return getPolicy(due)
         .thenApply(response -> known = new PolicyInfo(response.getPolicy(), response.getLimits()));
   }
 
-  private CompletableFuture<GetPolicyResponse> getPolicy(Duration within, Deadline deadline) {
+  private CompletableFuture<GetPolicyResponse> getPolicy(Due due) {
     return calls.make(
-        (due, request, observer) -> stub.withDeadline(due).getPolicy(request, observer),
+        (deadline, request, observer) -> stub.withDeadline(deadline).getPolicy(request, observer),
         GetPolicyRequest.newBuilder().setPolicy(policy).build(),
-        within,
-        deadline);
+        due);
   }
 
   private Duration within(ActOptions options) {
-    return options.timeout == null ? timeout : options.timeout;
+    return options.timeout == null ? timeout : Due.bounded(options.timeout);
   }
 
-  private static Deadline deadline(Duration within) {
-    return Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
+  private static void checkForSession(ActOptions options) {
+    if (options.mask != null) {
+      throw new InvalidRequestException(
+          "action_mask", "one for each step, as StepOptions.withActionMask", "one for the session");
+    }
+    if (!options.state.isEmpty()) {
+      throw new InvalidRequestException(
+          "state", "none, as the server keeps a session's", options.state.size() + " bytes");
+    }
+  }
+
+  /** Starts calls; the future that their answer completes ends them when it is cancelled. */
+  private static <T> CompletableFuture<T> start(
+      Duration within, Function<Due, CompletableFuture<T>> calls) {
+    CompletableFuture<T> result = new CompletableFuture<>();
+    calls
+        .apply(Due.in(within, result))
+        .whenComplete(
+            (found, error) -> {
+              if (error == null) {
+                result.complete(found);
+              } else {
+                result.completeExceptionally(error);
+              }
+            });
+    return result;
   }
 
   private <T> T await(CompletableFuture<T> answer) {
@@ -251,6 +291,7 @@ public final class PolicyClient implements AutoCloseable {
       throw new IllegalStateException("a defect of this client", failed.getCause());
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
+      answer.cancel(true);
       throw new ServerUnavailableException(
           "interrupted while waiting for " + calls.target(), null, interrupted);
     }
@@ -262,7 +303,9 @@ public final class PolicyClient implements AutoCloseable {
         Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
 
     private final String target;
-    private final PolicyRef.Builder policy = PolicyRef.newBuilder();
+    private String policy = "";
+    private Long version;
+    private String label;
     private Duration timeout = DEFAULT_TIMEOUT;
     private ChannelCredentials credentials = InsecureChannelCredentials.create();
     private boolean secured;
@@ -275,19 +318,19 @@ public final class PolicyClient implements AutoCloseable {
 
     /** Which policy; it may be left out when the server has only one. */
     public Builder policy(String name) {
-      policy.setName(name);
+      policy = name;
       return this;
     }
 
     /** Asks a concrete version, instead of the newest. */
-    public Builder version(long version) {
-      policy.setVersion(version);
+    public Builder version(long value) {
+      version = value;
       return this;
     }
 
     /** Asks the version that has this label, such as "stable". */
-    public Builder label(String label) {
-      policy.setLabel(label);
+    public Builder label(String value) {
+      label = value;
       return this;
     }
 
@@ -331,17 +374,46 @@ public final class PolicyClient implements AutoCloseable {
     /**
      * Makes the client.
      *
-     * @throws IllegalArgumentException if the target is no address, or the token would travel
-     *     unencrypted
+     * @throws IllegalArgumentException if the target is no address
+     * @throws InvalidRequestException if there are both a version and a label, or the token cannot
+     *     be sent, or would travel unencrypted
      */
     public PolicyClient build() {
-      if (token != null
-          && !secured
-          && !target.matches("(localhost|127(\\.\\d+){3}|\\[::1\\]):\\d+|unix:.*")) {
-        throw new IllegalArgumentException(
-            "token: not sent to " + target + " unencrypted, where others could read it; use tls()");
-      }
+      checkToken();
       return new PolicyClient(this);
+    }
+
+    private void checkToken() {
+      if (token == null) {
+        return;
+      }
+      if (!token.matches("[!-~]([ -~]*[!-~])?")) {
+        throw new InvalidRequestException(
+            "token",
+            "printable ASCII without spaces around it, as pgkeras token makes it",
+            "another"); // which is a secret
+      }
+      if (!secured && !target.matches("(localhost|127(\\.\\d+){3}|\\[::1\\]):\\d+|unix:.*")) {
+        throw new InvalidRequestException(
+            "token", "tls(), as others could read it on the way", target + " without it");
+      }
+    }
+
+    private PolicyRef policy() {
+      PolicyRef.Builder reference = PolicyRef.newBuilder().setName(policy);
+      if (version != null && label != null) {
+        throw new InvalidRequestException(
+            "policy",
+            "a version or a label",
+            "version " + version + " and label \"" + label + "\"");
+      }
+      if (version != null) {
+        reference.setVersion(version);
+      }
+      if (label != null) {
+        reference.setLabel(label);
+      }
+      return reference.build();
     }
 
     private ClientInterceptor authentication() {

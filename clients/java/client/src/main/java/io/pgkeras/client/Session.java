@@ -11,7 +11,6 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Set;
-import java.util.concurrent.TimeUnit;
 
 /**
  * One simulator's session, of one or many environments; made by {@link PolicyClient#play}. For one
@@ -117,8 +116,8 @@ public final class Session implements AutoCloseable {
     if (failure != null) {
       throw failure;
     }
-    Duration within = options.timeout() == null ? timeout : options.timeout();
-    Deadline deadline = Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
+    Duration within = options.timeout() == null ? timeout : Due.bounded(options.timeout());
+    Deadline deadline = Due.deadline(within);
     boolean single = Spaces.isSingle(observation, space).orElse(false);
     PlayRequest.Builder request = template.toBuilder().setId(id + 1);
     request.setObservation((single ? withBatchAxis(observation) : observation).toMessage());
@@ -151,7 +150,7 @@ public final class Session implements AutoCloseable {
       template = later;
       response = exchange.receive(id, deadline);
       while (response != null && response.hasWaiting()) { // a policy in training is being improved
-        deadline = Deadline.after(within.toNanos(), TimeUnit.NANOSECONDS);
+        deadline = Due.deadline(within);
         response = exchange.receive(id, deadline);
       }
     } catch (StatusRuntimeException | ServerUnavailableException ended) {
@@ -187,7 +186,7 @@ public final class Session implements AutoCloseable {
           new ServerUnavailableException("the session has been closed; open a new one", null, null);
     }
     try {
-      exchange.close(Deadline.after(CLOSING.toNanos(), TimeUnit.NANOSECONDS));
+      exchange.close(Due.deadline(CLOSING));
     } catch (InterruptedException interrupted) {
       Thread.currentThread().interrupt();
     }

@@ -14,6 +14,7 @@ import io.grpc.ServerCallHandler;
 import io.grpc.ServerInterceptor;
 import io.grpc.StatusRuntimeException;
 import io.grpc.protobuf.StatusProto;
+import io.grpc.stub.ServerCallStreamObserver;
 import io.grpc.stub.StreamObserver;
 import io.pgkeras.v1.ActRequest;
 import io.pgkeras.v1.ActResponse;
@@ -31,6 +32,7 @@ import java.io.IOException;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
+import java.util.concurrent.Semaphore;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BiConsumer;
 import java.util.function.IntFunction;
@@ -55,8 +57,11 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
   volatile BiConsumer<PlayRequest, StreamObserver<PlayResponse>> play =
       (request, answers) -> answers.onNext(answer(request.getId()));
 
-  /** What Act answers. */
+  /** What Act answers; null: nothing. */
   volatile ActResponse response = act(0);
+
+  /** Counts the calls of Act that were cancelled before they were answered. */
+  final Semaphore cancelled = new Semaphore(0);
 
   private final Server server;
 
@@ -72,18 +77,29 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
             .start();
   }
 
+  int port() {
+    return server.getPort();
+  }
+
   String target() {
-    return "127.0.0.1:" + server.getPort();
+    return "127.0.0.1:" + port();
   }
 
   static StatusRuntimeException unavailable(Integer retryMillis) {
-    Status.Builder status =
-        Status.newBuilder().setCode(Code.UNAVAILABLE_VALUE).setMessage("starting");
-    if (retryMillis != null) {
-      Duration delay = Duration.newBuilder().setNanos(retryMillis * 1_000_000).build();
-      status.addDetails(Any.pack(RetryInfo.newBuilder().setRetryDelay(delay).build()));
-    }
-    return StatusProto.toStatusRuntimeException(status.build());
+    return StatusProto.toStatusRuntimeException(
+        retryMillis == null
+            ? Status.newBuilder().setCode(Code.UNAVAILABLE_VALUE).setMessage("starting").build()
+            : later(
+                Code.UNAVAILABLE, Duration.newBuilder().setNanos(retryMillis * 1_000_000).build()));
+  }
+
+  /** A status with a RetryInfo. */
+  static Status later(Code code, Duration delay) {
+    return Status.newBuilder()
+        .setCode(code.getNumber())
+        .setMessage("starting")
+        .addDetails(Any.pack(RetryInfo.newBuilder().setRetryDelay(delay).build()))
+        .build();
   }
 
   static ActResponse act(long action) {
@@ -118,6 +134,10 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
     StatusRuntimeException failed = failure.apply(calls.incrementAndGet());
     if (failed != null) {
       observer.onError(failed);
+      return;
+    }
+    if (response == null) {
+      ((ServerCallStreamObserver<ActResponse>) observer).setOnCancelHandler(cancelled::release);
       return;
     }
     observer.onNext(response);

@@ -1,0 +1,82 @@
+package io.pgkeras.client;
+
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import java.net.InetAddress;
+import java.net.ServerSocket;
+import java.net.Socket;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
+import java.util.concurrent.atomic.AtomicBoolean;
+
+/** A way to a server whose connections can be made to lead nowhere: what they get is dropped. */
+final class LosableWay implements AutoCloseable {
+  private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
+  private final List<AtomicBoolean> lost = new CopyOnWriteArrayList<>();
+  private final List<Socket> sockets = new CopyOnWriteArrayList<>();
+
+  LosableWay(int port) throws IOException {
+    start(
+        () -> {
+          while (true) {
+            Socket near = listener.accept();
+            Socket far = new Socket(InetAddress.getLoopbackAddress(), port);
+            AtomicBoolean flag = new AtomicBoolean();
+            lost.add(flag);
+            sockets.addAll(List.of(near, far));
+            start(() -> pass(near, far, flag));
+            start(() -> pass(far, near, flag));
+          }
+        });
+  }
+
+  String target() {
+    return "127.0.0.1:" + listener.getLocalPort();
+  }
+
+  /** Makes the connections that there are lead nowhere; later ones are whole. */
+  void lose() {
+    lost.forEach(flag -> flag.set(true));
+  }
+
+  @Override
+  public void close() throws IOException {
+    listener.close();
+    for (Socket socket : sockets) {
+      socket.close();
+    }
+  }
+
+  private interface Work {
+    void run() throws IOException;
+  }
+
+  private static void start(Work work) {
+    Thread thread =
+        new Thread(
+            () -> {
+              try {
+                work.run();
+              } catch (IOException closed) {
+                // The test is over, or one side has gone.
+              }
+            });
+    thread.setDaemon(true);
+    thread.start();
+  }
+
+  private static void pass(Socket from, Socket to, AtomicBoolean lost) throws IOException {
+    InputStream in = from.getInputStream();
+    OutputStream out = to.getOutputStream();
+    byte[] buffer = new byte[1 << 16];
+    for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
+      if (!lost.get()) {
+        out.write(buffer, 0, n);
+      }
+    }
+    if (!lost.get()) {
+      to.close();
+    }
+  }
+}
