@@ -23,7 +23,7 @@ from typing import Any
 from benchmarks import peers
 from benchmarks.cases import Case
 from benchmarks.report import machine
-from pgkeras.environments.presets import CONTINUOUS, DISCRETE, LONGEST_EPISODE
+from pgkeras.environments.default_config import CONTINUOUS, DISCRETE, LONGEST_EPISODE
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
@@ -95,8 +95,7 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
         ``steps``, ``seconds``, ``last_100`` (mean training return), ``greedy`` (mean return of the evaluation),
         ``curve`` (rows of seconds, steps and mean training return), ``config`` and ``packages``.
     """
-    from pgkeras import engines, environments
-    from pgkeras.evaluation import evaluation
+    from pgkeras import engines, environments, evaluation
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 

@@ -95,8 +95,7 @@ def _is_current(run: dict[str, Any]) -> bool:
 
 
 def _train(config: Config) -> dict[str, Any]:
-    from pgkeras import engines, environments
-    from pgkeras.evaluation import evaluation
+    from pgkeras import engines, environments, evaluation
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 

@@ -54,8 +54,7 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
       pgkeras evaluate 127.0.0.1:50051 --episodes 100 --mode sample --json
       pgkeras evaluate --target 127.0.0.1:50051 --label stable
     """
-    from pgkeras import environments
-    from pgkeras.evaluation import evaluation
+    from pgkeras import environments, evaluation
 
     first = evaluation.FirstSteps(player.act(mode), show_steps)
     envs = environments.make(player.recipe, int(min(episodes, _MOST_SLOTS, player.most_rows)), "plain")

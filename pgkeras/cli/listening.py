@@ -109,7 +109,7 @@ def report_without_learning(simulators: Simulators, seed: int) -> None:
 
 def config_of_simulators(simulators: Simulators, env_id: str, preset: str | None, given: dict[str, Any]) -> Config:
     """The settings of a run, once the first simulator has told what the actions are."""
-    from pgkeras.environments.presets import config_for
+    from pgkeras.environments.default_config import config_for
 
     wait(simulators)
     return config_for(env_id, preset, given, simulators.action_space)

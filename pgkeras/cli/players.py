@@ -21,7 +21,7 @@ from pgkeras.settings import config as config_
 from pgkeras.settings.recipe import READ, Recipe
 
 if TYPE_CHECKING:
-    from pgkeras.evaluation.evaluation import EngineActor, RemoteActor
+    from pgkeras.evaluation.actors import EngineActor, RemoteActor
 
 __all__ = ["Player", "environment_settings", "player_options"]
 
@@ -93,7 +93,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("give either PATH, HOST:PORT or --target HOST:PORT")
         where = target or policy_or_address or ""
         with extra_needed("train", "play episodes"):
-            from pgkeras.evaluation import evaluation
+            from pgkeras import evaluation
         act: Callable[[Mode], EngineActor | RemoteActor]
         if target is not None or is_address(where):
             if engine != "auto":
@@ -131,7 +131,7 @@ def _place(path: Path, policy: str, version: int | None) -> Path:
 
 def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
     from pgkeras.cli.native_output import quiet
-    from pgkeras.evaluation.evaluation import EngineActor
+    from pgkeras.evaluation.actors import EngineActor
 
     with quiet():
         return EngineActor(found.spec, load(found, engine), mode)

@@ -240,7 +240,7 @@ def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str 
     if listen is not None:  # what the actions are, the simulators will tell
         return config_.resolve(env_id, preset, given)
     with extra_needed("train", "train policies"):
-        from pgkeras.environments.presets import config_for
+        from pgkeras.environments.default_config import config_for
     config = config_for(env_id, preset, given)
     check_effect(config, given)
     return config

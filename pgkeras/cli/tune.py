@@ -79,7 +79,7 @@ def command(
         raise click.UsageError("--seeds names the seeds of every trial: give no --set seed")
     given = {"steps": steps, "time_limit": time_limit, **fixed}
     with extra_needed("train", "train policies"):
-        from pgkeras.environments.presets import config_for
+        from pgkeras.environments.default_config import config_for
         from pgkeras.environments.single import action_space_of
     config = config_for(env_id, preset, given)
     actions = action_space_of(Recipe.read(config.to_json()))

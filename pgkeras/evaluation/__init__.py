@@ -1,7 +1,8 @@
 """Playing an exported policy: returns, films and statistics. No TensorFlow.
 
-``evaluation.py`` plays episodes in this process or through a server; start there. ``recording.py`` films them, with
-the pictures of ``frames.py`` and ``densities.py``. ``statistics.py`` has means and intervals over runs.
+``evaluation.py`` plays episodes; start there. ``actors.py`` acts in this process or through a server. ``recording.py``
+films episodes, with the pictures of ``frames.py`` and ``densities.py``. ``statistics.py`` has means and intervals over
+runs.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING
 from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
-    from pgkeras.evaluation.evaluation import AnsweringActor, EngineActor, Evaluation, FirstSteps, RemoteActor, evaluate
+    from pgkeras.evaluation.actors import AnsweringActor, EngineActor, FirstSteps, RemoteActor
+    from pgkeras.evaluation.evaluation import Evaluation, evaluate
     from pgkeras.evaluation.recording import Recording, record
 
 __all__ = [
@@ -26,11 +28,11 @@ __all__ = [
 __getattr__, __dir__ = lazy_attributes(
     __name__,
     {
-        "AnsweringActor": "pgkeras.evaluation.evaluation",
-        "EngineActor": "pgkeras.evaluation.evaluation",
+        "AnsweringActor": "pgkeras.evaluation.actors",
+        "EngineActor": "pgkeras.evaluation.actors",
         "Evaluation": "pgkeras.evaluation.evaluation",
-        "FirstSteps": "pgkeras.evaluation.evaluation",
-        "RemoteActor": "pgkeras.evaluation.evaluation",
+        "FirstSteps": "pgkeras.evaluation.actors",
+        "RemoteActor": "pgkeras.evaluation.actors",
         "evaluate": "pgkeras.evaluation.evaluation",
         "Recording": "pgkeras.evaluation.recording",
         "record": "pgkeras.evaluation.recording",

@@ -1,33 +1,22 @@
-"""Evaluation: play episodes with an exported policy, in this process or through a server, without TensorFlow."""
+"""Evaluation: plays episodes by an actor and gives their returns. No TensorFlow."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.engines import Engine
-from pgkeras.engines.state import or_zeros
 from pgkeras.environments import Environments, without_mask
-from pgkeras.environments.collect import Actor, Choice, Collector, Watch
+from pgkeras.environments.collect import Actor, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
-from pgkeras.protocol.values import first, plain
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.difference import difference
-from pgkeras.spaces.layout import part_of
-from pgkeras.spaces.spec import PolicySpec
 
-if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
-    from pgkeras.client.client import Mode, PolicyClient
-
-__all__ = ["AnsweringActor", "EngineActor", "Evaluation", "FirstSteps", "RemoteActor", "evaluate"]
-
-Answer = dict[str, NDArray[Any]]
+__all__ = ["Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True)
@@ -70,99 +59,6 @@ class Evaluation:
             "mean_length": float(self.lengths.mean()),
             "returns": self.returns.tolist(),
         }
-
-
-class AnsweringActor(Actor, Protocol):
-    """An actor that keeps its whole answer."""
-
-    answer: Answer
-
-
-class EngineActor:
-    """An exported policy, computed in this process.
-
-    Args:
-        spec: What it observes and does.
-        engine: What computes it.
-        mode: "greedy" for the most probable action, "sample" to draw one.
-    """
-
-    def __init__(self, spec: PolicySpec, engine: Engine, mode: Mode) -> None:
-        self.spec = spec
-        self._engine = engine
-        self._output = "greedy_action" if mode == "greedy" else "action"
-        self.answer: Answer = {}
-
-    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``."""
-        inputs = {"observation": observation, "noise": noise}
-        if size := self.spec.state_size:
-            inputs["state"] = or_zeros(state, len(noise), size)
-        self.answer = self._engine.act(inputs)
-        action = self.answer[self._output]
-        return action, action, self.answer.get("next_state")
-
-
-class RemoteActor:
-    """A policy behind a server. The server draws its own noise.
-
-    Args:
-        client: A connected client.
-        mode: "greedy" for the most probable action, "sample" to draw one.
-    """
-
-    def __init__(self, client: PolicyClient, mode: Mode) -> None:
-        self.spec = client.describe().spec
-        self._client = client
-        self._mode: Mode = mode
-        self.answer: Answer = {}
-
-    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``.
-
-        The state is what the server sealed, as bytes: ``[B, ...]`` of uint8.
-        """
-        seed = int.from_bytes(noise[0].tobytes()[:4], "little")
-        values, mask = self.spec.layout.unpack(observation)
-        sealed = b"" if state is None else state.tobytes()
-        answer = self._client.act(values, mode=self._mode, seed=seed, action_mask=mask, state=sealed)
-        action = self.spec.to_graph(answer.action)
-        self.answer = {"action": action, **_outputs(self.spec, answer.distribution)}
-        after = np.frombuffer(answer.state, np.uint8).reshape(len(noise), -1) if answer.state else None
-        return action, action, after
-
-
-def _outputs(spec: PolicySpec, distribution: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """A client's distribution by the names that the act graph has."""
-    found: dict[str, NDArray[Any]] = {}
-    for part in spec.parts:
-        own = part_of(distribution, part.path)
-        found |= {output: own[name] for name, output in part.outputs.items()}
-    return found
-
-
-class FirstSteps:
-    """An actor that passes everything on to another and keeps what it did in the first steps of the first slot.
-
-    Args:
-        actor: The one that acts.
-        count: How many steps to keep.
-    """
-
-    def __init__(self, actor: AnsweringActor, count: int) -> None:
-        self.spec = actor.spec
-        self._actor = actor
-        self._count = count
-        self.steps: list[dict[str, Any]] = []
-
-    def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """See :meth:`pgkeras.environments.collect.Actor.act`."""
-        samples, actions, state = self._actor.act(observation, noise, state)
-        if len(self.steps) < self._count:
-            parameters = {name: self._actor.answer[name][0].tolist() for name in self.spec.parameter_outputs}
-            action = plain(first(self.spec.from_graph(actions[:1])))
-            self.steps.append({"observation": observation[0].tolist(), **parameters, "action": action})
-        return samples, actions, state
 
 
 def evaluate(

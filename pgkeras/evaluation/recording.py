@@ -18,7 +18,8 @@ from pgkeras.environments import PlainEnvironments, Recipe, make_one
 from pgkeras.environments.collect import Choice
 from pgkeras.environments.rows import as_reward
 from pgkeras.errors import ConfigError, EnvironmentSetupError, EnvironmentStepError, extra_needed
-from pgkeras.evaluation.evaluation import AnsweringActor, Evaluation, evaluate
+from pgkeras.evaluation.actors import AnsweringActor
+from pgkeras.evaluation.evaluation import Evaluation, evaluate
 from pgkeras.files import replacing
 
 with extra_needed("video", "record films"):

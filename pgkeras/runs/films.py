@@ -8,7 +8,7 @@ from pathlib import Path
 from pgkeras import engines
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.single import find_spec
-from pgkeras.evaluation.evaluation import EngineActor
+from pgkeras.evaluation.actors import EngineActor
 from pgkeras.settings.recipe import Recipe
 
 __all__ = ["film"]

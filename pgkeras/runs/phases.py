@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from pgkeras.environments.presets import LONGEST_EPISODE
+from pgkeras.environments.default_config import LONGEST_EPISODE
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner

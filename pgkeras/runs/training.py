@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
-from pgkeras.environments.presets import config_for
+from pgkeras.environments.default_config import config_for
 from pgkeras.errors import ConfigError, PgkerasError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding

@@ -9,13 +9,12 @@ import pytest
 from click.testing import CliRunner
 
 import pgkeras
-from pgkeras import engines, environments
+from pgkeras import engines, environments, evaluation
 from pgkeras.bundle import bundle
 from pgkeras.cli.info import command as info
 from pgkeras.cli.train import command as train
 from pgkeras.engines import noise
 from pgkeras.errors import UnsupportedSpaceError
-from pgkeras.evaluation import evaluation
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
 

@@ -12,11 +12,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 import pgkeras
-from pgkeras import environments
+from pgkeras import environments, evaluation
 from pgkeras.engines import load
 from pgkeras.environments.collect import Collector
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.evaluation import evaluation
 from pgkeras.policy.export import export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy

@@ -11,12 +11,11 @@ import pytest
 import tensorflow as tf
 from gymnasium import spaces as gym
 
-from pgkeras import engines, environments
+from pgkeras import engines, environments, evaluation
 from pgkeras.bundle import bundle
 from pgkeras.engines import noise
 from pgkeras.environments.plain import native
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
-from pgkeras.evaluation import evaluation
 from pgkeras.policy import distributions
 from pgkeras.policy.export import _drawn, _parts, export_policy
 from pgkeras.policy.policy import Policy

@@ -15,7 +15,7 @@ from pgkeras.client import PolicyClient
 from pgkeras.client.conversion import read_actions
 from pgkeras.engines import load, noise
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
-from pgkeras.evaluation.evaluation import RemoteActor
+from pgkeras.evaluation.actors import RemoteActor
 from pgkeras.protocol.wire import decode_spec, encode_spec, encode_tensor
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
 from pgkeras.spaces.masks import mask_size_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tests.reinforce.bandits  # noqa: F401 - registers Dial-v0 and Choice-v0
-from pgkeras.environments.presets import LONGEST_EPISODE, config_for
+from pgkeras.environments.default_config import LONGEST_EPISODE, config_for
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import read_preset, resolve
 from pgkeras.spaces import Box, Discrete
