@@ -20,7 +20,9 @@ from pgkeras.errors import ConfigError
 from pgkeras.settings import config
 from pgkeras.settings.config import Config, assignments, resolve, settings
 from pgkeras.settings.effect import check_effect
-from pgkeras.settings.fields import range_of
+from pgkeras.settings.fields import range_of, written
+
+ROOT = Path(__file__).parent.parent.parent
 
 ALL = {setting.name: setting for setting in settings()}
 HINTS = typing.get_type_hints(Config)
@@ -445,3 +447,21 @@ def test_the_defaults_are_those_that_were_measured() -> None:
     }
     config = Config(env_id="E")
     assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_the_documentation_has_the_tables_of_all_settings() -> None:
+    lines = []
+    for group in reversed([one for one in Config.__mro__ if dataclasses.is_dataclass(one)]):
+        own = [setting for setting in settings() if setting.name in vars(group).get("__annotations__", {})]
+        if not own:
+            continue
+        title = (group.__doc__ or "").partition("\n")[0].rstrip(".")
+        lines += ["", f"## {title}", "", "| setting | default | range | what it is |", "| --- | --- | --- | --- |"]
+        for setting in own:
+            about = setting.metadata["help"]
+            lines.append(
+                f"| `{setting.name}` | `{written(setting.default)}` | {range_of(setting).removeprefix('of ')} | {about} |"
+            )
+    text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+    expected = "\n".join(lines)
+    assert text.endswith(f"{expected}\n"), f"put this at the end of docs/settings.md:\n{expected}"

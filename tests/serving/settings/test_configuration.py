@@ -229,7 +229,9 @@ def test_the_documentation_has_the_table_of_all_settings():
     rows = ["| setting | default | range | what it is |", "| --- | --- | --- | --- |"]
     for setting in settings():
         default = "" if setting.default is None else f"`{written(setting.default)}`"
-        rows.append(f"| `{setting.name}` | {default} | {range_of(setting)} | {setting.metadata['help']} |")
+        rows.append(
+            f"| `{setting.name}` | {default} | {range_of(setting).removeprefix('of ')} | {setting.metadata['help']} |"
+        )
     text = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
     expected = "\n".join(rows)
     assert expected in text, f"put this into docs/serving.md:\n{expected}"
