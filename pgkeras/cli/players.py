@@ -37,6 +37,11 @@ _OPTIONS = (
         help=f"A setting of the environment: {', '.join(READ)}; may be repeated.",
     ),
     click.option(
+        "--trust-server",
+        is_flag=True,
+        help="Make the environment of a server's policy whatever modules and wrappers the server names: they run here.",
+    ),
+    click.option(
         "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
     ),
     version_options,
@@ -81,6 +86,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         target: str | None,
         env_id: str | None,
         pairs: tuple[str, ...],
+        trust_server: bool,
         seed: int,
         policy: str,
         policy_version: int | None,
@@ -95,7 +101,10 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         with extra_needed("train", "play episodes"):
             from pgkeras import evaluation
         act: Callable[[Mode], EngineActor | RemoteActor]
-        if target is not None or is_address(where):
+        remote = target is not None or is_address(where)
+        if trust_server and not remote:
+            raise click.UsageError("--trust-server is for servers: a policy on disk is trusted")
+        if remote:
             if engine != "auto":
                 raise click.UsageError("--engine is for policies on disk: a server's own settings name its engine")
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
@@ -109,6 +118,8 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             name, version, provenance, most_rows = found.name, found.version, found.provenance, math.inf
             act = functools.partial(_local, found, engine)
         recipe = _recipe(where, provenance, env_id, pairs)
+        if remote and env_id is None and not trust_server:
+            _check_harmless(where, recipe, "wrappers" in environment_settings(pairs))
         return command(**arguments, player=Player(where, f"{name}, version {version}", recipe, seed, act, most_rows))
 
     for option in reversed(_OPTIONS):
@@ -163,3 +174,28 @@ def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs
     elif trained_on.get("env_id") is None:
         raise ConfigError(f"{where} does not say which environment it was trained on: give --env")
     return Recipe.read(config_.overlay(trained_on, given))
+
+
+def _check_harmless(where: str, recipe: Recipe, own_wrappers: bool) -> None:
+    """Refuses an environment by which a server could have code of its choice run here, or files written.
+
+    Args:
+        where: The server.
+        recipe: The environment that it names.
+        own_wrappers: Whether the wrappers are not the server's, but given here.
+
+    Raises:
+        ConfigError: It is not one of gymnasium's registry in wrappers of gymnasium's that write nothing.
+    """
+    with extra_needed("train", "play episodes"):
+        from gymnasium import wrappers
+    called = [] if own_wrappers else [call.name for call in recipe.wrappers]
+    harmless = set(wrappers.__all__) - {"RecordVideo"}
+    named = [f"wrapper {name}" for name in called if name not in harmless]
+    if ":" in recipe.env_id or recipe.env_id.startswith("GymV"):  # these make environments of modules, too
+        named.insert(0, f"environment {recipe.env_id}")
+    if named:
+        raise ConfigError(
+            f"{where} names {' and '.join(named)}, which could run any code here or write files: name the environment "
+            "yourself with --env and --set, or give --trust-server if you trust the server"
+        )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import imageio.v2 as imageio
 import numpy as np
 import pytest
 
+from pgkeras.bundle import bundle
 from pgkeras.bundle.labels import change_labels
 from pgkeras.evaluation.frames import ACCENT, BAR, Painter
 from pgkeras.spaces import Box, Discrete
@@ -94,12 +97,62 @@ def test_it_is_the_same_through_a_server_by_label(invoke: Invoke, special: Path,
     assert (text.exit_code, "beta" in text.stderr) == (1, True)
 
 
+RECORDED = {"name": "RecordVideo", "kwargs": {"video_folder": "films"}}
+HOSTILE: dict[str, dict[str, Any]] = {
+    "module": {"env_id": "this:CartPole-v1"},
+    "wrapper": {"wrappers": ["this:s"]},
+    "function": {"wrappers": ["ClipReward", "importlib"]},
+    "films": {"wrappers": [RECORDED]},
+    "old": {"env_id": "GymV21Environment-v0", "env_kwargs": {"env_id": "this:Any-v0"}},
+}
+
+
+@pytest.fixture(scope="module")
+def hostile(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server whose policies say that they were trained on what would run code or write files."""
+    root, good = tmp_path_factory.mktemp("hostile"), bundle.open_bundle(bundle.find(finished.models))
+    for name, settings in HOSTILE.items():
+        with bundle.draft(root, name, good.spec) as work:
+            work.provenance = {**good.provenance, "config": {**good.provenance["config"], **settings}}
+            shutil.copytree(good.path, work.path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("policy.json"))
+    with running(root, tmp_path_factory.mktemp("hostile-server")) as started:
+        yield started
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_server_has_nothing_imported_or_written_here(name: str, hostile: Server, tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pgkeras.cli import _pgkeras\n"
+        "try: _pgkeras(sys.argv[1:], standalone_mode=False)\n"
+        "except Exception as error: print(error)\n"
+        "print('imported:', 'this' in sys.modules)"
+    )
+    for command in ("evaluate", "record"):
+        result = python("-c", code, command, hostile.target, "--policy", name, cwd=tmp_path)
+        told, imported = result.stdout.splitlines()[-2:]
+        assert told.startswith(f"{hostile.target} names "), result.stdout + result.stderr
+        assert told.endswith("or give --trust-server if you trust the server")
+        assert imported == "imported: False"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_one_names_oneself_or_trusts_is_played(invoke: Invoke, hostile: Server) -> None:
+    one = (hostile.target, "--episodes", 1, "--policy")
+    for options in (("module", "--env", "CartPole-v1"), ("wrapper", "--set", "wrappers=RecordEpisodeStatistics")):
+        result = invoke("evaluate", *one, *options)
+        assert result.exit_code == 0, result.output
+    trusted = invoke("evaluate", *one, "module", "--trust-server")
+    assert trusted.exit_code == 0, trusted.output
+    assert "this" in sys.modules
+
+
 def test_bad_input_about_who_plays(invoke: Invoke, special: Path) -> None:
     for command in ("evaluate", "record"):
         for arguments, code, message in (
             ([], 2, "give either PATH, HOST:PORT or --target"),
             ([special, "--target", "127.0.0.1:1"], 2, "give either PATH"),
             ([special, "--label", "stable"], 2, "--label is for servers"),
+            ([special, "--trust-server"], 2, "--trust-server is for servers"),
             ([special, "--set", "gamma=0.5"], 1, "--set gamma: expected a setting of the environment: env_kwargs"),
             ([special, "--set", "env_kwargs.gravitas=1"], 1, "gravitas"),
         ):
