@@ -20,8 +20,9 @@ __all__ = ["command"]
 @click.command()
 @click.argument("what", metavar="PATH|HOST:PORT")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--all", "every_setting", is_flag=True, help="Show settings that are at their defaults, too.")
 @connection_options
-def command(what: str, as_json: bool, connection: dict[str, Any]) -> None:
+def command(what: str, as_json: bool, every_setting: bool, connection: dict[str, Any]) -> None:
     """Describe an exported policy or a running server.
 
     PATH is a version's directory, a policy's (its newest version is meant) or that of a single policy's root; every
@@ -32,4 +33,7 @@ def command(what: str, as_json: bool, connection: dict[str, Any]) -> None:
             found = [text.server_policy(policy) for policy in client.policies()]
     else:
         found = [text.bundle(bundle.open_bundle(bundle.find(Path(what))))]
-    click.echo(json.dumps(found, indent=2) if as_json else "\n\n".join(map(text.table, found)))
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    click.echo("\n\n".join(text.table(text.readable(policy, every_setting=every_setting)) for policy in found))

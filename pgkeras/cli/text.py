@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.bundle.bundle import Bundle
+from pgkeras.cli.numbers import shown
 from pgkeras.client.client import Actions, PolicyInfo
 from pgkeras.protocol.values import plain, taken
+from pgkeras.settings.config import settings
+from pgkeras.settings.fields import written
 from pgkeras.spaces import Dict, Discrete, MultiDiscrete, Space, Tuple
 from pgkeras.spaces import parts as named_parts
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["actions", "actions_json", "bundle", "server_policy", "table"]
+__all__ = ["actions", "actions_json", "bundle", "readable", "server_policy", "table"]
 
 _BAR_WIDTH = 40
 _MOST_BARS = 16
@@ -131,7 +134,7 @@ def server_policy(info: PolicyInfo) -> dict[str, Any]:
 
 
 def table(values: Mapping[str, Any], indent: str = "") -> str:
-    """Names and values in two columns; nested ones are indented."""
+    """Names and values in two columns, numbers rounded; nested ones are indented."""
     width = max((len(name) for name in values), default=0)
     lines = []
     for name, value in values.items():
@@ -139,9 +142,44 @@ def table(values: Mapping[str, Any], indent: str = "") -> str:
             lines.append(f"{indent}{name}")
             lines.append(table(value, indent + "  "))
         else:
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-            lines.append(f"{indent}{name:<{width}}  {shown}".rstrip())
+            text = ", ".join(map(str, value)) if isinstance(value, list) else _cell(value)
+            lines.append(f"{indent}{name:<{width}}  {text}".rstrip())
     return "\n".join(line for line in lines if line)
+
+
+def _cell(value: Any) -> str:
+    return shown(value) if isinstance(value, float) else written(value)
+
+
+def readable(description: dict[str, Any], *, every_setting: bool) -> dict[str, Any]:
+    """A description of a policy with its provenance for people: by name, settings as ``--set`` takes them.
+
+    Args:
+        description: See :func:`bundle` and :func:`server_policy`.
+        every_setting: Whether to have settings that are at their defaults, too.
+    """
+    provenance = _sorted(description["provenance"])
+    if isinstance(provenance.get("config"), dict):
+        provenance["config"] = _settings(provenance["config"], every_setting=every_setting)
+    return {**description, "provenance": provenance}
+
+
+def _settings(config: Mapping[str, Any], *, every_setting: bool) -> dict[str, str]:
+    defaults = {setting.name: setting.default for setting in settings()}
+    lines, hidden = {}, 0
+    for name, value in config.items():
+        default = defaults.get(name)
+        is_default = name in defaults and value == (list(default) if isinstance(default, tuple) else default)
+        if is_default and not every_setting:
+            hidden += 1
+        else:
+            lines[name] = written(value)
+    return lines | ({"(the defaults)": f"{hidden} more; --all shows them"} if hidden else {})
+
+
+def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
+    """By name: a server gives them in any order."""
+    return {name: _sorted(value) if isinstance(value, Mapping) else value for name, value in sorted(values.items())}
 
 
 def _spec(spec: PolicySpec) -> dict[str, Any]:

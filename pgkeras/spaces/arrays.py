@@ -21,6 +21,7 @@ DTYPES = tuple(
     for name in ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 )
 """Element types that spaces, and tensors on the wire, may have."""
+_FEW = 6  # bounds, which are named one by one
 _INT64: np.dtype[Any] = np.dtype(np.int64)
 _INT8: np.dtype[Any] = np.dtype(np.int8)
 
@@ -272,4 +273,6 @@ def _with_batch_axis(
 
 
 def _bound(bound: NDArray[np.float64]) -> str:
-    return f"{bound.flat[0]:g}" if bound.size and (bound == bound.flat[0]).all() else "[...]"
+    if bound.size and (bound == bound.flat[0]).all():
+        return f"{bound.flat[0]:g}"
+    return f"[{', '.join(f'{x:.4g}' for x in bound.flat)}]" if bound.size <= _FEW else "[...]"

@@ -454,7 +454,7 @@ def test_bad_input_to_evaluate(invoke: Invoke, finished: Finished) -> None:
     for arguments, code, message in (
         (["nothing"], 1, "no exported policy at nothing"),
         ([finished.models, "--episodes", 0], 2, "--episodes"),
-        ([finished.models, "--env", "Pendulum-v1"], 1, "observation space is Box([...], [...], (4,), float32)"),
+        ([finished.models, "--env", "Pendulum-v1"], 1, "is Box([-4.8, -inf, -0.4189, -inf], [4.8, inf, 0.4189, inf]"),
         ([finished.models, "--env", "CartPoel-v1"], 1, "did you mean CartPole-v1"),
     ):
         result = invoke("evaluate", *arguments)
@@ -479,6 +479,24 @@ def test_presets(invoke: Invoke) -> None:
     assert "  gamma=0.99\n" in shown
     result = invoke("presets", "textbok")
     assert (result.exit_code, "did you mean textbook" in result.stderr) == (1, True)
+
+
+def test_info_shows_the_settings_that_are_no_defaults(invoke: Invoke, finished: Finished) -> None:
+    written = runs.read_config(finished.run)["config"]
+    others = {s.name for s in settings() if written[s.name] != json.loads(json.dumps(s.default))}
+    shown = _settings_in(invoke("info", finished.models).output)
+    assert list(shown) == sorted([*others, "env_id"])
+    given = {name: value for name, value in shown.items() if name != "env_id"}
+    values = config.assignments(f"{name}={value}" for name, value in given.items())
+    assert config.Config(env_id="CartPole-v1", **values).to_json() == written
+    assert _settings_in(invoke("info", finished.models, "--all").output).keys() == written.keys()
+
+
+def _settings_in(text: str) -> dict[str, str]:
+    """What the section "config" lists."""
+    section = text.partition("\n  config\n")[2].partition("\n  device")[0]
+    pairs = (line.split(maxsplit=1) for line in section.splitlines() if "(the defaults)" not in line)
+    return {name: (*value, "")[0] for name, *value in pairs}
 
 
 def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:

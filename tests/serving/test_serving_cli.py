@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -84,6 +85,7 @@ def test_info_describes_a_server(server):
     printed = run_cli("info", server.target).stdout
     assert "Discrete(3, start=5)" in printed
     assert "Test-v0" in printed
+    assert not re.search(r"\d\.\d{5,}$", printed, re.M), "not rounded"
 
 
 def test_info_describes_a_bundle_by_any_of_its_directories(policies):
