@@ -459,9 +459,8 @@ def test_the_documentation_has_the_tables_of_all_settings() -> None:
         lines += ["", f"## {title}", "", "| setting | default | range | what it is |", "| --- | --- | --- | --- |"]
         for setting in own:
             about = setting.metadata["help"]
-            lines.append(
-                f"| `{setting.name}` | `{written(setting.default)}` | {range_of(setting).removeprefix('of ')} | {about} |"
-            )
+            default, allowed = written(setting.default), range_of(setting).removeprefix("of ")
+            lines.append(f"| `{setting.name}` | `{default}` | {allowed} | {about} |")
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     expected = "\n".join(lines)
     assert text.endswith(f"{expected}\n"), f"put this at the end of docs/settings.md:\n{expected}"
