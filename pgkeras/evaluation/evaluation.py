@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pgkeras.engines import Engine
-from pgkeras.environments import Environments, without_mask
+from pgkeras.environments import Environments
 from pgkeras.environments.collect import Actor, Choice, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
@@ -18,7 +18,7 @@ from pgkeras.protocol.values import first, plain
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.difference import difference
-from pgkeras.spaces.layout import part_of
+from pgkeras.spaces.layout import part_of, without_mask
 from pgkeras.spaces.spec import PolicySpec
 
 if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
