@@ -238,11 +238,22 @@ def _finite(numbers: Any) -> bool:
 
 def _check_activation(config: Config) -> None:
     try:
-        keras.activations.get(config.activation)
+        activation = keras.activations.get(config.activation)
     except ValueError as error:
         raise ConfigError(
             f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
         ) from error
+    features = tf.zeros((1, 4))  # an even number, which glu halves
+    try:
+        fits = activation(features).shape == features.shape
+    except Exception as error:  # what it needs beside the features, Keras says in errors of any kind
+        raise ConfigError(
+            f"activation {config.activation!r}: it takes more than the features of a layer ({error}); try tanh or relu"
+        ) from error
+    if not fits:
+        raise ConfigError(
+            f"activation {config.activation!r}: it does not give as many features as it takes; try tanh or relu"
+        )
 
 
 def _reuse(config: Config) -> Reuse | None:

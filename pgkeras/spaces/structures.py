@@ -171,7 +171,8 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
         return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
     if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
         return Text()
-    return arrays.from_gymnasium(space, f"observation space, part {path}:" if path else "observation space", _OBSERVED)
+    where = f"observation space, part {path}:" if path else "observation space"
+    return arrays.from_gymnasium(space, where, _OBSERVED, "gymnasium.wrappers.DtypeObservation")
 
 
 def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> ActionSpace:
@@ -194,7 +195,8 @@ def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Actio
         _check_parts(space, "action")
         inner = enumerate(space.spaces)
         return Tuple(tuple(actions_from_gymnasium(part, _inner(path, str(i))) for i, part in inner))
-    found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
+    where = f"action space, part {path}:" if path else "action space"
+    found = arrays.from_gymnasium(space, where, _ACTED, "gymnasium.wrappers.TransformAction")
     return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
 
 

@@ -285,6 +285,16 @@ def test_what_is_no_callback_is_refused_at_once() -> None:
             spaces.Dict(x=spaces.Tuple((spaces.OneOf((spaces.Discrete(2), spaces.Discrete(3))),))),
             r"action space, part x\.0: OneOf\(.*\) is not supported: .*TransformAction .* of a OneOf, .*, a Discrete",
         ),
+        (
+            observations_from_gymnasium,
+            spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
+            r"observation space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.DtypeObservation makes one",
+        ),
+        (
+            actions_from_gymnasium,
+            spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
+            r"action space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.TransformAction makes one",
+        ),
     ],
 )
 def test_a_space_that_does_not_work_is_named_with_what_would(convert: Any, space: Any, message: str) -> None:

@@ -301,6 +301,17 @@ def test_what_is_off_may_be_said_to_be() -> None:
     check_effect_in(Config(env_id="E", **given), given, Discrete(5), Discrete(2))
 
 
+def test_a_setting_of_the_preset_that_does_not_go_with_one_that_is_given_is_said_to_be_the_presets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve("Any-v0", "continuous", {"returns": "episode"})
+    assert str(caught.value).startswith("baseline: the value network predicts the rewards from a step on")
+    assert "another baseline, such as leave-one-out; preset continuous sets baseline=value" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        resolve("Any-v0", "continuous", {"returns": "episode", "baseline": "value"})
+    assert "preset" not in str(caught.value)
+    assert resolve("Any-v0", "continuous", {"returns": "episode", "baseline": "leave-one-out"}).returns == "episode"
+
+
 def test_keyword_arguments_add_up() -> None:
     assert assignments(["env_kwargs.a=1", "env_kwargs.b=x", "env_kwargs.a=2"]) == {"env_kwargs": {"a": 2, "b": "x"}}
     settings = {"env_kwargs": {"a": 1, "b": 2}, "gamma": 0.5}
