@@ -165,6 +165,9 @@ class Learner:
         if all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
             return
         smaller = "learning_rate or clip_norm" if self._config.target_kl is None else "target_kl"
+        trained = len(self.policy.model.trainable_variables)
+        # What is not trained is still as the step found it, where ``before`` has it as the last step did.
+        before = [*before[:trained], *self.policy.weights()[trained:]]
         reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
         raise TrainingError(
             f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint is "

@@ -58,7 +58,7 @@ class Box:
         )
 
     def __hash__(self) -> int:
-        return hash((self.dtype, self.low.tobytes(), self.high.tobytes()))
+        return hash((self.dtype, (self.low + 0.0).tobytes(), (self.high + 0.0).tobytes()))  # -0.0 equals 0.0
 
     def __str__(self) -> str:
         return f"Box({_bound(self.low)}, {_bound(self.high)}, {self.shape}, {self.dtype})"

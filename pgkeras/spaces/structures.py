@@ -81,9 +81,11 @@ class Text:
         return texts, not single
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dict:
     """Mappings from keys to values, each of a space of its own.
+
+    Two of them with the same parts in another order differ, since they are encoded otherwise.
 
     Args:
         spaces: The parts by key, in the order in which they are encoded.
@@ -93,6 +95,9 @@ class Dict:
 
     def __str__(self) -> str:
         return "Dict(" + ", ".join(f"{key}: {space}" for key, space in self.spaces.items()) + ")"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dict) and list(self.spaces.items()) == list(other.spaces.items())
 
     def __hash__(self) -> int:
         return hash(tuple(self.spaces.items()))
