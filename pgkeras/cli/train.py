@@ -32,7 +32,7 @@ from pgkeras.runs.collapse import has_collapsed
 from pgkeras.runs.directory import read_metrics, read_summary
 from pgkeras.runs.run import Run
 from pgkeras.settings import config as config_
-from pgkeras.settings.effect import check_effect
+from pgkeras.settings.effect import check_effect, check_effect_in
 from pgkeras.settings.recipe import slug
 
 if TYPE_CHECKING:
@@ -175,9 +175,8 @@ def command(
         if simulators is not None and dry_run:
             report_without_learning(simulators, config.seed)
             return
-        if simulators is not None and resume is None:
-            config = config_of_simulators(simulators, config.env_id, preset, given)
-            check_effect(config, given)
+        if simulators is not None:
+            config = _config_with_simulators(simulators, config, preset, given, resume=resume is not None)
         training, interrupted_by = run(
             config,
             directory,
@@ -227,6 +226,10 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
         raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
     config = config_.Config.from_json(config_.overlay(written["config"], given))
     check_effect(config, given)
+    if listen is None:
+        with extra_needed("train", "train policies"):
+            from pgkeras.environments.default_config import check_effect_here
+        check_effect_here(config, given)
     as_before = (None, written["config"].get("learning_rate"))
     if config.target_kl is not None and given.get("learning_rate") not in as_before:
         raise ConfigError(
@@ -240,9 +243,22 @@ def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str 
     if listen is not None:  # what the actions are, the simulators will tell
         return config_.resolve(env_id, preset, given)
     with extra_needed("train", "train policies"):
-        from pgkeras.environments.default_config import config_for
+        from pgkeras.environments.default_config import check_effect_here, config_for
     config = config_for(env_id, preset, given)
     check_effect(config, given)
+    check_effect_here(config, given)
+    return config
+
+
+def _config_with_simulators(
+    simulators: Simulators, config: Config, preset: str | None, given: dict[str, Any], *, resume: bool
+) -> Config:
+    """The settings once the spaces are known, on which the preset and the effect of settings depend."""
+    if not resume:
+        config = config_of_simulators(simulators, config.env_id, preset, given)
+        check_effect(config, given)
+    wait(simulators)
+    check_effect_in(config, given, simulators.observation_space, simulators.action_space)
     return config
 
 

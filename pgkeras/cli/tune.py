@@ -15,7 +15,7 @@ from pgkeras.cli.numbers import shown
 from pgkeras.cli.seeds import parse_seeds
 from pgkeras.errors import ConfigError, extra_needed
 from pgkeras.settings import config as config_
-from pgkeras.settings.groups import NATURAL
+from pgkeras.settings.effect import check_effect_in
 
 __all__ = ["command"]
 
@@ -80,13 +80,13 @@ def command(
     given = {"steps": steps, "time_limit": time_limit, **fixed}
     with extra_needed("train", "train policies"):
         from pgkeras.environments.default_config import config_for
-        from pgkeras.environments.single import action_space_of
+        from pgkeras.environments.single import spaces_of
     config = config_for(env_id, preset, given)
-    actions = action_space_of(Recipe.read(config.to_json()))
+    spaces = spaces_of(Recipe.read(config.to_json()))
+    check_effect_in(config, fixed, *spaces)
     for name, value in config.to_json().items():
         _toml(name, value)  # rather than after the search
-    natural = config.optimizer == NATURAL
-    space = {name: values for name, values in search_space(actions, natural=natural).items() if name not in fixed}
+    space = {name: values for name, values in search_space(config, *spaces).items() if name not in fixed}
     directory = out or Path("tuning") / slug(env_id)
     tuning = Tuning(config, space, parse_seeds(seeds), directory, jobs or available())
 

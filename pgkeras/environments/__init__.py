@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pgkeras.environments.creation import make
     from pgkeras.environments.plain import PlainEnvironments
     from pgkeras.environments.pool import PoolEnvironments
-    from pgkeras.environments.probe import Look, look, without_mask
+    from pgkeras.environments.probe import Look, look
     from pgkeras.environments.processes import ProcessEnvironments
     from pgkeras.environments.protocol import Environments, name_of
     from pgkeras.environments.single import make_one
@@ -35,7 +35,6 @@ __all__ = [
     "make",
     "make_one",
     "name_of",
-    "without_mask",
 ]
 
 __getattr__, __dir__ = lazy_attributes(
@@ -54,6 +53,5 @@ __getattr__, __dir__ = lazy_attributes(
         "make": "pgkeras.environments.creation",
         "make_one": "pgkeras.environments.single",
         "name_of": "pgkeras.environments.protocol",
-        "without_mask": "pgkeras.environments.probe",
     },
 )

@@ -6,13 +6,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from pgkeras.environments.single import action_space_of, find_spec
+from pgkeras.environments.single import action_space_of, find_spec, spaces_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
+from pgkeras.settings.effect import OF_SPACES, check_effect_in
 from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ActionSpace, Box, leaves
 
-__all__ = ["CONTINUOUS", "DISCRETE", "LONGEST_EPISODE", "config_for"]
+__all__ = ["CONTINUOUS", "DISCRETE", "LONGEST_EPISODE", "check_effect_here", "config_for"]
 
 CONTINUOUS = "continuous"
 """The preset of environments with continuous actions that have none of their own."""
@@ -60,6 +61,28 @@ def config_for(
     if action_space is not None or config.max_episode_steps is not None or not _is_unlimited(env_id):
         return config
     return dataclasses.replace(config, max_episode_steps=LONGEST_EPISODE)
+
+
+def check_effect_here(config: Config, given: Mapping[str, Any]) -> None:
+    """Refuses what was given and changes nothing for the spaces of the configured environment.
+
+    The environment is made once, to look at them, if a setting was given whose effect depends on them.
+
+    Args:
+        config: All settings of the run.
+        given: Those that the caller asked for by name.
+
+    Raises:
+        ConfigError: See :func:`pgkeras.settings.effect.check_effect_in`.
+        UnsupportedSpaceError: Likewise.
+    """
+    if not any(given.get(name) is not None for name in OF_SPACES):
+        return
+    try:
+        spaces = spaces_of(Recipe.read(config.to_json()))
+    except (EnvironmentSetupError, UnsupportedSpaceError):
+        return  # whoever makes it to play it says why, or makes it in another way
+    check_effect_in(config, given, *spaces)
 
 
 def _is_unlimited(env_id: str) -> bool:

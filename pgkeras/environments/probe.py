@@ -16,7 +16,6 @@ from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import (
     ActionSpace,
     Box,
-    Dict,
     Space,
     Text,
     actions_from_gymnasium,
@@ -24,11 +23,11 @@ from pgkeras.spaces import (
     map_texts,
     observations_from_gymnasium,
 )
-from pgkeras.spaces.layout import ACTION_MASK, EXACT_INTEGERS, part_of
+from pgkeras.spaces.layout import ACTION_MASK, EXACT_INTEGERS, part_of, without_mask
 from pgkeras.spaces.masks import mask_size_of
 from pgkeras.spaces.tokenizer import with_vocabulary
 
-__all__ = ["Look", "look", "without_mask"]
+__all__ = ["Look", "look"]
 
 logger = logging.getLogger(__name__)
 
@@ -93,13 +92,6 @@ def _warn_of_rounding(name: str, space: Space, notes: _Notes) -> None:
                 largest,
                 EXACT_INTEGERS,
             )
-
-
-def without_mask(space: Space) -> Space:
-    """A Dict without its part ``action_mask``, any other space as it is."""
-    if not isinstance(space, Dict) or ACTION_MASK not in space.spaces:
-        return space
-    return Dict({key: part for key, part in space.spaces.items() if key != ACTION_MASK})
 
 
 class _Notes:

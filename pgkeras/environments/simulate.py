@@ -19,11 +19,10 @@ from pgkeras.client.session import PlaySession
 from pgkeras.environments.check import check_interface, said
 from pgkeras.environments.collect import quotas
 from pgkeras.environments.plain import native
-from pgkeras.environments.probe import without_mask
 from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, PolicyServiceError, ServerUnavailableError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
-from pgkeras.spaces.layout import ACTION_MASK
+from pgkeras.spaces.layout import ACTION_MASK, without_mask
 from pgkeras.spaces.masks import flat_mask
 
 __all__ = ["Simulator"]

@@ -16,10 +16,10 @@ from pgkeras.environments.check import check_spaces, said
 from pgkeras.environments.wrappers import wrap
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
-from pgkeras.spaces import ActionSpace
-from pgkeras.spaces.structures import actions_from_gymnasium
+from pgkeras.spaces import ActionSpace, Space, actions_from_gymnasium, observations_from_gymnasium
+from pgkeras.spaces.layout import without_mask
 
-__all__ = ["action_space_of", "explained", "find_spec", "make_one", "vector_options"]
+__all__ = ["explained", "find_spec", "make_one", "spaces_of", "vector_options"]
 
 _T = TypeVar("_T")
 
@@ -71,9 +71,30 @@ def action_space_of(recipe: Recipe) -> ActionSpace:
         EnvironmentSetupError: The environment cannot be made.
         UnsupportedSpaceError: Its action space is not supported.
     """
+    return _seen(recipe, lambda env: actions_from_gymnasium(env.action_space))
+
+
+def spaces_of(recipe: Recipe) -> tuple[Space, ActionSpace]:
+    """The spaces of an environment, which is made to look at them: of observations, without action masks, and actions.
+
+    Raises:
+        EnvironmentSetupError: The environment cannot be made.
+        UnsupportedSpaceError: One of its spaces is not supported.
+    """
+    return _seen(
+        recipe,
+        lambda env: (
+            without_mask(observations_from_gymnasium(env.observation_space)),
+            actions_from_gymnasium(env.action_space),
+        ),
+    )
+
+
+def _seen(recipe: Recipe, look: Callable[[gymnasium.Env[Any, Any]], _T]) -> _T:
+    """What a look at an environment gives, which is made for it."""
     env = make_one(recipe)
     try:
-        return actions_from_gymnasium(env.action_space)
+        return look(env)
     finally:
         env.close()
 

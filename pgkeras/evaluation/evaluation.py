@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgkeras.environments import Environments, without_mask
+from pgkeras.environments import Environments
 from pgkeras.environments.collect import Actor, Collector, Watch
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.evaluation import statistics
 from pgkeras.settings.groups import EnvironmentSettings
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.difference import difference
+from pgkeras.spaces.layout import without_mask
 
 __all__ = ["Evaluation", "evaluate"]
 

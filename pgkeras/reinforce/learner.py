@@ -165,6 +165,9 @@ class Learner:
         if all(map(_finite, [step.loss, step.gradient_norm, *self._step.weights])):
             return
         smaller = "learning_rate or clip_norm" if self._config.target_kl is None else "target_kl"
+        trained = len(self.policy.model.trainable_variables)
+        # What is not trained is still as the step found it, where ``before`` has it as the last step did.
+        before = [*before[:trained], *self.policy.weights()[trained:]]
         reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
         raise TrainingError(
             f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint is "
@@ -238,11 +241,22 @@ def _finite(numbers: Any) -> bool:
 
 def _check_activation(config: Config) -> None:
     try:
-        keras.activations.get(config.activation)
+        activation = keras.activations.get(config.activation)
     except ValueError as error:
         raise ConfigError(
             f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
         ) from error
+    features = tf.zeros((1, 4))  # an even number, which glu halves
+    try:
+        fits = activation(features).shape == features.shape
+    except Exception as error:  # what it needs beside the features, Keras says in errors of any kind
+        raise ConfigError(
+            f"activation {config.activation!r}: it takes more than the features of a layer ({error}); try tanh or relu"
+        ) from error
+    if not fits:
+        raise ConfigError(
+            f"activation {config.activation!r}: it does not give as many features as it takes; try tanh or relu"
+        )
 
 
 def _reuse(config: Config) -> Reuse | None:

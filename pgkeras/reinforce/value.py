@@ -62,7 +62,7 @@ class ValueFunction:
         self._rows_at_once = layout.rows_at_once
         spec = tf.TensorSpec([None, *layout.shape], layout.dtype)
         self._predict = tf.function(lambda o: self._model(o)[:, 0], [spec], autograph=False)
-        batches = tf.TensorSpec([None, settings.value_batch_size], tf.int32)
+        batches = tf.TensorSpec([None, None], tf.int32)
         self._fit = tf.function(self._gradient_steps, [spec, tf.TensorSpec([None]), batches], autograph=False)
 
     @property
@@ -82,7 +82,7 @@ class ValueFunction:
         """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
 
         The error is the mean over the minibatches of the last pass, each taken before its own update, in units of the
-        returns' variance. A pass leaves out the steps that do not fill a minibatch.
+        returns' variance. A pass leaves out the steps that do not fill a minibatch; too few for one are one.
 
         Raises:
             TrainingError: The loss or a weight is not finite afterwards.
@@ -90,8 +90,9 @@ class ValueFunction:
         self.returns.update(returns)
         targets = ((returns - self.returns.mean) / self.returns.std).astype(np.float32)
         generator = np.random.default_rng([self._seed, epoch])
-        rows = max(1, len(targets) // self._batch_size)
-        order = [np.resize(generator.permutation(len(targets)), (rows, self._batch_size)) for _ in range(self._passes)]
+        size = min(self._batch_size, len(targets))
+        rows = len(targets) // size
+        order = [generator.permutation(len(targets))[: rows * size].reshape(rows, size) for _ in range(self._passes)]
         losses = self._fit(observations, targets, np.concatenate(order).astype(np.int32)).numpy()
         loss = float(losses[-rows:].mean())
         if not (np.isfinite(loss) and all(np.isfinite(v.numpy()).all() for v in self.variables)):

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
-from pgkeras.environments.default_config import config_for
+from pgkeras.environments.default_config import check_effect_here, config_for
 from pgkeras.errors import ConfigError, PgkerasError, RunError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
@@ -573,6 +573,7 @@ def train(
         network, settings = None, {**settings, "network": network}
     config = config_for(env_id, preset, settings)
     check_effect(config, settings, directory=directory is not None, network=network is not None)
+    check_effect_here(config, settings)
     training = Training(config, directory, network=network, callbacks=callbacks)
     try:
         for _ in watched(training):

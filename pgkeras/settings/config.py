@@ -65,7 +65,8 @@ class Config(
             raise ConfigError("reset_returns: whole-episode returns hold all rewards; use it with returns=reward-to-go")
         if self.returns == "episode" and self.baseline == "value":
             raise ConfigError(
-                "baseline: the value network predicts the rewards from a step on; use it with returns=reward-to-go"
+                "baseline: the value network predicts the rewards from a step on, not those of whole episodes; use it "
+                "with returns=reward-to-go, or another baseline, such as leave-one-out"
             )
         if self.devices != "one" and self.jit_compile:
             raise ConfigError("jit_compile: XLA compiles the step for one device; use it with devices=one")
@@ -120,9 +121,16 @@ def resolve(env_id: str, preset: str | None = None, overrides: Mapping[str, Any]
             f"env_id: expected the id of an environment, such as 'CartPole-v1', got {env_id!r}; to train on an "
             "environment of your own, register it: gymnasium.register('Mine-v0', MyEnvironment), and give 'Mine-v0'"
         )
-    values = read_preset(preset or preset_for(env_id))
+    preset = preset or preset_for(env_id)
+    values = read_preset(preset)
     check_keys(overrides or {}, [setting.name for setting in settings()])
-    return Config(**overlay(values, {**(overrides or {}), "env_id": env_id}))
+    try:
+        return Config(**overlay(values, {**(overrides or {}), "env_id": env_id}))
+    except ConfigError as error:
+        name = str(error).partition(":")[0]
+        if name in values and name not in (overrides or {}):
+            raise ConfigError(f"{error}; preset {preset} sets {name}={values[name]}") from error
+        raise
 
 
 def overlay(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from pgkeras.spaces import ActionSpace, Box, leaves
+from pgkeras.settings.config import Config
+from pgkeras.settings.effect import idle
+from pgkeras.settings.groups import NATURAL
+from pgkeras.spaces import ActionSpace, Box, Space, leaves
 
 __all__ = ["Choices", "Logarithmic", "Same", "Trial", "search_space", "settings_of"]
 
@@ -66,18 +69,20 @@ _CONTINUOUS: dict[str, Dimension] = {
 }
 
 
-def search_space(action_space: ActionSpace, *, natural: bool = False) -> dict[str, Dimension]:
-    """The settings that are worth tuning for some actions, by name.
+def search_space(config: Config, observation_space: Space, action_space: ActionSpace) -> dict[str, Dimension]:
+    """The settings that are worth tuning, by name, without those that change nothing.
 
     Args:
+        config: The settings to begin with.
+        observation_space: The observations.
         action_space: The actions.
-        natural: Whether gradients are natural: their steps are as long as `target_kl` says, so that it is needed.
     """
     space = {**_COMMON, **(_CONTINUOUS if any(isinstance(leaf, Box) for _, leaf in leaves(action_space)) else {})}
-    if natural:
+    if config.optimizer == NATURAL:  # whose steps are as long as target_kl says, so that it is needed
         del space["learning_rate"]
         space["target_kl"] = _NATURAL_KL
-    return space
+    changes_nothing = idle(config, observation_space, action_space)
+    return {name: dimension for name, dimension in space.items() if name not in changes_nothing}
 
 
 def settings_of(trial: Trial, space: Mapping[str, Dimension]) -> dict[str, str]:

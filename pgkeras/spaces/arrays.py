@@ -60,7 +60,7 @@ class Box:
         )
 
     def __hash__(self) -> int:
-        return hash((self.dtype, self.low.tobytes(), self.high.tobytes()))
+        return hash((self.dtype, (self.low + 0.0).tobytes(), (self.high + 0.0).tobytes()))  # -0.0 equals 0.0
 
     def __str__(self) -> str:
         return f"Box({_bound(self.low)}, {_bound(self.high)}, {self.shape}, {self.dtype})"
@@ -228,13 +228,14 @@ class MultiBinary:
 ArraySpace = Box | Discrete | MultiDiscrete | MultiBinary
 
 
-def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str) -> ArraySpace:
+def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str, casts: str) -> ArraySpace:
     """Converts a gymnasium space.
 
     Args:
         space: The space to convert.
         where: What it is, for the error message, such as "action space".
         instead: What works in place of one that does not, likewise.
+        casts: What makes a space of another dtype of it, likewise.
 
     Raises:
         UnsupportedSpaceError: The space is of a kind that pgkeras does not handle.
@@ -244,7 +245,7 @@ def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str) -> Arr
     if space.dtype is not None and np.dtype(space.dtype).kind in "biufc" and np.dtype(space.dtype) not in DTYPES:
         raise UnsupportedSpaceError(
             f"{where} {space} is not supported: its dtype is {space.dtype}, and there are messages for "
-            f"{', '.join(dtype.name for dtype in DTYPES)}; gymnasium.wrappers.DtypeObservation makes one of another"
+            f"{', '.join(dtype.name for dtype in DTYPES)}; {casts} makes one of another"
         )
     if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None:
         return Box(np.asarray(space.low, np.float64), np.asarray(space.high, np.float64), np.dtype(space.dtype))

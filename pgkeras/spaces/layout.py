@@ -35,7 +35,7 @@ from pgkeras.spaces import (
 )
 from pgkeras.spaces.masks import flat_mask, mask_size_of
 
-__all__ = ["ACTION_MASK", "EXACT_INTEGERS", "Layout", "Leaf", "graph_dtype", "part_of"]
+__all__ = ["ACTION_MASK", "EXACT_INTEGERS", "Layout", "Leaf", "graph_dtype", "part_of", "without_mask"]
 
 ACTION_MASK = "action_mask"
 """The key under which environments give masks, in a Dict observation or in ``info``."""
@@ -268,6 +268,13 @@ class Layout:
             assert self.masked is not None
             allowed = flat_mask(mask, self.masked, len(leading))
             _copy(row[..., -self.mask_size :], np.broadcast_to(allowed, (*leading, allowed.shape[-1])), ACTION_MASK)
+
+
+def without_mask(space: Space) -> Space:
+    """A Dict without its part ``action_mask``, any other space as it is."""
+    if not isinstance(space, Dict) or ACTION_MASK not in space.spaces:
+        return space
+    return Dict({key: part for key, part in space.spaces.items() if key != ACTION_MASK})
 
 
 def part_of(value: Any, path: Sequence[str]) -> Any:

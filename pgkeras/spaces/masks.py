@@ -53,9 +53,9 @@ def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
     """A mask as an environment gives it, as one array.
 
     Args:
-        mask: An array ``[..., mask_size]``; for MultiDiscrete also a sequence with an array for each component; for a
-            Dict or Tuple also a mapping or sequence of the masks of its parts, of which any may be missing or None.
-            None allows all.
+        mask: An array ``[..., mask_size]``; for MultiDiscrete also a sequence with an array for each component, nested
+            if the space has several axes; for a Dict or Tuple also a mapping or sequence of the masks of its parts, of
+            which any may be missing or None. None allows all.
         action_space: What is masked.
         leading_axes: How many axes of a batch each array has.
 
@@ -127,11 +127,20 @@ def _names(parts: Sequence[MaskPart]) -> list[str]:
 
 
 def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]:
-    """One leaf's mask as an array; that of a MultiDiscrete space may be a sequence with an array for each component."""
-    if isinstance(mask, tuple | list) and mask and np.ndim(mask[0]) == leading_axes + 1:
-        lengths = [np.shape(one)[-1] for one in mask]
-        if part is None or lengths == part.nvec.tolist():
-            mask = np.concatenate([np.asarray(one) for one in mask], axis=-1)
+    """One leaf's mask as an array.
+
+    That of a MultiDiscrete space may be a sequence with an array for each component, nested as the space has axes.
+    """
+    if isinstance(mask, tuple | list):
+        components = list(_components(mask, leading_axes))
+        lengths = [one.shape[-1] for one in components if one.ndim == leading_axes + 1]
+        if len(lengths) == len(components) and (part is None or lengths == part.nvec.tolist()):
+            mask = np.concatenate(components, axis=-1)
+        elif part is not None and len(set(lengths)) > 1:
+            raise ValueError(
+                f"expected an action mask with components of {', '.join(map(str, part.nvec))} values, got "
+                f"{', '.join(map(str, lengths))}"
+            )
     array = np.asarray(mask)
     shape = array.shape[leading_axes:]
     if part is not None and len(part.nvec) > 1 and shape == tuple(part.nvec) and np.prod(shape) != part.nvec.sum():
@@ -143,6 +152,19 @@ def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]
             "components chosen one after the other, in steps of their own"
         )
     return array.reshape(*array.shape[:leading_axes], -1)
+
+
+def _components(mask: Any, leading_axes: int) -> Iterator[NDArray[Any]]:
+    """The arrays that sequences in sequences end in, row by row."""
+    try:
+        array = np.asarray(mask)
+    except ValueError:  # they differ in length
+        array = None
+    if isinstance(mask, tuple | list) and (array is None or array.ndim > leading_axes + 1):
+        for one in mask:
+            yield from _components(one, leading_axes)
+    else:
+        yield np.asarray(mask)
 
 
 def _is_flat(mask: Any, leading_axes: int) -> bool:

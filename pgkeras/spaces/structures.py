@@ -81,9 +81,11 @@ class Text:
         return texts, not single
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dict:
     """Mappings from keys to values, each of a space of its own.
+
+    Two of them with the same parts in another order differ, since they are encoded otherwise.
 
     Args:
         spaces: The parts by key, in the order in which they are encoded.
@@ -93,6 +95,9 @@ class Dict:
 
     def __str__(self) -> str:
         return "Dict(" + ", ".join(f"{key}: {space}" for key, space in self.spaces.items()) + ")"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Dict) and list(self.spaces.items()) == list(other.spaces.items())
 
     def __hash__(self) -> int:
         return hash(tuple(self.spaces.items()))
@@ -166,7 +171,8 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
         return Text(space.min_length, space.max_length, "".join(sorted(space.character_set)))
     if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
         return Text()
-    return arrays.from_gymnasium(space, f"observation space, part {path}:" if path else "observation space", _OBSERVED)
+    where = f"observation space, part {path}:" if path else "observation space"
+    return arrays.from_gymnasium(space, where, _OBSERVED, "gymnasium.wrappers.DtypeObservation")
 
 
 def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> ActionSpace:
@@ -182,7 +188,8 @@ def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Actio
     """
     if (structure := _structure_from_gymnasium(space, path, "action", actions_from_gymnasium)) is not None:
         return structure
-    found = arrays.from_gymnasium(space, f"action space, part {path}:" if path else "action space", _ACTED)
+    where = f"action space, part {path}:" if path else "action space"
+    found = arrays.from_gymnasium(space, where, _ACTED, "gymnasium.wrappers.TransformAction")
     return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
 
 

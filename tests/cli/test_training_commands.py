@@ -98,6 +98,12 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["CartPole-v1", "--set", "gama=1"], 1, "did you mean gamma"),
         (["CartPole-v1", "--learning-rate", "0.1"], 2, "'--learning-rate'; set it with: --set learning_rate=VALUE"),
         (["CartPole-v1", "--ray-address", "10.0.0.5:6379"], 1, "ray_address: it changes nothing without collect=ray"),
+        (
+            ["CartPole-v1", "--set", "initial_log_std=-1"],
+            1,
+            "initial_log_std: it changes nothing where no action is Gau",
+        ),
+        (["CartPole-v1", "--seeds", "0-1", "--network", "mlp"], 1, "network: it changes nothing where the observation"),
         (["CartPole-v1", "--set", "gamma=2"], 1, "gamma: expected a finite number from 0 to 1, got 2.0"),
         (["CartPole-v1", "--set", "env_id=Acrobot-v1"], 1, "env_id: there is no such setting"),
         (["CartPole-v1", "--preset", "textbok"], 1, "did you mean textbook"),

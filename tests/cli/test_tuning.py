@@ -18,7 +18,7 @@ from pgkeras.cli.tune import _has_ended, _write_preset
 from pgkeras.cli.tuning import Tuning
 from pgkeras.errors import ConfigError, RunError
 from pgkeras.settings.config import Config, assignments, read_preset, resolve
-from pgkeras.settings.effect import check_effect
+from pgkeras.settings.effect import check_effect, check_effect_in
 from pgkeras.settings.search import Choices, Logarithmic, search_space, settings_of
 from pgkeras.spaces import Box, Discrete
 from tests.cli.conftest import here
@@ -46,13 +46,14 @@ class Extreme:
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("optimizer", ["adam", "natural"])
 def test_whatever_is_searched_is_a_setting_in_its_range_that_has_an_effect(space, last, optimizer):
-    dimensions = search_space(space, natural=optimizer == "natural")
+    began = {"optimizer": optimizer, "target_kl": 0.01}
+    dimensions = search_space(Config(env_id="Test-v0", **began), BOX, space)
     drawn = settings_of(Extreme(last), dimensions)
     assert set(drawn) == set(dimensions)
     values = assignments(f"{name}={value}" for name, value in drawn.items())
-    began = {"optimizer": optimizer, "target_kl": 0.01}
     config = Config(env_id="Test-v0", **began | values)
     check_effect(config, values)
+    check_effect_in(config, values, BOX, space)
     for name, dimension in dimensions.items():
         if isinstance(dimension, Logarithmic):
             expected = dimension.high if last else dimension.low
@@ -191,8 +192,21 @@ def test_a_run_that_was_broken_off_has_not_ended(tmp_path):
         assert _has_ended(tmp_path) is ended
 
 
+def test_what_changes_nothing_is_not_searched():
+    image = Box(np.zeros((8, 8, 1)), np.full((8, 8, 1), 255.0), np.dtype(np.uint8))
+
+    def searched(observed, actions, **settings):
+        return set(search_space(Config(env_id="Test-v0", **settings), observed, actions))
+
+    everything = searched(BOX, BOX)
+    assert searched(image, BOX) == everything - {"hidden"}
+    assert searched(image, BOX, network="mlp") == everything
+    assert searched(Discrete(3), BOX) == everything - {"normalize_observations"}
+    assert searched(BOX, BOX, distribution="kumaraswamy") == everything - {"initial_log_std"}
+
+
 def test_as_many_environments_as_episodes_unless_they_are_given():
-    dimensions = search_space(Discrete(3))
+    dimensions = search_space(resolve("CartPole-v1", "default"), BOX, Discrete(3))
     assert settings_of(Extreme(True), dimensions)["envs"] == "32"
     assert "envs" not in settings_of(Extreme(True), {k: v for k, v in dimensions.items() if k != "envs"})
     assert "envs" not in settings_of(Extreme(True), {k: v for k, v in dimensions.items() if k != "episodes"})
@@ -219,7 +233,8 @@ def pgkeras_process(directory, *arguments):
 
 def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_path, monkeypatch):
     def search(trials):
-        tuning = Tuning(resolve("CartPole-v1", "default"), search_space(Discrete(3)), [0], tmp_path, 1)
+        config = resolve("CartPole-v1", "default")
+        tuning = Tuning(config, search_space(config, BOX, Discrete(3)), [0], tmp_path, 1)
         told = []
         tuning.search(trials, None, told.append)
         return tuning, told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import keras
@@ -11,8 +12,11 @@ import tensorflow as tf
 
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.policy import Policy
+from pgkeras.settings.config import Config
+from pgkeras.settings.effect import idle
 from pgkeras.settings.groups import NetworkSettings
-from pgkeras.spaces import Box, Dict, Discrete, Space
+from pgkeras.spaces import ActionSpace, Box, Dict, Discrete, Space
+from pgkeras.spaces.random_observations import random_observations
 
 FLOAT32 = np.dtype(np.float32)
 OBSERVATION = Box(np.full(4, -np.inf), np.full(4, np.inf), FLOAT32)
@@ -21,6 +25,31 @@ CONTINUOUS = Box(np.full(3, -1.0), np.full(3, 1.0), FLOAT32)
 
 def observations(rows: int, size: int = 4, seed: int = 0) -> tf.Tensor:
     return tf.constant(np.random.default_rng(seed).normal(0, 3, (rows, size)).astype(np.float32))
+
+
+IMAGE = Box(np.zeros((8, 8, 1)), np.full((8, 8, 1), 255.0), np.dtype(np.uint8))
+CHOICES = {
+    "hidden": ((5,), (6,)),
+    "activation": ("tanh", "relu"),
+    "network": ("mlp", "auto"),
+    "normalize_observations": (True, False),
+    "initial_log_std": (-1.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("observed", [OBSERVATION, IMAGE, Dict({"a": IMAGE, "b": OBSERVATION}), Discrete(3)], ids=str)
+@pytest.mark.parametrize(
+    ("acts", "family"), [(Discrete(2), "auto"), (CONTINUOUS, "auto"), (CONTINUOUS, "kumaraswamy")], ids=str
+)
+def test_settings_that_are_called_idle_leave_the_policy_as_it_is_and_others_do_not(
+    observed: Space, acts: ActionSpace, family: str
+) -> None:
+    for name, (value, other) in CHOICES.items():
+        config = Config(env_id="E", distribution=family, **{name: value})
+        one, two = (Policy(observed, acts, settings=c) for c in (config, dataclasses.replace(config, **{name: other})))
+        rows = tf.constant(random_observations(one.spec.layout, 3, np.random.default_rng(0)))
+        same = one.architecture == two.architecture and np.array_equal(one.parameters(rows), two.parameters(rows))
+        assert same is (name in idle(config, observed, acts)), name
 
 
 @pytest.mark.parametrize("n", [2, 18])

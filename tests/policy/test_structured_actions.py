@@ -128,6 +128,35 @@ def test_parts_of_similar_names_have_inputs_of_their_own() -> None:
     assert inputs[:2] == ["observation_a_b", "observation_a_b_2"]
 
 
+@pytest.mark.parametrize("shape", [(2, 2), (1, 3), (2, 1, 2), (4,)])
+@pytest.mark.parametrize("same", [False, True])
+def test_a_mask_of_several_axes_may_be_nested_as_gymnasium_has_it(shape: tuple[int, ...], same: bool) -> None:
+    generator = np.random.default_rng(0)
+    nvec = np.full(shape, 3) if same else np.arange(2, 2 + np.prod(shape)).reshape(shape)
+    theirs = gym.MultiDiscrete(nvec, seed=0)
+    allowed = [np.eye(n, dtype=np.int8)[generator.integers(n)] for n in nvec.ravel()]
+
+    def nested(axes: tuple[int, ...], arrays: list[Any]) -> Any:
+        if len(axes) == 1:
+            return tuple(arrays)
+        size = len(arrays) // axes[0]
+        return tuple(nested(axes[1:], arrays[i * size : (i + 1) * size]) for i in range(axes[0]))
+
+    mask = nested(shape, allowed)
+    ours = actions_from_gymnasium(theirs)
+    flat = flat_mask(mask, ours, 0)
+    np.testing.assert_array_equal(flat, np.concatenate(allowed))
+    only = theirs.sample(mask=mask)  # each component has one value left
+    np.testing.assert_array_equal(only.ravel(), [part.argmax() for part in np.split(flat, np.cumsum(nvec)[:-1])])
+    batch = nested(shape, [np.stack([one, one]) for one in allowed])
+    np.testing.assert_array_equal(flat_mask(batch, ours, 1), np.stack([flat, flat]))
+
+
+def test_a_mask_whose_components_have_other_lengths_is_refused_by_them() -> None:
+    with pytest.raises(ValueError, match="components of 2, 3 values, got 3, 2"):
+        flat_mask(([1, 1, 1], [1, 1]), actions_from_gymnasium(gym.MultiDiscrete([2, 3])), 0)
+
+
 def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
     pair = actions_from_gymnasium(gym.Tuple([gym.Discrete(2), gym.MultiDiscrete([2, 1])]))
     for mask in ([1, 0, 0, 1, 1], ([1, 0], [0, 1, 1]), ([1, 0], ([0, 1], [1]))):

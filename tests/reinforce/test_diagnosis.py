@@ -93,6 +93,15 @@ def test_a_weight_that_was_spoilt_is_named(tmp_path: Path, settings: dict[str, A
         next(iter(training))
 
 
+def test_statistics_are_those_that_the_step_began_with(tmp_path: Path) -> None:
+    training = begun(tmp_path, normalize_observations=True)
+    training.checkpoint()
+    assert training.policy.normalization is not None
+    training.policy.normalization.mean.assign(np.full(4, np.nan))  # after epochs with others
+    with pytest.raises(TrainingError, match=r"weight .*normalization/mean is not finite before the gradient step"):
+        next(iter(training))
+
+
 @pytest.mark.parametrize("baseline", ["none", "leave-one-out"])
 def test_rewards_that_overflow_are_named_as_returns(tmp_path: Path, baseline: str) -> None:
     config = small(steps=10**9, baseline=baseline, rescale=False, gamma=1.0)

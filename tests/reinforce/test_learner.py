@@ -67,6 +67,24 @@ def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> N
         np.testing.assert_allclose(new, step(old, gradient), rtol=1e-3, atol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("threshold", r"it takes more than the features of a layer \(threshold\(\) missing 2 required"),
+        ("glu", "it does not give as many features as it takes"),
+        ("tanhh", "Keras knows none of that name"),
+    ],
+)
+def test_what_is_no_activation_of_a_layer_is_refused_by_name(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^activation '{name}': {message}.*; try tanh or relu"):
+        learner(activation=name)
+
+
+def test_other_activations_are_taken() -> None:
+    for name in ("gelu", "mish", "softmax", "sparsemax", "hard_silu", "leaky_relu"):
+        Learner(Config(env_id="E", activation=name), OBSERVATION, Discrete(3))
+
+
 @pytest.mark.parametrize("name", ["adagrad", "nadam", "lion", "adadelta"])
 def test_other_optimizers_learn_and_are_restored(name: str) -> None:
     episodes = batch([4, 6, 2], Discrete(3))

@@ -183,6 +183,19 @@ def test_moments_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert moments.count == 11
 
 
+def test_a_minibatch_holds_no_step_twice() -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.normal(size=(10, 3)).astype(np.float32), generator.normal(5, 2, 10)
+    weights = []
+    for size in (10, 256):
+        given = ValueSettings(hidden=(5,), value_learning_rate=0.05, value_passes=3, value_batch_size=size)
+        value = ValueFunction(Layout.of(SPACE), given, None, seed=0)
+        value.fit(x, y, 0)
+        weights.append([v.numpy() for v in value.variables])
+    for left, right in zip(*weights, strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
 def test_the_loss_of_a_fit_is_that_of_its_last_pass() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(32, 3)).astype(np.float32), generator.normal(5, 2, 32)

@@ -31,11 +31,11 @@ from pgkeras.errors import (
     RunError,
     UnsupportedSpaceError,
 )
-from pgkeras.policy.networks import encoders
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from pgkeras.settings.recipe import check_kwargs
 from pgkeras.spaces import Box, observations_from_gymnasium
+from pgkeras.spaces.images import is_image
 from tests.runs.small import run_to_end, small
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ def test_spaces_without_messages_are_refused_before_training(space: Any, message
     ],
 )
 def test_only_pixels_are_images(box: Box, image: bool) -> None:
-    assert encoders.is_image(box) is image
+    assert is_image(box) is image
 
 
 def test_large_bounded_numbers_are_scaled_into_their_range(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -248,7 +248,7 @@ def test_policy_names(env_id: str, name: str) -> None:
 
 
 def test_the_network_s_setting_has_the_name_of_the_argument_for_a_model() -> None:
-    assert pgkeras.train("CartPole-v1", network="mlp", steps=200, episodes=2, envs=2).config.network == "mlp"
+    assert pgkeras.train("CartPole-v1", network="auto", steps=200, episodes=2, envs=2).config.network == "auto"
     with pytest.raises(ConfigError, match=r"network: expected one of auto, mlp, .*; got 'cnn'"):
         pgkeras.train("CartPole-v1", network="cnn")
     with pytest.raises(ConfigError, match="network: expected a Keras model, or the name of a configured one, got <f"):
@@ -261,6 +261,10 @@ def test_what_would_change_nothing_is_refused_at_once() -> None:
     model = keras.Sequential([keras.layers.Dense(4)])
     with pytest.raises(ConfigError, match="hidden: it changes nothing in a network of your own"):
         pgkeras.train("CartPole-v1", network=model, hidden=(8,))
+    with pytest.raises(ConfigError, match="initial_log_std: it changes nothing where no action is Gaussian; leave it"):
+        pgkeras.train("CartPole-v1", initial_log_std=-1.0)
+    with pytest.raises(ConfigError, match="network: it changes nothing where the observation has no image; leave it"):
+        pgkeras.train("CartPole-v1", network="mlp")
 
 
 def test_what_is_no_callback_is_refused_at_once() -> None:
@@ -280,6 +284,16 @@ def test_what_is_no_callback_is_refused_at_once() -> None:
             actions_from_gymnasium,
             spaces.Dict(x=spaces.Tuple((spaces.OneOf((spaces.Discrete(2), spaces.Discrete(3))),))),
             r"action space, part x\.0: OneOf\(.*\) is not supported: .*TransformAction .* of a OneOf, .*, a Discrete",
+        ),
+        (
+            observations_from_gymnasium,
+            spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
+            r"observation space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.DtypeObservation makes one",
+        ),
+        (
+            actions_from_gymnasium,
+            spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
+            r"action space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.TransformAction makes one",
         ),
     ],
 )

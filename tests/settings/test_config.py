@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from pgkeras.errors import ConfigError
 from pgkeras.settings import config
 from pgkeras.settings.config import Config, assignments, resolve, settings
-from pgkeras.settings.effect import check_effect
+from pgkeras.settings.effect import check_effect, check_effect_in
 from pgkeras.settings.fields import range_of, written
+from pgkeras.spaces import ActionSpace, Box, Dict, Discrete, Space, Tuple
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -224,6 +225,9 @@ def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> Non
         resolve("CartPole-v1", overrides={"env_id": "Acrobot-v1"})
 
 
+OF_LENGTH = ("learning_rate", "clip_norm", "rescale")  # of a step, which natural gradients have from target_kl
+
+
 @pytest.mark.parametrize(
     ("given", "needed"),
     [
@@ -235,6 +239,8 @@ def test_overrides_win_over_the_preset_and_the_preset_over_the_defaults() -> Non
         ({"fisher_steps": 10}, {"optimizer": "natural", "target_kl": 0.01}),
         ({"target_kl_settles": True}, {"target_kl": 0.01}),
         ({"learning_rate": 0.1}, {"optimizer": "sgd"}),
+        ({"rescale": False}, {"optimizer": "sgd"}),
+        ({"rescale": True}, {"entropy_bonus": 0.1, "optimizer": "natural", "target_kl": 0.01}),
         ({"clip_norm": 0.1}, {"optimizer": "sgd"}),
         ({"reuse_kl": 0.1}, {"reuse": 2}),
         ({"entropy_schedule": "linear"}, {"entropy_bonus": 0.1}),
@@ -246,7 +252,7 @@ def test_a_setting_that_changes_nothing_is_refused_where_it_is_given(
     given: dict[str, Any], needed: dict[str, Any]
 ) -> None:
     (name,), (other, *_) = given, needed
-    without = {"optimizer": "natural", "target_kl": 0.01} if name in ("learning_rate", "clip_norm") else {}
+    without = {"optimizer": "natural", "target_kl": 0.01} if name in OF_LENGTH else {}
     with pytest.raises(ConfigError, match=rf"^{name}: it changes nothing without .*{other}"):
         check_effect(Config(env_id="E", **given, **without), given)
     check_effect(Config(env_id="E", **given, **needed), given)
@@ -267,6 +273,54 @@ def test_a_setting_of_files_is_refused_where_there_are_none_and_one_of_a_network
         with pytest.raises(ConfigError, match="it changes nothing in a network of your own"):
             check_effect(Config(env_id="E", **given), given, network=True)
     check_effect(Config(env_id="E", baseline="value", hidden=(8,)), {"hidden": (8,)}, network=True)
+
+
+IMAGE = Box(np.zeros((8, 8, 3)), np.full((8, 8, 3), 255.0), np.dtype(np.uint8))
+NUMBERS = Box(np.full(2, -1.0), np.full(2, 1.0), np.dtype(np.float32))
+FREE = Box(np.full(2, -np.inf), np.full(2, np.inf), np.dtype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("given", "observed", "acts", "observed_otherwise", "acts_otherwise"),
+    [
+        ({"hidden": (8,)}, IMAGE, Discrete(2), Dict({"camera": IMAGE, "arm": NUMBERS}), Discrete(2)),
+        ({"hidden": ()}, Tuple((IMAGE,)), NUMBERS, Tuple((IMAGE, IMAGE)), Discrete(2)),
+        ({"activation": "relu"}, IMAGE, Discrete(2), Dict({"camera": IMAGE, "arm": NUMBERS}), Discrete(2)),
+        ({"network": "mlp"}, NUMBERS, Discrete(2), IMAGE, Discrete(2)),
+        ({"normalize_observations": True}, Discrete(5), Discrete(2), NUMBERS, Discrete(2)),
+        ({"initial_log_std": -1.0}, NUMBERS, Discrete(2), NUMBERS, NUMBERS),
+        ({"initial_log_std": 0.0}, NUMBERS, Discrete(2), NUMBERS, Tuple((Discrete(2), NUMBERS))),
+        ({"initial_log_std": -1.0, "distribution": "kumaraswamy"}, NUMBERS, NUMBERS, NUMBERS, Tuple((NUMBERS, FREE))),
+    ],
+)
+def test_a_setting_that_changes_nothing_in_the_spaces_is_refused_where_it_is_given(
+    given: dict[str, Any],
+    observed: Space,
+    acts: ActionSpace,
+    observed_otherwise: Space,
+    acts_otherwise: ActionSpace,
+) -> None:
+    config = Config(env_id="E", **given)
+    with pytest.raises(ConfigError, match=f"^{next(iter(given))}: it changes nothing where"):
+        check_effect_in(config, given, observed, acts)
+    check_effect_in(config, given, observed_otherwise, acts_otherwise)
+    check_effect_in(config, {}, observed, acts)  # a preset's, or an earlier run's
+
+
+def test_what_is_off_may_be_said_to_be() -> None:
+    given = {"normalize_observations": False, "network": "auto"}
+    check_effect_in(Config(env_id="E", **given), given, Discrete(5), Discrete(2))
+
+
+def test_a_setting_of_the_preset_that_does_not_go_with_one_that_is_given_is_said_to_be_the_presets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve("Any-v0", "continuous", {"returns": "episode"})
+    assert str(caught.value).startswith("baseline: the value network predicts the rewards from a step on")
+    assert "another baseline, such as leave-one-out; preset continuous sets baseline=value" in str(caught.value)
+    with pytest.raises(ConfigError) as caught:
+        resolve("Any-v0", "continuous", {"returns": "episode", "baseline": "value"})
+    assert "preset" not in str(caught.value)
+    assert resolve("Any-v0", "continuous", {"returns": "episode", "baseline": "leave-one-out"}).returns == "episode"
 
 
 def test_keyword_arguments_add_up() -> None:

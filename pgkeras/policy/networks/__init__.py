@@ -20,6 +20,7 @@ from pgkeras.policy.networks import encoders
 from pgkeras.policy.networks.layers import ObservationNormalization, StateIndependent, activated, orthogonal
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Text
+from pgkeras.spaces.images import is_image
 from pgkeras.spaces.layout import Layout
 
 __all__ = ["ObservationNormalization", "StateIndependent", "body", "describe", "normalization_for", "orthogonal"]
@@ -52,7 +53,7 @@ def body(
     parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
     if network is not None:
         return keras.Model(row, _given(network, parts), name="body")
-    if images in encoders.FOR_IMAGES and not any(encoders.is_image(leaf.space) for leaf in layout.leaves):
+    if images in encoders.FOR_IMAGES and not any(is_image(leaf.space) for leaf in layout.leaves):
         raise UnsupportedSpaceError(f"network={images} reads images, and the observation has none; leave it at auto")
 
     def encoded(i: int, text: Any = None) -> Any:
@@ -81,7 +82,7 @@ def describe(layout: Layout, settings: NetworkSettings) -> str:
     texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
     modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
     parts = ", ".join(
-        f"{leaf.name}: {encoders.describe(leaf, settings)}{modulated if encoders.is_image(leaf.space) else ''}"
+        f"{leaf.name}: {encoders.describe(leaf, settings)}{modulated if is_image(leaf.space) else ''}"
         for leaf in layout.leaves
     )
     return f"{parts}; joined by an MLP {dense}"
@@ -97,7 +98,7 @@ def normalization_for(layout: Layout, settings: NetworkSettings) -> ObservationN
 
 
 def _is_one_image(layout: Layout, images: str) -> bool:
-    return len(layout.leaves) == 1 and images != "mlp" and encoders.is_image(layout.leaves[0].space)
+    return len(layout.leaves) == 1 and images != "mlp" and is_image(layout.leaves[0].space)
 
 
 def _joined(features: Sequence[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy.networks.layers import TextReader, activated, orthogonal
 from pgkeras.settings.groups import NetworkSettings
 from pgkeras.spaces import Box, Discrete, MultiBinary, MultiDiscrete, Text
+from pgkeras.spaces.images import image_shape, is_image
 from pgkeras.spaces.layout import Leaf
 from pgkeras.spaces.tokenizer import FIRST
 
-__all__ = ["AS_THEY_ARE", "FOR_IMAGES", "describe", "encode", "is_image", "normalised"]
+__all__ = ["AS_THEY_ARE", "FOR_IMAGES", "describe", "encode", "normalised"]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ _MOST_ONE_HOT = 512
 _MOST_EMBEDDED = 10_000_000  # rows of a table, of 128 bytes each
 _EMBEDDING_WIDTH = 32
 _TEXT_UNITS = 64
-_PIXEL_RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0))
 _LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes many times as long as one for 84 by 84
 _MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come, and count as none
 _MOST_NORMALISED = 1 << 17  # elements of an image; larger ones are scaled alone
@@ -59,21 +59,6 @@ _LIGHT = _Convolutions("light CNN", ((16, 8, 4), (32, 4, 2)), 256)
 
 FOR_IMAGES = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
 """By the choices of the setting ``network`` that name one."""
-
-
-def is_image(space: Any) -> TypeGuard[Box]:
-    """Whether a space holds images: three axes, of which the first or the last are channels, or two; at least 3x3."""
-    if not isinstance(space, Box) or len(space.shape) not in (2, 3) or not space.low.size or not _holds_pixels(space):
-        return False
-    height, width, _ = _image_shape(space.shape)
-    return min(height, width) >= 3
-
-
-def _holds_pixels(space: Box) -> bool:
-    """Whether the elements are bits, bytes, or floats in a range that pixels have: not just any table of numbers."""
-    if space.dtype.kind == "f":
-        return (float(space.low.min()), float(space.high.max())) in _PIXEL_RANGES
-    return space.dtype.kind == "b" or space.dtype == np.uint8
 
 
 def describe(leaf: Leaf, settings: NetworkSettings) -> str:
@@ -212,7 +197,7 @@ def _image(
     x: Any, space: Box, settings: NetworkSettings, bounds: tuple[float, float] | None, name: str, seed: int, text: Any
 ) -> Any:
     kind = _convolutions(space, settings.network)
-    height, width, channels = _image_shape(space.shape)
+    height, width, channels = image_shape(space.shape)
     if min(height, width) > _LARGEST_SIDE:
         logger.warning(
             "images of %d by %d are large for a %s and train slowly; smaller ones make: --set "
@@ -250,7 +235,7 @@ def _image(
 
 
 def _check_size(name: str, space: Box, images: str) -> None:
-    height, width, _ = _image_shape(space.shape)
+    height, width, _ = image_shape(space.shape)
     smallest = _convolutions(space, images).smallest
     if min(height, width) < smallest:
         raise UnsupportedSpaceError(
@@ -274,16 +259,8 @@ def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
     return x * (1.0 + keras.ops.reshape(scale, (-1, 1, 1, channels))) + keras.ops.reshape(shift, (-1, 1, 1, channels))
 
 
-def _image_shape(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Height, width and channels, which are the shorter of the first and the last axis."""
-    if len(shape) == 2:
-        return *shape, 1
-    first, middle, last = shape
-    return (first, middle, last) if last <= first else (middle, last, first)
-
-
 def _convolutions(space: Box, images: str) -> _Convolutions:
     if images in FOR_IMAGES:
         return FOR_IMAGES[images]
-    height, width, _ = _image_shape(space.shape)
+    height, width, _ = image_shape(space.shape)
     return _NATURE if min(height, width) >= _NATURE.smallest else _SMALL
