@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import stat
 import sys
@@ -165,11 +166,8 @@ def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[
     try:
         file = (directory / LOCK).open("w")
         if sys.platform != "win32":
-            import fcntl
-
             try:
-                # Not by lockf, whose lock is the process's: it gets it a second time, and loses it at the first close.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(file)
             except OSError:
                 file.close()
                 raise
@@ -178,6 +176,21 @@ def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[
     except OSError as error:
         raise RunError(f"cannot write to {kind} {directory}: {error}; {advice}") from error
     return file
+
+
+def _lock(file: IO[str]) -> None:
+    """Locks a file by flock. Locks by lockf are the process's, which gets one twice and loses it at the first close.
+
+    Raises:
+        BlockingIOError: It is locked.
+    """
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        gc.collect()  # a run that was dropped without its finish() may be waiting for this, with its lock
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def stamp(file: Path) -> Hashable | None:

@@ -16,7 +16,7 @@ from pgkeras.environments.protocol import Environments
 from pgkeras.environments.single import explained, find_spec, make_one, vector_options
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
-from pgkeras.environments.wrappers import unfit_for_vectors, wrap_vector
+from pgkeras.environments.wrappers import keeper_of_statistics, unfit_for_vectors, wrap_vector
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
 
@@ -55,7 +55,9 @@ def make(
     if max_episode_steps is not None:
         recipe = replace(recipe, max_episode_steps=max_episode_steps)
     if vectorization == "async":
-        return ProcessEnvironments(recipe, slots, workers, timeout, find_spec(recipe.env_id))
+        processes = ProcessEnvironments(recipe, slots, workers, timeout, find_spec(recipe.env_id))
+        _warn_of_statistics(recipe.env_id, processes.keeper_of_statistics)
+        return processes
     environments = _in_this_process(recipe, slots, vectorization)
     return environments if timeout is None else WatchedEnvironments(environments, timeout)
 
@@ -69,9 +71,12 @@ def _in_this_process(recipe: Recipe, slots: int, vectorization: str) -> Environm
         raise EnvironmentSetupError(f"{recipe.env_id} has no vector entry point; use vectorization=plain")
     only_vector = has_entry_point and spec.entry_point is None  # there are no copies to play in another way
     if vectorization == "vector" or only_vector or (vectorization == "auto" and has_entry_point and slots > 1):
-        unfit = unfit_for_vectors(recipe.wrappers)
+        # gymnasium applies the wrappers of a registration to single environments only.
+        unfit = spec.additional_wrappers[0].name if spec.additional_wrappers else unfit_for_vectors(recipe.wrappers)
         if unfit is None:
-            return VectorEnvironments(wrap_vector(_make_vector(recipe, slots), recipe.wrappers))
+            vector = wrap_vector(_make_vector(recipe, slots), recipe.wrappers)
+            _warn_of_statistics(recipe.env_id, keeper_of_statistics(vector))
+            return VectorEnvironments(vector)
         if vectorization == "vector":
             raise EnvironmentSetupError(
                 f"{recipe.env_id}: wrapper {unfit} cannot wrap a vector environment; use vectorization=plain"
@@ -81,11 +86,24 @@ def _in_this_process(recipe: Recipe, slots: int, vectorization: str) -> Environm
             recipe.env_id,
             unfit,
         )
+    copies = [make_one(recipe) for _ in range(slots)]
+    _warn_of_statistics(recipe.env_id, keeper_of_statistics(copies[0]))
     if vectorization == "sync":
-        makers = [lambda: make_one(recipe)] * slots
+        makers = [lambda env=env: env for env in copies]
         # Its own resets in the same step keep no copy of a final observation, which a reset may write over.
         return VectorEnvironments(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED), spec)
-    return PlainEnvironments([make_one(recipe) for _ in range(slots)])
+    return PlainEnvironments(copies)
+
+
+def _warn_of_statistics(env_id: str, keeper: str | None) -> None:
+    if keeper is not None:
+        logger.warning(
+            "%s: %s keeps running statistics, one for each copy, which no checkpoint and no exported policy has: a "
+            "resumed run, pgkeras evaluate and pgkeras record begin with new ones. normalize_observations=true has "
+            "those of observations in the policy instead, and with rescale=true the scale of rewards does not matter",
+            env_id,
+            keeper,
+        )
 
 
 def _make_vector(recipe: Recipe, slots: int) -> VectorEnv[Any, Any, Any]:

@@ -31,6 +31,7 @@ __all__ = ["ProcessEnvironments"]
 
 # A process that is started anew imports the program's script, and ends with 1 if that starts processes, too.
 _UNGUARDED = '; a script that trains with vectorization=async has to do so under: if __name__ == "__main__":'
+_START_SECONDS = 60.0  # beyond the limit of a step, for each environment of a process
 _GRACE = 5.0  # seconds that a process has to close its environments
 
 
@@ -46,8 +47,11 @@ class ProcessEnvironments:
         recipe: How one environment is made. Its module is imported by the workers.
         slots: How many there are.
         workers: How many processes; None for one a core. Never more than slots.
-        timeout: Seconds that a reset or step may take; None for any.
+        timeout: Seconds that a reset or step may take; None for any. Making each environment may take a minute more.
         spec: The registered specification, if there is one.
+
+    Attributes:
+        keeper_of_statistics: See :func:`pgkeras.environments.wrappers.keeper_of_statistics`.
 
     Raises:
         EnvironmentSetupError: The environment cannot be made.
@@ -84,12 +88,13 @@ class ProcessEnvironments:
             process.start()
             theirs.close()
         try:
-            answers = self._gather(range(len(self._pipes)), None)
+            start = None if timeout is None else (timeout + _START_SECONDS) * len(self._shares[0])
+            answers = self._gather(range(len(self._pipes)), start)
         except EnvironmentStepError as error:
             self.close()
             advice = _UNGUARDED if "exited with 1" in str(error) else ""
             raise EnvironmentSetupError(f"{recipe.env_id}: its environment cannot be made: {error}{advice}") from error
-        self.observation_space, self.action_space = cloudpickle.loads(answers[0])
+        self.observation_space, self.action_space, self.keeper_of_statistics = cloudpickle.loads(answers[0])
         self._native = native(self.action_space)
 
     def check(self) -> bool:
@@ -142,8 +147,7 @@ class ProcessEnvironments:
                 self._pipes[k].send(task)
             except OSError:
                 raise self._died(k) from None
-        deadline = None if self._timeout is None else time.monotonic() + self._timeout
-        answers = self._gather(asked, deadline)
+        answers = self._gather(asked, self._timeout)
         return [pair for k in asked for pair in answers[k]]
 
     def _take_what_is_left(self) -> None:
@@ -159,7 +163,8 @@ class ProcessEnvironments:
                 raise self._died(k) from None
             self._owing.discard(k)
 
-    def _gather(self, asked: Iterable[int], deadline: float | None) -> dict[int, Any]:
+    def _gather(self, asked: Iterable[int], seconds: float | None) -> dict[int, Any]:
+        deadline = None if seconds is None else time.monotonic() + seconds
         waiting = {self._pipes[k]: k for k in asked}
         answers = {}
         while waiting:
@@ -167,8 +172,8 @@ class ProcessEnvironments:
             if not ready:
                 for k in waiting.values():
                     self._processes[k].kill()
-                assert self._timeout is not None
-                raise overdue(self._timeout)
+                assert seconds is not None
+                raise overdue(seconds)
             for pipe in ready:
                 k = waiting.pop(pipe)  # type: ignore[call-overload]  # a Connection, as all that was waited for
                 try:

@@ -16,7 +16,9 @@ import gymnasium
 
 from pgkeras.environments.check import check_interface, said
 from pgkeras.environments.plain import seed_globals
+from pgkeras.environments.rows import as_reward
 from pgkeras.environments.single import make_one
+from pgkeras.environments.wrappers import keeper_of_statistics
 from pgkeras.errors import PgkerasError
 from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces.layout import ACTION_MASK
@@ -51,7 +53,8 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
     try:
         environments = {slot: make_one(recipe) for slot in slots}
         first = environments[slots[0]]
-        pipe.send((None, cloudpickle.dumps((first.observation_space, first.action_space))))
+        facts = first.observation_space, first.action_space, keeper_of_statistics(first)
+        pipe.send((None, cloudpickle.dumps(facts)))
     except Exception as error:  # an environment may raise anything
         pipe.send((str(error), None))
         return
@@ -73,7 +76,12 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
             own = isinstance(error, PgkerasError)
             answer = (str(error) if own else said(error), None)
         try:
-            pipe.send(answer)
+            try:
+                pipe.send(answer)
+            except (BrokenPipeError, ConnectionError):
+                raise
+            except Exception as error:  # pickle raises anything; nothing has been sent
+                pipe.send((_unsendable(answer[1], error), None))
         except (BrokenPipeError, ConnectionError):
             break
     for environment in environments.values():
@@ -86,6 +94,17 @@ def _step(environment: gymnasium.Env[Any, Any], action: Any, another: bool) -> S
         return StepResult(_shown(observation, info), reward, False, None)
     final = copy.deepcopy(_shown(observation, info))  # which a reset may write over
     return StepResult(_shown(*environment.reset()) if another else None, reward, bool(terminated), final)
+
+
+def _unsendable(outcomes: list[tuple[Any, int]], error: Exception) -> str:
+    """What is wrong with outcomes that cannot be pickled: a reward that is no number, as it would be told here."""
+    for outcome, _ in outcomes:
+        if isinstance(outcome, StepResult):
+            try:
+                as_reward(outcome.reward)
+            except PgkerasError as wrong:
+                return str(wrong)
+    return f"what it returned cannot be sent by its process: {said(error)}; use vectorization=plain"
 
 
 def _shown(observation: Any, info: dict[str, Any]) -> Shown:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
 import gymnasium
 from gymnasium.vector import VectorEnv, VectorWrapper
+from gymnasium.wrappers.utils import RunningMeanStd
 
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import WrapperCall
 
-__all__ = ["unfit_for_vectors", "wrap", "wrap_vector"]
+__all__ = ["keeper_of_statistics", "unfit_for_vectors", "wrap", "wrap_vector"]
+
+_STATISTICS = re.compile(r"_rms$|running_(mean|var)")  # obs_rms and return_rms in gymnasium's own
 
 
 def wrap(env: gymnasium.Env[Any, Any], wrappers: Sequence[WrapperCall]) -> gymnasium.Env[Any, Any]:
@@ -45,6 +49,15 @@ def unfit_for_vectors(wrappers: Sequence[WrapperCall]) -> str | None:
             found = getattr(importlib.import_module("gymnasium.wrappers.vector"), call.name, None)
         if not (isinstance(found, type) and issubclass(found, VectorWrapper)):
             return call.name
+    return None
+
+
+def keeper_of_statistics(env: Any) -> str | None:
+    """The name of the outermost wrapper, or environment, that keeps statistics of what it has shown; None for none."""
+    while env is not None:
+        if any(_STATISTICS.search(name) or isinstance(value, RunningMeanStd) for name, value in vars(env).items()):
+            return type(env).__name__
+        env = env.env if isinstance(env, gymnasium.Wrapper | VectorWrapper) else None
     return None
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from pgkeras import environments
-from pgkeras.environments import Recipe
+from pgkeras.environments import Recipe, processes
 from pgkeras.environments.collect import Collector
 from pgkeras.environments.watchdog import _within
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
@@ -107,6 +108,26 @@ def test_what_a_terminal_state_looks_like_nobody_asks() -> None:
 )
 def test_a_worker_that_dies_is_named(fault: str, message: str) -> None:
     assert re.fullmatch(message, collect(fault, "async"))  # of either of two, which fail alike
+
+
+def test_what_cannot_be_sent_by_a_worker_is_named() -> None:
+    told = collect("unsendable reward", "async")
+    assert told == collect("unsendable reward", "plain")
+    assert "expected a number as the reward, or an array of one, got Unsendable()" in told
+    message = collect("unsendable observation", "async")
+    assert message.startswith("Unruly-v0 failed at step 2: what it returned cannot be sent by its process: TypeError: ")
+    assert message.endswith("; use vectorization=plain")
+
+
+def test_a_constructor_that_hangs_is_ended_with_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_START_SECONDS", 1.0)
+    before = set(psutil.Process().children())
+    with pytest.raises(
+        EnvironmentSetupError, match=r"Unruly-v0: its environment cannot be made: no answer within 4 s \(env_timeout"
+    ):
+        environments.make(Recipe(UNRULY, {"fault": "making hangs"}), 3, "async", workers=2, timeout=1.0)
+    left = [child for child in set(psutil.Process().children()) - before if child.status() != psutil.STATUS_ZOMBIE]
+    assert not [child for child in left if "spawn_main" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("way", ["plain", "sync", "async"])

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 import psutil
 import pytest
+from gymnasium.envs.registration import WrapperSpec
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
@@ -187,6 +188,65 @@ def test_a_wrapper_that_cannot_wrap_vector_environments_makes_them_plain_and_say
     assert "CartPole-v1: wrapper tests.environments.unruly:Doubled cannot wrap" in caplog.text
     with pytest.raises(EnvironmentSetupError, match="Doubled cannot wrap a vector environment; use vectorization=pl"):
         environments.make(recipe, 4, "vector")
+
+
+def test_a_registration_with_wrappers_is_played_plain_where_its_vector_entry_point_cannot_have_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spec = gymnasium.spec("CartPole-v1")
+    gymnasium.register(
+        "Wrapped-v0",
+        spec.entry_point,
+        vector_entry_point=spec.vector_entry_point,
+        max_episode_steps=50,
+        additional_wrappers=(WrapperSpec("Clip", "gymnasium.wrappers:ClipReward", {"max_reward": 0.25}),),
+    )
+    try:
+        assert_same(*(played(environments.make("Wrapped-v0", 4, way), 6, 1)[0] for way in ("auto", "plain")))
+        assert "Wrapped-v0: wrapper Clip cannot wrap its vector entry point: playing plain" in caplog.text
+        with pytest.raises(EnvironmentSetupError, match="wrapper Clip cannot wrap a vector environment; use vectoriz"):
+            environments.make("Wrapped-v0", 4, "vector")
+    finally:
+        del gymnasium.registry["Wrapped-v0"]
+
+
+def shown_by(env: Any) -> list[Any]:
+    """What an environment shows from a seed on."""
+    observation, _ = env.reset(seed=3)
+    shown = [observation, 0.0]
+    for i in range(5):
+        shown.extend(env.step(i % 2)[:2])
+    return [np.asarray(part, np.float64).tolist() for part in shown]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        WrapperCall("NormalizeObservation"),
+        WrapperCall("NormalizeReward"),
+        WrapperCall("tests.environments.unruly:Centred"),
+        WrapperCall("tests.environments.unruly:Doubled"),
+        WrapperCall("ClipReward", {"max_reward": 0.5}),
+        WrapperCall("FrameStackObservation", {"stack_size": 2}),
+        WrapperCall("RecordEpisodeStatistics"),
+        WrapperCall("RescaleObservation", {"min_obs": -1, "max_obs": 1}),
+    ],
+    ids=lambda call: call.name.rpartition(":")[2],
+)
+def test_wrappers_whose_state_outlives_an_episode_are_warned_about(
+    call: WrapperCall, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = Recipe("Acrobot-v1" if call.name == "RescaleObservation" else "CartPole-v1", {}, (call,))
+    used, new = (environments.make_one(recipe) for _ in range(2))
+    for _ in range(3):
+        shown_by(used)
+    keeps_state = shown_by(used) != shown_by(new)  # which a resumed run and an evaluation do not have
+    for way in ("auto", "plain", "sync", "async"):
+        caplog.clear()
+        environments.make(recipe, 2, way, workers=1).close()
+        warned = [record.message for record in caplog.records if "keeps running statistics" in record.message]
+        assert len(warned) == keeps_state, way
+        assert all(call.name.rpartition(":")[2] in message for message in warned)
 
 
 @pytest.mark.parametrize(

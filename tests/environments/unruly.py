@@ -24,6 +24,8 @@ class Unruly(gymnasium.Env[Any, Any]):
         self.action_space = Discrete(2)
         self._fault, self._at = fault, at
         self._steps = self._episodes = 0
+        if fault == "making hangs":
+            time.sleep(3600)
         self._buffer = np.zeros(3, np.float32)  # the same one for every observation
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
@@ -50,7 +52,7 @@ class Unruly(gymnasium.Env[Any, Any]):
             observation = observation * np.nan
         return observation, reward, terminated, truncated, {}
 
-    def _misbehave(self, observation: Any, reward: Any) -> tuple[Any, Any]:  # noqa: PLR0912
+    def _misbehave(self, observation: Any, reward: Any) -> tuple[Any, Any]:  # noqa: PLR0911, PLR0912
         match self._fault:
             case "raise":
                 raise OSError("the simulator is gone")
@@ -75,6 +77,10 @@ class Unruly(gymnasium.Env[Any, Any]):
                 return "lost", reward
             case "nan reward":
                 return observation, float("nan")
+            case "unsendable reward":
+                return observation, Unsendable()
+            case "unsendable observation":
+                return Unsendable(), reward
             case "rewards":
                 return observation, np.zeros(2)
         return observation, reward
@@ -82,6 +88,29 @@ class Unruly(gymnasium.Env[Any, Any]):
     def _look(self, action: float) -> Any:
         self._buffer[:] = self.np_random.normal(), action, self._left
         return self._buffer
+
+
+class Unsendable:
+    """Cannot be pickled."""
+
+    def __reduce__(self) -> Any:
+        raise TypeError("this stays here")
+
+    def __repr__(self) -> str:
+        return "Unsendable()"
+
+
+class Centred(gymnasium.ObservationWrapper[Any, Any, Any]):
+    """Observations less the mean of all that it has seen."""
+
+    def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
+        super().__init__(env)
+        self.running_mean, self._seen = np.zeros(env.observation_space.shape or ()), 0
+
+    def observation(self, observation: Any) -> Any:
+        self._seen += 1
+        self.running_mean += (observation - self.running_mean) / self._seen
+        return (observation - self.running_mean).astype(np.float32)
 
 
 class Doubled(gymnasium.ObservationWrapper[Any, Any, Any]):

@@ -237,6 +237,11 @@ def test_a_run_that_cannot_be_set_up_holds_nothing(tmp_path: Path) -> None:
     run_to_end(Training(small(steps=200), tmp_path / "run", resume=True))
 
 
+def test_a_run_that_nobody_has_any_more_holds_nothing(tmp_path: Path) -> None:
+    assert next(iter(Training(small(steps=10**9), tmp_path / "run"))).epoch == 1
+    run_to_end(Training(small(steps=200), tmp_path / "run", resume=True))
+
+
 def test_names_that_nobody_chose_are_chosen_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     chosen = set()

@@ -208,7 +208,8 @@ def test_an_evaluation_that_a_signal_took_is_made_up_for(
     assert training.epoch == epoch
     assert all(line["epoch"] < epoch for line in runs.read_evaluations(run))
     again = Training(evaluated(loggers=("csv",), checkpoint_seconds=1e6), run, resume=True)
-    list(itertools.islice(again, 1))  # as if killed then: what it has made up for is made up for again
+    list(itertools.islice(again, 1))
+    del again  # as if killed then: what it has made up for is made up for again
     _same_as(run_to_end(Training(config, run, resume=True)), uninterrupted)
 
 
