@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +23,9 @@ __all__ = ["Run", "Spoken", "is_refused", "survives", "teach_and_play", "trainin
 
 _SECONDS = 300
 NAME = "carts"
+_STAYER = "the simulator that stayed"
 _ENDLESS = ("--set", "stop_return=1e9", "--set", "steps=1000000000", "--set", "checkpoint_seconds=0")
+_PATIENCE = 120  # seconds: on a busy machine, a run that is resumed takes far longer than a simulator waits by itself
 _LEAVERS = 10  # one that is killed while the policy is improved, or while others have their turn, loses nothing
 
 
@@ -128,16 +130,17 @@ def survives(client: Client, scratch: Path) -> None:
     """Kills a second simulator in the middle of its episodes, then the run, and has the run resumed.
 
     Raises:
-        ValueError: The other simulator did not go on, or the run did not.
+        ValueError: The other simulator did not go on, or the run did not; the message says which.
     """
     with contextlib.ExitStack() as stack:
         run = stack.enter_context(training(scratch, *_ENDLESS))
-        stayer = stack.enter_context(_teacher(client, run.target))
+        stayer = stack.enter_context(_teacher(client, run.target, "--patience", str(_PATIENCE)))
         metrics = _metrics(scratch)
+        going_on = {"the run": run.spoken, _STAYER: stayer}
         for _ in range(_LEAVERS):
             with _teacher(client, run.target):
-                _wait_for_epochs(3, metrics, run.spoken)
-            _wait_for_epochs(2, metrics, run.spoken)
+                _wait_for_epochs(3, metrics, going_on)
+            _wait_for_epochs(2, metrics, going_on)
             if any(line["episodes_lost"] for line in metrics()):
                 break
         else:
@@ -145,17 +148,17 @@ def survives(client: Client, scratch: Path) -> None:
         run.process.kill()
         run.process.wait()
         again = stack.enter_context(_resumed(scratch, run.target))
-        _wait_for_epochs(3, metrics, again.spoken)
+        # Nobody else plays these. That a simulator ends once nobody answers is seen where it teaches a whole policy.
+        _wait_for_epochs(3, metrics, {"the resumed run": again.spoken, _STAYER: stayer})
         again.process.terminate()
         again.process.wait(_SECONDS)
-        _ended_well(stayer, "the simulator that stayed")
 
 
 @contextmanager
-def _teacher(client: Client, target: str) -> Iterator[Spoken]:
-    command = [*client.command(client.teach), "--target", target]
-    options = {"cwd": client.directory, "env": playing_environment(), "stdout": subprocess.DEVNULL}
-    with closing(Spoken(command, **options)) as spoken:
+def _teacher(client: Client, target: str, *options: str) -> Iterator[Spoken]:
+    command = [*client.command(client.teach), "--target", target, *options]
+    surroundings = {"cwd": client.directory, "env": playing_environment(), "stdout": subprocess.DEVNULL}
+    with closing(Spoken(command, **surroundings)) as spoken:
         yield spoken
 
 
@@ -175,12 +178,13 @@ def _metrics(scratch: Path) -> Callable[[], list[dict[str, float]]]:
     return read
 
 
-def _wait_for_epochs(count: int, metrics: Callable[[], list[dict[str, float]]], spoken: Spoken) -> None:
+def _wait_for_epochs(count: int, metrics: Callable[[], list[dict[str, float]]], going_on: Mapping[str, Spoken]) -> None:
     wanted = len(metrics()) + count
     deadline = time.monotonic() + _SECONDS
     while len(metrics()) < wanted:
-        if spoken.process.poll() is not None:
-            raise ValueError(f"the run has ended: {spoken.said()}")
+        for who, spoken in going_on.items():
+            if (status := spoken.process.poll()) is not None:
+                raise ValueError(f"{who} has ended with {status}: {spoken.said()}")
         if time.monotonic() > deadline:
             raise ValueError(f"no {count} epochs were played within {_SECONDS} s")
         time.sleep(0.05)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from conformance import fixtures, seeded
 from conformance.servers import serve
-from pgkeras.v1 import policy_pb2, spaces_pb2, tensors_pb2
+from pgkeras.v1 import policy_pb2, service_pb2, spaces_pb2, tensors_pb2
 
 FILE = Path(__file__).parent / "vectors.json"
 
@@ -219,6 +219,8 @@ def errors() -> list[dict[str, Any]]:
         reason="INVALID_FIELD", domain="pgkeras", metadata={"expected": "shape [4]", "got": "shape [3]"}
     )
     retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2, nanos=500_000_000))
+    no_time = {"of_zero": {}, "below_zero": {"seconds": -5}, "just_below_zero": {"nanos": -5}}
+    endless = {"that_is_endless": {"seconds": 2**63 - 1}, "of_centuries": {"seconds": 10**10}}
     shape = {"field": "observation", "expected": "shape [4]", "got": "shape [3]"}
     cases: list[tuple[str, str, str, list[Message] | None, dict[str, Any]]] = [
         ("invalid_field", "INVALID_ARGUMENT", "observation: expected shape [4], got shape [3]", [bad, info],
@@ -254,6 +256,14 @@ def errors() -> list[dict[str, Any]]:
         ("not_offered", "UNIMPLEMENTED", "Method not found!", None, {"error": "server_failed"}),
         ("unknown", "UNKNOWN", "?", None, {"error": "server_failed"}),
     ]  # fmt: skip
+    # A delay that is no time to wait is none, and none is longer than a year.
+    for name, duration in (no_time | endless).items():
+        delay = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(**duration))
+        seconds = 365 * 24 * 3600.0 if name in endless else None
+        busy = {"error": "server_busy", "retry_after_seconds": seconds or 1.0}
+        draining = {"error": "server_unavailable"} | ({"retry_after_seconds": seconds} if seconds else {})
+        cases.append((f"busy_with_a_delay_{name}", "RESOURCE_EXHAUSTED", "full", [delay], busy))
+        cases.append((f"draining_with_a_delay_{name}", "UNAVAILABLE", "the server is stopping", [delay], draining))
     return [_error(*case) for case in cases] + [
         {
             "name": "mangled_details",
@@ -281,6 +291,39 @@ def _error(
     }
 
 
+def bad_answers() -> list[dict[str, Any]]:
+    """What is no answer to a step of a single environment, where the action is an int64; ``says`` is in the error."""
+
+    def answer(**fields: Any) -> service_pb2.PlayResponse:
+        return service_pb2.PlayResponse(
+            act=service_pb2.ActResponse(**{"action": tensor(np.zeros(1, np.int64)), **fields})
+        )
+
+    floats, integers = (tensor(np.zeros(1, dtype)) for dtype in (np.float32, np.int64))
+    rows = tensor(np.zeros(2, np.float32))
+    probabilities = {"probabilities": tensor(np.full((2, 2), 0.5, np.float32))}
+    hold_of_int64, hold_of_two = answer(), answer()
+    hold_of_int64.hold.CopyFrom(integers)
+    hold_of_two.hold.CopyFrom(tensor(np.zeros(2, np.bool_)))
+    cut = tensors_pb2.Tensor(dtype=data_type("int64"), shape=[1], data=bytes(4))
+    cases = {
+        "nothing": (service_pb2.PlayResponse(), "neither actions nor an error"),
+        "no_action": (service_pb2.PlayResponse(act=service_pb2.ActResponse(log_prob=floats)), "it has no action"),
+        "action_of_no_axes": (answer(action=tensor(np.zeros((), np.int64))), "shape []"),
+        "action_of_two_rows": (answer(action=tensor(np.zeros(2, np.int64))), "shape [2]"),
+        "action_cut_short": (answer(action=cut), "action.data"),
+        "log_prob_of_int64": (answer(log_prob=integers), "log_prob"),
+        "log_prob_of_two_rows": (answer(log_prob=rows), "shape [2]"),
+        "entropy_of_int64": (answer(entropy=integers), "entropy"),
+        "entropy_of_two_rows": (answer(entropy=rows), "shape [2]"),
+        "greedy_action_of_two_rows": (answer(greedy_action=tensor(np.zeros(2, np.int64))), "shape [2]"),
+        "distribution_of_two_rows": (answer(distribution={"categorical": probabilities}), "shape [2, 2]"),
+        "hold_of_int64": (hold_of_int64, "hold"),
+        "hold_of_two_rows": (hold_of_two, "shape [2]"),
+    }
+    return [{"name": name, "message": base64_of(message), "says": says} for name, (message, says) in cases.items()]
+
+
 def generate() -> dict[str, Any]:
     """All vectors."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -294,6 +337,7 @@ def generate() -> dict[str, Any]:
                 "spaces": spaces(),
                 "distributions": distributions(),
                 "errors": errors(),
+                "bad_answers": bad_answers(),
                 "policy": seeded.policy(server.target),
                 "calls": seeded.calls(server.target),
                 "sessions": seeded.sessions(server.target),

@@ -28,7 +28,7 @@ from pgkeras.client.conversion import (
 )
 from pgkeras.client.declaration import declare
 from pgkeras.client.session import PlaySession
-from pgkeras.errors import InvalidRequestError, ServerUnavailableError, TlsError
+from pgkeras.errors import DeadlineExceededError, InvalidRequestError, ServerUnavailableError, TlsError
 from pgkeras.protocol.values import cast, cast_mask, is_single, write_value
 from pgkeras.protocol.wire import as_actions, decode_space, decode_spec, decode_struct, write_tensor
 from pgkeras.spaces import ActionSpace, Space
@@ -300,6 +300,11 @@ class PolicyClient:
         response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), self._due(timeout))
         return [_info(policy, None) for policy in response.policies]
 
+    def __repr__(self) -> str:
+        version = f" version {self._ref.version}" if self._ref.HasField("version") else ""
+        version = f" label {self._ref.label!r}" if self._ref.HasField("label") else version
+        return f"<PolicyClient of {self._ref.name or 'the policy'}{version} at {self.target}>"
+
     def close(self) -> None:
         """Closes the connection; calls in flight fail."""
         self._channel.close()
@@ -333,6 +338,7 @@ class PolicyClient:
 
     def _call(self, method: Callable[..., _Response], request: Any, due: _Due) -> _Response:
         backoff = _FIRST_BACKOFF
+        last: ServerUnavailableError | None = None
         while True:
             try:
                 response = method(request, timeout=due.left(), metadata=self._endpoint.metadata)
@@ -340,12 +346,15 @@ class PolicyClient:
                 return response
             except grpc.RpcError as error:
                 failure = translate(error, self._endpoint, due.seconds)
+                if last is not None and isinstance(failure, DeadlineExceededError):
+                    raise last from error  # why the tries before failed says more than that the time is over
                 lasting = not self._answered or isinstance(failure, TlsError)
                 if lasting or not isinstance(failure, ServerUnavailableError):
                     raise failure from error
-                wait = backoff * random.uniform(0.5, 1.0) if failure.retry_after is None else failure.retry_after
+                wait = max(backoff * random.uniform(0.5, 1.0), failure.retry_after or 0.0)
                 if wait >= due.left():
                     raise failure from error
+                last = failure
             except ValueError as error:
                 raise ServerUnavailableError(f"the connection to {self.target} has been closed: {error}") from error
             time.sleep(wait)

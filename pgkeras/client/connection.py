@@ -17,12 +17,25 @@ from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
 
 __all__ = ["Endpoint", "Tls", "explain_refusal"]
 
+# A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
+# answer comes. A server allows a ping every 10 s. A shorter patience than a call's own would end sessions that a
+# network only delays.
+_KEEPALIVE_MS = 20_000
+_KEEPALIVE_TIMEOUT_MS = 10_000
+
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A server that comes back is found within a second; gRPC's own patience grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    # The same for pings of gRPC's own, such as that after a call whose deadline has passed; a minute by default.
+    ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+    # Idle clients and sessions find out, too: without these, pings end or become rare where nothing else is sent.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
 )
 
 # gRPC's words for what went wrong before a connection stood, and ours.

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import grpc
 import numpy as np
+from google.rpc import status_pb2
 from numpy.typing import NDArray
 
 from pgkeras.client.connection import Endpoint, explain_refusal
-from pgkeras.errors import DeadlineExceededError, InvalidRequestError, PolicyServiceError, ServerUnavailableError
+from pgkeras.errors import (
+    DeadlineExceededError,
+    InvalidRequestError,
+    PolicyServiceError,
+    ServerFailedError,
+    ServerUnavailableError,
+)
 from pgkeras.protocol.status import DETAILS_KEY, decode_error, read_status
 from pgkeras.protocol.values import decode_value
 from pgkeras.protocol.wire import decode_distribution, decode_tensor
@@ -27,6 +34,7 @@ __all__ = [
     "no_answer",
     "output_numbers",
     "read_actions",
+    "read_step",
     "seconds_of",
     "translate",
 ]
@@ -125,17 +133,79 @@ def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actio
     Args:
         response: The answer.
         space: The policy's action space.
+
+    Raises:
+        ServerFailedError: It is not one that this client can read.
     """
-    return Actions(
-        action=_action(response, "action", space),
-        log_prob=decode_tensor(response.log_prob, "log_prob") if response.HasField("log_prob") else None,
-        entropy=decode_tensor(response.entropy, "entropy") if response.HasField("entropy") else None,
-        greedy_action=_action(response, "greedy_action", space) if _has_greedy_action(response) else None,
-        distribution=decode_distribution(response.distribution),
-        state=response.state,
-        policy=response.policy.name,
-        version=response.policy.version,
-    )
+    try:
+        return Actions(
+            action=_action(response, "action", space),
+            log_prob=_optional(response, "log_prob", np.float32),
+            entropy=_optional(response, "entropy", np.float32),
+            greedy_action=_action(response, "greedy_action", space) if _has_greedy_action(response) else None,
+            distribution=decode_distribution(response.distribution),
+            state=response.state,
+            policy=response.policy.name,
+            version=response.policy.version,
+        )
+    except InvalidRequestError as error:
+        raise _unreadable(str(error)) from error
+
+
+def read_step(
+    response: service_pb2.PlayResponse, space: ActionSpace, single: bool
+) -> tuple[Actions, NDArray[np.bool_] | None]:
+    """The answer to a session's step as arrays, and which environments are to wait; None for none.
+
+    Args:
+        response: The answer.
+        space: The policy's action space.
+        single: Whether the step was that of a single environment, whose arrays then have no batch axis.
+
+    Raises:
+        ServerFailedError: It is not one that this client can read, or not one to a single environment.
+        PolicyServiceError: The error that is the answer.
+    """
+    if response.HasField("error"):
+        error = response.error
+        raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))
+    if not response.HasField("act"):
+        raise _unreadable("it has neither actions nor an error")
+    actions = read_actions(response.act, space)
+    try:
+        hold = _optional(response, "hold", np.bool_)
+    except InvalidRequestError as error:
+        raise _unreadable(str(error)) from error
+    if not single:
+        return actions, hold
+    if hold is not None:
+        _only_row(hold)
+    names = ("action", "log_prob", "entropy", "greedy_action", "distribution")
+    rows = {name: _only_row(value) for name in names if (value := getattr(actions, name)) is not None}
+    return replace(actions, **rows), hold
+
+
+def _optional(response: Any, name: str, dtype: Any) -> NDArray[Any] | None:
+    if not response.HasField(name):
+        return None
+    array = decode_tensor(getattr(response, name), name)
+    if array.dtype != dtype:
+        raise InvalidRequestError(name, f"dtype {np.dtype(dtype)}", f"dtype {array.dtype}")
+    return array
+
+
+def _only_row(batch: Any) -> Any:
+    if isinstance(batch, dict):
+        return {key: _only_row(part) for key, part in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(map(_only_row, batch))
+    if batch.shape[:1] != (1,):
+        raise ServerFailedError(f"the server answered one observation with an array of shape {list(batch.shape)}")
+    return batch[0, ...]
+
+
+def _unreadable(reason: str) -> ServerFailedError:
+    return ServerFailedError(f"the server's answer cannot be read: {reason}; is the server newer than this client?")
 
 
 def _has_greedy_action(response: service_pb2.ActResponse) -> bool:
@@ -143,13 +213,16 @@ def _has_greedy_action(response: service_pb2.ActResponse) -> bool:
 
 
 def _action(response: service_pb2.ActResponse, name: str, space: ActionSpace) -> Any:
-    if not isinstance(space, Dict | Tuple):
+    has_parts = isinstance(space, Dict | Tuple)
+    field: Any = f"structured_{name}" if has_parts else name
+    if not response.HasField(field):
+        raise _unreadable(f"it has no {field}")
+    if not has_parts:
         return decode_tensor(getattr(response, name), name)
-    field = f"structured_{name}"
     try:
         return as_gymnasium(decode_value(getattr(response, field), space, field), space)
     except KeyError as error:
-        raise InvalidRequestError(field, f"the parts of {space}", f"none called {error}") from error
+        raise _unreadable(f"{field} has no part called {error}") from error
 
 
 def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceError:

@@ -6,20 +6,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Self
 
 import grpc
 import numpy as np
-from google.rpc import status_pb2
 from numpy.typing import ArrayLike, NDArray
 
 from pgkeras.client.connection import Endpoint
-from pgkeras.client.conversion import Actions, no_answer, read_actions, seconds_of, translate
+from pgkeras.client.conversion import Actions, no_answer, read_step, seconds_of, translate
 from pgkeras.errors import InvalidRequestError, PolicyServiceError, ServerUnavailableError
-from pgkeras.protocol.status import decode_error
-from pgkeras.protocol.values import cast, cast_mask, first, is_single, with_batch_axis, write_value
-from pgkeras.protocol.wire import decode_tensor, write_tensor
+from pgkeras.protocol.values import cast, cast_mask, is_single, with_batch_axis, write_value
+from pgkeras.protocol.wire import write_tensor
 from pgkeras.spaces import ActionSpace, Space
 from pgkeras.v1 import service_pb2
 
@@ -142,13 +139,11 @@ class PlaySession:
         for name in ("policy", "spec_hash", "seed", "simulator"):
             self._next.ClearField(name)
         response = self._receive(seconds_of(timeout, self._timeout))
-        if response.HasField("error"):
-            error = response.error
-            raise decode_error(status_pb2.Status(code=error.code, message=error.message, details=error.details))
-        self.hold = decode_tensor(response.hold, "hold") if response.HasField("hold") else None
-        actions = read_actions(response.act, self._action_space)
-        self.answer = _first_row(actions) if single else actions
+        self.answer, self.hold = read_step(response, self._action_space, single)
         return self.answer.action
+
+    def __repr__(self) -> str:
+        return f"<PlaySession at {self._target}, step {self._id}, {'over' if self.is_over else 'open'}>"
 
     @property
     def is_over(self) -> bool:
@@ -207,8 +202,3 @@ def _vector(field: str, value: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
         raise InvalidRequestError(field, f"what can be cast to dtype {dtype}", f"dtype {array.dtype}")
     with np.errstate(over="ignore"):  # the server refuses what is not finite
         return array.astype(dtype)
-
-
-def _first_row(actions: Actions) -> Actions:
-    names = ("action", "log_prob", "entropy", "greedy_action", "distribution")
-    return replace(actions, **{name: first(value) for name in names if (value := getattr(actions, name)) is not None})

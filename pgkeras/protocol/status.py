@@ -48,6 +48,7 @@ _ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _
 
 _DOMAIN = "pgkeras"
 _DEFAULT_RETRY_SECONDS = 1.0
+_LONGEST_RETRY_SECONDS = 365 * 24 * 3600.0
 _MOST_BYTES = 1_500  # of a message, which travels twice, once with three letters for each byte that is not ASCII
 _MOST_BYTES_OF_A_PART = 500
 _SIZE_REFUSAL = "larger than max"  # gRPC's own words for an oversized message, which comes without details
@@ -89,8 +90,7 @@ def decode_error(status: status_pb2.Status) -> PolicyServiceError:
     if kind is InvalidRequestError:
         return _invalid_request(status)
     if kind is ServerBusyError or kind is ServerUnavailableError:
-        retry = _detail(status, error_details_pb2.RetryInfo)
-        seconds = None if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+        seconds = _retry_seconds(status)
         if kind is ServerUnavailableError:
             return ServerUnavailableError(status.message, seconds)
         return ServerBusyError(status.message, _DEFAULT_RETRY_SECONDS if seconds is None else seconds)
@@ -121,6 +121,13 @@ def _invalid_request(status: status_pb2.Status) -> InvalidRequestError:
     if info is None or info.domain != _DOMAIN:
         return InvalidRequestError(violation.field, "one that the server accepts", violation.description)
     return InvalidRequestError(violation.field, info.metadata["expected"], info.metadata["got"])
+
+
+def _retry_seconds(status: status_pb2.Status) -> float | None:
+    """What RetryInfo says, up to a year; None without one, or where it names no time to wait."""
+    retry = _detail(status, error_details_pb2.RetryInfo)
+    seconds = 0.0 if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
+    return min(seconds, _LONGEST_RETRY_SECONDS) if seconds > 0 else None
 
 
 def _detail(status: status_pb2.Status, kind: type[Any]) -> Any | None:

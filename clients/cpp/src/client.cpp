@@ -24,6 +24,14 @@ constexpr int max_message_bytes = 64 << 20;
 constexpr auto first_backoff = std::chrono::milliseconds(100);
 constexpr auto longest_backoff = std::chrono::milliseconds(1000);
 
+// A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
+// answer comes. A server allows a ping every 10 s; a shorter patience than a call's own would end sessions that a
+// network only delays.
+constexpr auto keepalive = std::chrono::milliseconds(20'000);
+constexpr auto keepalive_timeout = std::chrono::milliseconds(10'000);
+// The same for pings of gRPC's own; a minute by default. Its headers have no name for it in every version.
+constexpr auto ping_timeout_argument = "grpc.http2.ping_timeout_ms";
+
 // Whether a target is this machine: no proxy leads to it, whatever http_proxy says, and nobody else can see what is
 // sent.
 bool is_loopback(const std::string& target) {
@@ -31,8 +39,33 @@ bool is_loopback(const std::string& target) {
   return std::regex_match(target, pattern);
 }
 
+// gRPC aborts the process where a header has other characters.
+void check_token(const std::string& token) {
+  const auto is_printable = [](char letter) { return letter >= ' ' && letter <= '~'; };
+  if (!std::ranges::all_of(token, is_printable) || token.starts_with(' ') || token.ends_with(' ')) {
+    throw InvalidRequestError("token", "printable ASCII without spaces around it", "other characters");
+  }
+}
+
+// gRPC would say of these no more than that it cannot connect, and leave out a certificate whose key is missing.
+void check_tls(const TlsOptions& tls) {
+  if (tls.client_certificate.empty() != tls.client_key.empty()) {
+    throw InvalidRequestError("tls", "client_certificate and client_key, or neither", "one of them");
+  }
+  const auto check_pem = [](const char* field, const std::string& text, const char* kind) {
+    if (text.empty() || text.find(kind) != std::string::npos) return;
+    throw InvalidRequestError(field, "the content of a PEM file, with -----BEGIN ... " + std::string(kind),
+                              "another text; is it a file's name?");
+  };
+  check_pem("tls.root_certificates", tls.root_certificates, "CERTIFICATE-----");
+  check_pem("tls.client_certificate", tls.client_certificate, "CERTIFICATE-----");
+  check_pem("tls.client_key", tls.client_key, "PRIVATE KEY-----");
+}
+
 std::shared_ptr<grpc::Channel> connect(const std::string& target, const ClientOptions& options) {
   const auto& tls = options.tls;
+  check_token(options.token);
+  if (tls) check_tls(*tls);
   if (!tls && !options.token.empty() && !is_loopback(target)) {
     throw InvalidRequestError("token", "tls, as others could read it on the way", target + " without it");
   }
@@ -41,6 +74,12 @@ std::shared_ptr<grpc::Channel> connect(const std::string& target, const ClientOp
   arguments.SetMaxSendMessageSize(max_message_bytes);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, first_backoff.count());
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, longest_backoff.count());
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive.count());
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_timeout.count());
+  arguments.SetInt(ping_timeout_argument, keepalive_timeout.count());
+  // Idle clients and sessions find out, too: without these, pings end or become rare where nothing else is sent.
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   if (is_loopback(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   if (!tls) return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
   if (!tls->server_name.empty()) arguments.SetSslTargetNameOverride(tls->server_name);
@@ -110,7 +149,8 @@ struct Client::Impl {
         answered = true;
         return response;
       }
-      const Clock::duration wait = retry_delay(status).value_or(shortened(backoff));
+      const auto wait =
+          std::max<Clock::duration>(retry_delay(status).value_or(Clock::duration::zero()), shortened(backoff));
       if (!answered || !is_gone(status) || Clock::now() + wait >= deadline) {
         // Why the tries before failed says more than that the time is over.
         throw_error(last && status.error_code() == grpc::DEADLINE_EXCEEDED ? *last : status, call);

@@ -35,10 +35,12 @@ void set_outputs(Request& request, const std::vector<Output>& outputs) {
 
 void set_token(grpc::ClientContext& context, const std::string& token);
 
+// Throws ServerFailedError if that is not what this client reads.
 Actions read_actions(v1::ActResponse&& response);
 
-// The answer for the only observation of a batch.
-Actions first_row(Actions&& actions);
+// The answer to a session's step; that to a single environment has no batch axis. Throws the error that is the answer,
+// or ServerFailedError if it is not what this client reads, or not for a single environment.
+Actions read_step(v1::PlayResponse&& response, bool single);
 
 // Makes one observation a batch of one.
 void add_batch_axis(v1::Value& value);

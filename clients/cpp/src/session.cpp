@@ -15,8 +15,8 @@ v1::Tensor vector_of(v1::DataType dtype, std::span<const std::byte> bytes, std::
   return tensor;
 }
 
-v1::Tensor flags(std::span<const std::uint8_t> values) {
-  return vector_of(v1::DATA_TYPE_BOOL, std::as_bytes(values), values.size());
+v1::Tensor flags(BoolView values) {
+  return vector_of(v1::DATA_TYPE_BOOL, std::as_bytes(std::span(values)), values.size());
 }
 
 }  // namespace
@@ -151,13 +151,7 @@ v1::PlayRequest Session::Impl::request(Observation&& observation, const std::opt
 std::optional<Actions> Session::Impl::receive(TimePoint deadline, std::optional<Timeout> patience) {
   auto response = read(deadline, patience);
   if (!response) return std::nullopt;
-  if (response->has_error()) throw_error(response->error());
-  auto actions = read_actions(std::move(*response->mutable_act()));
-  if (response->has_hold()) {
-    const auto bytes = Tensor(response->hold(), "hold");
-    for (const auto byte : bytes.bytes()) actions.hold.push_back(std::to_integer<std::uint8_t>(byte));
-  }
-  return single ? first_row(std::move(actions)) : std::move(actions);
+  return read_step(std::move(*response), single);
 }
 
 Session::Session(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -176,7 +170,7 @@ void Session::send(Observation observation, const std::optional<Outcome>& outcom
   }
   auto request = impl_->request(std::move(observation), outcomes, options);
   add_batch_axis(*request.mutable_observation());
-  if (request.has_action_mask()) add_batch_axis(*request.mutable_action_mask());
+  if (request.action_mask().shape_size() == 1) add_batch_axis(*request.mutable_action_mask());
   impl_->single = true;
   impl_->write(request, after(options.timeout.value_or(impl_->call.timeout)));
 }
@@ -208,9 +202,8 @@ Actions Session::step_batch(Observation observations, const std::optional<Outcom
   impl_->throw_late(options);
 }
 
-Actions Session::step_batch(Observation observations, std::span<const float> rewards,
-                            std::span<const std::uint8_t> terminated, std::span<const std::uint8_t> truncated,
-                            const StepOptions& options) {
+Actions Session::step_batch(Observation observations, std::span<const float> rewards, BoolView terminated,
+                            BoolView truncated, const StepOptions& options) {
   return step_batch(std::move(observations), Outcomes{rewards, terminated, truncated}, options);
 }
 

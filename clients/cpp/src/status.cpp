@@ -40,7 +40,12 @@ std::optional<Detail> find(const v1::PlayError& error) {
 std::optional<nanoseconds> retry_delay(const v1::PlayError& error) {
   const auto info = find<client::rpc::RetryInfo>(error);
   if (!info) return std::nullopt;
-  return std::chrono::seconds(info->retry_delay().seconds()) + nanoseconds(info->retry_delay().nanos());
+  const auto& delay = info->retry_delay();
+  // Nanoseconds hold fewer seconds than a Duration.
+  const auto seconds = std::clamp<std::int64_t>(delay.seconds(), -longest_time.count(), longest_time.count());
+  const auto time = std::min<nanoseconds>(std::chrono::seconds(seconds) + nanoseconds(delay.nanos()), longest_time);
+  if (time <= nanoseconds::zero()) return std::nullopt;
+  return time;
 }
 
 [[noreturn]] void throw_invalid_request(const v1::PlayError& error) {

@@ -15,9 +15,12 @@ namespace pgkeras {
 using Clock = std::chrono::steady_clock;
 using TimePoint = Clock::time_point;
 
-// When a time is over that begins now: in a year at most, as the clock's range ends.
+// Nothing takes longer: the clock's range ends.
+constexpr std::chrono::seconds longest_time = std::chrono::hours(24 * 365);
+
+// When a time is over that begins now.
 inline TimePoint after(std::chrono::nanoseconds time) {
-  return Clock::now() + std::min<std::chrono::nanoseconds>(time, std::chrono::hours(24 * 365));
+  return Clock::now() + std::min<std::chrono::nanoseconds>(time, longest_time);
 }
 
 // Whom a call was made to, and how long it was given: what an error message needs.
@@ -34,7 +37,7 @@ struct Call {
 
 [[noreturn]] void throw_deadline_exceeded(const Call& call);
 
-// When the server wants the call to be made again, if it said so.
+// After how long the server wants the call to be made again, if it said so: more than nothing, and a year at most.
 std::optional<std::chrono::nanoseconds> retry_delay(const grpc::Status& status);
 
 }  // namespace pgkeras

@@ -2,9 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <array>
+#include <atomic>
+#include <limits>
 #include <optional>
 #include <pgkeras/client.hpp>
 
+#include "black_hole.hpp"
+#include "error_details.pb.h"
 #include "scripted.hpp"
 #include "server.hpp"
 
@@ -114,6 +118,130 @@ TEST(ClientTest, SendsATokenOverTlsOrToThisMachine) {
   for (const char* target : {"127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1", "unix:socket"}) {
     pgkeras::Client(target, {.token = "secret"});
   }
+}
+
+TEST(ClientTest, RefusesATokenThatNoHeaderCanHold) {
+  for (const char* token : {"secret\n", " secret", "secret ", "sec\tret", "gehe\xc3\xafm"}) {
+    try {
+      pgkeras::Client("127.0.0.1:1", {.token = token});
+      ADD_FAILURE() << "it was taken: " << token;
+    } catch (const pgkeras::InvalidRequestError& error) {
+      EXPECT_EQ(error.field, "token");
+    }
+  }
+}
+
+TEST(ClientTest, RefusesCertificatesThatAreNone) {
+  const std::string certificate = "-----BEGIN CERTIFICATE-----", key = "-----BEGIN PRIVATE KEY-----";
+  const auto refused = [](const pgkeras::TlsOptions& tls) {
+    try {
+      pgkeras::Client("127.0.0.1:1", {.tls = tls});
+      return std::string();
+    } catch (const pgkeras::InvalidRequestError& error) {
+      return error.field;
+    }
+  };
+  EXPECT_EQ(refused({.root_certificates = "/etc/ca.pem"}), "tls.root_certificates");
+  EXPECT_EQ(refused({.client_certificate = certificate}), "tls");
+  EXPECT_EQ(refused({.client_key = key}), "tls");
+  EXPECT_EQ(refused({.client_certificate = "client.pem", .client_key = key}), "tls.client_certificate");
+  EXPECT_EQ(refused({.client_certificate = certificate, .client_key = "key.pem"}), "tls.client_key");
+  EXPECT_EQ(refused({}), "");
+}
+
+// What a server that is stopping says, and when to come back.
+grpc::Status draining(std::int64_t seconds) {
+  pgkeras::client::rpc::RetryInfo retry;
+  retry.mutable_retry_delay()->set_seconds(seconds);
+  pgkeras::v1::PlayError error;
+  error.set_code(grpc::UNAVAILABLE);
+  error.set_message("draining");
+  error.add_details()->PackFrom(retry);
+  error.mutable_details(0)->set_type_url("type.googleapis.com/google.rpc.RetryInfo");
+  return {grpc::UNAVAILABLE, "draining", error.SerializeAsString()};
+}
+
+TEST(ClientTest, ADelayThatIsNoTimeToWaitDoesNotHurryIt) {
+  for (const std::int64_t seconds : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::min()}) {
+    Scripted server;
+    std::atomic<int> calls = 0;
+    server.act = [&] { return ++calls, draining(seconds); };
+    pgkeras::Client client(server.target());
+    try {
+      client.act(falls_left, {.timeout = 1s});
+      FAIL() << "it was answered";
+    } catch (const pgkeras::ServerUnavailableError& error) {
+      EXPECT_FALSE(error.retry_after);
+    }
+    EXPECT_LE(calls, 7) << "pauses of at least 0.05, 0.1, 0.2 and 0.4 s fit into one second";
+  }
+}
+
+TEST(ClientTest, ADelayBeyondTheDeadlineEndsTheCallAtOnce) {
+  for (const std::int64_t seconds : {std::int64_t{10'000'000'000}, std::numeric_limits<std::int64_t>::max()}) {
+    Scripted server;
+    std::atomic<int> calls = 0;
+    server.act = [&] { return ++calls, draining(seconds); };
+    pgkeras::Client client(server.target());
+    try {
+      client.act(falls_left);
+      FAIL() << "it was answered";
+    } catch (const pgkeras::ServerUnavailableError& error) {
+      EXPECT_EQ(error.retry_after, std::chrono::hours(365 * 24));
+    }
+    EXPECT_EQ(calls, 1);
+  }
+}
+
+TEST(ClientTest, AConnectionThatDiesWithoutAWordIsGivenUp) {
+  Scripted server;
+  BlackHole proxy(server.target());
+  pgkeras::Client client(proxy.target());
+  auto session = client.play();
+  session.step(falls_left);
+  proxy.swallow();
+  EXPECT_THROW(client.act(falls_left, {.timeout = 500ms}), pgkeras::DeadlineExceededError);
+  EXPECT_FALSE(session.over());
+  EXPECT_THROW(session.step(falls_left, going_on, {.timeout = 100s}), pgkeras::ServerUnavailableError);
+  EXPECT_TRUE(session.over());
+  client.act(falls_left, {.timeout = 100s});
+  client.play().step(falls_left);
+}
+
+TEST(ClientTest, AStepTakesAMaskWithAndWithoutABatchAxis) {
+  Scripted server;
+  std::vector<std::vector<std::int64_t>> shapes;
+  server.play = [&shapes](Scripted::Stream& stream, const auto& request) {
+    shapes.emplace_back(request.action_mask().shape().begin(), request.action_mask().shape().end());
+    Scripted::answer(stream, request);
+    return grpc::Status::OK;
+  };
+  pgkeras::Client client(server.target());
+  auto session = client.play();
+  const std::array<bool, 2> mask = {true, false};
+  session.step(falls_left, {}, {.action_mask = mask});
+  session.step(falls_left, {}, {.action_mask = pgkeras::ArrayView(mask, {1, 2})});
+  EXPECT_EQ(shapes, (std::vector<std::vector<std::int64_t>>{{1, 2}, {1, 2}}));
+}
+
+TEST(ClientTest, ManyEnvironmentsEndInBytesOrBools) {
+  Scripted server;
+  std::vector<std::string> ends;
+  server.play = [&ends](Scripted::Stream& stream, const auto& request) {
+    ends.push_back(request.terminated().data() + request.truncated().data());
+    Scripted::answer(stream, request);
+    return grpc::Status::OK;
+  };
+  pgkeras::Client client(server.target());
+  auto session = client.play();
+  const std::array<float, 8> observations = {};
+  const std::array<float, 2> rewards = {};
+  const std::array<bool, 2> bools = {true, false};
+  const std::vector<std::uint8_t> bytes = {0, 1};
+  const pgkeras::ArrayView batch(observations, {2, 4});
+  session.step_batch(batch);
+  session.step_batch(batch, rewards, bools, bytes);
+  EXPECT_EQ(ends, (std::vector<std::string>{"", {1, 0, 0, 1}}));
 }
 
 TEST(ClientTest, TheFirstCallTakesNoLongerThanItMay) {

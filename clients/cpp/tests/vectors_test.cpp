@@ -204,6 +204,19 @@ TEST(Vectors, Errors) {
   }
 }
 
+TEST(Vectors, BadAnswers) {
+  ASSERT_FALSE(vectors()["bad_answers"].empty());
+  for (const auto& vector : vectors()["bad_answers"]) {
+    SCOPED_TRACE(vector["name"]);
+    try {
+      pgkeras::read_step(from_vector<v1::PlayResponse>(vector["message"]), true);
+      ADD_FAILURE() << "it was read";
+    } catch (const pgkeras::ServerFailedError& error) {
+      EXPECT_NE(std::string(error.what()).find(vector["says"]), std::string::npos) << error.what();
+    }
+  }
+}
+
 TEST(Tensor, RefusesToReadElementsOfAnotherType) {
   const pgkeras::Tensor tensor(pgkeras::ArrayView(std::vector<float>{1, 2}));
   EXPECT_EQ(tensor.item<float>(1), 2);

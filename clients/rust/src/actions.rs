@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prost::bytes::Bytes;
 
-use crate::v1::{self, distribution::Kind};
+use crate::status::error_of_step;
+use crate::v1::{self, DataType, distribution::Kind, play_response};
 use crate::{Array, Error, Simulator, Tensor};
 
 /// How an action is chosen.
@@ -104,7 +105,7 @@ pub struct Actions {
 
 impl Actions {
     /// The answer for the only observation of a batch.
-    pub(crate) fn first_row(self) -> Result<Self, Error> {
+    fn first_row(self) -> Result<Self, Error> {
         let first = |tensors: BTreeMap<String, Tensor>| {
             tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.first_row()?))).collect::<Result<_, Error>>()
         };
@@ -138,10 +139,55 @@ pub(crate) fn output_numbers(outputs: &[Output]) -> Vec<i32> {
     std::iter::once(v1::ActOutput::Action as i32).chain(outputs.iter().map(number)).collect()
 }
 
+/// The answer to a session's step; that to a single environment has no batch axis.
+///
+/// # Errors
+///
+/// The error that is the answer; [`Error::ServerFailed`]: it is not what this client reads, or not for a single
+/// environment.
+pub fn read_step(response: v1::PlayResponse, single: bool) -> Result<Actions, Error> {
+    let actions = match response.result {
+        Some(play_response::Result::Act(actions)) => read_actions(actions)?,
+        Some(play_response::Result::Error(error)) => return Err(error_of_step(&error)),
+        _ => return Err(unreadable("it has neither actions nor an error")),
+    };
+    let hold = read(response.hold, "hold", DataType::Bool).map_err(not_ours)?;
+    let (actions, hold) =
+        if single { (actions.first_row()?, hold.map(Tensor::first_row).transpose()?) } else { (actions, hold) };
+    let hold = hold.map(|hold| hold.values().map(|values| values.into_owned())).transpose()?.unwrap_or_default();
+    Ok(Actions { hold, ..actions })
+}
+
 /// An answer as arrays.
+///
+/// # Errors
+///
+/// [`Error::ServerFailed`]: it is not what this client reads.
 pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
-    let read =
-        |tensor: Option<v1::Tensor>, field| tensor.map(|tensor| Tensor::from_message(&tensor, field)).transpose();
+    parse_actions(response).map_err(not_ours)
+}
+
+/// What is wrong with an answer is no fault of the request.
+fn not_ours(error: Error) -> Error {
+    if matches!(error, Error::InvalidRequest { .. }) { unreadable(&error.to_string()) } else { error }
+}
+
+fn unreadable(reason: &str) -> Error {
+    Error::ServerFailed(format!("the server's answer cannot be read: {reason}; is the server newer than this client?"))
+}
+
+/// A tensor of that type, if there is one.
+fn read(tensor: Option<v1::Tensor>, field: &str, dtype: DataType) -> Result<Option<Tensor>, Error> {
+    let Some(tensor) = tensor else { return Ok(None) };
+    let tensor = Tensor::from_message(&tensor, field)?;
+    if tensor.dtype() == dtype {
+        Ok(Some(tensor))
+    } else {
+        Err(Error::invalid(field, format!("{dtype:?}"), format!("{:?}", tensor.dtype())))
+    }
+}
+
+fn parse_actions(response: v1::ActResponse) -> Result<Actions, Error> {
     let version = response.policy.unwrap_or_default();
     let parts = |value: Option<v1::Value>, field| {
         let mut found = BTreeMap::new();
@@ -149,17 +195,20 @@ pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
         Ok::<_, Error>(found)
     };
     let action = if response.structured_action.is_some() {
-        v1::Tensor { dtype: v1::DataType::Float32 as i32, shape: vec![0], ..Default::default() }
+        v1::Tensor { dtype: DataType::Float32 as i32, shape: vec![0], ..Default::default() }
     } else {
-        response.action.unwrap_or_default()
+        response.action.ok_or_else(|| unreadable("it has no action"))?
     };
     Ok(Actions {
         action: Tensor::from_message(&action, "action")?,
         parts: parts(response.structured_action, "structured_action")?,
         greedy_parts: parts(response.structured_greedy_action, "structured_greedy_action")?,
-        log_prob: read(response.log_prob, "log_prob")?,
-        entropy: read(response.entropy, "entropy")?,
-        greedy_action: read(response.greedy_action, "greedy_action")?,
+        log_prob: read(response.log_prob, "log_prob", DataType::Float32)?,
+        entropy: read(response.entropy, "entropy", DataType::Float32)?,
+        greedy_action: response
+            .greedy_action
+            .map(|tensor| Tensor::from_message(&tensor, "greedy_action"))
+            .transpose()?,
         distribution: response.distribution.map(read_distribution).transpose()?.unwrap_or_default(),
         state: response.state,
         policy: version.name,

@@ -20,6 +20,11 @@ use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session, Simul
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
+// A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
+// answer comes. A server allows a ping every 10 s; a shorter patience than a call's own would end sessions that a network
+// only delays.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which version of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -143,13 +148,7 @@ impl Client {
         let stub = PolicyServiceClient::new(endpoint.connect_lazy())
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(usize::MAX); // see `check_size`
-        let bearer = |token: &String| {
-            let wrong = |_| Error::invalid("token", "visible ASCII characters", "others");
-            let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(wrong)?;
-            value.set_sensitive(true);
-            Ok(value)
-        };
-        let token = options.token.as_ref().map(bearer).transpose()?;
+        let token = options.token.as_deref().map(bearer).transpose()?;
         Ok(Client { target, options, token, stub, shared: Arc::default() })
     }
 
@@ -290,7 +289,7 @@ impl Client {
             };
             let error = error_of(&status, call);
             let Error::ServerUnavailable { retry_after, .. } = &error else { return Err(error) };
-            let wait = retry_after.unwrap_or_else(|| shortened(backoff));
+            let wait = retry_after.unwrap_or_default().max(shortened(backoff));
             if !self.shared.answered.load(Ordering::Relaxed) || wait >= left() {
                 return Err(error);
             }
@@ -314,8 +313,17 @@ pub(crate) fn check_size(message: &impl prost::Message) -> Result<(), Error> {
 fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     let scheme = if tls.is_some() { "https" } else { "http" };
     let wrong = |_| Error::invalid("target", "HOST:PORT", target);
-    let endpoint = Endpoint::from_shared(format!("{scheme}://{target}")).map_err(wrong)?;
+    let endpoint = Endpoint::from_shared(format!("{scheme}://{target}"))
+        .map_err(wrong)?
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .keep_alive_while_idle(true);
     let Some(tls) = tls else { return Ok(endpoint) };
+    let not_pem = |got: String| Error::invalid("tls", "certificates and keys in PEM", got);
+    // Of a text without any certificate, rustls says nothing.
+    if tls.root_certificates.as_ref().is_some_and(|pem| !pem.contains("CERTIFICATE-----")) {
+        return Err(not_pem("root_certificates without one; are they a file's name?".to_owned()));
+    }
     let mut config = ClientTlsConfig::new();
     config = match &tls.root_certificates {
         Some(pem) => config.ca_certificate(Certificate::from_pem(pem)),
@@ -327,9 +335,18 @@ fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     if let Some(name) = &tls.server_name {
         config = config.domain_name(name);
     }
-    endpoint
-        .tls_config(config)
-        .map_err(|error| Error::invalid("tls", "certificates and keys in PEM", error.to_string()))
+    endpoint.tls_config(config).map_err(|error| not_pem(error.to_string()))
+}
+
+/// The header that shows a token.
+fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Error> {
+    let wrong = || Error::invalid("token", "printable ASCII without spaces around it", "other characters, or none");
+    if token.is_empty() || token.trim() != token || !token.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return Err(wrong());
+    }
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}").parse().map_err(|_| wrong())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Whether nobody else can see what is sent there.

@@ -40,6 +40,6 @@ pub use tensor::{Array, Element, Observation, Tensor};
 /// What a client's own tests check; see `conformance/README.md`.
 #[doc(hidden)]
 pub mod testing {
-    pub use crate::actions::read_actions;
+    pub use crate::actions::{read_actions, read_step};
     pub use crate::status::{Call, error_of};
 }

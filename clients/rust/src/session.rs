@@ -9,12 +9,12 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::actions::read_actions;
+use crate::actions::read_step;
 use crate::client::check_size;
-use crate::status::{Call, after, error_of, error_of_step};
+use crate::status::{Call, after, error_of};
 use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, play_response};
-use crate::{Actions, Array, Error, Observation, Tensor};
+use crate::{Actions, Array, Error, Observation};
 
 // Messages on their way that the server has not read: only steps that missed their deadline are ever that many.
 const OUTBOX: usize = 8;
@@ -47,7 +47,7 @@ pub struct StepOptions<'a> {
     /// Which observations are the first of an episode, one element per environment. Left out, those that follow a step
     /// which said `terminated` or `truncated`, as with Gymnasium's next-step autoreset.
     pub episode_start: Option<&'a [bool]>,
-    /// bool, shape [mask_size] or [environments, mask_size]: which actions are allowed.
+    /// bool, shape [environments, mask_size]: which actions are allowed; or [mask_size] where one environment is stepped.
     pub action_mask: Option<Array<'a>>,
     /// How long this step may take; the session's own timeout if not given.
     pub timeout: Option<Duration>,
@@ -140,10 +140,10 @@ impl Session {
         let flags = outcome.map(|outcome| ([outcome.reward], [outcome.terminated], [outcome.truncated]));
         let outcomes = flags.as_ref().map(|(reward, terminated, truncated)| Outcomes { reward, terminated, truncated });
         let mut request = self.request(observation.into().into_batch(), outcomes, options);
-        if let Some(mask) = &mut request.action_mask {
+        if let Some(mask) = request.action_mask.as_mut().filter(|mask| mask.shape.len() == 1) {
             mask.shape.insert(0, 1);
         }
-        self.ask(request, options).await?.first_row()
+        read_step(self.ask(request, options).await?, true)
     }
 
     /// Like [`begin`](Session::begin) for many environments, as many in every step: observations have a leading axis.
@@ -183,7 +183,7 @@ impl Session {
         options: &StepOptions<'_>,
     ) -> Result<Actions, Error> {
         let request = self.request(observations.into(), outcomes, options);
-        self.ask(request, options).await
+        read_step(self.ask(request, options).await?, false)
     }
 
     /// Whether an error has ended the session; a step then fails with that error.
@@ -208,7 +208,11 @@ impl Session {
         request
     }
 
-    async fn ask(&mut self, mut request: v1::PlayRequest, options: &StepOptions<'_>) -> Result<Actions, Error> {
+    async fn ask(
+        &mut self,
+        mut request: v1::PlayRequest,
+        options: &StepOptions<'_>,
+    ) -> Result<v1::PlayResponse, Error> {
         let call = Call { target: self.call.target.clone(), timeout: options.timeout.unwrap_or(self.call.timeout) };
         let deadline = after(call.timeout);
         check_size(&request)?;
@@ -232,13 +236,7 @@ impl Session {
             let deadline = after(call.timeout);
             response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
         }
-        let hold = response.hold.map(|hold| Tensor::from_message(&hold, "hold")).transpose()?;
-        let hold = hold.map(|hold| hold.values().map(|values| values.into_owned())).transpose()?.unwrap_or_default();
-        match response.result {
-            Some(play_response::Result::Act(actions)) => Ok(Actions { hold, ..read_actions(actions)? }),
-            Some(play_response::Result::Error(error)) => Err(error_of_step(&error)),
-            _ => Err(Error::ServerFailed("an answer without actions: is the server newer than this client?".into())),
-        }
+        Ok(response)
     }
 
     async fn receive(&mut self) -> Result<v1::PlayResponse, Error> {

@@ -12,6 +12,7 @@ use crate::Error;
 use crate::v1::PlayError;
 
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
+// Nothing takes longer: the clock's range ends.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 // gRPC's own words for an oversized message, which comes without details.
 const SIZE_REFUSAL: &str = "larger than max";
@@ -25,7 +26,7 @@ pub struct Call {
     pub timeout: Duration,
 }
 
-/// When a time is over that begins now: in a year at most, as the clock's range ends.
+/// When a time is over that begins now.
 pub(crate) fn after(time: Duration) -> Instant {
     Instant::now() + time.min(LONGEST)
 }
@@ -83,7 +84,9 @@ pub(crate) fn error_of_step(error: &PlayError) -> Error {
 }
 
 fn translate(message: &str, status: &Status) -> Error {
-    let retry_after = || status.get_details_retry_info().and_then(|info| info.retry_delay);
+    // tonic makes a time below zero zero, which is no time to wait either.
+    let retry_delay = || status.get_details_retry_info().and_then(|info| info.retry_delay);
+    let retry_after = || retry_delay().filter(|delay| !delay.is_zero()).map(|delay| delay.min(LONGEST));
     let message = message.to_owned();
     match status.code() {
         Code::InvalidArgument => invalid_request(message, status),

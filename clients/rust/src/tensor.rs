@@ -173,7 +173,9 @@ impl Tensor {
     pub(crate) fn first_row(mut self) -> Result<Self, Error> {
         if self.shape.first() != Some(&1) {
             let shape = &self.shape;
-            return Err(Error::ServerFailed(format!("one observation was answered with an array of shape {shape:?}")));
+            return Err(Error::ServerFailed(format!(
+                "the server answered one observation with an array of shape {shape:?}"
+            )));
         }
         self.shape.remove(0);
         Ok(self)

@@ -4,7 +4,8 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, PlayOptions, StepOptions, Tls};
@@ -84,6 +85,35 @@ fn delayed(target: String, delay: Duration) -> String {
     address
 }
 
+/// A proxy to a server: once the flag is set, what comes over the connections that stand is dropped, without a word to
+/// either end, as when a machine loses power.
+fn black_hole(target: String) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let swallowed = Arc::new(AtomicUsize::new(0)); // of the connections, the first so many
+    let shared = swallowed.clone();
+    std::thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&target).unwrap());
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server.try_clone().unwrap(), client.try_clone().unwrap()),
+            ] {
+                let swallowed = shared.clone();
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(length @ 1..) = from.read(&mut buffer) {
+                        if swallowed.load(Ordering::SeqCst) <= number && to.write_all(&buffer[..length]).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+        }
+    });
+    (address, swallowed)
+}
+
 fn within(milliseconds: u64) -> Option<Duration> {
     Some(Duration::from_millis(milliseconds))
 }
@@ -148,6 +178,25 @@ async fn opening_the_first_session_takes_no_longer_than_it_may() {
 }
 
 #[tokio::test]
+async fn a_connection_that_dies_without_a_word_is_given_up() {
+    let server = Server::start("hole").await;
+    let (target, swallowed) = black_hole(server.target());
+    let client = Client::new(target, ClientOptions::default()).unwrap();
+    let mut session = client.play(&GREEDY).await.unwrap();
+    session.begin(FALLS_LEFT).await.unwrap();
+    swallowed.store(1, Ordering::SeqCst);
+    let late = client.act(FALLS_LEFT, &ActOptions { timeout: within(500), ..Default::default() }).await;
+    assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
+    assert!(!session.is_over());
+    let gone =
+        session.step_with(FALLS_LEFT, GOING_ON, &StepOptions { timeout: within(100_000), ..Default::default() }).await;
+    assert!(matches!(gone, Err(Error::ServerUnavailable { .. })), "{gone:?}");
+    assert!(session.is_over());
+    client.act(FALLS_LEFT, &ActOptions { timeout: within(100_000), ..Default::default() }).await.unwrap();
+    client.play(&GREEDY).await.unwrap().begin(FALLS_LEFT).await.unwrap();
+}
+
+#[tokio::test]
 async fn the_longest_timeout_is_none() {
     let server = Server::start("long").await;
     let client = server.client();
@@ -169,6 +218,29 @@ async fn a_token_is_sent_over_tls_or_to_this_machine() {
     }
     for target in ["127.0.0.1:1", "127.0.0.5:1", "localhost:1", "[::1]:1"] {
         assert_eq!(connect(target, None), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_no_header_can_hold_is_refused() {
+    for token in ["", "secret\n", " secret", "secret ", "sec\tret", "gehe\u{ef}m"] {
+        let options = ClientOptions { token: Some(token.into()), ..Default::default() };
+        let refused = Client::new("127.0.0.1:1", options).map(|_| ());
+        assert!(
+            matches!(&refused, Err(Error::InvalidRequest { field, .. }) if field == "token"),
+            "{token:?}: {refused:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_none_is_refused() {
+    let junk = || "client.pem".to_owned();
+    let as_root = Tls { root_certificates: Some(junk()), ..Default::default() };
+    let as_own = Tls { identity: Some((junk(), junk())), ..Default::default() };
+    for tls in [as_root, as_own] {
+        let refused = Client::new("127.0.0.1:1", ClientOptions { tls: Some(tls), ..Default::default() }).map(|_| ());
+        assert!(matches!(&refused, Err(Error::InvalidRequest { field, .. }) if field == "tls"), "{refused:?}");
     }
 }
 

@@ -5,7 +5,7 @@ mod vectors;
 
 use std::time::Duration;
 
-use pgkeras::testing::{Call, error_of, read_actions};
+use pgkeras::testing::{Call, error_of, read_actions, read_step};
 use pgkeras::v1::{self, DataType, space};
 use pgkeras::{Array, Element, Error, Observation, Tensor};
 use prost::Message;
@@ -190,6 +190,15 @@ fn errors() {
             assert_eq!(got.get(key), Some(value), "{}: {key}", vector["name"]);
         }
         assert_eq!(got.get("retry_after_seconds"), vector["expected"].get("retry_after_seconds"), "{}", vector["name"]);
+    }
+}
+
+#[test]
+fn bad_answers() {
+    for vector in section("bad_answers") {
+        let result = read_step(message(&vector), true);
+        let Err(Error::ServerFailed(said)) = result else { panic!("{}: {result:?}", vector["name"]) };
+        assert!(said.contains(vector["says"].as_str().unwrap()), "{}: {said}", vector["name"]);
     }
 }
 

@@ -127,7 +127,10 @@ class ServerConfig:
         maximum=_MOST_SECONDS,
     )
     min_ping_seconds: float = setting(
-        10.0, "Shortest interval allowed between a client's keepalive pings.", minimum=0.0, maximum=_MOST_SECONDS
+        10.0,
+        "Shortest interval allowed between a client's keepalive pings. The project's clients ping every 20 s.",
+        minimum=0.0,
+        maximum=_MOST_SECONDS,
     )
     drain_delay_seconds: float = setting(
         0.5,

@@ -14,7 +14,7 @@ from pgkeras.cli import text
 from pgkeras.client import PolicyClient
 from pgkeras.client.conversion import read_actions
 from pgkeras.engines import load, noise
-from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
+from pgkeras.errors import InvalidRequestError, ServerFailedError, UnsupportedSpaceError
 from pgkeras.evaluation.actors import RemoteActor
 from pgkeras.protocol.wire import decode_spec, encode_spec, encode_tensor
 from pgkeras.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Tuple
@@ -184,11 +184,11 @@ def close(got: Any, expected: Any) -> None:
 def test_an_answer_without_a_part_is_named() -> None:
     answer = service_pb2.ActResponse()
     answer.structured_action.fields.fields["move"].tensor.CopyFrom(encode_tensor(np.zeros(1, np.int64)))
-    with pytest.raises(InvalidRequestError, match=r"structured_action: .*none called 'aim'"):
+    with pytest.raises(ServerFailedError, match="structured_action has no part called 'aim'"):
         read_actions(answer, GAME)
-    with pytest.raises(InvalidRequestError, match=r"structured_action: expected a value of kind 'fields', got nothing"):
+    with pytest.raises(ServerFailedError, match="it has no structured_action"):
         read_actions(service_pb2.ActResponse(), GAME)
-    with pytest.raises(InvalidRequestError, match=r"action\.dtype"):
+    with pytest.raises(ServerFailedError, match="it has no action"):
         read_actions(service_pb2.ActResponse(), Discrete(2))
 
 

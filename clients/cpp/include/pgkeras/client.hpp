@@ -53,8 +53,8 @@ struct PolicyInfo {
 // came in time, PolicyNotFoundError when there is no such policy, version or label, and any other child of Error.
 class Client {
  public:
-  // target: HOST:PORT. Throws InvalidRequestError if both a version and a label are given, or if others could read the
-  // token on its way.
+  // target: HOST:PORT. Throws InvalidRequestError if both a version and a label are given, if the token has characters
+  // that no header can hold, or others could read it on its way, and if a certificate or a key is not PEM.
   explicit Client(std::string target, ClientOptions options = {});
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;

@@ -1,8 +1,11 @@
 // One simulator's session with a policy server.
 #pragma once
 
+#include <concepts>
+#include <cstdint>
 #include <memory>
 #include <optional>
+#include <ranges>
 #include <span>
 #include <string>
 
@@ -17,18 +20,32 @@ struct Outcome {
   bool truncated = false;
 };
 
-// What the last actions of all environments led to: one element each, flags as bytes of 0 or 1.
+// Bools of all environments, seen from outside: bytes of 0 or 1, or bools of C++ itself, such as std::array<bool, 4>.
+// (std::vector<bool> has neither.)
+struct BoolView : std::span<const std::uint8_t> {
+  using span::span;
+
+  BoolView(std::span<const std::uint8_t> bytes) : span(bytes) {}  // NOLINT(google-explicit-constructor)
+
+  template <std::ranges::contiguous_range R>
+  requires std::ranges::sized_range<R> && std::same_as < std::ranges::range_value_t<R>,
+  bool > &&(sizeof(bool) == 1)
+             BoolView(const R& values)  // NOLINT(google-explicit-constructor): meant wherever a view is asked for
+      : span(reinterpret_cast<const std::uint8_t*>(std::ranges::data(values)), std::ranges::size(values)) {}
+};
+
+// What the last actions of all environments led to: one element each.
 struct Outcomes {
   std::span<const float> reward;
-  std::span<const std::uint8_t> terminated;
-  std::span<const std::uint8_t> truncated;
+  BoolView terminated;
+  BoolView truncated;
 };
 
 struct StepOptions {
-  // Which observations are the first of an episode, one byte of 0 or 1 per environment. Left out, those that follow a
+  // Which observations are the first of an episode, one element per environment. Left out, those that follow a
   // step which said `terminated` or `truncated`, as with Gymnasium's next-step autoreset.
-  std::optional<std::span<const std::uint8_t>> episode_start = {};
-  std::optional<ArrayView> action_mask = {};  // bool [mask_size], or [environments, mask_size]
+  std::optional<BoolView> episode_start = {};
+  std::optional<ArrayView> action_mask = {};  // bool [environments, mask_size]; or [mask_size] in `step`
   std::optional<Timeout> timeout = {};        // for this step; the session's own if not given
 };
 
@@ -43,6 +60,7 @@ struct StepOptions {
 //                            the server does not read and the step has not been sent, so that it does not count; or
 //                            the server has ended the session because it was idle
 //   ServerUnavailableError   the server is gone or stopping; open a new session
+//   ServerFailedError        the answer is not one that this client reads: the step counts
 //   another child of Error
 // After an error, `over` tells whether the session goes on.
 class Session {
@@ -58,8 +76,8 @@ class Session {
   // The same for many environments, as many in every call: observations have a leading axis.
   Actions step_batch(Observation observations, const std::optional<Outcomes>& outcomes = {},
                      const StepOptions& options = {});
-  Actions step_batch(Observation observations, std::span<const float> rewards, std::span<const std::uint8_t> terminated,
-                     std::span<const std::uint8_t> truncated, const StepOptions& options = {});
+  Actions step_batch(Observation observations, std::span<const float> rewards, BoolView terminated, BoolView truncated,
+                     const StepOptions& options = {});
 
   // The two halves of `step`, for loops that must go on when no answer comes. `send` does not wait unless the server
   // has stopped reading; `receive` waits for the answer to the last step sent, and returns nothing if it is not there
