@@ -13,3 +13,5 @@ compile="mcs -langversion:7.2 -warn:4 -warnaserror"
 $compile -define:GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE -out:build/outline.exe \
   checks/Protobuf.cs checks/Grpc.cs src/*.cs src/*/*.cs example/*.cs
 $compile -out:build/trajectory.exe checks/Trajectory.cs example/CartPole.cs
+$compile -out:build/times.exe checks/Times.cs src/Waits.cs
+mono build/times.exe

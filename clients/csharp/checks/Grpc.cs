@@ -184,6 +184,8 @@ namespace System.Net.Http
     public class SocketsHttpHandler
     {
         public bool UseProxy { get; set; }
+        public TimeSpan KeepAlivePingDelay { get; set; }
+        public TimeSpan KeepAlivePingTimeout { get; set; }
     }
 }
 

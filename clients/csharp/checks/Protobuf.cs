@@ -260,7 +260,8 @@ namespace Google.Protobuf.WellKnownTypes
 
     public sealed class Duration : WellKnown<Duration>
     {
-        public TimeSpan ToTimeSpan() => throw null;
+        public long Seconds => throw null;
+        public int Nanos => throw null;
     }
 
     public sealed class Timestamp : WellKnown<Timestamp>

@@ -122,12 +122,21 @@ namespace Pgkeras.Example
                 environments * (double)steps / watch.Elapsed.TotalSeconds);
         }
 
-        /// <summary>No proxy stands between a machine and itself, whatever http_proxy says.</summary>
+        /// <summary>
+        /// No proxy stands between a machine and itself, whatever http_proxy says; and a connection that leads nowhere any
+        /// more is given up.
+        /// </summary>
         private static GrpcChannelOptions Options(string target)
         {
             string host = new Uri("http://" + target).Host;
             bool isOwn = host == "localhost" || (IPAddress.TryParse(host.Trim('[', ']'), out IPAddress ip) && IPAddress.IsLoopback(ip));
-            return new GrpcChannelOptions { HttpHandler = new SocketsHttpHandler { UseProxy = !isOwn } };
+            var handler = new SocketsHttpHandler
+            {
+                UseProxy = !isOwn,
+                KeepAlivePingDelay = TimeSpan.FromSeconds(20),
+                KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+            };
+            return new GrpcChannelOptions { HttpHandler = handler };
         }
 
         private static string Format(string format, params object[] values)

@@ -17,10 +17,16 @@ namespace Pgkeras.Client
         // The words of gRPC's servers, and of grpc-dotnet, for a message that is too large; they come without details.
         private static readonly string[] SizeRefusals = { "larger than max", "exceeds the maximum configured message size" };
 
+        /// <summary>Whether a call's time is over by this side's clock: the server has said nothing.</summary>
+        public static bool IsLate(RpcException error)
+        {
+            return error.StatusCode == StatusCode.DeadlineExceeded && Trailer(error) == null;
+        }
+
         /// <summary>The exception of a call that failed, with what to do about it.</summary>
         public static PolicyServiceException Translate(RpcException error, string target, TimeSpan timeout)
         {
-            Metadata.Entry entry = error.Trailers.FirstOrDefault(trailer => trailer.IsBinary && trailer.Key == Details);
+            Metadata.Entry entry = Trailer(error);
             if (entry != null)
             {
                 try
@@ -65,6 +71,29 @@ namespace Pgkeras.Client
                 "no answer from " + target + " within " + timeout.TotalSeconds + " s; is it the right address? If the "
                 + "server is just slow, give the call a longer timeout",
                 inner);
+        }
+
+        /// <summary>The channel has been disposed of.</summary>
+        public static ServerUnavailableException Closed(string target, Exception inner)
+        {
+            return new ServerUnavailableException("the connection to " + target + " has been closed", null, inner);
+        }
+
+        /// <summary>The server's answer is wrong.</summary>
+        public static ServerFailedException Wrong(string what, Exception inner)
+        {
+            return new ServerFailedException("a wrong answer: " + what + "; is the server newer than this client?", inner);
+        }
+
+        /// <summary>An answer that has actions.</summary>
+        /// <exception cref="ServerFailedException">It has none.</exception>
+        public static ActResponse WithActions(ActResponse response)
+        {
+            if (response?.Action == null && response?.StructuredAction == null)
+            {
+                throw new ServerFailedException("an answer without actions: is the server newer than this client?", null);
+            }
+            return response;
         }
 
         /// <summary>The exception that a status means.</summary>
@@ -121,7 +150,13 @@ namespace Pgkeras.Client
 
         private static TimeSpan? RetryAfter(PlayError status)
         {
-            return Detail(status, "google.rpc.RetryInfo", RetryInfo.Parser)?.RetryDelay?.ToTimeSpan();
+            var delay = Detail(status, "google.rpc.RetryInfo", RetryInfo.Parser)?.RetryDelay;
+            return delay == null ? null : Waits.Delay(delay.Seconds, delay.Nanos);
+        }
+
+        private static Metadata.Entry Trailer(RpcException error)
+        {
+            return error.Trailers.FirstOrDefault(trailer => trailer.IsBinary && trailer.Key == Details);
         }
 
         private static T Detail<T>(PlayError status, string kind, MessageParser<T> parser)

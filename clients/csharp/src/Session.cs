@@ -70,6 +70,9 @@ namespace Pgkeras.Client
         /// How long the step may take; the client's timeout when null. It begins anew whenever a policy in training lets the
         /// simulator know that it is being improved.
         /// </param>
+        /// <param name="cancellation">
+        /// Ends the step as its timeout does, with an <see cref="OperationCanceledException"/>: it counts, and its action is lost.
+        /// </param>
         public Task<ActResponse> StepAsync(
             V1.Tensor observation,
             float[] reward = null,
@@ -77,10 +80,11 @@ namespace Pgkeras.Client
             bool[] truncated = null,
             bool[] episodeStart = null,
             V1.Tensor actionMask = null,
-            TimeSpan? within = null)
+            TimeSpan? within = null,
+            CancellationToken cancellation = default(CancellationToken))
         {
             var value = new Value { Tensor = observation };
-            return StepAsync(value, reward, terminated, truncated, episodeStart, actionMask, within);
+            return StepAsync(value, reward, terminated, truncated, episodeStart, actionMask, within, cancellation);
         }
 
         /// <summary>The same where the observation space is a Dict, a Tuple or a Text.</summary>
@@ -93,6 +97,7 @@ namespace Pgkeras.Client
         /// <param name="episodeStart">Whether each observation is the first of an episode.</param>
         /// <param name="actionMask">Which actions are allowed.</param>
         /// <param name="within">How long the step may take.</param>
+        /// <param name="cancellation">Ends the step.</param>
         public async Task<ActResponse> StepAsync(
             Value observation,
             float[] reward = null,
@@ -100,14 +105,15 @@ namespace Pgkeras.Client
             bool[] truncated = null,
             bool[] episodeStart = null,
             V1.Tensor actionMask = null,
-            TimeSpan? within = null)
+            TimeSpan? within = null,
+            CancellationToken cancellation = default(CancellationToken))
         {
+            cancellation.ThrowIfCancellationRequested();
             if (failure != null)
             {
                 throw failure;
             }
-            TimeSpan allowed = within ?? timeout;
-            var patience = new Patience(allowed);
+            TimeSpan allowed = within.HasValue ? Waits.Bounded(within.Value) : timeout;
             hold = null;
             PlayRequest request = template.Clone();
             request.Id = ++id;
@@ -118,49 +124,55 @@ namespace Pgkeras.Client
             request.EpisodeStart = episodeStart == null ? null : Tensors.Of(episodeStart);
             request.ActionMask = actionMask;
             template = later;
-            try
+            using (var patience = new Patience(allowed, cancellation))
             {
-                Task sending = call.RequestStream.WriteAsync(request);
-                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
-                if (!sending.IsCompleted)
+                try
                 {
-                    // The server takes nothing; a stream can have but one message on its way.
-                    ending.Cancel();
-                    failure = Failures.Late(target, allowed, null);
-                    throw failure;
+                    await SendAsync(request, patience).ConfigureAwait(false);
+                    return Read(await ReceiveAsync(patience).ConfigureAwait(false));
                 }
-                await sending.ConfigureAwait(false);
-                PlayResponse response = await ReceiveAsync(patience).ConfigureAwait(false);
-                if (response.ResultCase == PlayResponse.ResultOneofCase.Error)
+                catch (RpcException error)
                 {
-                    throw Failures.Of(response.Error, null);
+                    throw Ended(Failures.Translate(error, target, allowed));
                 }
-                hold = response.Hold?.Flags();
-                return response.Act;
-            }
-            catch (RpcException error)
-            {
-                failure = Failures.Translate(error, target, allowed);
-                throw failure;
-            }
-            catch (InvalidOperationException error)
-            {
-                // What WriteAsync says when the stream has ended; reading says why.
-                failure = await ReasonAsync(error, allowed).ConfigureAwait(false);
-                throw failure;
-            }
-            finally
-            {
-                patience.Dispose();
+                catch (ObjectDisposedException error)
+                {
+                    throw Ended(Failures.Closed(target, error));
+                }
             }
         }
 
         /// <summary>Ends the session.</summary>
         public void Dispose()
         {
-            failure = failure ?? new ServerUnavailableException("the session has been closed; open a new one", null, null);
+            Ended(new ServerUnavailableException("the session has been closed; open a new one", null, null));
             ending.Cancel();
             call.Dispose();
+        }
+
+        private async Task SendAsync(PlayRequest request, Patience patience)
+        {
+            try
+            {
+                Task sending = call.RequestStream.WriteAsync(request);
+                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
+                if (sending.IsCompleted)
+                {
+                    await sending.ConfigureAwait(false);
+                    return;
+                }
+            }
+            catch (InvalidOperationException error) when (!(error is ObjectDisposedException))
+            {
+                // What WriteAsync says when the stream has ended. Reading says why, or else that it has just ended.
+                await ReceiveAsync(patience).ConfigureAwait(false);
+                throw Ended(EndedByServer(error));
+            }
+            // The server takes nothing; a stream can have but one message on its way.
+            ending.Cancel();
+            Ended(Failures.Late(target, patience.Allowed, null));
+            patience.Cancellation.ThrowIfCancellationRequested();
+            throw failure;
         }
 
         private async Task<PlayResponse> ReceiveAsync(Patience patience)
@@ -171,14 +183,14 @@ namespace Pgkeras.Client
                 reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
                 if (await Task.WhenAny(reading, patience.Over).ConfigureAwait(false) != reading)
                 {
+                    patience.Cancellation.ThrowIfCancellationRequested();
                     throw Failures.Late(target, patience.Allowed, null);
                 }
                 bool more = await reading.ConfigureAwait(false);
                 reading = null;
                 if (!more)
                 {
-                    failure = new ServerUnavailableException(target + " has ended the session; open a new one", null, null);
-                    throw failure;
+                    throw Ended(EndedByServer(null));
                 }
                 PlayResponse response = call.ResponseStream.Current;
                 if (response.Id != id)
@@ -193,24 +205,34 @@ namespace Pgkeras.Client
             }
         }
 
-        private async Task<PolicyServiceException> ReasonAsync(Exception error, TimeSpan allowed)
+        private ActResponse Read(PlayResponse response)
         {
+            if (response.ResultCase == PlayResponse.ResultOneofCase.Error)
+            {
+                throw Failures.Of(response.Error, null);
+            }
+            ActResponse actions = Failures.WithActions(response.Act);
             try
             {
-                using (var patience = new Patience(allowed))
-                {
-                    await ReceiveAsync(patience).ConfigureAwait(false);
-                }
+                hold = response.Hold?.Flags();
             }
-            catch (RpcException why)
+            catch (InvalidOperationException wrong)
             {
-                return Failures.Translate(why, target, allowed);
+                throw Failures.Wrong("hold: " + wrong.Message, wrong);
             }
-            catch (PolicyServiceException why)
-            {
-                return why;
-            }
-            return new ServerUnavailableException(target + " has ended the session; open a new one", null, error);
+            return actions;
+        }
+
+        /// <summary>What has ended the session: the first reason stays.</summary>
+        private PolicyServiceException Ended(PolicyServiceException reason)
+        {
+            failure = failure ?? reason;
+            return failure;
+        }
+
+        private ServerUnavailableException EndedByServer(Exception inner)
+        {
+            return new ServerUnavailableException(target + " has ended the session; open a new one", null, inner);
         }
 
         /// <summary>How long a step waits, in a timer that does not outlive it.</summary>
@@ -218,21 +240,24 @@ namespace Pgkeras.Client
         {
             private CancellationTokenSource timer;
 
-            public Patience(TimeSpan allowed)
+            public Patience(TimeSpan allowed, CancellationToken cancellation)
             {
                 Allowed = allowed;
+                Cancellation = cancellation;
                 Renew();
             }
 
             public TimeSpan Allowed { get; }
 
-            /// <summary>Is complete when it has waited so long.</summary>
+            public CancellationToken Cancellation { get; }
+
+            /// <summary>Is complete when it has waited so long, or nobody wants to wait any longer.</summary>
             public Task Over { get; private set; }
 
             public void Renew()
             {
                 Dispose();
-                timer = new CancellationTokenSource();
+                timer = CancellationTokenSource.CreateLinkedTokenSource(Cancellation);
                 Over = Task.Delay(Allowed, timer.Token);
             }
 

@@ -1,7 +1,8 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
 import { ActMode, ActOutput, type ActResponse } from "./generated/pgkeras/v1/service.js";
 import type { Tensor as TensorMessage, Value } from "./generated/pgkeras/v1/tensors.js";
-import { decodeTensor, type Tensor } from "./tensor.js";
+import { InvalidRequestError, ServerFailedError, understood } from "./errors.js";
+import { decodeTensor, type DType, type Elements, type Tensor } from "./tensor.js";
 
 /** How an action is chosen: drawn from the distribution, or the most probable one (or the mean). */
 export type Mode = "sample" | "greedy";
@@ -67,21 +68,43 @@ export function outputNumbers(outputs: readonly Output[]): ActOutput[] {
   return [ActOutput.ACTION, ...outputs.map((output) => OUTPUTS[output])];
 }
 
-/** An answer as arrays. */
-export function readActions(response: ActResponse): Actions {
+/**
+ * An answer as arrays.
+ *
+ * @param hold What a session's answer has besides.
+ * @throws ServerFailedError It cannot be read.
+ */
+export function readActions(response: ActResponse, hold?: TensorMessage): Actions {
+  if (!response.action && !response.structuredAction) {
+    throw new ServerFailedError("an answer without actions: is the server newer than this client?");
+  }
+  return understood(() => decodeActions(response, hold));
+}
+
+function decodeActions(response: ActResponse, hold: TensorMessage | undefined): Actions {
   return {
     action: response.structuredAction ? NO_ACTION : decodeTensor(response.action, "action"),
     parts: response.structuredAction && readParts(response.structuredAction, "structured_action"),
     greedyParts:
       response.structuredGreedyAction && readParts(response.structuredGreedyAction, "structured_greedy_action"),
-    logProb: response.logProb && (decodeTensor(response.logProb, "log_prob").values as Float32Array),
-    entropy: response.entropy && (decodeTensor(response.entropy, "entropy").values as Float32Array),
+    logProb: response.logProb && (valuesOf(response.logProb, "log_prob", "float32") as Float32Array),
+    entropy: response.entropy && (valuesOf(response.entropy, "entropy", "float32") as Float32Array),
     greedyAction: response.greedyAction && decodeTensor(response.greedyAction, "greedy_action"),
     distribution: response.distribution && readDistribution(response.distribution),
     state: response.state?.length ? response.state : undefined,
     policy: response.policy?.name ?? "",
     version: Number(response.policy?.version ?? 0n),
+    hold: hold && (valuesOf(hold, "hold", "bool") as Uint8Array),
   };
+}
+
+/** The elements of a tensor of one dtype. */
+function valuesOf(message: TensorMessage, field: string, dtype: DType): Elements {
+  const tensor = decodeTensor(message, field);
+  if (tensor.dtype !== dtype) {
+    throw new InvalidRequestError(`${field}.dtype`, dtype, tensor.dtype);
+  }
+  return tensor.values;
 }
 
 /** The leaves of a value by their paths. */
@@ -117,9 +140,18 @@ export function readDistribution(message: DistributionMessage): Distribution | u
   return { kind, parameters };
 }
 
-/** The only row of answers to a batch of one. */
+/**
+ * The only row of answers to a batch of one.
+ *
+ * @throws ServerFailedError There is not one row.
+ */
 export function firstRow(actions: Actions): Actions {
   const { distribution, greedyAction, greedyParts, parts } = actions;
+  for (const numbers of [actions.logProb, actions.entropy, actions.hold]) {
+    if (numbers) {
+      checkOneRow([numbers.length]);
+    }
+  }
   return {
     ...actions,
     action: parts ? actions.action : withoutAxis(actions.action),
@@ -135,5 +167,12 @@ function rowsOf(tensors: Readonly<Record<string, Tensor>>): Record<string, Tenso
 }
 
 function withoutAxis(tensor: Tensor): Tensor {
+  checkOneRow(tensor.shape);
   return { ...tensor, shape: tensor.shape.slice(1) };
+}
+
+function checkOneRow(shape: readonly number[]): void {
+  if (shape[0] !== 1) {
+    throw new ServerFailedError(`one observation was answered with an array of shape [${shape}]`);
+  }
 }

@@ -8,7 +8,7 @@ import {
   type VerifyOptions,
 } from "@grpc/grpc-js";
 import { type Actions, type Mode, modeNumber, type Output, outputNumbers, readActions } from "./actions.js";
-import { InvalidRequestError, ServerUnavailableError, translate } from "./errors.js";
+import { InvalidRequestError, integer, isLate, ServerUnavailableError, translate } from "./errors.js";
 import type { Policy, PolicyRef } from "./generated/pgkeras/v1/policy.js";
 import {
   type GetPolicyResponse,
@@ -85,8 +85,13 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 1000;
+// A server permits pings every 10 s, unless it is told otherwise.
+const KEEPALIVE_MS = 20_000;
+const KEEPALIVE_TIMEOUT_MS = 5000;
 // This machine, to which nobody else can see what is sent.
 const LOOPBACK = /^unix:|^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/;
+
+const TOKEN = /^[!-~]([ -~]*[!-~])?$/;
 
 /** When a method of the client has to be done, whatever calls it makes. */
 interface Due {
@@ -115,7 +120,8 @@ export class PolicyClient {
 
   /**
    * @param target HOST:PORT. The client connects with its first call.
-   * @throws InvalidRequestError Both a version and a label are given, or the token would travel unencrypted.
+   * @throws InvalidRequestError Both a version and a label are given; or the version is no integer; or the token cannot
+   *   be sent, or would travel unencrypted.
    */
   constructor(
     readonly target: string,
@@ -127,12 +133,16 @@ export class PolicyClient {
     }
     this.#policy = { name: policy };
     if (version !== undefined) {
-      this.#policy.select = { $case: "version", value: BigInt(version) };
+      this.#policy.select = { $case: "version", value: integer(version, "policy.version") };
     } else if (label !== undefined) {
       this.#policy.select = { $case: "label", value: label };
     }
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     if (token !== undefined) {
+      if (!TOKEN.test(token)) {
+        const expected = "printable ASCII without spaces around it, as pgkeras token makes it";
+        throw new InvalidRequestError("token", expected, "another"); // which is a secret
+      }
       if (!tls && !LOOPBACK.test(target)) {
         throw new InvalidRequestError("token", "tls, as others could read it on the way", `${target} without it`);
       }
@@ -145,6 +155,10 @@ export class PolicyClient {
       // A server that comes back is found within a second; gRPC's own patience grows to two minutes.
       "grpc.initial_reconnect_backoff_ms": FIRST_BACKOFF_MS,
       "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
+      // A connection that leads nowhere any more is given up; nothing else would tell.
+      "grpc.keepalive_time_ms": KEEPALIVE_MS,
+      "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
+      "grpc.keepalive_permit_without_calls": 1,
       // No proxy leads to this machine, whatever http_proxy says.
       ...(LOOPBACK.test(target) ? { "grpc.enable_http_proxy": 0 } : {}),
     });
@@ -179,7 +193,7 @@ export class PolicyClient {
     };
     if (options.simulator !== undefined) {
       const { environments = 0, ...declared } = options.simulator;
-      const simulator = { ...declared, environments: BigInt(environments) };
+      const simulator = { ...declared, environments: integer(environments, "simulator.environments") };
       const request = { ...first, policy: this.#policy, simulator };
       return this.#open(request, simulator.observationSpace, due.timeoutMs);
     }
@@ -244,6 +258,7 @@ export class PolicyClient {
     request: Request,
     { timeoutMs, at: deadline }: Due,
   ): Promise<Response> {
+    let last: ServerUnavailableError | undefined;
     for (let backoff = FIRST_BACKOFF_MS; ; backoff = Math.min(2 * backoff, LONGEST_BACKOFF_MS)) {
       try {
         const response = await new Promise<Response>((resolve, reject) => {
@@ -252,14 +267,18 @@ export class PolicyClient {
         this.#answered = true;
         return response;
       } catch (error) {
+        if (last !== undefined && isLate(error)) {
+          throw last; // which tells why there was no answer
+        }
         const failure = translate(error, this.target, timeoutMs);
         if (this.#closed || !this.#answered || !(failure instanceof ServerUnavailableError)) {
           throw failure;
         }
-        const wait = failure.retryAfterMs ?? backoff * (1 - Math.random() / 2);
+        const wait = Math.max(failure.retryAfterMs ?? 0, backoff * (1 - Math.random() / 2));
         if (Date.now() + wait >= deadline) {
           throw failure;
         }
+        last = failure;
         await sleep(wait);
       }
     }

@@ -65,6 +65,7 @@ export class ServerFailedError extends PolicyServiceError {}
 const DETAILS_KEY = "grpc-status-details-bin";
 const DOMAIN = "pgkeras";
 const DEFAULT_RETRY_MS = 1000;
+const LONGEST_RETRY_MS = 365 * 24 * 3600 * 1000;
 // gRPC's own words for a message that is too large, which comes without details.
 const SIZE_REFUSAL = "larger than max";
 
@@ -123,10 +124,9 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
   if (!isServiceError(error)) {
     return new ServerUnavailableError(`the call to ${target} could not be made: ${error}`, undefined, { cause: error });
   }
-  const trailer = error.metadata.get(DETAILS_KEY)[0];
-  const found = statusOf(error.code, error.details, trailer instanceof Uint8Array ? trailer : undefined);
-  const typed = errorOfStatus(found, error);
-  if (found.details?.length || trailer !== undefined) {
+  const trailer = trailerOf(error);
+  const typed = errorOfStatus(statusOf(error.code, error.details, trailer), error);
+  if (trailer !== undefined) {
     return typed; // the server's own words
   }
   if (typed instanceof DeadlineExceededError) {
@@ -142,6 +142,35 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
     return new ServerUnavailableError(message, typed.retryAfterMs, { cause: error });
   }
   return typed;
+}
+
+/** Whether an error is the end of a call's time, by this side's clock: the server has said nothing. */
+export function isLate(error: unknown): boolean {
+  return isServiceError(error) && error.code === status.DEADLINE_EXCEEDED && trailerOf(error) === undefined;
+}
+
+/** Does what reads an answer; what it finds wrong is the server's failure. */
+export function understood<T>(reading: () => T): T {
+  try {
+    return reading();
+  } catch (error) {
+    if (error instanceof InvalidRequestError) {
+      throw new ServerFailedError(`a wrong answer: ${error.message}; is the server newer than this client?`);
+    }
+    throw error;
+  }
+}
+
+/**
+ * A number as an integer of the protocol.
+ *
+ * @throws InvalidRequestError It is none.
+ */
+export function integer(number: number, field: string): bigint {
+  if (!Number.isSafeInteger(number)) {
+    throw new InvalidRequestError(field, "an integer", `${number}`);
+  }
+  return BigInt(number);
 }
 
 /** The error of an answer that did not come in time. */
@@ -164,9 +193,11 @@ function invalidRequest(found: Status, options: ErrorOptions): InvalidRequestErr
   return new InvalidRequestError(violation.field ?? "", accepted, violation.description ?? "", options);
 }
 
+/** How long the server asks to wait; a delay that is not above zero counts as none. */
 function retryAfter(found: Status): number | undefined {
-  const delay = detail(found, "google.rpc.RetryInfo", RetryInfo)?.retryDelay;
-  return delay && Number(delay.seconds ?? 0n) * 1000 + (delay.nanos ?? 0) / 1e6;
+  const { seconds = 0n, nanos = 0 } = detail(found, "google.rpc.RetryInfo", RetryInfo)?.retryDelay ?? {};
+  const delay = Number(seconds) * 1000 + nanos / 1e6;
+  return delay > 0 ? Math.min(delay, LONGEST_RETRY_MS) : undefined;
 }
 
 function detail<T>(found: Status, type: string, codec: { decode(data: Uint8Array): T }): T | undefined {
@@ -176,6 +207,12 @@ function detail<T>(found: Status, type: string, codec: { decode(data: Uint8Array
   } catch {
     return undefined; // a mangled detail is as good as none
   }
+}
+
+/** The server's own status, where an error has it. */
+function trailerOf(error: ServiceError): Uint8Array | undefined {
+  const trailer = error.metadata.get(DETAILS_KEY)[0];
+  return trailer instanceof Uint8Array ? trailer : undefined;
 }
 
 function isServiceError(error: unknown): error is ServiceError {

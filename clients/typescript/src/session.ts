@@ -1,19 +1,18 @@
 import type { ClientDuplexStream } from "@grpc/grpc-js";
 import { type Actions, firstRow, readActions } from "./actions.js";
-import { errorOfStatus, late, type PolicyServiceError, ServerUnavailableError, translate } from "./errors.js";
+import {
+  errorOfStatus,
+  InvalidRequestError,
+  late,
+  type PolicyServiceError,
+  ServerUnavailableError,
+  translate,
+} from "./errors.js";
 import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
 import { isSingle } from "./spaces.js";
-import {
-  decodeTensor,
-  encodeObservation,
-  encodeTensor,
-  isTensor,
-  isTexts,
-  type Observation,
-  type Tensor,
-} from "./tensor.js";
+import { encodeObservation, encodeTensor, isTensor, isTexts, type Observation, type Tensor } from "./tensor.js";
 
 /** Further parts of a session's step. */
 export interface StepOptions {
@@ -93,6 +92,9 @@ export class PlaySession {
     if (this.#failure !== undefined) {
       throw this.#failure;
     }
+    if (this.#waiting !== undefined) {
+      throw new InvalidRequestError("step", "one at a time: await a step before the next", "another under way");
+    }
     const single = isSingle(observation, this.#space) === true;
     const batch = single ? withBatchAxis(observation) : observation;
     const { mask } = options;
@@ -114,8 +116,7 @@ export class PlaySession {
       throw errorOfStatus({ code, message, details });
     }
     const act = response.result?.$case === "act" ? response.result.value : {};
-    const hold = response.hold && (decodeTensor(response.hold, "hold").values as Uint8Array);
-    const actions = { ...readActions(act), hold };
+    const actions = readActions(act, response.hold);
     return single ? firstRow(actions) : actions;
   }
 

@@ -1,3 +1,4 @@
+import { integer } from "./errors.js";
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import { DataType } from "./generated/pgkeras/v1/tensors.js";
 import { isTensor, isTexts, type Observation } from "./tensor.js";
@@ -21,26 +22,29 @@ export interface Simulator {
 /** A bound: one number for all elements, or one for each in C order. */
 type Bound = number | readonly number[];
 
-/** What a simulator shows and takes. The kinds are those of gymnasium.spaces. */
+/**
+ * What a simulator shows and takes. The kinds are those of gymnasium.spaces. An InvalidRequestError says which number is
+ * no integer where one is needed.
+ */
 export const spaces = {
   /** Arrays of float32 numbers within bounds, which may be infinite. */
   box(shape: readonly number[], low: Bound, high: Bound): Space {
-    const value = { dtype: DataType.FLOAT32, shape: integers(shape), low: bounds(low), high: bounds(high) };
+    const value = { dtype: DataType.FLOAT32, shape: lengths(shape), low: bounds(low), high: bounds(high) };
     return { kind: { $case: "box", value } };
   },
   /** Images, of bytes. */
   pixels(shape: readonly number[]): Space {
-    const value = { dtype: DataType.UINT8, shape: integers(shape), low: [0], high: [255] };
+    const value = { dtype: DataType.UINT8, shape: lengths(shape), low: [0], high: [255] };
     return { kind: { $case: "box", value } };
   },
   /** The integers 0 to n - 1. */
   discrete(n: number): Space {
-    return { kind: { $case: "discrete", value: { n: BigInt(n), dtype: DataType.INT64 } } };
+    return { kind: { $case: "discrete", value: { n: integer(n, "space.n"), dtype: DataType.INT64 } } };
   },
   /** Several integers at once: element i is one of 0 to counts[i] - 1. */
   multiDiscrete(counts: readonly number[]): Space {
     const value = {
-      nvec: integers(counts),
+      nvec: counts.map((count) => integer(count, "space.nvec")),
       start: counts.map(() => 0n),
       shape: [BigInt(counts.length)],
       dtype: DataType.INT64,
@@ -49,7 +53,7 @@ export const spaces = {
   },
   /** Arrays of zeros and ones. */
   multiBinary(shape: readonly number[]): Space {
-    return { kind: { $case: "multiBinary", value: { shape: integers(shape) } } };
+    return { kind: { $case: "multiBinary", value: { shape: lengths(shape) } } };
   },
   /**
    * Named parts, in this order. As pairs of key and space they may have keys such as "1", which JavaScript moves to the
@@ -113,8 +117,8 @@ function partsOf(space: Space | undefined): [string, Space | undefined][] {
   }
 }
 
-function integers(numbers: readonly number[]): bigint[] {
-  return numbers.map((number) => BigInt(number));
+function lengths(shape: readonly number[]): bigint[] {
+  return shape.map((length) => integer(length, "space.shape"));
 }
 
 function bounds(bound: Bound): number[] {

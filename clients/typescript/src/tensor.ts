@@ -59,17 +59,24 @@ const DEFAULTS = new Map<unknown, DType>([
  * @param dtype Left out, it is the array's own; needed for bool and float16 alone.
  * @throws InvalidRequestError The shape does not have as many elements as there are values, or the dtype is not theirs.
  */
-export function tensor(values: Elements, shape: readonly number[] = [values.length], dtype?: DType): Tensor {
+export function tensor(
+  values: Elements | Uint8ClampedArray,
+  shape: readonly number[] = [values.length],
+  dtype?: DType,
+): Tensor {
   const chosen = dtype ?? DEFAULTS.get(values.constructor) ?? "uint8";
   const wanted = TYPES[chosen][1].name;
   const kind: string = values[Symbol.toStringTag]; // of a Buffer, too, it is Uint8Array
   if (kind !== wanted && !(chosen === "uint8" && kind === "Uint8ClampedArray")) {
     throw new InvalidRequestError("tensor.dtype", `${wanted} for ${chosen}`, kind);
   }
-  if (shape.reduce((product, length) => product * length, 1) !== values.length) {
+  const isLength = (length: number) => Number.isSafeInteger(length) && length >= 0;
+  if (!shape.every(isLength) || shape.reduce((product, length) => product * length, 1) !== values.length) {
     throw new InvalidRequestError("tensor.shape", `${values.length} elements`, `[${shape}]`);
   }
-  return { dtype: chosen, shape, values };
+  const isClamped = values instanceof Uint8ClampedArray;
+  const elements = isClamped ? new Uint8Array(values.buffer, values.byteOffset, values.length) : values;
+  return { dtype: chosen, shape, values: elements };
 }
 
 /** A tensor as a message. It has a copy of the numbers, as gRPC may read it when the caller has written others. */

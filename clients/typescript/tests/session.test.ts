@@ -1,34 +1,16 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { after, test } from "node:test";
-import { Server, ServerCredentials, type ServerDuplexStream, status } from "@grpc/grpc-js";
-import { type PlayRequest, type PlayResponse, PolicyServiceService } from "../src/generated/pgkeras/v1/service.js";
+import { test } from "node:test";
+import { status } from "@grpc/grpc-js";
 import type { Value } from "../src/generated/pgkeras/v1/tensors.js";
 import * as pgkeras from "../src/index.js";
-import { encodeTensor } from "../src/tensor.js";
-
-type Stream = ServerDuplexStream<PlayRequest, PlayResponse>;
-
-const SPACE = pgkeras.spaces.box([2], -1, 1);
-const ROW = pgkeras.tensor(Float32Array.of(0, 0));
-
-/** What becomes of a session. */
-type Session = (stream: Stream) => void;
-
-/** Handles every message of a session, and ends it when the client does. */
-function each(play: (request: PlayRequest, stream: Stream) => void): Session {
-  return (stream) => {
-    stream.on("data", (request: PlayRequest) => play(request, stream));
-    stream.on("end", () => stream.end());
-  };
-}
+import { answer, DESCRIBED, each, ROW, serve as serveBy, SPACE, type Stream } from "./serving.js";
 
 /** A client of a server on a real socket; describing the policy takes it so long. */
-async function serve(play: Session, slownessMs = 0): Promise<pgkeras.PolicyClient> {
-  const server = new Server();
-  server.addService(PolicyServiceService, {
-    getPolicy: (_call: unknown, callback: (error: null, response: object) => void) => {
-      const reply = () => callback(null, { policy: { specHash: "hash", spec: { observationSpace: SPACE } } });
+async function serve(play: (stream: Stream) => void, slownessMs = 0): Promise<pgkeras.PolicyClient> {
+  return serveBy({
+    getPolicy: (_call, callback) => {
+      const reply = () => callback(null, DESCRIBED);
       // This server gives up at once on a call whose deadline is too far for a timer, unless it is answered by then.
       if (slownessMs) {
         setTimeout(reply, slownessMs);
@@ -38,22 +20,6 @@ async function serve(play: Session, slownessMs = 0): Promise<pgkeras.PolicyClien
     },
     play,
   });
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
-      error ? reject(error) : resolve(bound),
-    );
-  });
-  const client = new pgkeras.PolicyClient(`127.0.0.1:${port}`);
-  after(() => {
-    client.close();
-    server.forceShutdown();
-  });
-  return client;
-}
-
-function answer({ id }: PlayRequest, stream: Stream): void {
-  const action = encodeTensor(pgkeras.tensor(BigInt64Array.of(id ?? 0n)));
-  stream.write({ id, result: { $case: "act", value: { action } } });
 }
 
 test("a single observation of parts becomes a batch of one", async () => {
@@ -191,8 +157,62 @@ test("a tensor is made of the array of its dtype", () => {
   assert.equal(pgkeras.tensor(Uint8Array.of(1), [1], "bool").dtype, "bool");
   assert.equal(pgkeras.tensor(Uint16Array.of(1), [1], "float16").dtype, "float16");
   assert.equal(pgkeras.tensor(Buffer.of(1)).dtype, "uint8");
-  const clamped = Uint8ClampedArray.of(1) as unknown as Uint8Array; // as a canvas has them
-  assert.equal(pgkeras.tensor(clamped).dtype, "uint8");
+  const clamped = Uint8ClampedArray.of(1); // as a canvas has them
+  const pixels = pgkeras.tensor(clamped);
+  clamped[0] = 7;
+  assert.deepEqual([pixels.dtype, pixels.values], ["uint8", Uint8Array.of(7)]);
+});
+
+test("a shape has lengths", () => {
+  const values = new Float32Array(4);
+  for (const shape of [[-2, -2], [2.5, 1.6], [Number.NaN], [5]]) {
+    assert.throws(() => pgkeras.tensor(values, shape), { name: "InvalidRequestError", field: "tensor.shape" });
+  }
+  assert.deepEqual(pgkeras.tensor(new Float32Array(0), [3, 0]).shape, [3, 0]);
+});
+
+test("what has to be an integer is one", async () => {
+  const invalid = (field: string) => ({ name: "InvalidRequestError", field });
+  for (const number of [1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
+    assert.throws(() => new pgkeras.PolicyClient("127.0.0.1:1", { version: number }), invalid("policy.version"));
+    assert.throws(() => pgkeras.spaces.discrete(number), invalid("space.n"));
+    assert.throws(() => pgkeras.spaces.box([number], -1, 1), invalid("space.shape"));
+    const simulator = { observationSpace: SPACE, actionSpace: pgkeras.spaces.discrete(2), environments: number };
+    const client = await serve(each(answer));
+    await assert.rejects(client.play({ simulator }), invalid("simulator.environments"));
+  }
+});
+
+test("a token is printable ASCII", () => {
+  const connect = (token: string) => new pgkeras.PolicyClient("127.0.0.1:1", { token }).close();
+  for (const token of ["", "two\nlines", "sécret", " before", "after ", "\t", "\x7f"]) {
+    assert.throws(
+      () => connect(token),
+      (error) => {
+        assert.ok(error instanceof pgkeras.InvalidRequestError && error.field === "token");
+        assert.ok(!token.trim() || !error.message.includes(token.trim()), "it tells the token");
+        return true;
+      },
+    );
+  }
+  connect("two words~!");
+});
+
+test("a step while another is under way is refused, and that goes on", async () => {
+  const waiting: (() => void)[] = [];
+  const client = await serve(each((request, stream) => waiting.push(() => answer(request, stream))));
+  const session = await client.play();
+  const first = session.step(ROW);
+  for (let i = 0; i < 2; i++) {
+    await assert.rejects(session.step(ROW), { name: "InvalidRequestError", field: "step" });
+  }
+  while (waiting.length === 0) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  waiting.pop()?.();
+  assert.deepEqual((await first).action.values, BigInt64Array.of(1n));
+  assert.ok(!session.isOver);
+  session.close();
 });
 
 test("the parts of a Dict have the order of their pairs", () => {

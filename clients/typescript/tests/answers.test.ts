@@ -1,0 +1,75 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import type { ActResponse, PlayResponse } from "../src/generated/pgkeras/v1/service.js";
+import { DataType, type Tensor } from "../src/generated/pgkeras/v1/tensors.js";
+import { answer, each, ROW, serve } from "./serving.js";
+
+const { BOOL, FLOAT32, INT64 } = DataType;
+const SIZES = new Map([
+  [BOOL, 1],
+  [FLOAT32, 4],
+  [INT64, 8],
+]);
+
+function zeros(dtype: DataType, ...lengths: number[]): Tensor {
+  const count = lengths.reduce((product, length) => product * length, SIZES.get(dtype) ?? 0);
+  return { dtype, shape: lengths.map(BigInt), data: new Uint8Array(count) };
+}
+
+function acting(value: ActResponse, hold?: Tensor): PlayResponse {
+  return { result: { $case: "act", value }, hold };
+}
+
+const ACTION = zeros(INT64, 1);
+
+/** Answers of no use to a single environment, and words that the error has. */
+const WRONG: [string, PlayResponse][] = [
+  ["answer without actions: is the server newer than this client?", {}],
+  ["without actions: is the server newer than this client?", acting({})],
+  ["observation was answered with an array of shape []", acting({ action: zeros(INT64) })],
+  ["observation was answered with an array of shape [2]", acting({ action: zeros(INT64, 2) })],
+  ["array of shape [0]", acting({ action: ACTION, greedyAction: zeros(INT64, 0) })],
+  ["array of shape [3]", acting({ action: ACTION, logProb: zeros(FLOAT32, 3) })],
+  [
+    "array of shape []",
+    acting({
+      action: ACTION,
+      distribution: { kind: { $case: "categorical", value: { probabilities: zeros(FLOAT32) } } },
+    }),
+  ],
+  ["log_prob.dtype: expected float32, got int64", acting({ action: ACTION, logProb: ACTION })],
+  ["entropy.dtype: expected float32, got int64", acting({ action: ACTION, entropy: ACTION })],
+  ["structured_action.", acting({ structuredAction: { kind: { $case: "texts", value: { texts: ["a"] } } } })],
+  ["action.data: expected", acting({ action: { dtype: INT64, shape: [1n] } })],
+  ["hold.dtype: expected bool, got int64", acting({ action: ACTION }, ACTION)],
+  ["array of shape [2]", acting({ action: ACTION }, zeros(BOOL, 2))],
+  ["all is well", { result: { $case: "error", value: { code: 0, message: "all is well" } } }],
+];
+
+for (const [i, [words, wrong]] of WRONG.entries()) {
+  test(`wrong answer ${i} to a step is the server's failure`, async () => {
+    const client = await serve({
+      play: each((request, stream) => {
+        if (request.id === 1n) {
+          stream.write({ ...wrong, id: 1n });
+        } else {
+          answer(request, stream);
+        }
+      }),
+    });
+    const session = await client.play();
+    await assert.rejects(session.step(ROW), (error: Error) => {
+      assert.equal(error.name, "ServerFailedError");
+      assert.ok(error.message.includes(words), error.message);
+      return true;
+    });
+    assert.ok(!session.isOver);
+    assert.deepEqual((await session.step(ROW)).action.values, BigInt64Array.of(2n));
+    session.close();
+  });
+}
+
+test("a wrong answer to a call is the server's failure", async () => {
+  const client = await serve({ act: (_call, callback) => callback(null, {}) });
+  await assert.rejects(client.act(ROW), { name: "ServerFailedError", message: /is the server newer/ });
+});
