@@ -37,7 +37,7 @@ from pgkeras.errors import (
 from pgkeras.protocol.wire import spec_from_json, spec_hash, spec_to_json
 from pgkeras.spaces.spec import PolicySpec
 
-__all__ = ["Bundle", "Draft", "check_name", "draft", "find", "open_bundle", "policy_names", "versions"]
+__all__ = ["Bundle", "Draft", "check_name", "draft", "find", "not_found", "open_bundle", "policy_names", "versions"]
 
 SCHEMA_VERSION = 1
 EXTRA = Path("assets.extra/pgkeras")
@@ -139,10 +139,25 @@ def find(path: Path) -> Path:
         raise BundleNotFoundError(
             f"{path} holds several policies ({', '.join(names)}): name one, as in {path / names[0]}"
         )
-    raise BundleNotFoundError(
-        f"no exported policy at {path}: expected a directory with {MANIFEST}, "
-        "or one of numbered versions; make one with: pgkeras train ENV"
-    )
+    raise not_found(path, f"expected a directory with {MANIFEST}, or one of numbered versions")
+
+
+def not_found(path: Path, expected: str) -> BundleNotFoundError:
+    """The error that there is no policy at a path, by what is there.
+
+    Args:
+        path: The path.
+        expected: What would have been right, if something else is there.
+    """
+    if not path.exists():
+        there = versions(path.parent) if _VERSION.fullmatch(path.name) else []
+        known = f"; {path.parent} has version {', '.join(map(str, there))}" if there else ""
+        return BundleNotFoundError(f"no exported policy at {path}: there is no such path{known}")
+    runs = [run for run in (path, *sorted(path.iterdir() if path.is_dir() else ())) if (run / "checkpoints").is_dir()]
+    if runs:
+        what = "that is a run" if runs[0] == path else "that is a directory of runs"
+        return BundleNotFoundError(f"no exported policy at {path}: {what}; export one with: pgkeras export {runs[0]}")
+    return BundleNotFoundError(f"no exported policy at {path}: {expected}; make one with: pgkeras train ENV")
 
 
 def open_bundle(path: Path, *, ignore_added: bool = False) -> Bundle:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from pgkeras import __version__
+from pgkeras.cli.numbers import counted
 from pgkeras.cores import available
 from pgkeras.memory import available_bytes
 
@@ -45,7 +46,7 @@ def command(environments: bool) -> None:
     for extra in missing:
         click.echo(f'To add what "{extra}" needs: pip install "pgkeras[{extra}]"')
     if not missing:
-        click.echo("Nothing is missing.")
+        click.echo('Nothing that is needed is missing; what is "not installed" is optional.')
 
 
 def _show_requirements(extra: str) -> bool:
@@ -106,7 +107,7 @@ def _show_devices() -> None:
 
 def _show_machine() -> None:
     cores, memory = available(), available_bytes()
-    click.echo(f"\nmachine:\n  {platform.machine()}, {cores} cores may be used")
+    click.echo(f"\nmachine:\n  {platform.machine()}, {counted(cores, 'core')} may be used")
     if math.isfinite(memory):
         click.echo(f"  {memory / 2**30:.1f} GB of memory are free")
     set_ = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import click
 
-from pgkeras.cli.numbers import shown
+from pgkeras.cli.numbers import counted, shown
 from pgkeras.cli.players import Player, player_options
 from pgkeras.client.client import Mode
 
@@ -70,7 +70,7 @@ def command(player: Player, episodes: int, mode: Mode, show_steps: int, as_json:
         return
     low, high = map(shown, result.interval)
     click.echo(
-        f"{env_id}, {episodes} episodes, {mode}: mean return {shown(result.mean)}, "
+        f"{env_id}, {counted(episodes, 'episode')}, {mode}: mean return {shown(result.mean)}, "
         f"standard deviation {shown(result.std)}"
     )
     length = shown(float(result.lengths.mean()))

@@ -41,8 +41,10 @@ _OF_ENVIRONMENTS = {
 
 def in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:
     """The id of a run that learns from simulators: its policy's name, which a run that is resumed has already."""
-    if env_id is not None or (name is None and resume is None):
-        raise click.UsageError("--listen learns from simulators: give --name NAME, and no environment")
+    if env_id is not None:
+        raise click.UsageError(f"--listen learns from simulators in place of an environment: leave out {env_id}")
+    if name is None and resume is None:
+        raise click.UsageError("--listen needs a name for the policy: give --name NAME")
     return None if resume is not None else name
 
 

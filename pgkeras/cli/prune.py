@@ -8,6 +8,7 @@ import click
 
 from pgkeras.bundle.bundle import policy_names
 from pgkeras.bundle.retention import prune, superfluous
+from pgkeras.cli.numbers import counted
 from pgkeras.cli.targets import DEFAULT_ROOT
 from pgkeras.errors import BundleNotFoundError
 
@@ -30,6 +31,12 @@ def command(root: Path, keep: int, policy: str | None, dry_run: bool) -> None:
         raise BundleNotFoundError(f"no policy {policy!r} under {root}; there is: {', '.join(names) or 'none'}")
     if not names:
         raise BundleNotFoundError(f"no policy under {root}: give the directory that policies lie in")
-    for name in names if policy is None else [policy]:
-        for version in (superfluous if dry_run else prune)(root / name, keep):
-            click.echo(f"{'Would delete' if dry_run else 'Deleted'}: {root / name / str(version)}")
+    deleted = [
+        root / name / str(version)
+        for name in (names if policy is None else [policy])
+        for version in (superfluous if dry_run else prune)(root / name, keep)
+    ]
+    for path in deleted:
+        click.echo(f"{'Would delete' if dry_run else 'Deleted'}: {path}")
+    if not deleted:
+        click.echo(f"Nothing to delete: no policy has more than {counted(keep, 'version')} without a label.")

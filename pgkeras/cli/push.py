@@ -40,7 +40,7 @@ def command(
     from pgkeras.hub import push, stage
 
     if folder is not None and private:
-        raise click.UsageError("--to-folder uploads nothing: give no --private")
+        raise click.UsageError("--to-folder uploads nothing: leave out --private")
     bundle = open_bundle(find(path))
     if folder is not None:
         stage(bundle, folder, repo, license_id=license_id, film=film)

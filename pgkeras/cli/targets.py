@@ -26,8 +26,10 @@ _ADDRESS = re.compile(r"(\[[^\]]+\]|[^/\\:]+):\d{1,5}")
 
 
 def is_address(target: str) -> bool:
-    """Whether ``target`` is HOST:PORT or unix:PATH rather than a path."""
-    return target.startswith("unix:") or (_ADDRESS.fullmatch(target) is not None and not Path(target).exists())
+    """Whether ``target`` is HOST:PORT, unix:PATH or a URL, which the client refuses, rather than a path."""
+    return target.startswith(("unix:", "http://", "https://")) or (
+        _ADDRESS.fullmatch(target) is not None and not Path(target).exists()
+    )
 
 
 def target_option(about: str = "Address of the policy server.", required: bool = True) -> Callable[[Any], Any]:

@@ -155,11 +155,10 @@ def command(
     given = {key: value for key, value in options.items() if value is not None} | config_.assignments(pairs)
     refuse_of_environments(listen, given)
     if resume is not None:
-        if env_id is not None or out is not None or preset is not None:
-            raise click.UsageError("--resume goes on with a run's own environment, preset and directory: give none")
+        _refuse_with_resume(env_id, out, preset)
         config = _config_of_run(resume, given, listen)
     elif checkpoint is not None:
-        raise click.UsageError("--checkpoint says where to resume from: give --resume, too")
+        raise click.UsageError("--checkpoint says where --resume goes on from: give --resume RUN as well")
     elif env_id is not None:
         config = _config(env_id, preset, given, listen)
     else:
@@ -214,7 +213,7 @@ def _spaces(resume: Path | None, given: Path | None) -> Path | None:
     if resume is None or not (resume / SPACES).exists():
         return given
     if given is not None:
-        raise click.UsageError(f"--resume goes on with the run's own {SPACES}: give no --spaces")
+        raise click.UsageError(f"--resume goes on with the run's own {SPACES}: leave out --spaces")
     return resume / SPACES
 
 
@@ -223,7 +222,7 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
 
     written = runs.read_config(directory)
     if listen is None and not written.get("is_environment", True):
-        raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT, too")
+        raise click.UsageError(f"{directory} learns from simulators: give --listen HOST:PORT as well")
     config = config_.Config.from_json(config_.overlay(written["config"], given))
     check_effect(config, given)
     if listen is None:
@@ -262,10 +261,19 @@ def _config_with_simulators(
     return config
 
 
+def _refuse_with_resume(env_id: str | None, out: Path | None, preset: str | None) -> None:
+    given = [env_id, None if out is None else "--out", None if preset is None else "--preset"]
+    if named := [option for option in given if option is not None]:
+        raise click.UsageError(
+            f"--resume goes on with a run by its own environment, preset and directory: leave out {', '.join(named)}"
+        )
+
+
 def _refuse_with_seeds(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
-            raise click.UsageError(f"--seeds makes new runs by itself: give no --{name.replace('_', '-')}")
+            option = name.replace("_", "-")
+            raise click.UsageError(f"--seeds trains new runs here, each with a seed of its own: leave out --{option}")
 
 
 def _train_seeds(
@@ -300,9 +308,9 @@ def _refuse_without(needed: str, *parameters: str) -> None:
 
 def _refuse_without_export(name: str | None) -> None:
     if _is_given("root"):
-        raise click.UsageError("--no-export exports nothing: give no --export-to")
+        raise click.UsageError("--no-export exports nothing: leave out --export-to")
     if name is not None:
-        raise click.UsageError("--no-export exports nothing that would have a name: give no --name")
+        raise click.UsageError("--no-export exports nothing that would have a name: leave out --name")
 
 
 def run(

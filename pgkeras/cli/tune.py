@@ -76,7 +76,7 @@ def command(
 
     fixed = config_.assignments(pairs)
     if "seed" in fixed:
-        raise click.UsageError("--seeds names the seeds of every trial: give no --set seed")
+        raise click.UsageError("--seeds names the seeds of every trial: leave out --set seed")
     given = {"steps": steps, "time_limit": time_limit, **fixed}
     with extra_needed("train", "train policies"):
         from pgkeras.environments.default_config import config_for

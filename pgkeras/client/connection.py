@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from pgkeras import certificates
-from pgkeras.errors import ConfigError, PolicyServiceError, TlsError
+from pgkeras.errors import ConfigError, PolicyServiceError, ServerUnavailableError, TlsError
 from pgkeras.hosts import is_loopback, without_port
 from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
 
@@ -50,12 +50,17 @@ _REFUSALS = (
         "CERTIFICATE_VERIFY_FAILED",
         "its certificate is not signed by an authority that is trusted; name one with Tls(ca=...) or --tls-ca",
     ),
-    ("WRONG_VERSION_NUMBER", "it does not speak TLS; connect without tls, if the network may see what is sent"),
+    (
+        "WRONG_VERSION_NUMBER",
+        "the server does not speak TLS; start it with --tls-cert and --tls-key, or connect to it without TLS",
+    ),
 )
 # gRPC's order.
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 _LAST_PORT = 65_535
 _CLOSED = "Socket closed"
+_NO_HTTP_2 = "Failed parsing HTTP/2"
+_SCHEMES = ("http://", "https://")
 _CONNECTING = "failed to connect to all addresses"
 
 
@@ -98,8 +103,8 @@ class Endpoint:
         token: What authenticates every call.
 
     Raises:
-        ConfigError: There is no such port; or the token would travel unencrypted to another machine, or has characters
-            that none has.
+        ConfigError: There is no port, or none of that number; or the token would travel unencrypted to another machine,
+            or has characters that none has.
     """
 
     target: str
@@ -107,6 +112,11 @@ class Endpoint:
     token: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if self.target.startswith(_SCHEMES):
+            host = self.target.partition("://")[2].rstrip("/")
+            raise ConfigError(f"{self.target}: expected HOST:PORT without a scheme, such as {host}")
+        if ":" not in self.target and self.tls is None:  # gRPC would take port 443
+            raise ConfigError(f"{self.target}: expected HOST:PORT, such as {self.target}:50051; the port is missing")
         port = self.target.rpartition(":")[2]
         if not self.target.startswith("unix:") and port.isdecimal() and int(port) > _LAST_PORT:
             raise ConfigError(
@@ -186,12 +196,17 @@ def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | No
     for words, reason in _REFUSALS:
         if words in details:
             return TlsError(f"no secure connection to {endpoint}: {reason}")
+    if _NO_HTTP_2 in details:
+        return ServerUnavailableError(
+            f"{endpoint} does not speak gRPC; is it the port of the status page? Give the one that pgkeras serve "
+            "prints when it is ready"
+        )
     if not (_CONNECTING in details and _CLOSED in details):
         return None
     if endpoint.tls is None:
         return TlsError(
-            f"{endpoint} ends the connection before it stands: it probably speaks TLS; connect with tls=True, "
-            "Tls(ca=...), --tls or --tls-ca"
+            f"{endpoint} closes the connection at once: it probably speaks TLS; connect with --tls or --tls-ca FILE, "
+            "in Python with tls=True or Tls(ca=FILE)"
         )
     # A gRPC server that refuses a client's certificate does not say why: it hangs up.
     if endpoint.tls.pair is None:

@@ -5,6 +5,7 @@ Which hub and whose account is the matter of that library: ``hf auth login``, ``
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from pgkeras.hub.card import FILM, card
 
 __all__ = ["pull", "push", "stage"]
 
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 # Whatever else a repository holds is not downloaded.
 _OF_A_BUNDLE = ["saved_model.pb", "fingerprint.pb", "variables/*", "assets/*", f"{EXTRA.as_posix()}/*"]
 
@@ -37,9 +39,11 @@ def push(
         private: Whether a repository that is made is private.
 
     Raises:
+        ConfigError: The repository's name is none.
         HubError: The hub refuses, or does not answer; nothing was uploaded.
         MissingExtraError: huggingface_hub is not installed.
     """
+    _check_repository(repo)
     with extra_needed("hub", "push policies"):
         from huggingface_hub import HfApi
     with tempfile.TemporaryDirectory() as scratch:
@@ -107,6 +111,7 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
             raise ConfigError(f"revision: {source} is a directory, which has no revisions; leave it")
         bundle = open_bundle(find(Path(source)), ignore_added=True)
         return _publish(bundle, root, name, source, {"manifest_sha256": bundle.digest.hex()})
+    _check_repository(source)
     with extra_needed("hub", "pull policies"):
         from huggingface_hub import HfApi, snapshot_download
     with tempfile.TemporaryDirectory() as folder, _told(f"cannot pull {source}"):
@@ -117,6 +122,11 @@ def pull(source: str, root: Path, *, name: str | None = None, revision: str | No
         except BundleNotFoundError as error:
             raise BundleNotFoundError(f"{source} holds no policy of pgkeras: {MANIFEST} is missing") from error
         return _publish(bundle, root, name, source, {"commit": commit})
+
+
+def _check_repository(repo: str) -> None:
+    if not _REPOSITORY.fullmatch(repo):
+        raise ConfigError(f"{repo}: expected a repository of the Hugging Face Hub as USER/NAME, such as me/cartpole-v1")
 
 
 def _publish(bundle: Bundle, root: Path, name: str | None, source: str, state: dict[str, str | None]) -> Bundle:
@@ -146,7 +156,7 @@ def _copy(source: Path, to: Path) -> None:
 @contextmanager
 def _told(what: str) -> Iterator[None]:
     """Raises what the hub's library raises as HubError."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
 
     http: Any = errors.HTTPError  # type: ignore[attr-defined] # of the HTTP library that this version uses
     try:
@@ -158,5 +168,10 @@ def _told(what: str) -> Iterator[None]:
         ) from error
     except errors.EntryNotFoundError as error:  # it says that no cache has the file, and its cause what the hub said
         raise HubError(f"{what}: {str(error.__cause__ or error).strip()}") from error
-    except (http, errors.HFValidationError, errors.LocalTokenNotFoundError, ConnectionError) as error:
-        raise HubError(f"{what}: {str(error).strip() or type(error).__name__}") from error
+    except (http, ConnectionError) as error:
+        why = str(error).strip() or type(error).__name__
+        if getattr(error, "response", None) is None:  # whose address would be in the error
+            why = f"{constants.ENDPOINT} does not answer ({why})"
+        raise HubError(f"{what}: {why}") from error
+    except (errors.HFValidationError, errors.LocalTokenNotFoundError) as error:
+        raise HubError(f"{what}: {str(error).strip()}") from error

@@ -71,7 +71,8 @@ class Checkpoints:
         if name.isdecimal() and int(name) in epochs:
             return self._file(int(name))
         there = [*map(str, epochs), *([BEST] if self.has_best else [])]
-        raise RunError(f"{self._run} has no checkpoint {name!r}; there is {', '.join(there) or 'none'}")
+        why = "a run keeps the best only with evaluations (--evaluation-every); " if name == BEST else ""
+        raise RunError(f"{self._run} has no checkpoint {name!r}; {why}it has: {', '.join(there) or 'none'}")
 
     def write(self, epoch: int, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Writes the checkpoint after an epoch, then drops those beyond the number to keep."""

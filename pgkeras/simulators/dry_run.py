@@ -89,7 +89,8 @@ def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> It
     """What came of a dry run, line by line; those that begin with "Look:" are worth a look."""
     lengths, returns = trajectory.lengths, trajectory.episode_returns
     for one in simulators.connected:
-        yield f"simulator     {one.name or 'without a name'}, {one.environments} environments"
+        noun = "environment" if one.environments == 1 else "environments"
+        yield f"simulator     {one.name or 'without a name'}, {one.environments} {noun}"
     yield f"observation   {simulators.observation_space}"
     yield f"action        {simulators.action_space}" + (", with masks" if simulators.mask_size else "")
     yield f"speed         {trajectory.steps / seconds:,.0f} steps/s, {trajectory.steps:,} steps in {seconds:.1f} s"

@@ -165,7 +165,8 @@ class Hub:
         """A session has shown its first observations."""
         if self._batch is not None:
             self._batch.take_in([session])
-        logger.info("simulator %s has come, with %d environments", session.name or "without a name", session.rows)
+        noun = "environment" if session.rows == 1 else "environments"
+        logger.info("simulator %s has come, with %d %s", session.name or "without a name", session.rows, noun)
         self._change()
 
     def go(self, session: LearningSession) -> None:

@@ -253,7 +253,7 @@ def test_a_policy_on_disk_is_named_as_a_servers_is(invoke: Invoke, special: Path
     for arguments in ((special, "--policy", "special"), (special / "special", "--policy-version", 2)):
         assert evaluated(invoke, *arguments)["env_id"] == "CartPole-v1"
     for arguments, message in (
-        ((special, "--policy-version", 7), "no exported policy"),
+        ((special, "--policy-version", 7), "has version 1"),
         ((special, "--policy", "nonsense"), "nonsense"),
         ((server.target, "--engine", "tensorflow"), "--engine is for policies on disk"),
     ):

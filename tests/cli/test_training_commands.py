@@ -113,10 +113,14 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["Pendulum-v1", "--set", "vectorization=vector"], 1, "Pendulum-v1 has no vector entry point"),
         ([], 2, "pgkeras train CartPole-v1"),
         (["--resume", "nothing"], 1, "nothing is no run directory: config.json is missing"),
-        (["CartPole-v1", "--resume", "nothing"], 2, "--resume goes on with"),
-        (["--resume", "nothing", "--preset", "default"], 2, "--resume goes on with"),
-        (["CartPole-v1", "--no-export", "--export-to", "here"], 2, "--no-export exports nothing: give no --export-to"),
-        (["CartPole-v1", "--no-export", "--name", "mine"], 2, "would have a name: give no --name"),
+        (["CartPole-v1", "--resume", "nothing"], 2, "own environment, preset and directory: leave out CartPole-v1"),
+        (["--resume", "nothing", "--preset", "default", "--out", "r"], 2, "leave out --out, --preset"),
+        (
+            ["CartPole-v1", "--no-export", "--export-to", "here"],
+            2,
+            "--no-export exports nothing: leave out --export-to",
+        ),
+        (["CartPole-v1", "--no-export", "--name", "mine"], 2, "would have a name: leave out --name"),
     ],
 )
 def test_bad_input_to_train(invoke: Invoke, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -458,7 +462,11 @@ def test_evaluate_in_words(invoke: Invoke, finished: Finished) -> None:
 
 def test_bad_input_to_evaluate(invoke: Invoke, finished: Finished) -> None:
     for arguments, code, message in (
-        (["nothing"], 1, "no exported policy at nothing"),
+        (["nothing"], 1, "no exported policy at nothing: there is no such path"),
+        ([finished.run], 1, f"that is a run; export one with: pgkeras export {finished.run}"),
+        ([finished.models / "cartpole-v1" / "9"], 1, "cartpole-v1 has version 1"),
+        (["http://127.0.0.1:1"], 1, "expected HOST:PORT without a scheme, such as 127.0.0.1:1"),
+        (["--target", "localhost"], 1, "localhost: expected HOST:PORT, such as localhost:50051"),
         ([finished.models, "--episodes", 0], 2, "--episodes"),
         ([finished.models, "--env", "Pendulum-v1"], 1, "is Box([-4.8, -inf, -0.4189, -inf], [4.8, inf, 0.4189, inf]"),
         ([finished.models, "--env", "CartPoel-v1"], 1, "did you mean CartPole-v1"),
@@ -505,6 +513,14 @@ def _settings_in(text: str) -> dict[str, str]:
     return {name: (*value, "")[0] for name, *value in pairs}
 
 
+def test_prune_says_what_goes_or_that_nothing_does(invoke: Invoke, tmp_path: Path) -> None:
+    for version in ("1", "2"):
+        (tmp_path / "models" / "mine" / version).mkdir(parents=True)
+    nothing = invoke("prune", "models", "--keep", 2)
+    assert nothing.output == "Nothing to delete: no policy has more than 2 versions without a label.\n"
+    assert invoke("prune", "models", "--keep", 1).output == "Deleted: models/mine/1\n"
+
+
 def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGKERAS_TOKEN", "a-secret")
     monkeypatch.setenv("PGKERAS_PEERS", str(Path.home() / "peers"))
@@ -518,13 +534,13 @@ def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "  MLFLOW_TRACKING_URI=(not shown)\n" in result.output
     assert "  PGKERAS_SERVE_PORT=50051\n" in result.output
     assert "  OMP_NUM_THREADS=3\n" in result.output
-    assert re.search(r"^  \S+, \d+ cores may be used$", result.output, re.M)
+    assert re.search(r"^  \S+, \d+ cores? may be used$", result.output, re.M)
     assert re.search(r"^  optuna +", result.output, re.M)
     assert result.exit_code == 0
     for package in ("tensorflow", "gymnasium", "grpcio", "ai-edge-litert"):
         assert re.search(rf"^  {package} +{re.escape(metadata.version(package))}$", result.output, re.M)
     assert "devices:\n  CPU" in result.output
     missing = re.findall(r"^  ([\w-]+) +missing", result.output, re.M)
-    assert ("Nothing is missing." in result.output) == (not missing)
+    assert ("Nothing that is needed is missing" in result.output) == (not missing)
     assert ('To add what "' in result.output) == bool(missing)
     assert "CartPole-v1\n" in invoke("doctor", "--environments").output

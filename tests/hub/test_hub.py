@@ -129,10 +129,15 @@ def test_a_file_that_the_hub_does_not_give_is_told(hub: Hub, tmp_path: Path) -> 
     ("command", "token", "there", "told"),
     [
         (("pull", "me/nothing"), TOKEN, True, "hf auth login"),
-        (("pull", "not a name!"), TOKEN, True, "cannot pull not a name!"),
+        (
+            ("pull", "not a name!"),
+            TOKEN,
+            True,
+            "not a name!: expected a repository of the Hugging Face Hub as USER/NAME",
+        ),
         (("push", SHIPPED, REPO), "hf_wrong", True, "Invalid username or password"),
-        (("push", SHIPPED, REPO), TOKEN, False, f"cannot push to {REPO}"),
-        (("pull", REPO), TOKEN, False, f"cannot pull {REPO}"),
+        (("push", SHIPPED, REPO), TOKEN, False, f"cannot push to {REPO}: http://127.0.0.1:9 does not answer ("),
+        (("pull", REPO), TOKEN, False, f"cannot pull {REPO}: http://127.0.0.1:9 does not answer ("),
     ],
 )
 def test_a_hub_that_refuses_or_is_not_there_is_told(
@@ -155,7 +160,7 @@ def test_a_folder_in_place_of_the_hub(tmp_path: Path) -> None:
     for command in (("pull", "out", "--revision", "main"), ("push", SHIPPED, REPO, "--to-folder", "out2", "--private")):
         refused = pgkeras(*command, hub=None, cwd=tmp_path)
         assert refused.returncode in (1, 2)
-        assert "leave it" in refused.stderr or "give no --private" in refused.stderr
+        assert "leave it" in refused.stderr or "leave out --private" in refused.stderr
     pulled = pgkeras("pull", "out", hub=None, cwd=tmp_path)
     assert pulled.returncode == 0, pulled.stderr
     assert bundle.policy_names(tmp_path / "saved_models") == ["cartpole-v1"]

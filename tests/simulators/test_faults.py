@@ -507,8 +507,11 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
     [
         (["CartPole-v1", "--dry-run"], "--dry-run is for --listen: give both, or neither"),
         (["CartPole-v1", "--spaces", "x.json"], "--spaces is for --listen: give both, or neither"),
-        (["--listen", "127.0.0.1:0"], "give --name NAME, and no environment"),
-        (["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"], "give --name NAME, and no environment"),
+        (["--listen", "127.0.0.1:0"], "--listen needs a name for the policy: give --name NAME"),
+        (
+            ["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"],
+            "in place of an environment: leave out CartPole-v1",
+        ),
         (["--listen", "127.0.0.1:0", "--name", "x", "--collect", "ray"], "two ways to get episodes: give one of them"),
         (
             ["--listen", "127.0.0.1:0", "--name", "x", "--set", "max_episode_steps=9"],

@@ -45,7 +45,8 @@ class _Open:
             )
         except wandb.Error as error:
             raise RunError(
-                f"Weights & Biases takes no run: {error}; log in with: wandb login, or set WANDB_MODE=offline"
+                f"Weights & Biases cannot start a run: {str(error).rstrip('. ')}; log in with: wandb login, or set "
+                "WANDB_MODE=offline, or leave wandb out of loggers"
             ) from error
         self.run.define_metric("*", step_metric="env_steps")
         weakref.finalize(self, self.run.finish).atexit = False  # W&B ends open runs by itself at exit

@@ -14,7 +14,7 @@ from pgkeras import engines
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import read_labels
 from pgkeras.cores import available
-from pgkeras.errors import BundleError, BundleNotFoundError, CorruptBundleError, PgkerasError
+from pgkeras.errors import BundleError, CorruptBundleError, PgkerasError
 from pgkeras.files import stamp
 from pgkeras.protocol.wire import encode_spec
 from pgkeras.v1 import policy_pb2
@@ -229,10 +229,7 @@ def _version_directories(config: ServerConfig) -> list[Path]:
             return [root]
     except OSError as error:
         raise BundleError(f"cannot read {root}: {error.strerror}") from error
-    raise BundleNotFoundError(
-        f"no exported policy under {root}: expected <policy name>/<version> directories; make one with: "
-        "pgkeras train ENV"
-    )
+    raise bundles.not_found(config.root, "expected <policy name>/<version> directories")
 
 
 def _graph(bundle: bundles.Bundle, digest: bytes, engine: engines.Engine, config: ServerConfig) -> Hashable:

@@ -155,8 +155,8 @@ class ServerConfig:
             raise ConfigError("tls_client_ca: clients show certificates only over TLS: give tls_cert and tls_key, too")
         if self.workers != "auto" and self.workers > max(1, available()):
             raise ConfigError(
-                f"workers: {self.workers} would share the {available()} cores that this process may use, and be slower "
-                "than fewer; give at most that, or auto"
+                f"workers: expected at most as many as the cores that this process may use, {available()}, or auto; "
+                f"got {self.workers}, which would be slower"
             )
         if self.workers_wanted > 1 and not hasattr(socket, "SO_REUSEPORT"):
             raise ConfigError("workers: processes cannot share a port on this system; leave it at 1")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+from contextlib import chdir
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,8 +138,18 @@ def test_an_empty_root_is_an_error_that_says_what_to_do(tmp_path):
 def test_serve_exits_1_with_the_reason(tmp_path):
     finished = run_cli("serve", str(tmp_path), "--port", "0")
     assert finished.returncode == 1
-    assert "Error: no exported policy under" in finished.stderr
+    assert "Error: no exported policy at" in finished.stderr
     assert "Traceback" not in finished.stderr
+    (tmp_path / "runs" / "mine" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "models" / "mine" / "3").mkdir(parents=True)
+    for path, told in (
+        ("nowhere", "there is no such path"),
+        ("models/mine/9", "there is no such path; models/mine has version 3"),
+        ("runs", "that is a directory of runs; export one with: pgkeras export runs/mine"),
+        ("runs/mine", "that is a run; export one with: pgkeras export runs/mine"),
+    ):
+        with pytest.raises(BundleNotFoundError, match=rf"^no exported policy at {path}: {told}$"), chdir(tmp_path):
+            loaded(Path(path))
 
 
 def test_serve_without_a_root_needs_saved_models(tmp_path, policies):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -86,6 +87,21 @@ def test_a_client_without_tls_is_told_that_the_server_speaks_it(secured):
 
 def test_a_client_with_tls_is_told_that_the_server_does_not_speak_it(server, ca):
     assert "does not speak TLS" in refusal(server, Tls(ca=ca.file))
+
+
+def test_the_port_of_a_page_is_told_from_that_of_grpc():
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as page:
+        threading.Thread(target=page.serve_forever, daemon=True).start()
+        with PolicyClient(f"127.0.0.1:{page.server_port}") as client, pytest.raises(ServerUnavailableError) as raised:
+            client.policies()
+        page.shutdown()
+    assert "does not speak gRPC; is it the port of the status page?" in str(raised.value)
+
+
+@pytest.mark.parametrize("target", ["localhost", "http://localhost:50051", "https://localhost:50051/"])
+def test_an_address_without_a_port_or_with_a_scheme_is_refused(target):
+    with pytest.raises(ConfigError, match=rf"^{target}: expected HOST:PORT.*such as localhost:50051(;|$)"):
+        PolicyClient(target)
 
 
 def test_nobody_at_the_address_is_no_matter_of_tls(ca):
