@@ -11,7 +11,6 @@ the end the table is written into ``docs/ablations.md``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.budget import by_settings, config_of, fill, in_process, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, parser_of_runs, train_for
 from benchmarks.cases import Case
 from benchmarks.ideas import IDEAS, ONE_START, STATE_DEVIATION, SYMLOG
 from benchmarks.report import mean_and_range, table, write_below
@@ -76,12 +75,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
-    parser.add_argument("--only", nargs="*", choices=STEPS, default=list(STEPS), help="these environments alone")
+    parser = parser_of_runs(__doc__, one=("CASE", "VARIANT", "SEED"), only=STEPS)
     parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS), help="these alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--one", nargs=3, metavar=("CASE", "VARIANT", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         case, variant, seed = options.one

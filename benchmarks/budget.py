@@ -7,6 +7,7 @@ machine. Imports and setup are not counted for anybody.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -14,11 +15,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks import peers
 from benchmarks.cases import Case
@@ -27,6 +28,9 @@ from pgkeras.environments.default_config import CONTINUOUS, DISCRETE, LONGEST_EP
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
+if TYPE_CHECKING:  # which takes seconds to import: only runs do
+    from pgkeras.runs.training import Training
+
 __all__ = [
     "EPISODES",
     "EVALUATION_SEED",
@@ -34,7 +38,9 @@ __all__ = [
     "by_settings",
     "config_of",
     "fill",
+    "greedy_mean",
     "in_process",
+    "parser_of_runs",
     "peer_for",
     "played",
     "train_for",
@@ -53,6 +59,30 @@ NEVER = 1e9  # a return that none of the environments can give, to stop at
 _ENDLESS = 10**12  # steps that none can take in the time
 _POINTS = 100  # of a curve
 _INSTALLING = threading.Lock()
+
+
+def parser_of_runs(
+    doc: str | None, one: Sequence[str], only: Collection[str] = (), learners: Collection[str] = (), seeds: int = 3
+) -> argparse.ArgumentParser:
+    """The command line of a benchmark whose runs are kept: which of them to run, and how many at once.
+
+    Args:
+        doc: The benchmark's docstring.
+        one: What tells one run from another, for ``--one``, by which :func:`in_process` runs it.
+        only: The environments, for ``--only``; none if there is no such option.
+        learners: Likewise, for ``--learners``.
+        seeds: How many seeds by default.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    told = "how many seeds, from 0 on; with 0 the page is written"
+    parser.add_argument("--seeds", type=int, default=seeds, help=told)
+    if only:
+        parser.add_argument("--only", nargs="*", choices=only, default=list(only), help="these environments alone")
+    if learners:
+        parser.add_argument("--learners", nargs="*", choices=learners, default=list(learners), help="these alone")
+    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+    parser.add_argument("--one", nargs=len(one), metavar=tuple(one), help=argparse.SUPPRESS)
+    return parser
 
 
 def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | None = None) -> Config:
@@ -95,7 +125,6 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
         ``steps``, ``seconds``, ``last_100`` (mean training return), ``greedy`` (mean return of the evaluation),
         ``curve`` (rows of seconds, steps and mean training return), ``config`` and ``packages``.
     """
-    from pgkeras import engines, environments, evaluation
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 
@@ -113,19 +142,34 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
         look()
     spent = time.process_time() - began
     training.finish()
-    with tempfile.TemporaryDirectory() as root:
-        exported = training.export(root)
-        actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-    greedy = evaluation.evaluate(actor, environments.make(played(case), EPISODES, "plain"), episodes, EVALUATION_SEED)
     return {
         "steps": training.env_steps,
         "seconds": spent,
         "last_100": training.mean_return_100,
-        "greedy": greedy.mean,
+        "greedy": greedy_mean(training, played(case), episodes),
         "curve": curve[:: max(1, len(curve) // _POINTS)],
         "config": config.to_json(),
         "packages": package_versions(),
     }
+
+
+def greedy_mean(training: Training, recipe: Recipe, episodes: int, slots: int = EPISODES, which: str = "best") -> float:
+    """Mean return of greedy episodes by the policy that a run exports.
+
+    Args:
+        training: The run.
+        recipe: What is played.
+        episodes: How many.
+        slots: How many environments play them side by side.
+        which: "best" or "last"; see :meth:`pgkeras.Training.export`.
+    """
+    from pgkeras import engines, environments, evaluation
+
+    with tempfile.TemporaryDirectory() as root:
+        exported = training.export(root, which=which)
+        actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
+    envs = environments.make(recipe, slots, "plain")
+    return evaluation.evaluate(actor, envs, episodes, EVALUATION_SEED).mean
 
 
 def peer_for(

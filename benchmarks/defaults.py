@@ -27,6 +27,7 @@ from benchmarks.budget import (
     config_of,
     fill,
     in_process,
+    parser_of_runs,
     peer_for,
     played,
     train_for,
@@ -44,15 +45,10 @@ _LEARNERS = ("pgkeras", "PPO", "A2C", "random")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of_runs(__doc__, one=("CASE", "LEARNER", "SEED"), only=CASES, learners=_LEARNERS)
     parser.add_argument("--seconds", type=float, default=90.0, help="of processor time, for each run")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on")
-    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="these environments alone")
-    parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
     parser.add_argument("--set", action="append", default=[], help="a setting beside the defaults, for an experiment")
     parser.add_argument("--file", type=Path, default=_FILE, help="where runs are kept")
-    parser.add_argument("--one", nargs=3, metavar=("CASE", "LEARNER", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         case, learner, seed = options.one

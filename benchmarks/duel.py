@@ -15,7 +15,6 @@ with other ``--seconds`` there are tables and a picture (``duel-1800.png``) of t
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -28,12 +27,12 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from benchmarks import peers
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, parser_of_runs, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import mean_and_range, table, write_below
 from benchmarks.rows import LONGER
 from pgkeras.evaluation import statistics
-from pgkeras.files import replacing
+from pgkeras.runs.plotting import save_figure
 from pgkeras.settings.config import DEFAULT, Config, preset_for
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -78,13 +77,8 @@ _LEARNT = {"Pendulum-v1": 1_000_000, "CartPole-v1": 3_000_000}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of_runs(__doc__, one=("CASE", "SEED"), only=CASES, learners=_LEARNERS)
     parser.add_argument("--seconds", type=float, default=_SECONDS, help="of processor time, for each run")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
-    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="these environments alone")
-    parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--one", nargs=2, metavar=("CASE", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         case, seed = options.one
@@ -117,8 +111,7 @@ def main() -> None:
             budgets[seconds] = here
     write_below(DOCS / "duel.md", _MARKER, "\n\n".join(_tables(here, seconds) for seconds, here in budgets.items()))
     for seconds, here in budgets.items():
-        with replacing(DOCS / "images" / _picture_of(seconds)) as scratch:
-            _picture(here, seconds).savefig(Path(scratch.name), format="png", dpi=100)
+        save_figure(_picture(here, seconds), DOCS / "images" / _picture_of(seconds), dpi=100)
 
 
 def _case(name: str) -> Case:

@@ -16,17 +16,15 @@ Agarwal et al. 2021 advise, "Deep reinforcement learning at the edge of the stat
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.budget import EVALUATION_SEED, by_settings, fill, in_process
+from benchmarks.budget import by_settings, fill, greedy_mean, in_process, parser_of_runs
 from benchmarks.report import table, write_below
 from benchmarks.rows import DEFAULTS, LONGER, ROWS, SOURCES, Row
 from pgkeras.evaluation import statistics
@@ -35,6 +33,7 @@ from pgkeras.settings.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EPISODES = 100  # of the greedy evaluations
+_SLOTS = 10  # environments side by side that play them; other numbers would play other episodes
 _CURVE_POINTS = 50
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 _TABLES = {"presets": ROWS, "longer": LONGER, "defaults": DEFAULTS}
@@ -51,12 +50,9 @@ mean of 1,000 episodes. Made by `python -m benchmarks.learning --table defaults`
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="how many seeds, from 0 on; with 0 the page is written")
+    parser = parser_of_runs(__doc__, one=("ROW", "SEED"), seeds=5)
     parser.add_argument("--table", choices=_TABLES, default="presets", help="the rows of this table")
     parser.add_argument("--only", nargs="*", choices=[row.env_id for row in ROWS], help="of these environments alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--one", nargs=2, metavar=("ROW", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         name, seed = options.one
@@ -95,7 +91,6 @@ def _is_current(run: dict[str, Any]) -> bool:
 
 
 def _train(config: Config) -> dict[str, Any]:
-    from pgkeras import engines, environments, evaluation
     from pgkeras.policy.export import package_versions
     from pgkeras.runs.training import Training
 
@@ -107,19 +102,13 @@ def _train(config: Config) -> dict[str, Any]:
             print(f"{config.env_id} seed {config.seed}:", *curve[-1], file=sys.stderr, flush=True)
     training.finish()
 
-    def greedy_mean(which: str) -> float:
-        with tempfile.TemporaryDirectory() as root:
-            exported = training.export(root, which=which)
-            actor = evaluation.EngineActor(exported.spec, engines.load(exported), "greedy")
-        envs = environments.make(Recipe.read(config.to_json()), 10, "plain")
-        return evaluation.evaluate(actor, envs, _EPISODES, EVALUATION_SEED).mean
-
+    recipe = Recipe.read(config.to_json())
     return {
         "steps": training.env_steps,
         "seconds": training.seconds,
         "last_100": training.mean_return_100,
-        "greedy": greedy_mean("last"),
-        "exported": greedy_mean("best"),
+        "greedy": greedy_mean(training, recipe, _EPISODES, _SLOTS, "last"),
+        "exported": greedy_mean(training, recipe, _EPISODES, _SLOTS, "best"),
         "curve": curve,
         "config": config.to_json(),
         "packages": package_versions(),

@@ -7,11 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.budget import NEVER
-from pgkeras.settings.config import Config, preset_for, resolve
+from pgkeras.settings.config import DEFAULT, Config, preset_for, resolve
 
 __all__ = ["DEFAULTS", "LONGER", "ROWS", "SOURCES", "Row"]
-
-_DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,9 @@ LONGER = [
 
 # By the defaults alone; beside them stands what random actions return.
 DEFAULTS = [
-    Row("CartPole-v1", "22.2", _DEFAULT),
-    Row("Acrobot-v1", "-499.1", _DEFAULT),
-    Row("LunarLander-v3", "-181.7", _DEFAULT),
-    Row("InvertedPendulum-v5", "5.1", _DEFAULT),
-    Row(f"{_OURS}KnightsTour-v0", "19.3", _DEFAULT),
+    Row("CartPole-v1", "22.2", DEFAULT),
+    Row("Acrobot-v1", "-499.1", DEFAULT),
+    Row("LunarLander-v3", "-181.7", DEFAULT),
+    Row("InvertedPendulum-v5", "5.1", DEFAULT),
+    Row(f"{_OURS}KnightsTour-v0", "19.3", DEFAULT),
 ]

@@ -13,7 +13,6 @@ end the table is written into ``docs/steps.md``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import statistics
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, parser_of_runs, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import mean_and_range, table, write_below
 from pgkeras.settings.config import Config, preset_for
@@ -78,13 +77,8 @@ _GAMMA = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = parser_of_runs(__doc__, one=("CASE", "LEARNER", "SEED"), only=_RANDOM, learners=_LEARNERS)
     parser.add_argument("--steps", type=int, default=100_000, help="of the environment, for each run")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 the page is written")
-    parser.add_argument("--only", nargs="*", choices=_RANDOM, default=list(_RANDOM), help="these environments alone")
-    parser.add_argument("--learners", nargs="*", choices=_LEARNERS, default=list(_LEARNERS), help="these alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--one", nargs=3, metavar=("CASE", "LEARNER", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         case, learner, seed = options.one

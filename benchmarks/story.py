@@ -19,13 +19,13 @@ from pgkeras import environments
 from pgkeras.backend import tf
 from pgkeras.environments.collect import Collector
 from pgkeras.environments.trajectory import Trajectory
-from pgkeras.files import replacing
 from pgkeras.reinforce.baselines import NO_BASELINE, from_batch
 from pgkeras.reinforce.batch import micro_batches
 from pgkeras.reinforce.estimator import advantages
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.reinforce import policy_gradient, reinforce_loss
 from pgkeras.reinforce.returns import discounted_returns
+from pgkeras.runs.plotting import save_figure
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
 
@@ -112,8 +112,7 @@ def _draw(name: str, draw: Callable[[Any], None]) -> None:
     axes = figure.subplots()
     draw(axes)
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(IMAGES / f"story-{name}.png") as scratch:
-        figure.savefig(Path(scratch.name), format="png", dpi=110)
+    save_figure(figure, IMAGES / f"story-{name}.png", dpi=110)
 
 
 def _distribution(axes: Any, story: Story) -> None:

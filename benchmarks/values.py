@@ -11,7 +11,6 @@ into ``docs/values.md``, and the picture into ``docs/images/values.png``.
 
 from __future__ import annotations
 
-import argparse
 import json
 import statistics
 from collections.abc import Mapping, Sequence
@@ -21,10 +20,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from benchmarks.budget import by_settings, config_of, fill, in_process, peer_for, train_for
+from benchmarks.budget import by_settings, config_of, fill, in_process, parser_of_runs, peer_for, train_for
 from benchmarks.cases import Case
 from benchmarks.report import spread, table, write_below
-from pgkeras.files import replacing
+from pgkeras.runs.plotting import save_figure
 from pgkeras.settings.config import Config
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -92,13 +91,7 @@ TASKS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--seeds", type=int, default=3, help="how many seeds, from 0 on; with 0 only the page is written"
-    )
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
-    parser.add_argument("--one", nargs=2, metavar=("TASK", "SEED"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser_of_runs(__doc__, one=("TASK", "SEED")).parse_args()
     if options.one:
         task, seed = TASKS[options.one[0]], int(options.one[1])
         print(json.dumps(train_for(task.case, task.config(seed), task.seconds)))
@@ -123,8 +116,7 @@ def main() -> None:
 
     runs = fill(_FILE, wanted, run, options.jobs, _is_current)
     write_below(DOCS / "values.md", _MARKER, _tables(runs))
-    with replacing(DOCS / "images" / "values.png") as scratch:
-        _picture(runs).savefig(Path(scratch.name), format="png", dpi=110)
+    save_figure(_picture(runs), DOCS / "images" / "values.png", dpi=110)
 
 
 def _is_current(run: dict[str, Any]) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pgkeras.environments.alarm import call_with_alarm, has_alarms
 from pgkeras.environments.protocol import DelegatingEnvironments, Environments, Rows
 from pgkeras.environments.trajectory import Tape
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
@@ -36,7 +34,7 @@ class WatchedEnvironments(DelegatingEnvironments):
     """
 
     def __init__(self, environments: Environments, seconds: float) -> None:
-        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        if not has_alarms():
             raise EnvironmentSetupError(
                 "env_timeout_seconds: needs alarm signals, which there are only in the main thread and not on Windows; "
                 "use vectorization=async, which keeps the limit everywhere"
@@ -67,25 +65,12 @@ class _Interrupted(BaseException):
 
 
 def _within(seconds: float, call: Callable[..., _T], *arguments: Any) -> _T:
-    """Calls, and raises EnvironmentStepError when that takes too long; an alarm of somebody else goes on after it."""
-    armed = True
+    """Calls, and raises EnvironmentStepError when that takes too long."""
 
-    def ring(*_: object) -> None:
-        if armed:
-            raise _Interrupted
+    def ring() -> None:
+        raise _Interrupted
 
-    handler = signal.signal(signal.SIGALRM, ring)
-    began = time.monotonic()
-    other, interval = signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
-        try:
-            return call(*arguments)
-        finally:
-            armed = False  # an alarm from here on is none of ours, and one before it rings but once
+        return call_with_alarm(seconds, ring, call, *arguments)
     except _Interrupted:
         raise overdue(seconds) from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0.0)
-        left = other and max(1e-6, other - (time.monotonic() - began))
-        signal.signal(signal.SIGALRM, handler)  # before the timer, as an alarm that is due meanwhile rings at once
-        signal.setitimer(signal.ITIMER_REAL, left, interval)

@@ -10,11 +10,11 @@ from typing import NoReturn
 
 import numpy as np
 
+from pgkeras.environments.alarm import call_with_alarm, is_alarm_free
 from pgkeras.environments.default_config import LONGEST_EPISODE
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
-from pgkeras.runs.alarm import alarm
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.sources import EpisodeSource
@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 # How often limits and signals are looked at while episodes are played.
 _LOOK_SECONDS = 0.1
-# How much later than the time limit a step that blocks is broken off.
-_LATE_SECONDS = 0.5
+# How much later than the time limit a step that blocks is broken off, and how often that is tried again.
+_LATE_SECONDS, _AGAIN_SECONDS = 0.5, 1.0
 
 
 class EpochDropped(BaseException):
@@ -140,9 +140,11 @@ class Phases:
         seed = np.random.SeedSequence(self._config.seed, spawn_key=(self._counters.epoch,))
         self._wanted = self.episodes_to_play()
         limit = self._limits.time_limit
-        left = None if limit is None else max(0.0, limit - self._counters.seconds) + _LATE_SECONDS
-        with alarm(left, self._drop_over_time):
-            return self.collector.collect(self._wanted, seed)
+        collect = self.collector.collect
+        if limit is None or not is_alarm_free():
+            return collect(self._wanted, seed)
+        left = max(0.0, limit - self._counters.seconds) + _LATE_SECONDS
+        return call_with_alarm(left, self._drop_over_time, collect, self._wanted, seed, interval=_AGAIN_SECONDS)
 
     def _watch(self, steps: int, episodes: int) -> None:
         """Called with the steps of an epoch so far and its episodes that are done; raises EpochDropped to end it."""

@@ -16,7 +16,7 @@ from pgkeras.runs.counters import MEAN_RETURN
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Panel", "plot_bars", "plot_learning_curve", "plot_panels"]
+__all__ = ["Curve", "Panel", "plot_bars", "plot_learning_curve", "plot_panels", "save_figure"]
 
 # Okabe & Ito's palette, which colour-blind people tell apart.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -99,7 +99,7 @@ def plot_learning_curve(
             axes.plot(x, y, "D-", color=_COLOURS[1 + i], linewidth=1, markersize=4, label=label)
     _finish(axes, title, threshold, "return per episode")
     axes.legend(frameon=False, loc="best")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: str = MEAN_RETURN) -> None:
@@ -131,7 +131,7 @@ def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: st
         axes.set_axis_off()
     if title:
         figure.suptitle(title)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw(axes: Axes, curve: Curve, metric: str, colour: str) -> None:
@@ -168,7 +168,7 @@ def plot_bars(path: Path, values: Mapping[str, float], title: str, xlabel: str) 
     axes.invert_yaxis()
     axes.set(title=title, xlabel=xlabel)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _points(run: str, metrics: Metrics, metric: str) -> tuple[list[float], list[float]]:
@@ -204,6 +204,7 @@ def _short(steps: float) -> str:
     return f"{steps:g}"
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path, dpi: int = _DPI) -> None:
+    """Writes a matplotlib figure as a PNG file, which appears whole or not at all."""
     with replacing(path) as scratch:
-        figure.savefig(Path(scratch.name), format="png", dpi=_DPI)
+        figure.savefig(Path(scratch.name), format="png", dpi=dpi)

@@ -18,21 +18,21 @@ from numpy.typing import NDArray
 from pgkeras.backend import keras, tf
 from pgkeras.bundle.bundle import Bundle
 from pgkeras.environments.default_config import check_effect_here, config_for
-from pgkeras.errors import ConfigError, PgkerasError, RunError
+from pgkeras.errors import ConfigError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
-from pgkeras.policy.export import export_policy, package_versions, rehearse_export
+from pgkeras.policy.export import rehearse_export
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
 from pgkeras.reinforce.replicas import Replicas
 from pgkeras.runs import directory as runs
-from pgkeras.runs import films, plotting
+from pgkeras.runs import films, plotting, results, resuming
 from pgkeras.runs.callbacks import Best, Callback, Callbacks, evaluation_modes
 from pgkeras.runs.checkpoints import BEST, LAST
 from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
-from pgkeras.runs.loggers.base import CURVE, FILM
+from pgkeras.runs.loggers.base import CURVE
 from pgkeras.runs.metrics import EpochMetrics
 from pgkeras.runs.notebook import watched
 from pgkeras.runs.phases import EpochDropped, Phases
@@ -40,7 +40,6 @@ from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
 from pgkeras.settings.config import Config
 from pgkeras.settings.effect import check_effect
-from pgkeras.settings.recipe import Recipe, slug
 
 __all__ = ["EpochMetrics", "Training", "train"]
 
@@ -51,7 +50,7 @@ _MANY_WEIGHTS = 20_000_000
 
 
 class Training:
-    """A run: iterate over it to train, one epoch at a time.
+    """A run: iterate over it to train, one epoch at a time. Callbacks see it as a :class:`pgkeras.runs.run.Run`.
 
     Args:
         config: Settings.
@@ -148,6 +147,24 @@ class Training:
             self.checkpoint()  # so that there is always one to go on from
             self.directory.write_config(self._description())  # which makes the directory a run
 
+    def _find_source(self, given: EpisodeSource | None) -> EpisodeSource:
+        if self.processes == 1:
+            return source_of(self.config) if given is None else given
+        assert self._replicas is not None
+        if given is not None:
+            raise ConfigError("devices: simulators connect to one process; train by one, on the GPUs of its machine")
+        return SharedEpisodes(self.config, self._replicas)
+
+    def _begin(self, checkpoint: str | None) -> None:
+        """Goes on from a checkpoint, if there is one, in all processes of the training."""
+        if checkpoint is not None and self.directory is not None:
+            self._restore(self.directory.checkpoints.read(checkpoint))
+            self.best = resuming.read_best(self.directory, checkpoint, self.config, self._learner, self.epoch)
+        if self.processes > 1:
+            assert self._replicas is not None
+            states = self._replicas.gather(self._state() if self.leads else {})
+            self._restore(states[0])
+
     def __repr__(self) -> str:
         last = f", mean return {self.mean_return_100:.4g}" if self.episodes else ""
         return f"<Training of {self.config.env_id}: epoch {self.epoch}, {self.env_steps:,} steps{last}>"
@@ -167,32 +184,32 @@ class Training:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes the run's files."""
+        """See :attr:`Run.leads`."""
         return self._replicas is None or self._replicas.process == 0
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """See :attr:`Run.epoch`."""
         return self._counters.epoch
 
     @property
     def env_steps(self) -> int:
-        """Environment steps of their episodes."""
+        """See :attr:`Run.env_steps`."""
         return self._counters.env_steps
 
     @property
     def episodes(self) -> int:
-        """Their episodes."""
+        """See :attr:`Run.episodes`."""
         return self._counters.episodes
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, of both phases, without setup and evaluations."""
+        """See :attr:`Run.seconds`."""
         return self._counters.seconds
 
     @property
     def mean_return_100(self) -> float:
-        """Mean return of the last hundred training episodes, or of all so far; NaN before the first."""
+        """See :attr:`Run.mean_return_100`."""
         return self._counters.mean_return_100
 
     @property
@@ -227,7 +244,7 @@ class Training:
         return self._phases.interrupted and self.processes == 1
 
     def stop(self, reason: str) -> None:
-        """Ends the run after this epoch; of several reasons, the first one counts."""
+        """See :meth:`Run.stop`."""
         self.stop_reason = self.stop_reason or reason
 
     def interrupt(self) -> None:
@@ -247,7 +264,7 @@ class Training:
         self._phases.on_progress = called
 
     def report(self, **values: float) -> None:
-        """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
+        """See :meth:`Run.report`."""
         self._reported.update({name: float(value) for name, value in values.items()})  # NumPy's have no JSON
 
     def __iter__(self) -> Iterator[EpochMetrics]:
@@ -293,28 +310,6 @@ class Training:
                 callback.on_start(self)
         if self._reported and self.directory is not None:
             self.directory.amend_epoch(self.epoch, self._reported)
-
-    def _description(self) -> dict[str, Any]:
-        """What ``config.json`` says."""
-        return {**self.provenance(), "stop_return": self.stop_return}
-
-    def _begin(self, checkpoint: str | None) -> None:
-        """Goes on from a checkpoint, if there is one, in all processes of the training."""
-        if checkpoint is not None and self.directory is not None:
-            self._restore(self.directory.checkpoints.read(checkpoint))
-            self.best = self._read_best(checkpoint)
-        if self.processes > 1:
-            assert self._replicas is not None
-            states = self._replicas.gather(self._state() if self.leads else {})
-            self._restore(states[0])
-
-    def _find_source(self, given: EpisodeSource | None) -> EpisodeSource:
-        if self.processes == 1:
-            return source_of(self.config) if given is None else given
-        assert self._replicas is not None
-        if given is not None:
-            raise ConfigError("devices: simulators connect to one process; train by one, on the GPUs of its machine")
-        return SharedEpisodes(self.config, self._replicas)
 
     def _is_over(self) -> bool:
         """Whether to end between two epochs: here, or in another process of the training."""
@@ -440,82 +435,22 @@ class Training:
         return {**self._learner.state(), **self._counters.state(), **self._callbacks.state()}
 
     def _restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        try:
-            self._learner.restore(arrays)
-            self._counters.restore(arrays)
-            self._callbacks.restore(arrays)
-        except (KeyError, ValueError) as error:
-            where = "" if self.directory is None else f"{self.directory.path}: "
-            what = f"it has no array {error}" if isinstance(error, KeyError) else str(error)
-            raise RunError(f"{where}the checkpoint does not fit the run's settings: {what}") from error
+        path = None if self.directory is None else self.directory.path
+        resuming.restore(arrays, self._learner, self._counters, self._callbacks, path)
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
         self._frozen.freeze()
 
-    def _read_best(self, checkpoint: str) -> Best | None:
-        # The file has its own score: after a kill it may be newer than the last checkpoint, from epochs to be played
-        # again. Newer than an older one, or than the last one where settings have changed, it is of epochs that are
-        # given up.
-        assert self.directory is not None
-        if not self.directory.checkpoints.has_best:
-            return None
-        arrays = self.directory.checkpoints.read(BEST)
-        try:
-            (epoch, env_steps, _), score = map(int, arrays["counters"]), float(arrays["score"])
-            weights = self._learner.policy_weights(arrays)
-        except KeyError as error:
-            file = self.directory.checkpoints.file(BEST)
-            raise RunError(f"cannot read {file}: it has no array {error}; delete it to do without it") from error
-        is_replayed = checkpoint == LAST and self.directory.config() == self.config.to_json()
-        if epoch > self.epoch and not is_replayed:
-            return None
-        return Best(score, epoch, env_steps, weights)
-
     def summary(self) -> dict[str, Any]:
         """The result of the run, for ``summary.json``."""
-        seconds, steps = self.solved_at or (None, None)
-        return {
-            "env_id": self.config.env_id,
-            "seed": self.config.seed,
-            "solved": self.solved_at is not None,
-            "stop_reason": self.stop_reason,
-            "stop_return": self.stop_return,
-            "seconds_to_threshold": seconds,
-            "steps_to_threshold": steps,
-            "env_steps": self.env_steps,
-            "env_restarts": self._source.restarts,
-            "epochs": self.epoch,
-            "episodes": self.episodes,
-            "mean_return_100": self.mean_return_100 if self.episodes else None,
-            "best": {k: getattr(self.best, k) for k in ("score", "epoch", "env_steps")} if self.best else None,
-            "steps_per_second": self.env_steps / self.seconds if self.seconds else None,
-            "setup_seconds": self.setup_seconds,
-            "train_seconds": self.seconds,
-            "wall_seconds": time.perf_counter() - self._began,
-            "device": self.device,
-            "act_engine": self.act_engine,
-            "bundle": str(self._bundle.path) if self._bundle is not None else None,
-        }
-
-    def _film(self, bundle: Bundle, directory: runs.RunDirectory) -> None:
-        """Films the exported policy, if there are pictures, and hands the film to the run's loggers."""
-        recipe = Recipe.read(self.config.to_json())
-        try:
-            path = films.film(bundle, recipe, directory.path / runs.FILM, self.config.seed)
-        except PgkerasError as error:
-            logger.warning("there is no film for the loggers: %s", error)
-        else:
-            directory.keep(FILM, path)
+        return results.summary(self, self._source.restarts, time.perf_counter() - self._began, self._bundle)
 
     def provenance(self) -> dict[str, Any]:
         """Where the policy comes from."""
-        return {
-            "env_id": self.config.env_id,
-            "is_environment": self._source.is_environment,
-            "seed": self.config.seed,
-            "config": self.config.to_json(),
-            "device": self.device,
-            "packages": package_versions(),
-        }
+        return results.provenance(self, self._source.is_environment)
+
+    def _description(self) -> dict[str, Any]:
+        """What ``config.json`` says."""
+        return {**self.provenance(), "stop_return": self.stop_return}
 
     def export(self, root: Path | str, name: str | None = None, which: str = BEST) -> Bundle:
         """Publishes the policy; see :func:`pgkeras.policy.export.export_policy`.
@@ -528,16 +463,11 @@ class Training:
         Raises:
             ExportError: See :func:`pgkeras.policy.export.export_policy`.
         """
-        best = self.best if which == BEST else None
-        results = {k: v for k, v in self.summary().items() if k not in ("env_id", "seed", "device", "bundle")}
-        source = {"exported_epoch": self.epoch if best is None else best.epoch}
-        provenance = {**self.provenance(), "results": {**results, **source}}
-        with self.policy.with_weights(self.policy.weights() if best is None else best.weights):
-            self._bundle = export_policy(self.policy, Path(root), name or slug(self.config.env_id), provenance)
+        self._bundle = results.export(self, self.best if which == BEST else None, Path(root), name)
         if self.directory is not None:
             self.directory.note_bundle(self._bundle.path)
             if self.directory.wants_films and self._source.is_environment:
-                self._film(self._bundle, self.directory)
+                films.film_for_loggers(self._bundle, self.config, self.directory)
         return self._bundle
 
 

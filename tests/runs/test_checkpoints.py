@@ -194,14 +194,14 @@ def test_the_best_policy_is_of_epochs_that_are_played_again(
     assert (resumed.best is not None) is is_kept
 
 
-def test_an_array_that_is_missing_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["counters", "score"])  # as a damaged list of the archive's files would have it
+def test_an_array_that_is_missing_is_named(missing: str, tmp_path: Path) -> None:
     training = run_to_end(Training(small(steps=100), tmp_path / "run", callbacks=[LaterIsBetter()]))
     assert training.directory is not None
     best = training.directory.checkpoints.read("best")
-    for missing in ("counters", "score"):  # as a damaged list of the archive's files would have it
-        training.directory.checkpoints.write_best({name: best[name] for name in best if name != missing})
-        with pytest.raises(RunError, match=rf"cannot read .*best\.npz: it has no array '{missing}'; delete it"):
-            training._read_best("last")
+    training.directory.checkpoints.write_best({name: best[name] for name in best if name != missing})
+    with pytest.raises(RunError, match=rf"cannot read .*best\.npz: it has no array '{missing}'; delete it"):
+        Training(small(steps=100), tmp_path / "run", resume=True)
 
 
 def test_copies_of_checkpoints_are_left_alone(tmp_path: Path) -> None:

@@ -22,11 +22,9 @@ from gymnasium.envs.classic_control import CartPoleEnv
 from pgkeras import runs
 from pgkeras.environments import trajectory
 from pgkeras.errors import ConfigError, EnvironmentStepError
-from pgkeras.runs.alarm import alarm
 from pgkeras.runs.callbacks import Callback
 from pgkeras.runs.loggers.table import CSV
 from pgkeras.runs.metrics import EpochMetrics
-from pgkeras.runs.phases import EpochDropped
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import Config
 from tests.runs.small import assert_same_arrays, assert_same_state, run_to_end, small, without_times
@@ -61,58 +59,6 @@ def test_a_time_limit_ends_a_step_that_does_not_come_back(vectorization: str) ->
     assert run.returncode == 0, run.stderr
     assert "No epoch was finished" in run.stdout
     assert "Stopped: 1 s of training are over." in run.stdout
-
-
-def test_an_alarm_leaves_what_it_found() -> None:
-    rung: list[float] = []
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    timer = signal.setitimer(signal.ITIMER_REAL, 0.0)
-    try:
-        with alarm(0.01, lambda: rung.append(time.monotonic())):
-            while not rung:
-                time.sleep(0.001)
-        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
-        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-        rung.clear()
-        with alarm(0.01, lambda: rung.append(0.0)):  # what it raises may have been caught: it rings again
-            deadline = time.monotonic() + 60
-            while len(rung) < 2:
-                assert time.monotonic() < deadline, "it rang but once"
-                time.sleep(0.01)
-        rung.clear()
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)
-        with alarm(0.001, lambda: rung.append(0.0)):  # somebody else has the signal
-            time.sleep(0.01)
-        assert 0.0 not in rung
-    finally:
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-
-
-def test_an_alarm_that_rings_as_the_body_ends_is_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    rung: list[bool] = []
-    before = signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    timer = signal.setitimer(signal.ITIMER_REAL, 0.0)
-    set_timer = signal.setitimer
-
-    def ringing(which: int, seconds: float, *interval: float) -> Any:
-        if not seconds:
-            signal.raise_signal(signal.SIGALRM)
-        return set_timer(which, seconds, *interval)
-
-    def ring() -> None:
-        rung.append(True)
-        raise EpochDropped
-
-    try:
-        with monkeypatch.context() as patched, alarm(100.0, ring):
-            patched.setattr(signal, "setitimer", ringing)
-        assert not rung
-        assert signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
-        assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
-    finally:
-        signal.signal(signal.SIGALRM, before)
-        set_timer(signal.ITIMER_REAL, *timer)
 
 
 def test_finished_epochs_are_kept_when_a_later_one_is_dropped(tmp_path: Path) -> None:
