@@ -37,7 +37,8 @@ def with_vocabulary(space: Text, texts: Iterable[str]) -> Text:
 
     Words and punctuation marks, in lower case, if any of the texts has a space in it or the space allows any
     character; otherwise the space's characters. Texts whose words all have one character are read by their characters,
-    too. The policy reads half as many tokens again as the longest of the texts has, up to 64.
+    too. The policy reads up to 64 tokens: half as many again as the longest of the texts has, or of the space's
+    characters, as many as its texts may have.
 
     Args:
         space: The space, of which nothing else changes.

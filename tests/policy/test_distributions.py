@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import tensorflow as tf
 from pgkeras.engines import noise
 from pgkeras.errors import UnsupportedSpaceError
 from pgkeras.policy import distributions
-from pgkeras.policy.distributions import Categorical, DiagonalGaussian
+from pgkeras.policy.distributions import Categorical, DiagonalGaussian, Kumaraswamy, SquashedGaussian
 from pgkeras.spaces import Box, Discrete
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 
@@ -181,13 +182,20 @@ def test_actions_are_clipped_but_samples_are_not() -> None:
     assert distribution.log_prob(parameters, sample).numpy()[1] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("bound", [0.1, 0.7, 1 / 3, 1e-40, 123456.789])
-def test_clipped_actions_lie_inside_float64_bounds(bound: float) -> None:
+@pytest.mark.parametrize(
+    ("kind", "bound", "dtype", "digits"),
+    [
+        *((DiagonalGaussian, bound, np.float64, 1e-6) for bound in (0.1, 0.7, 1 / 3, 1e-40, 123456.789)),
+        *((kind, 0.7, np.float16, 1e-3) for kind in (DiagonalGaussian, SquashedGaussian, Kumaraswamy)),
+    ],
+)
+def test_clipped_actions_lie_inside_bounds_of_every_dtype(kind: Any, bound: float, dtype: Any, digits: float) -> None:
     # float32(0.1) is above 0.1: an environment that checks its actions would refuse it.
-    space = Box(np.array([-bound]), np.array([bound]), np.dtype(np.float64))
-    action = DiagonalGaussian(space).action(tf.constant([[-1e9], [1e9]])).numpy().astype(np.float64)
+    space = Box(np.array([-bound]), np.array([bound]), np.dtype(dtype))
+    drawn = kind(space).action(tf.constant([[-1e9], [1e9]])).numpy()
+    action = PolicySpec(Discrete(1), space, kind.kind).from_graph(drawn).astype(np.float64)
     assert (np.abs(action) <= bound).all()
-    np.testing.assert_allclose(np.abs(action), bound, rtol=1e-6, atol=1e-38)
+    np.testing.assert_allclose(np.abs(action), bound, rtol=digits, atol=1e-38)
 
 
 def test_actions_have_the_spaces_shape() -> None:

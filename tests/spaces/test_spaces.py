@@ -11,12 +11,16 @@ import pytest
 from pgkeras.errors import InvalidRequestError, UnsupportedSpaceError
 from pgkeras.spaces import (
     ArraySpace,
+    Box,
+    Dict,
     Discrete,
     MultiBinary,
     MultiDiscrete,
+    Tuple,
     actions_from_gymnasium,
     observations_from_gymnasium,
 )
+from pgkeras.spaces.layout import Layout
 from pgkeras.spaces.spec import families
 
 LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
@@ -92,6 +96,24 @@ def test_spaces_are_equal_when_their_values_are():
     assert MultiDiscrete(LEVERS.nvec, LEVERS.start, np.dtype(np.int32)) != LEVERS
     assert hash(LEVERS) == hash(MultiDiscrete(LEVERS.nvec.copy(), LEVERS.start.copy()))
     assert MultiBinary((4,)) != SWITCHES
+
+
+def test_parts_in_another_order_are_another_space():
+    one = Dict({"a": Discrete(2), "b": SWITCHES})
+    other = Dict({"b": SWITCHES, "a": Discrete(2)})
+    assert one == Dict({"a": Discrete(2), "b": MultiBinary((2, 2))})
+    assert one != other
+    assert Tuple((one,)) != Tuple((other,))
+    row = {"a": np.array([1]), "b": np.zeros((1, 2, 2), np.int8)}
+    assert Layout.of(one).pack(row).tolist() != Layout.of(other).pack(row).tolist()
+
+
+def test_equal_spaces_have_one_hash():
+    zero, below = (Box(np.array([bound]), np.ones(1), np.dtype(np.float32)) for bound in (0.0, -0.0))
+    assert zero == below
+    assert len({zero, below}) == 1
+    one, other = Dict({"a": zero, "b": SWITCHES}), Dict({"a": below, "b": SWITCHES})
+    assert len({one, other}) == 1
 
 
 def test_spaces_say_what_they_are():

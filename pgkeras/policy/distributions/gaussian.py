@@ -21,17 +21,19 @@ _FINEST = 1e-3  # of a bound's size: in smaller units, float32 would round sampl
 
 
 def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The space's bounds in float32, rounded inwards: a float32 near one that is given in float64 may lie outside.
+    """The space's bounds as numbers of float32 and of its own dtype, rounded inwards: the nearest may lie outside.
 
-    Where no float32 lies between two bounds, both are the one nearest to the lower.
+    Where none lies between two bounds, both are the one nearest to the lower.
     """
+    dtype = np.dtype(np.float16 if space.dtype == np.float16 else np.float32)
     with np.errstate(over="ignore"):
-        low, high = space.low.astype(np.float32), space.high.astype(np.float32)
+        low, high = space.low.astype(dtype), space.high.astype(dtype)
     nearest = low
-    low = np.where(low < space.low, np.nextafter(low, np.float32(np.inf)), low)
-    high = np.where(high > space.high, np.nextafter(high, np.float32(-np.inf)), high)
+    low = np.where(low < space.low, np.nextafter(low, dtype.type(np.inf)), low)
+    high = np.where(high > space.high, np.nextafter(high, dtype.type(-np.inf)), high)
     crossed = low > high
-    return np.where(crossed, nearest, low), np.where(crossed, nearest, high)
+    low, high = np.where(crossed, nearest, low), np.where(crossed, nearest, high)
+    return low.astype(np.float32), high.astype(np.float32)
 
 
 def units(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
