@@ -1,6 +1,6 @@
 package io.pgkeras.client;
 
-/** A field of a request, or of an answer, is wrong. */
+/** A field of a request is wrong. */
 public final class InvalidRequestException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
   private final String field;
