@@ -358,6 +358,10 @@ def run(
             stack.callback(training.finish)
             for _ in progress.show(training):
                 pass
+    except KeyboardInterrupt:  # the second one, which ends what the first would have waited for
+        if training.epoch:
+            click.echo(_way_on(directory, simulators), err=True)
+        raise
     except (EnvironmentStepError, TrainingError) as error:
         if not training.epoch:
             raise

@@ -232,7 +232,8 @@ class Policy:
         }
 
     def _masked(self, parameters: tf.Tensor, observation: tf.Tensor) -> tf.Tensor:
-        if not (size := self.spec.mask_size):
+        size = self.spec.mask_size  # AutoGraph, which traces this in a caller's own tf.function, knows no :=
+        if not size:
             return parameters
         mask = observation[:, -size:]
         if isinstance(self.distribution, distributions.Structured):

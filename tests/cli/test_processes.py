@@ -122,6 +122,37 @@ def test_ctrl_c_ends_the_epoch_exports_and_says_how_to_go_on(tmp_path: Path) -> 
     assert "Exported: saved_models/cartpole-v1/2" in resumed.stdout
 
 
+def test_a_second_ctrl_c_says_how_to_go_on_too(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(
+        "import pathlib, time, gymnasium\n"
+        "from gymnasium.envs.classic_control import CartPoleEnv\n"
+        "class Stuck(CartPoleEnv):\n"
+        "    def step(self, action):\n"
+        "        self.taken = getattr(self, 'taken', 0) + 1\n"
+        "        if self.taken > 100:\n"
+        "            pathlib.Path('is-stuck').touch()\n"
+        "            time.sleep(60)\n"
+        "        return super().step(action)\n"
+        "gymnasium.register('Stuck-v0', Stuck, max_episode_steps=10)\n"
+    )
+    arguments = ["train", "stuck:Stuck-v0", "--out", "run", "--no-export", "--set", "hidden=4", "--set", "envs=1"]
+    arguments += ["--set", "episodes=2", "--set", "vectorization=plain"]
+    command = [sys.executable, "-m", "pgkeras", *arguments]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not (tmp_path / "is-stuck").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        while "Stopping: " not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130, said
+    told = [line for line in said.splitlines() if line]
+    assert told == ["Go on with: pgkeras train --resume run", "Interrupted."]
+
+
 @pytest.mark.slow
 def test_sigterm_ends_the_epoch_too(tmp_path: Path) -> None:
     code, stdout, stderr = interrupted(signal.SIGTERM, tmp_path)

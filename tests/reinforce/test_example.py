@@ -31,5 +31,13 @@ def test_the_example_is_the_textbook_preset(seed: int) -> None:
         assert np.abs(theirs - before).max() > 1e-4  # it has learnt something
 
 
+def test_a_callers_own_graph_of_the_policy_is_made_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    example = Reinforce("CartPole-v1")
+    with caplog.at_level("WARNING", logger="tensorflow"):
+        next(iter(example))
+    example.environment.close()
+    assert not caplog.records
+
+
 def test_the_example_fits_100_lines() -> None:
     assert len(EXAMPLE.read_text(encoding="utf-8").splitlines()) <= 100
