@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import table, write_json
+from benchmarks.soak.server import SHIPPED
 from conformance.clients import Client, environment, find_all
 from conformance.servers import serve
 
-SHIPPED = Path(__file__).parents[1] / "saved_models" / "cartpole-v1" / "1"
 ENVIRONMENTS = (1, 256)
 
 

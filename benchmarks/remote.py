@@ -21,13 +21,13 @@ from typing import Any
 
 from benchmarks import peers
 from benchmarks.report import machine, spread, table, write_json
+from benchmarks.soak.server import SHIPPED
 from conformance.clients import environment, find_all
 from conformance.runner import play_cartpole
 from conformance.servers import serve
 from conformance.teaching import training
 from pgkeras import runs
 
-SHIPPED = Path(__file__).parents[1] / "saved_models" / "cartpole-v1" / "1"
 _SECONDS = 120
 
 

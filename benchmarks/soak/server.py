@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,15 +22,21 @@ class Server:
 
     Args:
         root: What to serve.
-        scratch: Where its port and its log are written.
+        scratch: Where its port and its log are written; an earlier server's log there goes.
         options: More arguments.
+        prelude: Python that runs first.
     """
 
-    def __init__(self, root: Path, scratch: Path, *options: str) -> None:
+    def __init__(self, root: Path, scratch: Path, *options: str, prelude: str = "") -> None:
         self._root, self._options = root, options
+        code = f"{prelude}\nfrom pgkeras.cli import main\nmain()"
+        self._program = ["-c", code] if prelude else ["-m", "pgkeras"]
         self._port_file = scratch / "port"
         self.log = scratch / "log"
+        self.log.unlink(missing_ok=True)
         self.port = 0
+        self.ready = ""
+        """The line that it prints when it is ready."""
         self.process: subprocess.Popen[str]
 
     @property
@@ -39,12 +46,14 @@ class Server:
 
     def start(self) -> None:
         """Starts it, at the address that it had before if it had one, and waits until it is ready."""
-        command = [sys.executable, "-m", "pgkeras", "serve", str(self._root), "--port", str(self.port)]
+        command = [sys.executable, *self._program, "serve", str(self._root), "--port", str(self.port)]
         command += ["--port-file", str(self._port_file), *self._options]
         with self.log.open("a") as stderr:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
         assert self.process.stdout is not None
-        if not self.process.stdout.readline():
+        self.ready = self.process.stdout.readline().strip()
+        if not self.ready:
+            self.kill()
             raise RuntimeError(f"the server did not start: {self.log.read_text()}")
         self.port = int(self._port_file.read_text())
 
@@ -59,6 +68,14 @@ class Server:
         self.process.communicate(timeout=60)
         return self.process.returncode
 
+    def said(self) -> str:
+        """The log, once nothing more comes: a thread of the server writes it, a moment after what it tells of."""
+        text = None
+        while (now := self.log.read_text()) != text:
+            text = now
+            time.sleep(0.1)
+        return now
+
     def rss_mb(self) -> float:
         """Resident memory, in MiB."""
         return self._status("VmRSS:") / 1024
@@ -69,15 +86,17 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(root: Path, scratch: Path, *options: str) -> Iterator[Server]:
-    """A server that is there for the length of the body."""
-    server = Server(root, scratch, *options)
+def serving(root: Path, scratch: Path, *options: str, prelude: str = "") -> Iterator[Server]:
+    """A :class:`Server` that is there for the length of the body."""
+    server = Server(root, scratch, *options, prelude=prelude)
     server.start()
     try:
         yield server
     finally:
-        if server.process.poll() is None:
-            server.kill()
+        server.process.kill()
+        server.process.wait()
+        assert server.process.stdout is not None
+        server.process.stdout.close()
 
 
 def publish(policy: Path, version: int, source: Path = SHIPPED) -> Path:

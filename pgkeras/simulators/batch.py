@@ -79,17 +79,16 @@ class Batch:
         """Hands on what a session had left to play. What it has finished counts."""
         if session not in self._players or self.done.done():
             return
-        self.lost += session.under_way
-        left = session.give_up()
+        self.lost += session.slots.under_way
+        left = session.slots.give_up()
         others = [player for player in self._players if player.is_open and player is not session]
         if not others:
             self._orphaned += left
             return
-        quotas = _shared_out(left, np.concatenate([player.remaining for player in others]))
+        quotas = _shared_out(left, np.concatenate([player.slots.remaining for player in others]))
         for player in others:
-            player.remaining += quotas[: player.rows]
+            player.take_on(quotas[: player.rows])
             quotas = quotas[player.rows :]
-            player.wake()
 
     def end(self, failure: Exception | None = None) -> None:
         """Ends the batch, also one that was cancelled: its episodes are all there, or will not be."""
@@ -100,7 +99,7 @@ class Batch:
                 self.done.set_exception(failure)
         for player in self._players:
             if player.plays(self):  # and not the next one by now
-                player.give_up()
+                player.slots.give_up()
 
     def episode_ended(self) -> None:
         """Counts an episode."""

@@ -23,6 +23,7 @@ from pgkeras.environments.trajectory import Tape, Trajectory
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, ServerUnavailableError
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.simulators.batch import Batch
+from pgkeras.simulators.slots import EpisodeSlots
 from pgkeras.v1 import service_pb2
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ _LONGEST_NAME = 100
 
 
 class LearningSession:
-    """A session whose episodes the policy learns from.
-
-    Each of its environments is, at any time: *playing* an episode that counts; at the *first* observation of an episode
-    that it has not acted on, where it can wait until it is to play another; at the last observation of one, whose
-    action nobody takes; or *idle*, in an episode that does not count, since it was not held or began before.
+    """A session whose episodes the policy learns from; see :class:`EpisodeSlots` for what its environments do.
 
     Args:
         hub: All sessions.
@@ -54,8 +51,7 @@ class LearningSession:
         self._declared_rows = 0 if simulator is None else simulator.environments
         self.rows = 0
         """Environments; 0 before the first message has been read."""
-        self.remaining: NDArray[np.int64] = np.zeros(0, np.int64)
-        """``[rows]``: how many episodes each is still to play."""
+        self.slots = EpisodeSlots(0)
         self.is_open = True
         self._hub = hub
         self._waits = simulator is not None
@@ -67,22 +63,14 @@ class LearningSession:
         self._found: list[tuple[int, int, int]] = []  # slot, first and last step of the episodes that count
         self._episodes: Episodes | None = None
         self._state: NDArray[np.float32] | None = None
-        self._begun: NDArray[np.int64] = np.zeros(0, np.int64)  # first step of the episode that counts, else -1
-        self._first: NDArray[np.bool_] = np.zeros(0, np.bool_)  # at an episode's first observation
         self._acted = self._ended = 0  # steps and episodes so far
         self._rate, self._seen = 0.0, (time.monotonic(), 0)
-        self._all_play = False  # whether every environment is amidst an episode that counts
         self._changed = asyncio.Event()
 
     @property
     def version(self) -> tuple[str, int]:
         """The policy's name, and the number of the batch."""
         return self._hub.name, self._hub.batches
-
-    @property
-    def under_way(self) -> int:
-        """Episodes that count and have begun."""
-        return int((self._begun >= 0).sum())
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -103,20 +91,17 @@ class LearningSession:
         self._tape.clear()
         self._batch, self._noise = batch, noise.steps(noise.of_batch(seed), learning.spec, self.rows)
         self._t, self._found = 0, []
-        self.remaining = quota.astype(np.int64)
+        self.slots.remaining = quota.astype(np.int64)
+        self.wake()
+
+    def take_on(self, more: NDArray[np.int64]) -> None:
+        """Has its environments play more episodes of the batch that it plays."""
+        self.slots.remaining += more
         self.wake()
 
     def plays(self, batch: Batch) -> bool:
         """Whether it is this batch that it plays, or has played last."""
         return batch is self._batch
-
-    def give_up(self) -> int:
-        """Has nothing more to play. Returns how many episodes it had left."""
-        self._all_play = False
-        left = int(self.remaining.sum())
-        self.remaining[:] = 0
-        self._begun[:] = -1
-        return left
 
     def status(self) -> SimulatorStatus:
         """What there is to tell of it; its speed is that since it was last asked, if that was a moment ago."""
@@ -164,14 +149,15 @@ class LearningSession:
             return response(step.message_id, learning.encode(step.query, actions)), 0
         if self._episodes is None:
             self._sit_down(len(observation))
+        assert self._episodes is not None
         self._note(step, transition, observation)
         await self._until(self._is_answered, message)
-        if (self._plays() | self._catches_up()).any():
+        if (self.slots.plays() | self.slots.catches_up(self._episodes.over)).any():
+            self.slots.begin(self._t)
             actions = await self._act(learning, observation)
         else:  # at the ends of episodes: nobody takes them
             actions = learning.any_action(self.rows)
-        self._all_play = bool((self._begun >= 0).all()) and not self._first.any()
-        holds = self._first & ~self._plays()
+        holds = self.slots.first & ~self.slots.plays()
         act = learning.encode(step.query, actions)
         answer = response(step.message_id, act)
         if holds.any() and self._waits:
@@ -184,16 +170,13 @@ class LearningSession:
             raise InvalidRequestError("observation", expected, str(rows))
         self.rows = rows
         self._episodes = Episodes(rows, self._hub.record)
-        self.remaining = np.zeros(rows, np.int64)
-        self._begun = np.full(rows, -1, np.int64)
-        self._first = np.zeros(rows, np.bool_)
+        self.slots = EpisodeSlots(rows)
         self._hub.sit_down(self)
 
     def _goes_on(self, step: Step, transition: Transition | None) -> bool:
         """Takes down what the last actions led to, if all environments are amidst episodes that count: a short way."""
         starts = step.episode_start is not None and step.episode_start.any()
-        if not self._all_play or transition is None or transition.ended is not None or starts:
-            self._all_play = False
+        if transition is None or transition.ended is not None or starts or not self.slots.all_play:
             return False
         assert self._episodes is not None
         assert self._tape is not None
@@ -203,48 +186,35 @@ class LearningSession:
 
     def _note(self, step: Step, transition: Transition | None, observation: NDArray[Any]) -> None:
         """Takes down what the last actions led to."""
-        episodes, tape, batch = self._episodes, self._tape, self._batch
+        episodes, tape, batch, t = self._episodes, self._tape, self._batch, self._t - 1
         assert episodes is not None
-        first = episodes.over.copy() if step.episode_start is None else step.episode_start
-        playing = self._begun >= 0
-        if playing.any():
+        first = episodes.over if step.episode_start is None else step.episode_start
+        is_played, ended = self.slots.under_way > 0, np.zeros(self.rows, np.bool_)
+        if transition is not None and transition.ended is not None:
+            ended = transition.ended
+        finished, broken = self.slots.advance(ended, first)
+        if is_played:
             assert tape is not None
             assert batch is not None
-            t, ended = self._t - 1, np.zeros(self.rows, np.bool_)
             if transition is not None:
                 tape.rewards[t] = transition.reward
-                if transition.ended is not None:
-                    ended = transition.ended & playing
-                for slot in np.flatnonzero(ended).tolist():
+                for slot, begun in finished:
                     tape.terminated[t, slot] = transition.terminated[slot]
                     # One that shows the next episode's first observation has kept this one's last to itself.
                     final = tape.observations[t, slot] if first[slot] else observation[slot]
                     tape.final_observations[t, slot] = np.array(final)
-                    self._found.append((slot, int(self._begun[slot]), t))
-                    self._ended += 1
-                    self.remaining[slot] -= 1
-            self._begun[ended] = -1
-            broken = playing & first & ~ended
-            batch.lost += int(broken.sum())
-            self._begun[broken] = -1
-            for _ in range(int(ended.sum())):
+                    self._found.append((slot, begun, t))
+            self._ended += len(finished)
+            batch.lost += broken
+            for _ in finished:
                 batch.episode_ended()
         episodes.advance(transition, step.episode_start)
-        self._first = first.copy()
-
-    def _plays(self) -> NDArray[np.bool_]:
-        """Which environments play an episode that counts, or begin one now."""
-        return (self._begun >= 0) | (self._first & (self.remaining > 0))
-
-    def _catches_up(self) -> NDArray[np.bool_]:
-        """Which environments have something to play, but are still in an episode that does not count."""
-        assert self._episodes is not None
-        return ~self._first & ~self._episodes.over & (self._begun < 0) & (self.remaining > 0)
 
     def _is_answered(self) -> bool:
         """Whether there is anything to answer: back-pressure is silence."""
         assert self._episodes is not None
-        return bool((self._plays() | self._episodes.over | self._catches_up()).any())
+        over = self._episodes.over
+        return bool((self.slots.plays() | over | self.slots.catches_up(over)).any())
 
     async def _until(self, condition: Callable[[], bool], message: bytes) -> None:
         """Waits for a condition, which is looked at when something has changed.
@@ -273,12 +243,10 @@ class LearningSession:
         t = self._t
         self._t += 1
         self._acted += self.rows
-        if not self._all_play:
-            self._begun[self._first & (self.remaining > 0) & (self._begun < 0)] = t
         tape.observations[t] = observation
         state = None
         if size := learning.spec.state_size:
-            state = start_over(or_zeros(self._state, self.rows, size), self._first)
+            state = start_over(or_zeros(self._state, self.rows, size), self.slots.first)
         samples, actions, self._state = await batch.act(observation, next(self._noise), state)
         tape.put_samples(t, samples)
         return actions

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,8 @@ import grpc
 import numpy as np
 import pytest
 
+from benchmarks.soak.server import Server
+from benchmarks.soak.server import serving as running
 from pgkeras.client import PolicyClient
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.v1 import service_pb2_grpc
@@ -73,50 +73,6 @@ def slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("slow")
     export(root, "slow", DISCRETE_ACTIONS, hidden=(2048, 2048))
     return root
-
-
-@dataclass
-class Server:
-    """A server process."""
-
-    process: subprocess.Popen[str]
-    target: str
-    ready: str
-    log: Path = field(repr=False)
-
-    def said(self) -> str:
-        """The log, once nothing more comes: a thread of the server writes it, a moment after what it tells of."""
-        text = None
-        while (now := self.log.read_text()) != text:
-            text = now
-            time.sleep(0.1)
-        return now
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
-@contextlib.contextmanager
-def running(root: Path, scratch: Path, *options: str, prelude: str = "") -> Iterator[Server]:
-    """``python -m pgkeras serve`` as a process; ``prelude`` is Python that runs first."""
-    port_file, log = scratch / "port", scratch / "log"
-    port_file.unlink(missing_ok=True)
-    code = f"{prelude}\nfrom pgkeras.cli import main\nmain()"
-    start = ["-c", code] if prelude else ["-m", "pgkeras"]
-    command = [sys.executable, *start, "serve", str(root), "--port", "0", "--port-file", str(port_file), *options]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True)
-    try:
-        assert process.stdout is not None
-        ready = process.stdout.readline()
-        assert ready, f"the server did not start: {log.read_text()}"
-        yield Server(process, f"127.0.0.1:{int(port_file.read_text())}", ready.strip(), log)
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.fixture(scope="session")
