@@ -139,7 +139,6 @@ def test_an_actor_whose_episodes_take_long_is_left_to_play_them_in_the_end(
     kwargs = {"kind": "slow"}
     there = Training(line(**settings, env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "there")
     monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.5)
-    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)  # once all have started
     run_to_end(there)
     # The first successor takes as long, as it plays the same episodes.
     assert runs.read_summary(tmp_path / "there")["env_restarts"] >= 2
