@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "FEWEST_RUNS",
+    "band",
     "bootstrap_interval",
     "improvement_interval",
     "interquartile_mean",
@@ -96,6 +97,23 @@ def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
     """
     pairs = ours[:, np.newaxis] - theirs
     return float(((pairs > 0) + 0.5 * (pairs == 0)).mean())
+
+
+def band(values: Floats, *, resamples: int = 10_000) -> tuple[Floats, Floats]:
+    """The band around the interquartile mean of runs: its :func:`bootstrap_interval`.
+
+    Below :data:`FEWEST_RUNS` it reaches from the lowest run to the highest instead.
+
+    Args:
+        values: ``[n, ...]``, a run in each row.
+        resamples: How many draws.
+
+    Returns:
+        The lower and the upper end, each ``[...]``.
+    """
+    if len(values) < FEWEST_RUNS:
+        return np.asarray(values.min(axis=0)), np.asarray(values.max(axis=0))
+    return bootstrap_interval([values], resamples=resamples)
 
 
 def improvement_interval(

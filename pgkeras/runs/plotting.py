@@ -105,9 +105,9 @@ def plot_learning_curve(
 def plot_panels(path: Path, panels: Sequence[Panel], title: str = "", metric: str = MEAN_RETURN) -> None:
     """Draws a panel an environment, and writes a PNG file whole.
 
-    A single run is a line. Of several, the thick line is the interquartile mean over runs, the band its 95 % interval
-    by the bootstrap over runs, and thin lines are the runs. They are compared on a grid of steps; a run that ended
-    early, because it had solved its environment, keeps its last value.
+    A single run is a line. Of several, the thick line is the interquartile mean over runs, the band what
+    :func:`pgkeras.evaluation.statistics.band` gives, and thin lines are the runs. They are compared on a grid of steps;
+    a run that ended early, because it had solved its environment, keeps its last value.
 
     Args:
         path: Where to.
@@ -142,7 +142,7 @@ def _draw(axes: Axes, curve: Curve, metric: str, colour: str) -> None:
     for steps, values in lines:
         axes.plot(steps, values, color=colour, linewidth=0.6, alpha=0.35)
     grid, together = statistics.on_grid(lines, _POINTS)
-    low, high = statistics.bootstrap_interval([together], resamples=_RESAMPLES)
+    low, high = statistics.band(together, resamples=_RESAMPLES)
     axes.fill_between(grid, low, high, color=colour, alpha=0.18, linewidth=0)
     middle = statistics.interquartile_mean(together)
     axes.plot(

@@ -111,3 +111,13 @@ def test_its_interval_holds_a_half_where_there_is_no_difference_and_not_where_th
     assert held >= 80
     low, high = statistics.improvement_interval(np.arange(10.0, 20.0), np.arange(5.0))
     assert (low, high) == (1.0, 1.0)
+
+
+def test_the_band_of_few_runs_is_their_range_and_that_of_more_is_narrower() -> None:
+    values = np.random.default_rng(0).normal(size=(8, 20))
+    for runs in (2, 3, 4):
+        low, high = statistics.band(values[:runs])
+        np.testing.assert_array_equal([low, high], [values[:runs].min(axis=0), values[:runs].max(axis=0)])
+    low, high = statistics.band(values)
+    np.testing.assert_array_equal([low, high], statistics.bootstrap_interval([values]))
+    assert ((values.min(axis=0) < low) & (low < high) & (high < values.max(axis=0))).all()
