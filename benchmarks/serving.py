@@ -26,7 +26,7 @@ from typing import Any
 import grpc
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.messages.act import PolicyCodec
 from pgkeras_serving.policies.store import Store
 from pgkeras_serving.settings.config import ServerConfig
 
@@ -177,15 +177,15 @@ def in_process(root: Path) -> dict[str, float]:
     inputs = {"observation": np.zeros((1, 4), np.float32), "noise": noise.draw(generator, found.spec, 1)}
     store = Store(ServerConfig(root))
     store.load()
-    edge = Edge(found.spec, store.policies()[0].version, 4096)
+    codec = PolicyCodec(found.spec, store.policies()[0].version, 4096)
     payload = act_request(None)
     request = service_pb2.ActRequest.FromString(payload)
-    edge.decode(request, payload)
+    codec.decode(request, payload)
 
     def whole() -> bytes:
-        query = edge.recall(payload)
+        query = codec.recall(payload)
         assert query is not None
-        return edge.encode(query, engine.act(query.inputs, query.needs))
+        return codec.encode(query, engine.act(query.inputs, query.needs))
 
     best = {
         "engine": min(timeit.repeat(lambda: engine.act(inputs), number=1000, repeat=20)) * 1e3,
@@ -266,7 +266,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
             "load_average": Path("/proc/loadavg").read_text().split()[:3],
             "machine": f"{platform.machine()}, {len(_cpus())} CPUs",
             "versions": {"python": platform.python_version()}
-            | {name: metadata.version(name) for name in ("pgkeras", "grpcio", "protobuf", "numpy", "ai-edge-litert")},
+            | {name: metadata.version(name) for name in ("pgkeras", "grpcio", "protobuf", "numpy", "ai-codec-litert")},
         }
 
 

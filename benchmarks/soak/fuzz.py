@@ -276,13 +276,13 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
             request = service_pb2.ActRequest.FromString(message)
             try:
                 store.resolve(request.policy)
-                recalled = policy.edge.recall(message)
-                query = policy.edge.decode(request, message)
+                recalled = policy.codec.recall(message)
+                query = policy.codec.decode(request, message)
                 if recalled is not None:
                     outcomes["Act: recalled"] += 1
                     np.testing.assert_array_equal(recalled.inputs["observation"], query.inputs["observation"])
                     assert recalled[1:] == query[1:], message
-                policy.edge.encode(query, await policy.batcher.submit(query.inputs, query.needs, lambda: "the fuzzer"))
+                policy.codec.encode(query, await policy.batcher.submit(query.inputs, query.needs, lambda: "the fuzzer"))
                 outcomes["Act: answered"] += 1
             except PolicyServiceError as error:
                 outcomes[f"Act: {type(error).__name__}"] += 1

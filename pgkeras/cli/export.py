@@ -52,9 +52,9 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
     source: EpisodeSource | None = None
     if not written.get("is_environment", True):
         from pgkeras.simulators.declaration import SPACES, Declaration
-        from pgkeras.simulators.nobody import Nobody
+        from pgkeras.simulators.no_simulators import NoSimulators
 
-        source = Nobody(Declaration.read(run / SPACES))
+        source = NoSimulators(Declaration.read(run / SPACES))
     with extra_needed("train", "export policies"), quiet():
         from pgkeras.runs.sources import GymnasiumEpisodes
         from pgkeras.runs.training import Training

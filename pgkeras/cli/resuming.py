@@ -5,9 +5,9 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-__all__ = ["way_on"]
+__all__ = ["resume_hint"]
 
 
-def way_on(directory: Path, options: str = "") -> str:
+def resume_hint(directory: Path, options: str = "") -> str:
     """The command that goes on with a run, in a sentence; ``options`` are what it needs beside the directory."""
     return f"Go on with: pgkeras train --resume {shlex.quote(str(directory))}{options}"

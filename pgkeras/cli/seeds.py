@@ -16,7 +16,7 @@ import click
 from pgkeras.cli.background import failure_of, held, prepare, start, stopped_by_signals
 from pgkeras.cli.compare import compared, lines
 from pgkeras.cli.numbers import counted, shown
-from pgkeras.cli.resuming import way_on
+from pgkeras.cli.resuming import resume_hint
 from pgkeras.cores import available
 from pgkeras.errors import PgkerasError, RunError
 from pgkeras.files import make_directory
@@ -84,7 +84,7 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
         _end(every.values())
         for run in every.values():
             if run.can_go_on:
-                click.echo(way_on(run.path), err=True)
+                click.echo(resume_hint(run.path), err=True)
         raise
     finally:
         _end(every.values())

@@ -20,7 +20,7 @@ from pgkeras.cli.listening import (
     wait,
 )
 from pgkeras.cli.numbers import shown
-from pgkeras.cli.resuming import way_on
+from pgkeras.cli.resuming import resume_hint
 from pgkeras.cli.setting_options import OFTEN_SET, options_of, settings_table
 from pgkeras.cli.stages import stage
 from pgkeras.cli.targets import name_option, root_option
@@ -379,7 +379,7 @@ def _check_id(config: Config) -> None:
 
 
 def _way_on(directory: Path, simulators: Simulators | None) -> str:
-    return way_on(directory, "" if simulators is None else f" --listen {simulators.target}")
+    return resume_hint(directory, "" if simulators is None else f" --listen {simulators.target}")
 
 
 def _has_nothing_left(training: Training, resumed: Path | None, name: str | None) -> bool:

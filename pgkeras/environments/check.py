@@ -14,7 +14,7 @@ from pgkeras.environments.random_action import random_action
 from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 
-__all__ = ["check_interface", "check_spaces", "said"]
+__all__ = ["check_interface", "check_spaces", "describe_error"]
 
 _HERE = Path(__file__).parent
 _OLD_GYM = (
@@ -78,14 +78,14 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> bool:
     return action_mask(observation, info) is not None
 
 
-def said(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error of other people's code with the place that it is from: "KeyError: 'x' (file.py, line 3, in step)"."""
     kind, words = type(error).__name__, str(error)
     return f"{kind}: {words}{_place_of(error)}" if words else f"{kind}{_place_of(error)}"
 
 
 def _failed(env_id: str, method: str, error: BaseException) -> EnvironmentSetupError:
-    return EnvironmentSetupError(f"{env_id} failed at {method}: {said(error)}")
+    return EnvironmentSetupError(f"{env_id} failed at {method}: {describe_error(error)}")
 
 
 def _check_info(env_id: str, method: str, info: Any) -> None:

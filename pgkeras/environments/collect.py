@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pgkeras.engines import noise as noise_source
 from pgkeras.engines.state import start_over
 from pgkeras.environments import Environments, name_of
-from pgkeras.environments.check import said
+from pgkeras.environments.check import describe_error
 from pgkeras.environments.restarting import RestartingEnvironments
 from pgkeras.environments.trajectory import Tape, Trajectory
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError
@@ -208,7 +208,7 @@ def quotas(episodes: int, slots: int) -> NDArray[np.int64]:
 
 def _failure(environments: Environments, where: str, error: BaseException) -> EnvironmentStepError:
     own = isinstance(error, EnvironmentStepError)
-    what = str(error) if own else said(error)
+    what = str(error) if own else describe_error(error)
     return EnvironmentStepError(f"{name_of(environments)} failed at {where}: {what}")
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 
-from pgkeras.environments.check import said
+from pgkeras.environments.check import describe_error
 from pgkeras.environments.protocol import Environments, name_of
 from pgkeras.errors import EnvironmentSetupError, UnsupportedSpaceError
 from pgkeras.spaces import (
@@ -66,7 +66,7 @@ def look(environments: Environments, seed: int, masks: bool = True) -> Look:
         try:
             environments.reset(generator.integers(2**31, size=environments.slots).tolist(), notes)
         except (Exception, SystemExit) as error:  # an environment may raise anything
-            raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {said(error)}") from error
+            raise EnvironmentSetupError(f"{name_of(environments)} failed at reset: {describe_error(error)}") from error
     if has_texts:
         space = map_texts(space, lambda text, path: with_vocabulary(text, _texts(notes, environments, path, seed)))
     _warn_of_rounding(name_of(environments), space, notes)

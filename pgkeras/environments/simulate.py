@@ -16,7 +16,7 @@ import numpy as np
 
 from pgkeras.client.client import PolicyClient
 from pgkeras.client.session import PlaySession
-from pgkeras.environments.check import check_interface, said
+from pgkeras.environments.check import check_interface, describe_error
 from pgkeras.environments.collect import quotas
 from pgkeras.environments.plain import native
 from pgkeras.environments.rows import action_mask, as_reward
@@ -170,7 +170,7 @@ class Simulator:
         try:
             yield
         except (Exception, SystemExit) as error:  # an environment may raise anything
-            raise EnvironmentStepError(f"{self._called} failed at {method}: {said(error)}") from error
+            raise EnvironmentStepError(f"{self._called} failed at {method}: {describe_error(error)}") from error
 
     def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> Any:
         masks = [action_mask(observation, info) for observation, info in shown]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import gymnasium
 
-from pgkeras.environments.check import check_spaces, said
+from pgkeras.environments.check import check_spaces, describe_error
 from pgkeras.environments.wrappers import wrap
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
@@ -169,7 +169,7 @@ def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
     except (Exception, SystemExit) as error:  # an environment's constructor may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in recipe.kwargs.items())
         raise EnvironmentSetupError(
-            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {said(error)}"
+            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {describe_error(error)}"
         ) from error
 
 

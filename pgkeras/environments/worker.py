@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 import gymnasium
 
-from pgkeras.environments.check import check_interface, said
+from pgkeras.environments.check import check_interface, describe_error
 from pgkeras.environments.plain import seed_globals
 from pgkeras.environments.rows import as_reward
 from pgkeras.environments.single import make_one
@@ -74,7 +74,7 @@ def work(pipe: Connection, recipe: Recipe, slots: list[int], path: list[str]) ->
                 answer = (None, [(_step(environments[slot], action, another), slot) for slot, action, another in task])
         except Exception as error:  # an environment may raise anything
             own = isinstance(error, PgkerasError)
-            answer = (str(error) if own else said(error), None)
+            answer = (str(error) if own else describe_error(error), None)
         try:
             try:
                 pipe.send(answer)
@@ -104,7 +104,7 @@ def _unsendable(outcomes: list[tuple[Any, int]], error: Exception) -> str:
                 as_reward(outcome.reward)
             except PgkerasError as wrong:
                 return str(wrong)
-    return f"what it returned cannot be sent by its process: {said(error)}; use vectorization=plain"
+    return f"what it returned cannot be sent by its process: {describe_error(error)}; use vectorization=plain"
 
 
 def _shown(observation: Any, info: dict[str, Any]) -> Shown:

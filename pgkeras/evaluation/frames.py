@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from pgkeras.evaluation.densities import centre_and_spread, density
-from pgkeras.evaluation.room import HEAD, LEAST_ROW, components, heights, wanted_height
+from pgkeras.evaluation.panel_layout import HEAD, LEAST_ROW, components, heights, wanted_height
 from pgkeras.spaces import Box, Discrete, MultiDiscrete
 from pgkeras.spaces.spec import ActionPart, DistributionKind, PolicySpec
 

@@ -31,7 +31,7 @@ from pgkeras.spaces.layout import Layout, graph_dtype
 from pgkeras.spaces.random_observations import random_observations
 from pgkeras.spaces.spec import ActionPart, PolicySpec
 
-__all__ = ["convert", "export_policy", "package_versions", "rehearse_export"]
+__all__ = ["check_exportable", "convert", "export_policy", "package_versions"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def export_policy(policy: Policy, root: Path, name: str, provenance: Mapping[str
     return work.bundle
 
 
-def rehearse_export(policy: Policy) -> None:
+def check_exportable(policy: Policy) -> None:
     """Exports to a directory that is deleted again, so that what cannot be exported is found out before it is trained.
 
     Raises:

@@ -20,12 +20,20 @@ from pgkeras.lazy import lazy_attributes
 
 if TYPE_CHECKING:
     from pgkeras.reinforce.frozen_policy import FrozenPolicy
-    from pgkeras.reinforce.learner import Learner, Lesson
+    from pgkeras.reinforce.learner import Learner, UpdateMetrics
     from pgkeras.reinforce.reinforce import reinforce_loss
     from pgkeras.reinforce.returns import discounted_returns
     from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 
-__all__ = ["FrozenPolicy", "Learner", "Lesson", "StepMetrics", "TrainStep", "discounted_returns", "reinforce_loss"]
+__all__ = [
+    "FrozenPolicy",
+    "Learner",
+    "StepMetrics",
+    "TrainStep",
+    "UpdateMetrics",
+    "discounted_returns",
+    "reinforce_loss",
+]
 
 __getattr__, __dir__ = lazy_attributes(
     __name__,
@@ -36,6 +44,6 @@ __getattr__, __dir__ = lazy_attributes(
         "TrainStep": "pgkeras.reinforce.train_step",
         "reinforce_loss": "pgkeras.reinforce.reinforce",
         "Learner": "pgkeras.reinforce.learner",
-        "Lesson": "pgkeras.reinforce.learner",
+        "UpdateMetrics": "pgkeras.reinforce.learner",
     },
 )

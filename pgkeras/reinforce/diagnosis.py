@@ -20,10 +20,10 @@ from pgkeras.reinforce.batch import Batch, whole_batch
 from pgkeras.reinforce.estimator import Advantages
 from pgkeras.reinforce.reinforce import policy_gradient
 
-__all__ = ["culprit"]
+__all__ = ["explain_nonfinite"]
 
 
-def culprit(
+def explain_nonfinite(
     policy: Policy,
     weights: list[NDArray[Any]],
     trajectory: Trajectory,

@@ -1,4 +1,4 @@
-"""Learner: all the state that training changes, and the order in which one lesson changes it."""
+"""Learner: all the state that training changes, and the order in which an update changes it."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from pgkeras.settings.groups import NATURAL
 from pgkeras.spaces import ActionSpace, Space
 from pgkeras.spaces.random_observations import random_observations
 
-__all__ = ["Learner", "Lesson"]
+__all__ = ["Learner", "UpdateMetrics"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class UpdateMetrics:
     """The metrics of learning from one batch of episodes."""
 
     loss: float
@@ -118,11 +118,11 @@ class Learner:
 
     @property
     def weights(self) -> list[NDArray[Any]]:
-        """The policy's weights after the last lesson."""
+        """The policy's weights after the last update."""
         # The step gives back its weights without reading each variable anew, but the statistics change after it.
         return self._step.weights if self.policy.normalization is None else self.policy.weights()
 
-    def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> Lesson:
+    def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> UpdateMetrics:
         """Takes a gradient step on a batch of whole episodes, with ``reuse`` several; updates baseline and statistics.
 
         The statistics of observations stay as they are until the step is done, so that the policy is trained on the
@@ -147,7 +147,7 @@ class Learner:
         value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
         if self._statistics is not None:
             self._statistics.update(trajectory)
-        return Lesson(
+        return UpdateMetrics(
             **step._asdict(),
             explained_variance=advantages.explained_variance,
             value_loss=value_loss,
@@ -168,7 +168,7 @@ class Learner:
         trained = len(self.policy.model.trainable_variables)
         # What is not trained is still as the step found it, where ``before`` has it as the last step did.
         before = [*before[:trained], *self.policy.weights()[trained:]]
-        reason = diagnosis.culprit(self.policy, before, trajectory, advantages, self._baseline)
+        reason = diagnosis.explain_nonfinite(self.policy, before, trajectory, advantages, self._baseline)
         raise TrainingError(
             f"epoch {epoch}: {reason} (loss {step.loss}, gradient norm {step.gradient_norm}); the last checkpoint is "
             f"intact. A smaller {smaller} may help"
@@ -182,7 +182,7 @@ class Learner:
             return RunningMean(config.running_mean_rate)
         return from_batch(config.baseline)
 
-    def rehearse(self) -> None:
+    def warm_up(self) -> None:
         """Learns from a made-up episode of one step and restores the state: nothing changes.
 
         TensorFlow traces and optimises a graph in its first run, which takes longer than hundreds of later ones. Here

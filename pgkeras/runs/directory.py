@@ -84,7 +84,7 @@ class RunDirectory:
     Args:
         path: The directory; made if need be.
         keep_checkpoints: How many of the last checkpoints to keep, beside the best.
-        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.runs.loggers.made`.
+        loggers: Where metrics go beside ``metrics.jsonl``; see :func:`pgkeras.runs.loggers.create_loggers`.
         resume: Whether to go on with a run that is there. Otherwise there must be none.
 
     Raises:
@@ -103,7 +103,7 @@ class RunDirectory:
         self._metrics = Lines(self.path / METRICS)
         self._evaluations = Lines(self.path / EVALUATIONS)
         try:
-            self._loggers = loggers_.made(loggers, self.path)
+            self._loggers = loggers_.create_loggers(loggers, self.path)
         except BaseException:
             self._let_go()
             raise

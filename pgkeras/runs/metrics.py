@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from pgkeras.reinforce.learner import Lesson
+from pgkeras.reinforce.learner import UpdateMetrics
 
 __all__ = ["EpochMetrics"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpochMetrics(Lesson):
+class EpochMetrics(UpdateMetrics):
     """The metrics of one epoch, by their names in ``metrics.jsonl``."""
 
     epoch: int

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pgkeras.runs.metrics import EpochMetrics
     from pgkeras.runs.training import Training
 
-__all__ = ["watched"]
+__all__ = ["with_progress_bar"]
 
 _SHOW_SECONDS = 0.2
 
 
-def watched(training: Training) -> Iterator[EpochMetrics]:
+def with_progress_bar(training: Training) -> Iterator[EpochMetrics]:
     """Trains; where this process is a notebook's kernel, with a bar in the cell that runs."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     if type(shell).__name__ != "ZMQInteractiveShell":  # none, or IPython in a terminal

@@ -21,7 +21,7 @@ from pgkeras.environments.default_config import check_effect_here, config_for
 from pgkeras.errors import ConfigError
 from pgkeras.evaluation.evaluation import Evaluation
 from pgkeras.files import check_encoding
-from pgkeras.policy.export import rehearse_export
+from pgkeras.policy.export import check_exportable
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.frozen_policy import FrozenPolicy
 from pgkeras.reinforce.learner import Learner
@@ -34,7 +34,7 @@ from pgkeras.runs.counters import Counters
 from pgkeras.runs.evaluator import Evaluator
 from pgkeras.runs.loggers.base import CURVE
 from pgkeras.runs.metrics import EpochMetrics
-from pgkeras.runs.notebook import watched
+from pgkeras.runs.notebook import with_progress_bar
 from pgkeras.runs.phases import EpochDropped, Phases
 from pgkeras.runs.shared import SharedEpisodes
 from pgkeras.runs.sources import EpisodeSource, source_of
@@ -112,11 +112,11 @@ class Training:
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
         spaces = self._source.observation_space, self._source.action_space
         self._learner = Learner(config, *spaces, network, self._source.mask_size, self._replicas)
-        self._learner.rehearse()
+        self._learner.warm_up()
         self.policy = self._learner.policy
         _warn_of_size(self.policy)
         if network is not None:  # of any make; those of pgkeras are tested
-            rehearse_export(self.policy)
+            check_exportable(self.policy)
         # Ray's actors are without TensorFlow.
         engine = "litert" if config.collect == "ray" else config.act_engine
         self._frozen = FrozenPolicy(self.policy, engine)
@@ -506,7 +506,7 @@ def train(
     check_effect_here(config, settings)
     training = Training(config, directory, network=network, callbacks=callbacks)
     try:
-        for _ in watched(training):
+        for _ in with_progress_bar(training):
             pass
     finally:
         training.finish()

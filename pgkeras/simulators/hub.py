@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
-from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.messages.act import PolicyCodec
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.responses import Query
 from pgkeras_serving.messages.steps import Steps
@@ -51,9 +51,9 @@ class Learning:
     def __init__(self, spec: PolicySpec, name: str, max_batch_size: int) -> None:
         self.spec = spec
         self.version = policy_pb2.PolicyVersion(name=name, version=1, spec_hash=spec_hash(spec))
-        edge = Edge(spec, self.version, max_batch_size)
-        self.steps = Steps(edge)
-        self._answers = edge.answers
+        codec = PolicyCodec(spec, self.version, max_batch_size)
+        self.steps = Steps(codec)
+        self._answers = codec.answers
 
     def encode(self, query: Query, actions: NDArray[Any]) -> bytes:
         """The bytes of an ``ActResponse`` with actions."""

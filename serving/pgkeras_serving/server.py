@@ -24,7 +24,7 @@ from pgkeras_serving.telemetry.logs import AccessLog
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot
 from pgkeras_serving.transport.access import TokenInterceptor
-from pgkeras_serving.transport.front import Front
+from pgkeras_serving.transport.grpc_server import GrpcServer
 from pgkeras_serving.transport.health import HEALTH, Health
 from pgkeras_serving.transport.listener import address
 from pgkeras_serving.transport.methods import Methods, Refusals
@@ -77,7 +77,7 @@ class PolicyServer:
         self._tracing, self._servicer = _servicer(config, self.store, self._sessions, self.requests, self._access)
         self._refusals = Refusals(self.requests, self._access)
         interceptors = [] if self._tokens is None else [TokenInterceptor(self._tokens, self._refusals)]
-        self._front = Front(config, self._register, interceptors)
+        self._grpc = GrpcServer(config, self._register, interceptors)
         self.web = None
         if config.http_port is not None:
             from pgkeras_serving.pages.web import Web
@@ -92,7 +92,7 @@ class PolicyServer:
     @property
     def port(self) -> int:
         """The port that it listens on; 0 for a Unix-domain socket."""
-        return self._front.port
+        return self._grpc.port
 
     def snapshot(self) -> Snapshot:
         """What there is now, for pages and metrics: of what is counted, the counters themselves."""
@@ -119,7 +119,7 @@ class PolicyServer:
         if self.web is not None:
             self.web.target = self.target
             await self.web.start()
-        await self._front.start()
+        await self._grpc.start()
         await asyncio.to_thread(self.store.load)
         served = {policy.version.name for policy in self.store.policies()}
         for name in sorted(set(self._config.policies) - served):
@@ -152,7 +152,7 @@ class PolicyServer:
                 break
             await asyncio.sleep(_QUIET_SECONDS / 5)
         self._health.end()  # not before: a client whose call was ended would watch anew
-        await self._front.stop(self._config.drain_seconds)
+        await self._grpc.stop(self._config.drain_seconds)
         if self.web is not None:
             await self.web.stop()
         self.store.close()

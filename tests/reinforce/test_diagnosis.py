@@ -65,7 +65,7 @@ def test_a_network_that_breaks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
     # What breaks it is a variable that nobody else knows of, with which it could not be exported.
-    monkeypatch.setattr("pgkeras.runs.training.rehearse_export", lambda policy: None)
+    monkeypatch.setattr("pgkeras.runs.training.check_exportable", lambda policy: None)
     layer = Extreme(kind)
     network = keras.Sequential([keras.layers.Dense(8, activation="tanh"), layer])
     training = Training(small(steps=10**9, act_engine="tensorflow"), tmp_path / "run", network=network)

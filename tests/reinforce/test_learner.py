@@ -183,7 +183,7 @@ def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(set
     config = Config(env_id="E", hidden=(4,), **settings)
     rehearsed, other = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
     before = rehearsed.state()
-    rehearsed.rehearse()
+    rehearsed.warm_up()
     for name, array in rehearsed.state().items():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
     value = getattr(rehearsed._baseline, "_value", None)

@@ -534,8 +534,8 @@ def test_a_run_taught_by_simulators_is_exported_and_resumed_by_the_commands_that
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     player.over = True
-    (way_on,) = re.findall(r"Go on with: pgkeras (.*)", said)
-    assert re.fullmatch(r"train --resume '.*my run' --listen 127\.0\.0\.1:\d+", way_on)
+    (resume_hint,) = re.findall(r"Go on with: pgkeras (.*)", said)
+    assert re.fullmatch(r"train --resume '.*my run' --listen 127\.0\.0\.1:\d+", resume_hint)
     command = [sys.executable, "-m", "pgkeras"]
     exported = ran([*command, "export", str(tmp_path / "my run"), "--to", str(tmp_path / "models")])
     assert exported.returncode == 0, exported.stderr
@@ -544,7 +544,10 @@ def test_a_run_taught_by_simulators_is_exported_and_resumed_by_the_commands_that
     alone = ran([*command, "train", "--resume", str(tmp_path / "my run")])
     assert (alone.returncode, "learns from simulators: give --listen" in alone.stderr) == (2, True)
     resumed = subprocess.Popen(
-        [*command, *shlex.split(way_on), "--no-export", "--steps", "1"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [*command, *shlex.split(resume_hint), "--no-export", "--steps", "1"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     other = Persistent(address(resumed))
     assert resumed.wait(60) == 0

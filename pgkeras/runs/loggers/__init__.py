@@ -13,7 +13,7 @@ from pgkeras.errors import MissingExtraError
 if TYPE_CHECKING:
     from pgkeras.runs.loggers.base import Logger
 
-__all__ = ["check_loggers", "made"]
+__all__ = ["check_loggers", "create_loggers"]
 
 # By name in the setting: the module and its class, and the package that it needs, if one that an extra brings.
 _LOGGERS = {
@@ -24,7 +24,7 @@ _LOGGERS = {
 }
 
 
-def made(names: Sequence[str], run: Path) -> list[Logger]:
+def create_loggers(names: Sequence[str], run: Path) -> list[Logger]:
     """The loggers that a setting names.
 
     Args:

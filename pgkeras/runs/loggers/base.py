@@ -8,7 +8,7 @@ from typing import Any
 
 from pgkeras.files import write_whole
 
-__all__ = ["BUNDLE", "CURVE", "FILM", "Logger", "Record", "remembered"]
+__all__ = ["BUNDLE", "CURVE", "FILM", "Logger", "Record", "load_or_create_id"]
 
 Record = Mapping[str, float | None]
 """An epoch's numbers by name, None for one that is not finite. ``epoch`` and ``env_steps`` are always there."""
@@ -17,7 +17,7 @@ CURVE, FILM, BUNDLE = "learning_curve", "film", "bundle"
 """What a run leaves for a logger to keep: two files and a directory."""
 
 
-def remembered(file: Path, make: Callable[[], str]) -> str:
+def load_or_create_id(file: Path, make: Callable[[], str]) -> str:
     """The id of a run with a tracker: what the file says, or where there is none what is made and written into it."""
     if not file.exists():
         write_whole(file, make())

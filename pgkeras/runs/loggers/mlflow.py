@@ -16,7 +16,7 @@ from typing import Any
 
 from pgkeras.errors import RunError
 from pgkeras.files import write_whole
-from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, load_or_create_id
 
 __all__ = ["MlflowLogger"]
 
@@ -156,7 +156,7 @@ class MlflowLogger(Logger):
     def _id(self) -> str:
         """The run's id in MLflow, where it is made if need be."""
         if self._known is None:
-            self._known = remembered(self._directory / _ID, self._new_run)
+            self._known = load_or_create_id(self._directory / _ID, self._new_run)
         return self._known
 
     def _new_run(self) -> str:

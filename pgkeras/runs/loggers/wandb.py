@@ -15,7 +15,7 @@ from typing import Any
 
 from pgkeras.errors import RunError
 from pgkeras.files import write_whole
-from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, remembered
+from pgkeras.runs.loggers.base import BUNDLE, Logger, Record, load_or_create_id
 
 __all__ = ["WandbLogger"]
 
@@ -101,7 +101,7 @@ class WandbLogger(Logger):
     @property
     def _run(self) -> Any:
         if self._open is None:
-            self._open = self._opened_as(remembered(self._directory / _ID, lambda: secrets.token_hex(4)))
+            self._open = self._opened_as(load_or_create_id(self._directory / _ID, lambda: secrets.token_hex(4)))
         return self._open.run
 
     def _opened_as(self, run_id: str) -> _Open:

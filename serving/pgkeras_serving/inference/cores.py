@@ -30,15 +30,15 @@ class Cores:
         """Registers a policy by its meter, which knows its load."""
         self._meters = [known for known in self._meters if known() is not None] + [weakref.ref(meter)]
 
-    def take(self) -> None:
+    def acquire(self) -> None:
         """Marks one core as busy: a worker starts computing."""
         self._busy += 1
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Marks one core as idle: a worker has finished."""
         self._busy -= 1
 
-    def free(self, meter: Meter, request_seconds: float) -> int:
+    def available_for(self, meter: Meter, request_seconds: float) -> int:
         """The number of additional engines of a policy that may compute now.
 
         One core is the event loop's. It is taken, too, for requests with which the loop has little to do, but not while

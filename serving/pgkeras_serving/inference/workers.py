@@ -101,7 +101,7 @@ class Workers:
         return min(self._running, self._most)
 
     def _spare(self, request_seconds: float) -> int:
-        return min(self._most - len(self._rows), self._cores.free(self._meter, request_seconds))
+        return min(self._most - len(self._rows), self._cores.available_for(self._meter, request_seconds))
 
     def _start(self, rows: int, work: Work) -> None:
         self._put_behind(rows, work)
@@ -113,7 +113,7 @@ class Workers:
 
     def _run(self) -> None:
         self._running += 1
-        self._cores.take()
+        self._cores.acquire()
         asyncio.get_running_loop().run_in_executor(self._threads, self._compute).add_done_callback(self._stopped)
 
     def _compute(self) -> None:
@@ -143,7 +143,7 @@ class Workers:
 
     def _stopped(self, _: asyncio.Future[None]) -> None:
         self._running -= 1
-        self._cores.give()
+        self._cores.release()
         # What was put behind when this worker had just looked; where the others are at it, it is theirs.
         if self._works and self._computing < min(self._most, len(self._rows)):
             self._run()

@@ -16,11 +16,11 @@ from pgkeras.protocol.wire import decode_tensor
 from pgkeras.spaces import Box, count
 from pgkeras.spaces.spec import PolicySpec, check_mask
 from pgkeras.v1 import policy_pb2, service_pb2
-from pgkeras_serving.messages.responses import DEFAULT_OUTPUTS, OUTPUTS, Answers, Query
+from pgkeras_serving.messages.responses import DEFAULT_OUTPUTS, OUTPUTS, Query, ResponseEncoder
 from pgkeras_serving.messages.sealed_state import StateSeal
 from pgkeras_serving.messages.templates import FieldPath, Patterns, number
 
-__all__ = ["Edge", "surely_finite"]
+__all__ = ["PolicyCodec", "surely_finite"]
 
 _GREEDY = service_pb2.ACT_MODE_GREEDY
 _MODES = frozenset(service_pb2.ActMode.values())
@@ -34,7 +34,7 @@ _VALUES = {
 }
 
 
-class Edge:
+class PolicyCodec:
     """Decodes the requests for one policy and encodes its answers.
 
     Nearly all requests of a simulator are one message with other numbers in it. So what was found out about the first
@@ -63,7 +63,7 @@ class Edge:
         self._shape = (-1, *self._layout.shape)
         self._patterns = Patterns[tuple[bool, bool, frozenset[int], frozenset[str]]](_VALUES)
         self._generator = noise.seeded(None)
-        self.answers = Answers(spec, version)
+        self.answers = ResponseEncoder(spec, version)
 
     def recall(self, message: bytes) -> Query | None:
         """Decodes a request that has the layout of an earlier one. Returns None for others, and for invalid ones.

@@ -15,7 +15,7 @@ from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
 from pgkeras_serving.messages.greedy import greedy_log_prob
 from pgkeras_serving.messages.templates import FieldPath, Pattern
 
-__all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Answers", "Query"]
+__all__ = ["DEFAULT_OUTPUTS", "OUTPUTS", "Query", "ResponseEncoder"]
 
 _LOG_PROB = service_pb2.ACT_OUTPUT_LOG_PROB
 _ENTROPY = service_pb2.ACT_OUTPUT_ENTROPY
@@ -63,7 +63,7 @@ class _Form(NamedTuple):
     state_bytes: int
 
 
-class Answers:
+class ResponseEncoder:
     """Encodes the answers of one policy.
 
     All answers of one form differ in nothing but their numbers, which are put into the

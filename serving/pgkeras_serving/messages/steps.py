@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor
 from pgkeras.v1 import service_pb2, tensors_pb2
-from pgkeras_serving.messages.act import Edge, surely_finite
+from pgkeras_serving.messages.act import PolicyCodec, surely_finite
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.responses import Query
 from pgkeras_serving.messages.templates import FieldPath, Patterns, number
@@ -66,10 +66,10 @@ class Step(NamedTuple):
 
 
 class Steps:
-    """Decodes the messages of all sessions with one policy; see :class:`pgkeras_serving.messages.act.Edge`."""
+    """Decodes the messages of all sessions with one policy; see :class:`pgkeras_serving.messages.act.PolicyCodec`."""
 
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
+    def __init__(self, codec: PolicyCodec) -> None:
+        self._codec = codec
         self._patterns = Patterns[tuple[tuple[Any, ...], tuple[str, ...]]](_VALUES)
 
     def decode(self, message: bytes, rows: int | None) -> Step:
@@ -86,7 +86,7 @@ class Steps:
         if step is None:
             request = parse(service_pb2.PlayRequest, message)
             step = self._check(request, rows)
-            if self._edge.is_plain(request):
+            if self._codec.is_plain(request):
                 self._patterns.learn(message, (step.query[1:], step.given))
         return step
 
@@ -96,7 +96,7 @@ class Steps:
         if known is None:
             return None
         (asked, given), values = known
-        observation = self._edge.numbers(values["observation"])
+        observation = self._codec.numbers(values["observation"])
         if observation is None or rows not in (None, len(observation)):
             return None
         transition = None
@@ -114,7 +114,7 @@ class Steps:
         return Step(message_id, Query({"observation": observation}, *asked), given, transition, start)
 
     def _check(self, request: service_pb2.PlayRequest, rows: int | None) -> Step:
-        query = self._edge.decode_step(request)
+        query = self._codec.decode_step(request)
         here = len(query.inputs["observation"])
         if rows not in (None, here):
             expected = f"{rows} observations, as in the session's first message"

@@ -22,7 +22,7 @@ from pgkeras_serving.inference.batcher import Batcher
 from pgkeras_serving.inference.cores import Cores
 from pgkeras_serving.inference.warmup import Sizes, warm_up
 from pgkeras_serving.inference.workers import Workers
-from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.messages.act import PolicyCodec
 from pgkeras_serving.messages.steps import Steps
 from pgkeras_serving.policies.contents import Contents, LoadedPolicy
 from pgkeras_serving.policies.limits import limits
@@ -155,7 +155,7 @@ class Catalog:
         bundle = bundles.open_bundle(real)
         identity = policy_pb2.PolicyVersion(name=name, version=version, spec_hash=bundle.spec_hash)
         digest = bundle.digest
-        edge = Edge(bundle.spec, identity, config.max_batch_size, digest)
+        codec = PolicyCodec(bundle.spec, identity, config.max_batch_size, digest)
         time.sleep(rest_seconds)
         engine = engines.load(bundle, config.engine)  # the files are not needed any more
         graph = _graph(bundle, digest, engine, config)
@@ -169,7 +169,7 @@ class Catalog:
         )
         description.load_time.GetCurrentTime()
         description.provenance.update(bundle.provenance)
-        what = bundle.spec, edge, Steps(edge), batcher, identity, description
+        what = bundle.spec, codec, Steps(codec), batcher, identity, description
         return LoadedPolicy(*what, limits(config), digest, meter)
 
     def _read_labels(self, policy_dir: Path) -> dict[str, int] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 from pgkeras_serving.inference.batcher import Batcher
-from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.messages.act import PolicyCodec
 from pgkeras_serving.messages.steps import Steps
 from pgkeras_serving.telemetry.episodes import EpisodeLog
 from pgkeras_serving.telemetry.metrics import Meter
@@ -27,7 +27,7 @@ class LoadedPolicy:
 
     Args:
         spec: What it consumes and produces.
-        edge: What decodes its requests and encodes its answers.
+        codec: What decodes its requests and encodes its answers.
         steps: What decodes its sessions' messages.
         batcher: What computes it.
         version: Its name, version and spec hash, as answers carry them.
@@ -39,7 +39,7 @@ class LoadedPolicy:
     """
 
     spec: PolicySpec
-    edge: Edge
+    codec: PolicyCodec
     steps: Steps
     batcher: Batcher
     version: policy_pb2.PolicyVersion

@@ -116,13 +116,13 @@ class Store:
         """
         reference = _leading_reference(message)
         policy = self._known(reference)
-        query = None if policy is None else policy.edge.recall(message)
+        query = None if policy is None else policy.codec.recall(message)
         if policy is not None and query is not None:
             return policy, query
         request = parse(service_pb2.ActRequest, message)
         policy = self.find(request)
         is_leading = reference == request.policy.SerializeToString()
-        return policy, policy.edge.decode(request, message if is_leading else b"")
+        return policy, policy.codec.decode(request, message if is_leading else b"")
 
     def find(self, request: service_pb2.ActRequest | service_pb2.PlayRequest) -> LoadedPolicy:
         """The policy that a request asks for.

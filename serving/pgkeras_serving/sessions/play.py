@@ -110,7 +110,7 @@ class Session:
     ) -> bytes:
         """Encodes the answer; only then, if it may be sent, does the step count."""
         encoding = time.perf_counter_ns()
-        message = response(step.message_id, self._policy.edge.answers.encode(step.query, answer))
+        message = response(step.message_id, self._policy.codec.answers.encode(step.query, answer))
         check_size(message, self._policy.limits.max_send_message_bytes)
         self._policy.meter.answered(answer, step.query.greedy, arrival, encoding, time.perf_counter_ns())
         rows = len(step.query.inputs["noise"])

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 
 from pgkeras.errors import DeadlineExceededError, PolicyServiceError, ServerBusyError, ServerUnavailableError
 
-__all__ = ["Seat", "Sessions"]
+__all__ = ["SessionSlot", "Sessions"]
 
 _RETRY_SECONDS = 1.0
 # Idle sessions are looked for so many times while one may be idle, which is cheaper than a timer per message.
 _LOOKS = 4
 
 
-class Seat:
-    """One open session's place; made by :meth:`Sessions.seat`, and used by the task that made it.
+class SessionSlot:
+    """One open session's place; made by :meth:`Sessions.slot`, and used by the task that made it.
 
     The task says when it begins to wait for the client and when it has stopped to; what it waits in is cancelled when
     the session is to end, and then :attr:`reason` says why. These are no coroutines around the waiting itself, since
@@ -81,15 +81,15 @@ class Sessions:
     def __init__(self, limit: int, idle_seconds: float) -> None:
         self._limit = limit
         self._idle_seconds = idle_seconds
-        self._seats: set[Seat] = set()
+        self._slots: set[SessionSlot] = set()
         self._ended = False
         self._watching = False
 
     def __len__(self) -> int:
-        return len(self._seats)
+        return len(self._slots)
 
     @contextmanager
-    def seat(self) -> Iterator[Seat]:
+    def slot(self) -> Iterator[SessionSlot]:
         """Occupies one of the session slots for the duration of the block.
 
         Raises:
@@ -98,32 +98,32 @@ class Sessions:
         """
         if self._ended:
             raise _stopping()
-        if len(self._seats) >= self._limit:
+        if len(self._slots) >= self._limit:
             raise ServerBusyError(f"{self._limit} sessions are open, and no more may be", _RETRY_SECONDS)
-        seat = Seat()
-        self._seats.add(seat)
+        slot = SessionSlot()
+        self._slots.add(slot)
         if not self._watching:
             self._watching = True
             self._watch()
         try:
-            yield seat
+            yield slot
         finally:
-            self._seats.discard(seat)
+            self._slots.discard(slot)
 
     def end(self) -> None:
         """Ends every session and takes no new ones."""
         self._ended = True
-        for seat in self._seats:
-            seat.end(_stopping())
+        for slot in self._slots:
+            slot.end(_stopping())
 
     def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         idle = DeadlineExceededError(
             f"nothing was sent or received for {self._idle_seconds:g} s, so the session was ended; open a new one"
         )
-        for seat in self._seats:
-            seat.expire(time.monotonic() - self._idle_seconds, idle)
-        self._watching = bool(self._seats)
+        for slot in self._slots:
+            slot.expire(time.monotonic() - self._idle_seconds, idle)
+        self._watching = bool(self._slots)
         if self._watching:
             loop.call_later(self._idle_seconds / _LOOKS, self._watch)
 

@@ -49,17 +49,17 @@ def configure(config: ServerConfig, worker: int | None = None) -> None:
     form = config.log_format
     if form == "auto":
         form = _HUMAN if sys.stderr.isatty() else _JSON
-    handler = _Background(sys.stderr.fileno())
+    handler = _BackgroundHandler(sys.stderr.fileno())
     handler.setFormatter(_Machine() if form == _JSON else _Human())
     if worker is not None:
-        handler.addFilter(_Named(worker))
+        handler.addFilter(_WorkerFilter(worker))
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
-    logging.getLogger(_GRPC).addFilter(_Sparing(_GRPC_LINES_PER_MINUTE))
+    logging.getLogger(_GRPC).addFilter(_RateLimitFilter(_GRPC_LINES_PER_MINUTE))
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes lines of its own, past any formatter
 
 
-class _Background(logging.Handler):
+class _BackgroundHandler(logging.Handler):
     """Writes lines in a thread of its own, so that nobody who does not read them holds up the event loop.
 
     Lines for which there is no room are dropped, and counted in the next one that is written.
@@ -105,7 +105,7 @@ class _Background(logging.Handler):
             self._lines.task_done()
 
 
-class _Named(logging.Filter):
+class _WorkerFilter(logging.Filter):
     """Adds a worker's number to what every line is about."""
 
     def __init__(self, worker: int) -> None:
@@ -118,7 +118,7 @@ class _Named(logging.Filter):
         return True
 
 
-class _Sparing(logging.Filter):
+class _RateLimitFilter(logging.Filter):
     """Lets a few lines a minute through, each of one line: anybody who calls can cause them.
 
     Args:

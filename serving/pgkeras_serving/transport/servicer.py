@@ -19,7 +19,7 @@ from pgkeras.v1 import service_pb2
 from pgkeras_serving.messages.parsing import parse
 from pgkeras_serving.messages.sizes import check_size
 from pgkeras_serving.sessions.policies import Policies, Session
-from pgkeras_serving.sessions.sessions import Seat, Sessions
+from pgkeras_serving.sessions.sessions import Sessions, SessionSlot
 from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.status import CODES, Context, abort, code_of
@@ -110,7 +110,7 @@ class PolicyServicer:
             span.about(policy.version.name, policy.version.version, len(query.inputs["noise"]))
         answer = await policy.batcher.submit(query.inputs, query.needs, context.peer, computed)
         encoding = time.perf_counter_ns()
-        response = policy.edge.encode(query, answer)
+        response = policy.codec.encode(query, answer)
         check_size(response, policy.limits.max_send_message_bytes)
         end = time.perf_counter_ns()
         if span is not None:
@@ -122,19 +122,19 @@ class PolicyServicer:
         """Holds one simulator's session."""
         call = self.access.call("Play", context.peer()) if self.access is not None else None
         code, failure = _OK, None
-        if self.draining:  # there is no seat any more
+        if self.draining:  # there is no slot any more
             self.last_refused = time.monotonic()
         try:
-            with self._sessions.seat() as seat:
+            with self._sessions.slot() as slot:
                 try:
-                    seat.receives()
+                    slot.receives()
                     first = await context.read()
                     if first is not grpc.aio.EOF:
-                        await self._converse(first, seat, context, call)
+                        await self._converse(first, slot, context, call)
                 except asyncio.CancelledError:
-                    if seat.reason is None:  # it is the client who left
+                    if slot.reason is None:  # it is the client who left
                         raise
-                    raise seat.reason from None
+                    raise slot.reason from None
         except asyncio.CancelledError:
             code = _LEFT
             self.requests.count("Play", code)
@@ -167,7 +167,7 @@ class PolicyServicer:
             check_size(response, most, "policies", f"describe one at a time, or {_LARGER}")
         return response
 
-    async def _converse(self, message: Any, seat: Seat, context: Context, call: Call | None) -> None:
+    async def _converse(self, message: Any, slot: SessionSlot, context: Context, call: Call | None) -> None:
         """Answers a session's messages, from the first on."""
         if call is not None:
             call.request = message
@@ -175,17 +175,17 @@ class PolicyServicer:
         if call is not None:
             call.version = session.version
         with session.counted():
-            await self._answer_all(session, message, seat, context)
+            await self._answer_all(session, message, slot, context)
 
-    async def _answer_all(self, session: Session, message: Any, seat: Seat, context: Context) -> None:
+    async def _answer_all(self, session: Session, message: Any, slot: SessionSlot, context: Context) -> None:
         while message is not grpc.aio.EOF:
-            seat.works()
+            slot.works()
             if self.access is not None:
                 self.access.message(message, *session.version)
             response, error = await session.answer(message)
             if error:
                 self.requests.count("PlayMessage", CODES[error].name)
-            seat.sends()
+            slot.sends()
             await context.write(response)
-            seat.receives()
+            slot.receives()
             message = await context.read()

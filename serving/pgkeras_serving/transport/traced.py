@@ -12,7 +12,7 @@ import grpc
 from pgkeras.errors import PolicyServiceError
 from pgkeras.protocol.status import encode_error
 from pgkeras_serving.sessions.policies import Session
-from pgkeras_serving.sessions.sessions import Seat
+from pgkeras_serving.sessions.sessions import SessionSlot
 from pgkeras_serving.telemetry.tracing import Tracing
 from pgkeras_serving.transport.servicer import PolicyServicer, answers
 from pgkeras_serving.transport.status import Context
@@ -60,8 +60,8 @@ class TracedServicer(PolicyServicer):
 
     Act = answers(_traced(inspect.unwrap(PolicyServicer.Act)))
 
-    async def _answer_all(self, session: Session, message: Any, seat: Seat, context: Context) -> None:
-        await super()._answer_all(_TracedSession(session, self.tracing, context), message, seat, context)
+    async def _answer_all(self, session: Session, message: Any, slot: SessionSlot, context: Context) -> None:
+        await super()._answer_all(_TracedSession(session, self.tracing, context), message, slot, context)
 
 
 class _TracedSession:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgkeras_serving.settings.config import ServerConfig
 
-__all__ = ["Digest", "Drain", "Listen", "Look", "Start", "Tell"]
+__all__ = ["Digest", "Drain", "Listen", "Refresh", "Report", "Start"]
 
 Digest = Mapping[tuple[object, ...], str]
 """The versions and labels that a worker has found: what tells each from every other, and what to call it in the log."""
@@ -29,7 +29,7 @@ class Start:
 
 
 @dataclass(frozen=True)
-class Look:
+class Refresh:
     """Load what is new under the served directory, and keep it until the switch reaches a generation.
 
     The reply is a :data:`Digest`.
@@ -44,7 +44,7 @@ class Listen:
 
 
 @dataclass(frozen=True)
-class Tell:
+class Report:
     """The reply is a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`; an empty one before it takes calls."""
 
 

@@ -21,7 +21,7 @@ from pgkeras_serving.transport.listener import address, reserve, socket_file
 from pgkeras_serving.transport.tokens import Tokens
 from pgkeras_serving.workers.agreement import Agreement
 from pgkeras_serving.workers.channel import WorkerLostError
-from pgkeras_serving.workers.commands import Digest, Drain, Listen, Look, Tell
+from pgkeras_serving.workers.commands import Digest, Drain, Listen, Refresh, Report
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.relay import Relay
 from pgkeras_serving.workers.switch import Switch
@@ -153,7 +153,7 @@ class Supervisor:
             config = dataclasses.replace(config, listen=f"unix:{self._socket(number)}", socket_mode="600")
         worker = await WorkerProcess.start(number, config, self._switch)
         try:
-            await worker.ask(Look(self._next_look()))
+            await worker.ask(Refresh(self._next_look()))
         except BaseException:
             worker.kill()
             raise
@@ -164,7 +164,7 @@ class Supervisor:
     async def _agree(self) -> bool:
         """Has all workers look for new versions, and go over to them if they agree; says whether."""
         async with self._agreed:
-            look = Look(self._next_look())
+            look = Refresh(self._next_look())
             workers = list(self._workers.values())
             found = await asyncio.gather(*(worker.ask(look) for worker in workers), return_exceptions=True)
             digests: dict[int, Digest] = {}
@@ -211,7 +211,7 @@ class Supervisor:
 
         async def tell(worker: WorkerProcess) -> None:
             with contextlib.suppress(WorkerLostError):
-                worker.snapshot = await worker.ask(Tell())
+                worker.snapshot = await worker.ask(Report())
                 worker.told = time.monotonic()
 
         # Those that do not take calls yet, too: all wait for them before they go over to another version.

@@ -15,7 +15,7 @@ from pgkeras_serving.server import PolicyServer
 from pgkeras_serving.telemetry import logs
 from pgkeras_serving.telemetry.snapshot import Snapshot
 from pgkeras_serving.workers.channel import Channel
-from pgkeras_serving.workers.commands import Drain, Listen, Look, Start, Tell
+from pgkeras_serving.workers.commands import Drain, Listen, Refresh, Report, Start
 from pgkeras_serving.workers.switch import Switch, SwitchedPolicies
 
 __all__ = ["main"]
@@ -60,12 +60,12 @@ class _Worker:
                 logs.configure(question.config, worker=question.number)
                 self._start = question
                 self._policies = SwitchedPolicies(question.config, Switch(question.switch))
-            case Look():
+            case Refresh():
                 assert self._policies is not None
                 return await asyncio.to_thread(self._policies.look, question.generation)
             case Listen():
                 await self._listen()
-            case Tell():
+            case Report():
                 return Snapshot() if self._server is None else self._server.snapshot()
             case Drain():
                 self.over.set()

@@ -17,7 +17,7 @@ from pgkeras_serving.process import event_loop
 from pgkeras_serving.server import PolicyServer
 from pgkeras_serving.settings.config import ServerConfig, settings
 from pgkeras_serving.telemetry.snapshot import Snapshot
-from pgkeras_serving.transport.front import Front
+from pgkeras_serving.transport.grpc_server import GrpcServer
 from pgkeras_serving.transport.listener import reserve, socket_file
 from pgkeras_serving.workers.relay import Relay
 
@@ -35,9 +35,9 @@ def test_whatever_a_limit_may_be_is_one_that_grpc_takes():
     config = ServerConfig(port=0, **largest)
 
     async def main():
-        front = Front(config, lambda _: None, [])
-        await front.start()
-        await front.stop(0.0)
+        server = GrpcServer(config, lambda _: None, [])
+        await server.start()
+        await server.stop(0.0)
 
     asyncio.run(main())
     for name, value in largest.items():

@@ -28,7 +28,7 @@ from pgkeras_serving.telemetry.metrics import Meter
 from pgkeras_serving.telemetry.snapshot import Snapshot, VersionSnapshot, merged
 from pgkeras_serving.workers.agreement import Agreement
 from pgkeras_serving.workers.channel import WorkerLostError
-from pgkeras_serving.workers.commands import Tell
+from pgkeras_serving.workers.commands import Report
 from pgkeras_serving.workers.process import WorkerProcess
 from pgkeras_serving.workers.supervisor import Supervisor
 
@@ -494,7 +494,7 @@ def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
         try:
             assert await supervisor._agree()
             await supervisor._tell()
-            return await worker.ask(Tell())
+            return await worker.ask(Report())
         finally:
             await supervisor.drain()
 

@@ -1,10 +1,10 @@
-"""Edge: what is remembered about a layout never lets a bad request through, nor changes an answer."""
+"""PolicyCodec: what is remembered about a layout never lets a bad request through, nor changes an answer."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from pgkeras_serving.messages.act import Edge
+from pgkeras_serving.messages.act import PolicyCodec
 
 from pgkeras.errors import InvalidRequestError
 from pgkeras.protocol.wire import decode_tensor, encode_tensor
@@ -19,8 +19,10 @@ def box(dtype: str, high: float = np.inf) -> Box:
     return Box(np.full(4, 0.0 if high < np.inf else -np.inf), np.full(4, high), np.dtype(dtype))
 
 
-def edge(space: Space) -> Edge:
-    return Edge(PolicySpec(space, Discrete(2, dtype=np.dtype(np.int32)), DistributionKind.CATEGORICAL), VERSION, 8)
+def codec(space: Space) -> PolicyCodec:
+    return PolicyCodec(
+        PolicySpec(space, Discrete(2, dtype=np.dtype(np.int32)), DistributionKind.CATEGORICAL), VERSION, 8
+    )
 
 
 def request(array, **fields):
@@ -38,11 +40,11 @@ def learn(known, message):
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int32"])
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (8, 4)])
 def test_the_second_request_of_a_layout_is_read_like_the_first(dtype, shape):
-    known = edge(box(dtype, 255.0))
+    known = codec(box(dtype, 255.0))
     array = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     learn(known, request(np.zeros(shape, dtype), outputs=[1, 3], mode=2))
     message = request(array, outputs=[1, 3], mode=2)
-    first, second = edge(box(dtype, 255.0)).decode(message), recalled(known, message)
+    first, second = codec(box(dtype, 255.0)).decode(message), recalled(known, message)
     if known.decode(message).inputs["observation"].dtype != dtype:
         assert second is None, "what is to be cast is parsed every time"
         return
@@ -57,7 +59,7 @@ def test_the_second_request_of_a_layout_is_read_like_the_first(dtype, shape):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", range(2))
 def test_a_known_layout_is_still_checked_for_nan(bad, row):
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     array = np.ones((2, 4), np.float32)
     learn(known, request(array))
     array[row, 2] = bad
@@ -68,7 +70,7 @@ def test_a_known_layout_is_still_checked_for_nan(bad, row):
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in dot")
 def test_huge_numbers_are_numbers():
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     array = np.full(4, 3e38, np.float32)  # whose squares overflow
     learn(known, request(array))
     assert recalled(known, request(array)) is None, "the full check is asked"
@@ -77,11 +79,11 @@ def test_huge_numbers_are_numbers():
 
 def test_numbers_beyond_the_graphs_range_are_refused():
     with pytest.raises(InvalidRequestError, match=r"numbers within the range of float32, got 1e\+300"):
-        edge(box("float64")).decode(request(np.full(4, 1e300)))
+        codec(box("float64")).decode(request(np.full(4, 1e300)))
 
 
 def test_a_known_layout_with_the_wrong_length_is_refused():
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     learn(known, request(np.zeros(4, np.float32)))
     message = request(np.zeros(4, np.float32))
     message.observation.tensor.data = bytes(12)
@@ -91,7 +93,7 @@ def test_a_known_layout_with_the_wrong_length_is_refused():
 
 
 def test_only_a_message_like_an_earlier_one_is_recalled():
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     learn(known, request(np.zeros(4, np.float32)))
     assert recalled(known, request(np.ones(4, np.float32))) is not None
     for other in (
@@ -106,14 +108,14 @@ def test_only_a_message_like_an_earlier_one_is_recalled():
 
 @pytest.mark.parametrize(("seed", "like"), [(1, 0), (127, 5), (300, 200), (2**32 + 1, 2**32), (2**64 - 1, 2**63)])
 def test_a_recalled_seed_draws_what_a_parsed_one_does(seed, like):
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     learn(known, request(np.zeros((3, 4), np.float32), seed=like))
     message = request(np.ones((3, 4), np.float32), seed=seed)
     np.testing.assert_array_equal(recalled(known, message).inputs["noise"], known.decode(message).inputs["noise"])
 
 
 def test_discrete_observations_are_checked_every_time():
-    known = edge(Discrete(3, start=5))
+    known = codec(Discrete(3, start=5))
     assert known.decode(request(np.int64(5)[()] + np.zeros((), np.int64))).inputs["observation"].tolist() == [5]
     for value in (4, 8):
         with pytest.raises(InvalidRequestError, match="integers from 5 to 7"):
@@ -121,7 +123,7 @@ def test_discrete_observations_are_checked_every_time():
 
 
 def test_fresh_noise_never_repeats_and_a_seeds_noise_always_does():
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     message = request(np.zeros((8, 4), np.float32))
     drawn = np.concatenate([known.decode(message).inputs["noise"] for _ in range(400)])
     assert drawn.shape == (3200, 1)
@@ -131,7 +133,7 @@ def test_fresh_noise_never_repeats_and_a_seeds_noise_always_does():
 
 
 def test_a_remembered_template_carries_this_answer_not_the_last():
-    known = edge(box("float32"))
+    known = codec(box("float32"))
     for rows in (None, 2, 2, None, 3):
         query = known.decode(request(np.zeros((4,) if rows is None else (rows, 4), np.float32), mode=2))
         size = rows or 1

@@ -12,10 +12,10 @@ from pgkeras.errors import EnvironmentStepError
 from pgkeras.simulators.declaration import Declaration
 from pgkeras.spaces.masks import mask_size_of
 
-__all__ = ["Nobody"]
+__all__ = ["NoSimulators"]
 
 
-class Nobody:
+class NoSimulators:
     """A source of no episodes; see :class:`pgkeras.runs.sources.EpisodeSource`.
 
     Args:
@@ -30,7 +30,7 @@ class Nobody:
         self.observation_space, self.action_space = declaration.observation_space, declaration.action_space
         self.mask_size = mask_size_of(declaration.action_space) if declaration.masked else 0
 
-    def collector(self, actor: Any, watch: Watch | None = None) -> Nobody:
+    def collector(self, actor: Any, watch: Watch | None = None) -> NoSimulators:
         """Itself."""
         return self
 

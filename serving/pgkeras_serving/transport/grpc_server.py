@@ -1,4 +1,4 @@
-"""The front: grpcio's server, and all that is known of it."""
+"""GrpcServer: the only module that knows grpcio's server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgkeras_serving.transport.limits import transport_options
 from pgkeras_serving.transport.listener import bind
 from pgkeras_serving.transport.poller_priority import defer
 
-__all__ = ["Front"]
+__all__ = ["GrpcServer"]
 
 
-class Front:
+class GrpcServer:
     """Listens from the moment that it is made.
 
     Args:
