@@ -302,8 +302,10 @@ def bad_answers() -> list[dict[str, Any]]:
     floats, integers = (tensor(np.zeros(1, dtype)) for dtype in (np.float32, np.int64))
     rows = tensor(np.zeros(2, np.float32))
     probabilities = {"probabilities": tensor(np.full((2, 2), 0.5, np.float32))}
-    hold_of_int64, hold_of_two = answer(), answer()
+    scalar = tensor(np.zeros((), np.float32))
+    hold_of_int64, hold_of_none, hold_of_two = answer(), answer(), answer()
     hold_of_int64.hold.CopyFrom(integers)
+    hold_of_none.hold.CopyFrom(tensor(np.zeros((), np.bool_)))
     hold_of_two.hold.CopyFrom(tensor(np.zeros(2, np.bool_)))
     cut = tensors_pb2.Tensor(dtype=data_type("int64"), shape=[1], data=bytes(4))
     cases = {
@@ -313,12 +315,15 @@ def bad_answers() -> list[dict[str, Any]]:
         "action_of_two_rows": (answer(action=tensor(np.zeros(2, np.int64))), "shape [2]"),
         "action_cut_short": (answer(action=cut), "action.data"),
         "log_prob_of_int64": (answer(log_prob=integers), "log_prob"),
+        "log_prob_of_no_axes": (answer(log_prob=scalar), "shape []"),
         "log_prob_of_two_rows": (answer(log_prob=rows), "shape [2]"),
         "entropy_of_int64": (answer(entropy=integers), "entropy"),
+        "entropy_of_no_axes": (answer(entropy=scalar), "shape []"),
         "entropy_of_two_rows": (answer(entropy=rows), "shape [2]"),
         "greedy_action_of_two_rows": (answer(greedy_action=tensor(np.zeros(2, np.int64))), "shape [2]"),
         "distribution_of_two_rows": (answer(distribution={"categorical": probabilities}), "shape [2, 2]"),
         "hold_of_int64": (hold_of_int64, "hold"),
+        "hold_of_no_axes": (hold_of_none, "shape []"),
         "hold_of_two_rows": (hold_of_two, "shape [2]"),
     }
     return [{"name": name, "message": base64_of(message), "says": says} for name, (message, says) in cases.items()]

@@ -134,7 +134,7 @@ namespace Pgkeras.Example
             {
                 UseProxy = !isOwn,
                 KeepAlivePingDelay = TimeSpan.FromSeconds(20),
-                KeepAlivePingTimeout = TimeSpan.FromSeconds(5),
+                KeepAlivePingTimeout = TimeSpan.FromSeconds(10),
             };
             return new GrpcChannelOptions { HttpHandler = handler };
         }

@@ -79,19 +79,20 @@ namespace Pgkeras.Client
             return new ServerUnavailableException("the connection to " + target + " has been closed", null, inner);
         }
 
-        /// <summary>The server's answer is wrong.</summary>
-        public static ServerFailedException Wrong(string what, Exception inner)
+        /// <summary>This client cannot read the server's answer.</summary>
+        public static ServerFailedException Unreadable(string reason, Exception inner)
         {
-            return new ServerFailedException("a wrong answer: " + what + "; is the server newer than this client?", inner);
+            return new ServerFailedException(
+                "the server's answer cannot be read: " + reason + "; is the server newer than this client?", inner);
         }
 
         /// <summary>An answer that has actions.</summary>
         /// <exception cref="ServerFailedException">It has none.</exception>
         public static ActResponse WithActions(ActResponse response)
         {
-            if (response?.Action == null && response?.StructuredAction == null)
+            if (response.Action == null && response.StructuredAction == null)
             {
-                throw new ServerFailedException("an answer without actions: is the server newer than this client?", null);
+                throw Unreadable("it has no action", null);
             }
             return response;
         }

@@ -211,6 +211,10 @@ namespace Pgkeras.Client
             {
                 throw Failures.Of(response.Error, null);
             }
+            if (response.ResultCase != PlayResponse.ResultOneofCase.Act)
+            {
+                throw Failures.Unreadable("it has neither actions nor an error", null);
+            }
             ActResponse actions = Failures.WithActions(response.Act);
             try
             {
@@ -218,7 +222,7 @@ namespace Pgkeras.Client
             }
             catch (InvalidOperationException wrong)
             {
-                throw Failures.Wrong("hold: " + wrong.Message, wrong);
+                throw Failures.Unreadable("hold: " + wrong.Message, wrong);
             }
             return actions;
         }

@@ -127,14 +127,37 @@ type Distribution struct {
 	Parameters map[string]Tensor
 }
 
+// The answer to a session's step; that to a single environment has no batch axis.
+func readStep(response *pgkerasv1.PlayResponse, single bool) (*Actions, error) {
+	if failure := response.GetError(); failure != nil {
+		return nil, errorOfStep(failure)
+	}
+	if response.GetAct() == nil {
+		return nil, unreadable("it has neither actions nor an error")
+	}
+	actions, err := readActions(response.GetAct())
+	if err != nil {
+		return nil, err
+	}
+	if actions.Hold, err = elements[bool](response.GetHold(), "hold"); err != nil {
+		return nil, unreadable(err)
+	}
+	if single {
+		if err := actions.first(response); err != nil {
+			return nil, err
+		}
+	}
+	return actions, nil
+}
+
 // An answer as arrays; what cannot be read is the server's failure.
 func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	if response.GetAction() == nil && response.GetStructuredAction() == nil {
-		return nil, serverFailed("an answer without actions: is the server newer than this client?")
+		return nil, unreadable("it has no action")
 	}
 	actions, err := decodeActions(response)
 	if err != nil {
-		return nil, misread(err)
+		return nil, unreadable(err)
 	}
 	return actions, nil
 }
@@ -251,8 +274,8 @@ func readParts(message *pgkerasv1.Value, field string) (map[string]Tensor, error
 	return found, collect(message, "")
 }
 
-// Leaves the first row of answers to a batch of one.
-func (a *Actions) first() error {
+// Leaves the first row of answers to a batch of one, which they were read from.
+func (a *Actions) first(response *pgkerasv1.PlayResponse) error {
 	if a.Parts == nil {
 		if err := a.Action.dropAxis(); err != nil {
 			return err
@@ -275,7 +298,9 @@ func (a *Actions) first() error {
 			tensors[name] = tensor
 		}
 	}
-	return cmp.Or(hasOne(a.LogProb), hasOne(a.Entropy), hasOne(a.Hold))
+	return cmp.Or(
+		isOne(response.GetAct().GetLogProb()), isOne(response.GetAct().GetEntropy()), isOne(response.GetHold()),
+	)
 }
 
 // Drops the batch axis of an answer to a batch of one.
@@ -287,14 +312,14 @@ func (t *Tensor) dropAxis() error {
 	return nil
 }
 
-// Whether there is one number for one observation, if there are any.
-func hasOne[T Element](numbers []T) error {
-	if numbers == nil || len(numbers) == 1 {
+// Whether a tensor, if there is one, has one number for one observation.
+func isOne(message *pgkerasv1.Tensor) error {
+	if message == nil || slices.Equal(message.GetShape(), []int64{1}) {
 		return nil
 	}
-	return notOne([]int{len(numbers)})
+	return notOne(message.GetShape())
 }
 
-func notOne(shape []int) error {
-	return serverFailed("one observation was answered with an array of shape %v", shape)
+func notOne[Length int | int64](shape []Length) error {
+	return serverFailed("the server answered one observation with an array of shape %s", textOf(shape))
 }

@@ -22,52 +22,56 @@ func acting(response *pgkerasv1.ActResponse) *pgkerasv1.PlayResponse {
 	return &pgkerasv1.PlayResponse{Result: &pgkerasv1.PlayResponse_Act{Act: response}}
 }
 
-// Answers of no use to a single environment, with words that the error has.
+// Answers of no use to a single environment that the vectors do not have, with words that the error has.
 func wrong() map[string]*pgkerasv1.PlayResponse {
 	const f32, i64 = pgkerasv1.DataType_DATA_TYPE_FLOAT32, pgkerasv1.DataType_DATA_TYPE_INT64
 	row := func() *pgkerasv1.Tensor { return zeros(i64, 8, 1) }
 	probabilities := &pgkerasv1.Distribution_Categorical{Categorical: &pgkerasv1.Categorical{Probabilities: zeros(f32, 4)}}
 	text := &pgkerasv1.Value{Kind: &pgkerasv1.Value_Texts{Texts: &pgkerasv1.Texts{Texts: []string{"a"}}}}
 	return map[string]*pgkerasv1.PlayResponse{
-		"answer without actions: is the server newer":         {},
-		"without actions: is the server newer than this":      acting(&pgkerasv1.ActResponse{}),
-		"answered with an array of shape []":                  acting(&pgkerasv1.ActResponse{Action: zeros(i64, 8)}),
-		"answered with an array of shape [2]":                 acting(&pgkerasv1.ActResponse{Action: zeros(i64, 8, 2)}),
-		"answered with an array of shape [0]":                 acting(&pgkerasv1.ActResponse{Action: row(), GreedyAction: zeros(i64, 8, 0)}),
-		"one observation was answered with an array of":       acting(&pgkerasv1.ActResponse{Action: row(), LogProb: zeros(f32, 4, 3)}),
-		"was answered with an array of shape []":              acting(&pgkerasv1.ActResponse{Action: row(), Distribution: &pgkerasv1.Distribution{Kind: probabilities}}),
-		"log_prob.dtype: expected DATA_TYPE_FLOAT32":          acting(&pgkerasv1.ActResponse{Action: row(), LogProb: row()}),
-		"entropy.dtype: expected DATA_TYPE_FLOAT32":           acting(&pgkerasv1.ActResponse{Action: row(), Entropy: row()}),
-		"a wrong answer: structured_action":                   acting(&pgkerasv1.ActResponse{StructuredAction: text}),
-		"action.data: expected":                               acting(&pgkerasv1.ActResponse{Action: &pgkerasv1.Tensor{Dtype: i64, Shape: []int64{1}}}),
-		"hold.dtype: expected DATA_TYPE_BOOL":                 {Result: acting(&pgkerasv1.ActResponse{Action: row()}).Result, Hold: row()},
-		"OK: all is well":                                     {Result: &pgkerasv1.PlayResponse_Error{Error: &pgkerasv1.PlayError{Message: "all is well"}}},
-		"observation was answered with an array of shape [2]": {Result: acting(&pgkerasv1.ActResponse{Action: row()}).Result, Hold: zeros(pgkerasv1.DataType_DATA_TYPE_BOOL, 1, 2)},
+		"it has no action": acting(&pgkerasv1.ActResponse{}),
+		"shape [0]":        acting(&pgkerasv1.ActResponse{Action: row(), GreedyAction: zeros(i64, 8, 0)}),
+		"shape [3]":        acting(&pgkerasv1.ActResponse{Action: row(), LogProb: zeros(f32, 4, 3)}),
+		"one observation with an array of shape []":              acting(&pgkerasv1.ActResponse{Action: row(), Distribution: &pgkerasv1.Distribution{Kind: probabilities}}),
+		"the server's answer cannot be read: structured_action.": acting(&pgkerasv1.ActResponse{StructuredAction: text}),
+		"OK: all is well": {Result: &pgkerasv1.PlayResponse_Error{Error: &pgkerasv1.PlayError{Message: "all is well"}}},
+	}
+}
+
+func TestBadAnswers(t *testing.T) {
+	for _, vector := range read(t).BadAnswers {
+		t.Run(vector.Name, func(t *testing.T) {
+			isTheServersFailure(t, message(t, vector.Message, &pgkerasv1.PlayResponse{}), vector.Says)
+		})
 	}
 }
 
 func TestAWrongAnswerIsTheServersFailure(t *testing.T) {
 	for words, answer := range wrong() {
-		t.Run(words, func(t *testing.T) {
-			session := open(t, serve(t, &scripted{play: func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
-				if request.GetId() > 1 {
-					return actionOf(request), nil
-				}
-				answer.Id = request.GetId()
-				return answer, nil
-			}}))
-			answered, err := session.Step(context.Background(), row, nil, nil, nil)
-			failsWith[*pgkeras.ServerFailedError](t, err)
-			if !strings.Contains(err.Error(), words) || answered != nil {
-				t.Errorf("%v, %v", answered, err)
-			}
-			var invalid *pgkeras.InvalidRequestError
-			if errors.As(err, &invalid) {
-				t.Error("it is said to be the request's")
-			}
-			step(t, session, row, 2) // the session goes on
-		})
+		t.Run(words, func(t *testing.T) { isTheServersFailure(t, answer, words) })
 	}
+}
+
+// A single step that is answered so fails with such words, and leaves the session open.
+func isTheServersFailure(t *testing.T, answer *pgkerasv1.PlayResponse, words string) {
+	t.Helper()
+	session := open(t, serve(t, &scripted{play: func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
+		if request.GetId() > 1 {
+			return actionOf(request), nil
+		}
+		answer.Id = request.GetId()
+		return answer, nil
+	}}))
+	answered, err := session.Step(context.Background(), row, nil, nil, nil)
+	failsWith[*pgkeras.ServerFailedError](t, err)
+	if !strings.Contains(err.Error(), words) || answered != nil {
+		t.Errorf("%v, %v", answered, err)
+	}
+	var invalid *pgkeras.InvalidRequestError
+	if errors.As(err, &invalid) {
+		t.Error("it is said to be the request's")
+	}
+	step(t, session, row, 2) // the session goes on
 }
 
 func TestAWrongAnswerToACallIsTheServersFailure(t *testing.T) {

@@ -31,9 +31,10 @@ const (
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = time.Second
 
-	// A server permits pings every 10 s, unless it is told otherwise.
+	// A server permits pings every 10 s, unless it is told otherwise. A shorter patience than a call's own would end
+	// sessions that a network only delays.
 	keepaliveTime    = 20 * time.Second
-	keepaliveTimeout = 5 * time.Second
+	keepaliveTimeout = 10 * time.Second
 )
 
 // Client is a connection to a policy server, and one policy on it. Several goroutines may use it at once.

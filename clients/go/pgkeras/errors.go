@@ -203,7 +203,7 @@ func serverFailed(format string, values ...any) error {
 	return &ServerFailedError{failure{message: fmt.Sprintf(format, values...)}}
 }
 
-// The error of an answer that was read and could not be understood.
-func misread(err error) error {
-	return serverFailed("a wrong answer: %v; is the server newer than this client?", err)
+// The error of an answer that this client cannot read.
+func unreadable(reason any) error {
+	return serverFailed("the server's answer cannot be read: %v; is the server newer than this client?", reason)
 }

@@ -136,22 +136,7 @@ func (s *Session) Step(
 	if err != nil {
 		return nil, err
 	}
-	if failure := response.GetError(); failure != nil {
-		return nil, errorOfStep(failure)
-	}
-	actions, err := readActions(response.GetAct())
-	if err != nil {
-		return nil, err
-	}
-	if actions.Hold, err = elements[bool](response.GetHold(), "hold"); err != nil {
-		return nil, misread(err)
-	}
-	if single {
-		if err := actions.first(); err != nil {
-			return nil, err
-		}
-	}
-	return actions, nil
+	return readStep(response, single)
 }
 
 // Over is whether the session has ended, with an error or by Close; a step then fails with what ended it.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"unsafe"
 
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
@@ -92,7 +93,7 @@ func NewTensor[T Element](values []T, shape ...int) Tensor {
 		shape = []int{len(values)}
 	}
 	if n, ok := product(shape); !ok || n != len(values) {
-		panic(fmt.Sprintf("pgkeras: %d values do not fit shape %v", len(values), shape))
+		panic(fmt.Sprintf("pgkeras: %d values do not fit shape %s", len(values), textOf(shape)))
 	}
 	dtype := dataType[T]()
 	data := unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(values))), len(values)*sizes[dtype])
@@ -182,7 +183,7 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 	for i, length := range message.GetShape() {
 		if length < 0 || length > math.MaxInt {
 			return Tensor{}, &InvalidRequestError{
-				Field: field + ".shape", Expected: "lengths of at least 0", Got: fmt.Sprint(message.GetShape()),
+				Field: field + ".shape", Expected: "lengths of at least 0", Got: textOf(message.GetShape()),
 			}
 		}
 		shape[i] = int(length)
@@ -192,7 +193,7 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 	if count, ok := product(shape); !ok || len(data)%size != 0 || len(data)/size != count {
 		return Tensor{}, &InvalidRequestError{
 			Field:    field + ".data",
-			Expected: fmt.Sprintf("%d bytes for each element of shape %v", size, shape),
+			Expected: fmt.Sprintf("%d bytes for each element of shape %s", size, textOf(shape)),
 			Got:      fmt.Sprintf("%d bytes", len(data)),
 		}
 	}
@@ -205,6 +206,11 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 		}
 	}
 	return Tensor{Shape: shape, dtype: message.GetDtype(), data: data}, nil
+}
+
+// A shape as the other clients write it: "[2, 4]".
+func textOf[Length int | int64](shape []Length) string {
+	return strings.ReplaceAll(fmt.Sprint(shape), " ", ", ")
 }
 
 // The product of lengths, and whether it is one that an int can hold.

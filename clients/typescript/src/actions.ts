@@ -1,8 +1,8 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
-import { ActMode, ActOutput, type ActResponse } from "./generated/pgkeras/v1/service.js";
+import { ActMode, ActOutput, type ActResponse, type PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Tensor as TensorMessage, Value } from "./generated/pgkeras/v1/tensors.js";
-import { InvalidRequestError, ServerFailedError, understood } from "./errors.js";
-import { decodeTensor, type DType, type Elements, type Tensor } from "./tensor.js";
+import { errorOfStatus, InvalidRequestError, ServerFailedError, understood, unreadable } from "./errors.js";
+import { decodeTensor, type DType, type Elements, type Tensor, textOf } from "./tensor.js";
 
 /** How an action is chosen: drawn from the distribution, or the most probable one (or the mean). */
 export type Mode = "sample" | "greedy";
@@ -69,19 +69,37 @@ export function outputNumbers(outputs: readonly Output[]): ActOutput[] {
 }
 
 /**
- * An answer as arrays.
+ * The answer to a session's step; that to a single environment has no batch axis.
  *
- * @param hold What a session's answer has besides.
- * @throws ServerFailedError It cannot be read.
+ * @throws PolicyServiceError The error that is the answer; ServerFailedError: it cannot be read, or does not have one row
+ *   for a single environment.
  */
-export function readActions(response: ActResponse, hold?: TensorMessage): Actions {
-  if (!response.action && !response.structuredAction) {
-    throw new ServerFailedError("an answer without actions: is the server newer than this client?");
+export function readStep({ result, hold }: PlayResponse, single: boolean): Actions {
+  if (result?.$case === "error") {
+    const { code, message, details } = result.value;
+    throw errorOfStatus({ code, message, details });
   }
-  return understood(() => decodeActions(response, hold));
+  if (result?.$case !== "act") {
+    throw unreadable("it has neither actions nor an error");
+  }
+  const actions = readActions(result.value);
+  const held = { ...actions, hold: hold && understood(() => valuesOf(hold, "hold", "bool") as Uint8Array) };
+  return single ? firstRow(held, [result.value.logProb, result.value.entropy, hold]) : held;
 }
 
-function decodeActions(response: ActResponse, hold: TensorMessage | undefined): Actions {
+/**
+ * An answer as arrays.
+ *
+ * @throws ServerFailedError It cannot be read.
+ */
+export function readActions(response: ActResponse): Actions {
+  if (!response.action && !response.structuredAction) {
+    throw unreadable("it has no action");
+  }
+  return understood(() => decodeActions(response));
+}
+
+function decodeActions(response: ActResponse): Actions {
   return {
     action: response.structuredAction ? NO_ACTION : decodeTensor(response.action, "action"),
     parts: response.structuredAction && readParts(response.structuredAction, "structured_action"),
@@ -94,7 +112,6 @@ function decodeActions(response: ActResponse, hold: TensorMessage | undefined): 
     state: response.state?.length ? response.state : undefined,
     policy: response.policy?.name ?? "",
     version: Number(response.policy?.version ?? 0n),
-    hold: hold && (valuesOf(hold, "hold", "bool") as Uint8Array),
   };
 }
 
@@ -143,13 +160,14 @@ export function readDistribution(message: DistributionMessage): Distribution | u
 /**
  * The only row of answers to a batch of one.
  *
+ * @param numbers The messages of what has one number for each observation.
  * @throws ServerFailedError There is not one row.
  */
-export function firstRow(actions: Actions): Actions {
+function firstRow(actions: Actions, numbers: readonly (TensorMessage | undefined)[]): Actions {
   const { distribution, greedyAction, greedyParts, parts } = actions;
-  for (const numbers of [actions.logProb, actions.entropy, actions.hold]) {
-    if (numbers) {
-      checkOneRow([numbers.length]);
+  for (const { shape = [] } of numbers.filter((message) => message !== undefined)) {
+    if (shape.length !== 1 || shape[0] !== 1n) {
+      throw notOne(shape);
     }
   }
   return {
@@ -167,12 +185,12 @@ function rowsOf(tensors: Readonly<Record<string, Tensor>>): Record<string, Tenso
 }
 
 function withoutAxis(tensor: Tensor): Tensor {
-  checkOneRow(tensor.shape);
+  if (tensor.shape[0] !== 1) {
+    throw notOne(tensor.shape);
+  }
   return { ...tensor, shape: tensor.shape.slice(1) };
 }
 
-function checkOneRow(shape: readonly number[]): void {
-  if (shape[0] !== 1) {
-    throw new ServerFailedError(`one observation was answered with an array of shape [${shape}]`);
-  }
+function notOne(shape: readonly (number | bigint)[]): ServerFailedError {
+  return new ServerFailedError(`the server answered one observation with an array of shape ${textOf(shape)}`);
 }

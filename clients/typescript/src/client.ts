@@ -85,9 +85,10 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 1000;
-// A server permits pings every 10 s, unless it is told otherwise.
+// A server permits pings every 10 s, unless it is told otherwise. A shorter patience than a call's own would end sessions
+// that a network only delays.
 const KEEPALIVE_MS = 20_000;
-const KEEPALIVE_TIMEOUT_MS = 5000;
+const KEEPALIVE_TIMEOUT_MS = 10_000;
 // This machine, to which nobody else can see what is sent.
 const LOOPBACK = /^unix:|^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/;
 

@@ -155,10 +155,15 @@ export function understood<T>(reading: () => T): T {
     return reading();
   } catch (error) {
     if (error instanceof InvalidRequestError) {
-      throw new ServerFailedError(`a wrong answer: ${error.message}; is the server newer than this client?`);
+      throw unreadable(error.message);
     }
     throw error;
   }
+}
+
+/** The error of an answer that this client cannot read. */
+export function unreadable(reason: string): ServerFailedError {
+  return new ServerFailedError(`the server's answer cannot be read: ${reason}; is the server newer than this client?`);
 }
 
 /**

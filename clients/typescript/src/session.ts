@@ -1,13 +1,6 @@
 import type { ClientDuplexStream } from "@grpc/grpc-js";
-import { type Actions, firstRow, readActions } from "./actions.js";
-import {
-  errorOfStatus,
-  InvalidRequestError,
-  late,
-  type PolicyServiceError,
-  ServerUnavailableError,
-  translate,
-} from "./errors.js";
+import { type Actions, readStep } from "./actions.js";
+import { InvalidRequestError, late, type PolicyServiceError, ServerUnavailableError, translate } from "./errors.js";
 import type { PlayRequest, PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Space } from "./generated/pgkeras/v1/spaces.js";
 import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
@@ -111,13 +104,7 @@ export class PlaySession {
     };
     this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
-    if (response.result?.$case === "error") {
-      const { code, message, details } = response.result.value;
-      throw errorOfStatus({ code, message, details });
-    }
-    const act = response.result?.$case === "act" ? response.result.value : {};
-    const actions = readActions(act, response.hold);
-    return single ? firstRow(actions) : actions;
+    return readStep(response, single);
   }
 
   /** Whether the session has ended, with an error or by close(); a step then fails with what ended it. */

@@ -72,7 +72,7 @@ export function tensor(
   }
   const isLength = (length: number) => Number.isSafeInteger(length) && length >= 0;
   if (!shape.every(isLength) || shape.reduce((product, length) => product * length, 1) !== values.length) {
-    throw new InvalidRequestError("tensor.shape", `${values.length} elements`, `[${shape}]`);
+    throw new InvalidRequestError("tensor.shape", `${values.length} elements`, textOf(shape));
   }
   const isClamped = values instanceof Uint8ClampedArray;
   const elements = isClamped ? new Uint8Array(values.buffer, values.byteOffset, values.length) : values;
@@ -125,13 +125,17 @@ export function decodeTensor(message: Message | undefined, field: string): Tenso
     throw new InvalidRequestError(`${field}.shape`, `at most ${MAX_AXES} axes`, `${lengths.length} axes`);
   }
   if (lengths.some((length) => length < 0n)) {
-    throw new InvalidRequestError(`${field}.shape`, "lengths of at least 0", `[${lengths}]`);
+    throw new InvalidRequestError(`${field}.shape`, "lengths of at least 0", textOf(lengths));
   }
   const type = TYPES[dtype][1];
   const data = message.data ?? new Uint8Array();
   const size = lengths.reduce((product, length) => product * length, BigInt(type.BYTES_PER_ELEMENT));
   if (size !== BigInt(data.length)) {
-    throw new InvalidRequestError(`${field}.data`, `${size} bytes for shape [${lengths}]`, `${data.length} bytes`);
+    throw new InvalidRequestError(
+      `${field}.data`,
+      `${size} bytes for shape ${textOf(lengths)}`,
+      `${data.length} bytes`,
+    );
   }
   if (dtype === "bool" && data.some((byte) => byte > 1)) {
     throw new InvalidRequestError(`${field}.data`, "bytes of 0 or 1 for a bool", `${Math.max(...data)}`);
@@ -141,6 +145,11 @@ export function decodeTensor(message: Message | undefined, field: string): Tenso
   const aligned = ordered.byteOffset % type.BYTES_PER_ELEMENT === 0 ? ordered : new Uint8Array(ordered);
   const values = new type(aligned.buffer, aligned.byteOffset, data.length / type.BYTES_PER_ELEMENT);
   return { dtype, shape: lengths.map(Number), values };
+}
+
+/** A shape as the other clients write it: `[2, 4]`. */
+export function textOf(shape: readonly (number | bigint)[]): string {
+  return `[${shape.join(", ")}]`;
 }
 
 /** Whether an observation is the strings of a batch. */

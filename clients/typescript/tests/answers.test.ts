@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { ActResponse, PlayResponse } from "../src/generated/pgkeras/v1/service.js";
+import { type ActResponse, PlayResponse } from "../src/generated/pgkeras/v1/service.js";
 import { DataType, type Tensor } from "../src/generated/pgkeras/v1/tensors.js";
 import { answer, each, ROW, serve } from "./serving.js";
+import { bytes, vectors } from "./vectors.js";
 
-const { BOOL, FLOAT32, INT64 } = DataType;
+const { FLOAT32, INT64 } = DataType;
 const SIZES = new Map([
-  [BOOL, 1],
   [FLOAT32, 4],
   [INT64, 8],
 ]);
@@ -16,57 +16,60 @@ function zeros(dtype: DataType, ...lengths: number[]): Tensor {
   return { dtype, shape: lengths.map(BigInt), data: new Uint8Array(count) };
 }
 
-function acting(value: ActResponse, hold?: Tensor): PlayResponse {
-  return { result: { $case: "act", value }, hold };
+function acting(value: ActResponse): PlayResponse {
+  return { result: { $case: "act", value } };
 }
 
 const ACTION = zeros(INT64, 1);
 
-/** Answers of no use to a single environment, and words that the error has. */
+/** Answers of no use to a single environment that the vectors do not have, and words that the error has. */
 const WRONG: [string, PlayResponse][] = [
-  ["answer without actions: is the server newer than this client?", {}],
-  ["without actions: is the server newer than this client?", acting({})],
-  ["observation was answered with an array of shape []", acting({ action: zeros(INT64) })],
-  ["observation was answered with an array of shape [2]", acting({ action: zeros(INT64, 2) })],
+  ["it has no action", acting({})],
   ["array of shape [0]", acting({ action: ACTION, greedyAction: zeros(INT64, 0) })],
   ["array of shape [3]", acting({ action: ACTION, logProb: zeros(FLOAT32, 3) })],
   [
-    "array of shape []",
+    "the server answered one observation with an array of shape []",
     acting({
       action: ACTION,
       distribution: { kind: { $case: "categorical", value: { probabilities: zeros(FLOAT32) } } },
     }),
   ],
-  ["log_prob.dtype: expected float32, got int64", acting({ action: ACTION, logProb: ACTION })],
-  ["entropy.dtype: expected float32, got int64", acting({ action: ACTION, entropy: ACTION })],
-  ["structured_action.", acting({ structuredAction: { kind: { $case: "texts", value: { texts: ["a"] } } } })],
-  ["action.data: expected", acting({ action: { dtype: INT64, shape: [1n] } })],
-  ["hold.dtype: expected bool, got int64", acting({ action: ACTION }, ACTION)],
-  ["array of shape [2]", acting({ action: ACTION }, zeros(BOOL, 2))],
+  [
+    "the server's answer cannot be read: structured_action.",
+    acting({ structuredAction: { kind: { $case: "texts", value: { texts: ["a"] } } } }),
+  ],
   ["all is well", { result: { $case: "error", value: { code: 0, message: "all is well" } } }],
 ];
 
 for (const [i, [words, wrong]] of WRONG.entries()) {
-  test(`wrong answer ${i} to a step is the server's failure`, async () => {
-    const client = await serve({
-      play: each((request, stream) => {
-        if (request.id === 1n) {
-          stream.write({ ...wrong, id: 1n });
-        } else {
-          answer(request, stream);
-        }
-      }),
-    });
-    const session = await client.play();
-    await assert.rejects(session.step(ROW), (error: Error) => {
-      assert.equal(error.name, "ServerFailedError");
-      assert.ok(error.message.includes(words), error.message);
-      return true;
-    });
-    assert.ok(!session.isOver);
-    assert.deepEqual((await session.step(ROW)).action.values, BigInt64Array.of(2n));
-    session.close();
+  test(`wrong answer ${i} to a step is the server's failure`, () => isTheServersFailure(wrong, words));
+}
+
+for (const { name, message, says } of vectors.bad_answers) {
+  test(`bad answer ${name} to a step is the server's failure`, () =>
+    isTheServersFailure(PlayResponse.decode(bytes(message)), says));
+}
+
+/** A single step that is answered so fails with such words, and leaves the session open. */
+async function isTheServersFailure(wrong: PlayResponse, words: string): Promise<void> {
+  const client = await serve({
+    play: each((request, stream) => {
+      if (request.id === 1n) {
+        stream.write({ ...wrong, id: 1n });
+      } else {
+        answer(request, stream);
+      }
+    }),
   });
+  const session = await client.play();
+  await assert.rejects(session.step(ROW), (error: Error) => {
+    assert.equal(error.name, "ServerFailedError");
+    assert.ok(error.message.includes(words), error.message);
+    return true;
+  });
+  assert.ok(!session.isOver);
+  assert.deepEqual((await session.step(ROW)).action.values, BigInt64Array.of(2n));
+  session.close();
 }
 
 test("a wrong answer to a call is the server's failure", async () => {

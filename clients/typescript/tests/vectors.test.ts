@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { readDistribution } from "../src/actions.js";
 import { errorOfStatus, statusOf } from "../src/errors.js";
@@ -8,6 +7,7 @@ import { Space } from "../src/generated/pgkeras/v1/spaces.js";
 import { DataType, Tensor as Message } from "../src/generated/pgkeras/v1/tensors.js";
 import * as pgkeras from "../src/index.js";
 import { decodeTensor, encodeTensor } from "../src/tensor.js";
+import { bytes, vectors } from "./vectors.js";
 
 interface ArrayVector {
   dtype: pgkeras.DType;
@@ -15,7 +15,6 @@ interface ArrayVector {
   values: (number | string | boolean)[];
 }
 
-const vectors = JSON.parse(readFileSync(new URL("../../../../conformance/vectors.json", import.meta.url), "utf8"));
 const KINDS = {
   invalid_request: pgkeras.InvalidRequestError,
   policy_not_found: pgkeras.PolicyNotFoundError,
@@ -26,10 +25,6 @@ const KINDS = {
   unauthenticated: pgkeras.UnauthenticatedError,
   server_failed: pgkeras.ServerFailedError,
 };
-
-function bytes(base64: string): Uint8Array {
-  return new Uint8Array(Buffer.from(base64, "base64"));
-}
 
 /** The vector's values in the array that holds its dtype. */
 function elements({ dtype, values }: ArrayVector): pgkeras.Elements {

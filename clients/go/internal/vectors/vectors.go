@@ -38,6 +38,10 @@ type Vectors struct {
 			RetryAfterSeconds             *float64 `json:"retry_after_seconds"`
 		}
 	}
+	BadAnswers []struct {
+		Name, Says string
+		Message    []byte
+	} `json:"bad_answers"`
 	Policy struct {
 		Name             string
 		Version          int64

@@ -44,12 +44,21 @@ public record Actions(
     long version,
     boolean[] hold) {
 
-  static Actions decode(PlayResponse message) {
+  /**
+   * Reads the answer to a session's step; that to a single environment has no batch axis.
+   *
+   * @throws ServerFailedException if it cannot be read, or has not one row for a single environment
+   */
+  static Actions decode(PlayResponse message, boolean single) {
+    if (!message.hasAct()) {
+      throw unreadable("it has neither actions nor an error");
+    }
     Actions actions = decode(message.getAct());
-    return message.hasHold()
-        ? actions.withHold(
-            understood(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL)).booleans())
-        : actions;
+    if (message.hasHold()) {
+      Tensor hold = understood(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL));
+      actions = actions.withHold((single ? firstRow(hold) : hold).booleans());
+    }
+    return single ? actions.firstRow() : actions;
   }
 
   /**
@@ -59,8 +68,7 @@ public record Actions(
    */
   static Actions decode(ActResponse message) {
     if (!message.hasAction() && !message.hasStructuredAction()) {
-      throw new ServerFailedException(
-          "an answer without actions: is the server newer than this client?", null);
+      throw unreadable("it has no action");
     }
     return understood(() -> read(message));
   }
@@ -70,10 +78,15 @@ public record Actions(
     try {
       return reading.get();
     } catch (InvalidRequestException wrong) {
-      throw new ServerFailedException(
-          "a wrong answer: %s; is the server newer than this client?".formatted(wrong.getMessage()),
-          null);
+      throw unreadable(wrong.getMessage());
     }
+  }
+
+  private static ServerFailedException unreadable(String reason) {
+    return new ServerFailedException(
+        "the server's answer cannot be read: %s; is the server newer than this client?"
+            .formatted(reason),
+        null);
   }
 
   private static Tensor decode(io.pgkeras.v1.Tensor message, String field, DataType dtype) {
@@ -124,15 +137,8 @@ public record Actions(
         value);
   }
 
-  /**
-   * The first row of the answers to a batch of one.
-   *
-   * @throws ServerFailedException if there is not one row
-   */
-  Actions firstRow() {
-    if (hold != null) {
-      checkOneRow(hold.length);
-    }
+  /** The first row of the answers to a batch of one. */
+  private Actions firstRow() {
     return new Actions(
         firstRow(action),
         firstRows(parts),
@@ -181,14 +187,11 @@ public record Actions(
       return null;
     }
     long[] shape = tensor.shape();
-    checkOneRow(shape);
-    return tensor.reshape(Arrays.copyOfRange(shape, 1, shape.length));
-  }
-
-  private static void checkOneRow(long... shape) {
     if (shape.length == 0 || shape[0] != 1) {
       throw new ServerFailedException(
-          "one observation was answered with an array of shape " + Arrays.toString(shape), null);
+          "the server answered one observation with an array of shape " + Arrays.toString(shape),
+          null);
     }
+    return tensor.reshape(Arrays.copyOfRange(shape, 1, shape.length));
   }
 }

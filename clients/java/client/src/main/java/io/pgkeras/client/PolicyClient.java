@@ -43,9 +43,10 @@ public final class PolicyClient implements AutoCloseable {
   /** The largest message that is received; gRPC's own 4 MiB is too small for images. */
   public static final int MAX_MESSAGE_BYTES = 64 << 20;
 
-  // A server permits pings every 10 s, unless it is told otherwise.
+  // A server permits pings every 10 s, unless it is told otherwise. A shorter patience than that of
+  // a call would end sessions that a network only delays.
   private static final Duration KEEPALIVE = Duration.ofSeconds(20);
-  private static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(5);
+  private static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(10);
 
   private static final Set<Output> OUTPUTS =
       Set.of(Output.LOG_PROB, Output.ENTROPY, Output.DISTRIBUTION);

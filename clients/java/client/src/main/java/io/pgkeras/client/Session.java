@@ -204,8 +204,7 @@ public final class Session implements AutoCloseable {
               .build(),
           null);
     }
-    Actions actions = Actions.decode(response);
-    return single ? actions.firstRow() : actions;
+    return Actions.decode(response, single);
   }
 
   /** One observation as a batch of one. */
