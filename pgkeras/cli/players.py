@@ -99,7 +99,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             raise click.UsageError("give either PATH, HOST:PORT or --target HOST:PORT")
         where = target or policy_or_address or ""
         with extra_needed("train", "play episodes"):
-            from pgkeras import evaluation
+            from pgkeras.evaluation.actors import RemoteActor
         act: Callable[[Mode], EngineActor | RemoteActor]
         remote = target is not None or is_address(where)
         if trust_server and not remote:
@@ -110,7 +110,7 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
             info = client.describe()
             name, version, provenance, most_rows = info.name, info.version, info.provenance, _most_rows(info)
-            act = functools.partial(evaluation.RemoteActor, client)
+            act = functools.partial(RemoteActor, client)
         else:
             if label is not None:
                 raise click.UsageError("--label is for servers: a policy on disk is named by its version's directory")

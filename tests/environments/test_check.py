@@ -111,9 +111,9 @@ def test_nothing_else_is(reward: Any) -> None:
 @pytest.mark.parametrize(
     ("env_id", "message"),
     [
-        ("MiniGrid-DoorKey-5x5-v0", "registered by the module minigrid: .*minigrid:MiniGrid-DoorKey-5x5-v0"),
-        ("dm_control/cartpole-balance-v0", "registered by the module shimmy"),
-        ("Nothing-v0", "name the module as well, as in module:Id-v0"),
+        ("MiniGrid-DoorKey-5x5-v0", "the module minigrid registers it: .*minigrid:MiniGrid-DoorKey-5x5-v0"),
+        ("dm_control/cartpole-balance-v0", "the module shimmy registers it"),
+        ("Nothing-v0", "named with the module, as in my_module:Mine-v0"),
     ],
 )
 def test_ids_of_modules_that_are_not_imported_are_named_with_them(
@@ -126,7 +126,7 @@ def test_ids_of_modules_that_are_not_imported_are_named_with_them(
 
 def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minatar", None)
-    told = r'module minatar\.gym: install it with: pip install "minatar", and name it minatar\.gym:MinAtar/Nothing-v1'
+    told = r'registers it: install it with: pip install "minatar", and name it minatar\.gym:MinAtar/Nothing-v1'
     with pytest.raises(EnvironmentSetupError, match=told):
         environments.make("MinAtar/Nothing-v1", 1)
 

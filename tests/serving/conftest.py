@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 OBSERVATIONS = Box(np.full(4, -np.inf), np.full(4, np.inf), np.dtype(np.float32))
 DISCRETE_ACTIONS = Discrete(3, start=5)
 # Wide enough that no sample of these tests is clipped.
-CONTINUOUS_ACTIONS = Box(np.full((2, 1), -100.0), np.full((2, 1), 100.0), np.dtype(np.float32))
+CONTINUOUS_ACTIONS = Box(np.full((2, 1), -10.0), np.full((2, 1), 10.0), np.dtype(np.float32))
 
 
 def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] = (8,), seed: int = 0) -> Path:

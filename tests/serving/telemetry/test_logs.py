@@ -175,7 +175,7 @@ def test_on_a_terminal_the_log_is_for_people(policies, tmp_path):
 
 def test_lines_that_nobody_reads_are_dropped_and_counted():
     reading, writing = os.pipe()
-    log = logs._Background(writing)
+    log = logs._BackgroundHandler(writing)
     record = logging.LogRecord("x", logging.INFO, "", 0, "x" * 100, (), None)
     emitting = threading.Thread(target=lambda: [log.emit(record) for _ in range(12_000)], daemon=True)
     emitting.start()
@@ -219,7 +219,7 @@ def test_sessions_are_counted_once_and_logged_with_their_code(policies, tmp_path
 def test_what_any_caller_can_cause_is_a_few_lines_a_minute_of_one_line_each(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
-    sparing, let_through = logs._Sparing(3), []
+    sparing, let_through = logs._RateLimitFilter(3), []
 
     def say(second):
         now[0] = second
