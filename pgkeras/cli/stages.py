@@ -27,3 +27,4 @@ def stage(what: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+        timer.join()  # what it is about to say comes before whatever the command says next
