@@ -33,25 +33,26 @@ def prepare() -> None:
     if not isinstance(context, ForkServerContext):
         return
     # It inherits the mask, so that Ctrl-C, which the terminal sends to it as well, waits for pgkeras.cli.preload to
-    # ignore it. The resource tracker is started first, as that unblocks the signal.
+    # ignore it. Here it waits until the process can be ended. The resource tracker is started first, as that unblocks
+    # the signal.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     first = context.Process(target=_nothing)
     # In a thread, as a KeyboardInterrupt within start would leave a process behind that nobody knows of.
     starting = threading.Thread(target=_start_first, args=(first,), name="pgkeras-fork-server")
-    starting.start()
-    with stage("Importing TensorFlow"):
-        try:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+        starting.start()
+        with stage("Importing TensorFlow"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
             starting.join()
-        except KeyboardInterrupt:
-            with contextlib.suppress(ProcessLookupError):  # there is no public way to end it
-                os.kill(getattr(forkserver, "_forkserver")._forkserver_pid, signal.SIGKILL)  # noqa: B009
-            starting.join()
-            raise
+    except KeyboardInterrupt:
+        with contextlib.suppress(ProcessLookupError):  # there is no public way to end it
+            os.kill(getattr(forkserver, "_forkserver")._forkserver_pid, signal.SIGKILL)  # noqa: B009
+        starting.join()
+        raise
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     if first.pid is not None:
         first.join()
 
