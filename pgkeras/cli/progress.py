@@ -36,9 +36,13 @@ class Interruption:
 
 @contextmanager
 def interruptible(interrupt: Callable[[], None]) -> Iterator[Interruption]:
-    """Turns the first SIGINT or SIGTERM into a call of ``interrupt``, so that the run ends well; a second one kills."""
+    """Turns the first SIGINT or SIGTERM into a call of ``interrupt``, so that the run ends well; a second one kills.
+
+    They do so also where they were ignored before, as shells have it in the background.
+    """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    at_once: dict[int, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
     def restore() -> None:
         for number, handler in before.items():
@@ -46,7 +50,8 @@ def interruptible(interrupt: Callable[[], None]) -> Iterator[Interruption]:
 
     def request(number: int, _frame: FrameType | None) -> None:
         interruption.signal = number
-        restore()
+        for each, handler in before.items():
+            signal.signal(each, at_once[each] if handler is signal.SIG_IGN else handler)
         interrupt()
         # Not by click, whose writing may be what the signal has come into.
         os.write(2, b"\nStopping: the policy is kept as of the last finished epoch. Once more ends it at once.\n")

@@ -64,7 +64,8 @@ def command(env_id: str, processes: int, seed: int, environments: int, pairs: tu
     """
     recipe = Recipe.read({"env_id": env_id, **environment_settings(pairs)})
     if processes == 1:
-        _play(recipe, environments, seed, options)
+        with stopped_by_signals():
+            _play(recipe, environments, seed, options)
         return
     context = multiprocessing.get_context("spawn")
     workers = [
