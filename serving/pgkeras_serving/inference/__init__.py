@@ -1,5 +1,5 @@
-"""Computing actions: the queue, batches, the threads that run engines, cores and warm-up.
+"""Inference: request queue, batching, worker threads, shared cores and warm-up.
 
-Start with ``batcher.py``; ``scheduling.py`` chooses the next batch. Takes and returns arrays; knows no messages and no
-connections.
+Start with ``batcher.py``; ``scheduling.py`` chooses the next batch. This package takes and returns arrays. It does not
+depend on protocol messages or connections.
 """

@@ -1,11 +1,11 @@
-"""Batcher: many requests, one run of the engine.
+"""Batcher: computes many requests in one run of the engine.
 
-Batching is natural: while a batch runs, requests queue, and when it is done everything queued is the next batch, as far
-as larger batches take less time a row. There is no timer to tune: an idle server answers at once, and a busy one
-batches as much as it must. ``scheduling.py`` decides what is computed next.
+Requests that arrive while a batch runs are queued and form the next batch, up to the size beyond which larger batches
+save no time per row. No timer needs tuning: an idle server responds immediately, and a busy one batches as much as its
+load requires. ``scheduling.py`` chooses the next batch.
 
-An engine that answers in less time than a hand-over to a thread takes has no use for a queue: nothing can arrive while
-it holds the event loop. It runs there, and its batch is what comes in one turn of the loop.
+If the engine is faster than a hand-over to a worker thread, small batches run on the event loop itself. Such a batch
+contains the requests that arrive in one iteration of the loop.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _RETRY_SECONDS = 0.1
 
 
 class Batcher:
-    """Computes one policy for all callers.
+    """Batches the requests of all callers of one policy.
 
     Args:
-        engine: The policy's engine, which runs on the event loop; nobody but the workers may use it.
-        sizes: Batches of up to ``sizes.inline`` rows run on the event loop, larger requests in a thread of their own;
-            ``sizes.batch`` rows are the most that are put together.
+        engine: The engine that runs small batches on the event loop. Only ``workers`` may use it as well.
+        sizes: Batches of up to ``sizes.inline`` rows run on the event loop, larger ones in a worker thread. Requests
+            are joined into batches of at most ``sizes.batch`` rows.
         workers: Compute the batches that do not run on the event loop.
-        max_queued: Most rows waiting.
-        max_seconds: How long a request may wait.
-        meter: Is told of waits and runs.
+        max_queued: Maximum number of queued rows.
+        max_seconds: Maximum time that a request may wait in the queue.
+        meter: Records waiting times and runs.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Batcher:
         self._max_queued = max_queued
         self._max_seconds = max_seconds
         self._meter = meter
-        self._turn: list[Request] = []  # what this turn of the loop has brought so far
+        self._arrived: list[Request] = []  # in this iteration of the event loop
         self._backlog = Backlog()
         self._will_hand_over = False
 
@@ -61,33 +61,34 @@ class Batcher:
         caller: Callable[[], Hashable],
         computed: Callable[[int, int], None] | None = None,
     ) -> asyncio.Future[Arrays]:
-        """Evaluates the act graph on ``inputs``, perhaps together with other requests'.
+        """Evaluates the act graph on ``inputs``, possibly in one batch with other requests.
 
-        A request that is cancelled leaves the queue. When more is waiting than fits a batch, callers take turns.
+        A canceled request leaves the queue. If more rows wait than fit into a batch, callers are served round-robin.
 
         Args:
-            inputs: As :meth:`pgkeras.engines.Engine.act` takes them, of at least 1 row.
-            needs: Names of the graph's outputs that are wanted.
-            caller: Says who asks, if that matters: one request of each may wait even if the queue is full.
-            computed: Is told when the engine began with these rows and when it was done, by time.perf_counter_ns.
+            inputs: As :meth:`pgkeras.engines.Engine.act` takes them, at least 1 row.
+            needs: Names of the requested outputs of the graph.
+            caller: Returns the caller's identity; called only if the request is queued. One request of each caller may
+                wait even if the queue is full.
+            computed: Called with the start and the end of the computation (``time.perf_counter_ns``).
 
         Returns:
-            What the engine answers for these rows; others may have had more put out. Instead of it a ServerBusyError
-            if the queue is full, or the request has waited in it for too long.
+            A future of the engine's outputs for these rows. It may hold more outputs than requested. Its exception is a
+            ServerBusyError if the queue is full or if the request waited too long.
         """
         loop = asyncio.get_running_loop()
         request = Request(loop.create_future(), inputs, needs, caller, time.perf_counter_ns(), computed)
         if self._is_busy or request.rows > self._sizes.inline:
             self._queue(request)
         else:
-            self._turn.append(request)
-            if len(self._turn) == 1:
-                loop.call_soon(self._run_turn)  # not at once: requests that are ready in this turn join the batch
+            self._arrived.append(request)
+            if len(self._arrived) == 1:
+                loop.call_soon(self._run_arrived)  # later in this iteration, so that other ready requests can join
         return request.answer
 
     @property
     def queued_rows(self) -> int:
-        """Observations that wait for a worker."""
+        """Number of observations that wait for a worker."""
         return self._backlog.rows + self._workers.rows_behind
 
     def close(self) -> None:
@@ -98,14 +99,14 @@ class Batcher:
     def _is_busy(self) -> bool:
         return self._will_hand_over or self._workers.are_busy
 
-    def _run_turn(self) -> None:
-        turn, self._turn = self._turn, []
-        if self._is_busy:  # a large one came in the same turn, and has the engine
-            for request in turn:
+    def _run_arrived(self) -> None:
+        requests, self._arrived = self._arrived, []
+        if self._is_busy:  # a large request arrived in the same iteration and now uses the engine
+            for request in requests:
                 if not request.answer.done():
                     self._queue(request)
             return
-        for batch in join_in_order(turn, self._sizes.inline):
+        for batch in join_in_order(requests, self._sizes.inline):
             batch.finish(batch.run(self._engine), self._meter)
 
     def _queue(self, request: Request) -> None:
@@ -118,22 +119,22 @@ class Batcher:
             return
         backlog.requests.put(request, request.rows, caller)
         self._hand_over_soon()
-        patience = asyncio.get_running_loop().call_later(self._max_seconds, self._refuse, request)
-        request.answer.add_done_callback(partial(self._forget, request, patience))
+        timeout = asyncio.get_running_loop().call_later(self._max_seconds, self._time_out, request)
+        request.answer.add_done_callback(partial(self._forget, request, timeout))
 
-    def _refuse(self, request: Request) -> None:
+    def _time_out(self, request: Request) -> None:
         if self._backlog.requests.remove(request) and not request.answer.done():
             waited = f"the request has waited for {self._max_seconds:g} s, the longest for this policy"
             request.answer.set_exception(ServerBusyError(waited, _RETRY_SECONDS))
 
-    def _forget(self, request: Request, patience: asyncio.TimerHandle, _: asyncio.Future[Arrays]) -> None:
-        patience.cancel()
+    def _forget(self, request: Request, timeout: asyncio.TimerHandle, _: asyncio.Future[Arrays]) -> None:
+        timeout.cancel()
         self._backlog.requests.remove(request)
 
     def _hand_over_soon(self) -> None:
         if not self._will_hand_over:
             self._will_hand_over = True
-            asyncio.get_running_loop().call_soon(self._hand_over)  # not at once, likewise
+            asyncio.get_running_loop().call_soon(self._hand_over)  # so that other ready requests can join
 
     def _hand_over(self) -> None:
         self._will_hand_over = False
@@ -143,7 +144,7 @@ class Batcher:
             hand_over(batch.rows, partial(self._compute, loop, batch))
 
     def _compute(self, loop: asyncio.AbstractEventLoop, batch: Batch, engine: Engine) -> None:
-        """Runs in a worker's thread."""
+        """Computes a batch in a worker thread."""
         outcome = batch.run(engine)
         loop.call_soon_threadsafe(self._done, batch, outcome)
 

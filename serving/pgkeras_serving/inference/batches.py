@@ -1,4 +1,4 @@
-"""Requests, and the batches that a worker computes at once: requests joined together, or a part of a large one."""
+"""Requests and batches. A batch consists of several joined requests, or of a part of one large request."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from pgkeras_serving.telemetry.metrics import Meter
 __all__ = ["Arrays", "Batch", "BatchResult", "Joined", "Part", "Request", "join_in_order", "split"]
 
 Arrays = Mapping[str, NDArray[Any]]
-"""A row for each observation, by the names of the act graph."""
+"""Arrays with one row per observation, by their names in the act graph."""
 
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """One request for the engine.
+    """A request to the engine.
 
     Args:
-        answer: The future that its caller awaits.
-        inputs: What the act graph takes; at least 1 row.
-        needs: Names of the graph's outputs that are wanted.
-        caller: Says who asks.
-        since: When it came, in nanoseconds.
-        computed: Is told when its computation began and ended; None: nobody wants to know.
+        answer: The future that the caller awaits.
+        inputs: Inputs of the act graph, at least 1 row.
+        needs: Names of the requested outputs of the graph.
+        caller: Returns the caller's identity.
+        since: Time of arrival, in nanoseconds.
+        computed: Called with the start and the end of the computation, in nanoseconds.
     """
 
     answer: asyncio.Future[Arrays]
@@ -47,15 +47,15 @@ class Request:
 
 
 class BatchResult(NamedTuple):
-    """The result of a batch."""
+    """Outputs of a batch, with the start and the end of its computation."""
 
     arrays: Arrays
-    start: int  # in nanoseconds, like the next
-    end: int
+    start: int  # nanoseconds
+    end: int  # nanoseconds
 
 
 class Batch(Protocol):
-    """What a worker computes at once."""
+    """A unit of work: a worker computes it in one run of its engine."""
 
     @property
     def rows(self) -> int:
@@ -63,16 +63,16 @@ class Batch(Protocol):
         ...
 
     def run(self, engine: Engine) -> BatchResult | Exception:
-        """Computes the batch; in any thread. Returns whatever exception there is."""
+        """Computes the batch, in any thread. Returns an exception instead of raising it."""
         ...
 
     def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
-        """Answers the requests that are complete now; on the event loop."""
+        """Resolves the requests that are complete. Runs on the event loop."""
         ...
 
 
 class Joined:
-    """Whole requests, one after the other.
+    """A batch of one or more whole requests.
 
     Args:
         requests: At least 1.
@@ -83,7 +83,7 @@ class Joined:
         self.rows = sum(request.rows for request in requests)
 
     def run(self, engine: Engine) -> BatchResult | Exception:
-        """See :class:`Batch`. Other requests may need more of the graph's outputs; all get those."""
+        """See :class:`Batch`. Every request gets the outputs that any of them needs."""
         first, *others = self.requests
         needs = first.needs.union(*(request.needs for request in others))
         if not others:
@@ -109,13 +109,13 @@ class Joined:
 
 
 class Part:
-    """Some rows of one request.
+    """A batch of some rows of one request.
 
     Args:
         request: The request.
-        rows: Which.
-        parts: How many parts the request has.
-        done: Their results by the number of their first row; all parts share it.
+        rows: The rows of this part.
+        parts: Number of parts of the request.
+        done: Results of the finished parts by their first row; shared by all parts of the request.
     """
 
     def __init__(self, request: Request, rows: range, parts: int, done: dict[int, BatchResult]) -> None:
@@ -132,7 +132,7 @@ class Part:
         return _timed(engine, lambda: {name: array[rows] for name, array in inputs.items()}, self.request.needs)
 
     def finish(self, outcome: BatchResult | Exception, meter: Meter) -> None:
-        """See :class:`Batch`. The last part that is done answers the request, whichever it is."""
+        """See :class:`Batch`. The part that finishes last resolves the request."""
         request = self.request
         if isinstance(outcome, Exception):
             _fail([request], outcome)
@@ -148,19 +148,19 @@ class Part:
             request.computed(began, max(part.end for part in parts))
         try:
             request.answer.set_result(_joined([part.arrays for part in parts]))
-        except Exception as error:  # of any kind, out of memory as a rule: whoever waits is told
+        except Exception as error:  # for example out of memory: fail the request, not the event loop
             _fail([request], error)
 
 
 def split(request: Request, rows: int) -> list[Part]:
-    """Divides a request into parts of so many rows; the last may have fewer."""
+    """Splits a request into parts of ``rows`` rows. The last part may have fewer."""
     done: dict[int, BatchResult] = {}
     starts = range(0, request.rows, rows)
     return [Part(request, range(start, min(start + rows, request.rows)), len(starts), done) for start in starts]
 
 
 def join_in_order(requests: Sequence[Request], max_rows: int) -> Iterator[Joined]:
-    """Joins requests into batches of at most so many rows. Those that nobody awaits any more are left out."""
+    """Joins requests into batches of at most ``max_rows`` rows, without those that are already resolved or canceled."""
     batch: list[Request] = []
     room = max_rows
     for request in requests:

@@ -9,8 +9,8 @@ from pgkeras_serving.telemetry.metrics import Meter
 
 __all__ = ["Cores"]
 
-# More than a request takes of the event loop, the transport and, on the same machine, its client. While these have more
-# to do than an engine, and no core is idle, a second engine would only be in their way.
+# Upper bound of the time per request of the event loop, the transport and a client on the same machine. If they need
+# more time than the engine and no core is idle, a second engine would only slow them down.
 _LOOP_SECONDS = 1e-3
 
 
@@ -18,7 +18,7 @@ class Cores:
     """The cores that the engines of all policies share.
 
     Args:
-        number: How many; None: as many as are :func:`pgkeras.cores.available`.
+        number: Number of cores; None means :func:`pgkeras.cores.available`.
     """
 
     def __init__(self, number: int | None = None) -> None:
@@ -27,7 +27,7 @@ class Cores:
         self._meters: list[weakref.ref[Meter]] = []
 
     def share(self, meter: Meter) -> None:
-        """Registers a policy by its meter, which knows its load."""
+        """Registers a policy by its meter, which measures its load."""
         self._meters = [known for known in self._meters if known() is not None] + [weakref.ref(meter)]
 
     def acquire(self) -> None:
@@ -39,14 +39,14 @@ class Cores:
         self._busy -= 1
 
     def available_for(self, meter: Meter, request_seconds: float) -> int:
-        """The number of additional engines of a policy that may compute now.
+        """Returns the number of additional engines of a policy that may compute now.
 
-        One core is the event loop's. It is taken, too, for requests with which the loop has little to do, but not while
-        another policy is asked: its requests would wait for a core for milliseconds.
+        One core is reserved for the event loop. An engine may use it as well for long requests, because these give the
+        loop little work, but only if no other policy receives requests: those would wait milliseconds for a core.
 
         Args:
-            meter: The policy's.
-            request_seconds: What an engine takes for a request.
+            meter: The policy's meter.
+            request_seconds: Computing time per request.
         """
         others = (known() for known in self._meters)
         is_alone = not any(other is not None and other is not meter and other.is_asked() for other in others)

@@ -29,7 +29,7 @@ class FairQueue(Generic[_Key]):
         return caller in self._backlogs
 
     def put(self, key: _Key, rows: int, caller: Hashable) -> None:
-        """Adds a request of so many observations."""
+        """Adds a request with ``rows`` observations."""
         self._backlogs.setdefault(caller, {})[key] = rows
         self._callers[key] = caller
         self.rows += rows
@@ -46,7 +46,7 @@ class FairQueue(Generic[_Key]):
         return True
 
     def take(self, max_rows: int) -> list[_Key]:
-        """Removes and returns the next batch: at most ``max_rows`` observations or one request, callers in turn."""
+        """Removes and returns the next batch: at most ``max_rows`` observations, or one larger request."""
         taken: list[_Key] = []
         room = max_rows
         while self._backlogs:

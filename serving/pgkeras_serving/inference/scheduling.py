@@ -1,4 +1,4 @@
-"""Scheduling: which batch is computed next, and when."""
+"""Scheduling: chooses the next batch and when to compute it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ __all__ = ["Backlog", "next_batch"]
 
 
 class Backlog:
-    """What waits for a worker: requests, and the parts of a request that has been divided.
+    """Work that waits for a worker.
 
     Attributes:
-        requests: The requests.
-        parts: The parts, in order.
+        requests: Whole requests.
+        parts: The remaining parts of a request that has been split, in order.
     """
 
     def __init__(self) -> None:
@@ -24,11 +24,11 @@ class Backlog:
 
     @property
     def rows(self) -> int:
-        """Observations that wait."""
+        """Number of waiting observations."""
         return self.requests.rows + sum(part.rows for part in self.parts)
 
     def drop_parts(self) -> None:
-        """Forgets the parts if nobody awaits their request any more: it has failed, or its caller has left."""
+        """Drops the parts of a request that has failed or was canceled."""
         if self.parts and self.parts[0].request.answer.done():
             self.parts = []
 
@@ -36,14 +36,15 @@ class Backlog:
 def next_batch(backlog: Backlog, workers: Workers, sizes: Sizes) -> tuple[HandOver, Batch] | None:
     """Takes the next batch from the backlog.
 
-    The parts of a divided request come first. A request is divided if that answers it sooner, which needs idle workers.
+    The parts of a split request come first. A request is split if idle workers would finish its parts sooner.
 
     Returns:
-        The batch and what takes it. None if nothing waits, or if what waits should go on waiting, since more may come.
+        The batch and the function that dispatches it. None if the backlog is empty, or if its requests should wait for
+        more to fill a batch.
     """
     backlog.drop_parts()
     if backlog.parts:
-        # Parts count as a full batch, however little is left: nothing else can join them.
+        # Parts count as a full batch, because no other request can join them.
         hand_over = workers.place(max(sum(part.rows for part in backlog.parts), sizes.batch), 1)
         return None if hand_over is None else (hand_over, backlog.parts.pop(0))
     if not backlog.requests:

@@ -15,30 +15,30 @@ from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["Sizes", "warm_up"]
 
-# A run this short may hold up the event loop: handing it to a thread and back would take about as long.
+# Runs up to this time may block the event loop, because a hand-over to a thread and back takes about as long.
 _INLINE_SECONDS = 100e-6
-# What a run takes beside the engine's own time.
+# Overhead of a run in a worker thread.
 _HAND_OVER_SECONDS = 100e-6
-# Runs that take longer are not made only in order to see whether larger batches are worth it.
+# If a run takes longer, larger batches are not measured.
 _LONG_SECONDS = 20e-3
-# A batch, or a part, is worth it if it saves at least so much of the time a row that half as many rows take.
+# Minimum saving, as a fraction, for which a larger batch or a split is considered worthwhile.
 _WORTHWHILE = 0.05
-# A part of a request takes at least so long.
+# Minimum duration of a part of a request.
 _PART_SECONDS = 10 * _HAND_OVER_SECONDS
 _RUNS = 3
-# That a batch is not worth it is believed after so many more runs, or as many as take so long: if something else had
-# wanted the processor, it would look the same.
+# Before a batch size is rejected, it is measured again: up to this many runs, or this much time. Other load on the
+# processor could have caused the first result.
 _MORE_RUNS, _MORE_SECONDS = 20, 10e-3
 
 
 class Sizes(NamedTuple):
-    """How many rows an engine is best given.
+    """The best batch sizes for an engine.
 
     Args:
-        inline: Of the largest batch that is short enough to run on the event loop; 0 for a slow engine.
-        batch: Of the largest batch that is worth it: to put more together would only let the engine stand idle later,
-            until all of their senders are ready again. As many as may be, where that was not found out.
-        seconds: What runs of 1, 2, 4, ... rows took, as far as they were tried.
+        inline: Rows of the largest batch that may run on the event loop; 0 for a slow engine.
+        batch: Rows of the largest worthwhile batch. In larger ones, all senders wait for one run, and the engine is
+            idle until they send again. If the limit was not measured, the maximum allowed.
+        seconds: Measured time of runs of 1, 2, 4, ... rows.
     """
 
     inline: int
@@ -58,10 +58,10 @@ class Sizes(NamedTuple):
         return self.seconds[tried] * (1 << (size - tried)) + _HAND_OVER_SECONDS
 
     def part(self, rows: int, workers: int) -> int:
-        """The number of rows per part of a request that this many workers can compute at the same time.
+        """Returns the number of rows per part if a request is split among ``workers`` idle workers.
 
         Returns:
-            ``rows`` if it should be computed at once. That, too, if parts would save little, or be mostly hand-over.
+            ``rows`` if the request should not be split, because splitting would save too little time.
         """
         best, took = rows, self.run_seconds(rows)
         size = 1 << (rows - 1).bit_length() >> 1
@@ -78,19 +78,19 @@ class Sizes(NamedTuple):
 def warm_up(
     engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: float = 0.0, known: Sizes | None = None
 ) -> Sizes:
-    """Runs batches of 1, 2, 4, ... rows as long as they are getting better, and not too long.
+    """Runs batches of 1, 2, 4, ... rows while the time per row still falls, and measures them.
 
-    The memory that they have taken is freed: few policies are asked for batches of all sizes.
+    Frees the engine's memory afterwards, because most policies never receive batches of all sizes.
 
     Args:
         engine: The engine.
-        spec: What it is to compute.
-        max_rows: Most rows in a batch.
-        rest_seconds: How long to leave the processor to others before each run.
-        known: What another policy with the same graph took; then one row is run, to see that the engine can.
+        spec: The specification of its policy.
+        max_rows: Maximum rows of a batch.
+        rest_seconds: Pause before each run, which leaves the processor to other work.
+        known: Sizes measured for another policy with the same graph. If given, only one row is run, as a check.
 
     Raises:
-        EngineError: The engine fails, or does not give what the spec promises.
+        EngineError: The engine fails, or its outputs do not match the specification.
     """
     try:
         if known is not None:
@@ -101,7 +101,7 @@ def warm_up(
         return sizes
     except EngineError:
         raise
-    except Exception as error:  # a graph that does not fit its spec fails in whatever way the engine has
+    except Exception as error:  # engines raise various exceptions for a graph that does not match its specification
         raise EngineError(f"the {engine.name} engine cannot run this policy: {error!r}") from error
 
 
@@ -110,7 +110,7 @@ def _measure(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: floa
     took: list[float] = []
     while rows <= max_rows:
         runs = _runs(engine, spec, rows, rest_seconds)
-        next(runs)  # which allocates
+        next(runs)  # not measured: allocates memory
         seconds = min(islice(runs, _RUNS))
         took.append(seconds)
         before, cost = cost, _cost(seconds, rows)
@@ -130,12 +130,12 @@ def _measure(engine: Engine, spec: PolicySpec, max_rows: int, rest_seconds: floa
 
 
 def _cost(seconds: float, rows: int) -> float:
-    """Seconds a row."""
+    """Seconds per row, with the overhead of a worker thread."""
     return (seconds + _HAND_OVER_SECONDS) / rows
 
 
 def _runs(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -> Iterator[float]:
-    """Runs on and on, with what each takes, in seconds; each after a rest."""
+    """Runs the engine repeatedly, each time after a pause, and yields the seconds of each run."""
     generator, layout = noise.seeded(0), spec.layout
     inputs = {
         "observation": np.zeros((rows, *layout.shape), layout.dtype),
@@ -151,4 +151,4 @@ def _runs(engine: Engine, spec: PolicySpec, rows: int, rest_seconds: float) -> I
         answer = engine.act(inputs)
         yield time.perf_counter() - start
         if missing := promised - set(answer):
-            raise EngineError(f"the policy's graph does not put out {', '.join(sorted(missing))}")
+            raise EngineError(f"the policy's graph has no output {', '.join(sorted(missing))}")

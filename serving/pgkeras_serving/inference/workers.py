@@ -19,9 +19,9 @@ __all__ = ["HandOver", "Work", "Workers"]
 logger = logging.getLogger(__name__)
 
 Work = Callable[[Engine], None]
-"""Computes a batch in a worker thread, with an engine that no other thread uses meanwhile. Raises nothing."""
+"""Computes a batch in a worker thread, with an engine that no other thread uses at the same time. Must not raise."""
 HandOver = Callable[[int, Work], None]
-"""Hands over a batch with this many rows."""
+"""Dispatches a batch, given its number of rows."""
 
 
 class Workers:
@@ -32,27 +32,27 @@ class Workers:
     If the engine cannot be copied, the existing workers compute everything.
 
     Args:
-        name: What the policy is called in the log.
+        name: Name of the policy in the log.
         engine: The engine of the first worker. The others own copies.
         sizes: The size of a full batch, and the seconds per row.
-        most: The maximum number of workers.
+        most: Maximum number of workers.
         cores: The cores that all policies share.
-        meter: The policy's meter, which knows its load.
+        meter: The policy's meter, which measures its load.
     """
 
     def __init__(self, name: str, engine: Engine, sizes: Sizes, most: int, cores: Cores, meter: Meter) -> None:
         self._name = name
         self._engines = [engine]
-        self._free = [engine]  # no more are needed than there are threads
+        self._free = [engine]
         self._sizes = sizes
         self._most = min(most, cores.number)
         self._cores = cores
         self._meter = meter
         cores.share(meter)
-        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts none until it must
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="pgkeras-engine")  # starts threads lazily
         self._running = 0
-        self._rows: list[int] = []  # of the batches that were handed over and are not done, in order
-        self._works: deque[Work] = deque()  # that no worker has taken yet, in order
+        self._rows: list[int] = []  # of the dispatched batches that are not finished, in order
+        self._works: deque[Work] = deque()  # dispatched, but not yet taken by a worker, in order
 
     @property
     def are_busy(self) -> bool:
@@ -61,18 +61,18 @@ class Workers:
 
     @property
     def rows_behind(self) -> int:
-        """Rows that have been handed over, but have to wait still."""
+        """Number of dispatched rows that still wait for a worker."""
         return sum(self._rows[self._computing :])
 
     def place(self, rows: int, requests: int) -> HandOver | None:
-        """Where what waits should be computed.
+        """Returns the function that dispatches the next batch.
 
         Args:
-            rows: Of all requests that wait.
-            requests: How many wait, 1 or more.
+            rows: Rows of all waiting requests.
+            requests: Number of waiting requests, 1 or more.
 
         Returns:
-            What takes the next batch; None: the requests should wait on, since more may come in the meantime.
+            None if the requests should wait for more to fill a batch.
         """
         if not self._rows:
             return self._start
@@ -81,10 +81,10 @@ class Workers:
         seconds = rows / requests * self._sizes.row_seconds
         if self._spare(seconds) > 0:
             return self._start
-        return self._put_behind if len(self._rows) < 2 * self._computing else None
+        return self._enqueue if len(self._rows) < 2 * self._computing else None
 
     def free(self, seconds: float) -> int:
-        """How many workers could begin at once with a request that takes so long; 1 also if it has to wait."""
+        """Returns the number of workers that could start on a request of this duration now, but at least 1."""
         return max(1, self._spare(seconds))
 
     def done(self, rows: int) -> None:
@@ -97,17 +97,17 @@ class Workers:
 
     @property
     def _computing(self) -> int:
-        """How many workers there are at work; one that has just become free may count still."""
+        """Number of running workers. May include one that has just finished."""
         return min(self._running, self._most)
 
     def _spare(self, request_seconds: float) -> int:
         return min(self._most - len(self._rows), self._cores.available_for(self._meter, request_seconds))
 
     def _start(self, rows: int, work: Work) -> None:
-        self._put_behind(rows, work)
+        self._enqueue(rows, work)
         self._run()
 
-    def _put_behind(self, rows: int, work: Work) -> None:
+    def _enqueue(self, rows: int, work: Work) -> None:
         self._rows.append(rows)
         self._works.append(work)
 
@@ -117,7 +117,7 @@ class Workers:
         asyncio.get_running_loop().run_in_executor(self._threads, self._compute).add_done_callback(self._stopped)
 
     def _compute(self) -> None:
-        """Runs in a thread."""
+        """Computes queued batches in a worker thread until none is left."""
         engine = self._take() if self._works else None  # another worker may have taken it
         if engine is None:
             return
@@ -127,16 +127,16 @@ class Workers:
         self._free.append(engine)
 
     def _take(self) -> Engine | None:
-        """An engine that is free, if need be a new one; None: the batch has to wait for those that there are."""
+        """Returns an idle engine, or a new copy. Returns None if all engines are busy and no other can be made."""
         with contextlib.suppress(IndexError):
             return self._free.pop()
         if len(self._engines) >= self._most:
             return None
         try:
             engine = self._engines[0].copy()
-        except Exception as error:  # of any kind, out of memory as a rule
+        except Exception as error:  # usually out of memory
             self._most = len(self._engines)
-            logger.warning("%s goes on with %d of its engine: a copy failed: %r", self._name, self._most, error)
+            logger.warning("%s is limited to %d workers: copying its engine failed: %r", self._name, self._most, error)
             return None
         self._engines.append(engine)
         return engine
@@ -144,6 +144,7 @@ class Workers:
     def _stopped(self, _: asyncio.Future[None]) -> None:
         self._running -= 1
         self._cores.release()
-        # What was put behind when this worker had just looked; where the others are at it, it is theirs.
+        # A batch may have been enqueued just after this worker found the queue empty. Start a worker for it, unless the
+        # running ones will take it.
         if self._works and self._computing < min(self._most, len(self._rows)):
             self._run()
