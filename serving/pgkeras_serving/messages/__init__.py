@@ -1,5 +1,5 @@
-"""Bytes to arrays and back, for one policy: requests checked, responses encoded, states sealed.
+"""Decodes and checks the requests for one policy, encodes its responses, and seals memory states.
 
-Start with ``act.py`` (one request) and ``steps.py`` (one message of a session). Knows neither gRPC nor how a batch
-is computed.
+Start with ``act.py`` (one request) and ``steps.py`` (one message of a session). This package depends neither on gRPC
+nor on batching.
 """

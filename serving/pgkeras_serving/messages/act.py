@@ -1,4 +1,4 @@
-"""Decodes and checks the requests for one policy, and encodes its responses. Knows no transport."""
+"""Decodes and checks the requests for one policy, and encodes its responses."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _VALUES = {
 
 
 class PolicyCodec:
-    """Decodes the requests for one policy and encodes its answers.
+    """Decodes the requests for one policy and encodes its responses.
 
-    Nearly all requests of a simulator are one message with other numbers in it. So what was found out about the first
-    is remembered as a pattern: to parse and check every one, with code that has gone cold between two calls, would take
+    Most requests of a simulator differ only in their numbers. The layout of a valid request is therefore kept as a
+    pattern, and later requests with this layout are read without parsing. Parsing and checking each of them would take
     longer than the policy itself.
 
     Args:
-        spec: What the policy consumes and produces.
-        version: What every answer carries.
-        max_batch_size: Most observations in a request.
-        state_key: What states are sealed with; see :class:`StateSeal`.
+        spec: The policy's specification.
+        version: The policy version that every response carries.
+        max_batch_size: Maximum number of observations in a request.
+        state_key: Key that seals memory states; see :class:`StateSeal`.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class PolicyCodec:
         space = spec.observation_space
         self._dtype = self._layout.dtype
         self._is_float = self._dtype.kind == "f"
-        # Where the graph takes the bytes as they come, and the only check on values is that they are finite.
+        # The graph takes the bytes unchanged, and the only check of the values is that they are finite.
         self._takes_bytes = isinstance(space, Box) and not self._layout.packed and space.dtype == self._dtype
         self._shape = (-1, *self._layout.shape)
         self._patterns = Patterns[tuple[bool, bool, frozenset[int], frozenset[str]]](_VALUES)
@@ -66,13 +66,13 @@ class PolicyCodec:
         self.answers = ResponseEncoder(spec, version)
 
     def recall(self, message: bytes) -> Query | None:
-        """Decodes a request that has the layout of an earlier one. Returns None for others, and for invalid ones.
+        """Decodes a request with the layout of an earlier one. Returns None for other layouts and invalid values.
 
         Args:
             message: The bytes of an ``ActRequest``.
 
         Raises:
-            InvalidRequestError: The state is of no use.
+            InvalidRequestError: The memory state is invalid.
         """
         known = self._patterns.read(message)
         if known is None:
@@ -85,14 +85,14 @@ class PolicyCodec:
         return Query(self._inputs(observation, seed, values.get("state", b"")), *asked)
 
     def decode(self, request: service_pb2.ActRequest, message: bytes = b"") -> Query:
-        """Checks a request against the spec, and draws its noise.
+        """Checks a request against the specification and draws its noise.
 
         Args:
             request: The request.
-            message: Its bytes, whose layout :meth:`recall` is to know from now on; empty if it is not.
+            message: Its bytes. If not empty, :meth:`recall` will recognize their layout.
 
         Raises:
-            InvalidRequestError: Something about it is wrong; the error names the field.
+            InvalidRequestError: The request is invalid; the error names the field.
         """
         asked = self._asked(request, DEFAULT_OUTPUTS)
         seed = request.seed if request.HasField("seed") else None
@@ -102,10 +102,10 @@ class PolicyCodec:
         return query
 
     def decode_step(self, request: service_pb2.PlayRequest) -> Query:
-        """Checks what a session's message has in common with a call; the noise is the session's to put in.
+        """Checks the fields that a session's message shares with an ActRequest. The session adds the noise.
 
         Raises:
-            InvalidRequestError: Something about it is wrong; the error names the field.
+            InvalidRequestError: The message is invalid; the error names the field.
         """
         asked = self._asked(request, frozenset())
         if not asked.has_batch_axis:
@@ -115,16 +115,16 @@ class PolicyCodec:
         return asked
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]]) -> bytes:
-        """The engine's answer as the bytes of a response, with the state if there is one."""
+        """Encodes the engine's outputs as an ``ActResponse``, with the memory state if the policy has memory."""
         state = b"" if self._seal is None else self._seal.seal(answer["next_state"])
         return self.answers.encode(query, answer, state)
 
     def is_plain(self, request: _Request) -> bool:
-        """Whether the bytes of the request's observation are, as they come, what the policy observes."""
+        """Whether the graph takes the bytes of the request's observation unchanged."""
         return self._takes_bytes and not request.HasField("action_mask")
 
     def numbers(self, data: bytes) -> NDArray[Any] | None:
-        """A plain observation of a length that was found right; None if it is not finite, or may not be."""
+        """Decodes a plain observation whose length is known to be valid. Returns None unless it is surely finite."""
         array = np.frombuffer(data, self._dtype)
         if self._is_float and not surely_finite(array):
             return None
@@ -140,7 +140,7 @@ class PolicyCodec:
         return {"observation": observation, "noise": drawn}
 
     def _asked(self, request: _Request, default_outputs: frozenset[int]) -> Query:
-        """The request but for its noise and state; checked."""
+        """Checks a request. The result has no noise and no state yet."""
         if request.mode not in _MODES:
             raise InvalidRequestError("mode", "a known ActMode", str(request.mode))
         outputs: frozenset[int] = frozenset(request.outputs)
@@ -181,12 +181,12 @@ class PolicyCodec:
 
 
 def surely_finite(array: NDArray[Any]) -> bool:
-    """Whether a vector's sum of squares is finite: if so, all elements are; if not, one may just be huge."""
+    """Whether a vector's sum of squares is finite. If it is, all elements are; if not, one may merely be huge."""
     return math.isfinite(array.dot(array))
 
 
 def _arrays(batch: Any) -> Iterator[NDArray[Any]]:
-    """The arrays of numbers in a batch of structured observations."""
+    """Yields the numeric arrays in a batch of structured observations."""
     if isinstance(batch, Mapping):
         for part in batch.values():
             yield from _arrays(part)

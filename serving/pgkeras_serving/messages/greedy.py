@@ -1,4 +1,4 @@
-"""Computes the log-probability of the greedy action; the act graph returns that of the sampled action only."""
+"""Log-probability of the greedy action. The act graph returns only that of the sampled action."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ __all__ = ["greedy_log_prob"]
 
 
 def greedy_log_prob(spec: PolicySpec, answer: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """The log-probability of a distribution's mode, from its parameters: float32 ``[B]``.
+    """Computes the log-probability of a distribution's mode from its parameters: float32 ``[B]``.
 
-    Categorical: ``ln max_i p_i``, and the sum of that over the components of a MultiCategorical. MultiBernoulli:
-    ``sum_d ln max(p_d, 1 - p_d)``. Diagonal Gaussian, of D components, at its mean: ``-sum_d ln std_d - D/2 ln(2 pi)``.
-    Squashed Gaussian: that, less ``sum_d ln |d action_d / d u_d|`` at the mean. Kumaraswamy: the log-density of the
-    peak. Structured: the sum of its parts'.
+    - Categorical: ``ln max_i p_i``. MultiCategorical: the sum over its components.
+    - MultiBernoulli: ``sum_d ln max(p_d, 1 - p_d)``.
+    - Diagonal Gaussian with D components, at its mean: ``-sum_d ln std_d - D/2 ln(2 pi)``.
+    - Squashed Gaussian: the same minus ``sum_d ln |d action_d / d u_d|`` at the mean.
+    - Kumaraswamy: the log-density at its peak.
+    - Structured: the sum over its parts.
 
     Args:
-        spec: The policy's, with its distribution and action space.
-        answer: Holds the parameters by the names in ``spec.parameter_outputs``, each ``[B, ...]``.
+        spec: The policy's specification.
+        answer: The engine's outputs, with the parameters that ``spec.parameter_outputs`` names, each ``[B, ...]``.
     """
     parts = [_of_part(part, {name: answer[output] for name, output in part.outputs.items()}) for part in spec.parts]
     return np.asarray(sum(parts), np.float32)
@@ -58,7 +60,7 @@ def _of_part(part: ActionPart, answer: Mapping[str, NDArray[Any]]) -> NDArray[An
 
 
 def _kumaraswamy_peak(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``ln(a b) + (a - 1) ln x + (b - 1) ln(1 - x^a)`` where ``x^a = (a - 1) / (a b - 1)``; 0 times ln 0 is 0."""
+    """Computes ``ln(a b) + (a - 1) ln x + (b - 1) ln(1 - x^a)`` at ``x^a = (a - 1) / (a b - 1)``, with 0 ln 0 = 0."""
     power = np.maximum(a * b - 1, 1e-300)
     tiny = np.finfo(np.float64).tiny
     below = (a - 1) / a * np.log(np.maximum((a - 1) / power, tiny))
@@ -67,7 +69,7 @@ def _kumaraswamy_peak(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray
 
 
 def _log_slope(u: NDArray[Any], low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``sum_d ln |d action_d / d u_d|``: that of tanh between two bounds, of softplus beyond one, of u without any."""
+    """Computes ``sum_d ln |d action_d / d u_d|``: tanh for two finite bounds, softplus for one, identity for none."""
     size = np.abs(u.astype(np.float64))
     finite = np.isfinite(low) & np.isfinite(high)
     half = np.where(finite, np.where(finite, high, 1) - np.where(finite, low, -1), 2.0) / 2

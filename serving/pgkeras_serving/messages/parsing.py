@@ -1,4 +1,4 @@
-"""Parses requests with errors of our own."""
+"""Parses requests, with this project's errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _Message = TypeVar("_Message", bound=message.Message)
 
 
 def parse(kind: type[_Message], data: bytes) -> _Message:
-    """The message in some bytes.
+    """Parses a message.
 
-    Were grpcio to parse it, it would end the call with UNKNOWN and write a traceback into the log for each, which
-    anybody could fill a disk with.
+    If grpcio parsed it, an invalid message would end the call with UNKNOWN and log a traceback, so any client could
+    fill the disk.
 
     Raises:
-        InvalidRequestError: They are none.
+        InvalidRequestError: The bytes are not a message of this kind.
     """
     try:
         return kind.FromString(data)

@@ -1,4 +1,4 @@
-"""Encodes an engine's arrays as the bytes of a response."""
+"""Encodes an engine's outputs as a response."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _GREEDY_ACTION = service_pb2.ACT_OUTPUT_GREEDY_ACTION
 OUTPUTS = frozenset(service_pb2.ActOutput.values()) - {service_pb2.ACT_OUTPUT_UNSPECIFIED}
 """The outputs that a request may ask for."""
 DEFAULT_OUTPUTS = frozenset({_LOG_PROB, _ENTROPY, _DISTRIBUTION})
-"""The outputs beside the action that a response has if the request names none."""
+"""The outputs, in addition to the action, of a response if the request names none."""
 
-_MOST_FORMS = 256
+_MAX_FORMS = 256
 
 
 class Query(NamedTuple):
-    """A request that has been checked.
+    """A checked request.
 
     Args:
-        inputs: What the engine takes: observation ``[B, ...]``, noise ``[B, noise_size]`` and, for a policy with
-            memory, state ``[B, state_size]``.
-        has_batch_axis: Whether the request was a batch, so that the answer is one too.
+        inputs: The engine's inputs: observation ``[B, ...]``, noise ``[B, noise_size]`` and, for a policy with memory,
+            state ``[B, state_size]``.
+        has_batch_axis: Whether the request is a batch. The response then is one, too.
         greedy: Whether the action is the distribution's mode.
-        outputs: ActOutput numbers wanted besides the action.
-        needs: What the engine has to put out for that.
+        outputs: Requested ActOutput numbers, in addition to the action.
+        needs: The engine outputs needed for the response.
     """
 
     inputs: dict[str, NDArray[Any]]
@@ -50,12 +50,12 @@ class Query(NamedTuple):
 
 
 class _Form(NamedTuple):
-    """What answers have in common that differ in nothing but their numbers.
+    """Key of responses that differ only in their numbers.
 
     Args:
-        rows: None for a single observation.
-        outputs: ActOutput numbers beside the action.
-        state_bytes: Length of the state, which is none in a session: there the server keeps it.
+        rows: Number of observations; None for a single one without a batch axis.
+        outputs: ActOutput numbers, in addition to the action.
+        state_bytes: Length of the memory state; 0 in a session, where the server keeps the state.
     """
 
     rows: int | None
@@ -64,20 +64,20 @@ class _Form(NamedTuple):
 
 
 class ResponseEncoder:
-    """Encodes the answers of one policy.
+    """Encodes the responses of one policy.
 
-    All answers of one form differ in nothing but their numbers, which are put into the
-    bytes of the first: to build a message anew would take longer than the policy itself.
+    The first response of a form is built as a message. Later ones replace the numbers in its bytes, because building
+    each message would take longer than the policy itself.
 
     Args:
-        spec: What the policy produces.
-        version: What every answer carries.
+        spec: The policy's specification.
+        version: The policy version that every response carries.
     """
 
     def __init__(self, spec: PolicySpec, version: policy_pb2.PolicyVersion) -> None:
         self._spec = spec
         self._version = version
-        # Those of a structured policy have no places that a pattern could know: they are built anew each time.
+        # Responses of structured policies have no fixed layout, so each is built as a message.
         parameters = {name: f"distribution.{spec.distribution.value}.{name}" for name in spec.distribution.parameters}
         tensors = {name: name for name in ("action", "log_prob", "entropy", "greedy_action")} | parameters
         places = {name: FieldPath.of(service_pb2.ActResponse, f"{path}.data") for name, path in tensors.items()}
@@ -85,7 +85,7 @@ class ResponseEncoder:
         self._forms: dict[_Form, Pattern] = {}
 
     def needs(self, greedy: bool, outputs: frozenset[int]) -> frozenset[str]:
-        """The engine outputs needed for a response. Entropy is always among them, for the metrics."""
+        """Returns the engine outputs needed for a response. They always include the entropy, for the metrics."""
         names = {"greedy_action" if greedy else "action", "entropy"}
         if _GREEDY_ACTION in outputs:
             names.add("greedy_action")
@@ -98,12 +98,12 @@ class ResponseEncoder:
         return frozenset(names)
 
     def encode(self, query: Query, answer: Mapping[str, NDArray[Any]], state: bytes = b"") -> bytes:
-        """The bytes of an ``ActResponse``.
+        """Encodes an ``ActResponse``.
 
         Args:
-            query: What was asked.
-            answer: What the engine put out.
-            state: What the client is to keep, if anything.
+            query: The request.
+            answer: The engine's outputs.
+            state: The sealed memory state for the client to keep; empty for none.
         """
         arrays = answer
         if query.greedy:
@@ -140,7 +140,7 @@ class ResponseEncoder:
         for name, tensor in self._tensors(response, outputs):
             write_tensor(tensor, arrays[name] if rows is not None else arrays[name].reshape(arrays[name].shape[1:]))
         form = Pattern(response.SerializeToString(), self._places)
-        if len(self._forms) < _MOST_FORMS:
+        if len(self._forms) < _MAX_FORMS:
             self._forms[key] = form
         return form
 

@@ -1,4 +1,4 @@
-"""Seals the memory state that a client keeps between two calls, and verifies it when it comes back."""
+"""Seals the memory state that a client keeps between calls, and verifies it when the client returns it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _TAG_BYTES = 16
 
 
 class StateSeal:
-    """Turns states into opaque bytes and back.
+    """Encodes memory states as opaque bytes and verifies them when decoding.
 
-    Every row is a piece of its own, the numbers and a keyed hash of them (BLAKE2b, RFC 7693), so that a client may put
-    batches together anew. A piece of zero bytes is the start of an episode.
+    Each row is sealed separately: its numbers follow a keyed hash of them (BLAKE2b, RFC 7693). A client may therefore
+    regroup the rows into other batches. A row of zero bytes stands for the start of an episode.
 
     Args:
-        key: What only those know who have the policy's files, so that any server with the same files takes the state.
+        key: Secret key, derived from the policy's files. Any server with the same files accepts the state.
         size: Length of a state, in float32 numbers.
     """
 
@@ -32,15 +32,15 @@ class StateSeal:
         self._piece = _TAG_BYTES + 4 * size
 
     def seal(self, states: NDArray[np.float32]) -> bytes:
-        """States ``[B, size]`` as bytes."""
+        """Encodes states ``[B, size]``."""
         rows = [row.tobytes() for row in states.astype("<f4", copy=False)]
         return b"".join(self._tag(row) + row for row in rows)
 
     def open(self, data: bytes, rows: int) -> NDArray[np.float32]:
-        """The states ``[rows, size]`` in some bytes; zeros for none.
+        """Decodes states ``[rows, size]``. Returns zeros if ``data`` is empty.
 
         Raises:
-            InvalidRequestError: They are not so many pieces, or one was not sealed for this version of the policy.
+            InvalidRequestError: The length is wrong, or a row was not sealed for this version of the policy.
         """
         states = np.zeros((rows, self._size), np.float32)
         if not data:

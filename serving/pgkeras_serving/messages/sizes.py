@@ -1,4 +1,4 @@
-"""The size of answers. gRPC itself would end a call, or a session, with INTERNAL if its answer is too large."""
+"""Checks the size of responses. gRPC would end a call or a session with INTERNAL if a response is too large."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ __all__ = ["check_size"]
 def check_size(
     answer: bytes, most: int, field: str = "outputs", instead: str = "ask for fewer observations or outputs at once"
 ) -> None:
-    """Checks that an answer may be sent.
+    """Checks that a response is small enough to be sent.
 
     Args:
-        answer: It.
-        most: Its limit, in bytes.
-        field: What makes it so large, in the request.
-        instead: What to do if it is too large.
+        answer: The encoded response.
+        most: Maximum size, in bytes.
+        field: The request field that determines the size.
+        instead: Advice for the error message.
 
     Raises:
-        InvalidRequestError: It is too large.
+        InvalidRequestError: The response is too large.
     """
     if len(answer) > most:
         raise InvalidRequestError(field, f"what is answered with at most {most} bytes ({instead})", f"{len(answer)}")

@@ -1,4 +1,4 @@
-"""Decodes the messages of a session, with the checks that do not depend on the session's state."""
+"""Decodes the messages of a session and makes the checks that do not depend on the session's state."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["OUTCOME", "Step", "Steps", "Transition"]
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 _BOOL: np.dtype[Any] = np.dtype(np.bool_)
 OUTCOME = ("reward", "terminated", "truncated")
-"""The fields that say what the previous actions led to."""
+"""The fields that report the outcome of the previous actions."""
 _FLAGS = ("terminated", "truncated", "episode_start")
 _DTYPES = {"reward": _FLOAT32, **dict.fromkeys(_FLAGS, _BOOL)}
 _TRUE = b"\1"
@@ -38,8 +38,8 @@ class Transition(NamedTuple):
 
     Args:
         reward: float32 ``[B]``.
-        ended: bool ``[B]``: whether the episode ended, be it terminated or truncated; None if none did.
-        terminated: bool ``[B]``: whether it ended in a terminal state.
+        ended: bool ``[B]``: whether the episode was terminated or truncated; None if no episode ended.
+        terminated: bool ``[B]``: whether the episode ended in a terminal state.
     """
 
     reward: NDArray[np.float32]
@@ -52,10 +52,10 @@ class Step(NamedTuple):
 
     Args:
         message_id: The message's id.
-        query: What is asked; its noise and state are the session's to put in.
-        given: Which parts it has of what the previous actions led to: reward, terminated, truncated.
-        transition: All of that; None if one is missing.
-        episode_start: bool ``[B]``: whether the observation is the first of an episode; None if it does not say.
+        query: The checked request. The session adds noise and state.
+        given: The fields of ``OUTCOME`` that are present.
+        transition: The outcome of the previous actions; None if one of these fields is missing.
+        episode_start: bool ``[B]``: whether the observation is the first of an episode; None if not given.
     """
 
     message_id: int
@@ -80,7 +80,7 @@ class Steps:
             rows: The number of the session's environments; None before its first message.
 
         Raises:
-            InvalidRequestError: Something about it is wrong; the error names the field.
+            InvalidRequestError: The message is invalid; the error names the field.
         """
         step = self._recall(message, rows)
         if step is None:
@@ -91,7 +91,7 @@ class Steps:
         return step
 
     def _recall(self, message: bytes, rows: int | None) -> Step | None:
-        """What :meth:`_check` makes of a message like an earlier one. None of any other, and of a wrong one."""
+        """Decodes a message with the layout of an earlier one. Returns None for other layouts and invalid values."""
         known = self._patterns.read(message)
         if known is None:
             return None

@@ -1,9 +1,9 @@
-"""Message templates: reads and writes messages whose layout is known, without a parser.
+"""Message patterns: reads and writes messages with a known layout, without a parser.
 
-A simulator sends the same message over and over, with other numbers in it. Once one has been parsed and found right,
-the next of its length needs only to be compared with it, byte by byte, outside of the values that may differ. As the
-bytes before a value say how long it is, what lies in a value cannot change how the rest is read: a message that fits a
-pattern is parsed to the same message, but for its values.
+A simulator sends the same message again and again with different numbers. After one of them has been parsed and found
+valid, later messages of the same length are only compared with it, byte by byte, outside the values that may differ.
+The bytes before a value encode its length, so a value cannot change how the rest is parsed. A message that matches a
+pattern therefore parses to the same message, except for its values.
 
 The format: https://protobuf.dev/programming-guides/encoding
 """
@@ -26,19 +26,19 @@ _Match = Callable[[bytes], "re.Match[bytes] | None"]
 _VARINT, _I64, _LEN, _I32 = 0, 1, 2, 5
 _FIXED = {_I64: 8, _I32: 4}
 _MORE = 0x80
-_MOST_FIXED = 2048
-_MOST_LENGTHS = 256
-_MOST_VARINTS = 1024
-_MOST_PER_LENGTH = 8
+_MAX_FIXED_BYTES = 2048
+_MAX_LENGTHS = 256
+_MAX_VARINTS = 1024
+_MAX_PER_LENGTH = 8
 
 
 class FieldPath(NamedTuple):
     """The path of a value in a message.
 
     Args:
-        path: Field numbers, from the outermost in.
-        is_integer: Whether it is an integer; it is a string of bytes otherwise.
-        byte: A regular expression for each byte of a string.
+        path: Field numbers, outermost message first.
+        is_integer: Whether the value is an integer; otherwise it is a byte string.
+        byte: Regular expression that each byte of the string matches.
     """
 
     path: tuple[int, ...]
@@ -47,7 +47,7 @@ class FieldPath(NamedTuple):
 
     @classmethod
     def of(cls, kind: type[Message], names: str, byte: bytes = b".") -> FieldPath:
-        """The path of a field of a kind of message, such as "observation.tensor.data"."""
+        """Returns the path of a field, given its dotted name such as "observation.tensor.data"."""
         descriptor: Any = kind.DESCRIPTOR
         path = []
         for name in names.split("."):
@@ -58,23 +58,22 @@ class FieldPath(NamedTuple):
 
 
 class Pattern:
-    """A message cut at its values.
+    """The layout of a message: its constant bytes, and the positions of its values.
 
     Args:
-        message: Bytes that have been parsed, so that their format is right.
-        values: Paths by name; values that the message has not are left out.
+        message: A valid encoded message.
+        values: Paths of the values by name. Values that the message does not have are ignored.
 
     Raises:
-        ValueError: What is on the way to a value is there twice, or is something else; what counts then is for the
-            parser to know. Or there is too much around the values to keep: anybody may fill a message with fields that
-            nobody reads.
+        ValueError: A field on the path of a value is repeated or has another wire type, so only the parser can decide
+            which one counts. Or there are too many constant bytes to keep, for example in unknown fields.
     """
 
     def __init__(self, message: bytes, values: Mapping[str, FieldPath]) -> None:
         spans = {name: _find(message, 0, len(message), *place[:2]) for name, place in values.items()}
         found = sorted((*span, name) for name, span in spans.items() if span is not None)
-        if len(message) - sum(stop - start for start, stop, _ in found) > _MOST_FIXED:
-            raise ValueError(f"more than {_MOST_FIXED} bytes beside the values")
+        if len(message) - sum(stop - start for start, stop, _ in found) > _MAX_FIXED_BYTES:
+            raise ValueError(f"more than {_MAX_FIXED_BYTES} bytes outside the values")
         self._parts: list[bytes] = []
         expression, at = b"", 0
         for start, stop, name in found:
@@ -91,19 +90,19 @@ class Pattern:
 
     @functools.cached_property
     def match(self) -> _Match:
-        """Matches a message that fits; its groups are the values, by name."""
-        # Made when it is first asked for: a pattern that is only written needs no expression.
+        """Matches messages with this layout. The groups of a match are the values by name."""
+        # Compiled on first use, because a pattern that is only written needs no expression.
         return re.compile(self._expression, re.DOTALL).fullmatch
 
     def write(self, values: Iterable[bytes]) -> bytes:
-        """The message with other values, in the order of ``names``, each as long as the one that was there."""
+        """Encodes the message with new values, in the order of ``names``, each as long as the original value."""
         parts = self._parts.copy()
         parts[1::2] = values
         return b"".join(parts)
 
 
 class Patterns(Generic[_Meaning]):
-    """Patterns of what came before, each with what it means.
+    """Cache of message patterns, each with the decoded meaning of its message.
 
     Args:
         values: Paths of the values, by name.
@@ -114,16 +113,16 @@ class Patterns(Generic[_Meaning]):
         self._known: dict[int, list[tuple[_Match, _Meaning]]] = {}
 
     def read(self, message: bytes) -> tuple[_Meaning, dict[str, bytes]] | None:
-        """Returns a message's meaning and its values, or None if no template matches."""
+        """Returns a message's meaning and its values, or None if no pattern matches."""
         for match, meaning in self._known.get(len(message), ()):
             if found := match(message):
                 return meaning, found.groupdict()
         return None
 
     def learn(self, message: bytes, meaning: _Meaning) -> None:
-        """Remembers what a message means that was found right; not if there are many patterns already."""
+        """Adds the pattern of a valid message, unless the cache is full or the message has no usable pattern."""
         known = self._known.get(len(message), [])
-        if len(known) == _MOST_PER_LENGTH or (not known and len(self._known) == _MOST_LENGTHS):
+        if len(known) == _MAX_PER_LENGTH or (not known and len(self._known) == _MAX_LENGTHS):
             return
         try:
             known.append((Pattern(message, self._values).match, meaning))
@@ -133,16 +132,16 @@ class Patterns(Generic[_Meaning]):
 
 
 def number(value: bytes) -> int:
-    """The integer in the bytes of a varint."""
+    """Decodes a varint."""
     result = 0
     for byte in reversed(value):
         result = result << 7 | byte & 0x7F
     return result & 0xFFFFFFFFFFFFFFFF
 
 
-@functools.lru_cache(_MOST_VARINTS)
+@functools.lru_cache(_MAX_VARINTS)
 def varint(value: int) -> bytes:
-    """A non-negative integer as bytes."""
+    """Encodes a non-negative integer as a varint."""
     digits = bytearray()
     while value >= _MORE:
         digits.append(value & 0x7F | _MORE)
@@ -152,7 +151,7 @@ def varint(value: int) -> bytes:
 
 
 def _find(message: bytes, start: int, stop: int, path: tuple[int, ...], is_integer: bool) -> tuple[int, int] | None:
-    """Where the value at a path begins and ends; None if it is not there."""
+    """Returns the start and the end of the value at a path, or None if the message does not have it."""
     wanted, *rest = path
     found = None
     while start < stop:
@@ -169,9 +168,9 @@ def _find(message: bytes, start: int, stop: int, path: tuple[int, ...], is_integ
             raise ValueError("a group")
         if field == wanted:
             if found is not None:
-                raise ValueError(f"field {field} is there twice")
+                raise ValueError(f"field {field} is repeated")
             if kind != (_VARINT if is_integer and not rest else _LEN):
-                raise ValueError(f"field {field} is of another type")
+                raise ValueError(f"field {field} has another wire type")
             found = at, end
         start = end
     return _find(message, *found, tuple(rest), is_integer) if found and rest else found

@@ -1,4 +1,4 @@
-"""The pages of ``--http-port``: status page, metrics and probes.
+"""HTTP pages of ``--http-port``: status page, metrics and probes.
 
-``web.py`` routes, ``page.py`` and ``charts.py`` draw, ``prometheus.py`` is what Prometheus reads.
+``web.py`` routes requests. ``page.py`` and ``charts.py`` render the status page, and ``prometheus.py`` the metrics.
 """

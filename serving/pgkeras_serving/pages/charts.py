@@ -14,34 +14,34 @@ from pgkeras_serving.telemetry.last_minute import SECONDS
 
 __all__ = ["Drawn", "charts", "drawn", "learning_curve", "number"]
 
-_MOST_VERSIONS = 4  # as many as there are hues in page.css
-_MOST_BARS = 12
+_MAX_VERSIONS = 4  # the number of hues in page.css
+_MAX_BARS = 12
 
 
 class Drawn(NamedTuple):
     """A version in charts."""
 
     version: VersionStatus
-    hue: str  # the class of what is drawn of it
+    hue: str  # CSS class of its elements
 
     @property
     def swatch(self) -> str:
-        """The legend entry of its colour, HTML."""
+        """The legend entry of its color, as HTML."""
         return f'<i class="swatch {self.hue}"></i>'
 
 
 def drawn(versions: Sequence[VersionStatus]) -> list[Drawn]:
-    """Those that charts are drawn of: the newest of those at work, or else the newest of all.
+    """Selects the versions to show in charts: the newest active ones, or the newest version if none is active.
 
     Args:
-        versions: Of one policy, by number, 1 or more.
+        versions: The versions of one policy, by number, at least 1.
     """
-    chosen = [version for version in versions if version.is_at_work][-_MOST_VERSIONS:] or [versions[-1]]
+    chosen = [version for version in versions if version.is_active][-_MAX_VERSIONS:] or [versions[-1]]
     return [Drawn(version, f"hue{i}") for i, version in enumerate(chosen)]
 
 
 def charts(shown: Sequence[Drawn]) -> str:
-    """Charts of some versions of a policy, HTML."""
+    """Returns the charts of some versions of a policy, as HTML."""
     alike: dict[str, list[Drawn]] = {}
     for one in shown:
         alike.setdefault(str(one.version.policy.spec.action_space), []).append(one)
@@ -49,7 +49,7 @@ def charts(shown: Sequence[Drawn]) -> str:
 
 
 def learning_curve(returns: Sequence[float]) -> str:
-    """Chart of the mean returns of a run's epochs, HTML."""
+    """Returns the chart of the mean returns of a run's epochs, as HTML."""
     if not returns:
         return '<div><h3>Return per epoch</h3><span class="soft">No epoch is finished yet.</span></div>'
     low, high = min(returns), max(returns)
@@ -63,7 +63,7 @@ def learning_curve(returns: Sequence[float]) -> str:
 
 
 def number(value: float) -> str:
-    """A number for people, HTML."""
+    """Formats a number, as HTML."""
     if math.isnan(value):
         return "&ndash;"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:,.1f}"
@@ -80,7 +80,7 @@ def _rate(shown: Sequence[Drawn]) -> str:
 
 
 def _actions(shown: Sequence[Drawn]) -> str:
-    """Chart of the actions of versions with the same action space."""
+    """Returns the chart of the actions of versions with the same action space."""
     title = "Actions, last minute"
     acted = [one for one in shown if one.version.policy.meter.actions.total().any()]
     if not acted:
@@ -92,7 +92,7 @@ def _actions(shown: Sequence[Drawn]) -> str:
 def _shares(acted: Sequence[Drawn]) -> str:
     counts = np.array([one.version.policy.meter.actions.total() for one in acted])
     shares = counts / counts.sum(axis=1, keepdims=True)
-    top = np.sort(np.argsort(-shares.sum(axis=0), kind="stable")[:_MOST_BARS])
+    top = np.sort(np.argsort(-shares.sum(axis=0), kind="stable")[:_MAX_BARS])
     left_out = shares.shape[1] - len(top)
     rest = f"<small>and {left_out} less frequent ones</small>" if left_out else ""
     return f'<div class="bars">{"".join(_bars(acted, shares, top))}</div>{rest}'
@@ -113,7 +113,7 @@ def _spread(acted: Sequence[Drawn]) -> str:
     heads = "".join(f"<th>{swatch}mean</th><th>std</th>" for swatch in swatches)
     rows = "".join(
         f"<tr><td>{i}</td>{''.join(f'<td>{m[i]:+.4g}</td><td>&plusmn; {std[i]:.4g}</td>' for m, std in spreads)}</tr>"
-        for i in range(min(len(spreads[0][0]), _MOST_BARS))
+        for i in range(min(len(spreads[0][0]), _MAX_BARS))
     )
     return f"<table><thead><tr><th>component</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
 
@@ -154,12 +154,12 @@ def _chart(title: str, shown: Sequence[Drawn], figures: Sequence[str], ends: tup
 
 
 def _points(values: Sequence[float], low: float, high: float, room: int) -> list[str]:
-    """Points of a 100 x 100 picture with room for so many, the last of them at its right edge."""
+    """Returns points of a 100 x 100 picture that is ``room`` points wide, the last one at its right edge."""
     step = 100 / max(room - 1, 1)
     begin = 100 - step * (len(values) - 1)
     return [f"{begin + i * step:.2f},{_height(value, low, high):.2f}" for i, value in enumerate(values)]
 
 
 def _height(value: float, low: float, high: float) -> float:
-    """From the top of such a picture, with a margin above and below."""
+    """Returns a value's distance from the top of the picture, with margins at the top and the bottom."""
     return 95 - 90 * (value - low) / ((high - low) or 1.0)

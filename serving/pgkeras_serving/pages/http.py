@@ -1,7 +1,7 @@
-"""HTTP: a server for a few small pages, which answers GET and HEAD, one request a connection, and nothing else.
+"""Minimal HTTP server for a few small pages: GET and HEAD only, one request per connection.
 
-h11 parses and writes the messages. The server shares the event loop with the policies, so everything about it is
-bounded: the size of a request, the seconds for receiving it and sending the response, and the number of connections.
+h11 parses and writes the messages. The server shares the event loop with the policies. It therefore limits the size of
+a request, the time to receive it and to send the response, and the number of connections.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ __all__ = ["Handler", "HttpRequest", "HttpResponse", "connection_handler"]
 
 logger = logging.getLogger(__name__)
 
-_MOST_BYTES = 16384
+_MAX_BYTES = 16384
 _SECONDS = 10.0
-_MOST_CONNECTIONS = 64
+_MAX_CONNECTIONS = 64
 
 _HEADERS = {
     "Cache-Control": "no-store",
     "Connection": "close",
-    # The pages have no scripts and nothing from elsewhere; should one ever slip in, the browser does not run it.
+    # The pages have no scripts and no external resources. If one were ever injected, the browser would not run it.
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -34,11 +34,11 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class HttpRequest:
-    """A request.
+    """An HTTP request.
 
     Args:
         path: The path, without the query.
-        headers: By name in lower case; of one that came twice, the last.
+        headers: Headers by lowercase name. Of a repeated header, the last one.
     """
 
     path: str
@@ -47,13 +47,13 @@ class HttpRequest:
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """A response.
+    """An HTTP response.
 
     Args:
         status: The status.
         body: The body.
-        kind: Its Content-Type.
-        headers: More headers.
+        kind: The Content-Type.
+        headers: Additional headers.
     """
 
     status: HTTPStatus
@@ -68,10 +68,10 @@ Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 def connection_handler(
     handler: Handler,
 ) -> Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]:
-    """Serves one connection; the callback of ``asyncio.start_server``.
+    """Returns a callback for ``asyncio.start_server`` that serves one connection.
 
     Args:
-        handler: Answers requests; must not hold up the event loop.
+        handler: Answers requests. Must not block the event loop.
     """
     open_connections = 0
 
@@ -80,13 +80,13 @@ def connection_handler(
         open_connections += 1
         try:
             async with asyncio.timeout(_SECONDS):
-                if open_connections > _MOST_CONNECTIONS:
+                if open_connections > _MAX_CONNECTIONS:
                     return
                 await _serve(reader, writer, handler)
         except (TimeoutError, OSError):
-            pass  # the other side is slow, or has left
+            pass  # the client is too slow or has disconnected
         except asyncio.CancelledError:
-            pass  # the server has stopped, which asyncio would log as an error up to Python 3.11
+            pass  # the server is stopping; up to Python 3.11, asyncio would log this as an error
         finally:
             open_connections -= 1
             writer.transport.abort() if writer.transport.get_write_buffer_size() else writer.close()
@@ -96,14 +96,14 @@ def connection_handler(
 
 async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> None:
     has_body = True
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MOST_BYTES)
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_BYTES)
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
-            connection.receive_data(await reader.read(_MOST_BYTES))
+            connection.receive_data(await reader.read(_MAX_BYTES))
     except h11.RemoteProtocolError as error:
         response = _refusal(HTTPStatus(error.error_status_hint), f"This is no HTTP/1.1 request: {error}.")
     else:
-        if not isinstance(event, h11.Request):  # the connection was closed before a request came
+        if not isinstance(event, h11.Request):  # the connection was closed without a request
             return
         has_body = event.method != b"HEAD"
         response = await _answer(event, handler)

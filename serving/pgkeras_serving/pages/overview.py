@@ -20,9 +20,9 @@ class VersionStatus:
     Args:
         policy: The version.
         labels: Its labels.
-        recent: How it fared in the last minute.
-        episodes: The episodes played with it.
-        returns: The returns of the last of them, the oldest first.
+        recent: Its load and latency in the last minute.
+        episodes: Summary of the episodes played with it.
+        returns: Returns of the last episodes, oldest first.
     """
 
     policy: VersionSnapshot
@@ -37,8 +37,8 @@ class VersionStatus:
         return self.policy.version
 
     @property
-    def is_at_work(self) -> bool:
-        """Whether it did anything in the last minute, or has played episodes."""
+    def is_active(self) -> bool:
+        """Whether it answered calls in the last minute, or has played episodes."""
         return bool(any(self.recent.history) or self.returns)
 
 
@@ -48,16 +48,16 @@ class Status:
 
     Args:
         state: "serving", "loading" or "draining".
-        target: Where it listens.
+        target: Address of the gRPC server.
         uptime: Seconds since its start.
-        release: pgkeras' version.
-        sessions: How many are open.
-        requests: Calls that have ended, by method and code.
-        failures: Why versions are not served.
-        versions: Those that are, by name, then by version.
-        processes: How many processes answer calls.
-        restarts: How many of them had to be started again.
-        run: The run that learns here; None where policies are served.
+        release: Version of pgkeras.
+        sessions: Number of open sessions.
+        requests: Number of calls that have ended, by method and code.
+        failures: Reasons why versions are not served.
+        versions: The served versions, by name, then by version.
+        processes: Number of processes that answer calls.
+        restarts: Number of restarts of these processes.
+        run: The training run that learns from sessions; None if policies are only served.
     """
 
     state: str

@@ -18,7 +18,7 @@ _STYLE = resources.files("pgkeras_serving.pages").joinpath("page.css").read_text
 
 
 def render(status: Status) -> bytes:
-    """The page, UTF-8."""
+    """Renders the page as UTF-8."""
     names = sorted({version.policy.name for version in status.versions})
     groups = {name: [v for v in status.versions if v.policy.name == name] for name in names}
     summary = _tiles(status) if status.run is None else _run(status.run)
@@ -62,7 +62,7 @@ def _tiles(status: Status) -> str:
 
 
 def _run(run: RunStatus) -> str:
-    """A run that learns: its tiles, its curve and its simulators."""
+    """Renders a training run: tiles, simulators and learning curve."""
     speed = sum(one.steps_per_second for one in run.simulators)
     tiles = (
         (number(run.epoch), "epochs"),

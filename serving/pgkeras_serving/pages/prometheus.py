@@ -1,4 +1,4 @@
-"""Exports the counters in Prometheus' text format. They are collected on request, so counting needs no locks."""
+"""Exports the counters in Prometheus' text format. They are collected per request, so counting needs no locks."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ __all__ = ["Exposition"]
 _BY_VERSION = ("policy", "version")
 _NANOSECONDS = 1e9
 _STARTED = "process_start_time_seconds"
-# Buckets of which powers of two are shown: 1 microsecond to 8.6 seconds, and 1 to 65,536 rows.
+# Exponents of the powers of two that bound the buckets: 1 microsecond to 8.6 seconds, and 1 to 65,536 rows.
 _TIMES = range(10, 34)
 _ROWS = range(17)
 
 
 class Exposition:
-    """Everything that is counted, for a Prometheus server.
+    """All metrics, for a Prometheus server.
 
     Args:
-        snapshot: Tells what there is now.
+        snapshot: Returns the current state.
     """
 
     def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
@@ -51,10 +51,10 @@ class Exposition:
     """The Content-Type of :meth:`text`."""
 
     async def text(self) -> bytes:
-        """All metrics in Prometheus' text format.
+        """Returns all metrics in Prometheus' text format.
 
-        The event loop is left to others between two policies, and the text is written in a thread: of hundreds of
-        policies it takes a second.
+        For hundreds of policies, this takes a second. It therefore yields to the event loop between policies and
+        formats the text in a thread.
         """
         now = self._snapshot()
         families = [*_of_server(now), *await _by_version(now), *_of_processes(now.processes)]
@@ -70,19 +70,19 @@ def _of_server(now: Snapshot) -> Iterator[Metric]:
     for (method, code), count in sorted(now.requests.items()):
         requests.add_metric((method, code), count)
     yield requests
-    yield GaugeMetricFamily("pgkeras_sessions", "Sessions that are open.", now.sessions)
+    yield GaugeMetricFamily("pgkeras_sessions", "Open sessions.", now.sessions)
     failures = len(now.failures)
     yield GaugeMetricFamily("pgkeras_versions_failed", "Versions on disk that could not be loaded.", failures)
     yield GaugeMetricFamily("pgkeras_workers", "Processes that answer calls.", len(now.processes))
-    yield CounterMetricFamily("pgkeras_worker_restarts", "Processes that were started again.", now.restarts)
-    build = GaugeMetricFamily("pgkeras_build_info", "1 for the release that runs.", labels=("version", "python"))
+    yield CounterMetricFamily("pgkeras_worker_restarts", "Restarts of processes that answer calls.", now.restarts)
+    build = GaugeMetricFamily("pgkeras_build_info", "1 for the running release.", labels=("version", "python"))
     build.add_metric((__version__, platform.python_version()), 1)
     yield build
     yield _label_versions(now)
 
 
 def _label_versions(now: Snapshot) -> Metric:
-    family = GaugeMetricFamily("pgkeras_label_version", "The version that has a label.", labels=("policy", "label"))
+    family = GaugeMetricFamily("pgkeras_label_version", "Version that a label names.", labels=("policy", "label"))
     for name, labels in now.labels.items():
         for label, version in labels.items():
             family.add_metric((name, label), version)
@@ -91,24 +91,24 @@ def _label_versions(now: Snapshot) -> Metric:
 
 async def _by_version(now: Snapshot) -> list[Metric]:
     info = GaugeMetricFamily(
-        "pgkeras_policy_info", "1 for every version that is ready.", labels=(*_BY_VERSION, "engine", "spec_hash")
+        "pgkeras_policy_info", "1 for every loaded version.", labels=(*_BY_VERSION, "engine", "spec_hash")
     )
     loaded = GaugeMetricFamily(
-        "pgkeras_policy_load_time_seconds", "When a version became ready, since the epoch.", labels=_BY_VERSION
+        "pgkeras_policy_load_time_seconds", "Unix time when a version was loaded.", labels=_BY_VERSION
     )
     observations = CounterMetricFamily("pgkeras_observations", "Observations answered.", labels=_BY_VERSION)
     timed = {
-        "seconds": _histogram("answer_seconds", "From a request's arrival to its answer, without the transport."),
-        "queue": _histogram("queue_seconds", "Wait for a batch."),
-        "inference": _histogram("inference_seconds", "Time of the engine's runs."),
-        "encoding": _histogram("encoding_seconds", "Time that answers took to encode."),
+        "seconds": _histogram("answer_seconds", "Time from a request's arrival to its response, without transport."),
+        "queue": _histogram("queue_seconds", "Time that requests wait for a batch."),
+        "inference": _histogram("inference_seconds", "Duration of the engine's runs."),
+        "encoding": _histogram("encoding_seconds", "Encoding time of responses."),
     }
-    queued = GaugeMetricFamily("pgkeras_queued_observations", "Observations that wait.", labels=_BY_VERSION)
-    playing = GaugeMetricFamily("pgkeras_policy_sessions", "Sessions with a version.", labels=_BY_VERSION)
-    rows = _histogram("batch_size", "Observations in the engine's runs.")
-    entropy = _summary("action_entropy_nats", "Entropy of action distributions; of a sample of the answers.")
+    queued = GaugeMetricFamily("pgkeras_queued_observations", "Observations in the queue.", labels=_BY_VERSION)
+    playing = GaugeMetricFamily("pgkeras_policy_sessions", "Open sessions of a version.", labels=_BY_VERSION)
+    rows = _histogram("batch_size", "Observations per run of the engine.")
+    entropy = _summary("action_entropy_nats", "Entropy of action distributions, from a sample of the responses.")
     returns = _summary("episode_return", "Undiscounted returns of episodes played in sessions.")
-    lengths = _summary("episode_length", "Their lengths, in actions.")
+    lengths = _summary("episode_length", "Lengths of episodes played in sessions, in actions.")
     for policy in now.versions:
         await asyncio.sleep(0)
         meter, about = policy.meter, policy.description
@@ -122,7 +122,7 @@ async def _by_version(now: Snapshot) -> list[Metric]:
         for name, family in timed.items():
             _add(family, labels, getattr(meter, name), _TIMES, _NANOSECONDS)
         _add(rows, labels, meter.rows, _ROWS, 1)
-        entropy.add_metric(labels, meter.looked, meter.entropy)
+        entropy.add_metric(labels, meter.sampled, meter.entropy)
         sums = policy.episodes.sums
         returns.add_metric(labels, sums.count, sums.returns)
         lengths.add_metric(labels, sums.count, sums.lengths)
@@ -130,7 +130,7 @@ async def _by_version(now: Snapshot) -> list[Metric]:
 
 
 def _of_processes(numbers: Sequence[int]) -> Iterator[Metric]:
-    """The usual metrics of a process, as the sum of several; of the moments when they started, the first."""
+    """Yields the standard process metrics: sums over the processes, and the earliest start time."""
     collected = [_process(number) for number in numbers]
     families: dict[str, list[Metric]] = {}
     for family in (family for process in collected for family in process):
@@ -149,13 +149,13 @@ def _process(number: int) -> list[Metric]:
 
 
 class _Collected(Collector):
-    """Metrics that have been collected."""
+    """A collector that returns metrics collected before."""
 
     def __init__(self, families: list[Metric]) -> None:
         self._families = families
 
     def collect(self) -> list[Metric]:
-        """The metrics."""
+        """Returns the metrics."""
         return self._families
 
 
@@ -170,9 +170,9 @@ def _summary(name: str, about: str) -> SummaryMetricFamily:
 def _add(
     family: HistogramMetricFamily, labels: tuple[str, str], histogram: Histogram, powers: range, unit: float
 ) -> None:
-    """Adds a histogram, whose bucket i ends at 2**i - 1, with the bounds of some of its buckets."""
+    """Adds a histogram with the given powers of two as bucket bounds."""
     below = np.cumsum(histogram.counts)
-    # An integer below 2**i is at most 2**i - 1; of nanoseconds that is 2**i, of rows it is not.
+    # Bucket i ends at 2**i - 1. For nanoseconds, the difference from 2**i is negligible; for rows it is not.
     bounds = [(2**i if unit > 1 else 2**i - 1) / unit for i in powers]
     buckets = [(repr(float(bound)), float(below[i])) for i, bound in zip(powers, bounds, strict=True)]
     family.add_metric(labels, [*buckets, ("+Inf", float(below[-1]))], histogram.total / unit)

@@ -1,4 +1,4 @@
-"""The pages' TLS: the files of the gRPC port; renewed ones are taken up without a restart."""
+"""TLS of the pages. Uses the gRPC port's files and reloads renewed ones without a restart."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ __all__ = ["RenewedTls"]
 
 
 class RenewedTls:
-    """A context whose handshakes are made with the files as they were when they were last of use.
+    """A TLS context whose handshakes use the last valid version of the files.
 
     Args:
         certificate: PEM file of the server's certificate chain.
         key: PEM file of its private key.
-        client_ca: PEM file of authorities; only clients with a certificate of theirs are let in. None lets in all.
+        client_ca: PEM file of the authorities that sign client certificates; None admits clients without one.
 
     Attributes:
-        context: What listens.
+        context: The context for the listening socket.
 
     Raises:
-        ConfigError: A file is of no use.
+        ConfigError: A file is invalid.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         read = functools.partial(_read, certificate, key, client_ca)
-        self._files = RenewedFiles((certificate, key, client_ca), read)  # the gRPC port reports those of no use
+        self._files = RenewedFiles((certificate, key, client_ca), read)  # the gRPC port reports invalid files
         self.context = self._files.value
-        # Authorities can only be added to a context, not taken away, so that each handshake changes over to the newest.
-        self.context.sni_callback = self._change_over
+        # Authorities can be added to a context but not removed, so each handshake switches to the newest context.
+        self.context.sni_callback = self._switch
 
     def renew(self) -> None:
-        """Takes up files that have changed, if they are of use."""
+        """Reloads files that have changed, if they are valid."""
         self._files.renew()
 
-    def _change_over(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+    def _switch(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._files.value
 
 

@@ -1,4 +1,4 @@
-"""The pages of ``--http-port``: status, metrics and probes."""
+"""HTTP server of ``--http-port``: status page, metrics and probes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _HANDSHAKE_SECONDS = 10.0
 
 
 class Web:
-    """The HTTP server beside the gRPC one.
+    """The HTTP server that runs next to the gRPC server.
 
     Args:
-        config: The settings.
-        tokens: Who may see the pages; None: everybody.
-        snapshot: Tells what there is to show now.
+        config: The server's settings.
+        tokens: Tokens that give access to the pages; None for public pages.
+        snapshot: Returns the current state.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Web:
         self.state = "loading"
         """The state that /readyz and the page report: "loading", "serving" or "draining"."""
         self.target = ""
-        """Where the gRPC server listens."""
+        """The address of the gRPC server."""
         self.port = 0
-        """Where this one does."""
+        """The port of this server."""
         self._config = config
         self._tokens = tokens
         self._snapshot = snapshot
@@ -67,11 +67,11 @@ class Web:
         self._tls: RenewedTls | None = None
 
     async def start(self) -> None:
-        """Listens.
+        """Starts listening.
 
         Raises:
-            ConfigError: The address cannot be listened on, or would be open to others without TLS; or a certificate is
-                of no use.
+            ConfigError: The address cannot be used, or would be reachable from other machines without TLS, or a
+                certificate is invalid.
         """
         config = self._config
         assert config.http_port is not None
@@ -105,12 +105,12 @@ class Web:
             try:
                 if self._tls is not None:
                     self._tls.renew()
-                self._look()
-            except Exception:  # of any kind: the next look may fare better, and the pages stay
-                logger.exception("what the pages show of the last minute could not be looked at")
+                self._sample()
+            except Exception:  # the pages stay available, and the next attempt may succeed
+                logger.exception("updating the pages' rates and latencies failed")
             await asyncio.sleep(_SECOND)
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         lives = {}
         for policy in self._snapshot().versions:
             key = policy.name, policy.version
@@ -119,19 +119,19 @@ class Web:
                 live = Live(policy.meter)
             else:
                 live.meter = policy.meter
-                live.look()
+                live.sample()
             lives[key] = live
         self._lives = lives
 
     async def _answer(self, request: HttpRequest) -> HttpResponse:
         if self._only_here and not is_loopback(without_port(request.headers.get("host", "localhost"))):
-            # Or a page from elsewhere, whose name has been made to mean this machine, could read this one.
+            # Prevents DNS rebinding: a website whose name resolves to this machine could otherwise read the page.
             return HttpResponse(HTTPStatus.MISDIRECTED_REQUEST, b"Ask for localhost or 127.0.0.1.\n")
         if request.path not in _OPEN and (refusal := self._refusal(request)):
             return refusal
         page = self._pages.get(request.path)
         if page is None:
-            return HttpResponse(HTTPStatus.NOT_FOUND, b"There is /, /metrics, /healthz and /readyz.\n")
+            return HttpResponse(HTTPStatus.NOT_FOUND, b"Not found. The pages are /, /metrics, /healthz and /readyz.\n")
         return await page()
 
     async def _page(self) -> HttpResponse:
@@ -141,7 +141,7 @@ class Web:
         return HttpResponse(HTTPStatus.OK, await self._exposition.text(), self._exposition.kind)
 
     async def _healthy(self) -> HttpResponse:
-        return HttpResponse(HTTPStatus.OK, b"ok\n")  # the event loop turns, or there would be no answer
+        return HttpResponse(HTTPStatus.OK, b"ok\n")  # if the event loop were blocked, there would be no response
 
     async def _ready(self) -> HttpResponse:
         ready = self.state == "serving"
@@ -153,9 +153,9 @@ class Web:
         try:
             self._tokens.authenticate([("authorization", _as_bearer(request.headers.get("authorization", "")))])
         except UnauthenticatedError:
-            # Browsers ask for a name and a password then: the token is the password.
+            # Browsers then ask for a user name and a password. The token is the password.
             ask = {"WWW-Authenticate": 'Basic realm="pgkeras: the password is a token", charset="UTF-8"'}
-            return HttpResponse(HTTPStatus.UNAUTHORIZED, b"This server demands a token.\n", headers=ask)
+            return HttpResponse(HTTPStatus.UNAUTHORIZED, b"This server requires a token.\n", headers=ask)
         return None
 
     def _status(self) -> Status:

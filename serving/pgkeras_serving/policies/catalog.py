@@ -1,4 +1,4 @@
-"""Catalog: loads and warms up the policy versions under the served directory, and follows its changes."""
+"""Catalog: loads and warms up the policy versions under the served directory, and follows changes there."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ __all__ = ["Catalog"]
 
 logger = logging.getLogger(__name__)
 
-# While others are served, loading a version rests so long again and again. To whoever works on end the scheduler gives
-# slices of milliseconds, for which a call would have to wait.
+# Pause between the steps of loading a version while others are served. Without pauses, the scheduler would give the
+# loading thread slices of several milliseconds, during which calls wait.
 _REST_SECONDS = 0.002
 
 
 @dataclass
 class _Failure:
-    """A version that did not load, and what its files were like then: it is tried again when they change."""
+    """A version that failed to load. It is tried again when ``files`` changes."""
 
     files: Hashable
     reason: str
 
 
 class Catalog:
-    """Keeps the versions and labels under a directory. For one thread at a time, which may be held up.
+    """The versions and labels under a directory. Not thread-safe; its methods block.
 
     Args:
-        config: Where the policies are and how to run them.
+        config: The served directory, and how to run policies.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -60,35 +60,35 @@ class Catalog:
         self._versions: dict[Path, tuple[Hashable, LoadedPolicy]] = {}
         self._failures: dict[Path, _Failure] = {}
         self._contents = Contents()
-        self._told: dict[Path, str] = {}
+        self._reported: dict[Path, str] = {}
         self._sizes: dict[Hashable, Sizes] = {}
         self._is_closed = False
-        self._has_looked = False
+        self._has_scanned = False
 
     def close(self) -> None:
-        """Ends a look that is under way in another thread when it has loaded the version that it is at."""
+        """Stops a :meth:`scan` in another thread after the version that it is loading."""
         self._is_closed = True
 
-    def look(self) -> Contents:
-        """Loads, verifies and warms what is new or replaced, and lets go of what is gone.
+    def scan(self) -> Contents:
+        """Loads, verifies and warms up new and replaced versions, and drops deleted ones.
 
-        A version that does not load is left out and reported in the log once. It may be one that is just being copied:
-        so, but for the very first look, it is reported when its files have not changed between two looks. A directory
-        without any version is taken for a mishap: what was there before stays.
+        A version that fails to load is skipped and logged once. Because it may be incomplete while it is being copied,
+        later scans log it only if its files did not change since the scan before. If all versions disappear, the ones
+        loaded before stay in service, because this is most likely a mistake.
 
         Raises:
-            BundleNotFoundError: There is no version and has never been one.
+            BundleNotFoundError: The directory has never had a version.
             BundleError: The catalog has been closed.
         """
-        is_first, self._has_looked = not self._has_looked, True
+        is_first, self._has_scanned = not self._has_scanned, True
         rest_seconds = _REST_SECONDS if self._versions else 0.0
         try:
             labels = {path: self._read_labels(path) for path in {p.parent for p in _version_directories(self._config)}}
-            paths = _version_directories(self._config)  # after the labels, so that what they name is among them
+            paths = _version_directories(self._config)  # after the labels, to include the versions that they name
         except BundleError as error:
             if not self._versions:
                 raise
-            self._tell(self._config.root, f"serving on with what was there before: {error}")
+            self._report(self._config.root, f"still serving the versions loaded before: {error}")
             return self._unchanged([])
         for path in paths:
             if self._is_closed:
@@ -98,20 +98,20 @@ class Catalog:
         gone = [path for path in self._versions if stamps.get(path) is None]
         if len(gone) == len(self._versions) > 0:
             root = self._config.root
-            self._tell(root, f"serving on with what was there before: {root} has no version that loads")
-            if not self._contents.policies:  # it was there but for the time of loading it
+            self._report(root, f"still serving the versions loaded before: {root} has no version that loads")
+            if not self._contents.policies:  # the versions disappeared during the first scan
                 self._contents = self._collect(gone, labels)
             return self._unchanged(paths)
-        self._told.pop(self._config.root, None)
+        self._reported.pop(self._config.root, None)
         for path in gone:
-            logger.info("%s is gone: it takes no new requests", path, extra=_about(path))
+            logger.info("%s was deleted and takes no new requests", path, extra=_about(path))
             del self._versions[path]
         self._forget_failures(paths)
         self._contents = self._collect(paths, labels)
         return self._contents
 
     def _unchanged(self, paths: list[Path]) -> Contents:
-        """What was served before; but of versions that do not load, those that lie under the directory now."""
+        """Returns the contents of the last scan, with the failures of the versions that exist now."""
         self._forget_failures(paths)
         self._contents = dataclasses.replace(self._contents, failures=self._reasons())
         return self._contents
@@ -119,7 +119,7 @@ class Catalog:
     def _forget_failures(self, paths: list[Path]) -> None:
         for path in set(self._failures).difference(paths):
             del self._failures[path]
-            self._told.pop(path, None)
+            self._reported.pop(path, None)
 
     def _reasons(self) -> list[str]:
         return [failure.reason for failure in self._failures.values()]
@@ -130,18 +130,18 @@ class Catalog:
             return
         files, failure = _files(path), self._failures.get(path)
         if failure is not None and failure.files == files:
-            self._tell(path, f"not serving {path}: {failure.reason}")
+            self._report(path, f"not serving {path}: {failure.reason}")
             return
         try:
             self._versions[path] = (found, self._load(path, rest_seconds))
-        except Exception as error:  # whatever is wrong with one version, the others are served
+        except Exception as error:  # a broken version must not affect the others
             reason = str(error) if isinstance(error, PgkerasError) else repr(error)
             self._failures[path] = _Failure(files, reason)
             if is_first:
-                self._tell(path, f"not serving {path}: {reason}")
+                self._report(path, f"not serving {path}: {reason}")
         else:
             self._failures.pop(path, None)
-            self._told.pop(path, None)
+            self._reported.pop(path, None)
             logger.info("%s is ready", path, extra=_about(path))
 
     def _load(self, path: Path, rest_seconds: float) -> LoadedPolicy:
@@ -157,7 +157,7 @@ class Catalog:
         digest = bundle.digest
         codec = PolicyCodec(bundle.spec, identity, config.max_batch_size, digest)
         time.sleep(rest_seconds)
-        engine = engines.load(bundle, config.engine)  # the files are not needed any more
+        engine = engines.load(bundle, config.engine)  # from here on, the files are no longer needed
         graph = _graph(bundle, digest, engine, config)
         sizes = warm_up(engine, bundle.spec, config.max_batch_size, rest_seconds, self._sizes.get(graph))
         self._sizes[graph] = sizes
@@ -176,9 +176,9 @@ class Catalog:
         try:
             labels = read_labels(policy_dir)
         except BundleError as error:
-            self._tell(policy_dir, f"labels stay as they were: {error}")
+            self._report(policy_dir, f"labels stay as they were: {error}")
             return None
-        self._told.pop(policy_dir, None)
+        self._reported.pop(policy_dir, None)
         return labels
 
     def _collect(self, paths: list[Path], labels: dict[Path, dict[str, int] | None]) -> Contents:
@@ -189,7 +189,7 @@ class Catalog:
         alone = self._config.root.resolve()
         for policy_dir, wanted in labels.items():
             name, own = policy_dir.name, wanted
-            if wanted is not None and alone in paths:  # one version is served, whatever labels others have
+            if wanted is not None and alone in paths:  # a single version is served: ignore the labels of others
                 own = {label: version for label, version in wanted.items() if version == int(alone.name)}
             contents.labels[name] = self._ready_labels(policy_dir, own, contents.policies.get(name, {}))
         return contents
@@ -197,28 +197,29 @@ class Catalog:
     def _ready_labels(
         self, policy_dir: Path, wanted: dict[str, int] | None, ready: dict[int, LoadedPolicy]
     ) -> dict[str, int]:
-        """The labels as they are wanted, but one whose version is not ready stays where it was."""
+        """Returns the wanted labels. A label whose version is not ready keeps its previous version."""
         before = self._contents.labels.get(policy_dir.name, {})
         labels = {}
         for label, version in (before if wanted is None else wanted).items():
             key = policy_dir / label
             if version in ready:
                 labels[label] = version
-                self._told.pop(key, None)
+                self._reported.pop(key, None)
                 continue
-            self._tell(key, f"label {label} of {policy_dir} does not move to version {version}, which is not ready")
+            self._report(key, f"label {label} of {policy_dir} does not move to version {version}, which is not ready")
             if before.get(label) in ready:
                 labels[label] = before[label]
         return labels
 
-    def _tell(self, where: Path, message: str) -> None:
-        if self._told.get(where) != message:
-            self._told[where] = message
+    def _report(self, where: Path, message: str) -> None:
+        """Logs a message, once until another is reported for the same path."""
+        if self._reported.get(where) != message:
+            self._reported[where] = message
             logger.error("%s", message, extra=_about(where))
 
 
 def _version_directories(config: ServerConfig) -> list[Path]:
-    """Version directories under a directory of policies, under one policy's, or the one that it is itself."""
+    """Returns the version directories. The root may hold policies, hold versions, or be a version itself."""
     root = config.root.resolve()
     try:
         if names := bundles.policy_names(root):
@@ -233,27 +234,27 @@ def _version_directories(config: ServerConfig) -> list[Path]:
 
 
 def _graph(bundle: bundles.Bundle, digest: bytes, engine: engines.Engine, config: ServerConfig) -> Hashable:
-    """A value that is the same for policies which take the same time: networks of one shape, with any weights."""
+    """Returns a key that is equal for policies with the same run time: the same network, with any weights."""
     size = None if bundle.flatbuffer is None else bundle.flatbuffer.stat().st_size
     return bundle.spec_hash, engine.name, size, digest if size is None else None, config.max_batch_size
 
 
 def _stamp(path: Path) -> Hashable | None:
-    """A value that changes when a version is replaced; None if the version is gone."""
+    """Returns a value that changes when a version is replaced, or None if it was deleted."""
     return stamp(path / bundles.MANIFEST)
 
 
 def _about(path: Path) -> dict[str, Any]:
-    """The log's fields for a version's directory, a policy's, or a label of one."""
+    """Returns the log fields for the path of a version, a policy, or a label."""
     if path.name.isdigit():
         return about(policy=path.parent.name, version=int(path.name))
     return about(policy=path.name) if path.is_dir() else about(policy=path.parent.name, label=path.name)
 
 
 def _files(path: Path) -> Hashable:
-    """A value that changes while a version's files are being copied or repaired."""
+    """Returns a value that changes while a version's files are being copied or repaired."""
     try:
         found = [(file, file.lstat()) for file in path.rglob("*")]
-    except OSError:  # it is changing under our eyes
+    except OSError:  # the files are changing right now
         return object()
     return tuple(sorted((str(file), entry.st_size, entry.st_mtime_ns, entry.st_ctime_ns) for file, entry in found))

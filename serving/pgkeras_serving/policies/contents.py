@@ -1,4 +1,4 @@
-"""What is ready to be served at one moment."""
+"""Snapshot of the loaded policies."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from pgkeras_serving.telemetry.metrics import Meter
 
 __all__ = ["Contents", "LoadedPolicy"]
 
-# In an error, which has to fit the trailers that clients take.
-_MOST_NAMES, _MOST_VERSIONS = 5, 5
+# In an error message, because gRPC clients limit the size of trailers.
+_MAX_NAMES, _MAX_VERSIONS = 5, 5
 
 
 @dataclass(frozen=True)
 class LoadedPolicy:
-    """A version that is ready. It is retired by letting go of it: the last request that holds it takes it along.
+    """A loaded policy version. It is garbage-collected when it is no longer served and its last request is done.
 
     Args:
-        spec: What it consumes and produces.
-        codec: What decodes its requests and encodes its answers.
-        steps: What decodes its sessions' messages.
-        batcher: What computes it.
-        version: Its name, version and spec hash, as answers carry them.
-        description: The whole of it, as GetPolicy answers it.
-        limits: What its calls are held to, likewise.
-        digest: Of its files, as far as what it does depends on them.
-        meter: What is counted about it.
-        episodes: Those that are played with it in sessions.
+        spec: The policy's specification.
+        codec: Decodes requests and encodes responses.
+        steps: Decodes the messages of sessions.
+        batcher: Computes actions.
+        version: Name, version and spec hash, as responses carry them.
+        description: The description that GetPolicy returns.
+        limits: The limits that GetPolicy returns.
+        digest: Hash of the files that determine the policy's behavior.
+        meter: The policy's metrics.
+        episodes: The episodes played in its sessions.
     """
 
     spec: PolicySpec
@@ -52,13 +52,13 @@ class LoadedPolicy:
 
 @dataclass(frozen=True)
 class Contents:
-    """The policies that are ready at one moment.
+    """An immutable snapshot of the loaded policies.
 
     Args:
-        policies: By name, then by version, both ascending.
-        labels: Versions by policy name, then by label; all of them are ready.
-        failures: Why other versions are not.
-        by_reference: The policies that references were resolved to, by the bytes of the reference.
+        policies: Policies by name, then by version, both ascending.
+        labels: Versions by policy name, then by label. All of these versions are loaded.
+        failures: Reasons why other versions are not loaded.
+        by_reference: Cache of resolved policies, by the encoded reference.
     """
 
     policies: dict[str, dict[int, LoadedPolicy]] = field(default_factory=dict)
@@ -68,21 +68,21 @@ class Contents:
 
     @functools.cached_property
     def newest(self) -> dict[str, LoadedPolicy]:
-        """The newest version by name. The empty name stands for the only policy, if there is only one."""
+        """The newest version of each policy by name. If there is only one policy, the empty name maps to it as well."""
         newest = {name: found[max(found)] for name, found in self.policies.items()}
         return newest | ({"": next(iter(newest.values()))} if len(newest) == 1 else {})
 
     def listing(self, name: str) -> str:
-        """What there is, for an error: all of it if it is little, else the names that are nearest to another."""
+        """Lists the policies for an error message. If there are many, lists those with names similar to ``name``."""
         names = list(self.policies)
-        if len(names) > _MOST_NAMES:
-            names = difflib.get_close_matches(name, names, n=_MOST_NAMES, cutoff=0.0)
+        if len(names) > _MAX_NAMES:
+            names = difflib.get_close_matches(name, names, n=_MAX_NAMES, cutoff=0.0)
         listed = ", ".join(f"{one} (version {_versions(self.policies[one])})" for one in names)
         return listed if len(names) == len(self.policies) else f"{listed} and {len(self.policies) - len(names)} more"
 
 
 def _versions(found: Iterable[int]) -> str:
-    """The newest versions, and how many others there are."""
+    """Lists the newest versions and the number of older ones."""
     versions = sorted(found)
-    shown = ", ".join(map(str, versions[-_MOST_VERSIONS:]))
-    return shown if len(versions) <= _MOST_VERSIONS else f"{shown} and {len(versions) - _MOST_VERSIONS} older ones"
+    shown = ", ".join(map(str, versions[-_MAX_VERSIONS:]))
+    return shown if len(versions) <= _MAX_VERSIONS else f"{shown} and {len(versions) - _MAX_VERSIONS} older ones"

@@ -1,4 +1,4 @@
-"""The limits of a policy as GetPolicy publishes them."""
+"""Limits of a policy's calls, as GetPolicy returns them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["limits"]
 
 
 def limits(config: ServerConfig) -> service_pb2.Limits:
-    """The limits as GetPolicy answers them.
+    """Returns the limits for GetPolicy.
 
     Args:
-        config: The settings that hold for the policy.
+        config: The server's settings for the policy.
     """
     return service_pb2.Limits(
         max_batch_size=config.max_batch_size,

@@ -1,4 +1,4 @@
-"""Store: resolves a policy's name, version or label among the versions that are ready."""
+"""Store: resolves a policy's name, version or label to a loaded version."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pgkeras_serving.settings.config import ServerConfig
 
 __all__ = ["Store"]
 
-_MORE_LOOKS = 5
-_LOOK_SECONDS = 0.1
-_MOST_REFERENCES = 256
-_MOST_LABELS = 8  # in an error
-_POLICY = varint(service_pb2.ActRequest.DESCRIPTOR.fields_by_name["policy"].number << 3 | 2)  # before its length,
-_LONG = b"\x80"  # and the least first byte of a length that takes more than one
+_MORE_SCANS = 5
+_SCAN_SECONDS = 0.1
+_MAX_REFERENCES = 256
+_MAX_LABELS = 8  # in an error message
+_POLICY = varint(service_pb2.ActRequest.DESCRIPTOR.fields_by_name["policy"].number << 3 | 2)  # key of the field
+_LONG = b"\x80"  # smallest first byte of a length that takes more than one byte
 
 
 class Store:
@@ -39,45 +39,45 @@ class Store:
     publish a policy under another name.
 
     Args:
-        config: Where the policies are and how to run them.
+        config: The served directory, and how to run policies.
     """
 
     def __init__(self, config: ServerConfig) -> None:
         self._config = config
         self._catalog = Catalog(config)
-        self._contents = Contents()  # replaced as a whole, never changed, so that a reader needs no lock
+        self._contents = Contents()  # immutable and replaced as a whole, so readers need no lock
 
     def load(self) -> None:
-        """Loads every version under the root; blocks. One that is broken is reported in the log and left out.
+        """Loads every version under the root; blocks. Broken versions are logged and skipped.
 
         Raises:
-            BundleNotFoundError: There is none.
-            BundleError: None could be loaded.
+            BundleNotFoundError: There is no version.
+            BundleError: No version could be loaded.
         """
         if self._config.wait_for_policies:
             self.refresh()
             return
-        contents = self._catalog.look()
-        for _ in range(_MORE_LOOKS):  # all that was found may have been replaced while it was being loaded
+        contents = self._catalog.scan()
+        for _ in range(_MORE_SCANS):  # all versions may have been replaced while they were being loaded
             if contents.policies:
                 break
-            time.sleep(_LOOK_SECONDS)
-            contents = self._catalog.look()
+            time.sleep(_SCAN_SECONDS)
+            contents = self._catalog.scan()
         if not contents.policies:
             raise BundleError(f"no policy under {self._config.root} can be served: {'; '.join(contents.failures)}")
         self._contents = contents
 
     def refresh(self) -> None:
-        """Follows what has changed under the root; blocks, while everything that was ready is still served."""
+        """Loads changes under the root; blocks. The versions loaded before stay in service meanwhile."""
         try:
-            self._contents = self._catalog.look()
+            self._contents = self._catalog.scan()
         except BundleNotFoundError:
             if not self._config.wait_for_policies:
                 raise
-            self._contents = Contents()  # nor is there any more what did not load
+            self._contents = Contents()  # drops the failures, too
 
     def close(self) -> None:
-        """Shuts down the worker threads of every policy, and loads no more."""
+        """Stops loading, and shuts down the worker threads of every policy."""
         self._catalog.close()
         for policy in self.policies():
             policy.batcher.close()
@@ -88,31 +88,30 @@ class Store:
         return bool(self._contents.policies)
 
     def policies(self) -> list[LoadedPolicy]:
-        """Everything that is ready, by name, then by version."""
+        """Returns all loaded versions, by name, then by version."""
         return [policy for found in self._contents.policies.values() for policy in found.values()]
 
     def labels(self) -> dict[str, dict[str, int]]:
-        """Versions by policy's name, then by label."""
+        """Returns versions by policy name, then by label."""
         return self._contents.labels
 
     def failures(self) -> list[str]:
-        """Why versions that lie under the root are not served."""
+        """Returns the reasons why versions under the root are not served."""
         return self._contents.failures
 
     def decode(self, message: bytes) -> tuple[LoadedPolicy, Query]:
-        """Finds the policy that a call asks for, and decodes the call.
+        """Finds the policy of a call and decodes the call.
 
-        A call whose layout is known is not parsed, as long as it begins with the reference to its policy, as serialised
-        messages do.
+        A call with a known layout is not parsed if it begins with the policy reference, as serialized messages do.
 
         Args:
             message: The bytes of an ``ActRequest``.
 
         Raises:
             PolicyNotFoundError: There is no such policy, version or label.
-            ServerUnavailableError: Nothing is loaded yet.
+            ServerUnavailableError: No policy is loaded yet.
             SpecMismatchError: The policy has another spec than the caller expects.
-            InvalidRequestError: Something else about the call is wrong; the error names the field.
+            InvalidRequestError: The call is invalid; the error names the field.
         """
         reference = _leading_reference(message)
         policy = self._known(reference)
@@ -125,11 +124,11 @@ class Store:
         return policy, policy.codec.decode(request, message if is_leading else b"")
 
     def find(self, request: service_pb2.ActRequest | service_pb2.PlayRequest) -> LoadedPolicy:
-        """The policy that a request asks for.
+        """Returns the policy that a request refers to.
 
         Raises:
             PolicyNotFoundError: There is no such policy, version or label.
-            ServerUnavailableError: Nothing is loaded yet.
+            ServerUnavailableError: No policy is loaded yet.
             SpecMismatchError: The policy has another spec than the caller expects.
         """
         policy = self.resolve(request.policy)
@@ -141,17 +140,17 @@ class Store:
         return policy
 
     def describe(self, ref: policy_pb2.PolicyRef) -> service_pb2.GetPolicyResponse:
-        """Describes the policy that a reference means, and what its calls are held to.
+        """Describes the policy that a reference resolves to, with the limits of its calls.
 
         Raises:
             PolicyNotFoundError: There is no such policy, version or label.
-            ServerUnavailableError: Nothing is loaded yet.
+            ServerUnavailableError: No policy is loaded yet.
         """
         policy = self.resolve(ref)
         return service_pb2.GetPolicyResponse(policy=self.description(policy), limits=policy.limits)
 
     def description(self, policy: LoadedPolicy) -> policy_pb2.Policy:
-        """The description of a policy, with what changes while it is served."""
+        """Returns the description of a policy with its current labels and episode statistics."""
         name, version = policy.version.name, policy.version.version
         description = policy_pb2.Policy()
         description.CopyFrom(policy.description)
@@ -165,11 +164,11 @@ class Store:
         return description
 
     def resolve(self, ref: policy_pb2.PolicyRef) -> LoadedPolicy:
-        """The policy that a reference means: the newest version unless it names one; the only policy if it names none.
+        """Resolves a reference. The version defaults to the newest, and the name to the only policy if there is one.
 
         Raises:
-            PolicyNotFoundError: There is no such policy, version or label; the message lists what there is.
-            ServerUnavailableError: Nothing is loaded yet.
+            PolicyNotFoundError: There is no such policy, version or label; the message lists the available ones.
+            ServerUnavailableError: No policy is loaded yet.
         """
         ready, name = self._contents, ref.name
         select = ref.WhichOneof("select")
@@ -191,26 +190,26 @@ class Store:
         return policy
 
     def _known(self, reference: bytes) -> LoadedPolicy | None:
-        """What :meth:`resolve` makes of the bytes of a reference; None if it raises an error."""
+        """Resolves an encoded reference through a cache. Returns None where :meth:`resolve` raises an error."""
         known = self._contents.by_reference
         policy = known.get(reference)
-        if policy is None and len(known) < _MOST_REFERENCES:
+        if policy is None and len(known) < _MAX_REFERENCES:
             with contextlib.suppress(DecodeError, PolicyNotFoundError, ServerUnavailableError):
                 policy = known[reference] = self.resolve(policy_pb2.PolicyRef.FromString(reference))
         return policy
 
 
 def _leading_reference(message: bytes) -> bytes:
-    """The serialised ``policy`` field if the message starts with it and it is shorter than 128 bytes, else empty."""
+    """Returns the serialized ``policy`` field if it comes first and is shorter than 128 bytes, else empty bytes."""
     if message.startswith(_POLICY) and message[1:2] < _LONG:
         return message[2 : 2 + int.from_bytes(message[1:2])]
     return b""
 
 
 def _labelled(ready: Contents, name: str, label: str) -> int:
-    labels = ready.labels.get(name, {})  # which are not read yet of a policy that has just been found
+    labels = ready.labels.get(name, {})  # a policy that has just been found has none yet
     if label not in labels:
-        shown = list(labels.items())[:_MOST_LABELS]
+        shown = list(labels.items())[:_MAX_LABELS]
         there = ", ".join(f"{label} (version {version})" for label, version in shown) or "none"
         there += f" and {len(labels) - len(shown)} more" if len(labels) > len(shown) else ""
         raise PolicyNotFoundError(f"policy {name!r} has no label {label!r}; its labels: {there}")

@@ -1,5 +1,5 @@
-"""Play: one simulator's session, message by message.
+"""Sessions: the bidirectional Play stream of a simulator.
 
-``play.py`` is the session, ``episodes.py`` adds up its rewards, ``sessions.py`` bounds how many there are and how
-long they idle.
+``play.py`` handles the messages of one session and ``episodes.py`` sums up its rewards. ``sessions.py`` limits the
+number of sessions and their idle time.
 """

@@ -10,7 +10,7 @@ from pgkeras_serving.telemetry.episodes import Record
 
 __all__ = ["Episodes"]
 
-_MOST_PENDING = 64
+_MAX_PENDING = 64
 
 
 class Episodes:
@@ -18,7 +18,8 @@ class Episodes:
 
     Args:
         rows: The number of environments, B.
-        record: Is told every episode that ends; one that is started over is not told.
+        record: Called with the return and the length of every episode that ends. An episode that the client starts over
+            before its end is not recorded.
     """
 
     def __init__(self, rows: int, record: Record) -> None:
@@ -26,8 +27,9 @@ class Episodes:
         self._returns = np.zeros(rows, np.float64)
         self._lengths = np.zeros(rows, np.int64)
         self.over = np.ones(rows, np.bool_)
-        """bool ``[B]``: the last observation was the last of its episode, or there was none."""
-        # Rewards of steps in which every episode went on; to add up each by itself would take longer than acting does.
+        """bool ``[B]``: whether the last observation ended its episode, or there was none."""
+        # Rewards of steps in which no episode ended. They are summed in blocks, because summing each step would take
+        # longer than acting.
         self._pending: list[NDArray[np.float32]] = []
         self._all_under_way = False
 
@@ -35,13 +37,13 @@ class Episodes:
         """Processes one message.
 
         Args:
-            transition: What the previous actions led to; None where there were none.
-            start: bool ``[B]``: the new observation is the first of an episode. None: it is where the last was the
-                last of one.
+            transition: Outcome of the previous actions; None if there were none.
+            start: bool ``[B]``: whether the new observation is the first of an episode. None means that it is wherever
+                the episode had ended.
         """
         if self._all_under_way and transition is not None and transition.ended is None and start is None:
             self._pending.append(transition.reward)
-            if len(self._pending) == _MOST_PENDING:
+            if len(self._pending) == _MAX_PENDING:
                 self._add_up()
             return
         self._add_up()

@@ -1,4 +1,4 @@
-"""One Play session, message by message. Knows no transport."""
+"""One Play session, message by message, independent of the transport."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ __all__ = ["Session", "refusal", "response", "transition_of"]
 
 logger = logging.getLogger(__name__)
 
-# The keys of PlayResponse's fields "id" and "act", as they stand before the values.
+# Encoded keys of PlayResponse's fields "id" and "act", which precede their values.
 _ID = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["id"].number << 3)
 _ACT = varint(service_pb2.PlayResponse.DESCRIPTOR.fields_by_name["act"].number << 3 | 2)
 
 
 class Session:
-    """One simulator's session with one version of a policy.
+    """A simulator's session with one version of a policy.
 
-    A message takes effect when it is answered with actions, and not at all when it is answered with an error: the
-    session's noise and episodes are then as if it had not come. The first message that is answered with actions fixes
-    the number of environments.
+    A message takes effect only if its response contains actions. A message that is answered with an error leaves the
+    session's noise and episodes unchanged. The first message that is answered with actions fixes the number of
+    environments.
 
     Args:
-        policy: The version, which stays the same however long the session lasts.
-        seed: Makes the session reproducible: the noise of all its answers comes, in order, from this seed's generator.
+        policy: The policy version, which stays the same for the whole session.
+        seed: Seed of the generator from which the noise of all responses is drawn, in order. None for a random seed.
     """
 
     def __init__(self, policy: LoadedPolicy, seed: int | None) -> None:
@@ -89,11 +89,11 @@ class Session:
             return refusal(message, error)
 
     def _caller(self) -> Session:
-        """A session is a caller by itself: others of its connection have their own turns."""
+        """Returns the caller's identity for fair queueing: each session counts as a caller of its own."""
         return self
 
     def _begin(self, step: Step) -> Transition | None:
-        """Checks a step against what came before, and puts in what only the session knows."""
+        """Checks a step against the session's state, and adds noise and memory state to its inputs."""
         inputs, start = step.query.inputs, step.episode_start
         rows = len(inputs["observation"])
         transition = transition_of(step, self._episodes)
@@ -108,7 +108,7 @@ class Session:
     def _finish(
         self, step: Step, transition: Transition | None, answer: Mapping[str, NDArray[Any]], arrival: int
     ) -> bytes:
-        """Encodes the answer; only then, if it may be sent, does the step count."""
+        """Encodes the response. Updates the session's state only if the response may be sent."""
         encoding = time.perf_counter_ns()
         message = response(step.message_id, self._policy.codec.answers.encode(step.query, answer))
         check_size(message, self._policy.limits.max_send_message_bytes)
@@ -119,19 +119,19 @@ class Session:
         self._episodes.advance(transition, step.episode_start)
         self._noise.use(rows)
         state = answer.get("next_state")
-        self._state = None if state is None else state.copy()  # a view would keep the batch that it is a part of
+        self._state = None if state is None else state.copy()  # a view would keep the whole batch in memory
         return message
 
 
 def transition_of(step: Step, episodes: Episodes | None) -> Transition | None:
-    """What the previous actions of a session led to, checked against what came before; None where there were none.
+    """Returns the outcome of a session's previous actions, or None if there were none.
 
     Args:
         step: The new message.
-        episodes: Those under way; None in the session's first message.
+        episodes: The session's episodes; None for the first message.
 
     Raises:
-        InvalidRequestError: The outcome of the previous actions is missing, or there were none.
+        InvalidRequestError: The outcome of the previous actions is missing, or it is given without previous actions.
     """
     start = step.episode_start
     if episodes is None:
@@ -151,11 +151,11 @@ def transition_of(step: Step, episodes: Episodes | None) -> Transition | None:
 
 
 class _Noise:
-    """The rows of one generator, in order. A row is the next until it is used.
+    """Noise rows of one generator, in order. A row stays the next one until it is used.
 
     Args:
-        spec: The policy's that acts by it.
-        seed: Of the generator; None for one of its own.
+        spec: The policy's specification.
+        seed: Seed of the generator; None for a random one.
     """
 
     def __init__(self, spec: PolicySpec, seed: int | None) -> None:
@@ -164,7 +164,7 @@ class _Noise:
         self._unused = noise.draw(self._generator, spec, 0)
 
     def peek(self, rows: int) -> NDArray[np.float32]:
-        """The next rows, ``[rows, noise_size]``."""
+        """Returns the next rows, ``[rows, noise_size]``."""
         missing = rows - len(self._unused)
         if missing > 0:
             drawn = noise.draw(self._generator, self._spec, missing)
@@ -172,25 +172,25 @@ class _Noise:
         return self._unused[:rows]
 
     def use(self, rows: int) -> None:
-        """Goes on to the rows after the next ones."""
+        """Marks the next rows as used."""
         self._unused = self._unused[rows:]
 
 
 def response(message_id: int, act: bytes) -> bytes:
-    """The bytes of a ``PlayResponse`` with the bytes of an ``ActResponse``."""
+    """Encodes a ``PlayResponse``, given its encoded ``ActResponse``."""
     return b"".join((_ID, varint(message_id), _ACT, varint(len(act)), act))
 
 
 def refusal(message: bytes, error: Exception, log: str = "the server's log") -> tuple[bytes, int]:
-    """The bytes of a ``PlayResponse`` that refuses a message, and the error's code.
+    """Encodes a ``PlayResponse`` with an error, and returns it with the error's status code.
 
     Args:
-        message: The bytes of the ``PlayRequest``.
-        error: Why. One that is no PolicyServiceError is logged, and the client is told that it is.
-        log: What to call the log then.
+        message: The encoded ``PlayRequest``.
+        error: The error. If it is not a PolicyServiceError, it is logged, and the client is referred to the log.
+        log: The name of the log in that message.
 
     Raises:
-        InvalidRequestError: The bytes are no message.
+        InvalidRequestError: The bytes are not a ``PlayRequest``.
     """
     if not isinstance(error, PolicyServiceError):
         logger.error("a message of a session failed", exc_info=error)

@@ -1,4 +1,4 @@
-"""What the servicer asks of policies: those that are served from disk, or one that is in training."""
+"""Interface between the gRPC servicer and policies: served from disk, or a policy in training."""
 
 from __future__ import annotations
 
@@ -24,73 +24,73 @@ Write = Callable[[bytes], Awaitable[None]]
 
 
 class Session(Protocol):
-    """One simulator's session."""
+    """A simulator's session."""
 
     @property
     def version(self) -> tuple[str, int]:
-        """The policy's name and its version."""
+        """The policy's name and version."""
 
     def counted(self) -> AbstractContextManager[None]:
-        """Counts the session as open."""
+        """Counts the session as open within the context."""
 
     async def answer(self, message: bytes) -> tuple[bytes, int]:
         """Answers one message; see :meth:`pgkeras_serving.sessions.play.Session.answer`."""
 
 
 class Policies(Protocol):
-    """See :class:`pgkeras_serving.policies.store.Store`, whose methods these are but for the last."""
+    """The methods of :class:`pgkeras_serving.policies.store.Store`, and :meth:`run` and :meth:`open_session`."""
 
     @property
     def is_ready(self) -> bool:
         """Whether calls are answered."""
 
     def load(self) -> None:
-        """Makes what is served ready; blocks."""
+        """Loads the policies; blocks."""
 
     def refresh(self) -> None:
-        """Follows what has changed; blocks."""
+        """Loads changes; blocks."""
 
     def close(self) -> None:
-        """Shuts down what was started."""
+        """Releases all resources."""
 
     def policies(self) -> list[LoadedPolicy]:
-        """Everything that is ready."""
+        """Returns all loaded versions."""
 
     def labels(self) -> dict[str, dict[str, int]]:
-        """Versions by policy's name, then by label."""
+        """Returns versions by policy name, then by label."""
 
     def failures(self) -> list[str]:
-        """Why versions are not served."""
+        """Returns the reasons why versions are not served."""
 
     def run(self) -> RunStatus | None:
-        """The run that learns from these sessions; None where policies are served."""
+        """Returns the status of the training run that learns from the sessions; None if policies are only served."""
 
     def decode(self, message: bytes) -> tuple[LoadedPolicy, Query]:
-        """Finds the policy that a call asks for, and decodes the call."""
+        """Finds the policy of a call and decodes the call."""
 
     def describe(self, ref: policy_pb2.PolicyRef) -> service_pb2.GetPolicyResponse:
-        """Describes a policy, and what its calls are held to."""
+        """Describes a policy, with the limits of its calls."""
 
     def description(self, policy: LoadedPolicy) -> policy_pb2.Policy:
-        """The description of a policy, with what changes while it is served."""
+        """Returns the description of a policy with its current labels and episode statistics."""
 
     def open_session(self, request: service_pb2.PlayRequest, write: Write) -> Session:
         """Opens a session.
 
         Args:
-            request: Its first message, which is yet to be answered.
-            write: Sends the client a message besides the answers.
+            request: Its first message, not yet answered.
+            write: Sends the client a message that is not a response.
 
         Raises:
-            PolicyServiceError: It is refused.
+            PolicyServiceError: The session is refused.
         """
 
 
 class ServedPolicies(Store):
-    """The policies on disk, and sessions with them."""
+    """Policies served from disk."""
 
     def run(self) -> None:
-        """None: see :meth:`Policies.run`."""
+        """Returns None; see :meth:`Policies.run`."""
 
     def open_session(self, request: service_pb2.PlayRequest, write: Write) -> Session:
         """See :meth:`Policies.open_session`."""
@@ -101,18 +101,18 @@ class ServedPolicies(Store):
 
 
 def check_simulator(simulator: service_pb2.Simulator, spec: PolicySpec) -> None:
-    """Checks that a simulator has declared a policy's spaces.
+    """Checks that a simulator has declared the policy's spaces.
 
     Raises:
-        InvalidRequestError: It has others; the error names the field, and both.
+        InvalidRequestError: A space differs; the error names the field and both spaces.
     """
     for name in ("observation_space", "action_space"):
         space, message = getattr(spec, name), getattr(simulator, name)
         expected, size = space_size(encode_space(space)), space_size(message)
-        if size != expected:  # before anything is made of it: anybody may declare anything
+        if size != expected:  # before decoding, because an untrusted client may declare a huge space
             raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", f"one of {size} numbers")
         try:
             declared = decode_space(message)
-        except (ValueError, UnsupportedSpaceError) as error:  # none at all, or of a kind that is not known here
+        except (ValueError, UnsupportedSpaceError) as error:  # missing, or of an unknown kind
             raise InvalidRequestError(f"simulator.{name}", f"the policy's, {space}", str(error)) from error
         check_same(f"simulator.{name}", "the policy's", space, declared)

@@ -12,19 +12,19 @@ from pgkeras.errors import DeadlineExceededError, PolicyServiceError, ServerBusy
 __all__ = ["SessionSlot", "Sessions"]
 
 _RETRY_SECONDS = 1.0
-# Idle sessions are looked for so many times while one may be idle, which is cheaper than a timer per message.
-_LOOKS = 4
+# Idle sessions are searched for this many times per idle limit, which is cheaper than a timer per message.
+_CHECKS = 4
 
 
 class SessionSlot:
-    """One open session's place; made by :meth:`Sessions.slot`, and used by the task that made it.
+    """The slot of one open session, created by :meth:`Sessions.slot` in the session's task.
 
-    The task says when it begins to wait for the client and when it has stopped to; what it waits in is cancelled when
-    the session is to end, and then :attr:`reason` says why. These are no coroutines around the waiting itself, since
-    each of those would cost a session as much as reading its message does.
+    The task reports when it starts and stops waiting for the client. To end the session, the slot cancels the task
+    while it waits; :attr:`reason` then holds the error. The methods are not coroutines that wrap the waiting, because
+    each of those would cost as much as reading a message.
 
     Attributes:
-        reason: Why the session is to end; None while it is not.
+        reason: The error that ends the session; None while it is open.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class SessionSlot:
         self._waiting_since: float | None = None
 
     def receives(self) -> None:
-        """The task is about to wait for the client's next message.
+        """Reports that the task starts waiting for the client's next message.
 
         Raises:
-            PolicyServiceError: The session has been ended; the error says why.
+            PolicyServiceError: The session has been ended; this is the reason.
         """
         if self.reason is not None:
             raise self.reason
@@ -45,22 +45,22 @@ class SessionSlot:
         self._waiting_since = time.monotonic()
 
     def sends(self) -> None:
-        """The task is about to wait until the client has room for an answer."""
+        """Reports that the task starts waiting until the client can receive a response."""
         self._waiting_since = time.monotonic()
 
     def works(self) -> None:
-        """The task waits for the client no more."""
+        """Reports that the task no longer waits for the client."""
         self._receiving = False
         self._waiting_since = None
 
     def end(self, reason: PolicyServiceError) -> None:
-        """Ends the session: at once if it waits for a message, else when it has sent the answer that it is at."""
+        """Ends the session: immediately if it waits for a message, otherwise after the current response."""
         self.reason = self.reason or reason
         if self._receiving:
             self._cancel()
 
     def expire(self, moment: float, reason: PolicyServiceError) -> None:
-        """Ends the session at once if nothing has moved since a moment of the monotonic clock."""
+        """Ends the session if it has waited for the client since ``moment`` (``time.monotonic``) or longer."""
         if self._waiting_since is not None and self._waiting_since <= moment:
             self.reason = self.reason or reason
             self._cancel()
@@ -74,8 +74,8 @@ class Sessions:
     """All open sessions of a server.
 
     Args:
-        limit: How many there may be at once.
-        idle_seconds: How long one may wait for its client.
+        limit: Maximum number of open sessions.
+        idle_seconds: Maximum time that a session may wait for its client.
     """
 
     def __init__(self, limit: int, idle_seconds: float) -> None:
@@ -90,10 +90,10 @@ class Sessions:
 
     @contextmanager
     def slot(self) -> Iterator[SessionSlot]:
-        """Occupies one of the session slots for the duration of the block.
+        """Occupies a session slot for the duration of the block.
 
         Raises:
-            ServerBusyError: There is none left.
+            ServerBusyError: All slots are occupied.
             ServerUnavailableError: The server is stopping.
         """
         if self._ended:
@@ -111,7 +111,7 @@ class Sessions:
             self._slots.discard(slot)
 
     def end(self) -> None:
-        """Ends every session and takes no new ones."""
+        """Ends every session and refuses new ones."""
         self._ended = True
         for slot in self._slots:
             slot.end(_stopping())
@@ -125,7 +125,7 @@ class Sessions:
             slot.expire(time.monotonic() - self._idle_seconds, idle)
         self._watching = bool(self._slots)
         if self._watching:
-            loop.call_later(self._idle_seconds / _LOOKS, self._watch)
+            loop.call_later(self._idle_seconds / _CHECKS, self._watch)
 
 
 def _stopping() -> ServerUnavailableError:

@@ -1,5 +1,5 @@
-"""What is counted and logged: calls, latencies, episodes.
+"""Metrics, logs and traces of calls and episodes.
 
-``metrics.py`` counts, ``last_minute.py`` keeps rates and latencies of the last minute, ``episodes.py`` the returns by
-version, ``logs.py`` writes lines. :mod:`pgkeras_serving.pages` shows them over HTTP.
+``metrics.py`` holds the counters, ``last_minute.py`` the rates and latencies of the last minute, ``episodes.py`` the
+returns by version. ``logs.py`` writes log lines. :mod:`pgkeras_serving.pages` shows the metrics over HTTP.
 """

@@ -1,4 +1,4 @@
-"""The log of episodes: how many were played with a policy version, and the returns of the last hundred."""
+"""Episode log: counts the episodes of a policy version and keeps the returns of the last 100."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True)
 class EpisodeSummary:
-    """How the episodes went that were played with one version.
+    """Summary of the episodes played with one version.
 
     Args:
-        count: All of them since it was loaded.
-        mean_return: Mean undiscounted return of the last 100; NaN when there are none.
-        mean_length: Their mean length, in actions.
+        count: Number of episodes since the version was loaded.
+        mean_return: Mean undiscounted return of the last 100 episodes; NaN without episodes.
+        mean_length: Mean length of the last 100 episodes, in actions; NaN without episodes.
     """
 
     count: int
@@ -34,12 +34,12 @@ class EpisodeSummary:
 
 @dataclass
 class EpisodeSums:
-    """All episodes of one version since it was loaded.
+    """Sums over all episodes of one version since it was loaded.
 
     Args:
-        count: How many.
-        returns: The sum of their undiscounted returns.
-        lengths: The sum of their lengths, in actions.
+        count: Number of episodes.
+        returns: Sum of their undiscounted returns.
+        lengths: Sum of their lengths, in actions.
     """
 
     count: int = 0
@@ -48,15 +48,15 @@ class EpisodeSums:
 
 
 class EpisodeLog:
-    """The episodes that were played with one version, of which it remembers the last 100 singly.
+    """The episodes played with one version. Keeps the last 100 individually.
 
     Attributes:
-        sums: Of all of them.
+        sums: Sums over all episodes.
     """
 
     def __init__(self) -> None:
         self.sums = EpisodeSums()
-        self._last: deque[tuple[float, float, int]] = deque(maxlen=_REMEMBERED)  # each with when it ended
+        self._last: deque[tuple[float, float, int]] = deque(maxlen=_REMEMBERED)  # end time, return, length
 
     def record(self, episode_return: float, length: int) -> None:
         """Records a finished episode; a :data:`Record`."""
@@ -66,19 +66,19 @@ class EpisodeLog:
         self.sums.lengths += length
 
     def summary(self) -> EpisodeSummary:
-        """How they went."""
+        """Returns a summary."""
         if not self._last:
             return EpisodeSummary(0, float("nan"), float("nan"))
         _, mean_return, mean_length = np.mean(self._last, axis=0)
         return EpisodeSummary(self.sums.count, float(mean_return), float(mean_length))
 
     def last_returns(self) -> list[float]:
-        """The returns of the last 100, the oldest first."""
+        """Returns the returns of the last 100 episodes, oldest first."""
         return [episode_return for _, episode_return, _ in self._last]
 
     @classmethod
     def merged(cls, logs: Sequence[EpisodeLog]) -> EpisodeLog:
-        """The log of all episodes of several, each of another process."""
+        """Merges the logs of several processes."""
         total = cls()
         for log in logs:
             total.sums.count += log.sums.count

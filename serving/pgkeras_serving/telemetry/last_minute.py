@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,12 +16,12 @@ from pgkeras_serving.telemetry.metrics import Meter
 __all__ = ["SECONDS", "Live", "Recent"]
 
 SECONDS = 60
-"""How far back rates and latencies go."""
+"""Time window of rates and latencies."""
 _RATE_SECONDS = 10
 
 
 @dataclass(frozen=True)
-class _Look:
+class _Sample:
     moment: float
     answers: int
     observations: int
@@ -29,14 +30,14 @@ class _Look:
 
 @dataclass(frozen=True)
 class Recent:
-    """How a version fared in the last minute.
+    """Load and latency of a version in the last minute.
 
     Args:
-        answers_per_second: Calls and sessions' messages answered, over the last ten seconds.
-        observations_per_second: Observations in them.
-        p50: Median time that the server took for an answer, in milliseconds; NaN when there was none.
-        p99: The 99th percentile of it.
-        history: Observations per second, of every second, the oldest first.
+        answers_per_second: Answered calls and session messages per second, over the last 10 seconds.
+        observations_per_second: Observations in them per second.
+        p50: Median response time of the server, in milliseconds; NaN without responses.
+        p99: 99th percentile of the response time, in milliseconds.
+        history: Observations per second, one value per second, oldest first.
     """
 
     answers_per_second: float
@@ -50,31 +51,31 @@ class Live:
     """The last minute of one meter.
 
     Args:
-        meter: Whose.
-        clock: Seconds.
+        meter: The meter of a policy version.
+        clock: Returns the time in seconds.
     """
 
     def __init__(self, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
         self.meter = meter
         self._clock = clock
-        self._looks: deque[_Look] = deque(maxlen=SECONDS + 1)
-        self.look()
+        self._samples: deque[_Sample] = deque(maxlen=SECONDS + 1)
+        self.sample()
 
-    def look(self) -> None:
+    def sample(self) -> None:
         """Samples the counters. Must be called once a second."""
         now = self._now()
-        if self._looks and now.answers < self._looks[-1].answers:  # they are those of another one, which began anew
-            self._looks.clear()
-        self._looks.append(now)
+        if self._samples and now.answers < self._samples[-1].answers:  # the meter was replaced by a new one
+            self._samples.clear()
+        self._samples.append(now)
 
     def recent(self) -> Recent:
-        """The last minute until now."""
+        """Returns the load and latency of the last minute."""
         now = self._now()
         since = self._first_since(now.moment - SECONDS)
         last = self._first_since(now.moment - _RATE_SECONDS)
         elapsed = max(now.moment - last.moment, 1e-9)
         quantiles = [self.meter.seconds.quantile(share, since.latencies) / 1e6 for share in (0.5, 0.99)]
-        pairs = zip(list(self._looks)[:-1], list(self._looks)[1:], strict=True)
+        pairs = itertools.pairwise(self._samples)
         return Recent(
             answers_per_second=(now.answers - last.answers) / elapsed,
             observations_per_second=(now.observations - last.observations) / elapsed,
@@ -83,11 +84,11 @@ class Live:
             history=[(b.observations - a.observations) / max(b.moment - a.moment, 1e-9) for a, b in pairs],
         )
 
-    def _first_since(self, moment: float) -> _Look:
-        return next((look for look in self._looks if look.moment >= moment), self._looks[-1])
+    def _first_since(self, moment: float) -> _Sample:
+        return next((sample for sample in self._samples if sample.moment >= moment), self._samples[-1])
 
-    def _now(self) -> _Look:
+    def _now(self) -> _Sample:
         meter = self.meter
         meter.settle()
         counts = meter.seconds.counts.copy()
-        return _Look(self._clock(), int(counts.sum()), meter.observations, counts)
+        return _Sample(self._clock(), int(counts.sum()), meter.observations, counts)

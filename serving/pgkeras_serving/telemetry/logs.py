@@ -1,4 +1,4 @@
-"""Logs: one line per event, as text or JSON. Observations are logged only on request."""
+"""Logs: one line per event, as text or JSON. Observations are logged only if the settings say so."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from pgkeras_serving.settings.config import ServerConfig
 __all__ = ["AccessLog", "Call", "about", "configure"]
 
 _HUMAN, _JSON = "human", "json"
-_MOST_LINES = 10_000
+_MAX_LINES = 10_000
 _FLUSH_SECONDS = 1.0
 _MINUTE = 60.0
 _GRPC = "grpc._cython.cygrpc"
 _GRPC_LINES_PER_MINUTE = 6
-_DROPPED = "%d lines were dropped here, since nobody had read those before them"
+_DROPPED = "%d log lines were dropped here because earlier lines were not read in time"
 
 
 def about(**fields: Any) -> dict[str, Any]:
@@ -40,11 +40,11 @@ def about(**fields: Any) -> dict[str, Any]:
 
 
 def configure(config: ServerConfig, worker: int | None = None) -> None:
-    """Sends the log to standard error, in the format that the settings say.
+    """Sends the log to standard error, in the configured format.
 
     Args:
-        config: The settings.
-        worker: The number of this process, which its lines then say.
+        config: The server's settings.
+        worker: Number of this worker process, added to its lines; None without worker processes.
     """
     form = config.log_format
     if form == "auto":
@@ -56,27 +56,27 @@ def configure(config: ServerConfig, worker: int | None = None) -> None:
     logging.basicConfig(level=config.log_level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger(_GRPC).addFilter(_RateLimitFilter(_GRPC_LINES_PER_MINUTE))
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core writes lines of its own, past any formatter
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC's core would write lines without the formatter
 
 
 class _BackgroundHandler(logging.Handler):
-    """Writes lines in a thread of its own, so that nobody who does not read them holds up the event loop.
+    """Writes lines in a background thread, so that a reader who falls behind does not block the event loop.
 
-    Lines for which there is no room are dropped, and counted in the next one that is written.
+    Lines that do not fit into the queue are dropped. The next written line reports their number.
 
     Args:
-        file: The descriptor of the file to write to.
+        file: Descriptor of the file to write to.
     """
 
     def __init__(self, file: int) -> None:
         super().__init__()
         self._file = file
-        self._lines: queue.Queue[str] = queue.Queue(_MOST_LINES)
+        self._lines: queue.Queue[str] = queue.Queue(_MAX_LINES)
         self._dropped = 0
         threading.Thread(target=self._write, name="pgkeras-log", daemon=True).start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Formats a line and hands it over."""
+        """Formats a line and queues it."""
         try:
             line = self.format(record)
             if self._dropped:
@@ -86,11 +86,11 @@ class _BackgroundHandler(logging.Handler):
             self._lines.put_nowait(line)
         except queue.Full:
             self._dropped += 1
-        except Exception:  # of any kind, as logging has it
+        except Exception:  # as the standard handlers do
             self.handleError(record)
 
     def flush(self) -> None:
-        """Waits a moment for what has been handed over; not for somebody who does not read it."""
+        """Waits until the queued lines are written, but at most a second."""
         due = time.monotonic() + _FLUSH_SECONDS
         while self._lines.unfinished_tasks and time.monotonic() < due:
             time.sleep(0.005)
@@ -98,7 +98,7 @@ class _BackgroundHandler(logging.Handler):
     def _write(self) -> None:
         while True:
             line = self._lines.get()
-            with contextlib.suppress(OSError):  # there is nowhere left to say so
+            with contextlib.suppress(OSError):  # the log itself failed, so the error cannot be logged
                 rest = f"{line}\n".encode(errors="backslashreplace")
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
@@ -106,23 +106,23 @@ class _BackgroundHandler(logging.Handler):
 
 
 class _WorkerFilter(logging.Filter):
-    """Adds a worker's number to what every line is about."""
+    """Adds the worker's number to the fields of every line."""
 
     def __init__(self, worker: int) -> None:
         super().__init__()
         self._worker = worker
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Always lets the line through."""
+        """Returns True."""
         record.fields = {**getattr(record, "fields", {}), "worker": self._worker}
         return True
 
 
 class _RateLimitFilter(logging.Filter):
-    """Lets a few lines a minute through, each of one line: anybody who calls can cause them.
+    """Passes a few records per minute, each shortened to one line, because any client can cause them.
 
     Args:
-        lines: How many; the next one that is let through says how many were not.
+        lines: Maximum number per minute. The next record that passes reports how many did not.
     """
 
     def __init__(self, lines: int) -> None:
@@ -132,7 +132,7 @@ class _RateLimitFilter(logging.Filter):
         self._dropped = 0
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is let through."""
+        """Returns whether the record passes."""
         now = time.monotonic()
         if len(self._recent) == self._lines and now - self._recent[0] < _MINUTE:
             self._dropped += 1
@@ -142,17 +142,17 @@ class _RateLimitFilter(logging.Filter):
         if record.exc_info and record.exc_info[1] is not None:
             message = f"{message}: {record.exc_info[1]!r}"
         if self._dropped:
-            message = f"{message} ({self._dropped} lines like it were left out)"
+            message = f"{message} ({self._dropped} similar lines were omitted)"
         record.msg, record.args, record.exc_info = message.replace("\n", " "), (), None
         self._dropped = 0
         return True
 
 
 class AccessLog:
-    """A line for every call that ends.
+    """Logs a line for every call that ends.
 
     Args:
-        observations: Whether the lines have the observations in them.
+        observations: Whether the lines include the observations.
     """
 
     def __init__(self, observations: bool) -> None:
@@ -160,17 +160,17 @@ class AccessLog:
         self._observations = observations
 
     def call(self, method: str, peer: str, request: bytes = b"") -> Call:
-        """A call that has just come.
+        """Starts the record of a call.
 
         Args:
-            method: Its name.
+            method: The method's name.
             peer: The client's address.
-            request: The request's bytes; a session's first message is put in when it has come.
+            request: The encoded request. For a session, the first message is set when it arrives.
         """
         return Call(self, method, peer, request)
 
     def ended(self, call: Call, code: str, error: Exception | None, response: bytes | None) -> None:
-        """Tells of a call; see :meth:`Call.ended`."""
+        """Logs a call that has ended; see :meth:`Call.ended`."""
         fields: dict[str, Any] = {"method": call.method, "code": code, "peer": call.peer}
         asked, answered = _read(_REQUESTS, call.method, call.request), _read(_RESPONSES, call.method, response)
         if asked is not None and asked.policy.name:
@@ -181,7 +181,9 @@ class AccessLog:
             fields["policy"], fields["version"] = call.version
         fields["milliseconds"] = round((time.perf_counter_ns() - call.start) / 1e6, 3)
         if isinstance(error, InvalidRequestError) and not self._observations:
-            fields["reason"] = f"{error.field}: expected {error.expected}"  # what came may be of an observation
+            fields["reason"] = (
+                f"{error.field}: expected {error.expected}"  # without the value: it may be an observation
+            )
         elif isinstance(error, PolicyServiceError):
             fields["reason"] = str(error)
         if self._observations and isinstance(asked, service_pb2.ActRequest):
@@ -189,7 +191,7 @@ class AccessLog:
         self._logger.info("%s %s", call.method, code, extra=about(**fields))
 
     def message(self, message: bytes, policy: str, version: int) -> None:
-        """Tells of a session's message, if observations are wanted."""
+        """Logs a session's message if observations are logged."""
         request = _read(_REQUESTS, "Play", message) if self._observations else None
         if request is not None:
             observation = json_format.MessageToDict(request.observation)
@@ -199,15 +201,15 @@ class AccessLog:
 
 @dataclass
 class Call:
-    """A call, as the log tells of it.
+    """A call in the access log.
 
     Args:
-        log: The log.
-        method: Its name.
+        log: The access log.
+        method: The method's name.
         peer: The client's address.
-        request: The request's bytes; of a session, those of the first message.
-        version: The policy and the version that it has to do with, where the response does not say so.
-        start: When it came, by time.perf_counter_ns.
+        request: The encoded request; of a session, its first message.
+        version: Name and version of the policy, if the response does not contain them.
+        start: Time of arrival (``time.perf_counter_ns``).
     """
 
     log: AccessLog
@@ -218,12 +220,12 @@ class Call:
     start: int = field(default_factory=time.perf_counter_ns)
 
     def ended(self, code: str, error: Exception | None = None, response: bytes | None = None) -> None:
-        """Has the log tell of it.
+        """Logs the end of the call.
 
         Args:
-            code: Its status.
-            error: Why it was refused.
-            response: The response's bytes.
+            code: Name of its status code.
+            error: The error with which it failed, if any.
+            response: The encoded response, if any.
         """
         self.log.ended(self, code, error, response)
 
@@ -233,7 +235,7 @@ _RESPONSES = {"Act": service_pb2.ActResponse, "GetPolicy": service_pb2.GetPolicy
 
 
 def _read(kinds: Mapping[str, Any], method: str, data: bytes | None) -> Any:
-    """The message in some bytes; None if there is none, or it names no policy."""
+    """Parses a message. Returns None if it is missing, invalid, or of a method without a policy."""
     if data is None or method not in kinds:
         return None
     with contextlib.suppress(DecodeError):
@@ -242,7 +244,7 @@ def _read(kinds: Mapping[str, Any], method: str, data: bytes | None) -> Any:
 
 
 class _Machine(logging.Formatter):
-    """An object of JSON per line."""
+    """Formats a record as a JSON object on one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -258,13 +260,13 @@ class _Machine(logging.Formatter):
 
 
 class _Human(logging.Formatter):
-    """Time, level and message, then what it is about."""
+    """Formats a record as time, level and message, followed by its fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         fields = getattr(record, "fields", {})
         tail = "".join(f" {name}={value}" for name, value in fields.items() if value not in ("", None))
         said = record.getMessage() + tail
-        if not said.isprintable():  # with words of others among it, which are not to look like another line
+        if not said.isprintable():  # text from clients must not imitate other log lines
             said = "".join(c if c.isprintable() else repr(c)[1:-1] for c in said)
         line = f"{_moment(record).strftime('%Y-%m-%d %H:%M:%S')} {record.levelname:<7} {said}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

@@ -1,4 +1,4 @@
-"""A run that learns from simulators, as the status page and the metrics tell of it."""
+"""Status of a training run that learns from simulators, for the status page and the metrics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["RunStatus", "SimulatorStatus"]
 
 @dataclass(frozen=True)
 class SimulatorStatus:
-    """A simulator that is connected.
+    """A connected simulator.
 
     Args:
-        name: What it calls itself.
-        environments: How many it steps side by side.
-        steps_per_second: How fast it has been, since a moment ago.
-        episodes: Episodes that it has played to their ends.
+        name: The name that it has declared.
+        environments: Number of its environments.
+        steps_per_second: Its recent speed.
+        episodes: Number of episodes that it has finished.
     """
 
     name: str
@@ -26,17 +26,17 @@ class SimulatorStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run.
+    """A training run.
 
     Args:
-        name: Its policy's name.
-        spaces: What is observed and done, for people; empty before a simulator has declared it.
-        epoch: Epochs that are finished.
-        env_steps: Environment steps of their episodes.
-        returns: The mean return of each, the last few hundred.
-        entropy: The policy's, mean per step, in nats; NaN before the first epoch.
-        episodes_lost: Episodes that broke off.
-        simulators: Who is connected.
+        name: Name of its policy.
+        spaces: Observation and action space as text; empty before a simulator has declared them.
+        epoch: Number of finished epochs.
+        env_steps: Environment steps of these epochs.
+        returns: Mean return of each of the last few hundred epochs.
+        entropy: Mean entropy of the policy per step, in nats; NaN before the first epoch.
+        episodes_lost: Number of episodes that were interrupted.
+        simulators: The connected simulators.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Snapshot: all that a server's pages and metrics tell, at one moment; and the sum of those of several processes."""
+"""Snapshot: all data of a server's pages and metrics at one moment, and the sum over several processes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Snapshot", "VersionSnapshot", "merged"]
 
 @dataclass(frozen=True)
 class VersionSnapshot:
-    """A policy version that is ready.
+    """A loaded policy version.
 
     Args:
-        description: What it is.
-        spec: What it consumes and produces.
-        queued: Observations that wait for it.
-        meter: What is counted about it.
-        episodes: Those played with it in sessions.
+        description: Its description.
+        spec: Its specification.
+        queued: Number of queued observations.
+        meter: Its counters.
+        episodes: The episodes played in its sessions.
     """
 
     description: policy_pb2.Policy
@@ -46,17 +46,17 @@ class VersionSnapshot:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A server at one moment.
+    """The state of a server at one moment.
 
     Args:
-        versions: The policy versions that are ready, by name, then by version.
-        labels: Versions by policy's name, then by label.
-        failures: Why other versions are not served.
-        sessions: How many are open.
-        requests: Calls that have ended, by method and status code.
-        processes: The processes that answer calls, by their numbers.
-        restarts: How many of them had to be started again.
-        run: The run that learns from the sessions; None where policies are served.
+        versions: The loaded policy versions, by name, then by version.
+        labels: Versions by policy name, then by label.
+        failures: Reasons why other versions are not served.
+        sessions: Number of open sessions.
+        requests: Number of calls that have ended, by method and status code.
+        processes: Process IDs of the processes that answer calls.
+        restarts: Number of restarts of these processes.
+        run: The training run that learns from the sessions; None if policies are only served.
     """
 
     versions: Sequence[VersionSnapshot] = ()
@@ -70,12 +70,12 @@ class Snapshot:
 
 
 def merged(alive: Sequence[Snapshot], ended: Sequence[Snapshot] = (), restarts: int = 0) -> Snapshot:
-    """The sum of the snapshots of several processes that serve the same policies.
+    """Merges the snapshots of several processes that serve the same policies.
 
     Args:
-        alive: Of those that run. What there is, the first one tells that has told of any version.
-        ended: The last ones of those that do not run any more, so that no counter goes back.
-        restarts: How many of the processes had to be started again.
+        alive: Snapshots of the running processes. Versions and labels are taken from the first one that has versions.
+        ended: The last snapshots of processes that have ended. With them, no counter decreases.
+        restarts: Number of restarted processes.
     """
     if not alive:
         return Snapshot(restarts=restarts)
@@ -108,14 +108,14 @@ def _by_version(snapshots: Iterable[Snapshot]) -> dict[tuple[str, int], list[Ver
 
 
 def _summed(alive: Sequence[VersionSnapshot], ended: Sequence[VersionSnapshot]) -> VersionSnapshot:
-    """The sum of what several processes tell of one version.
+    """Merges the snapshots of one version.
 
-    It may have been replaced in place: what was counted of another policy, with other actions, is none of its.
+    If the version was replaced by another policy in place, the counts of the old one are left out.
     """
     first = alive[0]
     counted = [one for one in [*alive, *ended] if one.description.spec_hash == first.description.spec_hash]
     meter = Meter.merged(first.spec, [one.meter for one in counted])
-    meter.sessions = sum(one.meter.sessions for one in alive)  # those of a process that has ended are over
+    meter.sessions = sum(one.meter.sessions for one in alive)  # sessions end with their process
     queued = sum(one.queued for one in alive)
     episodes = EpisodeLog.merged([one.episodes for one in counted])
     return VersionSnapshot(first.description, first.spec, queued, meter, episodes)

@@ -1,8 +1,8 @@
-"""Tracing: spans of calls for OpenTelemetry, which sends them to wherever its own variables say.
+"""Tracing: spans of calls, exported by OpenTelemetry.
 
-Where spans go, how many are kept and what the service is called is OpenTelemetry's: ``OTEL_EXPORTER_OTLP_ENDPOINT``,
-``OTEL_TRACES_SAMPLER``, ``OTEL_SERVICE_NAME`` and the like. A span continues the trace that a caller names in its
-metadata (https://www.w3.org/TR/trace-context).
+OpenTelemetry's environment variables configure the destination, the sampling and the service's name:
+``OTEL_EXPORTER_OTLP_ENDPOINT``, ``OTEL_TRACES_SAMPLER``, ``OTEL_SERVICE_NAME`` and others. A span continues the trace
+that a caller names in its metadata (https://www.w3.org/TR/trace-context).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SERVICE = "pgkeras.v1.PolicyService"
 
 
 class Tracing:
-    """Makes the spans. A thread of its own sends them, and drops them where nobody takes them."""
+    """Creates spans. A background thread exports them and drops them if the collector does not accept them."""
 
     def __init__(self) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.version": __version__}))
@@ -37,27 +37,27 @@ class Tracing:
         self._tracer = self._provider.get_tracer("pgkeras", __version__)
 
     def call(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> CallSpan:
-        """The span of a call that has just come.
+        """Starts the span of a call.
 
         Args:
-            method: Its name.
-            metadata: The call's, which may name the trace that it is part of.
+            method: The method's name.
+            metadata: The call's metadata, which may name a parent trace.
         """
         carrier = {key: value for key, value in metadata if isinstance(value, str)}
         return CallSpan(self._tracer, method, propagate.extract(carrier))
 
     def close(self) -> None:
-        """Sends what is left, for a moment."""
+        """Exports the remaining spans, within a time limit."""
         self._provider.shutdown()
 
 
 class CallSpan:
-    """The span of one call, and those of what it consists of.
+    """The span of a call, with child spans for its parts.
 
     Args:
-        tracer: Makes them.
-        method: The call's.
-        context: The trace that it is part of.
+        tracer: The tracer.
+        method: The method's name.
+        context: The parent trace.
     """
 
     def __init__(self, tracer: trace.Tracer, method: str, context: Any) -> None:
@@ -68,12 +68,12 @@ class CallSpan:
         self._inside = trace.set_span_in_context(self._span)
 
     def part(self, name: str, begin: int, end: int) -> None:
-        """Adds the span of a part.
+        """Adds a child span.
 
         Args:
             name: Its name.
-            begin: When it began, by time.perf_counter_ns.
-            end: When it ended.
+            begin: Start (``time.perf_counter_ns``).
+            end: End.
         """
         self._tracer.start_span(name, self._inside, start_time=self._epoch + begin).end(self._epoch + end)
 
@@ -81,11 +81,11 @@ class CallSpan:
         """Adds the span of decoding the request.
 
         Args:
-            begin: When that began, by time.perf_counter_ns.
-            end: When it ended, from which on the request waits.
+            begin: Start of the decoding (``time.perf_counter_ns``).
+            end: End of the decoding, when the request starts waiting.
 
         Returns:
-            What adds those of waiting and of the inference, when called with the beginning and the end of the latter.
+            A function that adds the spans of waiting and of the inference, given the start and end of the inference.
         """
         self.part("decode", begin, end)
 
@@ -96,7 +96,7 @@ class CallSpan:
         return computed
 
     def about(self, policy: str, version: int, observations: int) -> None:
-        """Says what the call asked for."""
+        """Sets the policy, its version and the number of observations as attributes."""
         self._span.set_attributes(
             {"pgkeras.policy": policy, "pgkeras.version": version, "pgkeras.observations": observations}
         )
@@ -105,7 +105,7 @@ class CallSpan:
         """Ends the call's span.
 
         Args:
-            code: gRPC's number of its status.
+            code: gRPC status code.
         """
         self._span.set_attribute("rpc.grpc.status_code", code)
         if code:

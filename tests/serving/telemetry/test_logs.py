@@ -233,5 +233,5 @@ def test_what_any_caller_can_cause_is_a_few_lines_a_minute_of_one_line_each(monk
         say(second)
     assert [second for second, _ in let_through] == [0, 1, 2, 61, 62, 63], "three in any minute"
     assert all("\n" not in message and "ValueError" in message for _, message in let_through)
-    assert "(2 lines like it were left out)" in let_through[3][1]
+    assert "(2 similar lines were omitted)" in let_through[3][1]
     assert "left out" not in let_through[4][1]

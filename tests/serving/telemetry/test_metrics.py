@@ -113,7 +113,7 @@ def test_discrete_actions_are_counted_and_others_are_averaged():
     meter = Meter(DISCRETE)
     meter.answered(answer([5, 7, 7]), False, 0, 10**9, 10**9 + 5)
     assert meter.actions.total().tolist() == [1, 0, 2]
-    assert (meter.looked, meter.entropy, meter.observations) == (3, 1.5, 3)
+    assert (meter.sampled, meter.entropy, meter.observations) == (3, 1.5, 3)
     meter.answered(answer([6]), False, 0, 10**9, 10**9 + 6)  # so soon that it is not looked at, but counted
     meter.settle()
     assert meter.actions.total().tolist() == [1, 0, 2]
@@ -135,7 +135,7 @@ def test_live_rates_and_latencies_are_those_of_the_last_minute():
         clock.now = 1000.0 + second
         for _ in range(10 if second > 30 else 1000):
             meter.answered(answer([5, 6]), False, 0, 0, 3_000_000 if second > 30 else 900_000_000)
-        live.look()
+        live.sample()
     recent = live.recent()
     assert recent.answers_per_second == pytest.approx(10)
     assert recent.observations_per_second == pytest.approx(20)
@@ -264,7 +264,7 @@ def test_rates_of_counters_that_begin_anew_are_not_below_zero():
         live.meter = meter
         for _ in range(3):
             clock.now += 1
-            live.look()
+            live.sample()
     recent = live.recent()
     assert recent.observations_per_second >= 0
     assert min(recent.history) >= 0
