@@ -63,14 +63,14 @@ def _check_kills(found, count):
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
-    """16 concurrent callers send 32,768 rows, of which the engine computes only a part within the longest wait."""
+    """16 concurrent callers send 16,384 rows, of which the engine computes only a part within the longest wait."""
     with serving(slow_root / "slow", tmp_path, "--max-queue-seconds", "0.05") as server:
-        load = bench.Load(server.target, batch=2048, concurrency=16, duration=0.5, warmup=0.0, timeout=60.0)
+        load = bench.Load(server.target, batch=1024, concurrency=16, duration=0.5, warmup=0.0, timeout=60.0)
         codes = bench.run(load).codes
         assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
         assert codes["OK"] > 0
         assert codes["RESOURCE_EXHAUSTED"] > 0
-        assert is_sound(server.target)
+        assert is_sound(server.target, actions=range(5, 8))
         assert server.stop() == 0
         assert "Traceback" not in server.log.read_text()
 
