@@ -128,7 +128,7 @@ def test_training_deploys_into_a_served_directory(tmp_path, monkeypatch):
     assert first.stdout.rstrip().endswith(f"Published: {root}/cartpole-v1/1")
     with running(root, tmp_path, "--poll-seconds", "0.05") as server, PolicyClient(server.target) as client:
         assert client.describe().version == 1
-        options = ("--steps", "800", "--serve-every", "0", "--set", "stop_return=none")
+        options = ("--steps", "1200", "--serve-every", "0", "--set", "stop_return=none")
         second = here(*train, "b", *options)
         assert second.exit_code == 0, second.output
         versions = [int(path.rpartition("/")[2]) for path in second.stdout.rstrip().split("Published: ")[1].split(", ")]

@@ -47,7 +47,7 @@ def test_a_simulator_may_wait_before_the_next_episode(still_over):
     assert play([None, ([1], [1], [0]), waiting, waiting, ([9], [0], [1]), ([2], [1], [0])], 1) == [(1, 1), (2, 1)]
 
 
-@pytest.mark.parametrize(("rate", "steps"), [(0.2, 300), (0.002, 12_000)])
+@pytest.mark.parametrize(("rate", "steps"), [(0.2, 300), (0.002, 15_000)])
 @pytest.mark.parametrize("same_step", [True, False])
 def test_random_episodes_of_many_environments(same_step, rate, steps):
     generator = np.random.default_rng(0)
