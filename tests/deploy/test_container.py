@@ -1,4 +1,4 @@
-"""What the images and the pods set is what the server knows, and what they ask of it is what it answers."""
+"""The images and the pods: they set valid settings, and the server answers their probes."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def wheel_of(dist: Path) -> Path:
 def test_the_files_are_well_formed_and_complete(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     run(BIN / "twine", "check", "--strict", sdist, wheel_of(dist))
-    # W009: the wheel has two packages, because the server is one. W002: some presets have identical files.
+    # W009: the wheel has two packages, because the server is one. W002: shared presets are identical files.
     run(BIN / "check-wheel-contents", "--ignore", "W002,W009", wheel_of(dist))
     with zipfile.ZipFile(wheel_of(dist)) as archive:
         names = archive.namelist()

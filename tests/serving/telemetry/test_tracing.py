@@ -87,7 +87,7 @@ def test_a_call_and_its_parts(policies, tmp_path, collector):
 
 def test_an_unreachable_collector_fails_no_call(policies, tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # seconds; the exporter retries for 10 s by default
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # in seconds; 10 by default
     with running(policies, tmp_path, "--traces") as server:
         with PolicyClient(server.target, "discrete") as client:
             for _ in range(20):

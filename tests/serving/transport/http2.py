@@ -1,4 +1,4 @@
-"""Writes HTTP/2 frames by hand, for clients that no library would let misbehave."""
+"""Encodes HTTP/2 frames by hand, for clients that misbehave in ways that no library allows."""
 
 from __future__ import annotations
 
