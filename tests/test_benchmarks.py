@@ -75,7 +75,7 @@ def test_the_returns_of_simple_policies_in_the_benchmark_environments() -> None:
                 total += float(reward)
         return total / episodes
 
-    at_random = mean_return("Aim-v0", lambda _, rng: rng.integers(1_000), 1_000, choices=1_000)
+    at_random = mean_return("Aim-v0", lambda _, rng: rng.integers(1_000), 2_000, choices=1_000)
     assert at_random == pytest.approx(8 / 3, abs=0.1)
     assert mean_return("Aim-v0", lambda seen, _: seen, 20) == pytest.approx(8.0, abs=1e-5)
     assert mean_return("RockPaperScissors-v0", lambda _, rng: rng.integers(3), 3_000) == pytest.approx(0, abs=0.4)

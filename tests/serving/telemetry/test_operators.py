@@ -69,6 +69,6 @@ def test_collecting_metrics_yields_to_the_event_loop(policies, tmp_path):
     collecting, writing, text = asyncio.run(main())
     store.close()
     assert collecting >= 20, "it yields between policies"
-    assert writing > 0, "it yields while the text is written"
+    assert writing > collecting, "it yields more often while the text is written"
     assert {f'policy="policy-{i}"' in text for i in range(20)} == {True}
     assert "process_resident_memory_bytes" in text
