@@ -1,4 +1,4 @@
-"""Hooks of the site: pages that lie outside of docs/, and links that lead out of it."""
+"""MkDocs hooks: add pages from outside docs/, and rewrite links to files outside docs/."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parent.parent
-# Files outside of docs/ that are pages of the site.
+# Files outside docs/ that are pages of the site.
 PAGES = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md", "SECURITY.md": "threats.md"}
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _FENCE = re.compile(r"(```.*?```)", re.DOTALL)
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the pages."""
+    """Adds the pages from outside docs/."""
     for file, page in PAGES.items():
         text = (ROOT / file).read_text(encoding="utf-8")
         files.append(File.generated(config, page, content=_linked(text, file)))
@@ -25,13 +25,13 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Mends a page's links."""
+    """Rewrites the links of a page."""
     source = page.file.src_uri
     return markdown if source in PAGES.values() else _linked(markdown, f"docs/{source}")
 
 
 def _linked(markdown: str, path: str) -> str:
-    """Makes links to files outside of docs/ lead to their page, or be no links: the file's path, as code."""
+    """Rewrites links to files outside docs/: to their page if there is one, else to the path as code."""
 
     def link(match: re.Match[str]) -> str:
         label, target, anchor = match[1], match[2], match[3] or ""

@@ -1,4 +1,4 @@
-"""Settings of all tests."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-# By default an example that takes more than 0.2 seconds fails, which a busy machine does to any.
+# By default an example that takes more than 0.2 s fails. On a busy machine any example can take that long.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Modules stay, so the garbage collector need not look at what they are made of: neither now nor in the tests."""
+    """Keeps the garbage collector from scanning the imported modules, which are never freed."""
     gc.disable()
     try:
         return (yield)

@@ -1,4 +1,4 @@
-"""Ports of this machine that nobody listens on."""
+"""Free TCP ports of this machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["free_ports"]
 
 
 def free_ports(count: int) -> list[int]:
-    """As many ports, which were free a moment ago."""
+    """Returns ``count`` ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -1,4 +1,4 @@
-"""The benchmarks that measure devices run anywhere, and count right."""
+"""The benchmarks: their operation counts, environments, cached runs and reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.cli.conftest import ROOT, environment
 
 
 @pytest.mark.parametrize("network", ["mlp", "wide-mlp", "cnn", "nature-cnn"])
-def test_operations_are_those_that_tensorflow_counts(network: str) -> None:
+def test_operation_counts_agree_with_tensorflows(network: str) -> None:
     policy = Policy(gpu.space(gpu.CASES[network]), Discrete(6), settings=NetworkSettings(**gpu.CASES[network].settings))
     rows = 8
     observation = tf.TensorSpec([rows, *gpu.CASES[network].shape], gpu.CASES[network].dtype)
@@ -37,12 +37,12 @@ def test_operations_are_those_that_tensorflow_counts(network: str) -> None:
 def test_operations_of_a_gru() -> None:
     case = gpu.CASES["gru"]
     operations, outputs = gpu.counts(Policy(gpu.space(case), Discrete(6), settings=NetworkSettings(**case.settings)))
-    # 17 to 64; then three gates from 64 inputs and 64 remembered; then 64 to 6.
+    # 17 to 64; 3 gates from 64 inputs and 64 state units; 64 to 6.
     assert operations == 2 * (17 * 64 + 3 * 64 * (64 + 64) + 64 * 6)
     assert outputs == 64 + 64 + 6
 
 
-def test_every_network_is_measured_on_the_device_that_is_there(tmp_path: Path) -> None:
+def test_every_network_is_measured_on_the_cpu(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.gpu", "--networks", "mlp", "cnn", "gru", "--sizes", "64", "--seconds"]
     command += ["0", "--matrix", "64", "--devices", "CPU", "--json", str(tmp_path / "out.json")]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
@@ -60,7 +60,7 @@ def test_every_network_is_measured_on_the_device_that_is_there(tmp_path: Path) -
     assert "| CPU" in done.stdout
 
 
-def test_what_is_said_of_the_tasks_beside_dqn() -> None:
+def test_the_returns_of_simple_policies_in_the_benchmark_environments() -> None:
     import gymnasium
 
     import benchmarks.environments  # noqa: F401 - registers them
@@ -86,7 +86,7 @@ def test_what_is_said_of_the_tasks_beside_dqn() -> None:
     assert mixed == pytest.approx(-11.66, abs=0.4)  # Sutton & Barto 2018, example 13.1
 
 
-def test_runs_that_are_kept_and_current_are_not_run_again(tmp_path: Path) -> None:
+def test_saved_runs_with_current_settings_are_not_repeated(tmp_path: Path) -> None:
     file, ran = tmp_path / "runs.jsonl", []
 
     def train(which: Any) -> dict[str, Any]:
@@ -102,13 +102,13 @@ def test_runs_that_are_kept_and_current_are_not_run_again(tmp_path: Path) -> Non
 
     gamma = 0.9
     assert (fill(2), ran) == ([0, 1], [0, 1])
-    assert (fill(4), ran) == ([0, 1, 3], [0, 1, 2, 3]), "the third failed, and the others went on"
+    assert (fill(4), ran) == ([0, 1, 3], [0, 1, 2, 3]), "the third run fails, and the others continue"
     gamma = 0.99
-    assert (fill(1), ran) == ([0], [0, 1, 2, 3, 0]), "those by other settings do not count"
-    assert len(file.read_text().splitlines()) == 4, "but they are kept"
+    assert (fill(1), ran) == ([0], [0, 1, 2, 3, 0]), "runs with other settings are not reused"
+    assert len(file.read_text().splitlines()) == 4, "but they stay in the file"
 
 
-def test_a_benchmark_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> None:
+def test_a_report_replaces_only_its_own_section(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# Title\n\n<!-- made -->\n")
     report.write_below(page, "<!-- made -->", "old")
@@ -119,7 +119,7 @@ def test_a_benchmark_replaces_what_it_wrote_and_nothing_else(tmp_path: Path) -> 
     assert page.read_text() == f"# Title\n\n<!-- made -->\n\nnew\n\n{report.END}\n\nby hand\n"
 
 
-def test_rows_of_the_results_have_names_of_their_own() -> None:
+def test_rows_of_the_results_have_unique_names() -> None:
     every = [*rows.ROWS, *rows.LONGER, *rows.DEFAULTS]
     assert len({row.name for row in every}) == len(every)
     longer = {row.name: row.config(3) for row in rows.LONGER}
@@ -127,7 +127,7 @@ def test_rows_of_the_results_have_names_of_their_own() -> None:
     assert all(config.seed == 3 for config in longer.values())
 
 
-def test_a_run_that_two_learners_share_is_kept_by_one_name() -> None:
+def test_a_run_shared_by_two_learners_is_saved_under_one_name() -> None:
     for case, gamma in steps._GAMMA.items():
         kept = steps._kept_as(case, steps._TUNED)
         assert kept == (steps._SLOW if gamma == EstimatorSettings.gamma else steps._TUNED), case

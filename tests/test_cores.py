@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""The number of cores that a process may use."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ALL = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.c
         ),
     ],
 )
-def test_quotas_of_control_groups_count(files, quota, tmp_path):
+def test_cgroup_quotas_limit_the_cores(files, quota, tmp_path):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)

@@ -1,4 +1,4 @@
-"""The README's commands, run as they stand but for the port, in order, in an empty directory; and the examples."""
+"""The README's commands, run in order in an empty directory with only the port changed; and the examples."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_readme_commands(tmp_path: Path) -> None:
     blocks = _BLOCK.findall((ROOT / "README.md").read_text(encoding="utf-8"))
     assert len(blocks) >= 5
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = str(listening.getsockname()[1])  # somebody else may be at the README's own
+        port = str(listening.getsockname()[1])  # the README's port may be in use
     script = ["set -euo pipefail", "trap 'kill $(jobs -p)' EXIT"]
     for i, (language, text) in enumerate(blocks):
         code = text.replace("50051", port)
@@ -49,7 +49,7 @@ def test_readme_commands(tmp_path: Path) -> None:
             script.append(f"python block{i}.py")
             continue
         script.append(code)
-        if "pgkeras serve" in code:  # a person would wait for its ready line
+        if "pgkeras serve" in code:  # waits for the server, as a reader would
             channel = f'grpc.insecure_channel("127.0.0.1:{port}")'
             script.append(f"python -c 'import grpc; grpc.channel_ready_future({channel}).result(60)'")
     result = _run(["bash", "-c", "\n".join(script)], tmp_path)
@@ -69,12 +69,12 @@ def test_every_other_command_of_the_readme_is_a_make_target_or_an_install() -> N
 
 
 def test_make_quickstart_is_the_command_that_tests_run() -> None:
-    # What it installs is installed here already; that the command itself works, tests/cli/test_processes.py shows.
+    # The packages are already installed here. tests/cli/test_processes.py runs the command itself.
     dry = _run(["make", "--dry-run", "--silent", "quickstart"], ROOT)
     assert dry.stdout.splitlines()[-1] == ".venv/bin/pgkeras quickstart", dry.stderr
 
 
-def test_links_in_the_documents_lead_somewhere() -> None:
+def test_links_in_the_documents_resolve() -> None:
     texts = {d: re.sub(r"```.*?```|`[^`]*`", "", d.read_text(encoding="utf-8"), flags=re.DOTALL) for d in DOCUMENTS}
     links = [(d, link) for d, text in texts.items() for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)]
     assert len(links) > 10
@@ -82,7 +82,7 @@ def test_links_in_the_documents_lead_somewhere() -> None:
 
 
 def _commands() -> list[tuple[str, str]]:
-    """Every pgkeras command line in the documents and in the help of the commands themselves, with where it stands."""
+    """Every pgkeras command line in the documents and in the commands' help texts, with its location."""
     found = []
     for document in DOCUMENTS:
         for block in re.findall(r"```sh\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
@@ -95,18 +95,18 @@ def _commands() -> list[tuple[str, str]]:
     ]
 
 
-def test_every_file_that_a_room_names_is_there() -> None:
-    rooms = [*ROOT.glob("pgkeras/**/__init__.py"), *ROOT.glob("serving/pgkeras_serving/**/__init__.py")]
+def test_every_file_named_in_a_package_docstring_exists() -> None:
+    packages = [*ROOT.glob("pgkeras/**/__init__.py"), *ROOT.glob("serving/pgkeras_serving/**/__init__.py")]
     named = [
-        (room.parent, name)
-        for room in rooms
-        for name in re.findall(r"``([\w/]+(?:\.py|/))``", ast.get_docstring(ast.parse(room.read_text())) or "")
+        (package.parent, name)
+        for package in packages
+        for name in re.findall(r"``([\w/]+(?:\.py|/))``", ast.get_docstring(ast.parse(package.read_text())) or "")
     ]
     assert len(named) > 50
-    assert [f"{room}/{name}" for room, name in named if not (room / name).exists()] == []
+    assert [f"{folder}/{name}" for folder, name in named if not (folder / name).exists()] == []
 
 
-def test_every_command_in_the_documents_is_one() -> None:
+def test_every_command_in_the_documents_parses() -> None:
     commands = _commands()
     assert len(commands) > 40
     for where, line in commands:
@@ -135,7 +135,7 @@ def test_examples(example: str, tmp_path: Path) -> None:
     assert float(result.stdout.split()[-1]) >= 475
 
 
-# What a block of the documents stands in the midst of; it is run after that.
+# Code that runs before a block of the documents, because the block assumes it.
 _CARTPOLE = """
 import gymnasium
 environment = gymnasium.make("CartPole-v1")
@@ -144,6 +144,10 @@ _CLIENT = """
 import pgkeras
 client = pgkeras.PolicyClient("127.0.0.1:50051")
 observation, _ = environment.reset(seed=1)
+"""
+_SHORT = """
+import functools, pgkeras
+pgkeras.train = functools.partial(pgkeras.train, steps=4_000)
 """
 _NETWORK = """
 import keras
@@ -172,8 +176,8 @@ game = Game()
 """
 _BEFORE = {
     "exported-policies.md": ["", ""],
-    "observations.md": [_NETWORK, _CARTPOLE + _CLIENT + _TWICE],
-    "runs.md": [""],
+    "observations.md": [_SHORT + _NETWORK, _CARTPOLE + _CLIENT + _TWICE],
+    "runs.md": [_SHORT],
     "security.md": ["", "from pgkeras import PolicyClient, Tls"],
     "serving.md": ["", _CARTPOLE + _CLIENT],
     "simulators.md": [_CARTPOLE + _GAME],
@@ -220,7 +224,7 @@ def _serving(scratch: Path) -> Iterator[str]:
 
 @contextmanager
 def _listening(scratch: Path) -> Iterator[str]:
-    """A run that learns from simulators."""
+    """Starts a run that learns from simulators; yields its address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         target = f"127.0.0.1:{listening.getsockname()[1]}"
     command = [sys.executable, "-m", "pgkeras", "train", "--listen", target, "--name", "game", "--out", "run"]
@@ -259,13 +263,13 @@ def _run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
-def test_what_security_claims_is_tested() -> None:
+def test_every_security_claim_names_existing_tests() -> None:
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text)
     assert len(named) > 25
     for file, test in named:
-        source = (ROOT / file).read_text(encoding="utf-8")
-        assert not test or f"def {test}(" in source, f"{file} has no {test}"
+        assert test, f"{file}: name one of its tests"
+        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file} has no {test}"
     rows = [line for line in text.splitlines() if line.startswith("| ") and "`tests/" in line]
     claims = list(text.split("## What is not claimed")[0].split("and its tests")[1].splitlines())
     unproven = [

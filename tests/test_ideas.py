@@ -1,4 +1,4 @@
-"""Each idea of the ablations does what its row says, and nothing is left of it afterwards."""
+"""Each idea of the ablations has its described effect, and no effect after its context has ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def config(env_id: str = "CartPole-v1", **settings: Any) -> Config:
 
 
 def batch(training: Training) -> Trajectory:
-    """The next batch of episodes, from which nothing is learnt."""
+    """Collects the next batch of episodes without training."""
     return training._phases.collector.collect(training.config.episodes, np.random.SeedSequence(0))
 
 
@@ -48,18 +48,18 @@ def test_the_noise_of_every_second_environment_is_mirrored(env_id: str) -> None:
 
 
 def test_a_policy_whose_noise_is_mirrored_is_exported(tmp_path: Path) -> None:
-    given = config(envs=6, episodes=6, steps=200)  # no divisor of the number of an export's examples
+    given = config(envs=6, episodes=6, steps=200)  # 6 does not divide the number of an export's examples
     with ideas.mirrored_noise(given):
         training = run_to_end(Training(given))
         assert training.export(tmp_path).version == 1
 
 
-def test_all_episodes_of_a_batch_begin_alike() -> None:
+def test_all_episodes_of_a_batch_have_the_same_first_observation() -> None:
     training = Training(config())
     with ideas.one_start(training.config):
-        begun = batch(training).observations[0]
-    assert (begun == begun[0]).all()
-    assert not (batch(training).observations[0] == begun[0]).all()
+        first = batch(training).observations[0]
+    assert (first == first[0]).all()
+    assert not (batch(training).observations[0] == first[0]).all()
 
 
 def test_the_value_network_is_fitted_to_the_symmetric_logarithm_and_predicts_returns() -> None:
@@ -73,11 +73,11 @@ def test_the_value_network_is_fitted_to_the_symmetric_logarithm_and_predicts_ret
         predicted = value.predict(observations)
     squeezed = np.sign(of) * np.log(1 + np.abs(of))
     assert value.returns.mean == pytest.approx(squeezed.mean())
-    inner = value.predict(observations)  # outside the idea, what the network itself says
+    inner = value.predict(observations)  # outside the context, the network's own output
     np.testing.assert_allclose(predicted, np.sign(inner) * (np.exp(np.abs(inner)) - 1), rtol=1e-6)
 
 
-def test_advantages_are_cut_at_three_times_their_root_mean_square() -> None:
+def test_advantages_are_clipped_at_three_times_their_root_mean_square() -> None:
     values = np.array([[0.1, -0.1, 50.0, *[0.1] * 20]])
     mask = np.ones_like(values, np.bool_)
     with ideas.clipped_advantages(config()):
@@ -88,7 +88,7 @@ def test_advantages_are_cut_at_three_times_their_root_mean_square() -> None:
     np.testing.assert_allclose(returns.rescale(values, values, mask), scaled)
 
 
-def test_the_deviation_depends_on_the_state_and_begins_as_configured() -> None:
+def test_the_standard_deviation_depends_on_the_state_and_starts_as_configured() -> None:
     given = config("Pendulum-v1", initial_log_std=-1.0, steps=2000, learning_rate=0.05)
     observations = np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)
     with ideas.state_dependent_deviation(given):
@@ -102,7 +102,7 @@ def test_the_deviation_depends_on_the_state_and_begins_as_configured() -> None:
     assert plain.std() == 0
 
 
-def test_what_is_played_at_the_end_is_an_average_of_the_weights() -> None:
+def test_the_final_policy_has_averaged_weights() -> None:
     given = config(steps=600)
     seen: list[NDArray[Any]] = []
     with ideas.averaged_weights(given) as more:

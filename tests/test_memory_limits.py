@@ -1,4 +1,4 @@
-"""How much memory a process may still take."""
+"""The memory that a process may still allocate."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ MACHINE = {"proc/meminfo": "MemTotal:  9000 kB\nMemAvailable:    2000 kB\n"}
         ({"proc/meminfo": "MemTotal: 9 kB\n"}, float("inf")),
     ],
 )
-def test_the_tighter_limit_counts(tmp_path: Path, files: dict[str, str], expected: float) -> None:
+def test_the_lower_of_the_machines_and_the_cgroups_limit_applies(
+    tmp_path: Path, files: dict[str, str], expected: float
+) -> None:
     assert available_bytes(write(tmp_path, files)) == expected
 
 
-def test_there_is_some_here() -> None:
+def test_this_machine_has_memory_available() -> None:
     assert 2**20 < available_bytes() <= float("inf")

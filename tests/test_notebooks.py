@@ -1,4 +1,4 @@
-"""The notebooks, run from the first cell to the last in a kernel of their own; and what they show there."""
+"""The notebooks: each is executed in a new kernel, and its outputs are checked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 
 
 def outputs_of(name: str, where: Path) -> list[Any]:
-    """What a notebook's cells put out."""
+    """Executes a notebook; returns the outputs of its cells."""
     import nbformat
     from nbclient import NotebookClient
 
     path = os.pathsep.join([str(ROOT), str(ROOT / "serving")])
     notebook = nbformat.read(ROOT / "docs" / "notebooks" / f"{name}.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(where)}})
-    client.execute(env={**os.environ, "PYTHONPATH": path})  # raises where a cell does
+    client.execute(env={**os.environ, "PYTHONPATH": path})  # raises if a cell does
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
@@ -32,7 +32,7 @@ def shown(outputs: list[Any], kind: str) -> list[str]:
     return [output["data"][kind] for output in outputs if kind in output.get("data", {})]
 
 
-def test_there_are_three_and_none_holds_outputs() -> None:
+def test_there_are_three_notebooks_without_outputs() -> None:
     import nbformat
 
     assert {file.stem for file in NOTEBOOKS} == {"first-policy", "own-environment", "client"}
@@ -55,13 +55,14 @@ def test_own_environment(tmp_path: Path) -> None:
     means = [float(line.rsplit(maxsplit=1)[1]) for line in printed.splitlines() if ": 0." in line]
     assert len(means) == 2
     assert min(means) > 0.55
-    assert len(shown(outputs, "image/png")) == 1  # of a run without a directory
+    assert len(shown(outputs, "image/png")) == 1  # the learning curve of a run without a directory
     assert printed.splitlines()[-2].rstrip("%").split()[-1] > "90"
 
 
 @pytest.mark.slow
 def test_client(tmp_path: Path) -> None:
-    answers = shown(outputs_of("client", tmp_path), "text/html")
-    assert any('<meter min="0" max="1"' in html and "cartpole-v1 version 1" in html for html in answers)
-    assert "return: 500" in text(outputs_of("client", tmp_path))
-    assert "the server ended with 0" in text(outputs_of("client", tmp_path))
+    outputs = outputs_of("client", tmp_path)
+    tables = shown(outputs, "text/html")
+    assert any('<meter min="0" max="1"' in html and "cartpole-v1 version 1" in html for html in tables)
+    assert "return: 500" in text(outputs)
+    assert "the server ended with 0" in text(outputs)

@@ -1,4 +1,4 @@
-"""The names that users import stay where they are, and importing a room loads nothing heavy."""
+"""The public names exist in their modules, and importing a package loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -36,31 +36,32 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("module", PUBLIC)
-def test_public_names_are_there(module: str) -> None:
+def test_public_names_exist(module: str) -> None:
     found = importlib.import_module(module)
     assert [name for name in PUBLIC[module].split() if not hasattr(found, name)] == []
 
 
-def test_a_name_is_the_same_object_by_every_path() -> None:
+def test_a_name_is_the_same_object_in_every_module() -> None:
     paths = [
         ("pgkeras.training", "train", "pgkeras"),
         ("pgkeras.returns", "discounted_returns", "pgkeras.reinforce"),
         ("pgkeras.config", "Config", "pgkeras"),
         ("pgkeras.callbacks", "Callback", "pgkeras"),
+        ("pgkeras.client", "PolicyClient", "pgkeras"),
     ]
     for one, name, other in paths:
         assert getattr(importlib.import_module(one), name) is getattr(importlib.import_module(other), name)
 
 
-def test_an_unknown_name_is_refused() -> None:
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match=r"module 'pgkeras.policy' has no attribute 'Polcy'"):
         _ = importlib.import_module("pgkeras.policy").Polcy
 
 
-def test_importing_every_room_loads_nothing_heavy() -> None:
-    rooms = ["pgkeras_serving", *(f"pgkeras.{m.name}" for m in pkgutil.iter_modules(pgkeras.__path__) if m.ispkg)]
+def test_importing_every_package_loads_nothing_heavy() -> None:
+    packages = ["pgkeras_serving", *(f"pgkeras.{m.name}" for m in pkgutil.iter_modules(pgkeras.__path__) if m.ispkg)]
     heavy = ["tensorflow", "keras", "gymnasium", "matplotlib", "ai_edge_litert"]
-    code = f"import sys, {', '.join(rooms)}\nprint(*[name for name in {heavy!r} if name in sys.modules])"
+    code = f"import sys, {', '.join(packages)}\nprint(*[name for name in {heavy!r} if name in sys.modules])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert printed.split() == []
-    assert len(rooms) > 12
+    assert len(packages) > 12

@@ -1,4 +1,4 @@
-"""The policy that ships: what it says of itself, and how it plays behind a server."""
+"""The shipped policy: its manifest, and its returns behind a server."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tests.serving.conftest import running
 SHIPPED = ROOT / "saved_models" / "cartpole-v1" / "1"
 
 
-def test_it_is_whole_and_says_where_it_comes_from() -> None:
-    found = bundle.open_bundle(SHIPPED)  # which checks every digest
+def test_its_files_and_provenance_are_complete() -> None:
+    found = bundle.open_bundle(SHIPPED)  # checks every digest
     assert (found.name, found.version) == ("cartpole-v1", 1)
     assert found.flatbuffer is not None
     assert sum(found.files.values()) < 2**20
     provenance = found.provenance
     assert provenance["results"]["solved"] is True
     assert set(provenance["packages"]) >= {"pgkeras", "tensorflow", "keras", "gymnasium"}
-    # By the default command: nothing in its settings differs from what `pgkeras train CartPole-v1` takes today.
+    # Its settings are still those of `pgkeras train CartPole-v1`.
     assert config.Config.from_json(provenance["config"]) == config.resolve("CartPole-v1")
 
 

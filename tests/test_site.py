@@ -1,4 +1,4 @@
-"""The documentation as a site."""
+"""The documentation site."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr[-3000:]  # strict: a link to nothing, or to no heading, ends it
+    assert built.returncode == 0, built.stderr[-3000:]  # --strict: a broken link or anchor is an error
     return out
 
 
@@ -33,14 +33,14 @@ def test_every_document_is_a_page_in_the_navigation(site: Path) -> None:
         assert (site / page / "index.html").exists()
 
 
-def test_the_reference_is_made_from_docstrings(site: Path) -> None:
+def test_the_reference_contains_docstrings(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "reference" / "index.html").read_text(encoding="utf-8"))
     for name in ("discounted_returns", "reinforce_loss", "TrainStep", "PolicyClient", "clipped_surrogate"):
         assert name in text
     assert "averaged over episodes" in text
 
 
-def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
+def test_pages_load_no_external_resource(site: Path) -> None:
     for page in site.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         loaded = re.findall(r'<(?:script|img|link|iframe)[^>]+(?:src|href)="(https?://[^"]+)"', text)

@@ -1,4 +1,4 @@
-"""A serving process: its event loop, the signals that end it, and what it says when it is ready."""
+"""Event loop, signals and ready message of a serving process."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ __all__ = ["Serving", "event_loop", "inventory", "stop_signal", "unless_stopped"
 
 logger = logging.getLogger(__name__)
 
-_MOST_LISTED = 10
+_MAX_LISTED = 10
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop: uvloop's, where there is one."""
+    """Creates an event loop, with uvloop if it is installed."""
     try:
         import uvloop
-    except ImportError:  # there is none for Windows
+    except ImportError:  # not available on Windows
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
 
 
 def stop_signal() -> asyncio.Event:
-    """An event that SIGTERM, SIGINT and SIGHUP set; for the main thread."""
+    """Returns an event that SIGTERM, SIGINT and SIGHUP set. Must be called in the main thread."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in {signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM)}:
@@ -41,31 +41,31 @@ def stop_signal() -> asyncio.Event:
 
 
 async def unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
-    """Does some work, but breaks it off when an event is set."""
+    """Runs a coroutine, and cancels it when an event is set."""
     working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
     await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if working.done():
-        working.result()  # which raises what it has raised
+        working.result()  # raises the exception of the work, if any
         return
     working.cancel()
     await asyncio.wait([working])
 
 
 def inventory(descriptions: Iterable[policy_pb2.Policy]) -> str:
-    """What is served, in a few words."""
+    """Returns a short list of the served policies."""
     found = list(descriptions)
-    listed = [f"{d.name} (version {d.version}, {d.engine})" for d in found[:_MOST_LISTED]]
+    listed = [f"{d.name} (version {d.version}, {d.engine})" for d in found[:_MAX_LISTED]]
     more = [f"{len(found) - len(listed)} more"] if len(listed) < len(found) else []
     return ", ".join([*listed, *more]) or "no policy yet"
 
 
 class Serving(Protocol):
-    """What is ready: a server, or the supervisor of several."""
+    """A server, or the supervisor of several worker processes."""
 
     @property
     def target(self) -> str:
-        """The address that it listens on."""
+        """The address of the gRPC server."""
 
     @property
     def port(self) -> int:
@@ -73,23 +73,23 @@ class Serving(Protocol):
 
     @property
     def web(self) -> Any:
-        """Its pages, if it has any."""
+        """The HTTP server of the status page, or None."""
 
 
 async def until_stopped(
     config: ServerConfig, server: Serving, served: Iterable[policy_pb2.Policy], stop: asyncio.Event, how: str = ""
 ) -> None:
-    """Says that a server is ready, and waits.
+    """Prints that a server is ready, and waits for an event.
 
     Args:
-        config: Its settings.
-        server: It.
-        served: What it serves.
-        stop: What it waits for.
-        how: What the ready line says behind the address.
+        config: The server's settings.
+        server: The server.
+        served: The served policies.
+        stop: The event to wait for.
+        how: Text after the address in the ready message.
 
     Raises:
-        ConfigError: The file with the port cannot be written.
+        ConfigError: The port file cannot be written.
     """
     if config.port_file is not None:
         write_port(config.port_file, server.port)
@@ -105,7 +105,7 @@ def write_port(file: Path, port: int) -> None:
     """Writes a port number to a file.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: The file cannot be written.
     """
     try:
         with whole_file(file, mode=0o600) as scratch:

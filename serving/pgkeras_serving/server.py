@@ -1,4 +1,4 @@
-"""The server: binds, loads, answers, drains."""
+"""The policy server: binds its address, loads policies, answers calls, and drains."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ logger = logging.getLogger(__name__)
 
 _DESCRIPTOR = service_pb2.DESCRIPTOR.services_by_name["PolicyService"]
 _SERVICE = _DESCRIPTOR.full_name
-# New calls are refused until none has come for so long, and for so long at the most.
-_QUIET_SECONDS, _MOST_QUIET_SECONDS = 0.05, 1.0
+# New calls are refused until none has arrived for the first time, but no longer than the second.
+_QUIET_SECONDS, _MAX_QUIET_SECONDS = 0.05, 1.0
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -55,11 +55,11 @@ class PolicyServer:
     """A running server; :func:`serving` starts and stops one.
 
     Args:
-        config: Its settings.
-        policies: What it serves; by default the policies on disk.
+        config: The server's settings.
+        policies: The policies to serve; by default those on disk.
 
     Raises:
-        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
+        ConfigError: The address cannot be used, or a certificate or the token file is invalid.
     """
 
     def __init__(self, config: ServerConfig, policies: Policies | None = None) -> None:
@@ -95,7 +95,7 @@ class PolicyServer:
         return self._grpc.port
 
     def snapshot(self) -> Snapshot:
-        """What there is now, for pages and metrics: of what is counted, the counters themselves."""
+        """Returns the current state for pages and metrics. It shares the counters with the server."""
         return Snapshot(
             versions=[
                 VersionSnapshot(p.description, p.spec, p.batcher.queued_rows, p.meter, p.episodes)
@@ -110,7 +110,7 @@ class PolicyServer:
         )
 
     async def start(self) -> None:
-        """Answers health checks at once, and everything else when the policies are loaded and warmed.
+        """Starts answering health checks immediately, and other calls after loading and warming up the policies.
 
         Raises:
             BundleError: There is no policy that can be served.
@@ -128,30 +128,32 @@ class PolicyServer:
         self._report_policies()
 
     async def drain(self) -> None:
-        """Reports NOT_SERVING, refuses new calls after a while, answers those that it has, and stops.
+        """Reports NOT_SERVING, later refuses new calls, finishes the calls in progress, and stops.
 
-        First all is answered as before for ``drain_delay_seconds``, so that load balancers see that the server is not
-        ready. Then new calls are refused with UNAVAILABLE, until none come: those that reach gRPC's server when it is
-        stopped would be CANCELLED, which no client tries again. The calls in flight have ``drain_seconds`` to finish. A
-        session ends when it has answered the message that it is at, and its client is told to connect again.
+        1. For ``drain_delay_seconds``, calls are answered as before, so that load balancers notice that the server is
+           no longer ready.
+        2. New calls are refused with UNAVAILABLE until none arrive. Calls that reach gRPC's server while it stops would
+           fail with CANCELLED, which clients do not retry.
+        3. Calls in progress have ``drain_seconds`` to finish. A session ends after its current message, and its client
+           is told to connect again.
         """
         if self._following is not None:
             self._following.cancel()
         if self.web is not None:
             self.web.state = "draining"
         delay = self._config.drain_delay_seconds if self._is_ready else 0.0
-        self._servicer.draining = not delay  # whoever is told NOT_SERVING then finds that no new call is taken
-        await self._health.tell_end()
+        self._servicer.draining = not delay  # without a delay, new calls are refused from NOT_SERVING on
+        await self._health.announce_end()
         await asyncio.sleep(delay)
         self._servicer.draining = True
         self._sessions.end()
         self._reflection.end()
         began = time.monotonic()
-        while (now := time.monotonic()) < began + min(_MOST_QUIET_SECONDS, self._config.drain_seconds):
+        while (now := time.monotonic()) < began + min(_MAX_QUIET_SECONDS, self._config.drain_seconds):
             if now - max(began, self._servicer.last_refused) >= _QUIET_SECONDS:
                 break
             await asyncio.sleep(_QUIET_SECONDS / 5)
-        self._health.end()  # not before: a client whose call was ended would watch anew
+        self._health.end()  # not earlier: clients would start new Watch calls
         await self._grpc.stop(self._config.drain_seconds)
         if self.web is not None:
             await self.web.stop()
@@ -175,13 +177,13 @@ class PolicyServer:
             try:
                 await asyncio.to_thread(self.store.refresh)
                 self._report_policies()
-            except Exception:  # of any kind: the next look may fare better, and what is served stays
+            except Exception:  # the next attempt may succeed, and the loaded versions stay in service
                 logger.exception("looking for new versions failed")
 
     def _report_policies(self) -> None:
-        """Tells of every policy whether a version of it is ready; of one that is gone, that none is."""
+        """Reports for every policy whether a version is loaded, including policies that were deleted."""
         names = {policy.version.name for policy in self.store.policies()}
-        if self.store.is_ready and not self._is_ready:  # from now on: versions that are there stay
+        if self.store.is_ready and not self._is_ready:  # stays so: loaded versions are never all dropped
             self._is_ready = True
             self._report(health_pb2.HealthCheckResponse.SERVING)
             if self.web is not None:
@@ -210,15 +212,15 @@ def _servicer(config: ServerConfig, *arguments: Any) -> tuple[Tracing | None, Po
 async def serving(
     config: ServerConfig, policies: Policies | None = None, stop: asyncio.Event | None = None
 ) -> AsyncIterator[PolicyServer]:
-    """Starts a server, and drains it when the body is done.
+    """Starts a server, and drains it when the context ends.
 
     Args:
-        config: Its settings.
-        policies: What it serves; by default the policies on disk.
-        stop: Breaks off the start when it is set; the body has to look at it.
+        config: The server's settings.
+        policies: The policies to serve; by default those on disk.
+        stop: Interrupts the start when it is set. The body must check it.
 
     Raises:
-        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
+        ConfigError: The address cannot be used, or a certificate or the token file is invalid.
         BundleError: There is no policy that can be served.
     """
     server = PolicyServer(config, policies)
@@ -233,7 +235,7 @@ def run(config: ServerConfig) -> None:
     """Serves until SIGTERM, SIGINT or SIGHUP, then drains.
 
     Raises:
-        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
+        ConfigError: The address cannot be used, or a certificate or the token file is invalid.
         BundleError: There is no policy that can be served.
     """
     with asyncio.Runner(loop_factory=event_loop) as runner:
@@ -242,10 +244,10 @@ def run(config: ServerConfig) -> None:
 
 async def _run(config: ServerConfig) -> None:
     stop = stop_signal()
-    # Requests are checked for what overflows; a warning in the log would tell nobody.
+    # Requests are checked for overflows, so NumPy's warnings would be redundant.
     np.seterr(over="ignore", invalid="ignore")
     async with serving(config, stop=stop) as server:
         if stop.is_set():
             return
-        gc.freeze()  # what is loaded stays: collections need not walk over it between calls
+        gc.freeze()  # excludes the loaded objects from garbage collections between calls
         await until_stopped(config, server, (policy.description for policy in server.store.policies()), stop)

@@ -161,7 +161,7 @@ def test_sigterm_ends_the_epoch_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="runs are forked on Linux alone")
-@pytest.mark.parametrize("loaded", ["python", "numpy", "tensorflow"])
+@pytest.mark.parametrize("loaded", ["python", "tensorflow"])
 @pytest.mark.parametrize("command", ["train CartPole-v1 --seeds 0-1 --out made", "tune CartPole-v1 --out made"])
 def test_ctrl_c_while_tensorflow_is_imported_is_told_in_a_word(tmp_path: Path, command: str, loaded: str) -> None:
     """The terminal sends it to the whole group: to the process that runs are forked from as well."""

@@ -1,19 +1,28 @@
-"""The conformance suite: its lists agree, the Python client passes, and a program that lies is found out."""
+"""The conformance suite: its lists agree, the Python client passes, and wrong programs fail."""
 
 from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 
 from benchmarks import clients as benchmark
+from benchmarks.soak.server import SHIPPED
 from conformance import fixtures, runner
 from conformance.clients import find_all
+from conformance.servers import serve
 
 HERE = runner.HERE
 PYTHON = next(client for client in find_all() if client.name == "python")
+
+
+@pytest.fixture(scope="module")
+def small_stage(tmp_path_factory):
+    """A stage with one server, of the shipped policy alone, which never restarts."""
+    with serve(SHIPPED, tmp_path_factory.mktemp("small")) as server:
+        flags = ["--target", server.target, "--vectors", str(HERE / "vectors.json")]
+        yield runner.Stage(server.target, flags, lambda meanwhile: meanwhile())
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +37,15 @@ def test_the_lists_of_scenarios_agree():
     assert re.findall(r"^## (.*)$", (HERE / "scenarios.md").read_text(encoding="utf-8"), re.M) == runner.scenarios()
 
 
-@pytest.mark.slow  # beside all other clients it is run by make test-clients
+@pytest.mark.slow  # make test-clients runs it with all other clients
 def test_the_python_client_passes(stage):
     outcomes = runner.run_program(PYTHON.command(PYTHON.conformance), stage, PYTHON.directory)
     assert [outcome for outcome in outcomes if outcome.status != "PASS"] == []
     assert [outcome.scenario for outcome in outcomes] == runner.scenarios()
 
 
-@pytest.mark.slow  # likewise
-def test_its_simulator_is_solved_by_the_policy_that_ships(stage):
+@pytest.mark.slow  # make test-clients runs it, too
+def test_its_simulator_is_solved_by_the_shipped_policy(stage):
     report = runner.play_cartpole(PYTHON.command(PYTHON.cartpole), stage.target, PYTHON.directory, "--episodes", "20")
     assert report["episodes"] == 20
     assert report["mean_return"] >= 475
@@ -56,31 +65,43 @@ def test_its_simulator_is_solved_by_the_policy_that_ships(stage):
         ("print('hello')", "program", "no new"),
     ],
 )
-def test_a_program_that_misbehaves_fails(stage, code, scenario, reason, tmp_path):
-    outcomes = {o.scenario: o for o in runner.run_program([sys.executable, "-c", code], stage, tmp_path)}
+def test_a_program_that_misbehaves_fails(code, scenario, reason, tmp_path):
+    nowhere = runner.Stage("", [], lambda meanwhile: meanwhile())
+    outcomes = {o.scenario: o for o in runner.run_program([sys.executable, "-c", code], nowhere, tmp_path)}
     assert outcomes[scenario].status == "FAIL"
     assert reason in outcomes[scenario].reason
 
 
-def test_a_client_that_is_wrong_fails(stage, tmp_path):
-    wrong = (
-        (PYTHON.directory / "conformance_program.py")
-        .read_text(encoding="utf-8")
-        .replace("seed)\n", "seed, outputs=())\n")
-    )
-    wrong = wrong.replace('int(vector["seed"])', 'int(vector["seed"]) + 1')
-    program = Path(tmp_path) / "program.py"
-    program.write_text(wrong, encoding="utf-8")
-    outcomes = {o.scenario: o for o in runner.run_program([sys.executable, str(program)], stage, tmp_path)}
-    assert outcomes["seeded_sessions"].status == "FAIL"
-    assert outcomes["structured_observations"].status == "FAIL"
-    assert outcomes["describe"].status == "PASS"
+def outcomes_with_wrong_seeds(stage, directory):
+    """Runs the Python client's program with each vector's seed plus one."""
+    text = (PYTHON.directory / "conformance_program.py").read_text(encoding="utf-8")
+    assert text.count('int(vector["seed"])') == 3
+    program = directory / "program.py"
+    program.write_text(text.replace('int(vector["seed"])', 'int(vector["seed"]) + 1'), encoding="utf-8")
+    return {o.scenario: o for o in runner.run_program([sys.executable, str(program)], stage, directory)}
 
 
-def test_its_benchmark_program_obeys(stage):
+def test_a_client_that_is_wrong_fails(small_stage, tmp_path):
+    outcomes = outcomes_with_wrong_seeds(small_stage, tmp_path)
+    for scenario in ("seeded_calls", "seeded_sessions"):
+        assert outcomes[scenario].status == "FAIL"
+        assert "AssertionError" in outcomes[scenario].reason
+    for scenario in ("describe", "single", "batch", "session_goes_on"):
+        assert outcomes[scenario].status == "PASS"
+    assert outcomes["restart"].status == "FAIL", "the server did not restart"
+
+
+@pytest.mark.slow
+def test_a_client_that_is_wrong_about_structured_observations_fails(stage, tmp_path):
+    outcomes = outcomes_with_wrong_seeds(stage, tmp_path)
+    assert "AssertionError" in outcomes["structured_observations"].reason
+    assert outcomes["structured"].status == "PASS"
+
+
+def test_its_benchmark_program_obeys(small_stage):
     with benchmark.started(PYTHON) as program:
         port = program.ask("serve")["port"]
-        for verb, target in (("play", stage.target), ("echo", f"127.0.0.1:{port}")):
+        for verb, target in (("play", small_stage.target), ("echo", f"127.0.0.1:{port}")):
             report = program.ask(verb, target, 3, 0.1)
             assert report["messages"] > 0
             assert 0 < report["p50_us"] <= report["p99_us"]

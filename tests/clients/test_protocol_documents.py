@@ -1,4 +1,4 @@
-"""docs/protocol: the reference is up to date, and the commands do what the text says."""
+"""docs/protocol: the reference is up to date, and the commands work as described."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"<!-- (run|fails) -->\n```sh\n(.*?)```", re.DOTALL)
 
 
-def test_the_reference_is_what_its_generator_writes():
+def test_the_reference_is_up_to_date():
     assert reference.FILE.read_text(encoding="utf-8") == reference.generate(), "run make protos"
 
 
-def test_the_reference_has_everything_and_its_links_lead_somewhere():
+def test_the_reference_is_complete_and_its_links_resolve():
     text = reference.FILE.read_text(encoding="utf-8")
     protos = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "protos" / "pgkeras" / "v1").glob("*.proto"))
     headings = set(re.findall(r"^### (.*)$", text, re.M))
@@ -35,14 +35,14 @@ def test_the_reference_has_everything_and_its_links_lead_somewhere():
 
 @pytest.fixture(scope="module")
 def outputs():
-    """What the commands of the page print, in order; each with whether it succeeded."""
+    """The outputs of the page's commands, in order. Those marked ``run`` must succeed, those marked ``fails`` fail."""
     page = (ROOT / "docs" / "protocol" / "new-client.md").read_text(encoding="utf-8")
     blocks = _BLOCK.findall(page)
     port = str(free_ports(1)[0])
     script = ["set -uo pipefail", "trap 'kill $(jobs -p)' EXIT"]
     for _, code in blocks:
         script.append(f'{code.replace("50052", port)}\necho "== $?"')
-        if "pgkeras serve" in code:  # a person would wait for its ready line
+        if "pgkeras serve" in code:  # waits for the server, as a reader would
             channel = f'grpc.insecure_channel("127.0.0.1:{port}")'
             script.append(f"python -c 'import grpc; grpc.channel_ready_future({channel}).result(60)'")
     path = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}

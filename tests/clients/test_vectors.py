@@ -1,4 +1,4 @@
-"""The vectors: that they are up to date, and that the Python client reads them as it should."""
+"""The conformance vectors: they are up to date, and the Python client decodes them correctly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def cases(section):
-    """The vectors of today, and those of every release."""
+    """Parametrizes a test with a section's current vectors and those of every release."""
     found = [(release, vector) for release, of_release in ALL.items() for vector in of_release.get(section, ())]
     params = [pytest.param(vector, id=f"{vector['name']} {release}".rstrip()) for release, vector in found]
     return pytest.mark.parametrize("vector", params)
@@ -58,11 +58,11 @@ def array(vector):
 
 
 @pytest.mark.slow
-def test_they_are_what_their_generator_writes():
+def test_the_vectors_are_up_to_date():
     assert vectors.same(VECTORS, json.loads(vectors.text(vectors.generate()))), "run python -m conformance.vectors"
 
 
-def test_a_change_of_any_vector_is_noticed():
+def test_a_changed_vector_is_detected():
     for section in ("tensors", "errors", "calls", "sessions"):
         changed = json.loads(json.dumps(VECTORS))
         changed[section].pop()

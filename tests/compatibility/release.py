@@ -1,6 +1,6 @@
-"""What a release leaves for all later ones to be tested with: bundles, calls with their answers, runs, the protocol.
+"""Data of a release that all later releases are tested with: bundles, recorded calls, runs and the protocol.
 
-python -m tests.compatibility.release    writes it for the version of today; once a release, and never again
+python -m tests.compatibility.release    writes the data of the current version; run it once per release
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     version = ".".join(__version__.split(".")[:2])
     folder = DATA / version
     if folder.exists():
-        sys.exit(f"{folder} is there already: what a release left is never changed")
+        sys.exit(f"{folder} exists: the data of a release must not change")
     _export_policies(folder / "policies")
     _train_runs(folder / "runs")
     shutil.copy(ROOT / "conformance" / "vectors.json", folder / "vectors.json")
@@ -64,7 +64,7 @@ def _export_policies(root: Path) -> None:
         network = NetworkSettings(hidden=(4,), **settings)
         policy = Policy(observation, action, settings=network, mask_size=mask_size, seed=1)  # type: ignore[arg-type]
         generator = np.random.default_rng(1)
-        for variable in policy.variables:  # large enough that answers differ
+        for variable in policy.variables:  # large enough that outputs differ
             variable.assign(np.abs(generator.normal(0.0, 0.5, variable.shape)).astype(np.float32))
         export_policy(policy, root, name, {"env_id": "Test-v0", "seed": 1})
 
@@ -94,7 +94,7 @@ def _calls(policies: Path) -> list[dict[str, str]]:
 
 
 def answer(stub: service_pb2_grpc.PolicyServiceStub, name: str, request: Any) -> list[Any]:
-    """What a server answers: one message or, of a session's messages, one for each."""
+    """The responses of a server: one, or for ``Play`` one per message."""
     if name == "Play":
         return list(stub.Play(iter(request)))
     method: Callable[[Any], Any] = getattr(stub, name)

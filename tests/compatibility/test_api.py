@@ -1,7 +1,7 @@
-"""The public API: every name and signature, compared with the file that was committed.
+"""The public API: every name and signature, compared with the committed ``api.txt``.
 
-A line that is new may be added: python -m tests.compatibility.test_api. One that goes or changes breaks somebody's
-code, and needs a line in CHANGELOG.md.
+``python -m tests.compatibility.test_api`` writes the file. A removed or changed line breaks users' code and needs a
+line in CHANGELOG.md; a new line does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def lines() -> Iterator[str]:
 
 
 def described(path: str, what: Any) -> Iterator[str]:
-    """A line a function; of a class, one for it and each of its public methods, properties and members."""
+    """Yields one line per function; for a class, one for itself and one for each public method, property and member."""
     if inspect.isclass(what):
         bases = ", ".join(base.__name__ for base in what.__bases__ if base is not object)
         yield f"class {path}({bases})"
@@ -48,15 +48,15 @@ def described(path: str, what: Any) -> Iterator[str]:
         yield f"{path}: {type(what).__name__}"
 
 
-def test_it_is_as_it_was() -> None:
+def test_the_public_api_matches_the_file() -> None:
     kept, now = FILE.read_text(encoding="utf-8").splitlines(), list(lines())
-    gone = [line for line in kept if line not in now]
+    removed = [line for line in kept if line not in now]
     new = [line for line in now if line not in kept]
-    assert not gone, "gone or changed: tell it in CHANGELOG.md, then run python -m tests.compatibility.test_api"
+    assert not removed, "removed or changed: add it to CHANGELOG.md, then run python -m tests.compatibility.test_api"
     assert not new, "new: run python -m tests.compatibility.test_api"
 
 
-def test_a_change_is_noticed() -> None:
+def test_a_changed_default_is_detected() -> None:
     def one(a: int, *, b: str = "x") -> None: ...
 
     def other(a: int, *, b: str = "y") -> None: ...

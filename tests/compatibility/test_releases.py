@@ -1,6 +1,6 @@
-"""What earlier releases left is served, resumed and understood: their bundles, calls, runs and messages.
+"""Compatibility with earlier releases: their bundles, recorded calls, runs and messages.
 
-``tests/compatibility/release.py`` made the data, with the release it is named after.
+``tests/compatibility/release.py`` of each release wrote its data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from tests.compatibility.release import DATA, ROOT, answer
 from tests.serving.conftest import running
 
 RELEASES = sorted(path for path in DATA.iterdir() if path.is_dir())
-OF_THE_MOMENT = {"state", "load_time", "engine", "episodes"}  # sealed by a server's own key, or a moment's state
+# Fields that differ between servers: ``state`` is sealed with a server's own key, the others depend on the moment.
+VOLATILE = {"state", "load_time", "engine", "episodes"}
 KINDS = {
     "Act": (service_pb2.ActRequest, service_pb2.ActResponse),
     "Play": (service_pb2.PlayRequest, service_pb2.PlayResponse),
@@ -44,7 +45,7 @@ def test_there_is_a_release() -> None:
 
 
 @releases
-def test_its_bundles_are_served_and_its_calls_have_the_same_answers(release: Path, tmp_path: Path) -> None:
+def test_old_bundles_are_served_with_the_same_responses(release: Path, tmp_path: Path) -> None:
     policies = release / "policies"
     assert len([bundle.open_bundle(path) for path in policies.glob("*/*")]) >= 3
     calls = json.loads((release / "calls.json").read_text(encoding="utf-8"))
@@ -54,32 +55,32 @@ def test_its_bundles_are_served_and_its_calls_have_the_same_answers(release: Pat
             asked, answered = KINDS[call["method"]]
             requests = [asked.FromString(base64.b64decode(text)) for text in call["requests"]]
             expected = [answered.FromString(base64.b64decode(text)) for text in call["answers"]]
-            for got, then in itertools.zip_longest(answer(stub, call["method"], requests), expected):
-                assert not list(differences(got, then)), call["method"]
+            for new, old in zip(answer(stub, call["method"], requests), expected, strict=True):
+                assert not list(differences(new, old)), call["method"]
     assert {call["method"] for call in calls} == KINDS.keys()
 
 
-def differences(now: Message, then: Message, path: str = "") -> Iterator[str]:
-    """The fields of an old message that a new one has not, or has otherwise."""
-    if then.DESCRIPTOR.name == "Tensor":
-        new, old = decode_tensor(now, path), decode_tensor(then, path)  # type: ignore[arg-type]
-        if new.dtype != old.dtype or new.shape != old.shape or not np.allclose(new, old, rtol=1e-5, atol=1e-6):
-            yield f"{path}: {new} in place of {old}"
+def differences(new: Message, old: Message, path: str = "") -> Iterator[str]:
+    """The fields of an old message that are missing or different in a new one."""
+    if old.DESCRIPTOR.name == "Tensor":
+        now, then = decode_tensor(new, path), decode_tensor(old, path)  # type: ignore[arg-type]
+        if now.dtype != then.dtype or now.shape != then.shape or not np.allclose(now, then, rtol=1e-5, atol=1e-6):
+            yield f"{path}: {now} instead of {then}"
         return
-    for field, value in then.ListFields():
-        if field.name in OF_THE_MOMENT:
+    for field, value in old.ListFields():
+        if field.name in VOLATILE:
             continue
-        where, other = f"{path}.{field.name}", getattr(now, field.name)
+        where, other = f"{path}.{field.name}", getattr(new, field.name)
         if isinstance(value, Message):
             yield from differences(other, value, where)
         elif isinstance(value, float):
             if not math.isclose(value, other, rel_tol=1e-5):
-                yield f"{where}: {other} in place of {value}"
-        elif value != other:  # not as text: the order of a map is nobody's
-            yield f"{where}: {other} in place of {value}"
+                yield f"{where}: {other} instead of {value}"
+        elif value != other:  # compares messages, not texts, because maps have no order
+            yield f"{where}: {other} instead of {value}"
 
 
-def test_a_difference_is_noticed() -> None:
+def test_a_difference_is_detected() -> None:
     (call,) = [c for c in json.loads((DATA / "0.1" / "calls.json").read_text()) if c["method"] == "Act"][:1]
     message = service_pb2.ActResponse.FromString(base64.b64decode(call["answers"][0]))
     changed = service_pb2.ActResponse.FromString(message.SerializeToString())
@@ -90,7 +91,7 @@ def test_a_difference_is_noticed() -> None:
 
 @releases
 @pytest.mark.parametrize("name", ["plain", "value", "memory"])
-def test_its_runs_are_resumed(release: Path, name: str, tmp_path: Path) -> None:
+def test_old_runs_are_resumed(release: Path, name: str, tmp_path: Path) -> None:
     run = tmp_path / name
     shutil.copytree(release / "runs" / name, run)
     before = runs.read_metrics(run)
@@ -109,19 +110,19 @@ def test_its_runs_are_resumed(release: Path, name: str, tmp_path: Path) -> None:
 
 
 @releases
-def test_its_protocol_is_not_broken(release: Path) -> None:
+def test_the_protocol_is_compatible_with_old_releases(release: Path) -> None:
     result = breaking(ROOT / "protos", release)
     assert result.returncode == 0, result.stdout
 
 
 def breaking(protos: Path, release: Path) -> subprocess.CompletedProcess[str]:
-    """What buf says of a change of the protocol since a release."""
+    """Runs ``buf breaking`` against a release's protocol."""
     command = [Path(sys.executable).parent / "buf", "breaking", protos, "--against", release / "protocol.binpb"]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @releases
-def test_a_field_that_goes_breaks_the_protocol(release: Path, tmp_path: Path) -> None:
+def test_a_removed_field_breaks_the_protocol(release: Path, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "protos", tmp_path / "protos")
     file = tmp_path / "protos" / "pgkeras" / "v1" / "service.proto"
     text = file.read_text(encoding="utf-8")

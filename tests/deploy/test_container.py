@@ -1,4 +1,4 @@
-"""What the images and the pods set is what the server knows, and what they ask of it is what it answers."""
+"""The images and the pods: they set valid settings, and the server answers their probes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pgkeras_serving.settings.sources import variable
 
 from benchmarks.soak.server import SHIPPED, Server
 from tests.ports import free_ports
+from tests.serving.conftest import wait_until
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "deploy" / "container" / "Dockerfile").read_text()
@@ -25,22 +25,22 @@ DEPLOYMENT = (ROOT / "deploy" / "kubernetes" / "server" / "deployment.yaml").rea
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, DEPLOYMENT], ids=["image", "pod"])
-def test_every_variable_is_a_setting(text: str) -> None:
+def test_every_variable_names_a_setting(text: str) -> None:
     named = set(re.findall(r"PGKERAS_SERVE_[A-Z_]+", text))
     assert named
     assert named <= {variable(setting.name) for setting in settings()}
 
 
-def test_the_image_has_all_that_the_package_is_built_from() -> None:
+def test_the_image_copies_exactly_the_files_that_the_ignore_file_admits() -> None:
     copied = {name for line in re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.M) for name in line.split()[:-1]}
     assert all((ROOT / name).exists() for name in copied)
-    let_in = {
+    admitted = {
         line[1:] for line in (ROOT / "deploy/container/Dockerfile.dockerignore").read_text().split("\n") if "!" in line
     }
-    assert copied == let_in
+    assert copied == admitted
 
 
-def test_the_probes_ask_what_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_server_answers_the_deployments_probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (port,) = free_ports(1)
     pairs = re.findall(r"(PGKERAS_SERVE_[A-Z_]+)=(\S+)", DOCKERFILE)
     pairs += re.findall(r'name: (PGKERAS_SERVE_[A-Z_]+), value: "(.+)"', DEPLOYMENT)
@@ -56,16 +56,14 @@ def test_the_probes_ask_what_the_server_answers(tmp_path: Path, monkeypatch: pyt
         (alive,) = set(re.findall(r"httpGet: \{ path: (\S+),", DEPLOYMENT))
         (service,) = re.findall(r"service: (\S+) \}", DEPLOYMENT)
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{alive}") as answer:
-            assert answer.status == 200  # it lives, without a policy
+            assert answer.status == 200  # alive, without a policy
         with grpc.insecure_channel(server.target) as channel:
             check = health_pb2_grpc.HealthStub(channel).Check
             request = health_pb2.HealthCheckRequest(service=service)
             assert check(request, timeout=10).status == health_pb2.HealthCheckResponse.NOT_SERVING
             shutil.copytree(SHIPPED, policies / "cartpole-v1" / "1")
-            deadline = time.monotonic() + 30
-            while check(request, timeout=10).status != health_pb2.HealthCheckResponse.SERVING:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            serving = health_pb2.HealthCheckResponse.SERVING
+            wait_until(lambda: check(request, timeout=10).status == serving, 30)
         assert server.stop() == 0
     finally:
         server.process.kill()
@@ -85,7 +83,7 @@ def test_hadolint_finds_nothing(name: str) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def test_kubernetes_takes_every_object() -> None:
+def test_every_kubernetes_object_is_valid() -> None:
     files = [file for file in sorted((ROOT / "deploy/kubernetes").rglob("*.yaml")) if file.name != "kustomization.yaml"]
     assert len(files) >= 5
     assert VALIDATE is not None

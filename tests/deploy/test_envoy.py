@@ -1,4 +1,4 @@
-"""Two servers behind Envoy, by the configuration that is shipped, are rolled to a new version under load."""
+"""A rolling update of two servers behind Envoy, with the shipped configuration and under load."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.skipif(ENVOY is None, reason="Envoy's wheel is for Linu
 
 @contextlib.contextmanager
 def envoy(scratch: Path, authority: trustme.CA, *servers: Server) -> Iterator[int]:
-    """Envoy by the shipped configuration, with the addresses of this machine; gives its port."""
+    """Runs Envoy with the shipped configuration, adapted to local addresses; yields its port."""
     port, admin = free_ports(2)
     leaf = authority.issue_cert("localhost")
     certificate, key = scratch / "server.crt", scratch / "server.key"
@@ -61,7 +61,7 @@ def envoy(scratch: Path, authority: trustme.CA, *servers: Server) -> Iterator[in
 
 
 class Caller(threading.Thread):
-    """Calls one after the other, without any retry of its own, until it is told to stop."""
+    """A thread that makes calls in sequence, without client-side retries, until ``over`` is set."""
 
     def __init__(self, port: int, ca: bytes) -> None:
         super().__init__(daemon=True)
@@ -88,7 +88,7 @@ class Caller(threading.Thread):
 
 
 class Player(threading.Thread):
-    """Plays in sessions, and opens another one when its own has ended."""
+    """A thread that plays sessions, and opens a new one when a session ends."""
 
     def __init__(self, client: PolicyClient) -> None:
         super().__init__(daemon=True)
@@ -113,7 +113,7 @@ class Player(threading.Thread):
                 self.ended.append(str(error))
 
 
-def test_two_servers_behind_envoy_are_rolled_to_a_new_version(tmp_path: Path) -> None:
+def test_a_rolling_update_behind_envoy_fails_no_call(tmp_path: Path) -> None:
     roots = [tmp_path / name for name in ("first", "second")]
     for root in roots:
         shutil.copytree(SHIPPED, root / "policies" / "cartpole-v1" / "1")
@@ -131,7 +131,7 @@ def test_two_servers_behind_envoy_are_rolled_to_a_new_version(tmp_path: Path) ->
             assert server.stop() == 0
             shutil.copytree(SHIPPED, root / "policies" / "cartpole-v1" / "2")
             server.start()
-            time.sleep(1)  # Envoy has to see that it is back, before the other one goes
+            time.sleep(1)  # until Envoy has seen that it is back
         for worker in (*callers, *players):
             worker.over = True
             worker.join(20)
@@ -140,7 +140,7 @@ def test_two_servers_behind_envoy_are_rolled_to_a_new_version(tmp_path: Path) ->
     assert codes["OK"] > 500
     assert all(caller.versions[-1] == 2 for caller in callers)
     for player in players:
-        assert player.ended  # told to connect again, and did
+        assert player.ended  # the server asked it to connect again, and it did
         assert all("connect again" in why for why in player.ended), player.ended
         assert player.versions[-1] == 2
 

@@ -1,4 +1,4 @@
-"""The alerts and the board ask for metrics that a server has, and the alerts fire when they should."""
+"""The alerts and the dashboard use metrics that a server exposes, and the alerts fire when they should."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LABELS = re.compile(r"(?:by|on) \(([a-z, _]+)\)|\b([a-z]+)=~?\"")
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """What /metrics of a server shows that has answered a call and played an episode."""
+    """The text of /metrics after a call and an episode."""
     (port,) = free_ports(1)
     with serving(SHIPPED, tmp_path_factory.mktemp("served"), "--http-port", str(port)) as server:
         with PolicyClient(server.target) as client, client.play() as session:
@@ -47,7 +47,7 @@ def test_every_metric_and_label_is_there(file: str, exposed: str) -> None:
     expressions = _expressions(file)
     assert len(expressions) >= 8
     samples = {line.partition("{")[0].partition(" ")[0] for line in exposed.splitlines() if not line.startswith("#")}
-    labels = set(re.findall(r"[{,]([a-z_]+)=", exposed)) | {"instance", "job"}  # those two are Prometheus's own
+    labels = set(re.findall(r"[{,]([a-z_]+)=", exposed)) | {"instance", "job"}  # Prometheus adds these two
     for expression in expressions:
         metrics = set(_METRIC.findall(expression))
         assert metrics or expression.lstrip().startswith("up"), expression
@@ -60,6 +60,6 @@ def test_every_metric_and_label_is_there(file: str, exposed: str) -> None:
 @pytest.mark.parametrize(
     "arguments", [("check", "config", "prometheus.yaml"), ("test", "rules", "alerts_test.yaml")], ids=["check", "test"]
 )
-def test_prometheus_takes_them(arguments: tuple[str, ...]) -> None:
+def test_promtool_accepts_the_configuration_and_rules(arguments: tuple[str, ...]) -> None:
     done = subprocess.run([str(PROMTOOL), *arguments], cwd=MONITORING, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The systemd unit starts the server with options that it has, and gives it the time that it takes to drain."""
+"""The systemd unit starts the server with valid options and gives it enough time to drain."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DRAINING = ServerConfig.drain_delay_seconds + ServerConfig.drain_seconds
 
 def test_the_unit_starts_a_server() -> None:
     unit = configparser.ConfigParser(interpolation=None)
-    unit.optionxform = str  # type: ignore[assignment, method-assign]  # as systemd has it, by case
+    unit.optionxform = str  # type: ignore[assignment, method-assign]  # systemd's keys are case-sensitive
     unit.read(DEPLOY / "systemd" / "pgkeras.service")
     program, *arguments = shlex.split(unit["Service"]["ExecStart"])
     assert program.endswith("/bin/pgkeras")

@@ -1,6 +1,6 @@
-"""What a release is: built from tracked files, checked, and installed without the repository on every Python there is.
+"""The package: built from tracked files, checked, and installed without the repository on every supported Python.
 
-Slow, as each installs TensorFlow: ``make test-packaging``.
+The tests are slow because each installs TensorFlow. ``make test-packaging`` runs them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def run(*command: object, cwd: Path = ROOT, expected: int = 0) -> str:
-    """A command's output; nothing of this environment is on its path."""
+    """Runs a command without this environment's Python variables; returns its output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     result = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environ, capture_output=True, text=True, check=False
@@ -34,7 +34,7 @@ def run(*command: object, cwd: Path = ROOT, expected: int = 0) -> str:
 
 
 def interpreter_of(python: str) -> Path | None:
-    """An interpreter of a version: pyenv's, or one that uv finds; None if there is none."""
+    """An interpreter of a version, from pyenv or found by uv; None if there is none."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     if there := sorted(pyenv.glob(f"{python}.*/bin/python")):
         return there[-1]
@@ -45,7 +45,7 @@ def interpreter_of(python: str) -> Path | None:
 
 @pytest.fixture(scope="session")
 def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sdist and, made from it, the wheel."""
+    """A directory with the sdist and the wheel built from it."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("dist")
     archive = source / "tracked.tar"
     run("git", "archive", "--output", archive, "HEAD")
@@ -60,10 +60,10 @@ def wheel_of(dist: Path) -> Path:
     return wheel
 
 
-def test_the_files_are_well_formed_and_hold_what_they_should(dist: Path) -> None:
+def test_the_files_are_well_formed_and_complete(dist: Path) -> None:
     (sdist,) = dist.glob("*.tar.gz")
     run(BIN / "twine", "check", "--strict", sdist, wheel_of(dist))
-    # W009, two packages: the server is one of its own. W002, files that are the same: environments share a preset.
+    # W009: the wheel has two packages, because the server is one. W002: shared presets are identical files.
     run(BIN / "check-wheel-contents", "--ignore", "W002,W009", wheel_of(dist))
     with zipfile.ZipFile(wheel_of(dist)) as archive:
         names = archive.namelist()
@@ -86,12 +86,12 @@ def test_quickstart_from_the_wheel(python: str, dist: Path, tmp_path: Path) -> N
     assert "Learnt to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
 
 
-def test_quickstart_with_the_oldest_versions_that_are_allowed(dist: Path, tmp_path: Path) -> None:
+def test_quickstart_with_the_oldest_allowed_versions(dist: Path, tmp_path: Path) -> None:
     pgkeras = installed("3.11", dist, tmp_path, "--resolution", "lowest-direct")
     assert "Learnt to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
 
 
-def test_a_bill_of_materials_lists_what_is_installed(dist: Path, tmp_path: Path) -> None:
+def test_a_bill_of_materials_lists_the_installed_packages(dist: Path, tmp_path: Path) -> None:
     installed("3.11", dist, tmp_path, extras="serve")
     bill = tmp_path / "bill.json"
     python = tmp_path / "venv" / "bin" / "python"
@@ -103,7 +103,7 @@ def test_a_bill_of_materials_lists_what_is_installed(dist: Path, tmp_path: Path)
 
 
 def installed(python: str, dist: Path, where: Path, *options: str, extras: str = "serve,train") -> Path:
-    """The command ``pgkeras`` of an environment with nothing but the wheel and what it needs."""
+    """Installs the wheel and its dependencies into a new environment; returns its ``pgkeras`` command."""
     uv, venv = BIN / "uv", where / "venv"
     base = interpreter_of(python)
     if base is None:

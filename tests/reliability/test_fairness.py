@@ -1,4 +1,4 @@
-"""Slow beside fast, much beside little: who asks for much waits for it alone."""
+"""Fairness: slow policies and large backlogs delay only their own callers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ from tests.serving.conftest import wait_until
 
 BATCH = np.zeros((2048, 4), np.float32)
 FLOOD = 10
-# What is computed, as much behind it, one whose turn it is, and one that ends in the meantime.
+# Batches that may finish first: one running and one queued per engine, one of the flood's own turn, and one that
+# finishes before the count is read.
 AHEAD = 2 * min(ServerConfig().max_engines, available()) + 2
 
 
 @pytest.fixture(scope="module")
 def slow(slow_root, tmp_path_factory):
-    """A server of a slow and of a fast policy."""
-    undivided = ("--max-batch-size", str(len(BATCH)))  # nor put together with others
+    """A server of a slow and a fast policy."""
+    undivided = ("--max-batch-size", str(len(BATCH)))  # each request is a batch of its own
     with serving(slow_root, tmp_path_factory.mktemp("server"), *undivided) as server:
         yield server
 
@@ -50,7 +51,7 @@ def test_a_slow_policy_holds_up_neither_a_fast_one_nor_a_health_check(slow):
                 session.step(ONE, 0.0, False, False)
                 assert check(health_pb2.HealthCheckRequest(), timeout=10).status == 1
                 beside += 1
-        assert beside >= 3, "one batch takes far longer than many small calls"
+        assert beside >= 3, "small calls finish while one batch runs"
         assert [call.result().action.shape for call in calls] == [(len(BATCH),)] * 4
 
 
@@ -66,13 +67,13 @@ def test_one_connections_flood_does_not_make_another_wait_for_all_of_it(slow):
         act = service_pb2_grpc.PolicyServiceStub(another).Act
         act(modest, timeout=120)
         flood = [pool.submit(lambda: answered.append(flooding.act(BATCH).version)) for _ in range(FLOOD)]
-        wait_until(lambda: bool(answered))  # now the others wait
+        wait_until(lambda: bool(answered))  # the others are queued
         before = len(answered)
         act(modest, timeout=120)
         after = len(answered)
         for call in flood:
             call.result()
-    assert after <= before + AHEAD, "it waits for what has been handed over, not for all of them"
+    assert after <= before + AHEAD, "the call waits only for batches that are already dispatched"
 
 
 def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
@@ -87,4 +88,4 @@ def test_a_session_does_not_wait_for_all_calls_of_its_own_connection(slow):
             after = len(answered)
         for call in flood:
             call.result()
-    assert after <= before + AHEAD, "it waits for what has been handed over, not for all of them"
+    assert after <= before + AHEAD, "the session waits only for batches that are already dispatched"

@@ -1,4 +1,4 @@
-"""Policies that are swapped, spoilt or taken away under load; servers that are killed; too much load."""
+"""Faults under load: policies that are replaced, corrupted or deleted, servers that are killed, and overload."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.serving.conftest import wait_until
 
 
 def test_swaps_under_load_fail_no_request(tmp_path):
-    _check_swaps(swaps(tmp_path, count=8, rate=100.0, seconds=1.0), 8)
+    _check_swaps(swaps(tmp_path, count=3, rate=100.0, seconds=1.0), 3)
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def _check_swaps(found, count):
 
 
 def test_clients_go_on_after_kills(tmp_path):
-    _check_kills(kills(tmp_path, count=4, longest_life=0.5), 4)
+    _check_kills(kills(tmp_path, count=2, longest_life=0.5), 2)
 
 
 @pytest.mark.slow
@@ -63,20 +63,20 @@ def _check_kills(found, count):
 
 
 def test_what_is_too_much_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
-    """Sixteen callers at once, of whose 8,192 rows the engine computes a part within the longest wait."""
+    """16 concurrent callers send 16,384 rows, of which the engine computes only a part within the longest wait."""
     with serving(slow_root / "slow", tmp_path, "--max-queue-seconds", "0.05") as server:
-        load = bench.Load(server.target, batch=512, concurrency=16, duration=0.5, warmup=0.0, timeout=60.0)
+        load = bench.Load(server.target, batch=1024, concurrency=16, duration=0.5, warmup=0.0, timeout=60.0)
         codes = bench.run(load).codes
         assert set(codes) == {"OK", "RESOURCE_EXHAUSTED"}
         assert codes["OK"] > 0
         assert codes["RESOURCE_EXHAUSTED"] > 0
-        assert is_sound(server.target)
+        assert is_sound(server.target, actions=range(5, 8))
         assert server.stop() == 0
         assert "Traceback" not in server.log.read_text()
 
 
 @pytest.mark.slow
-def test_three_times_as_much_as_a_server_can_is_refused_and_the_rest_is_answered(slow_root, tmp_path):
+def test_three_times_a_servers_capacity_is_partly_refused_and_the_rest_is_answered(slow_root, tmp_path):
     found = overload(slow_root / "slow", tmp_path, "--max-queue-seconds", "0.5", rounds=1)
     assert set(found["codes"]) == {"OK", "RESOURCE_EXHAUSTED"}
     assert found["codes"]["OK"] > 0
@@ -86,8 +86,8 @@ def test_three_times_as_much_as_a_server_can_is_refused_and_the_rest_is_answered
     assert found["exit_status"] == 0
 
 
-class Spoilt:
-    """Ways in which a policy's directory goes wrong while it is served; each leaves version 1 to be served."""
+class Faults:
+    """Faults of a policy's directory while it is served. After each, version 1 must still be served."""
 
     @staticmethod
     def corrupt(policy):
@@ -114,7 +114,7 @@ class Spoilt:
 
     @staticmethod
     def replaced_by_nonsense(policy):
-        # The manifest in one step: a version without any is one that is gone, and takes no new requests.
+        # Replaces the manifest atomically, because a version without one counts as deleted and gets no new requests.
         (policy / "nonsense").write_text("[" * 100_000)
         (policy / "nonsense").replace(policy / "1" / MANIFEST)
         shutil.rmtree(policy / "1" / "variables")
@@ -144,51 +144,51 @@ class Spoilt:
         (policy / "labels.json").write_text('{"stable": "../../etc"}')
 
 
-WAYS = [name for name in vars(Spoilt) if not name.startswith("_")]
+FAULTS = [name for name in vars(Faults) if not name.startswith("_")]
 
 
 def test_spoilt_directories_spoil_no_answer(tmp_path):
     root = tmp_path / "policies"
-    for way in WAYS:
-        (root / way).mkdir(parents=True)
-        publish(root / way, 1)
+    for fault in FAULTS:
+        (root / fault).mkdir(parents=True)
+        publish(root / fault, 1)
     with serving(root, tmp_path, "--poll-seconds", "0.02") as server, contextlib.ExitStack() as stack:
-        clients = {way: stack.enter_context(PolicyClient(server.target, way)) for way in WAYS}
-        stop, versions, failures = threading.Event(), {way: Counter() for way in WAYS}, []
+        clients = {fault: stack.enter_context(PolicyClient(server.target, fault)) for fault in FAULTS}
+        stop, versions, failures = threading.Event(), {fault: Counter() for fault in FAULTS}, []
 
         def act():
             while not stop.is_set():
-                for way, client in clients.items():
+                for fault, client in clients.items():
                     try:
-                        versions[way][client.act(ONE).version] += 1
+                        versions[fault][client.act(ONE).version] += 1
                     except Exception as error:
                         failures.append(error)
 
         acting = threading.Thread(target=act)
         acting.start()
-        for way in WAYS:
-            getattr(Spoilt, way)(root / way)
+        for fault in FAULTS:
+            getattr(Faults, fault)(root / fault)
         wait_until(lambda: len(re.findall("leads out of|a symbolic link", server.log.read_text())) >= 3)
-        seen = versions[WAYS[-1]][1]
-        wait_until(lambda: versions[WAYS[-1]][1] > seen + 20)
-        assert {way: set(counts) for way, counts in versions.items()} == {way: {1} for way in WAYS}
-        for way in WAYS:  # what is whole is served
-            publish(root / way, 7)
+        seen = versions[FAULTS[-1]][1]
+        wait_until(lambda: versions[FAULTS[-1]][1] > seen + 20)
+        assert {fault: set(counts) for fault, counts in versions.items()} == {fault: {1} for fault in FAULTS}
+        for fault in FAULTS:  # a valid new version is still picked up
+            publish(root / fault, 7)
         wait_until(lambda: all(counts[7] for counts in versions.values()))
         stop.set()
         acting.join()
         assert failures == []
-        assert "other" not in {policy.name for policy in clients[WAYS[0]].policies()}
+        assert "other" not in {policy.name for policy in clients[FAULTS[0]].policies()}
         assert server.stop() == 0
         assert "Traceback" not in server.log.read_text()
 
 
-@pytest.mark.parametrize("way", ["deleted", "a file in its place"])
-def test_a_root_that_goes_away_is_served_on(way, root, tmp_path):
+@pytest.mark.parametrize("fault", ["deleted", "replaced by a file"])
+def test_policies_stay_served_when_the_root_disappears(fault, root, tmp_path):
     with serving(root, tmp_path, "--poll-seconds", "0.02") as server, PolicyClient(server.target) as client:
         client.act(ONE)
         shutil.rmtree(root)
-        if way != "deleted":
+        if fault != "deleted":
             root.write_text("nonsense")
         wait_until(lambda: "serving on with what was there before" in server.log.read_text())
         assert client.act(ONE).version == 1

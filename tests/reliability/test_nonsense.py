@@ -1,4 +1,4 @@
-"""Mutated, truncated, random and oversized bytes: the right code, no trace in an answer, and the server goes on."""
+"""Mutated, truncated, random and oversized bytes: status codes are right, and the server keeps serving."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def test_whatever_parses_is_answered_or_refused():
 
 
 def test_broken_calls_have_the_right_code(shipped):
-    codes = asyncio.run(fuzz_calls(shipped.target, 2000))
-    assert codes["INVALID_ARGUMENT"] > 500
-    assert codes["OK"] > 20
+    codes = asyncio.run(fuzz_calls(shipped.target, 1000))
+    assert codes["INVALID_ARGUMENT"] > 250
+    assert codes["OK"] > 10
     assert is_sound(shipped.target)
 
 
 def test_broken_messages_do_not_break_sessions(shipped):
-    codes = asyncio.run(fuzz_sessions(shipped.target, 2000))
-    assert codes["INVALID_ARGUMENT"] > 100
-    assert codes["OK"] > 100
-    assert codes["session ended: INVALID_ARGUMENT"] > 100
+    codes = asyncio.run(fuzz_sessions(shipped.target, 1000))
+    assert codes["INVALID_ARGUMENT"] > 50
+    assert codes["OK"] > 50
+    assert codes["session ended: INVALID_ARGUMENT"] > 50
     assert is_sound(shipped.target)
 
 
@@ -69,7 +69,7 @@ def test_nonsense_does_not_fill_the_log(shipped):
     assert shipped.log.stat().st_size == before
 
 
-def test_bytes_that_are_no_request_are_named_as_such(shipped):
+def test_an_unparsable_request_is_refused_with_field_details(shipped):
     with grpc.insecure_channel(shipped.target) as channel:
         for method in ("Act", "GetPolicy"):
             with pytest.raises(grpc.RpcError) as caught:
@@ -82,30 +82,30 @@ def test_bytes_that_are_no_request_are_named_as_such(shipped):
             assert isinstance(error, InvalidRequestError)
 
 
-def test_a_nonsensical_message_ends_its_own_session_alone(shipped):
+def test_an_unparsable_message_ends_only_its_own_session(shipped):
     with grpc.insecure_channel(shipped.target) as channel:
         play = channel.stream_stream("/pgkeras.v1.PolicyService/Play")
         first, later = play_seeds()[:2]
 
         def messages():
             yield first
-            assert _answers_before_refusal(play, [first, later, NONSENSE, later]) == 2
+            assert _responses_before_refusal(play, [first, later, NONSENSE, later]) == 2
             yield later
 
         assert len(list(play(messages(), timeout=60))) == 2
 
 
-def _answers_before_refusal(play, messages):
-    answers = []
+def _responses_before_refusal(play, messages):
+    responses = []
     with pytest.raises(grpc.RpcError) as caught:
-        answers.extend(play(iter(messages), timeout=60))
+        responses.extend(play(iter(messages), timeout=60))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return len(answers)
+    return len(responses)
 
 
 @pytest.mark.parametrize("method", ["Act", "Play"])
 def test_an_oversized_message_is_refused_before_it_is_read(shipped, method):
-    huge = act_seeds()[0] + b"\x2a\x80\x80\x80\x28" + bytes(80 * 2**20)  # a state of 80 MiB, of which 64 are allowed
+    huge = act_seeds()[0] + b"\x2a\x80\x80\x80\x28" + bytes(80 * 2**20)  # a state of 80 MiB; the limit is 64 MiB
     before = shipped.rss_mb()
     with grpc.insecure_channel(shipped.target, [("grpc.max_send_message_length", -1)]) as channel:
         kind = channel.unary_stream if method == "Act" else channel.stream_stream
@@ -130,14 +130,12 @@ def test_a_path_that_is_no_text_ends_nobody_elses_session(shipped):
                 connection.shutdown(socket.SHUT_WR)
                 while connection.recv(4096):
                     pass
-            session.step(
-                ONE, reward=1.0, terminated=False, truncated=False
-            )  # the same session, which would not come back by itself
+            session.step(ONE, 1.0, False, False)  # a session is never reopened, so this is the same one
         assert client.act(ONE).version == 1
     assert is_sound(shipped.target)
 
 
-def test_peers_that_leave_before_their_answer_do_not_fill_the_log(shipped):
+def test_peers_that_disconnect_before_their_response_do_not_fill_the_log(shipped):
     host, _, port = shipped.target.rpartition(":")
     call = recorded_call(host, int(port))
     before = shipped.log.read_text()
@@ -145,18 +143,18 @@ def test_peers_that_leave_before_their_answer_do_not_fill_the_log(shipped):
         connection = socket.create_connection((host, int(port)))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         connection.sendall(call)
-        connection.close()  # by a reset
+        connection.close()  # sends a reset
     assert is_sound(shipped.target)
     lines = shipped.log.read_text().removeprefix(before).splitlines()
     assert len(lines) <= 10
-    assert all(line.startswith("{") for line in lines), "one line each, of JSON"
+    assert all(line.startswith("{") for line in lines), "each line is one JSON object"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_hundred_thousand_of_each(tmp_path):
     found = fuzz(tmp_path, 100_000)
-    assert sum(found["past_the_transport"].values()) > 50_000, "half of the bytes still parse"
+    assert sum(found["past_the_transport"].values()) > 50_000, "half of the requests still parse"
     assert sum(found["calls"].values()) == 100_000
     assert sum(found["sessions"].values()) >= 99_000
     assert found["tracebacks_of_ours"] == 0

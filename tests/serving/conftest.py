@@ -1,8 +1,9 @@
-"""Two tiny policies, exported once, and a real server process that serves them."""
+"""Exports small policies once and serves them by a real server process."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -29,7 +30,7 @@ CONTINUOUS_ACTIONS = Box(np.full((2, 1), -10.0), np.full((2, 1), 10.0), np.dtype
 
 
 def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] = (8,), seed: int = 0) -> Path:
-    """Exports a policy whose weights are large enough that its answers differ from observation to observation."""
+    """Exports a policy whose weights are large enough that its outputs differ between observations."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
     from pgkeras.settings.groups import NetworkSettings
@@ -45,7 +46,7 @@ def export(root: Path, name: str, action_space: Space, hidden: tuple[int, ...] =
 def export_random(
     root: Path, name: str, action_space: Any, generator: np.random.Generator, mask_size: int = 0, **settings: Any
 ) -> None:
-    """Exports a policy of random weights, of any network, to be compared with its own graph."""
+    """Exports a policy with any network and random weights, to compare responses with its own graph."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
     from pgkeras.settings.groups import NetworkSettings
@@ -57,34 +58,55 @@ def export_random(
     export_policy(policy, root, name, {})
 
 
+def shared(tmp_path_factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
+    """A directory that the first process of a parallel test run fills and the other processes reuse. Read only."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    root = base / f"shared-{name}"
+    with (base / f"{root.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not root.exists():
+            unfinished = tmp_path_factory.mktemp(name)
+            fill(unfinished)
+            unfinished.rename(root)
+    return root
+
+
 @pytest.fixture(scope="session")
 def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Versions 1 and 2 of ``discrete``, version 1 of ``gaussian``. Read only."""
-    root = tmp_path_factory.mktemp("policies")
-    export(root, "discrete", DISCRETE_ACTIONS, seed=1)
-    export(root, "discrete", DISCRETE_ACTIONS, seed=2)
-    export(root, "gaussian", CONTINUOUS_ACTIONS, seed=3)
-    return root
+
+    def fill(root: Path) -> None:
+        export(root, "discrete", DISCRETE_ACTIONS, seed=1)
+        export(root, "discrete", DISCRETE_ACTIONS, seed=2)
+        export(root, "gaussian", CONTINUOUS_ACTIONS, seed=3)
+
+    return shared(tmp_path_factory, "policies", fill)
+
+
+def shared_slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``slow``, an MLP 4-1024-1024-3. Read only."""
+    fill = lambda root: export(root, "slow", DISCRETE_ACTIONS, hidden=(1024, 1024))  # noqa: E731
+    return shared(tmp_path_factory, "slow", fill)
 
 
 @pytest.fixture(scope="session")
 def slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A policy that takes a good part of a second for a batch of 4096."""
-    root = tmp_path_factory.mktemp("slow")
-    export(root, "slow", DISCRETE_ACTIONS, hidden=(2048, 2048))
-    return root
+    """A policy that computes a batch of 4096 in a few tenths of a second. Read only."""
+    return shared_slow_policy(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
 def server(policies: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server of ``policies``, which no test may stop."""
+    """A server of ``policies`` that all tests share. No test may stop it."""
     with running(policies, tmp_path_factory.mktemp("server")) as started:
         yield started
 
 
 @pytest.fixture
 def connect(server: Server) -> Iterator[Callable[..., PolicyClient]]:
-    """Makes clients of the shared server."""
+    """Creates clients of the shared server."""
     with contextlib.ExitStack() as stack:
         yield lambda policy="discrete", **options: stack.enter_context(PolicyClient(server.target, policy, **options))
 
@@ -98,19 +120,19 @@ def channel(server: Server) -> Iterator[grpc.Channel]:
 
 @pytest.fixture
 def stub(channel: grpc.Channel) -> service_pb2_grpc.PolicyServiceStub:
-    """The generated stub on it, to send what PolicyClient would not."""
+    """The generated stub on that connection, for requests that PolicyClient cannot send."""
     return service_pb2_grpc.PolicyServiceStub(channel)
 
 
 def run_cli(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """``python -m pgkeras`` to its end."""
+    """Runs ``python -m pgkeras`` and waits for it."""
     command = [sys.executable, "-m", "pgkeras", *arguments]
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8"}
     return subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=cwd, env=environment, check=False)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
-    """Polls; fails when the condition does not come true."""
+    """Polls a condition until it is true; fails after ``seconds``."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "timed out"

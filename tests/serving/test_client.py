@@ -1,10 +1,11 @@
-"""PolicyClient: what it takes, what it refuses by itself, and what it says when nobody answers."""
+"""PolicyClient: accepted inputs, local checks, and errors when the server does not answer."""
 
 from __future__ import annotations
 
 import dataclasses
 import socket
 import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,8 +15,10 @@ from types import SimpleNamespace
 import grpc
 import numpy as np
 import pytest
+from pgkeras_serving.settings.config import ServerConfig
 
 import pgkeras
+from pgkeras import errors
 from pgkeras.bundle.bundle import open_bundle
 from pgkeras.client import PolicyClient
 from pgkeras.errors import (
@@ -47,13 +50,13 @@ ROW = [0.5, -1.0, 0.25, 2.0]
         np.array(ROW, ">f4"),
     ],
 )
-def test_anything_of_the_same_kind_iscast(connect, same):
+def test_observations_of_other_dtypes_are_cast(connect, same):
     expected = connect().act(np.array(ROW, np.float32), seed=1)
-    answer = connect().act(same, seed=1)
-    np.testing.assert_array_equal(answer.distribution["probabilities"], expected.distribution["probabilities"])
+    found = connect().act(same, seed=1)
+    np.testing.assert_array_equal(found.distribution["probabilities"], expected.distribution["probabilities"])
 
 
-def test_whole_numbers_and_strided_arrays_arecast(connect):
+def test_integers_and_strided_arrays_are_cast(connect):
     client = connect()
     whole = client.act([[1, 2, 3, 4]], "greedy")
     strided = client.act(np.arange(1, 5, dtype=np.float64)[::-1][None, ::-1], "greedy")
@@ -72,7 +75,7 @@ def test_whole_numbers_and_strided_arrays_arecast(connect):
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
-def test_what_cannot_be_cast_is_refused(connect, bad, field):
+def test_an_observation_that_cannot_be_cast_is_refused(connect, bad, field):
     with pytest.raises(InvalidRequestError) as caught:
         connect().act(bad)
     assert caught.value.field == field
@@ -87,7 +90,7 @@ def test_integers_are_cast_only_when_they_fit():
             cast(bad, pixels)
 
 
-def test_wrong_arguments_name_what_is_allowed(connect):
+def test_errors_about_arguments_name_the_allowed_values(connect):
     client = connect()
     with pytest.raises(InvalidRequestError, match="mode: expected one of sample, greedy, got 'best'"):
         client.act(ROW, "best")
@@ -99,38 +102,40 @@ def test_wrong_arguments_name_what_is_allowed(connect):
     assert client.act(ROW, seed=2**64 - 1).action.shape == ()
 
 
-def test_describe_gives_the_spec_and_the_limits(connect):
+def test_describe_returns_the_spec_and_the_limits(connect):
     info = connect().describe()
     assert info.spec == PolicySpec(OBSERVATIONS, DISCRETE_ACTIONS, DistributionKind.CATEGORICAL)
     assert info.provenance["env_id"] == "Test-v0"
+    assert info.limits.max_batch_size == ServerConfig().max_batch_size
     assert info.load_time.tzinfo is not None
     assert abs(info.load_time.timestamp() - time.time()) < 3600
 
 
-def test_answers_cannot_be_changed_by_accident(connect):
-    answer = connect().act(ROW)
+def test_actions_are_read_only(connect):
+    actions = connect().act(ROW)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        answer.version = 5
+        actions.version = 5
     with pytest.raises(ValueError, match="read-only"):
-        answer.log_prob[...] = 0
+        actions.log_prob[...] = 0
 
 
-def test_nobody_at_the_address_is_said_at_once_with_what_to_do():
+def test_a_refused_connection_fails_immediately_with_advice():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         target = f"127.0.0.1:{free.getsockname()[1]}"  # bound but not listening: connections are refused
-        with PolicyClient(target, timeout=20) as client:
+        message = f"no policy server answers at {target}.*pgkeras serve"
+        before = time.monotonic()
+        with PolicyClient(target, timeout=60) as client:
             for call in (client.describe, client.policies, lambda: client.act(ROW)):
-                with pytest.raises(
-                    ServerUnavailableError, match=f"no policy server answers at {target}.*pgkeras serve"
-                ):
+                with pytest.raises(ServerUnavailableError, match=message):
                     call()
+        assert time.monotonic() < before + 30
 
 
-def test_a_silent_address_is_a_deadline():
+def test_a_server_that_does_not_respond_is_a_deadline_error():
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
-        silent.listen()  # the kernel accepts, nobody answers
+        silent.listen()  # the kernel accepts the connection, but no process reads from it
         target = f"127.0.0.1:{silent.getsockname()[1]}"
         with PolicyClient(target, timeout=0.3) as client, pytest.raises(DeadlineExceededError, match=target):
             client.act(ROW)
@@ -139,7 +144,7 @@ def test_a_silent_address_is_a_deadline():
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e10])
-def test_a_timeout_may_be_endless(server, connect, timeout):
+def test_a_timeout_may_be_infinite(server, connect, timeout):
     assert connect().act(ROW, timeout=timeout).action.shape == ()
     with connect().play() as session:
         assert session.step(ROW, timeout=timeout).shape == ()
@@ -147,12 +152,12 @@ def test_a_timeout_may_be_endless(server, connect, timeout):
         assert session.step(ROW).shape == ()
 
 
-def test_a_name_that_does_not_resolve_is_unavailable():
+def test_a_host_that_does_not_resolve_is_unavailable():
     with PolicyClient("no-such-host.invalid:1", timeout=20) as client, pytest.raises(ServerUnavailableError):
         client.describe()
 
 
-def test_a_closed_client_says_so(connect):
+def test_a_closed_client_raises(connect):
     client = connect()
     client.describe()
     client.close()
@@ -160,7 +165,7 @@ def test_a_closed_client_says_so(connect):
         client.act(ROW)
 
 
-def test_a_server_that_comes_back_is_waited_for(policies, tmp_path):
+def test_the_client_waits_for_a_server_that_restarts(policies, tmp_path):
     with running(policies, tmp_path) as first:
         port = first.target.split(":")[1]
         with PolicyClient(first.target, "discrete", timeout=30) as client:
@@ -178,14 +183,14 @@ def test_a_server_that_comes_back_is_waited_for(policies, tmp_path):
                         assert session.step(ROW).shape == ()
 
 
-def test_a_server_that_says_when_to_come_back_is_asked_then():
+def test_the_client_retries_after_the_delay_that_the_server_names():
     asked = []
 
     class Draining(service_pb2_grpc.PolicyServiceServicer):
         def ListPolicies(self, request, context):
             asked.append(time.monotonic())
             if len(asked) == 2:
-                status = encode_error(ServerUnavailableError("draining", retry_after=1.5))
+                status = encode_error(ServerUnavailableError("draining", retry_after=0.75))
                 context.set_trailing_metadata(((DETAILS_KEY, status.SerializeToString()),))
                 context.abort(grpc.StatusCode.UNAVAILABLE, status.message)
             return service_pb2.ListPoliciesResponse()
@@ -197,14 +202,14 @@ def test_a_server_that_says_when_to_come_back_is_asked_then():
     try:
         with PolicyClient(f"127.0.0.1:{port}") as client:
             assert client.policies() == []
-            assert client.policies() == []  # made twice
+            assert client.policies() == []  # sent twice
             assert len(asked) == 3
-            assert asked[2] - asked[1] >= 1.5
+            assert asked[2] - asked[1] >= 0.75
             asked.clear()
             client.policies()
             with pytest.raises(ServerUnavailableError, match="draining") as caught:
-                client.policies(timeout=1.0)  # it would come too late
-            assert caught.value.retry_after == 1.5
+                client.policies(timeout=0.5)  # shorter than the delay
+            assert caught.value.retry_after == 0.75
             assert len(asked) == 2
     finally:
         server.stop(0).wait()
@@ -212,7 +217,7 @@ def test_a_server_that_says_when_to_come_back_is_asked_then():
 
 @contextmanager
 def slow_to_describe(policies, describing):
-    """A client of a server that calls a function before it describes a policy; Act is answered with the time left."""
+    """A client of a server that calls a function in GetPolicy. Act responds with the seconds left as its action."""
     bundle = open_bundle(policies / "discrete" / "1")
 
     class Slow(service_pb2_grpc.PolicyServiceServicer):
@@ -235,7 +240,7 @@ def slow_to_describe(policies, describing):
         server.stop(0).wait()
 
 
-def test_the_description_takes_part_of_a_calls_time(policies, monkeypatch):
+def test_fetching_the_description_counts_toward_a_calls_timeout(policies, monkeypatch):
     clock = SimpleNamespace(late=0.0, monotonic=lambda: time.monotonic() + clock.late)
     monkeypatch.setattr("pgkeras.client.client.time", clock)
     with slow_to_describe(policies, lambda: setattr(clock, "late", 50.0)) as client:
@@ -243,7 +248,7 @@ def test_the_description_takes_part_of_a_calls_time(policies, monkeypatch):
         assert client.act(ROW).action > 10
 
 
-def test_nobody_waits_longer_for_a_description_that_another_thread_asks_for(policies):
+def test_waiting_for_another_threads_description_respects_the_timeout(policies):
     asked, over = threading.Event(), threading.Event()
     with slow_to_describe(policies, lambda: (asked.set(), over.wait(10))) as client, ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.act, ROW)
@@ -254,20 +259,19 @@ def test_nobody_waits_longer_for_a_description_that_another_thread_asks_for(poli
         assert first.result().action > 0
 
 
-def test_every_error_is_a_pgkeras_error():
+def test_every_error_of_the_service_is_a_pgkeras_error():
     assert issubclass(PolicyServiceError, pgkeras.PgkerasError)
-    assert pgkeras.PolicyClient is PolicyClient
+    raised = [getattr(errors, name) for name in errors.__all__]
+    assert all(issubclass(kind, pgkeras.PgkerasError) for kind in raised if isinstance(kind, type))
 
 
-def test_the_client_says_nothing_on_its_own(server, tmp_path):
+def test_the_client_prints_nothing(server):
     code = f"from pgkeras import PolicyClient\nwith PolicyClient({server.target!r}, 'discrete') as c: c.act({ROW!r})"
-    import sys
-
     finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert (finished.stdout, finished.stderr) == ("", "")
 
 
-def test_a_port_that_cannot_be_is_refused():
+def test_a_port_above_65535_is_refused():
     with pytest.raises(ConfigError, match=r"127\.0\.0\.1:116497: expected a port up to 65535, got 116497"):
         PolicyClient("127.0.0.1:116497")
     PolicyClient("127.0.0.1:65535").close()

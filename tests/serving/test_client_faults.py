@@ -1,4 +1,4 @@
-"""PolicyClient and PlaySession where the server misbehaves, or the network."""
+"""PolicyClient and PlaySession when the server or the network misbehaves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import asyncio
 import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -15,19 +17,20 @@ import pytest
 from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from pgkeras.client import PolicyClient
+from benchmarks.soak.server import SHIPPED
+from pgkeras.client import PolicyClient, connection
 from pgkeras.errors import DeadlineExceededError, ServerFailedError, ServerUnavailableError
 from pgkeras.protocol.status import DETAILS_KEY
 from pgkeras.protocol.wire import encode_spec, encode_tensor
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
-from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, Server
+from tests.serving.conftest import DISCRETE_ACTIONS, OBSERVATIONS, running, wait_until
 
 ROW = [0.5, -1.0, 0.25, 2.0]
 
 
 class Scripted(service_pb2_grpc.PolicyServiceServicer):
-    """Describes a policy; the second list of policies and those after it are refused with ``refusal``."""
+    """Answers the first ``ListPolicies`` call and refuses the later ones with ``refusal``."""
 
     def __init__(self) -> None:
         self.lists = 0
@@ -77,19 +80,19 @@ def draining(**delay: int) -> status_pb2.Status:
 
 
 @pytest.mark.parametrize("delay", [{}, {"nanos": 1}, {"seconds": -1}, {"nanos": -5}])
-def test_a_delay_that_is_no_time_to_wait_does_not_hurry_the_client(delay):
+def test_a_retry_delay_of_zero_or_less_does_not_shorten_the_backoff(delay):
     with scripted() as (server, client):
         server.refusal = draining(**delay)
         client.policies()
         with pytest.raises(ServerUnavailableError, match="draining") as caught:
-            client.policies(timeout=2.0)
+            client.policies(timeout=0.5)
         assert caught.value.retry_after in (None, 1e-9)
-        # Pauses of at least 0.05, 0.1, 0.2, 0.4 and 0.5 s fit into two seconds, and one more try.
-        assert server.lists <= 1 + 8
+        # At most 3 pauses fit into 0.5 s: they last at least 0.05, 0.1 and 0.2 s.
+        assert 1 < server.lists - 1 <= 4
 
 
 @pytest.mark.parametrize("seconds", [10**10, 2**63 - 1])
-def test_a_delay_beyond_the_deadline_ends_the_call_at_once(seconds):
+def test_a_retry_delay_beyond_the_deadline_fails_the_call_immediately(seconds):
     with scripted() as (server, client):
         server.refusal = draining(seconds=seconds)
         client.policies()
@@ -99,16 +102,16 @@ def test_a_delay_beyond_the_deadline_ends_the_call_at_once(seconds):
         assert server.lists == 2
 
 
-def test_a_deadline_that_passes_while_a_call_is_tried_again_says_why_it_was():
+def test_a_deadline_during_a_retry_raises_the_error_that_caused_the_retry():
     with scripted() as (server, client):
         server.refusal, server.silent_after = draining(), 2
         client.policies()
         with pytest.raises(ServerUnavailableError, match="draining"):
-            client.policies(timeout=2.0)
+            client.policies(timeout=0.5)
         assert server.lists == 3
 
 
-def test_a_wrong_answer_to_a_step_leaves_the_session_open():
+def test_an_invalid_response_to_a_step_leaves_the_session_open():
     with scripted() as (server, client), client.play() as session:
         server.answer.act.action.CopyFrom(encode_tensor(np.array([5, 6])))
         with pytest.raises(ServerFailedError, match=r"answered one observation with an array of shape \[2\]"):
@@ -121,7 +124,7 @@ def test_a_wrong_answer_to_a_step_leaves_the_session_open():
         assert not session.is_over
 
 
-def test_clients_and_sessions_tell_what_they_are_and_no_secret():
+def test_repr_of_clients_and_sessions_omits_the_token():
     with PolicyClient("127.0.0.1:1", "cartpole", 3, token="secret") as client:
         assert repr(client) == "<PolicyClient of cartpole version 3 at 127.0.0.1:1>"
     with scripted() as (server, client):
@@ -134,13 +137,14 @@ def test_clients_and_sessions_tell_what_they_are_and_no_secret():
 
 
 class BlackHole:
-    """Forwards connections to a server. `swallow` cuts off those that stand, without a word to either end."""
+    """A proxy. ``swallow`` drops all data of the open connections without closing them."""
 
     def __init__(self, target: str) -> None:
         self._host, _, self._port = target.rpartition(":")
         self._living: set[object] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.connections = 0
+        self.closed_by_client = 0
 
     async def start(self) -> str:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, family=socket.AF_INET)
@@ -173,8 +177,12 @@ class BlackHole:
             if connection in self._living:
                 sink.close()
 
+        async def from_client() -> None:
+            await forward(reader, there_writer)
+            self.closed_by_client += 1
+
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(forward(reader, there_writer), forward(there_reader, writer))
+            await asyncio.gather(from_client(), forward(there_reader, writer))
 
 
 @contextlib.contextmanager
@@ -192,23 +200,35 @@ def black_hole(target: str) -> Iterator[tuple[str, BlackHole]]:
         loop.close()
 
 
-def test_a_connection_that_dies_without_a_word_is_given_up(server: Server):
+@pytest.mark.parametrize("detected_by", ["keepalive", "ping after a deadline"])
+def test_a_silently_dead_connection_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detected_by: str):
+    shortened = ["grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms"]
+    if detected_by == "keepalive":
+        shortened.append("grpc.keepalive_time_ms")
+    options = [(name, value // 20 if name in shortened else value) for name, value in connection._OPTIONS]
+    monkeypatch.setattr(connection, "_OPTIONS", tuple(options))
     with (
+        running(SHIPPED, tmp_path, "--min-ping-seconds", "0.5") as server,
         black_hole(server.target) as (target, proxy),
-        PolicyClient(target, "discrete") as client,
-        PolicyClient(target, "discrete") as other,
+        PolicyClient(target) as client,
+        PolicyClient(target) as other,
         client.play() as session,
     ):
         session.step(ROW)
-        proxy.swallow()
-        with pytest.raises(DeadlineExceededError):
-            client.act(ROW, timeout=0.5)
+        if detected_by == "keepalive":
+            time.sleep(1)  # until gRPC's bandwidth pings are answered, because they would also detect it
+            proxy.swallow()
+            wait_until(lambda: proxy.closed_by_client == 1, 30)
+        else:
+            proxy.swallow()
+            with pytest.raises(DeadlineExceededError):
+                client.act(ROW, timeout=0.2)
         assert not session.is_over
         with pytest.raises(ServerUnavailableError):
             session.step(ROW, 1.0, False, False, timeout=120)
         assert session.is_over
         assert client.act(ROW, timeout=120).action.shape == ()
-        assert other.act(ROW, timeout=120).action.shape == ()  # gRPC gives both the same connection
+        assert other.act(ROW, timeout=120).action.shape == ()  # gRPC shares one connection between both clients
         with client.play() as another:
             assert another.step(ROW).shape == ()
         assert proxy.connections == 2

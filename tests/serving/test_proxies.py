@@ -1,4 +1,4 @@
-"""No proxy stands between a machine and itself."""
+"""Calls to the own machine bypass proxies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_client_calls_its_own_machine_directly(server, variable):
     assert "discrete" in asked.stdout
 
 
-def test_an_error_names_the_proxy_that_is_in_the_way():
+def test_an_error_names_the_proxy_in_use():
     environment = {**os.environ, "https_proxy": "http://127.0.0.1:9", "no_proxy": ""}
     code = "from pgkeras import PolicyClient; PolicyClient('192.0.2.1:50051', timeout=20).describe()"
     command = [sys.executable, "-c", code]

@@ -1,4 +1,4 @@
-"""The life of a server process: ready, healthy, draining, gone."""
+"""The life cycle of a server process: start, health, drain and exit."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_the_ready_line_and_the_port_file(server):
     assert [path.name for path in server.log.parent.iterdir() if "port" in path.name] == ["port"]
 
 
-def test_it_listens_on_loopback_alone(server):
+def test_it_listens_only_on_loopback(server):
     port = int(server.target.split(":")[1])
     rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
-    listening = [row[1].split(":") for row in rows if row[3] == "0A"]  # 0A: the state LISTEN
+    listening = [row[1].split(":") for row in rows if row[3] == "0A"]  # state LISTEN
     addresses = [address for address, number in listening if int(number, 16) == port]
     assert addresses in (["0100007F"], ["0000000000000000FFFF00000100007F"])  # 127.0.0.1, plain or mapped to IPv6
 
@@ -79,7 +79,7 @@ def test_reflection_describes_the_service(channel):
     assert methods == ["Act", "Play", "GetPolicy", "ListPolicies"]
 
 
-def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
+def test_sigterm_drains_calls_in_flight_and_exits_0(slow_policy, tmp_path):
     options = ("--drain-seconds", "60", "--drain-delay-seconds", "0")
     with running(slow_policy, tmp_path, *options) as server, PolicyClient(server.target) as client:
         client.describe()
@@ -91,10 +91,10 @@ def test_sigterm_drains_what_is_in_flight_and_exits_0(slow_policy, tmp_path):
         calls = [threading.Thread(target=_act, args=(client, answers, failures)) for _ in range(6)]
         for call in calls:
             call.start()
-        wait_until(lambda: bool(answers or failures))  # one is done, so the others, each as long, are in flight
+        wait_until(lambda: bool(answers or failures))  # all take equally long, so the others are in flight
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: statuses == [SERVING, NOT_SERVING])
-        assert len(answers) < 6, "NOT_SERVING is told before the last call is done"
+        assert len(answers) < 6, "NOT_SERVING is reported before the last call is done"
         with pytest.raises(ServerUnavailableError):
             PolicyClient(server.target).act(ONE)
         for call in calls:
@@ -111,7 +111,7 @@ def test_drain_is_bounded(slow_policy, tmp_path):
         running(slow_policy, tmp_path, "--drain-seconds", "0") as server,
         grpc.insecure_channel(server.target) as channel,
     ):
-        stub = service_pb2_grpc.PolicyServiceStub(channel)  # a PolicyClient would wait for a server that restarts
+        stub = service_pb2_grpc.PolicyServiceStub(channel)  # a PolicyClient would wait for a restart
         calls = [stub.Act.future(request, timeout=120) for _ in range(6)]
         wait_until(lambda: any(call.done() for call in calls))
         assert server.stop() == 0
@@ -121,7 +121,7 @@ def test_drain_is_bounded(slow_policy, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_idle_server_stops_at_once_even_when_watched(policies, tmp_path, number):
+def test_an_idle_server_stops_despite_an_open_health_watch(policies, tmp_path, number):
     with running(policies, tmp_path) as server, grpc.insecure_channel(server.target) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert next(watch).status == SERVING
@@ -169,7 +169,7 @@ def test_a_message_beyond_the_limit_is_refused_and_the_limit_is_published(polici
         assert client.act(ONE).action.shape == ()
 
 
-def test_an_answer_beyond_the_limit_is_refused_and_the_session_goes_on_as_if_nothing_had_come(policies, tmp_path):
+def test_a_response_beyond_the_limit_is_refused_and_leaves_the_session_unchanged(policies, tmp_path):
     many, outputs = np.zeros((1000, 4), np.float32), ("log_prob", "entropy", "distribution")
     options = ("--max-message-bytes", "20000", "--http-port", "0")
     with running(policies / "discrete", tmp_path, *options) as server, PolicyClient(server.target) as client:
@@ -192,7 +192,7 @@ def test_an_answer_beyond_the_limit_is_refused_and_the_session_goes_on_as_if_not
         assert "Traceback" not in server.said()
 
 
-def test_a_description_beyond_the_limit_is_refused_with_what_to_do(policies, tmp_path):
+def test_a_description_beyond_the_limit_is_refused_with_advice(policies, tmp_path):
     root = tmp_path / "policies"
     for i in range(40):
         shutil.copytree(policies / "gaussian", root / f"policy-{i}")
@@ -205,7 +205,7 @@ def test_a_description_beyond_the_limit_is_refused_with_what_to_do(policies, tmp
         assert "Traceback" not in server.said()
 
 
-def test_frequent_keepalive_pings_are_let_pass(policies, tmp_path):
+def test_frequent_keepalive_pings_are_accepted(policies, tmp_path):
     options = [("grpc.keepalive_time_ms", 100), ("grpc.keepalive_permit_without_calls", 1)]
     options += [("grpc.http2.max_pings_without_data", 0)]
     with running(policies, tmp_path, "--min-ping-seconds", "0.05") as server:
@@ -214,7 +214,7 @@ def test_frequent_keepalive_pings_are_let_pass(policies, tmp_path):
             channel.subscribe(states.append)
             check = health_pb2_grpc.HealthStub(channel).Check
             check(health_pb2.HealthCheckRequest(), timeout=10)
-            time.sleep(1.5)  # fifteen pings; more than two too many would end the connection
+            time.sleep(1.0)  # 10 pings; 3 pings that come too early would end the connection
             assert check(health_pb2.HealthCheckRequest(), timeout=10).status == SERVING
         assert grpc.ChannelConnectivity.TRANSIENT_FAILURE not in states
         assert states.count(grpc.ChannelConnectivity.READY) == 1
@@ -232,8 +232,8 @@ def test_an_expired_request_leaves_the_queue(slow_policy, tmp_path):
             refused += raised.type is ServerBusyError
         running_call.join(60)
         assert not failures
-        # Were they not to leave, nearly all would be told that the queue is full. A call may overtake the news that the
-        # one before it has expired.
+        # If they stayed, nearly all would be refused because of the full queue. A call may arrive before the
+        # cancellation of the one before it.
         assert refused < 10
         assert client.act(BATCH, timeout=60).action.shape == (4096,)
 
@@ -254,7 +254,7 @@ def test_serving_and_acting_need_no_tensorflow(policies, tmp_path):
         assert server.stop() == 0
 
 
-def test_without_the_serve_extra_the_pip_command_is_named(policies, tmp_path):
+def test_without_the_serve_extra_the_error_names_the_pip_command(policies, tmp_path):
     for missing in ("grpc_health", "ai_edge_litert"):
         prelude = f"import sys\nfor name in ('tensorflow', {missing!r}): sys.modules[name] = None"
         code = f"{prelude}\nimport sys\nsys.argv = ['pgkeras', 'serve', {str(policies)!r}, '--port', '0']\n"

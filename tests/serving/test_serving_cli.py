@@ -1,4 +1,4 @@
-"""pgkeras act, info and serve, as a person runs them."""
+"""The commands pgkeras act, info and serve."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_act_takes_a_batch_and_prints_json(server, connect):
         (("--observation", ROW, "--policy", "discrete", "--policy-version", "8"), "has no version 8"),
     ],
 )
-def test_act_says_what_is_wrong_and_exits_1(server, arguments, message):
+def test_act_reports_errors_and_exits_1(server, arguments, message):
     finished = run_cli("act", "--target", server.target, *arguments)
     assert finished.returncode == 1
     assert finished.stderr.startswith("Error: ")
@@ -68,7 +68,7 @@ def test_act_says_what_is_wrong_and_exits_1(server, arguments, message):
     assert "Traceback" not in finished.stderr
 
 
-def test_act_without_a_server_says_where_and_what_to_do():
+def test_act_without_a_server_names_the_address_and_the_command_to_start_one():
     finished = run_cli("act", "--target", "127.0.0.1:1", "--observation", ROW)
     assert finished.returncode == 1
     assert "no policy server answers at 127.0.0.1:1; start one with: pgkeras serve" in finished.stderr
@@ -101,7 +101,7 @@ def test_info_describes_a_bundle_by_any_of_its_directories(policies):
     assert "no exported policy at" in missing.stderr
 
 
-def test_serve_help_states_every_setting_with_its_default():
+def test_serve_help_lists_every_setting_with_its_default():
     out = " ".join(run_cli("serve", "--help").stdout.split())
     for setting in settings()[1:]:
         assert f"--{setting.name.replace('_', '-')}" in out
@@ -110,7 +110,7 @@ def test_serve_help_states_every_setting_with_its_default():
     assert ServerConfig.host == "127.0.0.1"
 
 
-def test_of_many_actions_only_the_probable_and_the_chosen_are_drawn():
+def test_of_many_actions_only_the_probable_and_the_chosen_are_shown():
     probabilities = np.full(1000, 0.5 / 999)
     probabilities[123] = 0.5
     lines = text.bars(probabilities, 0, 999)

@@ -1,4 +1,4 @@
-"""Everything that knows grpcio: the servicer, errors to status, access, TLS, tokens, limits.
+"""gRPC transport: servicer, status codes, access control, TLS, tokens and limits.
 
-Start with ``servicer.py``; ``grpc_server.py`` owns grpcio's server. Nothing below this room imports grpc.
+Start with ``servicer.py``; ``grpc_server.py`` owns grpcio's server. The packages below this one do not import grpc.
 """

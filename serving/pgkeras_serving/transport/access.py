@@ -13,16 +13,16 @@ from pgkeras_serving.transport.tokens import Tokens
 
 __all__ = ["TokenInterceptor"]
 
-# Probes of load balancers and orchestrators carry no tokens, and learn no more than whether the server serves.
+# Probes of load balancers and orchestrators have no tokens. They learn only whether the server is serving.
 _OPEN = "/grpc.health.v1.Health/"
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """Refuses calls without a token that is known; health checks need none.
+    """Refuses calls without a valid token, except health checks.
 
     Args:
-        tokens: Those that are.
-        refusals: Refuses them.
+        tokens: The valid tokens.
+        refusals: Builds handlers for refused calls.
     """
 
     def __init__(self, tokens: Tokens, refusals: Refusals) -> None:
@@ -35,7 +35,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         """Returns the call's handler, or a handler that refuses the call; None if there is no such method."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
-        # Refused calls are counted by their method: not by any that somebody makes up.
+        # Refused calls are counted by method, so unknown methods must not get here: a client could invent any number.
         if handler is not None and not method.startswith(_OPEN):
             try:
                 self._tokens.authenticate(handler_call_details.invocation_metadata)

@@ -1,4 +1,4 @@
-"""GrpcServer: the only module that knows grpcio's server."""
+"""GrpcServer: wraps grpcio's server."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["GrpcServer"]
 
 
 class GrpcServer:
-    """Listens from the moment that it is made.
+    """A gRPC server. Binds its address in the constructor.
 
     Args:
-        config: Where it listens, and its limits.
+        config: The server's settings.
         register: Adds the services to a server.
-        interceptors: Stand before them.
+        interceptors: Interceptors of all calls.
 
     Attributes:
-        port: The port that it listens on; 0 for a Unix-domain socket.
+        port: The bound port; 0 for a Unix-domain socket.
 
     Raises:
-        ConfigError: The address cannot be listened on, or a certificate is of no use.
+        ConfigError: The address cannot be used, or a certificate is invalid.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class GrpcServer:
         self._server = grpc.aio.server(
             interceptors=interceptors,
             options=[
-                # Or a second server would bind the same port without a word. Workers do, and their supervisor has
-                # made sure that nobody else does.
+                # Otherwise a second server could silently bind the same port. Workers share a port; their supervisor
+                # has checked that no other program uses it.
                 ("grpc.so_reuseport", int(config.workers_wanted > 1)),
                 *transport_options(config),
             ],
@@ -53,12 +53,12 @@ class GrpcServer:
         self.port = bind(self._server, config)
 
     async def start(self) -> None:
-        """Takes calls."""
+        """Starts accepting calls."""
         await self._server.start()
         self._deferring = [asyncio.create_task(defer(thread)) for thread in self._pollers]
 
     async def stop(self, grace_seconds: float) -> None:
-        """Takes no new calls, and ends those that are not done after the grace period."""
+        """Refuses new calls, and ends calls that are not finished after the grace period."""
         await self._server.stop(grace_seconds)
         for task in self._deferring:
             task.cancel()

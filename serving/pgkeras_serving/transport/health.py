@@ -1,4 +1,4 @@
-"""The standard health service: nobody who watches it waits for another, and all are sent off when the server drains."""
+"""The standard health service. Watchers do not delay each other, and their calls end when the server drains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ except ImportError as error:
 
 __all__ = ["HEALTH", "Health"]
 
-# What the standard protocol has, and grpcio's package before version 1.85 has not.
+# A part of the standard protocol that is missing in grpcio-health-checking before version 1.85.
 _LIST = """
 message_type { name: "HealthListRequest" }
 message_type {
@@ -54,7 +54,7 @@ HEALTH = _service()
 """The descriptor of the standard health service."""
 _ListResponse = message_factory.GetMessageClass(HEALTH.methods_by_name["List"].output_type)
 
-# How long Watch calls have to send NOT_SERVING before the server refuses calls.
+# Time for Watch calls to send NOT_SERVING before the server refuses calls.
 _LAST_WORD_SECONDS = 0.05
 
 _UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -62,7 +62,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class _Watch:
-    """A call of somebody who watches; made by the task that answers it."""
+    """A Watch call, created in the task that answers it."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
@@ -70,10 +70,10 @@ class _Watch:
 
 
 class Health:
-    """The standard servicer, except that its endless Watch calls can be ended: draining would wait for them.
+    """The health servicer. Its endless Watch calls can be ended, because draining would wait for them.
 
-    Nor is a lock held while a watcher is written to, as by the servicer of grpcio's package: one that takes no bytes
-    would hold up every change of the status.
+    Unlike the servicer of grpcio-health-checking, it holds no lock while it writes to a watcher: a watcher that reads
+    nothing would block every change of the status.
     """
 
     def __init__(self) -> None:
@@ -83,46 +83,46 @@ class Health:
         self._ended = False
 
     async def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The status of one service."""
+        """Returns the status of one service."""
         status = self._statuses.get(request.service)
         if status is None:
             await context.abort(grpc.StatusCode.NOT_FOUND)
         return health_pb2.HealthCheckResponse(status=status)
 
     async def List(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """The status of every service."""
+        """Returns the status of every service."""
         response: Any = _ListResponse()
         for name, status in self._statuses.items():
             response.statuses[name].status = status
         return response
 
     async def Watch(self, request: Any, context: Any) -> None:  # noqa: N802
-        """Streams every change of a service's status; of those that come while one is being sent, the last."""
+        """Streams changes of a service's status. Of several changes during one write, only the last is sent."""
         if self._ended:
             return
-        watch, told = _Watch(), None
+        watch, sent = _Watch(), None
         self._watches.add(watch)
         try:
             while True:
                 watch.changed.clear()
                 status = self._statuses.get(request.service, _UNKNOWN)
-                if status != told:
+                if status != sent:
                     await context.write(health_pb2.HealthCheckResponse(status=status))
-                    told = status
+                    sent = status
                 await watch.changed.wait()
         except asyncio.CancelledError:
-            if not self._ended:  # it is the caller who left
+            if not self._ended:  # the client has canceled the call
                 raise
         finally:
             self._watches.discard(watch)
 
     def set(self, service: str, status: Any) -> None:
-        """Sets the status of a service; once the end has been told, nothing any more."""
+        """Sets the status of a service. Has no effect after :meth:`announce_end`."""
         if not self._is_draining:
             self._change(service, status)
 
-    async def tell_end(self) -> None:
-        """Tells NOT_SERVING to everybody who watches, for which it waits a moment, and to whoever asks from now on."""
+    async def announce_end(self) -> None:
+        """Sets every status to NOT_SERVING, and waits a moment while watchers are notified."""
         self._is_draining = True
         for service in self._statuses:
             self._change(service, _NOT_SERVING)
@@ -130,7 +130,7 @@ class Health:
             await asyncio.sleep(_LAST_WORD_SECONDS)
 
     def end(self) -> None:
-        """Ends the calls of everybody who watches."""
+        """Ends all Watch calls."""
         self._ended = True
         for watch in self._watches:
             assert watch.task is not None

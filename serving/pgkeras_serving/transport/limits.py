@@ -1,4 +1,4 @@
-"""The limits as gRPC enforces them: channel arguments of the server."""
+"""Limits that gRPC enforces, as channel arguments of the server."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pgkeras_serving.settings.config import ServerConfig
 
 __all__ = ["transport_options"]
 
-# How long a client may take over connecting. gRPC's own patience, of two minutes, is a slow attacker's.
+# Time limit for a handshake. gRPC's default of two minutes helps slow attackers.
 _HANDSHAKE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
-# A bit for each: none, deflate, gzip.
+# One bit each: identity, deflate, gzip.
 _NO_ALGORITHM, _ALL_ALGORITHMS = 0b001, 0b111
 
 
 def transport_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """The limits as gRPC's channel arguments."""
+    """Returns the limits as gRPC channel arguments."""
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
-        # Between the two limits gRPC refuses at random, the more probably the larger the metadata.
+        # Between these two limits, gRPC refuses at random. Equal limits make the behavior deterministic.
         ("grpc.max_metadata_size", config.max_header_bytes),
         ("grpc.absolute_max_metadata_size", config.max_header_bytes),
         ("grpc.compression_enabled_algorithms_bitset", _ALL_ALGORITHMS if config.compression else _NO_ALGORITHM),
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_concurrent_streams", config.max_streams),
-        # Between the two limits gRPC refuses at random. To refuse with a status of ours would take Python more than
-        # half of the time that an answer takes: with three times too many calls, a server would do nothing else.
+        # Between these two limits, gRPC refuses at random. Refusing with a status from Python would take more than half
+        # the time of a response, so a server with three times too many calls could do nothing else.
         ("grpc.server.max_pending_requests", config.max_pending_calls),
         ("grpc.server.max_pending_requests_hard_limit", 2 * config.max_pending_calls),
         ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),

@@ -25,11 +25,11 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
     """Binds the configured address.
 
     Returns:
-        The port, which is another than the configured one if that is 0; 0 for a Unix-domain socket.
+        The bound port; 0 for a Unix-domain socket.
 
     Raises:
-        ConfigError: The address cannot be listened on, or would be open to others without TLS; or a certificate is of
-            no use.
+        ConfigError: The address cannot be used, or would be reachable from other machines without TLS, or a certificate
+            is invalid.
     """
     if config.listen is not None:
         with socket_file(config.listen, int(config.socket_mode, 8)):
@@ -53,15 +53,15 @@ def bind(server: grpc.aio.Server, config: ServerConfig) -> int:
 
 
 def check_protected(config: ServerConfig, loopback: bool, open_to_all: str) -> None:
-    """Refuses to be open to others without TLS.
+    """Refuses to listen for other machines without TLS.
 
     Args:
-        config: The settings.
-        loopback: Whether nobody but this machine can reach the address.
-        open_to_all: What is refused, for the error.
+        config: The server's settings.
+        loopback: Whether only this machine can reach the address.
+        open_to_all: What is refused, for the error message.
 
     Raises:
-        ConfigError: Others can reach it, there is no TLS, and nobody has said that the network is protected.
+        ConfigError: Other machines can reach the address, there is no TLS, and ``insecure`` is not set.
     """
     if not loopback and config.tls_cert is None and not config.insecure:
         raise ConfigError(
@@ -75,27 +75,30 @@ def _cannot(where: str, reason: str | None) -> ConfigError:
 
 
 def address(config: ServerConfig, port: int) -> str:
-    """The address for clients: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
+    """Returns the address for clients: HOST:PORT, with an IPv6 address in brackets, or unix:PATH."""
     if config.listen is not None:
         return config.listen
     return host_and_port(config.host, port)
 
 
 def probe(host: str, port: int, shared: bool = False) -> bool:
-    """Binds the address and lets it go, to have the operating system's reason if it can't be: gRPC keeps it back.
+    """Binds an address and releases it, to get the operating system's error: gRPC does not report it.
 
     Args:
         host: The address.
         port: The port.
-        shared: Whether other processes listen there, too, that have agreed to it.
+        shared: Whether other processes share the port.
 
     Returns:
-        Whether nobody but this machine can reach it.
+        Whether only this machine can reach the address.
+
+    Raises:
+        OSError: The address cannot be bound.
     """
     found = _addresses(host, port)
     family, kind, protocol, _, first = found[0]
     with socket.socket(family, kind, protocol) as probe:
-        # As gRPC does, or closed connections would be in the way.
+        # As gRPC does; otherwise recently closed connections would block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -106,22 +109,22 @@ def probe(host: str, port: int, shared: bool = False) -> bool:
 def _addresses(host: str, port: int) -> list[tuple[Any, ...]]:
     try:
         return socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
-    except UnicodeError as error:  # parts of names are 1 to 63 letters long
-        raise OSError(errno.EINVAL, "there can be no host of this name") from error
+    except UnicodeError as error:  # a label of a host name must have 1 to 63 characters
+        raise OSError(errno.EINVAL, "this is not a valid host name") from error
 
 
 def reserve(config: ServerConfig) -> socket.socket:
-    """Takes the configured port for several processes that share it, and for no others.
+    """Reserves the configured port for several processes that share it.
 
     Returns:
-        A socket that is bound and does not listen; the port is taken as long as it is open.
+        A bound socket that does not listen. The port is reserved while it is open.
 
     Raises:
-        ConfigError: It cannot be.
+        ConfigError: The port cannot be bound.
     """
     where = address(config, config.port)
     try:
-        probe(config.host, config.port)  # which finds those that share it among themselves, too
+        probe(config.host, config.port)  # without sharing, so that it fails if other programs share the port
         family, kind, protocol, _, first = _addresses(config.host, config.port)[0]
         taken = socket.socket(family, kind, protocol)
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -133,17 +136,17 @@ def reserve(config: ServerConfig) -> socket.socket:
 
 @contextlib.contextmanager
 def socket_file(where: str, mode: int) -> Iterator[Path]:
-    """In the body, a socket can be bound there; it is made with the given permissions.
+    """Context in which a Unix-domain socket can be bound. Its file gets the given permissions.
 
     Args:
         where: unix:PATH.
-        mode: Its permissions.
+        mode: The permissions.
 
     Raises:
-        ConfigError: Binding it failed, or there is something else already.
+        ConfigError: The socket cannot be bound, or the path is already in use.
     """
     path = Path(where.removeprefix("unix:"))
-    before = os.umask(0o777 & ~mode)  # from the first moment on: between binding and chmod anybody could connect
+    before = os.umask(0o777 & ~mode)  # chmod after binding would leave a moment in which anyone could connect
     try:
         _clear(path)
         yield path
@@ -154,10 +157,10 @@ def socket_file(where: str, mode: int) -> Iterator[Path]:
 
 
 def _clear(path: Path) -> None:
-    """Removes the socket of a server that is no more; gRPC would remove that of one that lives, too."""
+    """Removes the socket of a server that has ended. gRPC would also remove that of a running server."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise FileExistsError(0, "there is a file of that name, which is no socket")
+            raise FileExistsError(0, "the path exists and is not a socket")
     except FileNotFoundError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:

@@ -16,16 +16,16 @@ from pgkeras_serving.transport.status import Context, abort, code_of
 
 __all__ = ["Methods", "Refusals"]
 
-# What HTTP/2 adds to a header's name and value when it counts their size (RFC 9113, section 6.5.2).
+# HTTP/2 adds this to the size of each header (RFC 9113, section 6.5.2).
 _HEADER_BYTES = 32
 
 
 class Refusals:
-    """Makes handlers that refuse a call.
+    """Builds handlers that refuse a call.
 
     Args:
-        requests: Counts the calls.
-        access: Logs them; None: nothing does.
+        requests: Counter of calls.
+        access: Access log; None for no log.
     """
 
     def __init__(self, requests: Requests, access: AccessLog | None) -> None:
@@ -33,11 +33,11 @@ class Refusals:
         self._access = access
 
     def handler(self, method: str, error: PolicyServiceError) -> grpc.RpcMethodHandler[Any, Any]:
-        """Builds the handler that answers a call of any kind with an error, without reading it.
+        """Builds a handler that ends a call with an error, without reading it.
 
         Args:
             method: The path of the method.
-            error: What the client is told.
+            error: The error for the client.
         """
 
         async def refuse(_: Any, context: Context) -> None:
@@ -53,17 +53,17 @@ class Refusals:
 
 
 class Methods(grpc.GenericRpcHandler):
-    """The methods of a service.
+    """The handlers of a service's methods.
 
-    A unary call's message is read here: grpcio leaves a call for ever that closes its side without one.
+    They read the message of a unary call themselves, because grpcio would wait forever for a call that sends none.
 
     Args:
         service: The service's descriptor.
         servicer: Has a coroutine for each method.
-        refusals: Refuses calls without a message, and with too much metadata.
-        max_header_bytes: Most metadata of a call, as HTTP/2 counts it. Clients are told by HTTP/2; gRPC's core itself
-            lets those be that take no notice.
-        parsed: Whether the servicer takes and gives messages; else the bytes.
+        refusals: Refuses calls without a message and calls with too much metadata.
+        max_header_bytes: Maximum metadata of a call, as HTTP/2 counts it. HTTP/2 announces this limit to clients, but
+            gRPC's core does not enforce it against clients that ignore it.
+        parsed: Whether the servicer takes and returns messages instead of bytes.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Methods(grpc.GenericRpcHandler):
         }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Finds the handler of a call; None if the service has no such method."""
+        """Returns the handler of a call, or None if the service has no such method."""
         handler = self._handlers.get(details.method)
         if handler is None:
             return None

@@ -1,12 +1,12 @@
 """Lowers the scheduling priority of gRPC's polling thread, so that it does not interrupt the event loop.
 
-gRPC waits for messages in a thread of its own, which wakes up the event loop. Where both want the same core, as they
-do on a machine with few of them, that thread interrupts the loop at every message, twice a call, only to tell it that
-there is more to do. Linux has a scheduling class for threads that interrupt nobody, ``SCHED_BATCH``; what comes
-meanwhile is then fetched at once. But such a thread does not interrupt other programs either, and where these want all
-cores it would wait for milliseconds. So it is watched how long it waits, and it defers only while that is short.
+gRPC polls for messages in a background thread, which wakes up the event loop. If both run on the same core, the thread
+preempts the loop at every message, twice per call, only to report more work. Linux has a scheduling class for threads
+that do not preempt others, ``SCHED_BATCH``. With it, the thread polls whenever the loop pauses and fetches all messages
+that have arrived. However, such a thread does not preempt other programs either. If these use all cores, it would wait
+for milliseconds. Its waiting time is therefore monitored, and the class is used only while the waits are short.
 
-The class: https://man7.org/linux/man-pages/man7/sched.7.html. The waits:
+Scheduling class: https://man7.org/linux/man-pages/man7/sched.7.html. Waiting times:
 https://docs.kernel.org/scheduler/sched-stats.html, "/proc/<pid>/schedstat".
 """
 
@@ -26,20 +26,20 @@ __all__ = ["defer"]
 
 logger = logging.getLogger(__name__)
 
-# Where nobody else wants the cores a wait takes 10 to 100 us, up to the loop's next pause.
+# On otherwise idle cores, a wait takes 10 to 100 us: until the loop's next pause.
 _LONG_NS = 250_000
 _FEWEST_WAITS = 20
-_LOOK_SECONDS = 0.25
-# How long it does not defer after it has waited for too long: each time twice as long, until it goes well for a while.
+_SAMPLE_SECONDS = 0.25
+# After long waits, the normal class is used for this time. It doubles each time until waits stay short for a while.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 1.0, 64.0
 _WELL_SECONDS = 10.0
 
 
 async def defer(thread: threading.Thread) -> None:
-    """Keeps a thread at low priority while that does not delay it; runs until cancelled.
+    """Keeps a thread in ``SCHED_BATCH`` while that does not delay it. Runs until canceled.
 
-    Returns at once where there is no such class or no statistics of waits, where either is forbidden, and where
-    somebody has chosen another class for the process already.
+    Returns immediately if the class or the statistics are missing or forbidden, or if the process already has another
+    scheduling class.
     """
     if sys.platform != "linux" or thread.native_id is None:
         return
@@ -55,11 +55,11 @@ async def defer(thread: threading.Thread) -> None:
                 await _crowded(waits)
             if time.monotonic() - since > _WELL_SECONDS:
                 pause = _SHORTEST_PAUSE
-            logger.debug("gRPC's polling thread was kept waiting; it does not defer for %g s", pause)
+            logger.debug("gRPC's polling thread waited too long; it runs with normal priority for %g s", pause)
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-    except (OSError, ValueError) as error:  # a kernel that is old, fenced off, or only played
-        logger.debug("gRPC's polling thread does not defer: %s", error)
+    except (OSError, ValueError) as error:  # an old, restricted or emulated kernel
+        logger.debug("gRPC's polling thread keeps its priority: %s", error)
 
 
 @contextlib.contextmanager
@@ -72,18 +72,18 @@ def _deferring(thread: int) -> Iterator[None]:
 
 
 async def _crowded(waits: Path) -> None:
-    """Waits until the thread that the statistics are of has waited for a core for too long, on average."""
+    """Returns when the thread's average wait for a core has become too long."""
     while True:
         waited, number = _waits(waits)
         nanoseconds, more = waited, number
         while more - number < _FEWEST_WAITS:
-            await asyncio.sleep(_LOOK_SECONDS)
+            await asyncio.sleep(_SAMPLE_SECONDS)
             nanoseconds, more = _waits(waits)
         if nanoseconds - waited > _LONG_NS * (more - number):
             return
 
 
 def _waits(statistics: Path) -> tuple[int, int]:
-    """For how many nanoseconds a thread has waited for a core so far, and how often."""
+    """Returns the total nanoseconds for which a thread has waited for a core, and the number of waits."""
     _, waited, number = map(int, statistics.read_text().split())
     return waited, number

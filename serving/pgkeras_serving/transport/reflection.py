@@ -1,4 +1,4 @@
-"""Server reflection, in both of its versions, for tools such as grpcurl and ghz."""
+"""Server reflection, versions v1 and v1alpha, for tools such as grpcurl and ghz."""
 
 from __future__ import annotations
 
@@ -19,28 +19,30 @@ __all__ = ["Reflection"]
 
 
 class Reflection(reflection.aio.ReflectionServicer):
-    """The services grpc.reflection.v1 and v1alpha, which differ in their name alone.
+    """The services grpc.reflection.v1 and v1alpha, which differ only in their name.
 
-    Their streams, which tools may hold open, can be ended: draining would wait for them.
+    Tools may hold their streams open. The streams can be ended, because draining would wait for them.
 
     Args:
-        names: The full names of the services that are told of, besides these two.
+        names: Full names of the services to list, in addition to these two.
+
+    Attributes:
+        services: The descriptors of the two services.
     """
 
     def __init__(self, names: list[str]) -> None:
         self.services = [_version_1(), reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]]
-        """Their descriptors."""
         super().__init__([*names, *(service.full_name for service in self.services)], _Pool())
         self._over = asyncio.Event()
 
     async def ServerReflectionInfo(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:  # noqa: N802
-        """Answers questions about services and messages."""
+        """Answers queries about services and messages."""
         answers = super().ServerReflectionInfo(request_iterator, context)
         over = asyncio.create_task(self._over.wait())
         try:
             while True:
                 answer = asyncio.ensure_future(anext(answers))
-                answer.add_done_callback(_take_notice)
+                answer.add_done_callback(_retrieve_exception)
                 await asyncio.wait({answer, over}, return_when=asyncio.FIRST_COMPLETED)
                 if not answer.done():
                     return
@@ -56,14 +58,14 @@ class Reflection(reflection.aio.ReflectionServicer):
         self._over.set()
 
 
-def _take_notice(answer: asyncio.Future[Any]) -> None:
-    """Of what becomes of an answer that nobody awaits any more, since the client has left; asyncio would log it."""
+def _retrieve_exception(answer: asyncio.Future[Any]) -> None:
+    """Retrieves a future's exception, which asyncio would otherwise log if the client has left."""
     if not answer.cancelled():
         answer.exception()
 
 
 def _version_1() -> Any:
-    """The service grpc.reflection.v1, of the other version's messages: they are the same on the wire."""
+    """Builds the service grpc.reflection.v1 from v1alpha's messages, which have the same wire format."""
     alpha = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(alpha)
     file = descriptor_pb2.FileDescriptorProto(
@@ -79,7 +81,7 @@ def _version_1() -> Any:
 
 
 class _Pool:
-    """The files of the process, among which methods are found too: tools look them up by name."""
+    """The default descriptor pool, extended by a lookup of methods by name, which tools need."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(descriptor_pool.Default(), name)
@@ -88,7 +90,7 @@ class _Pool:
         """Finds the file of a message, an enum, a field, a service or a method.
 
         Raises:
-            KeyError: There is none.
+            KeyError: There is no such symbol.
         """
         try:
             return descriptor_pool.Default().FindFileContainingSymbol(symbol)

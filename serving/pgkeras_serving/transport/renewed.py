@@ -1,4 +1,4 @@
-"""Files that may be renewed while the server runs."""
+"""Reloads files that are replaced while the server runs."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ _T = TypeVar("_T")
 
 
 class RenewedFiles(Generic[_T]):
-    """What some files hold, read again when one of them changes. While they are of no use, what was read before stays.
+    """A value read from files, and read again when one of them changes. Invalid files leave the last value in place.
 
     Args:
-        files: The files; None is no file.
-        read: Reads them. Raises ConfigError or OSError where they are of no use.
-        kept: What the log says of files of no use, such as "tokens stay as they were"; None says nothing.
+        files: The files; None entries are ignored.
+        read: Reads the value. Raises ConfigError or OSError if the files are invalid.
+        kept: Start of the log message for invalid files, such as "tokens stay as they were"; None logs nothing.
 
     Attributes:
-        value: As they were when they were last of use.
+        value: The last valid value.
 
     Raises:
-        ConfigError: They are of no use from the beginning.
-        OSError: They cannot be read.
+        ConfigError: The files are invalid at first.
+        OSError: The files cannot be read at first.
     """
 
     def __init__(self, files: Sequence[Path | None], read: Callable[[], _T], kept: str | None = None) -> None:
         self._files, self._read, self._kept = files, read, kept
-        self._stamp = stamps(files)  # before they are read: what changes meanwhile is read again
+        self._stamp = stamps(files)  # before reading, so that a change during it is noticed
         self._refused: Hashable = None
         self.value = read()
 
     def renew(self) -> bool:
-        """Reads the files if they have changed.
+        """Reads the files again if they have changed.
 
-        Files of no use are read again at every call, since what was wrong may leave no trace in them, such as a
-        permission; the log has them once.
+        Invalid files are read at every call, because the cause may not change them, for example a permission. They are
+        logged once.
 
         Returns:
-            Whether they have, and are of use.
+            Whether the files have changed and are valid.
         """
         found = stamps(self._files)
         if found == self._stamp:
             return False
         try:
             self.value = self._read()
-        except (ConfigError, OSError) as error:  # it may be that only one of them has been replaced yet
+        except (ConfigError, OSError) as error:  # perhaps only one of the files has been replaced so far
             if self._kept is not None and found != self._refused:
                 logger.error("%s: %s", self._kept, error)
             self._refused = found

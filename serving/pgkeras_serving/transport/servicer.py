@@ -1,7 +1,7 @@
-"""The servicer: translates between the protocol and the policies. It decides nothing.
+"""The servicer: translates between the protocol and the policies.
 
-Of the transport it uses nothing but requests as the bytes that came and a :class:`Context`'s methods, so that any front
-which offers these can stand before it.
+It depends only on encoded requests and the methods of :class:`Context`, so it could serve another transport that
+provides them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pgkeras_serving.telemetry.logs import AccessLog, Call
 from pgkeras_serving.telemetry.metrics import Requests
 from pgkeras_serving.transport.status import CODES, Context, abort, code_of
 
-if TYPE_CHECKING:  # which needs an extra
+if TYPE_CHECKING:  # needs an extra
     from pgkeras_serving.telemetry.tracing import CallSpan
 
 __all__ = ["PolicyServicer", "answers"]
@@ -34,11 +34,11 @@ _Handler = Callable[[Any, bytes, Context], Awaitable[bytes]]
 _LARGER = "give the server a larger max_message_bytes"
 
 _OK = grpc.StatusCode.OK.name
-_LEFT = grpc.StatusCode.CANCELLED.name
+_CANCELED = grpc.StatusCode.CANCELLED.name
 
 
 def answers(method: _Handler) -> _Handler:
-    """Wraps a unary method of a servicer: counts and logs its calls, and converts exceptions to status."""
+    """Decorates a unary method of a servicer: counts and logs its calls, and converts exceptions to status codes."""
     name = method.__name__
     success = name, _OK
 
@@ -52,10 +52,10 @@ def answers(method: _Handler) -> _Handler:
                 self.last_refused = time.monotonic()
                 raise _stopping()
             response = await method(self, request, context)
-        except asyncio.CancelledError:  # the client has left
-            requests.count(name, _LEFT)
+        except asyncio.CancelledError:  # the client has disconnected
+            requests.count(name, _CANCELED)
             if call is not None:
-                call.ended(_LEFT)
+                call.ended(_CANCELED)
             raise
         except Exception as error:
             if call is not None:
@@ -74,13 +74,17 @@ def _stopping() -> ServerUnavailableError:
 
 
 class PolicyServicer:
-    """``pgkeras.v1.PolicyService`` over some policies.
+    """Implementation of ``pgkeras.v1.PolicyService``.
 
     Args:
-        policies: Calls are answered with UNAVAILABLE until they are there.
-        sessions: The sessions that are open.
-        requests: Counts the calls.
-        access: Logs them; None: nothing does.
+        policies: The policies. Calls fail with UNAVAILABLE until they are loaded.
+        sessions: The open sessions.
+        requests: Counter of calls.
+        access: Access log; None for no log.
+
+    Attributes:
+        draining: Whether new calls are refused because the server is about to stop.
+        last_refused: Time of the last refused call or session (``time.monotonic``).
     """
 
     def __init__(
@@ -95,13 +99,11 @@ class PolicyServicer:
         self.requests = requests
         self.access = access
         self.draining = False
-        """Whether new calls are refused, since the server is about to stop."""
         self.last_refused = 0.0
-        """When a call or a session was last, by time.monotonic."""
 
     @answers
     async def Act(self, request: bytes, context: Context, span: CallSpan | None = None) -> bytes:  # noqa: N802
-        """Answers one observation, or one batch of them; into a span, if there is one, go its parts."""
+        """Answers an observation or a batch. The parts of the call are added to ``span`` if there is one."""
         arrival = time.perf_counter_ns()
         policy, query = self._policies.decode(request)
         computed = None
@@ -119,10 +121,10 @@ class PolicyServicer:
         return response
 
     async def Play(self, _: Any, context: Context) -> None:  # noqa: N802
-        """Holds one simulator's session."""
+        """Serves a simulator's session."""
         call = self.access.call("Play", context.peer()) if self.access is not None else None
         code, failure = _OK, None
-        if self.draining:  # there is no slot any more
+        if self.draining:  # the session will get no slot
             self.last_refused = time.monotonic()
         try:
             with self._sessions.slot() as slot:
@@ -132,11 +134,11 @@ class PolicyServicer:
                     if first is not grpc.aio.EOF:
                         await self._converse(first, slot, context, call)
                 except asyncio.CancelledError:
-                    if slot.reason is None:  # it is the client who left
+                    if slot.reason is None:  # the client has disconnected
                         raise
                     raise slot.reason from None
         except asyncio.CancelledError:
-            code = _LEFT
+            code = _CANCELED
             self.requests.count("Play", code)
             raise
         except Exception as error:
@@ -149,7 +151,7 @@ class PolicyServicer:
 
     @answers
     async def GetPolicy(self, request: bytes, _: Context) -> bytes:  # noqa: N802
-        """Describes one policy and the server's limits."""
+        """Describes a policy and the server's limits."""
         described = self._policies.describe(parse(service_pb2.GetPolicyRequest, request).policy)
         response = described.SerializeToString()
         check_size(response, described.limits.max_send_message_bytes, "policy", _LARGER)
@@ -157,18 +159,18 @@ class PolicyServicer:
 
     @answers
     async def ListPolicies(self, request: bytes, _: Context) -> bytes:  # noqa: N802
-        """Describes every policy and version that is ready."""
+        """Describes every loaded version."""
         parse(service_pb2.ListPoliciesRequest, request)
         policies = self._policies.policies()
         descriptions = [self._policies.description(policy) for policy in policies]
         response = service_pb2.ListPoliciesResponse(policies=descriptions).SerializeToString()
         if policies:
-            most = policies[0].limits.max_send_message_bytes  # of all, like everything that is no policy's own
+            most = policies[0].limits.max_send_message_bytes  # a setting of the server, the same for all
             check_size(response, most, "policies", f"describe one at a time, or {_LARGER}")
         return response
 
     async def _converse(self, message: Any, slot: SessionSlot, context: Context, call: Call | None) -> None:
-        """Answers a session's messages, from the first on."""
+        """Opens a session and answers its messages."""
         if call is not None:
             call.request = message
         session = self._policies.open_session(parse(service_pb2.PlayRequest, message), context.write)

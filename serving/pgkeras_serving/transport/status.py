@@ -1,4 +1,4 @@
-"""Converts exceptions to gRPC status; the only place that does."""
+"""Converts exceptions to gRPC status codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["CODES", "Context", "abort", "code_of"]
 logger = logging.getLogger(__name__)
 
 CODES = {code.value[0]: code for code in grpc.StatusCode}
-"""gRPC's codes by number."""
+"""gRPC status codes by number."""
 
 
 class Context(Protocol):
@@ -29,35 +29,35 @@ class Context(Protocol):
         ...
 
     def peer(self) -> str:
-        """Names the connection."""
+        """Returns the name of the connection."""
         ...
 
     def invocation_metadata(self) -> Any:
-        """The call's metadata, pairs of key and value; None for none."""
+        """Returns the call's metadata as pairs of key and value, or None."""
         ...
 
     async def read(self) -> Any:
-        """The client's next message; grpc.aio.EOF when it has closed its side."""
+        """Returns the client's next message, or grpc.aio.EOF if the client has closed its side."""
         ...
 
     async def write(self, message: bytes) -> None:
-        """Sends a message, when the client has room for it."""
+        """Sends a message as soon as flow control allows it."""
         ...
 
 
 def code_of(error: Exception) -> str:
-    """The name of the status that an exception means."""
+    """Returns the name of the status code of an exception."""
     return CODES[encode_error(error).code].name if isinstance(error, PolicyServiceError) else "INTERNAL"
 
 
 async def abort(context: Context, requests: Requests, method: str, error: Exception) -> NoReturn:
-    """Ends a call with the status that an exception means.
+    """Ends a call with the status of an exception.
 
     Args:
-        context: The call's.
-        requests: Counts it.
-        method: Its name, for the log.
-        error: What went wrong; the client is told of it if it is a PolicyServiceError, else only the log is.
+        context: The call's context.
+        requests: Counter of calls.
+        method: The method's name.
+        error: The exception. If it is not a PolicyServiceError, only the log gets its details.
     """
     if not isinstance(error, PolicyServiceError):
         logger.error("%s failed", method, exc_info=error, extra={"fields": {"method": method}})

@@ -1,4 +1,4 @@
-"""TLS: the server's certificate and the clients' authority; renewed files are loaded without a restart."""
+"""TLS: the server's certificate and the authority of client certificates. Reloads renewed files without a restart."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ logger = logging.getLogger(__name__)
 
 
 class Certificates:
-    """The files of a server's identity, looked at anew before every handshake.
+    """The certificate files of a server, checked for changes before every handshake.
 
     Args:
         certificate: PEM file of the server's certificate chain.
         key: PEM file of its private key.
-        client_ca: PEM file of authorities; only clients with a certificate of theirs are let in. None lets in all.
+        client_ca: PEM file of the authorities that sign client certificates; None admits clients without one.
 
     Raises:
-        ConfigError: A file is of no use.
+        ConfigError: A file is invalid.
     """
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
@@ -35,11 +35,11 @@ class Certificates:
         self._files = RenewedFiles((certificate, key, client_ca), read, "the certificate stays as it was")
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The credentials for binding a port."""
+        """Returns the credentials for binding a port."""
         return grpc.dynamic_ssl_server_credentials(self._files.value, self._renewed, self._demand)
 
     def _renewed(self) -> Any:
-        """Called by gRPC before every handshake, in its own thread. Returns a new configuration, or None."""
+        """Returns a new configuration if the files have changed. gRPC calls it before every handshake, in a thread."""
         if not self._files.renew():
             return None
         logger.info("%s has been renewed", self._certificate)

@@ -1,4 +1,4 @@
-"""The servicer, with spans of its calls. Without tracing there is the plain one, which knows nothing of it."""
+"""The servicer with tracing. Without tracing, the server uses the plain servicer."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pgkeras_serving.transport.status import Context
 __all__ = ["TracedServicer"]
 
 _INTERNAL = grpc.StatusCode.INTERNAL.value[0]
-_LEFT = grpc.StatusCode.CANCELLED.value[0]
+_CANCELED = grpc.StatusCode.CANCELLED.value[0]
 
 
 def _traced(method: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[bytes]]:
-    """Wraps a unary method: its calls have a span, which it is given."""
+    """Decorates a unary method: creates a span for each call and passes it to the method."""
 
     @functools.wraps(method)
     async def handler(self: TracedServicer, request: bytes, context: Context) -> bytes:
         span = self.tracing.call(method.__name__, context.invocation_metadata() or ())
-        code = _LEFT
+        code = _CANCELED
         try:
             response = await method(self, request, context, span)
             code = 0
@@ -50,8 +50,8 @@ class TracedServicer(PolicyServicer):
     """A :class:`PolicyServicer` that traces calls and the messages of sessions.
 
     Args:
-        tracing: Makes the spans.
-        arguments: The servicer's.
+        tracing: Creates the spans.
+        arguments: The arguments of :class:`PolicyServicer`.
     """
 
     def __init__(self, tracing: Tracing, *arguments: Any) -> None:
@@ -65,7 +65,7 @@ class TracedServicer(PolicyServicer):
 
 
 class _TracedSession:
-    """A session whose messages have a span each."""
+    """A session with a span for each message."""
 
     def __init__(self, session: Session, tracing: Tracing, context: Context) -> None:
         self._session, self._tracing = session, tracing
@@ -76,7 +76,7 @@ class _TracedSession:
 
     async def answer(self, message: bytes) -> tuple[bytes, int]:
         """See :meth:`Session.answer`."""
-        span, code = self._tracing.call("Play", self._metadata), _LEFT
+        span, code = self._tracing.call("Play", self._metadata), _CANCELED
         try:
             response, code = await self._session.answer(message)
         except PolicyServiceError as error:

@@ -1,6 +1,7 @@
-"""Several processes that serve the same policies on one port: ``pgkeras serve --workers N``.
+"""Worker processes that serve the same policies on one port: ``pgkeras serve --workers N``.
 
-``supervisor.py`` starts workers, has them switch to new versions at one moment, and starts those again that have died.
-``worker.py`` is one of them: a server as it is without workers. ``channel.py`` and ``commands.py`` are what they say to
-each other, ``agreement.py`` when they switch and ``switch.py`` how, ``relay.py`` how they share a Unix-domain socket.
+``supervisor.py`` starts workers, restarts workers that have died, and switches all of them to new versions at the same
+moment. ``worker.py`` is a worker: a server like the one of a single process. ``channel.py`` and ``commands.py`` define
+their communication. ``agreement.py`` decides when to switch, and ``switch.py`` does it. ``relay.py`` distributes the
+connections of a Unix-domain socket.
 """

@@ -1,4 +1,4 @@
-"""``python -m pgkeras_serving.workers DESCRIPTOR``: one worker, which the supervisor starts."""
+"""``python -m pgkeras_serving.workers DESCRIPTOR``: a worker process, started by the supervisor."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Agreement: when workers may go over to what each of them has found."""
+"""Agreement: decides when the workers may switch to the versions that they have loaded."""
 
 from __future__ import annotations
 
@@ -8,36 +8,37 @@ from pgkeras_serving.workers.commands import Digest
 
 __all__ = ["Agreement"]
 
-_LOOKS = 3
-_MOST_NAMED = 5
+_ROUNDS = 3
+_MAX_NAMED = 5
 
 
 class Agreement:
-    """Looks at what the workers have found, again and again.
+    """Compares what the workers have loaded, round by round.
 
-    Workers find different things when the directory changes between their looks: the next one decides. Where each finds
-    the same again and again, it has not changed: one still has what lay there before, which another that was started
-    since has not, or one could not load what another could. To wait for them to agree would be to wait for ever.
+    If the directory changes between the scans of two workers, they load different versions, and the next round decides.
+    If each worker repeatedly reports the same, the directory has not changed. The workers then differ for another
+    reason: one still has a deleted version that a worker started later does not have, or one failed to load a version.
+    They would never agree, so they switch nevertheless.
 
     Attributes:
-        difference: How what was found differs, in words; empty if it does not.
+        difference: Description of the difference; empty if there is none.
     """
 
     def __init__(self) -> None:
         self.difference = ""
         self._last: Mapping[int, Digest] = {}
-        self._looks = 0
+        self._rounds = 0
 
     def reached(self, found: Mapping[int, Digest]) -> bool:
-        """Takes what a look has found; says whether to go over to it.
+        """Adds a round, and returns whether the workers may switch.
 
         Args:
-            found: By the workers' numbers.
+            found: What each worker has loaded, by its number.
         """
-        self._looks = self._looks + 1 if found == self._last else 1
+        self._rounds = self._rounds + 1 if found == self._last else 1
         self._last = found
         self.difference = _difference(found)
-        return not self.difference or self._looks >= _LOOKS
+        return not self.difference or self._rounds >= _ROUNDS
 
 
 def _difference(found: Mapping[int, Digest]) -> str:
@@ -49,5 +50,5 @@ def _difference(found: Mapping[int, Digest]) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return (", ".join(names[:_MOST_NAMED]) or "nothing else") + more
+    more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+    return (", ".join(names[:_MAX_NAMED]) or "nothing else") + more

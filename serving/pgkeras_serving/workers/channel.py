@@ -1,6 +1,6 @@
-"""Channel: questions and replies between a supervisor and one of its workers, over a pair of sockets.
+"""Channel: requests and replies between the supervisor and a worker, over a socket pair.
 
-Both ends are processes of one release that the supervisor has started, so objects are pickled.
+Objects are pickled. This is safe because both processes run the same release and were started by the supervisor.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ __all__ = ["Channel", "WorkerLostError"]
 
 logger = logging.getLogger(__name__)
 
-_LOST = "a worker has ended; what it wrote before says why"
+_LOST = "a worker has ended; its log says why"
 _LENGTH = struct.Struct("<Q")
 
 
 class WorkerLostError(PgkerasError):
-    """The other end is gone."""
+    """The process at the other end of a channel has ended."""
 
 
 class Channel:
-    """One end of it. Either end may ask; replies come in any order.
+    """One end of a channel. Either end may send requests; replies arrive in any order.
 
     Args:
-        reader: Of the socket.
-        writer: Of the socket.
-        answer: Answers a question; a :class:`pgkeras.errors.PgkerasError` that it raises is raised at the other end.
+        reader: The socket's reader.
+        writer: The socket's writer.
+        answer: Handles a request. A :class:`pgkeras.errors.PgkerasError` that it raises is raised at the other end.
     """
 
     def __init__(
@@ -49,20 +49,20 @@ class Channel:
 
     @classmethod
     async def open(cls, end: socket.socket, answer: Callable[[Any], Awaitable[Any]]) -> Channel:
-        """A channel on one end of a pair of sockets."""
+        """Creates a channel on one end of a socket pair."""
         return cls(*await asyncio.open_unix_connection(sock=end), answer)
 
     @property
     def is_open(self) -> bool:
-        """Whether the other end is there."""
+        """Whether the other end is open."""
         return not self._reading.done()
 
     async def ask(self, question: Any) -> Any:
-        """Asks, and waits for the reply.
+        """Sends a request and returns the reply.
 
         Raises:
-            WorkerLostError: The other end is gone, or goes before it replies.
-            PgkerasError: The other end has refused.
+            WorkerLostError: The other process has ended, or ends before it replies.
+            PgkerasError: The other process has raised it.
         """
         if not self.is_open:
             raise WorkerLostError(_LOST)
@@ -72,7 +72,7 @@ class Channel:
         return await reply
 
     async def closed(self) -> None:
-        """Waits until the other end is gone."""
+        """Waits until the other end is closed."""
         await asyncio.wait([self._reading])
 
     def _send(self, number: int, is_question: bool, content: Any) -> None:
@@ -90,10 +90,10 @@ class Channel:
                     task.add_done_callback(self._answering.discard)
                     continue
                 reply = self._asked.pop(number)
-                if not reply.done():  # or nobody waits for it any more
+                if not reply.done():  # it is done if the caller was canceled
                     reply.set_exception(content.error()) if isinstance(content, _Refusal) else reply.set_result(content)
         except (asyncio.IncompleteReadError, OSError):
-            pass  # the other end is gone
+            pass  # the other end is closed
         finally:
             for reply in self._asked.values():
                 if not reply.done():
@@ -104,14 +104,14 @@ class Channel:
             content = await self._answer(question)
         except PgkerasError as error:
             content = _Refusal(type(error).__name__, str(error))
-        except Exception as error:  # of any kind: who has asked must not wait for ever
-            logger.exception("a question of the other process could not be answered")
+        except Exception as error:  # otherwise the other end would wait forever
+            logger.exception("a request of the other process failed")
             content = _Refusal(PgkerasError.__name__, f"{type(error).__name__}: {error}")
         self._send(number, False, content)
 
 
 class _Refusal:
-    """An error as it travels: classes of errors differ in what they are made from."""
+    """An error in transit. Errors are not pickled themselves, because their constructors differ."""
 
     def __init__(self, kind: str, message: str) -> None:
         self.kind, self.message = kind, message

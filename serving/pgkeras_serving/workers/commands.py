@@ -1,4 +1,4 @@
-"""What a supervisor asks of its workers."""
+"""Requests of the supervisor to its workers."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pgkeras_serving.settings.config import ServerConfig
 __all__ = ["Digest", "Drain", "Listen", "Refresh", "Report", "Start"]
 
 Digest = Mapping[tuple[object, ...], str]
-"""The versions and labels that a worker has found: what tells each from every other, and what to call it in the log."""
+"""The versions and labels that a worker has loaded: a unique key of each, and its name for the log."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Get ready to look; comes first, once.
+    """Configures the worker. Sent once, before all other requests.
 
     Args:
-        config: The settings; of the port, the number is fixed.
-        number: Which of the workers it is, for its log.
+        config: The server's settings, with a fixed port.
+        number: Number of the worker, for its log.
         switch: Descriptor of the switch's file.
     """
 
@@ -30,24 +30,21 @@ class Start:
 
 @dataclass(frozen=True)
 class Refresh:
-    """Load what is new under the served directory, and keep it until the switch reaches a generation.
-
-    The reply is a :data:`Digest`.
-    """
+    """Loads new versions, to be served when the switch reaches ``generation``. The reply is a :data:`Digest`."""
 
     generation: int
 
 
 @dataclass(frozen=True)
 class Listen:
-    """Take calls from now on; the reply comes when it does."""
+    """Starts accepting calls. The reply is sent afterwards."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """The reply is a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`; an empty one before it takes calls."""
+    """Returns a :class:`pgkeras_serving.telemetry.snapshot.Snapshot`, empty before the worker accepts calls."""
 
 
 @dataclass(frozen=True)
 class Drain:
-    """End; there is no reply."""
+    """Drains and ends the worker. There is no reply."""

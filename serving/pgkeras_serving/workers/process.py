@@ -1,4 +1,4 @@
-"""WorkerProcess: one worker as its supervisor sees it."""
+"""WorkerProcess: the supervisor's handle of a worker."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ __all__ = ["WorkerProcess"]
 
 
 class WorkerProcess:
-    """A process that has been started; made by :meth:`start`.
+    """A running worker process; created by :meth:`start`.
 
     Attributes:
-        number: Which of the workers it is.
-        listens: Whether it takes calls.
-        snapshot: The last that it has told of itself.
-        told: When that was, by time.monotonic.
+        number: The worker's number.
+        listens: Whether it accepts calls.
+        snapshot: Its last reported snapshot.
+        reported: Time of its last report (``time.monotonic``).
     """
 
     def __init__(self, number: int, process: asyncio.subprocess.Process, channel: Channel) -> None:
         self.number = number
         self.listens = False
         self.snapshot = Snapshot()
-        self.told = self._began = time.monotonic()
+        self.reported = self._began = time.monotonic()
         self._process = process
         self._channel = channel
 
     @classmethod
     async def start(cls, number: int, config: ServerConfig, switch: Switch) -> Self:
-        """Starts one. It inherits nothing but its end of a pair of sockets and the switch.
+        """Starts a worker. It inherits only its end of a socket pair and the switch's file.
 
         Args:
-            number: Which of the workers it is.
+            number: The worker's number.
             config: Its settings.
             switch: The switch.
         """
@@ -58,7 +58,7 @@ class WorkerProcess:
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process ID."""
         return self._process.pid
 
     @property
@@ -68,7 +68,7 @@ class WorkerProcess:
 
     @property
     def is_connected(self) -> bool:
-        """Whether it can be asked."""
+        """Whether its channel is open."""
         return self._channel.is_open
 
     async def ask(self, question: Any) -> Any:
@@ -76,18 +76,18 @@ class WorkerProcess:
         return await self._channel.ask(question)
 
     async def ended(self) -> str:
-        """Waits for its end; returns how it ended, in words."""
+        """Waits for its end, and returns a description of how it ended."""
         status = await self._process.wait()
         if status >= 0:
             return f"with exit status {status}"
-        names = {number.value: number.name for number in signal.Signals}  # real-time signals have none
+        names = {number.value: number.name for number in signal.Signals}  # real-time signals have no name
         return f"by signal {names.get(-status, -status)}"
 
     def kill(self) -> None:
-        """Ends it at once."""
+        """Kills the process."""
         with contextlib.suppress(ProcessLookupError):
             self._process.kill()
 
 
 async def _asks_nothing(question: Any) -> None:
-    raise AssertionError(f"a worker asks nothing, but has asked {question!r}")
+    raise AssertionError(f"a worker has sent the request {question!r}, but workers send none")

@@ -1,7 +1,8 @@
-"""Relay: connections at one Unix-domain socket, passed on to those of the workers.
+"""Relay: forwards the connections of one Unix-domain socket to the workers' sockets.
 
-On TCP the kernel shares a port's connections among the processes that listen there. For Unix-domain sockets it does
-not, and gRPC for Python can take over neither a listening socket nor a connection that another process has accepted.
+The kernel distributes the connections of a TCP port among the processes that listen on it, but not those of a
+Unix-domain socket. gRPC for Python can take over neither a listening socket nor a connection accepted by another
+process.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ _BYTES = 65536
 
 
 class Relay:
-    """Passes on bytes.
+    """Forwards connections to workers.
 
     Args:
-        targets: Names the sockets of the workers that take calls now.
+        targets: Returns the sockets of the workers that accept calls.
     """
 
     def __init__(self, targets: Callable[[], Sequence[Path]]) -> None:
@@ -29,38 +30,38 @@ class Relay:
         self._path: Path | None = None
 
     async def start(self, path: Path) -> None:
-        """Listens.
+        """Starts listening.
 
         Raises:
-            OSError: It cannot.
+            OSError: The socket cannot be bound.
         """
         self._server = await asyncio.start_unix_server(self._connected, path)
         self._path = path
 
     def stop(self) -> None:
-        """Takes no new connections, and removes its socket. What is not its own at the path stays."""
+        """Stops accepting connections, and removes the socket's file."""
         if self._server is not None and self._path is not None:
             self._server.close()
             self._path.unlink(missing_ok=True)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Passes a connection on to the worker that has fewest."""
+        """Forwards a connection to the worker with the fewest connections."""
         for target in sorted(self._targets(), key=lambda path: self._open.get(path, 0)):
-            # At once, so that connections that come together are not all given to the same worker.
+            # Counted before connecting, so that simultaneous connections are distributed.
             self._open[target] = self._open.get(target, 0) + 1
             try:
-                if await _pass_on(reader, writer, target):
+                if await _forward(reader, writer, target):
                     return
             finally:
                 self._open[target] -= 1
         writer.close()
 
 
-async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Path) -> bool:
-    """Passes a connection on until it is closed. Returns False if the worker does not take it."""
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Path) -> bool:
+    """Forwards a connection until it is closed. Returns False if the worker does not accept it."""
     try:
         inner_reader, inner_writer = await asyncio.open_unix_connection(target)
-        # A server speaks first. One that has just died says nothing, though its socket may have let us in.
+        # A gRPC server sends first. A worker that has just died sends nothing, although its socket may accept.
         greeting = await inner_reader.read(_BYTES)
     except OSError:
         return False
@@ -72,9 +73,9 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes = b"") -> None:
-    """Passes on what has come and what comes, until one of the two is closed."""
+    """Copies ``data`` and then the reader's bytes to the writer, until one of them is closed."""
     try:
-        # What is written to a stream that is closed is no OSError with every event loop.
+        # Not every event loop raises OSError for a write to a closed stream.
         while (data := data or await reader.read(_BYTES)) and not writer.is_closing():
             writer.write(data)
             await writer.drain()

@@ -1,4 +1,4 @@
-"""Supervisor: starts workers, has them serve the same at every moment, and starts those again that have ended."""
+"""Supervisor: starts workers, keeps their policies in sync, and restarts workers that have ended."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ __all__ = ["Supervisor", "run"]
 
 logger = logging.getLogger(__name__)
 
-_TELL_SECONDS = 1.0
+_REPORT_SECONDS = 1.0
 _SILENT_SECONDS = 30.0
-# A worker that ends sooner is started again after a rest, which doubles each time.
+# A worker that ends sooner than this is restarted after a delay, which doubles each time.
 _SHORT_LIFE_SECONDS = 10.0
-_REST_SECONDS, _MOST_REST_SECONDS = 0.5, 30.0
+_DELAY_SECONDS, _MAX_DELAY_SECONDS = 0.5, 30.0
 _AGREEMENT_SECONDS = 0.1
-_LOOKS = 3
+_ROUNDS = 3
 _LATE_SECONDS = 5.0
 
 
@@ -44,10 +44,10 @@ class Supervisor:
     """Keeps workers running. It answers no calls itself.
 
     Args:
-        config: The settings.
+        config: The server's settings.
 
     Raises:
-        ConfigError: The address cannot be listened on, or the tokens' file is of no use.
+        ConfigError: The address cannot be used, or the token file is invalid.
     """
 
     def __init__(self, config: ServerConfig) -> None:
@@ -56,11 +56,11 @@ class Supervisor:
         self._workers: dict[int, WorkerProcess] = {}
         self._ended = Snapshot()
         self._restarts = 0
-        self._looks = 0
+        self._generation = 0
         self._agreed = asyncio.Lock()
         self._agreement = Agreement()
         self._is_stopping = False
-        self._reviving: set[asyncio.Task[None]] = set()
+        self._restarting: set[asyncio.Task[None]] = set()
         self._complaint = ""
         self._relay = Relay(self._listening_sockets)
         self._port = 0
@@ -71,7 +71,7 @@ class Supervisor:
         if config.http_port is not None:
             tokens = None if config.token_file is None else Tokens(config.token_file)
             self.web = Web(config, tokens, self.snapshot)
-        # The last: nobody would remove it if one of the settings before were refused.
+        # Created last, because nothing would remove it if an earlier line raised an error.
         self._sockets = Path(tempfile.mkdtemp(prefix="pgkeras-")) if config.listen is not None else None
 
     @property
@@ -85,17 +85,17 @@ class Supervisor:
         return self._port
 
     def snapshot(self) -> Snapshot:
-        """What the workers have told within the last second, and those that have ended, summed up."""
+        """Returns the sum over all workers, including those that have ended, as of their last reports."""
         listening = [worker.snapshot for worker in self._workers.values() if worker.listens]
         return merged(listening, [self._ended], self._restarts)
 
     async def start(self) -> None:
-        """Starts the workers; they take calls when all of them have loaded and warmed the policies.
+        """Starts the workers. They accept calls after all of them have loaded and warmed up the policies.
 
         Raises:
             BundleError: There is no policy that can be served.
             ConfigError: See :class:`pgkeras_serving.server.PolicyServer`.
-            WorkerLostError: All workers have ended meanwhile.
+            WorkerLostError: All workers have ended.
         """
         if self.web is not None:
             self.web.target = self.target
@@ -105,31 +105,31 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for number in numbers:
                     group.create_task(self._spawn(number))
-        except ExceptionGroup as errors:  # the first one has ended the others
+        except ExceptionGroup as errors:  # the first error has canceled the other tasks
             raise errors.exceptions[0] from None
         while not await self._agree():
-            if not any(worker.is_connected for worker in self._workers.values()):  # until now nobody starts others
-                raise WorkerLostError("all workers have ended while they started; what they wrote before says why")
+            if not any(worker.is_connected for worker in self._workers.values()):  # none is restarted yet
+                raise WorkerLostError("all workers ended while they were starting; their log says why")
             await asyncio.sleep(_AGREEMENT_SECONDS)
         if self._config.listen is not None:
             with socket_file(self._config.listen, int(self._config.socket_mode, 8)) as path:
                 await self._relay.start(path)
-        await self._tell()
+        await self._collect_reports()
         for worker in self._workers.values():
             self._watch(worker)
 
     async def keep(self) -> None:
-        """Follows new versions and labels, and the workers' counters; without end."""
+        """Follows new versions and labels, and collects the workers' reports. Runs until canceled."""
         await asyncio.gather(
-            _again_and_again(self._config.poll_seconds, self._follow), _again_and_again(_TELL_SECONDS, self._tell)
+            _repeat(self._config.poll_seconds, self._follow), _repeat(_REPORT_SECONDS, self._collect_reports)
         )
 
     async def drain(self) -> None:
-        """Has every worker drain, and ends those that take too long."""
+        """Drains every worker, and kills those that take too long."""
         self._is_stopping = True
         if self.web is not None:
             self.web.state = "draining"
-        for task in self._reviving:
+        for task in self._restarting:
             task.cancel()
         workers = list(self._workers.values())
         limit = self._config.drain_delay_seconds + self._config.drain_seconds + _LATE_SECONDS
@@ -147,26 +147,26 @@ class Supervisor:
             self._sockets.rmdir()
 
     async def _spawn(self, number: int) -> WorkerProcess:
-        """A worker that has loaded the policies; it takes calls once it agrees with the others."""
+        """Starts a worker that loads the policies. It accepts calls once it agrees with the others."""
         config = dataclasses.replace(self._config, port=self._port, http_port=None)
         if self._sockets is not None:
             config = dataclasses.replace(config, listen=f"unix:{self._socket(number)}", socket_mode="600")
         worker = await WorkerProcess.start(number, config, self._switch)
         try:
-            await worker.ask(Refresh(self._next_look()))
+            await worker.ask(Refresh(self._next_generation()))
         except BaseException:
             worker.kill()
             raise
-        worker.told = time.monotonic()  # it has not been asked before, and may have loaded policies for long
+        worker.reported = time.monotonic()  # it may have loaded policies for a long time
         self._workers[number] = worker
         return worker
 
     async def _agree(self) -> bool:
-        """Has all workers look for new versions, and go over to them if they agree; says whether."""
+        """Lets all workers load new versions, and switches to them if they agree. Returns whether they do."""
         async with self._agreed:
-            look = Refresh(self._next_look())
+            refresh = Refresh(self._next_generation())
             workers = list(self._workers.values())
-            found = await asyncio.gather(*(worker.ask(look) for worker in workers), return_exceptions=True)
+            found = await asyncio.gather(*(worker.ask(refresh) for worker in workers), return_exceptions=True)
             digests: dict[int, Digest] = {}
             for worker, digest in zip(workers, found, strict=True):
                 if isinstance(digest, WorkerLostError):
@@ -179,21 +179,21 @@ class Supervisor:
                 return False
             difference = self._agreement.difference
             self._complain(difference and f"workers differ, and each serves what it has: {difference}")
-            self._switch.generation = look.generation
+            self._switch.generation = refresh.generation
             for worker in workers:
-                # One that has nothing would refuse calls that others answer.
+                # A worker without policies would refuse calls that others answer.
                 if not worker.listens and (digests.get(worker.number) or not any(digests.values())):
-                    await self._let_in(worker)
+                    await self._activate(worker)
             return bool(digests)
 
-    async def _let_in(self, worker: WorkerProcess) -> None:
-        """Has a worker take calls. One that cannot is ended, but for the first ones: then there is no server."""
+    async def _activate(self, worker: WorkerProcess) -> None:
+        """Lets a worker accept calls. If it cannot, it is killed; before any restart, the error is raised instead."""
         try:
             await worker.ask(Listen())
             worker.listens = True
-            worker.told = time.monotonic()  # nor has it been asked while the first ones waited for each other
+            worker.reported = time.monotonic()  # it was not asked while the first workers waited for each other
         except WorkerLostError:
-            pass  # another one is started
+            pass  # another worker is started
         except PgkerasError as error:
             if not self._restarts:
                 raise
@@ -201,64 +201,64 @@ class Supervisor:
             worker.kill()
 
     async def _follow(self) -> None:
-        for _ in range(_LOOKS):  # the directory may change while they look
+        for _ in range(_ROUNDS):  # the directory may change during a round
             if await self._agree():
                 break
             await asyncio.sleep(_AGREEMENT_SECONDS)
 
-    async def _tell(self) -> None:
-        """Takes every worker's snapshot, and ends those that have been silent for long."""
+    async def _collect_reports(self) -> None:
+        """Collects the workers' snapshots, and kills workers that have not replied for a long time."""
 
-        async def tell(worker: WorkerProcess) -> None:
+        async def collect(worker: WorkerProcess) -> None:
             with contextlib.suppress(WorkerLostError):
                 worker.snapshot = await worker.ask(Report())
-                worker.told = time.monotonic()
+                worker.reported = time.monotonic()
 
-        # Those that do not take calls yet, too: all wait for them before they go over to another version.
+        # Includes workers that do not accept calls yet, because all others wait for them before a switch.
         workers = list(self._workers.values())
-        asked = [asyncio.create_task(tell(worker)) for worker in workers]
+        asked = [asyncio.create_task(collect(worker)) for worker in workers]
         if asked:
-            await asyncio.wait(asked, timeout=_TELL_SECONDS)
+            await asyncio.wait(asked, timeout=_REPORT_SECONDS)
         for worker in workers:
-            if time.monotonic() - worker.told > _SILENT_SECONDS:
-                logger.error("worker %d (process %d) has hung: it is ended", worker.number, worker.pid)
+            if time.monotonic() - worker.reported > _SILENT_SECONDS:
+                logger.error("worker %d (process %d) hangs and is killed", worker.number, worker.pid)
                 worker.kill()
         if self.web is not None and self.web.state == "loading" and self.snapshot().versions:
-            self.web.state = "serving"  # from now on: versions that are there stay
+            self.web.state = "serving"  # stays so: loaded versions are never all dropped
 
-    def _watch(self, worker: WorkerProcess, rest: float = _REST_SECONDS) -> None:
-        task = asyncio.create_task(self._revive(worker, rest))
-        self._reviving.add(task)
-        task.add_done_callback(self._reviving.discard)
+    def _watch(self, worker: WorkerProcess, delay: float = _DELAY_SECONDS) -> None:
+        task = asyncio.create_task(self._restart(worker, delay))
+        self._restarting.add(task)
+        task.add_done_callback(self._restarting.discard)
 
-    async def _revive(self, worker: WorkerProcess, rest: float) -> None:
+    async def _restart(self, worker: WorkerProcess, delay: float) -> None:
         """Waits for a worker's end, and starts another in its place."""
         how = await worker.ended()
         if self._is_stopping:
             return
-        logger.error("worker %d (process %d) ended %s; another is started", worker.number, worker.pid, how)
+        logger.error("worker %d (process %d) ended %s and is restarted", worker.number, worker.pid, how)
         del self._workers[worker.number]
         self._ended = merged([worker.snapshot, self._ended])
         self._restarts += 1
         if worker.age >= _SHORT_LIFE_SECONDS:
-            rest = _REST_SECONDS
+            delay = _DELAY_SECONDS
         else:
-            await asyncio.sleep(rest)
-            rest = min(_MOST_REST_SECONDS, 2 * rest)
+            await asyncio.sleep(delay)
+            delay = min(_MAX_DELAY_SECONDS, 2 * delay)
         while True:
             try:
                 another = await self._spawn(worker.number)
                 break
             except (PgkerasError, OSError) as error:
-                logger.error("worker %d does not start: %s; trying again in %g s", worker.number, error, rest)
-                await asyncio.sleep(rest)
-                rest = min(_MOST_REST_SECONDS, 2 * rest)
-        self._watch(another, rest)
+                logger.error("worker %d does not start: %s; trying again in %g s", worker.number, error, delay)
+                await asyncio.sleep(delay)
+                delay = min(_MAX_DELAY_SECONDS, 2 * delay)
+        self._watch(another, delay)
         await self._agree()
 
-    def _next_look(self) -> int:
-        self._looks += 1
-        return self._looks
+    def _next_generation(self) -> int:
+        self._generation += 1
+        return self._generation
 
     def _complain(self, message: str) -> None:
         if message and message != self._complaint:
@@ -274,28 +274,28 @@ class Supervisor:
 
 
 async def _end(worker: WorkerProcess) -> None:
-    """Has a worker drain, and waits for its end; for ever if it has hung."""
+    """Drains a worker and waits for its end, without a time limit."""
     with contextlib.suppress(WorkerLostError):
         await worker.ask(Drain())
     await worker.ended()
 
 
-async def _again_and_again(seconds: float, work: Callable[[], Awaitable[None]]) -> NoReturn:
+async def _repeat(seconds: float, work: Callable[[], Awaitable[None]]) -> NoReturn:
     while True:
         await asyncio.sleep(seconds)
         try:
             await work()
-        except Exception:  # of any kind: the next time may fare better, and what is served stays
-            logger.exception("following the workers failed")
+        except Exception:  # the next attempt may succeed, and the loaded versions stay in service
+            logger.exception("a periodic task of the supervisor failed")
 
 
 @contextlib.asynccontextmanager
 async def supervising(config: ServerConfig, stop: asyncio.Event) -> AsyncIterator[Supervisor]:
-    """Starts workers, and drains them when the body is done.
+    """Starts workers, and drains them when the context ends.
 
     Args:
-        config: The settings.
-        stop: Breaks off the start when it is set; the body has to look at it.
+        config: The server's settings.
+        stop: Interrupts the start when it is set. The body must check it.
 
     Raises:
         BundleError: There is no policy that can be served.
@@ -312,7 +312,7 @@ async def supervising(config: ServerConfig, stop: asyncio.Event) -> AsyncIterato
 
 
 def run(config: ServerConfig) -> None:
-    """Serves by several processes until SIGTERM, SIGINT or SIGHUP, then drains.
+    """Serves with several processes until SIGTERM, SIGINT or SIGHUP, then drains.
 
     Raises:
         BundleError: There is no policy that can be served.

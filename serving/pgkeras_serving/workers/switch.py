@@ -1,8 +1,8 @@
-"""Switch: the moment at which all workers go over to new versions and labels.
+"""Switch: makes all workers serve new versions and labels from the same moment on.
 
-Each worker loads what is new and keeps it aside, under the number of a generation. When they agree on what they have
-found, the supervisor writes that number into memory that all share, and from then on each serves it. So no client that
-has seen a version can reach a worker that has not got it yet.
+Each worker loads new versions and keeps them pending under a generation number. When the workers agree, the supervisor
+writes that number into shared memory, and from then on every worker serves the pending versions. A client that has seen
+a version therefore never reaches a worker that does not serve it yet.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _SIZE = mmap.PAGESIZE
 
 
 class Switch:
-    """A number that processes share.
+    """A generation number in shared memory.
 
     Args:
-        file: Descriptor of the file that holds it; a child process has to inherit it.
+        file: Descriptor of the mapped file. Child processes must inherit it.
     """
 
     def __init__(self, file: int) -> None:
@@ -36,26 +36,26 @@ class Switch:
 
     @classmethod
     def make(cls) -> Self:
-        """A new one, at 0."""
+        """Creates a switch at generation 0."""
         with tempfile.TemporaryFile() as file:
             file.truncate(_SIZE)
             return cls(os.dup(file.fileno()))
 
     @property
     def generation(self) -> int:
-        """The number."""
+        """The current generation."""
         return self._memory[0]
 
     @generation.setter
     def generation(self, number: int) -> None:
-        self._memory[0] = number  # one store of eight bytes, which nobody can see half of
+        self._memory[0] = number  # an atomic store of eight bytes
 
 
 class SwitchedPolicies(ServedPolicies):
-    """The policies on disk as they were when the switch's generation was looked at.
+    """Policies served from disk, as of the switch's generation.
 
     Args:
-        config: Where the policies are and how to run them.
+        config: The server's settings.
         switch: The switch.
     """
 
@@ -63,27 +63,27 @@ class SwitchedPolicies(ServedPolicies):
         self._switch = switch
         self._lock = threading.Lock()
         self._served = Contents()
-        self._aside: tuple[int, Contents] | None = None
-        self._looking_for = 0
+        self._pending: tuple[int, Contents] | None = None
+        self._loading = 0
         self._has_loaded = False
         super().__init__(config)
 
-    def look(self, generation: int) -> Digest:
-        """Loads what is new and keeps it aside for a generation; blocks.
+    def load_generation(self, generation: int) -> Digest:
+        """Loads new versions and keeps them pending for a generation; blocks.
 
         Returns:
-            What was found. Versions are told from each other by the digests of what was loaded, too.
+            The loaded versions and labels. The keys of versions include the hash of their files.
 
         Raises:
             BundleError: There is no policy that can be served.
         """
-        self._looking_for = generation
+        self._loading = generation
         if self._has_loaded or self._config.wait_for_policies:
             super().refresh()
         else:
             super().load()
         self._has_loaded = True
-        found = self._served if self._aside is None else self._aside[1]
+        found = self._served if self._pending is None else self._pending[1]
         digest: dict[tuple[object, ...], str] = {}
         for name, policies in found.policies.items():
             for number, policy in policies.items():
@@ -94,25 +94,25 @@ class SwitchedPolicies(ServedPolicies):
         return digest
 
     def load(self) -> None:
-        """Nothing: the supervisor says when to look."""
+        """Does nothing: the supervisor requests :meth:`load_generation`."""
 
     def refresh(self) -> None:
-        """Nothing: the supervisor says when to look."""
+        """Does nothing: the supervisor requests :meth:`load_generation`."""
 
     @property
     def _contents(self) -> Contents:
-        aside = self._aside
-        if aside is not None and aside[0] <= self._switch.generation:
+        pending = self._pending
+        if pending is not None and pending[0] <= self._switch.generation:
             with self._lock:
-                self._go_over()
+                self._apply_pending()
         return self._served
 
     @_contents.setter
     def _contents(self, contents: Contents) -> None:
         with self._lock:
-            self._go_over()
-            self._aside = self._looking_for, contents
+            self._apply_pending()
+            self._pending = self._loading, contents
 
-    def _go_over(self) -> None:
-        if self._aside is not None and self._aside[0] <= self._switch.generation:
-            self._served, self._aside = self._aside[1], None
+    def _apply_pending(self) -> None:
+        if self._pending is not None and self._pending[0] <= self._switch.generation:
+            self._served, self._pending = self._pending[1], None

@@ -1,4 +1,4 @@
-"""A worker: a server like the one of a single process, which does what its supervisor asks."""
+"""A worker: a policy server controlled by the supervisor."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["main"]
 
 
 def main(descriptor: int) -> None:
-    """Serves until the supervisor says so, or is gone.
+    """Serves until the supervisor ends the worker, or the supervisor itself has ended.
 
     Args:
-        descriptor: Of its end of the pair of sockets to the supervisor.
+        descriptor: Descriptor of the worker's end of the socket pair.
     """
     for number in {signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)}:
-        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all processes; the supervisor acts on them
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to all processes; the supervisor handles them
     with asyncio.Runner(loop_factory=event_loop) as runner:
         runner.run(_work(socket.socket(fileno=descriptor)))
 
@@ -45,7 +45,7 @@ async def _work(end: socket.socket) -> None:
 
 
 class _Worker:
-    """Answers the supervisor's questions."""
+    """Handles the supervisor's requests."""
 
     def __init__(self) -> None:
         self.over = asyncio.Event()
@@ -62,7 +62,7 @@ class _Worker:
                 self._policies = SwitchedPolicies(question.config, Switch(question.switch))
             case Refresh():
                 assert self._policies is not None
-                return await asyncio.to_thread(self._policies.look, question.generation)
+                return await asyncio.to_thread(self._policies.load_generation, question.generation)
             case Listen():
                 await self._listen()
             case Report():
@@ -72,7 +72,7 @@ class _Worker:
         return None
 
     async def drain(self) -> None:
-        """Answers the calls that it has, and stops."""
+        """Finishes the calls in progress and stops."""
         if self._server is not None:
             await self._server.drain()
 

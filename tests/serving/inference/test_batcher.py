@@ -1,4 +1,4 @@
-"""The batcher, with an engine whose every run is held until the test lets it go."""
+"""The batcher, with an engine whose runs block until the test releases them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ACTION = frozenset({"action"})
 
 
 class HeldEngine:
-    """Answers each row with itself. In a thread it waits for :attr:`go`; it notes the size of every batch."""
+    """Returns 10 times each row. Every run waits for :attr:`go` and records its size, outputs and thread."""
 
     name = "held"
 
@@ -55,13 +55,20 @@ class HeldEngine:
 
 
 def batcher_of(engine, **limits):
-    """A batcher with room enough, and nothing on the event loop, but for the ``limits`` that are given."""
-    room = {"inline_rows": 0, "max_rows": 100, "row_seconds": 0.0, "max_queued": 100, "max_seconds": 60.0, "workers": 1}
-    room |= limits
-    sizes = Sizes(room.pop("inline_rows"), room.pop("max_rows"), (room.pop("row_seconds"),))
+    """A batcher with ample limits and without inline runs, except for the ``limits`` given."""
+    settings = {
+        "inline_rows": 0,
+        "max_rows": 100,
+        "row_seconds": 0.0,
+        "max_queued": 100,
+        "max_seconds": 60.0,
+        "workers": 1,
+    }
+    settings |= limits
+    sizes = Sizes(settings.pop("inline_rows"), settings.pop("max_rows"), (settings.pop("row_seconds"),))
     meter = Meter(SPEC)
-    workers = Workers("policy version 1", engine, sizes, room.pop("workers"), Cores(2), meter)
-    return Batcher(engine, sizes, workers, **room, meter=meter)
+    workers = Workers("policy version 1", engine, sizes, settings.pop("workers"), Cores(2), meter)
+    return Batcher(engine, sizes, workers, **settings, meter=meter)
 
 
 def ask(batcher, inputs, needs=ACTION, caller=""):
@@ -69,7 +76,7 @@ def ask(batcher, inputs, needs=ACTION, caller=""):
 
 
 async def busy(engine, **limits):
-    """A batcher whose engine is at a first request, of observation 0."""
+    """A batcher whose engine is running a first request, of observation 0."""
     batcher = batcher_of(engine, **limits)
     first = ask(batcher, rows(0))
     await until(lambda: engine.batches == [1])
@@ -92,7 +99,7 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
-def test_what_queues_during_a_run_is_the_next_batch():
+def test_requests_queued_during_a_run_form_the_next_batch():
     async def main():
         engine = HeldEngine()
         batcher, first = await busy(engine)
@@ -110,7 +117,7 @@ def test_what_queues_during_a_run_is_the_next_batch():
     assert len(engine.threads) == 1
 
 
-def test_a_batch_puts_out_what_any_of_its_requests_needs():
+def test_a_batch_computes_the_union_of_its_requests_outputs():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=9)
@@ -121,7 +128,7 @@ def test_a_batch_puts_out_what_any_of_its_requests_needs():
     assert asyncio.run(main()) == [{"action"}, {"action", "entropy", "log_prob"}]
 
 
-def test_a_fast_engine_answers_what_comes_in_one_turn_of_the_loop_in_one_batch_on_the_spot():
+def test_a_fast_engine_runs_the_requests_of_one_loop_iteration_inline_in_one_batch():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=8)
@@ -134,7 +141,7 @@ def test_a_fast_engine_answers_what_comes_in_one_turn_of_the_loop_in_one_batch_o
     assert engine.threads == {threading.main_thread()}
 
 
-def test_who_gives_up_within_the_turn_is_not_run():
+def test_a_request_cancelled_in_the_same_loop_iteration_is_not_run():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=8)
@@ -145,7 +152,7 @@ def test_who_gives_up_within_the_turn_is_not_run():
     assert asyncio.run(main()) == ([30], [1])
 
 
-def test_a_small_request_waits_for_a_large_one_that_runs():
+def test_a_small_request_waits_for_a_running_large_one():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, inline_rows=1)
@@ -163,7 +170,7 @@ def test_a_small_request_waits_for_a_large_one_that_runs():
     assert asyncio.run(main()) == [[10, 20], [30], [40]]
 
 
-def test_a_small_request_joins_a_large_one_that_comes_after_it_in_the_same_turn():
+def test_a_small_request_joins_a_later_large_one_of_the_same_loop_iteration():
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=1)
@@ -189,7 +196,7 @@ def test_a_batch_has_at_most_max_rows_and_order_is_kept():
     assert answers == [0, 10, 20, 30, 40, 50]
 
 
-def test_a_full_queue_is_busy_and_empties():
+def test_a_full_queue_refuses_requests_until_it_empties():
     async def main():
         engine = HeldEngine()
         batcher, running = await busy(engine, max_rows=10, max_queued=4)
@@ -216,7 +223,7 @@ def test_a_cancelled_request_leaves_the_queue():
         await settle()
         leaving.cancel()
         await asyncio.gather(leaving, return_exceptions=True)
-        staying = ask(batcher, rows(7, 8, 9))  # for which there was no room beside it
+        staying = ask(batcher, rows(7, 8, 9))  # fits only because the cancelled request left
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, waiting, staying)]
@@ -226,7 +233,7 @@ def test_a_cancelled_request_leaves_the_queue():
     assert asyncio.run(main()) == ([1, 4], [[0], [60], [70, 80, 90]])
 
 
-def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
+def test_a_request_that_waits_for_too_long_is_refused_and_leaves_the_queue():
     async def main():
         engine = HeldEngine()
         batcher, running = await busy(engine, max_rows=10, max_queued=4, max_seconds=0.02)
@@ -235,17 +242,17 @@ def test_a_request_that_waits_for_too_long_leaves_the_queue_and_is_told_so():
             await waiting
         assert caught.value.retry_after > 0
         batcher._max_seconds = 60.0
-        staying = ask(batcher, rows(4, 5, 6))  # for which there was no room beside it
+        staying = ask(batcher, rows(4, 5, 6))  # fits only because the refused request left
         await settle()
         engine.go.release(2)
         answers = [(await task)["action"].tolist() for task in (running, staying)]
         batcher.close()
         return engine.batches, answers
 
-    assert asyncio.run(main()) == ([1, 3], [[0], [40, 50, 60]])  # what runs is not cut off, however long it takes
+    assert asyncio.run(main()) == ([1, 3], [[0], [40, 50, 60]])  # the limit does not apply to a running batch
 
 
-def test_a_request_cancelled_while_it_runs_harms_nobody():
+def test_a_request_cancelled_while_it_runs_affects_no_other():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, max_rows=10, max_queued=10)
@@ -264,7 +271,7 @@ def test_a_request_cancelled_while_it_runs_harms_nobody():
 
 
 @pytest.mark.parametrize("inline_rows", [0, 10])
-def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
+def test_an_engine_error_fails_only_its_own_batch(inline_rows):
     async def main():
         engine = HeldEngine(held=False)
         batcher = batcher_of(engine, inline_rows=inline_rows, max_rows=10, max_queued=10)
@@ -280,34 +287,34 @@ def test_a_failure_reaches_its_batch_and_no_other(inline_rows):
     assert answer == [40]
 
 
-def test_a_full_batch_is_handed_over_while_another_runs_and_no_second_one():
+def test_one_full_batch_is_dispatched_behind_a_running_one():
     async def main():
         engine = HeldEngine()
         batcher, first = await busy(engine, max_rows=2)
         later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 4)]
         await settle()
-        single = ask(batcher, rows(7), caller="early")  # behind the batch that was handed over, beside the others
+        single = ask(batcher, rows(7), caller="early")  # queued after the dispatched batch, with the others
         await settle()
-        handed_over = [*batcher._workers._rows]
-        later[1].cancel()  # not handed over yet
+        dispatched = [*batcher._workers._rows]
+        later[1].cancel()  # not dispatched yet
         engine.go.release(9)
         answers = [(await request)["action"].tolist() for request in (first, later[0], later[2], single)]
         batcher.close()
-        return handed_over, engine.batches, answers
+        return dispatched, engine.batches, answers
 
-    handed_over, batches, answers = asyncio.run(main())
-    assert handed_over == [1, 2]
+    dispatched, batches, answers = asyncio.run(main())
+    assert dispatched == [1, 2]
     assert batches == [1, 2, 2, 1]
     assert answers == [[0], [10, 10], [30, 30], [70]]
 
 
-def test_full_batches_are_computed_at_the_same_time_where_they_keep_an_engine_busy():
+def test_full_batches_of_a_slow_engine_run_in_parallel():
     async def main():
         engine = HeldEngine()
         batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, workers=2)
         early = ask(batcher, rows(7), caller="early")
         await settle()
-        assert engine.batches == [1], "it is not full, and more may come until the first is done"
+        assert engine.batches == [1], "a partial batch waits for more requests while another runs"
         later = [ask(batcher, rows(i, i), caller=str(i)) for i in range(1, 5)]
         await until(lambda: len(engine.batches) == 2)
         await settle()
@@ -319,12 +326,12 @@ def test_full_batches_are_computed_at_the_same_time_where_they_keep_an_engine_bu
 
     engine, threads, behind, answers = asyncio.run(main())
     assert (threads, engine.copies) == (2, 1)
-    assert behind == 4, "one full batch behind each of the two"
+    assert behind == 4, "one full batch queued behind each of the two"
     assert sorted(engine.batches) == [1, 1, 2, 2, 2, 2]
     assert answers == [[0], [70], [10, 10], [20, 20], [30, 30], [40, 40]]
 
 
-def test_nobody_notices_that_an_engine_cannot_be_copied():
+def test_requests_succeed_if_an_engine_cannot_be_copied():
     class Single(HeldEngine):
         def copy(self):
             raise MemoryError("no room")
@@ -345,7 +352,7 @@ def test_nobody_notices_that_an_engine_cannot_be_copied():
     assert sorted(engine.batches) == [1, 2, 2, 2, 2]
 
 
-def test_a_request_of_many_rows_is_computed_in_parts_at_the_same_time():
+def test_a_large_request_is_divided_among_workers():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, max_rows=2, row_seconds=1.0, workers=2)
@@ -366,7 +373,7 @@ def test_a_request_of_many_rows_is_computed_in_parts_at_the_same_time():
     assert answers == [[10, 20, 30, 40, 50, 60, 70, 80, 90], [100]]
 
 
-def test_where_other_workers_are_busy_a_request_is_computed_at_once():
+def test_a_large_request_is_not_divided_while_other_workers_are_busy():
     async def main():
         engine = HeldEngine()
         batcher, first = await busy(engine, max_rows=2, row_seconds=1.0, workers=2)
@@ -380,18 +387,18 @@ def test_where_other_workers_are_busy_a_request_is_computed_at_once():
     assert sorted(asyncio.run(main())) == [1, 4, 8]
 
 
-# Of 21 rows, five times 4 and 1 are computed in 21 s by one engine, and 32 in 32.
+# At 1 s per row, one engine needs 21 s for 21 rows in parts of 4, and 32 s for one run padded to 32 rows.
 LARGE = {"max_rows": 2, "row_seconds": 1.0}
 
 
-def test_parts_that_are_not_computed_yet_count_as_waiting():
+def test_unfinished_parts_of_a_request_count_as_queued():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, **LARGE, max_queued=17)
         large = ask(batcher, rows(*range(21)))
         await until(lambda: engine.batches == [4])
         first, second = ask(batcher, rows(1)), ask(batcher, rows(2))
-        with pytest.raises(ServerBusyError, match="18 observations are waiting"):  # 17 of the large one's
+        with pytest.raises(ServerBusyError, match="18 observations are waiting"):  # 17 belong to the large request
             await second
         engine.go.release(9)
         await asyncio.gather(large, first)
@@ -402,7 +409,7 @@ def test_parts_that_are_not_computed_yet_count_as_waiting():
 
 
 @pytest.mark.parametrize("how", ["cancelled", "failed"])
-def test_what_nobody_waits_for_any_more_is_not_computed(how):
+def test_parts_of_a_cancelled_or_failed_request_are_not_computed(how):
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, **LARGE)
@@ -424,10 +431,10 @@ def test_what_nobody_waits_for_any_more_is_not_computed(how):
     batches, outcome, answer = asyncio.run(main())
     assert outcome is (asyncio.CancelledError if how == "cancelled" else ZeroDivisionError)
     assert answer == [70]
-    assert batches == [4, 4, 1], "but what was behind"
+    assert batches == [4, 4, 1], "the part that was already dispatched still runs"
 
 
-def test_a_request_that_has_begun_is_not_refused_for_waiting():
+def test_a_started_request_is_not_refused_for_waiting():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, **LARGE, max_seconds=0.02)
@@ -458,7 +465,7 @@ def test_a_request_of_more_rows_than_a_batch_runs_alone():
     assert answers == [[0], [0], [0, 10, 20, 30, 40], [0]]
 
 
-def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
+def test_a_callers_first_request_is_accepted_although_others_fill_the_queue():
     async def main():
         engine = HeldEngine()
         batcher = batcher_of(engine, max_rows=3, max_queued=9)
@@ -480,12 +487,12 @@ def test_a_callers_first_request_is_let_in_although_others_fill_the_queue():
         batcher.close()
         return waiting
 
-    assert asyncio.run(main()) == 1, "it had its turn before the last of the flood"
+    assert asyncio.run(main()) == 1, "it runs before the last request of the flood"
 
 
-def test_what_is_answered_is_let_go_of():
+def test_finished_requests_are_released():
     async def main():
-        batcher = batcher_of(HeldEngine(held=False))  # 60 s of patience
+        batcher = batcher_of(HeldEngine(held=False))  # the timer that limits waiting would run for 60 s
         inputs = rows(1)
         gone = weakref.ref(inputs["observation"])
         await ask(batcher, inputs)

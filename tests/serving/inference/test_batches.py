@@ -1,4 +1,4 @@
-"""A request that is taken apart."""
+"""Requests that are divided into parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = np.arange(10.0).reshape(5, 2)
 
 
 class Echo:
-    """An engine that answers each row with itself."""
+    """An engine that returns each row."""
 
     def act(self, inputs, needs):
         assert inputs["observation"].tolist() == (2 * inputs["noise"]).tolist()
@@ -31,7 +31,7 @@ class Echo:
 
 
 @pytest.mark.parametrize("order", [*permutations(range(3))])
-def test_parts_are_put_together_in_their_order_whichever_is_done_first(order):
+def test_parts_are_joined_in_order_whichever_finishes_first(order):
     async def main():
         answer, meter = asyncio.get_running_loop().create_future(), Meter(SPEC)
         parts = split(Request(answer, {"noise": ROWS, "observation": 2 * ROWS}, frozenset({"action"}), str, 0), 2)
@@ -58,14 +58,14 @@ def test_a_request_fails_with_the_first_of_its_parts_that_does(failed):
 
 
 class Uneven:
-    """An engine whose answers to different numbers of rows do not go together, as if there were no room for them."""
+    """An engine whose outputs for different numbers of rows cannot be concatenated."""
 
     def act(self, inputs, needs):
         rows = len(inputs["noise"])
         return dict.fromkeys(needs, np.zeros((rows, rows)))
 
 
-def test_whatever_goes_wrong_beside_the_engine_is_told_to_who_waits():
+def test_errors_in_joining_and_splitting_reach_the_requests():
     async def main():
         answers, meter = [asyncio.get_running_loop().create_future() for _ in range(3)], Meter(SPEC)
         parts = split(Request(answers[0], {"noise": ROWS}, frozenset({"action"}), str, 0), 2)
@@ -79,7 +79,7 @@ def test_whatever_goes_wrong_beside_the_engine_is_told_to_who_waits():
     assert [type(error) for error in asyncio.run(main())] == [ValueError] * 3
 
 
-def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(slow_policy, tmp_path):
+def test_a_divided_request_returns_the_same_as_its_rows_alone(slow_policy, tmp_path):
     observations = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
     with running(slow_policy, tmp_path, "--http-port", "0") as server, PolicyClient(server.target) as client:
         answer = client.act(observations, seed=7)
@@ -90,4 +90,4 @@ def test_a_large_request_is_computed_in_parts_and_answered_like_each_row_of_it(s
     np.testing.assert_array_equal(answer.action, np.concatenate([row["action"] for row in rows]))
     expected = np.concatenate([row["probabilities"] for row in rows])
     np.testing.assert_allclose(answer.distribution["probabilities"], expected, atol=1e-5)
-    assert parts >= 2 or available() == 1  # on one core, 300 rows may as well be padded to 512 at once
+    assert parts >= 2 or available() == 1  # on one core, one run padded to 512 rows may be as fast

@@ -1,4 +1,4 @@
-"""FairQueue: the order in which callers are served, against a plain round robin."""
+"""FairQueue: the order of callers, compared with a plain round robin."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pgkeras_serving.inference.fair_queue import FairQueue
 
 
-def test_a_flood_does_not_hold_up_the_others():
+def test_one_callers_backlog_does_not_delay_the_others():
     turns = FairQueue()
     for i in range(100):
         turns.put(f"flood {i}", 10, "flood")
@@ -24,7 +24,7 @@ def test_a_flood_does_not_hold_up_the_others():
     assert turns.rows == 950
 
 
-def test_who_was_served_last_is_last_also_when_the_next_batch_begins():
+def test_round_robin_continues_across_batches():
     turns = FairQueue()
     for i in range(4):
         for caller in "abc":
@@ -34,7 +34,7 @@ def test_who_was_served_last_is_last_also_when_the_next_batch_begins():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_everything_is_served_once_in_its_callers_order(seed):
+def test_each_request_is_served_once_in_its_callers_order(seed):
     generator, turns = np.random.default_rng(seed), FairQueue()
     backlogs, removed, served, number = {}, set(), [], 0
     for _ in range(400):

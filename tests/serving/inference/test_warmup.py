@@ -1,4 +1,4 @@
-"""What the first runs tell, with engines whose time is counted instead of taken."""
+"""Warm-up with engines on a simulated clock."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OUTPUTS = ("action", "greedy_action", "log_prob", "entropy", "probabilities")
 
 
 class Engine:
-    """Puts out zeros, in as many seconds as ``seconds`` gives for a number of rows."""
+    """Returns zeros and advances the clock by ``seconds(rows)``."""
 
     name = "counted"
 
@@ -54,21 +54,23 @@ class Engine:
 @pytest.mark.parametrize(
     ("seconds", "inline", "batch", "largest"),
     [
-        (lambda rows: 1e-6, 64, 100, 64),  # as fast as can be
-        (lambda rows: 55e-6 + 10e-6 * rows, 4, 100, 64),  # on the loop up to 4, and better all the way
-        (lambda rows: 0.5e-3, 0, 100, 64),  # as a graph that is mostly overhead
-        (lambda rows: 0.09e-3 * rows, 1, 16, 32),  # as a network that keeps the processor busy from few rows on
-        (lambda rows: 5e-3 * rows, 0, 1, 2),  # the same, but larger: batches are no use at all
-        (lambda rows: 0.05, 0, 100, 1),  # a slow one is not made to run larger batches only in order to see
+        (lambda rows: 1e-6, 64, 100, 64),  # extremely fast
+        (lambda rows: 55e-6 + 10e-6 * rows, 4, 100, 64),  # inline up to 4 rows; larger batches always pay
+        (lambda rows: 0.5e-3, 0, 100, 64),  # mostly overhead
+        (lambda rows: 0.09e-3 * rows, 1, 16, 32),  # compute-bound from a few rows on
+        (lambda rows: 5e-3 * rows, 0, 1, 2),  # compute-bound from one row on: batches do not pay
+        (lambda rows: 0.05, 0, 100, 1),  # too slow to measure larger batches
     ],
 )
 @pytest.mark.parametrize("rest_seconds", [0.0, 0.002])
-def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, seconds, inline, batch, largest):
+def test_batches_grow_while_doubling_reduces_the_time_per_row(
+    monkeypatch, rest_seconds, seconds, inline, batch, largest
+):
     engine = Engine(seconds)
     clock = SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest)
     monkeypatch.setattr(warming, "time", clock)
     sizes = warm_up(engine, SPEC, 100, rest_seconds)
-    assert engine.runs_held == 0, "its memory is freed"
+    assert engine.runs_held == 0, "the engine's memory is released"
     assert sizes[:2] == (inline, batch)
     tried = min(batch, largest)
     assert seconds(tried) / tried <= sizes.row_seconds <= (seconds(tried) + 0.2e-3) / tried
@@ -76,17 +78,17 @@ def test_batches_grow_as_long_as_that_is_worth_it(monkeypatch, rest_seconds, sec
     assert list(engine.runs) == [2**i for i in range(7) if 2**i <= largest]
 
 
-def test_a_few_runs_that_are_disturbed_do_not_mislead(monkeypatch):
+def test_a_few_disturbed_runs_do_not_change_the_result(monkeypatch):
     def seconds(rows):
         disturbed = rows == 8 and engine.runs[8] < 6
         return (0.09e-3 * rows + 0.1e-3) * (1.3 if disturbed else 1.0)
 
     engine = Engine(seconds)
     monkeypatch.setattr(warming, "time", SimpleNamespace(perf_counter=lambda: engine.now, sleep=engine.rest))
-    assert warm_up(engine, SPEC, 100).batch == 32, "as without the disturbance; with it, 8 rows look worse than 4"
+    assert warm_up(engine, SPEC, 100).batch == 32, "the same as without the disturbance"
 
 
-def test_an_engine_that_is_not_the_specs_is_refused():
+def test_an_engine_that_does_not_match_the_spec_is_refused():
     with pytest.raises(EngineError, match="does not put out entropy, probabilities"):
         warm_up(Engine(outputs=("action", "greedy_action", "log_prob")), SPEC, 4)
     with pytest.raises(EngineError, match=r"counted engine cannot run this policy.*cannot set tensor"):
@@ -99,19 +101,19 @@ def test_an_engine_that_is_not_the_specs_is_refused():
         ([1e-3], 32, 1, 32),  # seconds of 1, 2, 4, ... rows
         ([1e-3], 32, 2, 16),
         ([1e-3], 32, 4, 8),
-        ([1e-3], 32, 3, 4),  # in three rounds; of 8 it would be two, of 16 one
-        ([1e-4], 96, 1, 64),  # 128 rows otherwise, of which 32 for nobody
+        ([1e-3], 32, 3, 4),  # 3 rounds; parts of 8 take 2 rounds, parts of 16 take 1
+        ([1e-4], 96, 1, 64),  # undivided, it would be padded to 128 rows
         ([1e-4], 96, 2, 16),
         ([1e-4], 200, 2, 32),
-        ([1e-4], 130, 2, 64),  # and 2
-        ([1e-4], 100, 1, 32),  # and 4 rows
-        ([1e-6], 512, 4, 512),  # all hand-over
-        ([10e-3, 10e-3, 10e-3, 10e-3], 8, 2, 8),  # four rows take as long as eight
+        ([1e-4], 130, 2, 64),  # 64, 64, 2
+        ([1e-4], 100, 1, 32),  # 32, 32, 32, 4
+        ([1e-6], 512, 4, 512),  # dispatch would dominate
+        ([10e-3, 10e-3, 10e-3, 10e-3], 8, 2, 8),  # 4 rows take as long as 8
         ([3e-3, 4e-3, 6e-3, 10e-3], 8, 2, 4),
         ([1e-3], 1, 4, 1),
     ],
 )
-def test_requests_are_divided_where_that_is_quicker(took, rows, workers, part):
+def test_requests_are_divided_if_that_is_faster(took, rows, workers, part):
     assert Sizes(0, 1, tuple(took)).part(rows, workers) == part
 
 
@@ -120,11 +122,11 @@ def test_requests_are_divided_where_that_is_quicker(took, rows, workers, part):
     rows=st.integers(1, 700),
     workers=st.integers(1, 9),
 )
-def test_no_other_division_is_quicker(seconds, rows, workers):
+def test_no_other_division_is_faster(seconds, rows, workers):
     sizes = Sizes(0, 1, tuple(seconds))
 
     def took(part):
-        """By playing it through: whichever worker is free first takes the next part."""
+        """Simulates the division: the first idle worker takes the next part."""
         ends = [0.0] * workers
         for begin in range(0, rows, part):
             end = heapq.heappop(ends) + sizes.run_seconds(min(part, rows - begin))
@@ -137,7 +139,7 @@ def test_no_other_division_is_quicker(seconds, rows, workers):
     assert chosen == rows or took(chosen) < 0.95 * took(rows)
 
 
-def test_a_graph_that_has_been_measured_is_run_once_only():
+def test_a_graph_with_known_timings_is_run_only_once():
     first, second = Engine(), Engine()
     sizes = warm_up(first, SPEC, 100)
     assert warm_up(second, SPEC, 100, known=sizes) == sizes

@@ -1,4 +1,4 @@
-"""Where a batch is computed."""
+"""Worker threads: how many run at once, and which batches they take."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SPEC = PolicySpec(
 
 
 class Original:
-    """An engine of which only copies are asked for."""
+    """An engine that only counts its copies."""
 
     def __init__(self):
         self.copies = 0
@@ -54,63 +54,63 @@ def workers_of(cores, *, most=4, meter=None, engine=None):
 
 
 class Held:
-    """Batches that are computed until :meth:`release`; of which it notes how many are at the same time."""
+    """Batches that run until :meth:`release`. Records which have started."""
 
     def __init__(self):
-        self.handed_over, self.begun, self.engines = [], [], []
+        self.dispatched, self.started = [], []
         self._go = threading.Event()
         self._lock = threading.Lock()
 
     async def fill(self, workers, rows, requests):
-        """Hands batches over until there is no place: how many are computed, and how many have to wait."""
-        before = len(self.handed_over), len(self.begun)
+        """Dispatches batches until no worker accepts more; returns how many run and how many are queued."""
+        before = len(self.dispatched), len(self.started)
         while place := workers.place(rows, requests):
-            self.handed_over.append((workers, rows))
+            self.dispatched.append((workers, rows))
             place(rows, self._compute)
-        handed_over = len(self.handed_over) - before[0]
+        dispatched = len(self.dispatched) - before[0]
         behind = workers.rows_behind // rows
         async with asyncio.timeout(20):
-            while len(self.begun) - before[1] < handed_over - behind:
+            while len(self.started) - before[1] < dispatched - behind:
                 await asyncio.sleep(0.001)
-        await asyncio.sleep(0.05)  # no more begin
-        return len(self.begun) - before[1], behind
+        await asyncio.sleep(0.05)  # in which no further batch may start
+        return len(self.started) - before[1], behind
 
     async def release(self):
-        """Lets all be done."""
+        """Finishes all batches."""
         self._go.set()
         async with asyncio.timeout(20):
-            while len(self.begun) < len(self.handed_over):
+            while len(self.started) < len(self.dispatched):
                 await asyncio.sleep(0.001)
-        for workers, rows in self.handed_over:
+        for workers, rows in self.dispatched:
             workers.done(rows)
-        assert not any(workers.are_busy for workers, _ in self.handed_over)
-        await asyncio.sleep(0.05)  # the threads have stopped
+        assert not any(workers.are_busy for workers, _ in self.dispatched)
+        await asyncio.sleep(0.05)  # until the threads have stopped
 
     def _compute(self, engine):
         with self._lock:
-            self.begun.append(engine)
+            self.started.append(engine)
         assert self._go.wait(20)
 
 
 @pytest.mark.parametrize(
     ("rows", "requests", "most", "cores", "computed", "behind"),
     [
-        (1, 1, 4, 16, 1, 0),  # an engine that is idle takes whatever there is, others full batches only
-        (BATCH, BATCH, 4, 2, 1, 1),  # on two cores, many small requests leave one to the loop,
-        (BATCH, BATCH, 4, 4, 3, 3),  # and where there are more cores, one as well
-        (BATCH, 1, 4, 2, 2, 2),  # a large one keeps an engine busier than the loop,
-        (BATCH, 1, 1, 2, 1, 1),  # but there are no more engines than are allowed,
+        (1, 1, 4, 16, 1, 0),  # only the first worker takes a partial batch
+        (BATCH, BATCH, 4, 2, 1, 1),  # many small requests: one of 2 cores is left to the event loop
+        (BATCH, BATCH, 4, 4, 3, 3),  # the same with 4 cores
+        (BATCH, 1, 4, 2, 2, 2),  # one large request: the event loop has little to do, so all cores are used
+        (BATCH, 1, 1, 2, 1, 1),  # limited by max_engines
         (BATCH, BATCH, 2, 16, 2, 2),
-        (BATCH, 1, 4, 1, 1, 1),  # nor than there are cores
+        (BATCH, 1, 4, 1, 1, 1),  # limited by the cores
     ],
 )
-def test_as_many_batches_are_computed_at_once_as_is_of_use(rows, requests, most, cores, computed, behind):
+def test_the_number_of_parallel_batches(rows, requests, most, cores, computed, behind):
     async def main():
         held, workers = Held(), workers_of(Cores(cores), most=most)
         assert await held.fill(workers, rows, requests) == (computed, behind)
-        assert len(set(held.begun)) == computed, "each in a worker of its own"
+        assert len(set(held.started)) == computed, "each in another worker"
         await held.release()
-        assert len(set(held.begun)) == computed, "those behind are computed by whichever is done"
+        assert len(set(held.started)) == computed, "queued batches run in the same workers"
 
     asyncio.run(main())
 
@@ -120,14 +120,14 @@ def test_policies_share_the_cores():
         held, cores = Held(), Cores(3)
         here, there = workers_of(cores), workers_of(cores)
         assert await held.fill(there, 1, 1) == (1, 0)
-        assert await held.fill(here, BATCH, 1) == (2, 2), "one of the three is taken"
+        assert await held.fill(here, BATCH, 1) == (2, 2), "the other policy uses one of the 3 cores"
         assert await held.fill(there, BATCH, 1) == (0, 1), "no core is left"
         await held.release()
 
     asyncio.run(main())
 
 
-def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
+def test_the_event_loops_core_is_not_used_while_another_policy_is_in_use():
     async def main():
         held, cores, meter = Held(), Cores(2), Meter(SPEC)
         here, there = workers_of(cores), workers_of(cores, meter=meter)
@@ -136,22 +136,22 @@ def test_the_loops_core_is_not_taken_while_another_policy_is_asked():
         assert await held.fill(here, BATCH, 1) == (1, 1)
         await held.release()
         held = Held()
-        assert await held.fill(there, BATCH, 1) == (2, 2), "nobody else is asked"
+        assert await held.fill(there, BATCH, 1) == (2, 2), "no other policy is in use"
         await held.release()
 
     asyncio.run(main())
 
 
-def test_workers_are_kept_and_engines_are_copied_when_they_compute_for_the_first_time():
+def test_workers_are_reused_and_engines_are_copied_on_first_use():
     async def main():
         original = Original()
         workers, engines = workers_of(Cores(2), engine=original), set()
-        for _ in range(20):
+        for _ in range(8):
             held = Held()
             assert await held.fill(workers, BATCH, 1) == (2, 2)
-            assert original in held.begun
+            assert original in held.started
             await held.release()
-            engines |= set(held.begun)
+            engines |= set(held.started)
         assert len(engines) == 1 + original.copies == 2
 
     asyncio.run(main())
@@ -160,7 +160,7 @@ def test_workers_are_kept_and_engines_are_copied_when_they_compute_for_the_first
 @pytest.mark.parametrize(
     ("engine", "most", "alone"), [(Original(), 4, False), (Original(), 1, True), (Single(), 4, True)]
 )
-def test_many_batches_are_each_computed_once_and_by_one_engine_in_order(engine, most, alone, caplog):
+def test_each_of_many_batches_is_computed_once_and_in_order_by_a_single_engine(engine, most, alone, caplog):
     async def main():
         def compute(i, engine):
             computed.append(i)
@@ -190,7 +190,7 @@ def test_many_batches_are_each_computed_once_and_by_one_engine_in_order(engine, 
 
 
 @pytest.mark.parametrize("name", ["litert", "tensorflow"])
-def test_a_copy_computes_the_same_at_the_same_time(policies, name: EngineName):
+def test_a_copy_returns_the_same_as_its_original_in_parallel(policies, name: EngineName):
     found = bundle.open_bundle(bundle.find(policies / "discrete"))
     generator = np.random.default_rng(0)
     batches = [

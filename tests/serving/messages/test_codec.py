@@ -1,4 +1,4 @@
-"""PolicyCodec: what is remembered about a layout never lets a bad request through, nor changes an answer."""
+"""PolicyCodec: cached layouts never accept a bad request and never change a response."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def learn(known, message):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int32"])
 @pytest.mark.parametrize("shape", [(4,), (1, 4), (8, 4)])
-def test_the_second_request_of_a_layout_is_read_like_the_first(dtype, shape):
+def test_a_request_with_a_cached_layout_is_decoded_like_an_uncached_one(dtype, shape):
     known = codec(box(dtype, 255.0))
     array = np.random.default_rng(0).integers(0, 255, shape).astype(dtype)
     learn(known, request(np.zeros(shape, dtype), outputs=[1, 3], mode=2))
     message = request(array, outputs=[1, 3], mode=2)
     first, second = codec(box(dtype, 255.0)).decode(message), recalled(known, message)
     if known.decode(message).inputs["observation"].dtype != dtype:
-        assert second is None, "what is to be cast is parsed every time"
+        assert second is None, "an observation that needs a cast is never recalled"
         return
     np.testing.assert_array_equal(first.inputs["observation"], second.inputs["observation"])
     np.testing.assert_array_equal(second.inputs["observation"], array.reshape(-1, 4))
@@ -58,7 +58,7 @@ def test_the_second_request_of_a_layout_is_read_like_the_first(dtype, shape):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", range(2))
-def test_a_known_layout_is_still_checked_for_nan(bad, row):
+def test_a_cached_layout_is_still_checked_for_nan(bad, row):
     known = codec(box("float32"))
     array = np.ones((2, 4), np.float32)
     learn(known, request(array))
@@ -69,11 +69,11 @@ def test_a_known_layout_is_still_checked_for_nan(bad, row):
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in dot")
-def test_huge_numbers_are_numbers():
+def test_finite_numbers_whose_squares_overflow_are_accepted():
     known = codec(box("float32"))
-    array = np.full(4, 3e38, np.float32)  # whose squares overflow
+    array = np.full(4, 3e38, np.float32)
     learn(known, request(array))
-    assert recalled(known, request(array)) is None, "the full check is asked"
+    assert recalled(known, request(array)) is None, "the fast check defers to the full one"
     np.testing.assert_array_equal(known.decode(request(array)).inputs["observation"], array[None])
 
 
@@ -82,7 +82,7 @@ def test_numbers_beyond_the_graphs_range_are_refused():
         codec(box("float64")).decode(request(np.full(4, 1e300)))
 
 
-def test_a_known_layout_with_the_wrong_length_is_refused():
+def test_a_cached_layout_with_the_wrong_length_is_refused():
     known = codec(box("float32"))
     learn(known, request(np.zeros(4, np.float32)))
     message = request(np.zeros(4, np.float32))
@@ -92,7 +92,7 @@ def test_a_known_layout_with_the_wrong_length_is_refused():
         known.decode(message)
 
 
-def test_only_a_message_like_an_earlier_one_is_recalled():
+def test_only_a_request_with_a_cached_layout_is_recalled():
     known = codec(box("float32"))
     learn(known, request(np.zeros(4, np.float32)))
     assert recalled(known, request(np.ones(4, np.float32))) is not None
@@ -127,12 +127,12 @@ def test_fresh_noise_never_repeats_and_a_seeds_noise_always_does():
     message = request(np.zeros((8, 4), np.float32))
     drawn = np.concatenate([known.decode(message).inputs["noise"] for _ in range(400)])
     assert drawn.shape == (3200, 1)
-    assert len(np.unique(drawn)) > 3190, "but for the odd coincidence of float32"
+    assert len(np.unique(drawn)) > 3190, "apart from a few equal float32 values"
     message.seed = 1
     np.testing.assert_array_equal(known.decode(message).inputs["noise"], known.decode(message).inputs["noise"])
 
 
-def test_a_remembered_template_carries_this_answer_not_the_last():
+def test_a_cached_response_template_contains_the_new_values():
     known = codec(box("float32"))
     for rows in (None, 2, 2, None, 3):
         query = known.decode(request(np.zeros((4,) if rows is None else (rows, 4), np.float32), mode=2))

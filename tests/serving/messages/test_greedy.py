@@ -1,4 +1,4 @@
-"""The greedy log-probability against closed forms, in float64."""
+"""The greedy log-probability, compared with closed forms in float64."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_multi_bernoulli_is_the_most_probable_combination(p):
 
 
 def slope_of_cdf(cdf, x, h):
-    """The density at x as the slope of the distribution function there."""
+    """The density at x, as the slope of the cumulative distribution function."""
     return (cdf(x + h) - cdf(x - h)) / (2 * h)
 
 
@@ -92,7 +92,7 @@ def test_squashed_gaussian_is_the_density_at_the_action_of_the_mean(components):
                          -0.5 - math.log1p(math.exp(u[2])), u[3]])  # fmt: skip
 
     h = 1e-4
-    probability = 2 * h / (stddev.astype(float) * math.sqrt(2 * math.pi))  # of a mean's neighbourhood
+    probability = 2 * h / (stddev.astype(float) * math.sqrt(2 * math.pi))  # in the neighborhood of the mean
     width = np.abs(action(mean.astype(float) + h) - action(mean.astype(float) - h))
     result = greedy_log_prob(spec, {"mean": mean[np.newaxis], "stddev": stddev[np.newaxis]})
     np.testing.assert_allclose(result, [np.log(probability / width).sum()], atol=1e-4)

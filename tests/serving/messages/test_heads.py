@@ -1,4 +1,4 @@
-"""A server of every kind of action distribution: what it answers is what the policy's own graph answers."""
+"""A server of every kind of action distribution: its responses equal the outputs of the policy's own graph."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def target(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of them all."""
+    """The address of a server of all these policies."""
     with running(root, tmp_path_factory.mktemp("server")) as started:
         yield started.target
 
@@ -81,7 +81,7 @@ def test_the_greedy_log_probability_is_that_of_the_distribution(root: Path, targ
     distribution = distributions.for_action_space(space, family)
     with PolicyClient(target, name) as client:
         greedy = client.act(ROWS, mode="greedy", outputs=OUTPUTS)
-    # The network's own numbers, from the parameters that people know.
+    # Recovers the network's outputs from the parameters of the distribution.
     values = [greedy.distribution[p].reshape(len(ROWS), -1).astype(np.float64) for p in greedy.distribution]
     if family == "kumaraswamy":
         parameters = np.concatenate([np.log(np.expm1(v - 1)) for v in values], axis=1)

@@ -1,4 +1,4 @@
-"""A policy with memory: a caller that keeps the state itself, and a session in which the server does, ask in turns."""
+"""A policy with memory: calls, whose caller keeps the state, alternate with sessions, whose server keeps it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.serving.conftest import OBSERVATIONS, running
 OUTPUTS = ("log_prob", "entropy", "distribution")
 
 
-def test_a_call_and_a_session_of_as_many_rows_do_not_spoil_each_others_answers(tmp_path: Path) -> None:
+def test_a_call_and_a_session_with_equally_many_rows_do_not_share_a_template(tmp_path: Path) -> None:
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
     from pgkeras.settings.groups import NetworkSettings

@@ -1,4 +1,4 @@
-"""Act, over a real socket, against closed forms."""
+"""Act over a real socket, compared with closed forms."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_one_observation_is_answered_without_a_batch_axis(connect, policy):
 
 
 @pytest.mark.parametrize("policy", ["discrete", "gaussian"])
-def test_a_seeded_answer_does_not_depend_on_the_company(connect, policy):
+def test_a_seeded_response_does_not_depend_on_concurrent_requests(connect, policy):
     client = connect(policy)
     alone = [client.act(row, seed=seed) for seed, row in enumerate(ROWS)]
     with ThreadPoolExecutor(64) as pool:
@@ -122,7 +122,7 @@ def test_gaussian_samples_have_the_stated_moments(connect):
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=5 / np.sqrt(2 * 4096))
 
 
-def test_outputs_are_what_was_asked_for(stub):
+def test_responses_contain_the_requested_outputs(stub):
     def present(**fields):
         return {field.name for field, _ in stub.Act(request(ROWS[0], **fields)).ListFields()}
 
@@ -134,7 +134,7 @@ def test_outputs_are_what_was_asked_for(stub):
     assert present(outputs=everything) == always | {"log_prob", "entropy", "distribution", "greedy_action"}
 
 
-def test_greedy_action_is_what_greedy_mode_does(connect):
+def test_the_greedy_action_equals_the_action_of_greedy_mode(connect):
     client = connect()
     sampled = client.act(ROWS, outputs=["greedy_action"])
     np.testing.assert_array_equal(sampled.greedy_action, client.act(ROWS, "greedy").action)
@@ -143,7 +143,7 @@ def test_greedy_action_is_what_greedy_mode_does(connect):
     assert sampled.distribution == {}
 
 
-def test_versions_are_chosen_and_named(connect):
+def test_versions_can_be_chosen_and_are_named(connect):
     newest, old = connect().act(ROWS, "greedy"), connect(version=1).act(ROWS, "greedy")
     assert (newest.policy, newest.version, old.version) == ("discrete", 2, 1)
     assert np.abs(newest.distribution["probabilities"] - old.distribution["probabilities"]).max() > 0.01
@@ -154,7 +154,7 @@ def test_the_spec_hash_must_be_the_policys(connect, stub):
     answer = stub.Act(request(ROWS, spec_hash=right))
     assert answer.policy.spec_hash == right
     other = connect("gaussian")
-    other._info = connect().describe()  # as if the policy had changed under a client that described it before
+    other._info = connect().describe()  # a description that no longer matches the policy
     with pytest.raises(SpecMismatchError, match="describe the policy again"):
         other.act(ROWS)
 

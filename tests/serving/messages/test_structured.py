@@ -1,4 +1,4 @@
-"""Observations of several parts, masks and memory, from a client through a real server and back."""
+"""Structured observations, masks and memory, through a client and a real server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SEVERAL = MultiDiscrete(np.array([3, 2]), np.array([0, 7]))
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``rich``, with memory and masks; ``masked``, several choices at once; ``lstm``, two versions."""
+    """``rich``, with memory and masks; ``masked``, with several discrete actions; ``lstm``, in two versions."""
     from pgkeras.policy.export import export_policy
     from pgkeras.policy.policy import Policy
     from pgkeras.settings.groups import NetworkSettings
@@ -99,7 +99,7 @@ def masks(rows: int, size: int, seed: int = 0) -> NDArray[np.bool_]:
     return mask
 
 
-def test_a_policy_describes_all_that_it_takes(connect: Callable[..., PolicyClient]) -> None:
+def test_a_description_contains_spaces_state_and_mask(connect: Callable[..., PolicyClient]) -> None:
     spec = connect("rich").describe().spec
     assert spec.observation_space == RICH
     assert (spec.state_size, spec.mask_size) == (6, 5)
@@ -107,7 +107,7 @@ def test_a_policy_describes_all_that_it_takes(connect: Callable[..., PolicyClien
     assert (mission.vocabulary, mission.max_tokens) == (WORDS, 5)
 
 
-def test_a_server_answers_as_its_engine_does(root: Path, connect: Callable[..., PolicyClient]) -> None:
+def test_a_server_responds_with_its_engines_outputs(root: Path, connect: Callable[..., PolicyClient]) -> None:
     spec, engine = local(root, "rich")
     client, state, numbers = connect("rich"), b"", np.zeros((3, 6), np.float32)
     for t in range(4):
@@ -140,7 +140,7 @@ def test_a_single_observation_is_a_batch_of_one(connect: Callable[..., PolicyCli
             "body": tuple(part[[1, 1]] for part in batch["body"]),
         },
         "greedy",
-        state=bytes(piece) + together.state[:piece],  # rows put together anew, the first of an episode among them
+        state=bytes(piece) + together.state[:piece],  # a new batch of rows; the first row starts an episode
     ).distribution["probabilities"]
     np.testing.assert_allclose(next_alone, next_together[1], atol=1e-6)
     assert np.abs(next_together[0] - next_together[1]).max() > 1e-4
@@ -185,14 +185,14 @@ def test_a_wrong_mask_is_refused(connect: Callable[..., PolicyClient], mask: Any
     assert caught.value.field == "action_mask"
 
 
-def test_masks_and_states_are_refused_by_those_that_take_none(connect: Callable[..., PolicyClient]) -> None:
+def test_masks_and_states_are_refused_by_policies_without_them(connect: Callable[..., PolicyClient]) -> None:
     with pytest.raises(InvalidRequestError, match="takes no mask"):
         connect("lstm").act(np.zeros((2, 4)), action_mask=np.ones((2, 3), bool))
     with pytest.raises(InvalidRequestError, match="no memory"):
         connect("masked").act(np.zeros((2, 4)), state=b"x")
 
 
-def test_states_that_were_not_given_out_are_refused(connect: Callable[..., PolicyClient]) -> None:
+def test_states_that_the_server_did_not_issue_are_refused(connect: Callable[..., PolicyClient]) -> None:
     newest, older = connect("lstm"), connect("lstm", version=1)
     observations = np.random.default_rng(0).normal(size=(2, 4))
     state = newest.act(observations).state
@@ -206,10 +206,10 @@ def test_states_that_were_not_given_out_are_refused(connect: Callable[..., Polic
         assert caught.value.field == "state"
     newest.act(observations, state=state)
     swapped = state[len(state) // 2 :] + state[: len(state) // 2]
-    newest.act(observations, state=swapped)  # a client may put rows together anew
+    newest.act(observations, state=swapped)  # a client may reorder rows
 
 
-def test_every_server_with_the_same_files_takes_a_state(
+def test_every_server_with_the_same_files_accepts_a_state(
     root: Path, connect: Callable[..., PolicyClient], tmp_path: Path
 ) -> None:
     observations = np.random.default_rng(0).normal(size=(2, 4))
@@ -235,7 +235,7 @@ def test_a_session_remembers_its_episodes(root: Path, connect: Callable[..., Pol
             previous = () if t == 0 else (np.ones(2), ended, np.zeros(2, bool))
             action = session.step(observation, *previous, action_mask=mask)
             batch, _ = spec.observation_space.batched(observation)
-            # An episode starts with the message after the one that said that the last one had ended.
+            # An episode starts with the message after the one that reports the end of the last one.
             expected = engine.act(
                 {
                     "observation": spec.layout.pack(batch, mask),
@@ -253,7 +253,7 @@ def test_a_session_remembers_its_episodes(root: Path, connect: Callable[..., Pol
             over = ended & ~over if t else np.zeros(2, bool)
 
 
-def test_an_actor_behind_a_server_remembers_as_one_beside_it(root: Path, connect: Callable[..., PolicyClient]) -> None:
+def test_a_remote_actor_keeps_its_memory_like_a_local_one(root: Path, connect: Callable[..., PolicyClient]) -> None:
     spec, engine = local(root, "lstm")
     beside, behind = EngineActor(spec, engine, "greedy"), RemoteActor(connect("lstm"), "greedy")
     generator = np.random.default_rng(6)
@@ -271,7 +271,7 @@ def test_an_actor_behind_a_server_remembers_as_one_beside_it(root: Path, connect
         np.testing.assert_allclose(behind.answer["probabilities"], beside.answer["probabilities"], atol=1e-6)
 
 
-def test_a_session_starts_over_where_it_is_told(connect: Callable[..., PolicyClient]) -> None:
+def test_episode_start_resets_the_memory_of_its_rows(connect: Callable[..., PolicyClient]) -> None:
     observations = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
     with connect("lstm").play("greedy", outputs=("distribution",)) as session:
 
@@ -302,13 +302,15 @@ def test_a_session_starts_over_where_it_is_told(connect: Callable[..., PolicyCli
         ({"surplus": 1}, "observation.surplus"),
     ],
 )
-def test_the_wrong_part_is_named(connect: Callable[..., PolicyClient], change: dict[str, Any], field: str) -> None:
+def test_an_error_names_the_wrong_part(
+    connect: Callable[..., PolicyClient], change: dict[str, Any], field: str
+) -> None:
     with pytest.raises(InvalidRequestError) as caught:
         connect("rich").act({**rich(2), **change})
     assert caught.value.field == field
 
 
-def test_a_saved_model_takes_every_part_by_its_name(root: Path) -> None:
+def test_a_saved_model_has_an_input_for_every_part(root: Path) -> None:
     import tensorflow as tf
 
     spec, engine = local(root, "rich")

@@ -1,4 +1,4 @@
-"""Policies whose actions are made of parts, served and taught by simulators: answers against the policy's own graph."""
+"""Policies with structured actions: responses compared with the outputs of the policy's own graph."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def target(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server of them all."""
+    """The address of a server of all these policies."""
     with running(root, tmp_path_factory.mktemp("server")) as started:
         yield started.target
 
@@ -128,7 +128,7 @@ def test_masks_follow_the_action_space(root: Path, target: str) -> None:
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_a_session_answers_as_calls_do(root: Path, target: str, name: str) -> None:
+def test_a_session_responds_like_calls(root: Path, target: str, name: str) -> None:
     spec, expected = expected_of(root, name, 5)
     with PolicyClient(target, name) as client, client.play(seed=5, outputs=OUTPUTS) as session:
         action = session.step(ROWS)
@@ -141,7 +141,7 @@ def test_a_session_answers_as_calls_do(root: Path, target: str, name: str) -> No
         close(spec.to_graph(with_batch(one))[0], expected["action"][0])
 
 
-def test_a_policy_behind_a_server_plays_as_here(root: Path, target: str) -> None:
+def test_a_remote_actor_plays_like_the_graph(root: Path, target: str) -> None:
     with PolicyClient(target, "game") as client:
         actor = RemoteActor(client, "greedy")
         spec, expected = expected_of(root, "game", 0)
@@ -151,7 +151,7 @@ def test_a_policy_behind_a_server_plays_as_here(root: Path, target: str) -> None
             close(actor.answer[output], expected[output])
 
 
-def test_a_message_has_the_structured_fields_alone(target: str) -> None:
+def test_a_message_has_only_the_structured_fields(target: str) -> None:
     import grpc
 
     from pgkeras.protocol.wire import write_tensor
@@ -181,7 +181,7 @@ def close(got: Any, expected: Any) -> None:
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_an_answer_without_a_part_is_named() -> None:
+def test_a_response_without_a_part_is_an_error_that_names_the_part() -> None:
     answer = service_pb2.ActResponse()
     answer.structured_action.fields.fields["move"].tensor.CopyFrom(encode_tensor(np.zeros(1, np.int64)))
     with pytest.raises(ServerFailedError, match="structured_action has no part called 'aim'"):
@@ -192,7 +192,7 @@ def test_an_answer_without_a_part_is_named() -> None:
         read_actions(service_pb2.ActResponse(), Discrete(2))
 
 
-def test_kinds_of_distributions_that_are_not_known_are_refused() -> None:
+def test_unknown_kinds_of_distributions_are_refused() -> None:
     message = encode_spec(PolicySpec.by_default(OBSERVATIONS, GAME))
     assert decode_spec(message) == PolicySpec.by_default(OBSERVATIONS, GAME)
     message.part_distributions[1] = policy_pb2.DISTRIBUTION_KIND_UNSPECIFIED

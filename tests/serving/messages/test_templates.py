@@ -1,4 +1,4 @@
-"""Patterns, beside the parser: what fits one is parsed to the same message, but for the values that it was read for."""
+"""Patterns compared with the parser: a matching message equals the template except for the extracted values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def values_of(message):
 
 
 @given(messages)
-def test_a_message_is_read_to_its_own_values(message):
+def test_a_pattern_extracts_a_messages_values(message):
     data = message.SerializeToString()
     read = Pattern(data, PLACES).match(data).groupdict()
     for name in ("id", "seed"):
@@ -60,10 +60,10 @@ def test_a_message_is_read_to_its_own_values(message):
 
 @given(messages, messages, st.data())
 @settings(max_examples=300)
-def test_what_fits_a_pattern_is_the_same_message_but_for_the_values(known, other, data):
+def test_a_matching_message_differs_only_in_the_values(known, other, data):
     known, other = known.SerializeToString(), bytearray(other.SerializeToString())
     pattern = Pattern(known, PLACES)
-    if data.draw(st.booleans()):  # else it hardly ever fits
+    if data.draw(st.booleans()):  # an independent message hardly ever matches
         other = bytearray(known)
         for at in data.draw(st.lists(st.integers(0, max(len(known) - 1, 0)), max_size=4)):
             if at < len(other):
@@ -85,7 +85,7 @@ def test_what_fits_a_pattern_is_the_same_message_but_for_the_values(known, other
     assert got == want
 
 
-def test_every_value_is_written_where_it_was_read():
+def test_values_are_written_where_they_are_read():
     tensor = tensors_pb2.Tensor(dtype=9, shape=[2], data=bytes(8))
     message = KIND(id=300, observation=tensors_pb2.Value(tensor=tensor), reward=tensor, spec_hash="h")
     pattern = Pattern(message.SerializeToString(), PLACES)
@@ -95,7 +95,7 @@ def test_every_value_is_written_where_it_was_read():
     assert KIND.FromString(pattern.write(new[name] for name in pattern.names)) == message
 
 
-def test_a_field_that_is_there_twice_is_left_to_the_parser():
+def test_a_repeated_field_is_left_to_the_parser():
     one = KIND(reward=tensors_pb2.Tensor(dtype=9, data=b"abcd")).SerializeToString()
     with pytest.raises(ValueError, match="twice"):
         Pattern(one + one, PLACES)
@@ -109,17 +109,17 @@ def test_a_field_of_another_type_is_left_to_the_parser():
         Pattern(varint(PLACES["id"].path[0] << 3 | 2) + b"\x01x", PLACES)
 
 
-def test_only_so_many_patterns_are_kept():
+def test_the_cache_of_patterns_is_bounded():
     known = Patterns(PLACES)
     for i in range(1000):
         known.learn(KIND(spec_hash=f"{i:04}").SerializeToString(), i)
         known.learn(KIND(spec_hash="x" * i).SerializeToString(), i)
     kept = [i for i in range(1000) if known.read(KIND(spec_hash="x" * i).SerializeToString()) is not None]
-    assert len(kept) < 300
+    assert 0 < len(kept) < 300
     assert known.read(KIND(spec_hash="0000").SerializeToString()) == (0, {})
 
 
-def test_a_message_full_of_what_nobody_reads_is_not_kept():
+def test_a_message_with_a_large_constant_part_is_not_cached():
     known = Patterns(PLACES)
     message = KIND(spec_hash="x" * 3000, reward=tensors_pb2.Tensor(data=b"abcd")).SerializeToString()
     known.learn(message, "meaning")

@@ -1,4 +1,4 @@
-"""Labels: on disk, on the command line, and in the server."""
+"""Labels on disk, on the command line and in the server."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_labels_are_set_moved_and_deleted(root):
     assert sorted(path.name for path in policy.iterdir()) == ["1", "2", "labels.json"]
 
 
-def test_the_command_does_all_or_nothing(root):
+def test_the_command_applies_all_changes_or_none(root):
     change_labels(root / "discrete", {"stable": 1})
     command = ["label", "discrete", "--root", str(root)]
     refused = run_cli(*command, "stable=2", "--delete", "nope")
@@ -53,7 +53,7 @@ def test_the_command_does_all_or_nothing(root):
     assert run_cli(*command, "canary=2", "--delete", "stable").stdout == "canary=2\n"
 
 
-def test_what_is_wrong_changes_nothing(root):
+def test_an_invalid_change_changes_nothing(root):
     policy = root / "discrete"
     change_labels(policy, {"stable": 1})
     for label in ("", "1", "a/b", "..", "a" * 65, "a b", "ä"):
@@ -76,26 +76,26 @@ def test_what_is_wrong_changes_nothing(root):
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"a": "1"}', '{"a": true}', '{"a": 0}', '{"1": 1}', "{" * 10000, "\xff"])
-def test_a_file_that_is_not_one_of_labels_is_refused(root, text):
+def test_a_malformed_label_file_is_refused(root, text):
     (root / "discrete" / "labels.json").write_text(text, encoding="latin-1")
     with pytest.raises(CorruptBundleError, match=r"labels\.json: "):
         read_labels(root / "discrete")
 
 
-def test_a_link_is_no_file_of_labels(root, tmp_path):
+def test_a_label_file_must_not_be_a_link(root, tmp_path):
     (tmp_path / "elsewhere").write_text('{"stable": 1}')
     (root / "discrete" / "labels.json").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CorruptBundleError, match="not a plain file"):
         read_labels(root / "discrete")
 
 
-def test_a_directory_that_cannot_be_written_is_said(root):
+def test_a_directory_in_place_of_the_label_file_is_refused(root):
     (root / "discrete" / "labels.json").mkdir()
-    with pytest.raises((ExportError, CorruptBundleError)):
+    with pytest.raises((ExportError, CorruptBundleError), match=r"labels\.json"):
         change_labels(root / "discrete", {"stable": 1})
 
 
-def test_changes_at_once_are_all_kept(root):
+def test_concurrent_changes_are_all_kept(root):
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda i: change_labels(root / "gaussian", {f"l{i}": 1}), range(40)))
     assert read_labels(root / "gaussian") == {f"l{i}": 1 for i in range(40)}
@@ -156,7 +156,7 @@ def test_labels_that_cannot_be_used_are_logged_and_left_out(root, caplog):
     assert "expected an object of labels and versions" in caplog.text
 
 
-def test_one_version_alone_has_its_own_labels(root, caplog):
+def test_a_single_served_version_has_only_its_own_labels(root, caplog):
     change_labels(root / "discrete", {"stable": 1, "canary": 2})
     store = Store(ServerConfig(root / "discrete" / "1"))
     store.load()

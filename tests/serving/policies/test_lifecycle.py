@@ -1,4 +1,4 @@
-"""What operators and clients see of versions and labels: in descriptions, health checks, and during training."""
+"""Versions and labels as operators and clients see them: in descriptions, health checks and during training."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 @pytest.fixture
 def root(policies, tmp_path):
-    """A copy of the policies, to be changed."""
+    """A copy of the policies that the test may change."""
     return shutil.copytree(policies, tmp_path / "policies")
 
 
-def test_descriptions_tell_labels_and_episodes(root, tmp_path):
+def test_descriptions_contain_labels_and_episodes(root, tmp_path):
     with running(root, tmp_path, "--poll-seconds", "0.05") as server, PolicyClient(server.target, "discrete") as client:
         assert client.describe().labels == ()
         assert client.describe().episodes.mean_return is None
@@ -47,12 +47,12 @@ def test_descriptions_tell_labels_and_episodes(root, tmp_path):
         assert [policy["labels"] for policy in found] == [["old", "stable"], ["canary"], []]
         assert found[1]["episodes"] == {"count": 1, "mean_return": 3.5, "mean_length": 2.0}
         assert re.search(r"^labels +old, stable$", run_cli("info", server.target).stdout, re.MULTILINE)
-        # One command rolls back.
+        # Rolls back with one command.
         assert run_cli("label", "discrete", "canary=1", "--root", str(root)).returncode == 0
         wait_until(lambda: client.describe().labels == ())
 
 
-def test_a_version_that_is_replaced_starts_without_episodes(root, tmp_path):
+def test_a_replaced_version_starts_without_episodes(root, tmp_path):
     with running(root, tmp_path, "--poll-seconds", "0.05") as server, PolicyClient(server.target, "discrete") as client:
         with client.play() as session:
             session.step(ONE)
@@ -65,7 +65,7 @@ def test_a_version_that_is_replaced_starts_without_episodes(root, tmp_path):
         assert client.describe().version == 2
 
 
-def test_a_label_stays_where_it_was_when_its_version_is_broken(root, tmp_path):
+def test_a_label_does_not_move_to_a_broken_version(root, tmp_path):
     assert run_cli("label", "discrete", "stable=1", "--root", str(root)).returncode == 0
     with running(root, tmp_path, "--poll-seconds", "0.05") as server:
         shutil.copytree(root / "discrete" / "2", root / "discrete" / "3")
@@ -73,13 +73,13 @@ def test_a_label_stays_where_it_was_when_its_version_is_broken(root, tmp_path):
         refused = run_cli("label", "discrete", "stable=3", "--root", str(root))
         assert refused.returncode == 1
         assert "fingerprint.pb" in refused.stderr
-        (root / "discrete" / "labels.json").write_text('{"stable": 3}')  # as another tool might
+        (root / "discrete" / "labels.json").write_text('{"stable": 3}')  # bypasses the command's check
         wait_until(lambda: "does not move to version 3, which is not ready" in server.log.read_text())
         with PolicyClient(server.target, "discrete", label="stable") as client:
             assert client.describe().version == 1
 
 
-def test_health_is_told_for_every_policy(root, tmp_path):
+def test_health_is_reported_per_policy(root, tmp_path):
     with (
         running(root, tmp_path, "--poll-seconds", "0.05") as server,
         grpc.insecure_channel(server.target) as channel,
@@ -107,7 +107,7 @@ def test_nothing_from_outside_the_root_is_served(root, tmp_path):
     shutil.copytree(root / "gaussian", outside)
     (root / "linked").symlink_to(outside)
     (root / "discrete" / "3").symlink_to(outside / "1")
-    (root / "discrete" / "4").symlink_to(root / "discrete" / "1")  # which does not lead out
+    (root / "discrete" / "4").symlink_to(root / "discrete" / "1")  # stays inside the root
     with running(root, tmp_path) as server:
         with PolicyClient(server.target) as client:
             served = [(info.name, info.version) for info in client.policies()]
@@ -132,7 +132,7 @@ def test_training_deploys_into_a_served_directory(tmp_path, monkeypatch):
         second = here(*train, "b", *options)
         assert second.exit_code == 0, second.output
         versions = [int(path.rpartition("/")[2]) for path in second.stdout.rstrip().split("Published: ")[1].split(", ")]
-        assert len(versions) >= 2  # one for every epoch, and none twice
+        assert len(versions) >= 2  # one per epoch
         assert versions == list(range(2, 2 + len(versions)))
         wait_until(lambda: client.describe().version == versions[-1])
         assert client.act(ONE).version == versions[-1]

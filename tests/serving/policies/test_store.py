@@ -1,4 +1,4 @@
-"""Which policies are found, and what happens to broken ones."""
+"""The policy store: which policies it finds, and how it handles broken ones."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pgkeras_serving.settings.config import ServerConfig
 
 from pgkeras.bundle import bundle as bundles
 from pgkeras.bundle.labels import change_labels
+from pgkeras.client import PolicyClient
 from pgkeras.errors import BundleError, BundleNotFoundError, PolicyNotFoundError, ServerUnavailableError
 from pgkeras.protocol.wire import encode_tensor
 from pgkeras.v1 import policy_pb2, service_pb2, tensors_pb2
@@ -44,13 +45,13 @@ def copy(policies, tmp_path):
     return shutil.copytree(policies, tmp_path / "policies")
 
 
-def test_root_policy_and_version_directories_all_do(policies):
+def test_the_root_may_be_a_directory_of_policies_a_policy_or_a_version(policies):
     assert names(loaded(policies)) == [("discrete", 1), ("discrete", 2), ("gaussian", 1)]
     assert names(loaded(policies / "discrete")) == [("discrete", 1), ("discrete", 2)]
     assert names(loaded(policies / "discrete" / "1")) == [("discrete", 1)]
 
 
-def test_a_policy_is_called_what_its_directory_is_called(policies, tmp_path):
+def test_a_policy_has_the_name_of_its_directory(policies, tmp_path):
     shutil.copytree(policies / "discrete" / "2", tmp_path / "renamed" / "9")
     assert names(loaded(tmp_path)) == [("renamed", 9)]
 
@@ -73,7 +74,7 @@ def test_nothing_resolves_before_loading(policies):
         Store(ServerConfig(policies)).resolve(policy_pb2.PolicyRef(name="discrete"))
 
 
-def test_a_broken_version_is_logged_and_the_others_serve(copy, caplog):
+def test_a_broken_version_is_logged_and_the_others_are_served(copy, caplog):
     corrupt(copy / "discrete" / "2", lambda data: data[:-1] + bytes([data[-1] ^ 1]))
     corrupt(copy / "gaussian" / "1", lambda data: data[: len(data) // 2])
     with caplog.at_level(logging.ERROR):
@@ -93,7 +94,7 @@ def test_no_usable_policy_is_an_error_with_the_reasons(copy):
         loaded(copy)
 
 
-def test_what_was_loaded_serves_although_it_was_deleted_meanwhile(copy, monkeypatch):
+def test_a_policy_that_is_deleted_during_loading_is_served(copy, monkeypatch):
     def warm_up(*arguments):
         sizes = warming.warm_up(*arguments)
         shutil.rmtree(copy / "discrete", ignore_errors=True)
@@ -104,7 +105,7 @@ def test_what_was_loaded_serves_although_it_was_deleted_meanwhile(copy, monkeypa
     assert names(loaded(copy)) == [("discrete", 1)]
 
 
-def test_timings_are_those_of_the_network_that_is_there_now(copy, monkeypatch):
+def test_a_replaced_network_is_measured_anew(copy, monkeypatch):
     known = []
 
     def warm_up(*arguments):
@@ -125,10 +126,10 @@ def test_timings_are_those_of_the_network_that_is_there_now(copy, monkeypatch):
     (copy / "discrete" / "1").rename(copy / "before")
     shutil.copytree(copy / "discrete" / "2", copy / "discrete" / "1")
     store.refresh()
-    assert known == [None, None], "nothing was known of the second network"
+    assert known == [None, None], "no timings of the first network were passed on"
 
 
-def test_an_empty_root_is_an_error_that_says_what_to_do(tmp_path):
+def test_an_empty_root_is_an_error_with_advice(tmp_path):
     with pytest.raises(BundleNotFoundError, match="pgkeras train"):
         loaded(tmp_path)
     with pytest.raises(BundleNotFoundError, match="no exported policy"):
@@ -158,21 +159,23 @@ def test_serve_without_a_root_needs_saved_models(tmp_path, policies):
     assert "there is no saved_models directory here" in finished.stderr
 
 
-def test_the_tensorflow_engine_serves_what_litert_cannot(copy, tmp_path):
+def test_the_tensorflow_engine_serves(copy, tmp_path):
     with running(copy / "gaussian", tmp_path, "--engine", "tensorflow") as server:
         assert server.ready == f"pgkeras: serving gaussian (version 1, tensorflow) on {server.target}"
+        with PolicyClient(server.target) as client:
+            assert client.act(np.zeros(4, np.float32)).action.shape == (2, 1)
         assert server.stop() == 0
 
 
 def call(policy, extra=b""):
-    """A message without its reference to a policy, and that reference, which may stand before or behind it."""
+    """An encoded request without its policy reference, and the encoded reference. They can be joined in any order."""
     observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros(4, np.float32)))
     reference = policy.SerializeToString() + extra
     message = service_pb2.ActRequest(observation=observation).SerializeToString()
     return message, bytes([0x0A, len(reference)]) + reference
 
 
-def test_a_label_behind_the_observation_is_followed_too(policies, tmp_path):
+def test_a_label_encoded_after_the_observation_is_resolved_too(policies, tmp_path):
     root = shutil.copytree(policies / "discrete", tmp_path / "p" / "discrete").parent
     change_labels(root / "discrete", {"stable": 2})
     store = Store(ServerConfig(root))
@@ -185,10 +188,10 @@ def test_a_label_behind_the_observation_is_followed_too(policies, tmp_path):
     store.close()
 
 
-def test_only_so_many_references_are_kept(policies):
+def test_the_cache_of_references_is_bounded(policies):
     store = Store(ServerConfig(policies / "discrete"))
     store.load()
-    for i in range(1000):  # with a field that nobody knows
+    for i in range(1000):  # each with another unknown field
         message, reference = call(policy_pb2.PolicyRef(name="discrete"), b"\xf8\x07" + bytes([i & 127 | 128, i >> 7]))
         assert store.decode(reference + message)[0].version.version == 2
     assert 0 < len(store._contents.by_reference) <= 256

@@ -1,4 +1,4 @@
-"""Episodes: which rewards belong to which, whatever the simulator's way of starting over."""
+"""Episodes: which rewards belong to which episode, for every autoreset mode of the simulator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgkeras_serving.telemetry.episodes import EpisodeLog
 
 
 def play(messages, rows):
-    """Feeds (reward, ended, start) for every environment; gives what was recorded."""
+    """Feeds (reward, ended, start) of every environment; returns the recorded episodes."""
     recorded = []
     episodes = Episodes(rows, lambda *episode: recorded.append(episode))
     for message in messages:
@@ -20,7 +20,7 @@ def play(messages, rows):
             episodes.advance(None, None)
         else:
             reward, ended, start = message
-            ends = np.array(ended, np.bool_) if np.any(ended) else None  # as a message that tells of no end
+            ends = np.array(ended, np.bool_) if np.any(ended) else None  # None: no episode ended
             transition = Transition(np.array(reward, np.float32), ends, np.zeros(rows, np.bool_))
             episodes.advance(transition, None if start is None else np.array(start, np.bool_))
     return recorded
@@ -32,22 +32,22 @@ def test_next_step_autoreset_needs_no_flag():
     assert play(messages, 2) == [(3, 2), (70, 3), (4, 1), (7, 1)]
 
 
-def test_same_step_autoreset_says_where_episodes_start():
+def test_same_step_autoreset_flags_the_starts_of_episodes():
     messages = [None, ([1], [0], [0]), ([2], [1], [1]), ([4], [0], [0]), ([8], [1], [1]), ([16], [1], [1])]
     assert play(messages, 1) == [(3, 2), (12, 2), (16, 1)]
 
 
-def test_an_episode_that_is_started_over_is_not_counted():
+def test_an_episode_that_is_restarted_before_its_end_is_not_counted():
     assert play([None, ([5], [0], None), ([6], [0], [1]), ([1], [1], None)], 1) == [(1, 1)]
 
 
 @pytest.mark.parametrize("still_over", [0, 1])
-def test_a_simulator_may_wait_before_it_starts_again(still_over):
+def test_a_simulator_may_wait_before_the_next_episode(still_over):
     waiting = ([9], [still_over], [0])
     assert play([None, ([1], [1], [0]), waiting, waiting, ([9], [0], [1]), ([2], [1], [0])], 1) == [(1, 1), (2, 1)]
 
 
-@pytest.mark.parametrize(("rate", "steps"), [(0.2, 300), (0.002, 20_000)])
+@pytest.mark.parametrize(("rate", "steps"), [(0.2, 300), (0.002, 15_000)])
 @pytest.mark.parametrize("same_step", [True, False])
 def test_random_episodes_of_many_environments(same_step, rate, steps):
     generator = np.random.default_rng(0)
@@ -70,7 +70,7 @@ def test_random_episodes_of_many_environments(same_step, rate, steps):
     assert play(messages, rows) == expected
 
 
-def test_the_log_keeps_the_last_hundred():
+def test_the_log_keeps_the_last_100_episodes():
     log = EpisodeLog()
     assert log.summary().count == 0
     assert math.isnan(log.summary().mean_return)

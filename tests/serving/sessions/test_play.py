@@ -1,4 +1,4 @@
-"""Play, over a real socket, as PlaySession and as a bare stream."""
+"""Play over a real socket, through PlaySession and as a bare stream."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def message(number, observation=ROWS[0], previous=True, **fields):
 
 
 @pytest.mark.parametrize("policy", ["discrete", "gaussian"])
-def test_a_seeded_session_draws_its_seeds_noise_in_order(connect, policy):
+def test_a_seeded_session_uses_the_noise_of_its_seed_in_order(connect, policy):
     client = connect(policy)
     outputs = ["distribution", "greedy_action", "log_prob", "entropy"]
     generator = noise.seeded(7)
@@ -75,7 +75,7 @@ def test_a_seeded_session_draws_its_seeds_noise_in_order(connect, policy):
             assert session.answer.log_prob.shape == session.answer.entropy.shape == (3,)
 
 
-def test_seeds_reproduce_and_no_seed_is_fresh(connect):
+def test_equal_seeds_reproduce_a_session_and_unseeded_sessions_differ(connect):
     client = connect()
     runs = []
     for seed in (3, 3, 4, None, None):
@@ -85,7 +85,7 @@ def test_seeds_reproduce_and_no_seed_is_fresh(connect):
     assert len(set(map(tuple, runs))) == 4
 
 
-def test_greedy_takes_the_mode_and_nothing_but_the_action_is_answered(connect):
+def test_a_greedy_session_takes_the_mode_and_returns_only_actions_by_default(connect):
     client = connect()
     with client.play("greedy") as session:
         actions = play(session)
@@ -107,10 +107,10 @@ def test_a_single_environment_has_no_batch_axis(connect, policy):
         assert {a.ndim for a in one.answer.distribution.values()} == {single.ndim or 1}
         again = one.step(ROWS[1, 0], 1.5, False, np.bool_(True))
         np.testing.assert_array_equal(again, batch.step(ROWS[1, :1], [1.5], [False], [True])[0])
-        one.step(ROWS[2, 0])  # the first of the next episode, before any action of it
+        one.step(ROWS[2, 0])  # the first observation of the next episode, without an outcome
 
 
-def test_messages_may_be_sent_ahead_and_ids_are_echoed(stub):
+def test_messages_can_be_pipelined_and_ids_are_echoed(stub):
     requests = [message(7 * i, row, previous=i > 0) for i, row in enumerate(ROWS)]
     for request in requests:
         request.seed = 5
@@ -152,7 +152,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_message_is_answered_with_its_id_and_changes_nothing(stub, name):
+def test_a_bad_message_is_refused_with_its_id_and_changes_nothing(stub, name):
     before, bad, field, expected = BAD[name]
     good = [message(i + 10, row, previous=i > 0) for i, row in enumerate(ROWS)]
     for request in [bad, *good]:
@@ -171,7 +171,7 @@ def test_a_bad_message_is_answered_with_its_id_and_changes_nothing(stub, name):
     assert answers == undisturbed
 
 
-def test_errors_are_typed_and_the_session_goes_on(connect):
+def test_errors_are_typed_and_the_session_continues(connect):
     client = connect()
     with client.play(seed=9) as session:
         expected = play(session)
@@ -195,12 +195,12 @@ def test_errors_are_typed_and_the_session_goes_on(connect):
     np.testing.assert_array_equal(actions, expected)
 
 
-def test_huge_rewards_are_rewards(stub):
-    requests = [message(0, previous=False), message(1, reward=ZEROS + np.float32(3e38))]  # whose squares overflow
+def test_rewards_whose_squares_overflow_are_accepted(stub):
+    requests = [message(0, previous=False), message(1, reward=ZEROS + np.float32(3e38))]
     assert [answer.WhichOneof("result") for answer in stub.Play(iter(requests), timeout=20)] == ["act", "act"]
 
 
-def test_what_the_session_cannot_be_opened_with_ends_it(connect):
+def test_an_invalid_policy_mode_seed_or_spec_ends_the_session(connect):
     for policy, version in (("nobody", None), ("discrete", 9)):
         with pytest.raises(PolicyNotFoundError, match="there is: discrete"):
             connect(policy, version=version).play()
@@ -210,14 +210,14 @@ def test_what_the_session_cannot_be_opened_with_ends_it(connect):
     with pytest.raises(InvalidRequestError, match="seed"):
         client.play(seed=-1)
     other = connect("gaussian")
-    other._info = client.describe()  # as if the policy had changed under a client that described it before
+    other._info = client.describe()  # a description that no longer matches the policy
     session = other.play()
     for _ in range(2):
         with pytest.raises(SpecMismatchError, match="describe the policy again"):
             session.step(ROWS[0])
 
 
-def test_a_closed_session_and_a_closed_client_say_so(connect):
+def test_a_closed_session_and_a_closed_client_raise(connect):
     client = connect()
     session = client.play()
     session.step(ROWS[0])
@@ -234,7 +234,7 @@ def test_a_closed_session_and_a_closed_client_say_so(connect):
         client.play()
 
 
-def test_closing_ends_a_session_whose_server_does_not_answer():
+def test_closing_ends_a_session_whose_server_does_not_respond():
     cut = threading.Event()
 
     class Silent(service_pb2_grpc.PolicyServiceServicer):
@@ -255,12 +255,12 @@ def test_closing_ends_a_session_whose_server_does_not_answer():
                 session.step(ROWS[0], timeout=0.1)
             session.close()
             assert cut.wait(5)
-            wait_until(lambda: threading.active_count() <= before + 1)  # gRPC keeps one
+            wait_until(lambda: threading.active_count() <= before + 1)  # gRPC keeps one thread
     finally:
         server.stop(0).wait()
 
 
-def test_sessions_end_without_leaving_threads(connect):
+def test_sessions_leak_no_threads(connect):
     client = connect()
     before = threading.active_count()
     for _ in range(5):
@@ -269,7 +269,7 @@ def test_sessions_end_without_leaving_threads(connect):
     wait_until(lambda: threading.active_count() <= before + 1)
 
 
-def test_many_sessions_at_once_do_not_mix(connect):
+def test_concurrent_sessions_do_not_mix(connect):
     client = connect()
     alone = []
     for seed in range(16):
@@ -311,7 +311,7 @@ def test_an_idle_session_expires_and_a_busy_one_does_not(policies, tmp_path):
         assert server.stop() == 0
 
 
-def test_sessions_are_limited_and_a_place_that_is_left_is_free(policies, tmp_path):
+def test_sessions_are_limited_and_a_closed_one_frees_its_slot(policies, tmp_path):
     with (
         running(policies, tmp_path, "--max-sessions", "2") as server,
         PolicyClient(server.target, "discrete") as client,
@@ -327,9 +327,9 @@ def test_sessions_are_limited_and_a_place_that_is_left_is_free(policies, tmp_pat
         wait_until(lambda: steps(client))
 
 
-def test_a_session_tells_after_an_error_whether_it_is_over(policies, tmp_path):
+def test_is_over_is_right_after_each_kind_of_error(policies, tmp_path):
     with (
-        running(policies, tmp_path, "--session-idle-seconds", "1", "--max-sessions", "1") as server,
+        running(policies, tmp_path, "--session-idle-seconds", "0.8", "--max-sessions", "1") as server,
         PolicyClient(server.target, "discrete") as client,
     ):
         first, second = client.play(), client.play()
@@ -342,7 +342,7 @@ def test_a_session_tells_after_an_error_whether_it_is_over(policies, tmp_path):
         with pytest.raises(DeadlineExceededError, match="no answer"):
             first.step(ROWS[0], ZEROS, FALSE, FALSE, timeout=0)
         assert not first.is_over
-        threading.Event().wait(2)
+        time.sleep(1.2)  # it expires within 1.25 times the limit
         with pytest.raises(DeadlineExceededError, match="nothing was sent or received"):
             first.step(ROWS[0], ZEROS, FALSE, FALSE)
         assert first.is_over
@@ -354,7 +354,7 @@ def test_a_session_tells_after_an_error_whether_it_is_over(policies, tmp_path):
 
 @pytest.fixture
 def shipped():
-    """A policy that is loaded in this process."""
+    """The shipped policy, loaded in this process."""
     store = Store(ServerConfig(SHIPPED))
     store.load()
     yield store.policies()[0]
@@ -365,7 +365,7 @@ def first_message(rows):
     return message(1, rows, previous=False).SerializeToString()
 
 
-def test_a_first_message_that_finds_the_server_busy_fixes_nothing(shipped):
+def test_a_refused_first_message_leaves_the_session_unopened(shipped):
     class Busy:
         async def submit(self, *arguments):
             self.submit = shipped.batcher.submit
@@ -382,10 +382,10 @@ def test_a_first_message_that_finds_the_server_busy_fixes_nothing(shipped):
     (refusal, *answers), expected = asyncio.run(main())
     assert refusal[1] == code_pb2.RESOURCE_EXHAUSTED
     assert {code for _, code in answers} == {code_pb2.OK}
-    assert answers == expected, "as in a session that was never refused"
+    assert answers == expected, "the same as in a session without the refusal"
 
 
-def test_a_defect_is_logged_and_told_without_its_reason(shipped, caplog):
+def test_an_internal_error_is_logged_and_reported_without_its_reason(shipped, caplog):
     class Defect:
         async def submit(self, *arguments):
             raise ZeroDivisionError("a secret")
@@ -398,11 +398,11 @@ def test_a_defect_is_logged_and_told_without_its_reason(shipped, caplog):
     assert "ZeroDivisionError: a secret" in caplog.text
 
 
-def test_an_idle_session_with_memory_keeps_no_batch(shipped):
+def test_an_idle_session_with_memory_does_not_keep_its_batch_alive(shipped):
     batches = []
 
     class Joining:
-        """Answers with a part of a large batch, as if many had asked at once."""
+        """Returns a slice of a large batch, as if many requests had been joined."""
 
         async def submit(self, inputs, *_):
             batch = np.ones((500, 4), np.float32)
@@ -417,7 +417,7 @@ def test_an_idle_session_with_memory_keeps_no_batch(shipped):
 
     code, session = asyncio.run(main())
     assert code == code_pb2.OK
-    assert [batch() for batch in batches] == [None], "the session holds on to its own rows alone"
+    assert [batch() for batch in batches] == [None], "the session keeps a copy of its own rows"
     assert session.version == ("cartpole-v1", 1)
 
 
@@ -443,7 +443,7 @@ def test_draining_tells_sessions_to_connect_again(policies, tmp_path):
         assert "Traceback" not in server.said()
 
 
-def test_draining_answers_the_message_that_a_session_is_at(slow_policy, tmp_path):
+def test_draining_answers_a_sessions_message_in_flight(slow_policy, tmp_path):
     batch = np.zeros((4096, 4), np.float32)
     with (
         running(slow_policy, tmp_path, "--drain-seconds", "60") as server,
@@ -454,7 +454,7 @@ def test_draining_answers_the_message_that_a_session_is_at(slow_policy, tmp_path
         stepping = threading.Thread(target=lambda: answers.append(session.step(batch)))
         with client.play() as session:
             stepping.start()
-            with pytest.raises(DeadlineExceededError):  # the engine is at work, so the stepping message has arrived
+            with pytest.raises(DeadlineExceededError):  # the engine is busy, so the session's message has arrived
                 client.act(batch, timeout=0.05)
             assert server.stop() == 0
             stepping.join(30)
@@ -463,7 +463,7 @@ def test_draining_answers_the_message_that_a_session_is_at(slow_policy, tmp_path
                 session.step(batch, np.zeros(4096), np.zeros(4096, bool), np.zeros(4096, bool))
 
 
-def test_a_late_answer_costs_its_step_and_no_other(slow_policy, tmp_path):
+def test_a_late_response_fails_only_its_own_step(slow_policy, tmp_path):
     batch = np.random.default_rng(0).normal(size=(2, 4096, 4)).astype(np.float32)
     with running(slow_policy, tmp_path) as server, PolicyClient(server.target, timeout=60) as client:
         expected = [client.act(rows, "greedy", timeout=60).action for rows in batch]
@@ -474,7 +474,7 @@ def test_a_late_answer_costs_its_step_and_no_other(slow_policy, tmp_path):
             np.testing.assert_array_equal(action, expected[1])
 
 
-def test_a_dead_server_is_noticed(policies, tmp_path):
+def test_a_killed_server_is_unavailable(policies, tmp_path):
     with running(policies, tmp_path) as server, PolicyClient(server.target, "discrete") as client:
         session = client.play()
         session.step(ROWS[0])
@@ -485,7 +485,7 @@ def test_a_dead_server_is_noticed(policies, tmp_path):
                 session.step(ROWS[0], ZEROS, FALSE, FALSE)
 
 
-def test_returns_are_kept_by_the_version_that_earned_them(policies):
+def test_returns_are_recorded_per_version(policies):
     async def main():
         async with (
             serving(ServerConfig(policies, port=0)) as server,
@@ -506,20 +506,20 @@ def test_returns_are_kept_by_the_version_that_earned_them(policies):
     assert asyncio.run(main()) == {1: EpisodeSummary(2, 6.0, 3.0), 2: EpisodeSummary(2, 15.0, 3.0)}
 
 
-def test_sessions_expire_also_when_there_were_none_for_a_while(policies, tmp_path):
-    options = ("--session-idle-seconds", "0.5")
+def test_sessions_still_expire_after_a_time_without_any(policies, tmp_path):
+    options = ("--session-idle-seconds", "0.3")
     with running(policies, tmp_path, *options) as server, PolicyClient(server.target, "discrete") as client:
         with client.play() as session:
             session.step(ROWS[0])
-        time.sleep(0.5)
+        time.sleep(0.3)
         idle = client.play()
         idle.step(ROWS[0])
-        time.sleep(1.5)
+        time.sleep(0.6)
         with pytest.raises(DeadlineExceededError, match="nothing was sent or received"):
             idle.step(ROWS[0], ZEROS, FALSE, FALSE)
 
 
-def test_declared_spaces_are_measured_before_they_are_built(server):
+def test_the_size_of_declared_spaces_is_checked_before_they_are_built(server):
     huge = spaces_pb2.Space(box=spaces_pb2.BoxSpace(dtype=9, shape=[2**26], low=[0], high=[1]))
     request = service_pb2.PlayRequest(policy={"name": "discrete"}, simulator={"observation_space": huge})
     with grpc.insecure_channel(server.target) as channel, pytest.raises(grpc.RpcError) as caught:

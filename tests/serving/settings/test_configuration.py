@@ -1,4 +1,4 @@
-"""The server's settings: options, variables, a file, and what comes of them together."""
+"""The server's settings: options, environment variables, the file, and their precedence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.serving.conftest import ROOT, run_cli, running, wait_until
 
 NAMES = [setting.name for setting in settings()]
 HINTS = typing.get_type_hints(ServerConfig)
-# For every setting a value other than its default, as a flag gives it.
+# A value other than the default for every setting, as a flag passes it.
 OTHER = {
     "root": Path("elsewhere"),
     "host": "::1",
@@ -43,7 +43,7 @@ OTHER |= {"wait_for_policies": True, "compression": True, "traces": True}
 OTHER |= {"log_format": "json", "log_level": "debug", "log_access": True, "log_observations": True}
 OTHER |= {name: 2000 for name in NAMES if HINTS[name] is int and name not in OTHER}
 OTHER |= {name: 7.5 for name in NAMES if HINTS[name] is float}
-# What some settings do not go without.
+# Settings that some settings require.
 TLS = {"tls_cert": "crt", "tls_key": "key"}
 NEEDS = {"tls_cert": TLS, "tls_key": TLS, "tls_client_ca": TLS, "log_observations": {"log_access": True}}
 
@@ -58,12 +58,12 @@ def toml(**values):
     )
 
 
-def test_every_setting_is_here():
+def test_other_covers_every_setting():
     assert set(OTHER) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_source_gives_each_setting_and_the_nearer_one_wins(tmp_path, name):
+def test_each_setting_can_come_from_each_source(tmp_path, name):
     file, value = tmp_path / "server.toml", OTHER[name]
     needs = NEEDS.get(name, {})
     others = {other: v for other, v in needs.items() if other != name}
@@ -80,13 +80,7 @@ def test_each_source_gives_each_setting_and_the_nearer_one_wins(tmp_path, name):
     assert (getattr(from_flag.config, name), from_flag.origins[name]) == (value, flag)
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path):
-    file = tmp_path / "server.toml"
-    file.write_bytes(b"\xef\xbb\xbfport = 1\n")
-    assert resolve({}, {}, file).config.port == 1
-
-
-def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
+def test_flags_override_variables_and_variables_override_the_file(tmp_path):
     file = tmp_path / "server.toml"
     file.write_text("port = 1\nmax_queued = 1\nmax_sessions = 1\ninsecure = true\n")
     environment = {"PGKERAS_SERVE_PORT": "2", "PGKERAS_SERVE_MAX_QUEUED": "2", "PGKERAS_SERVE_HOST": ""}
@@ -120,20 +114,20 @@ def test_flags_go_over_variables_and_variables_over_the_file(tmp_path):
         ("[policies]\na = 1", r"policies.a: expected a table, got 1"),
     ],
 )
-def test_a_wrong_file_is_named_with_what_is_wrong_in_it(tmp_path, text, message):
+def test_an_error_names_the_file_and_the_wrong_setting(tmp_path, text, message):
     file = tmp_path / "server.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message):
         resolve({}, {}, file)
 
 
-def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path):
+def test_a_byte_order_mark_is_skipped(tmp_path):
     file = tmp_path / "server.toml"
     file.write_bytes(b"\xef\xbb\xbfport = 7\n")
     assert resolve({}, {}, file).config.port == 7
 
 
-def test_a_wrong_variable_is_named():
+def test_an_error_names_the_wrong_variable():
     with pytest.raises(ConfigError, match=r"port: expected a whole number, got 'x' \(given by PGKERAS_SERVE_PORT\)"):
         resolve({}, {"PGKERAS_SERVE_PORT": "x"})
     with pytest.raises(ConfigError, match=r"port: .* got 99999 \(given by PGKERAS_SERVE_PORT\)"):
@@ -145,7 +139,7 @@ def test_a_wrong_variable_is_named():
     assert "PGKERAS_SERVE_PORT" in advice
 
 
-def test_some_settings_can_be_a_policy_s_own(tmp_path):
+def test_some_settings_can_be_set_per_policy(tmp_path):
     file = tmp_path / "server.toml"
     file.write_text("max_queued = 5\n[policies.'slow.one']\nmax_batch_size = 2\nmax_queue_seconds = 1\n")
     config = resolve({}, {}, file).config
@@ -156,7 +150,7 @@ def test_some_settings_can_be_a_policy_s_own(tmp_path):
     assert all(getattr(own, name) == getattr(config, name) for name in same)
 
 
-def test_what_is_printed_is_a_file_that_gives_the_same_settings(tmp_path):
+def test_the_printed_configuration_is_a_file_with_the_same_settings(tmp_path):
     first = tmp_path / "first.toml"
     first.write_text("port = 1\n[policies.'a.\"b']\nmax_queued = 2\n")
     found = resolve({"root": Path('ä "quoted"\\'), "insecure": True}, {"PGKERAS_SERVE_POLL_SECONDS": "1e-2"}, first)
@@ -185,7 +179,7 @@ def test_the_command_prints_the_configuration(tmp_path, monkeypatch):
     assert "got 0 (given by --max-sessions)" in wrong.stderr
 
 
-def test_options_read_whole_numbers_as_files_and_variables_do(tmp_path, monkeypatch):
+def test_options_parse_whole_numbers_like_files_and_variables(tmp_path, monkeypatch):
     monkeypatch.setenv("PGKERAS_SERVE_MAX_SESSIONS", "2e3")
     printed = run_cli("serve", str(tmp_path), "--max-queued", "1e3", "--print-config")
     found = tomllib.loads(printed.stdout)
@@ -196,7 +190,7 @@ def test_options_read_whole_numbers_as_files_and_variables_do(tmp_path, monkeypa
         assert f"Invalid value for '{command[-1]}': '1.5' is not a whole number" in wrong.stderr
 
 
-def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
+def test_settings_without_effect_are_reported(policies, tmp_path, monkeypatch):
     monkeypatch.setenv("PGKERAS_SERVE_PROT", "1")
     printed = run_cli("serve", str(policies), "--print-config")
     assert printed.returncode == 0
@@ -213,7 +207,7 @@ def test_what_has_no_effect_is_said(policies, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "name", ["max_batch_size", "max_queued", "max_sessions", *(name for name in NAMES if name.endswith("_seconds"))]
 )
-def test_the_largest_value_of_a_setting_can_be_told_to_clients_and_a_larger_one_is_refused(name):
+def test_the_largest_value_of_a_limit_fits_its_message_and_a_larger_one_is_refused(name):
     most = 2**63 - 1 if HINTS[name] is int else 315_576_000_000.0
     store = Store(ServerConfig(SHIPPED, **{name: most}))
     store.load()
@@ -225,7 +219,7 @@ def test_the_largest_value_of_a_setting_can_be_told_to_clients_and_a_larger_one_
         ServerConfig(SHIPPED, **{name: larger})
 
 
-def test_the_documentation_has_the_table_of_all_settings():
+def test_the_documentation_has_a_table_of_all_settings():
     rows = ["| setting | default | range | what it is |", "| --- | --- | --- | --- |"]
     for setting in settings():
         default = "" if setting.default is None else f"`{written(setting.default)}`"

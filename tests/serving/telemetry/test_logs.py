@@ -1,4 +1,4 @@
-"""The log: one line per event, for machines or people, and nothing private in it."""
+"""The log: one line per event, as JSON or for people, without private data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Written(io.FileIO):
 
 @pytest.fixture
 def logger(monkeypatch, tmp_path):
-    """Configures a log that is kept in a file; gives the logger and what was written."""
+    """Configures logging into a file; returns a logger and the file."""
     stream = Written(tmp_path / "log")
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -61,7 +61,7 @@ def logger(monkeypatch, tmp_path):
 
 
 def entries(server):
-    """The lines of a server's log that are JSON; the first few are LiteRT's own."""
+    """The JSON lines of a server's log. The first few lines come from LiteRT."""
     return [json.loads(line) for line in server.log.read_text().splitlines() if line.startswith("{")]
 
 
@@ -81,7 +81,7 @@ def use(server):
             lost.describe()
 
 
-def test_lines_say_when_what_and_about_what(logger):
+def test_lines_contain_time_level_message_and_fields(logger):
     log, stream = logger(log_format="json")
     log.warning("careful\nthere", extra=logs.about(policy="p", version=3))
     try:
@@ -109,7 +109,7 @@ def test_for_people_a_line_cannot_pretend_to_be_two(logger):
     assert line.endswith(rf"INFO    policy x\n{forged}\r policy=p\n{forged}\x1b[31m")
 
 
-def test_the_level_holds_back_what_is_below_it(logger):
+def test_lines_below_the_level_are_dropped(logger):
     log, stream = logger(log_format="json", log_level="error")
     log.warning("not this")
     log.error("this")
@@ -159,7 +159,7 @@ def test_observations_are_logged_when_asked_for(policies, tmp_path):
     assert "log_observations: they are part of the log of calls: set log_access, too" in refused.stderr
 
 
-def test_on_a_terminal_the_log_is_for_people(policies, tmp_path):
+def test_on_a_terminal_the_log_is_human_readable(policies, tmp_path):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "pgkeras", "serve", str(policies), "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=follower, cwd=tmp_path) as process:
@@ -173,14 +173,14 @@ def test_on_a_terminal_the_log_is_for_people(policies, tmp_path):
     assert "{" not in text
 
 
-def test_lines_that_nobody_reads_are_dropped_and_counted():
+def test_lines_that_no_process_reads_are_dropped_and_counted():
     reading, writing = os.pipe()
     log = logs._BackgroundHandler(writing)
     record = logging.LogRecord("x", logging.INFO, "", 0, "x" * 100, (), None)
     emitting = threading.Thread(target=lambda: [log.emit(record) for _ in range(12_000)], daemon=True)
     emitting.start()
     emitting.join(60)
-    assert not emitting.is_alive(), "whoever logs is held up"
+    assert not emitting.is_alive(), "logging blocks"
     lines = []
     threading.Thread(target=lambda: lines.extend(os.fdopen(reading)), daemon=True).start()
     wait_until(lambda: not log._lines.unfinished_tasks)
@@ -189,8 +189,8 @@ def test_lines_that_nobody_reads_are_dropped_and_counted():
     os.close(writing)
     wait_until(lambda: bool(lines))
     notes = [line for line in lines if "lines were dropped here" in line]
-    assert notes, "some were dropped, and one of the next lines says how many"
-    kept = len(lines) - len(notes) - 1  # the last line came when there was room
+    assert notes, "a later line counts the dropped lines"
+    kept = len(lines) - len(notes) - 1  # without the last line, which was logged after the reader had caught up
     assert kept + sum(int(note.split()[0]) for note in notes) == 12_000
 
 
@@ -216,22 +216,29 @@ def test_sessions_are_counted_once_and_logged_with_their_code(policies, tmp_path
         assert counted == {"OK": 1, "NOT_FOUND": 1}
 
 
-def test_what_any_caller_can_cause_is_a_few_lines_a_minute_of_one_line_each(monkeypatch):
+def test_repeated_errors_are_rate_limited_and_kept_to_one_line(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(logs.time, "monotonic", lambda: now[0])
-    sparing, let_through = logs._RateLimitFilter(3), []
+    limit, passed = logs._RateLimitFilter(3), []
 
     def say(second):
         now[0] = second
         error = ValueError("two\nlines")
         record = logging.LogRecord("grpc", logging.ERROR, "", 0, "a peer\nleft", (), (ValueError, error, None))
-        if sparing.filter(record):
-            let_through.append((second, record.getMessage()))
+        if limit.filter(record):
+            passed.append((second, record.getMessage()))
             assert record.exc_info is None
 
     for second in (0, 1, 2, 3, 59, 61, 62, 63, 64):
         say(second)
+<<<<<<< HEAD
     assert [second for second, _ in let_through] == [0, 1, 2, 61, 62, 63], "three in any minute"
     assert all("\n" not in message and "ValueError" in message for _, message in let_through)
     assert "(2 similar lines were omitted)" in let_through[3][1]
     assert "left out" not in let_through[4][1]
+=======
+    assert [second for second, _ in passed] == [0, 1, 2, 61, 62, 63], "three per minute"
+    assert all("\n" not in message and "ValueError" in message for _, message in passed)
+    assert "(2 lines like it were left out)" in passed[3][1]
+    assert "left out" not in passed[4][1]
+>>>>>>> main

@@ -1,4 +1,4 @@
-"""What is counted, beside what was done; and how Prometheus reads it."""
+"""The metrics: their values after known calls, and their exposition for Prometheus."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def answer(actions, entropy=0.5):
 
 @pytest.fixture(scope="module")
 def measured(policies, tmp_path_factory):
-    """A server with a page; the address of its pages."""
+    """A server with pages, and their address."""
     scratch = tmp_path_factory.mktemp("measured")
     with running(policies, scratch, "--http-port", "0") as server:
         yield server, page_of(server)
@@ -70,11 +70,11 @@ def of(found, name, version="2", policy="discrete", **labels):
 
 
 @given(st.lists(st.integers(0, 2**50), min_size=1, max_size=50), st.floats(0.01, 1.0))
-def test_a_quantile_lies_in_the_bucket_of_the_true_one(values, share):
+def test_a_quantile_is_in_the_bucket_of_the_exact_one(values, share):
     histogram = Histogram()
     histogram.add(np.array(values, np.int64))
-    true = int(np.quantile(values, share, method="inverted_cdf"))
-    bits = true.bit_length()
+    exact = int(np.quantile(values, share, method="inverted_cdf"))
+    bits = exact.bit_length()
     low, high = (2 ** (bits - 1) if bits else 0), 2**bits
     assert low <= histogram.quantile(share) <= high
     assert histogram.counts.sum() == len(values)
@@ -83,18 +83,18 @@ def test_a_quantile_lies_in_the_bucket_of_the_true_one(values, share):
 
 def test_a_quantile_is_interpolated_within_its_bucket():
     histogram = Histogram()
-    histogram.add(np.full(4, 700))  # all in the bucket from 512 to 1023
+    histogram.add(np.full(4, 700))  # the bucket from 512 to 1023
     assert [histogram.quantile(share) for share in (0.25, 0.5, 1.0)] == [640.0, 768.0, 1024.0]
 
 
-def test_a_quantile_of_nothing_is_none():
+def test_a_quantile_of_no_values_is_nan():
     histogram = Histogram()
     assert math.isnan(histogram.quantile(0.5))
     histogram.add(np.array([7]))
     assert math.isnan(histogram.quantile(0.5, histogram.counts.copy()))
 
 
-def test_the_last_minute_forgets_what_is_older():
+def test_the_last_minute_excludes_older_values():
     clock = Clock()
     minute = LastMinute(2, clock)
     expected = []
@@ -102,7 +102,7 @@ def test_the_last_minute_forgets_what_is_older():
         clock.now = 1000.0 + step
         minute.slot()[0] += 1
         expected.append(clock.now)
-        # Whole slots of five seconds leave at once.
+        # Values expire in slots of 5 s.
         recent = [moment for moment in expected if moment // 5 > clock.now // 5 - 12]
         assert minute.total().tolist() == [len(recent), 0]
     clock.now += 100
@@ -114,7 +114,7 @@ def test_discrete_actions_are_counted_and_others_are_averaged():
     meter.answered(answer([5, 7, 7]), False, 0, 10**9, 10**9 + 5)
     assert meter.actions.total().tolist() == [1, 0, 2]
     assert (meter.sampled, meter.entropy, meter.observations) == (3, 1.5, 3)
-    meter.answered(answer([6]), False, 0, 10**9, 10**9 + 6)  # so soon that it is not looked at, but counted
+    meter.answered(answer([6]), False, 0, 10**9, 10**9 + 6)  # too soon to be sampled, but counted
     meter.settle()
     assert meter.actions.total().tolist() == [1, 0, 2]
     assert meter.observations == 4
@@ -139,11 +139,11 @@ def test_live_rates_and_latencies_are_those_of_the_last_minute():
     recent = live.recent()
     assert recent.answers_per_second == pytest.approx(10)
     assert recent.observations_per_second == pytest.approx(20)
-    assert 2.0 <= recent.p50 <= recent.p99 <= 4.2  # and none of the slow ones of before
+    assert 2.0 <= recent.p50 <= recent.p99 <= 4.2  # without the slow ones before
     assert recent.history == pytest.approx([20.0] * 60)
 
 
-def test_metrics_are_what_a_client_did(measured):
+def test_metrics_match_the_calls_of_a_client(measured):
     server, page = measured
     before = samples(page)
     with PolicyClient(server.target, "discrete") as client:
@@ -207,8 +207,8 @@ def test_histograms_are_cumulative_and_end_with_their_count(measured):
         assert counts[-1] == of(found, name.removeprefix("pgkeras_").replace("_bucket", "_count"), "1", "gaussian")
 
 
-def test_a_slow_policy_s_requests_are_seen_waiting(slow_policy, tmp_path):
-    options = ("--http-port", "0", "--max-engines", "1")  # so that none is computed beside another
+def test_queue_time_of_a_slow_policy_is_measured(slow_policy, tmp_path):
+    options = ("--http-port", "0", "--max-engines", "1")  # one batch at a time
     with running(slow_policy, tmp_path, *options) as server, PolicyClient(server.target) as client:
         client.describe()
 
@@ -231,7 +231,7 @@ def test_metrics_are_in_seconds(policies, tmp_path):
             client.act(np.zeros((256, 4), np.float32))
         elapsed = time.perf_counter() - began
         found = samples(page_of(server))
-        # Parts of what passed here, and not of a thousandth of it.
+        # Part of the elapsed time, but more than a thousandth of it.
         assert elapsed / 1000 < of(found, "inference_seconds_sum") <= of(found, "answer_seconds_sum") <= elapsed
         assert abs(of(found, "policy_load_time_seconds") - time.time()) < 3600
 
@@ -246,7 +246,7 @@ def test_meters_add_up():
         return meter
 
     meters = [one(), one(), one()]
-    for _ in range(2):  # what is added up stays as it is
+    for _ in range(2):  # merging does not change its inputs
         total = Meter.merged(DISCRETE, meters)
         assert total.actions.total().tolist() == [3, 0, 3]
         for name in ("seconds", "queue", "inference", "encoding", "rows"):
@@ -254,7 +254,7 @@ def test_meters_add_up():
             assert (histogram.counts.sum(), histogram.total) == (3, 3 * getattr(meters[0], name).total), name
 
 
-def test_rates_of_counters_that_begin_anew_are_not_below_zero():
+def test_rates_are_not_negative_after_a_counter_reset():
     clock, live = Clock(), None
     for count in (1000, 10):
         meter = Meter(DISCRETE)

@@ -1,4 +1,4 @@
-"""What an operator asks first: what runs, what failed to load, what waits, who plays."""
+"""Metrics for operators: build, failed versions, queue and sessions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.serving.conftest import running, wait_until
 from tests.serving.telemetry.test_metrics import of, page_of, samples
 
 
-def test_the_first_questions_are_answered(policies, tmp_path):
+def test_build_failures_queue_and_sessions_are_exposed(policies, tmp_path):
     root = tmp_path / "models"
     shutil.copytree(policies, root)
     (root / "gaussian" / "9").mkdir()
@@ -39,7 +39,7 @@ def test_the_first_questions_are_answered(policies, tmp_path):
         wait_until(lambda: of(samples(page), "policy_sessions") == 0)
 
 
-def test_metrics_leave_the_event_loop_to_others(policies, tmp_path):
+def test_collecting_metrics_yields_to_the_event_loop(policies, tmp_path):
     root = tmp_path / "models"
     for i in range(20):
         shutil.copytree(policies / "gaussian" / "1", root / f"policy-{i}" / "1")
@@ -66,9 +66,9 @@ def test_metrics_leave_the_event_loop_to_others(policies, tmp_path):
         beating.cancel()
         return collecting, turns - collecting, text.decode()
 
-    collecting, all_of_it, text = asyncio.run(main())
+    collecting, writing, text = asyncio.run(main())
     store.close()
-    assert collecting >= 20, "between two policies"
-    assert all_of_it > collecting, "and while the text is written"
+    assert collecting >= 20, "it yields between policies"
+    assert writing > collecting, "it yields more often while the text is written"
     assert {f'policy="policy-{i}"' in text for i in range(20)} == {True}
     assert "process_resident_memory_bytes" in text

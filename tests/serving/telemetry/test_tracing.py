@@ -1,4 +1,4 @@
-"""Spans of calls, as a collector of OpenTelemetry gets them."""
+"""Spans of calls, as an OpenTelemetry collector receives them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_call_and_its_parts(policies, tmp_path, collector):
     assert [span.name for span in parts] == ["decode", "queue", "inference", "encode"]
     for before, after in itertools.pairwise(parts):
         assert before.end_time_unix_nano <= after.start_time_unix_nano
-    slack = 1_000_000  # the call's own times are of another clock than its parts'
+    slack = 1_000_000  # the call's times come from another clock than those of its parts
     assert answered.start_time_unix_nano - slack <= parts[0].start_time_unix_nano
     assert parts[-1].end_time_unix_nano <= answered.end_time_unix_nano + slack
     assert attributes(refused)["rpc.grpc.status_code"] == grpc.StatusCode.NOT_FOUND.value[0]
@@ -85,8 +85,9 @@ def test_a_call_and_its_parts(policies, tmp_path, collector):
     assert attributes(played)["rpc.method"] == "Play"
 
 
-def test_nobody_to_send_to_is_no_reason_to_fail(policies, tmp_path, monkeypatch):
+def test_an_unreachable_collector_fails_no_call(policies, tmp_path, monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")  # in seconds; 10 by default
     with running(policies, tmp_path, "--traces") as server:
         with PolicyClient(server.target, "discrete") as client:
             for _ in range(20):
@@ -94,7 +95,7 @@ def test_nobody_to_send_to_is_no_reason_to_fail(policies, tmp_path, monkeypatch)
         assert server.stop() == 0
 
 
-def test_without_traces_nothing_of_it_is_imported():
+def test_the_server_does_not_import_opentelemetry_by_default():
     code = "import sys, pgkeras_serving.server; print([m for m in sys.modules if m.startswith('opentelemetry')])"
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert printed.stdout.strip() == "[]"

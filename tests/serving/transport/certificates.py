@@ -1,4 +1,4 @@
-"""Real certificates, made for a test."""
+"""Issues real certificates for tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DAY = datetime.timedelta(days=1)
 
 
 class Authority:
-    """A certificate authority whose files lie in a directory."""
+    """A certificate authority that writes its files to a directory."""
 
     def __init__(self, directory: Path, name: str = "ca") -> None:
         self._directory = directory
@@ -20,7 +20,13 @@ class Authority:
         self._ca.cert_pem.write_to_path(self.file)
 
     def issue(self, name: str, *hosts: str, days: tuple[int, int] = (-1, 1)) -> tuple[Path, Path]:
-        """Writes a certificate, valid from and to so many days from now, and its key; replaces those of that name."""
+        """Writes a certificate and its key, and replaces earlier ones of that name.
+
+        Args:
+            name: Stem of the file names.
+            hosts: Names in the certificate.
+            days: First and last day of validity, relative to today.
+        """
         now = datetime.datetime.now(datetime.UTC)
         leaf = self._ca.issue_cert(
             *(hosts or ("localhost", "127.0.0.1")), not_before=now + days[0] * _DAY, not_after=now + days[1] * _DAY

@@ -1,10 +1,10 @@
-"""Frames of HTTP/2 by hand, for clients that do what no library's would."""
+"""Encodes HTTP/2 frames by hand, for clients that misbehave in ways that no library allows."""
 
 from __future__ import annotations
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, SETTINGS, CONTINUATION = 0x0, 0x1, 0x4, 0x9
-END, ACKNOWLEDGED, LAST_HEADERS = 0x1, 0x1, 0x4  # flags: of a stream's data, of settings, of headers
+END, ACKNOWLEDGED, LAST_HEADERS = 0x1, 0x1, 0x4  # flags of DATA, SETTINGS and HEADERS frames
 
 
 def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 1) -> bytes:
@@ -12,14 +12,14 @@ def frame(kind: int, payload: bytes, flags: int = 0, stream: int = 1) -> bytes:
 
 
 def call_headers(path: bytes, more: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """The header block of a call by gRPC, every header spelt out."""
+    """The header block of a gRPC call, without compression."""
     pseudo = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]
     grpc = [(b"te", b"trailers"), (b"content-type", b"application/grpc")]
     return b"".join(b"\0" + _string(name) + _string(value) for name, value in [*pseudo, *grpc, *(more or [])])
 
 
 def _string(text: bytes) -> bytes:
-    """A string literal of HPACK (RFC 7541, section 5.2), not Huffman-coded."""
+    """An HPACK string literal (RFC 7541, section 5.2) without Huffman coding."""
     length = len(text)
     if length < 127:
         return bytes([length]) + text

@@ -1,4 +1,4 @@
-"""Limits on what comes in, and the Unix-domain socket."""
+"""Limits on requests and connections, and the Unix-domain socket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.serving.conftest import run_cli, running, wait_until
 ONE = np.zeros(4, np.float32)
 
 
-def test_whatever_a_limit_may_be_is_one_that_grpc_takes():
+def test_grpc_accepts_the_largest_value_of_each_limit():
     grpc_limits = ("max_message_bytes", "max_header_bytes", "max_connections", "max_streams", "max_pending_calls")
     largest = {setting.name: setting.metadata["maximum"] for setting in settings() if setting.name in grpc_limits}
     config = ServerConfig(port=0, **largest)
@@ -46,19 +46,19 @@ def test_whatever_a_limit_may_be_is_one_that_grpc_takes():
 
 
 @pytest.mark.parametrize("host", [".robot", "robot..", f"{'r' * 64}.local"])
-def test_a_name_that_no_host_can_have_is_refused(host):
+def test_an_invalid_host_name_is_refused(host):
     async def main():
-        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: this is not a valid host name"):
             PolicyServer(ServerConfig(host=host))
-        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: this is not a valid host name"):
             reserve(ServerConfig(host=host))
-        with pytest.raises(ConfigError, match=r"cannot listen on .*: there can be no host of this name"):
+        with pytest.raises(ConfigError, match=r"cannot listen on .*: this is not a valid host name"):
             await Web(ServerConfig(http_host=host, http_port=0), None, Snapshot).start()
 
     asyncio.run(main())
 
 
-def test_a_path_that_is_too_long_for_a_socket_says_so(tmp_path):
+def test_a_socket_path_that_is_too_long_is_an_error(tmp_path):
     async def main():
         with socket_file(f"unix:{tmp_path / ('s' * 110)}", 0o600) as path:
             await Relay(list).start(path)
@@ -69,7 +69,7 @@ def test_a_path_that_is_too_long_for_a_socket_says_so(tmp_path):
 
 @pytest.fixture(scope="module")
 def tight(policies, tmp_path_factory):
-    """A server with narrow limits."""
+    """A server with low limits."""
     scratch = tmp_path_factory.mktemp("tight")
     file = scratch / "server.toml"
     file.write_text(
@@ -113,7 +113,7 @@ def test_connections_beyond_the_limit_are_closed_and_let_in_when_there_is_room(p
     with running(policies, tmp_path, "--max-connections", "3") as server:
         where = server.target.split(":")
         with socket.create_connection(where) as first, socket.create_connection(where) as second:
-            assert first.recv(9)[:4]  # the server's settings: it has taken the connection
+            assert first.recv(9)[:4]  # the server's SETTINGS frame: it has accepted the connection
             assert second.recv(9)[:4]
             with PolicyClient(server.target, "discrete") as client:
                 client.act(ONE)
@@ -125,7 +125,7 @@ def test_connections_beyond_the_limit_are_closed_and_let_in_when_there_is_room(p
             wait_until(lambda: _answers(client))
 
 
-def test_calls_beyond_the_streams_of_a_connection_wait_for_their_turn(tight):
+def test_calls_beyond_the_stream_limit_of_a_connection_wait(tight):
     with PolicyClient(tight.target, "discrete", timeout=20) as client:
         sessions = [client.play() for _ in range(2)]
         for session in sessions:
@@ -153,7 +153,7 @@ def test_a_unix_socket_serves_and_only_its_owner_may_connect(policies, tmp_path)
         taken = run_cli("serve", str(policies), "--listen", f"unix:{path}")
         assert taken.returncode == 1
         assert "another server listens there" in taken.stderr
-        with grpc.insecure_channel(f"unix:{path}") as channel:  # which has not lost its socket to that
+        with grpc.insecure_channel(f"unix:{path}") as channel:  # the first server still has its socket
             health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
             assert health.status == health_pb2.HealthCheckResponse.SERVING
         assert server.stop() == 0
@@ -161,7 +161,7 @@ def test_a_unix_socket_serves_and_only_its_owner_may_connect(policies, tmp_path)
         PolicyClient(f"unix:{path}").act(ONE)
 
 
-def test_the_socket_of_a_server_that_was_killed_is_replaced(policies, tmp_path):
+def test_the_socket_of_a_killed_server_is_replaced(policies, tmp_path):
     path = tmp_path / "socket"
     options = ("--listen", f"unix:{path}", "--socket-mode", "660")
     with running(policies / "discrete", tmp_path, *options) as server:
@@ -173,10 +173,10 @@ def test_the_socket_of_a_server_that_was_killed_is_replaced(policies, tmp_path):
         assert client.act(ONE).action.shape == ()
 
 
-def test_what_is_no_socket_is_left_alone(policies, tmp_path):
+def test_a_file_that_is_not_a_socket_is_not_replaced(policies, tmp_path):
     path = tmp_path / "notes"
     path.write_text("precious")
-    for where, message in ((path, "which is no socket"), (tmp_path / "no" / "socket", "there is no directory")):
+    for where, message in ((path, "is not a socket"), (tmp_path / "no" / "socket", "there is no directory")):
         finished = run_cli("serve", str(policies), "--listen", f"unix:{where}")
         assert finished.returncode == 1
         assert message in finished.stderr

@@ -1,4 +1,4 @@
-"""gRPC's polling thread defers to the event loop, and only while that costs nothing."""
+"""gRPC's polling thread gets a lower scheduling class, unless that makes it wait."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pgkeras.client import PolicyClient
 from tests.serving.conftest import Server, running, wait_until
 
 
-def _can_be_had() -> bool:
-    """Whether there are such a class and such statistics, and a process may have the one and read the other."""
+def _is_supported() -> bool:
+    """Whether this process may use SCHED_BATCH and read schedstat."""
     try:
         before = os.sched_getscheduler(0)
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
@@ -31,7 +31,7 @@ def _can_be_had() -> bool:
         return False
 
 
-pytestmark = pytest.mark.skipif(not _can_be_had(), reason="needs SCHED_BATCH and schedstat, which Linux has")
+pytestmark = pytest.mark.skipif(not _is_supported(), reason="needs SCHED_BATCH and schedstat, which Linux has")
 
 _PATIENCE_SECONDS = 60
 _POLL_SECONDS = 0.02
@@ -40,7 +40,7 @@ _CALLS = 50
 
 @contextlib.contextmanager
 def _waking() -> Iterator[threading.Thread]:
-    """A thread that wakes up all the time."""
+    """A thread that wakes up every millisecond."""
     stop = threading.Event()
 
     def work() -> None:
@@ -58,7 +58,7 @@ def _waking() -> Iterator[threading.Thread]:
 
 @contextlib.contextmanager
 def _no_core_is_free() -> Iterator[None]:
-    """A process that never rests for every core."""
+    """Keeps every core busy with one process each."""
     command = [sys.executable, "-c", "while True: pass"]
     with contextlib.ExitStack() as stack:
         for _ in range(os.cpu_count() or 1):
@@ -81,23 +81,23 @@ async def _until(thread: threading.Thread, policy: int) -> None:
         await asyncio.sleep(_POLL_SECONDS)
 
 
-def test_of_the_server_the_polling_thread_alone_defers(policies, tmp_path):
+def test_only_the_servers_polling_thread_defers(policies, tmp_path):
     with running(policies, tmp_path) as server, PolicyClient(server.target, "discrete") as client:
         for _ in range(_CALLS):
             client.act(np.zeros(4, np.float32))
-        assert server.process.pid not in _deferring(server)  # the main thread is the event loop's
-        wait_until(lambda: len(_deferring(server)) == 1, _PATIENCE_SECONDS)  # others may want the cores meanwhile
+        assert server.process.pid not in _deferring(server)  # the event loop runs in the main thread
+        wait_until(lambda: len(_deferring(server)) == 1, _PATIENCE_SECONDS)  # not while other processes need the cores
         assert server.stop() == 0
 
 
-def test_the_class_that_an_operator_has_chosen_stays(policies, tmp_path):
+def test_a_scheduling_class_set_by_the_operator_is_kept(policies, tmp_path):
     prelude = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))"
     with running(policies, tmp_path, prelude=prelude) as server:
         classes = {os.sched_getscheduler(thread) for thread in _threads(server)}
         assert classes == {os.SCHED_IDLE}
 
 
-def test_it_defers_no_more_once_that_keeps_it_waiting_and_tries_again_later():
+def test_a_thread_that_has_to_wait_stops_deferring_and_retries_later():
     async def watch() -> None:
         with _waking() as thread:
             deferring = asyncio.create_task(defer(thread))
@@ -112,7 +112,7 @@ def test_it_defers_no_more_once_that_keeps_it_waiting_and_tries_again_later():
     asyncio.run(watch())
 
 
-def test_a_thread_that_is_gone_ends_it_quietly():
+def test_the_end_of_the_thread_ends_the_task_without_an_error():
     async def watch() -> None:
         with _waking() as thread:
             deferring = asyncio.create_task(defer(thread))

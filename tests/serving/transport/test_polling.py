@@ -1,4 +1,4 @@
-"""Which thread of gRPC's reads from connections."""
+"""The gRPC thread that reads from connections."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SAID = {"GRPC_EXPERIMENTS": "-event_engine_client,-event_engine_listener"}
         ("win32", "1.85.1", {}, {}),
     ],
 )
-def test_it_says_so_only_where_nobody_else_does_and_it_was_tried(platform, version, environment, then, monkeypatch):
+def test_the_variable_is_set_only_if_unset_and_for_tested_versions(platform, version, environment, then, monkeypatch):
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr(metadata, "version", {"grpcio": version}.__getitem__)
     read_where_polled(environment)
     assert environment == then
 
 
-def test_without_grpc_there_is_nothing_to_say(monkeypatch):
+def test_without_grpc_nothing_is_set(monkeypatch):
     real = metadata.version
     monkeypatch.setattr(metadata, "version", lambda _: real("there-is-no-such-package"))
     environment: dict[str, str] = {}
@@ -60,7 +60,7 @@ def test_the_event_engine_does_not_wake_up_for_a_message(policies, tmp_path, mon
 
 
 def _wake_ups(process: int) -> int:
-    """How often the event engine's threads have gone to sleep so far."""
+    """The number of times that the event engine's threads have gone to sleep."""
     switches = 0
     for thread in Path(f"/proc/{process}/task").iterdir():
         if (thread / "comm").read_text().strip() == "event_engine":

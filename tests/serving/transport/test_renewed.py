@@ -1,4 +1,4 @@
-"""Files that are renewed while the server runs."""
+"""Files that are replaced while the server runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pgkeras.errors import ConfigError
 
 
 @pytest.mark.parametrize("error", [ConfigError("not now"), PermissionError("not now")])
-def test_files_of_no_use_are_kept_out_and_tried_until_they_are_of_use(tmp_path, caplog, error):
+def test_unusable_files_are_ignored_and_retried(tmp_path, caplog, error):
     file = tmp_path / "file"
     file.write_text("old")
     readable = True
@@ -26,12 +26,12 @@ def test_files_of_no_use_are_kept_out_and_tried_until_they_are_of_use(tmp_path, 
     for _ in range(3):
         assert (files.renew(), files.value) == (False, "old")
     assert caplog.text.count("all stays as it was: not now") == 1
-    readable = True  # of which the file itself shows nothing
+    readable = True  # the file itself does not change
     assert (files.renew(), files.value) == (True, "newer")
     assert (files.renew(), files.value) == (False, "newer")
 
 
-def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path):
+def test_a_file_that_changes_during_reading_is_read_again(tmp_path):
     file = tmp_path / "file"
     file.write_text("1")
 
@@ -45,6 +45,6 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(tmp_path):
     assert [files.value, files.renew(), files.value, files.renew(), files.value] == ["1", True, "11", True, "111"]
 
 
-def test_files_of_no_use_at_the_start_are_an_error(tmp_path):
+def test_unusable_files_at_startup_are_an_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         RenewedFiles((tmp_path / "nothing",), (tmp_path / "nothing").read_text)

@@ -1,4 +1,4 @@
-"""Bad requests: each is refused with its code and details, and the server goes on."""
+"""Bad requests: each is refused with its code and details, and the server keeps serving."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ def test_a_bad_request_is_refused_by_field(stub, name):
 
 
 @pytest.mark.parametrize("name", ["nobody", "../discrete", "discrete/1", "/etc", ".", "..", "discrete\x00", "Discrete"])
-def test_an_unknown_policy_is_refused_with_what_there_is(connect, name):
+def test_an_error_about_an_unknown_policy_lists_the_policies(connect, name):
     with pytest.raises(PolicyNotFoundError) as caught:
         connect(name).act(ONE)
     assert repr(name) in str(caught.value)
     assert "discrete (version 1, 2), gaussian (version 1)" in str(caught.value)
 
 
-def test_an_unknown_version_label_or_missing_name_is_refused_with_what_there_is(connect, stub):
+def test_an_error_about_a_version_label_or_missing_name_lists_the_choices(connect, stub):
     for version in (3, 0, -1):
         with pytest.raises(PolicyNotFoundError, match=rf"'discrete' has no version {version}; there is: discrete"):
             connect(version=version).describe()
@@ -95,7 +95,7 @@ def test_an_unknown_version_label_or_missing_name_is_refused_with_what_there_is(
     assert caught.value.details() == "policy 'discrete' has no label 'stable'; its labels: none"
 
 
-def test_a_method_that_is_not_offered_is_said_to_be(channel):
+def test_an_unknown_method_is_unimplemented(channel):
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary("/pgkeras.v1.PolicyService/Learn")(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -146,8 +146,8 @@ def test_no_bytes_break_the_server(server, channel, data):
 
 
 @pytest.mark.parametrize("letter", ["x", "\u00e4", "\U0001f600"])
-def test_long_words_of_the_caller_do_not_hide_the_reason(connect, stub, letter):
-    """gRPC drops trailing metadata of more than 8 kB, and then says that it is busy."""
+def test_long_texts_from_the_caller_do_not_hide_the_reason(connect, stub, letter):
+    """gRPC drops trailing metadata of more than 8 kB and then reports RESOURCE_EXHAUSTED."""
     with pytest.raises(PolicyNotFoundError, match="no policy '"):
         connect(letter * 20_000).describe()
     with pytest.raises(grpc.RpcError) as caught:

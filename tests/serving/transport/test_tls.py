@@ -1,4 +1,4 @@
-"""TLS and mutual TLS, by real handshakes with a real server process."""
+"""TLS and mutual TLS: real handshakes with a real server process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def foreign(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def secured(policies, ca, tmp_path_factory):
-    """A server with TLS, whose certificate a test may replace if it puts another one back."""
+    """A server with TLS. A test may replace its certificate if it restores a valid one."""
     certificate, key = ca.issue("server")
     options = ("--tls-cert", str(certificate), "--tls-key", str(key))
     with running(policies / "discrete", tmp_path_factory.mktemp("secured"), *options) as server:
@@ -41,7 +41,7 @@ def secured(policies, ca, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mutual(policies, ca, tmp_path_factory):
-    """A server that demands certificates of its clients."""
+    """A server that requires client certificates."""
     certificate, key = ca.issue("mutual")
     options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--tls-client-ca", str(ca.file))
     with running(policies / "discrete", tmp_path_factory.mktemp("mutual"), *options) as server:
@@ -50,7 +50,7 @@ def mutual(policies, ca, tmp_path_factory):
 
 @contextlib.contextmanager
 def restoring(server, ca):
-    """Puts the server's certificate back in the end, and sees that it is taken up."""
+    """Restores the server's certificate at the end and checks that the server uses it."""
     try:
         yield ca.file.parent / "server.crt", ca.file.parent / "server.key"
     finally:
@@ -76,20 +76,20 @@ def test_calls_and_sessions_over_tls(secured, ca):
     assert act(secured, Tls(ca=ca.file), secured.target.replace("127.0.0.1", "localhost")).shape == ()
 
 
-def test_an_unknown_authority_is_named_as_the_reason(secured, foreign):
+def test_an_unknown_authority_is_the_reported_reason(secured, foreign):
     for tls in (True, Tls(ca=foreign.file)):
         assert "not signed by an authority that is trusted" in refusal(secured, tls)
 
 
-def test_a_client_without_tls_is_told_that_the_server_speaks_it(secured):
+def test_an_error_without_tls_suggests_that_the_server_uses_tls(secured):
     assert "probably speaks TLS" in refusal(secured, False)
 
 
-def test_a_client_with_tls_is_told_that_the_server_does_not_speak_it(server, ca):
+def test_an_error_with_tls_says_that_the_server_does_not_use_tls(server, ca):
     assert "does not speak TLS" in refusal(server, Tls(ca=ca.file))
 
 
-def test_the_port_of_a_page_is_told_from_that_of_grpc():
+def test_an_error_from_an_http_port_suggests_the_status_page():
     with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as page:
         threading.Thread(target=page.serve_forever, daemon=True).start()
         with PolicyClient(f"127.0.0.1:{page.server_port}") as client, pytest.raises(ServerUnavailableError) as raised:
@@ -104,7 +104,7 @@ def test_an_address_without_a_port_or_with_a_scheme_is_refused(target):
         PolicyClient(target)
 
 
-def test_nobody_at_the_address_is_no_matter_of_tls(ca):
+def test_a_refused_connection_is_no_tls_error(ca):
     with PolicyClient("127.0.0.1:1", tls=Tls(ca=ca.file)) as client, pytest.raises(ServerUnavailableError) as raised:
         client.act(ONE)
     assert type(raised.value) is ServerUnavailableError
@@ -118,14 +118,14 @@ def test_nobody_at_the_address_is_no_matter_of_tls(ca):
         ((-1, 1), ("elsewhere.example",), "its certificate is for another name"),
     ],
 )
-def test_a_renewed_certificate_is_taken_up_and_its_faults_are_named(secured, ca, days, hosts, message):
+def test_a_renewed_certificate_is_used_and_its_faults_are_reported(secured, ca, days, hosts, message):
     with restoring(secured, ca), PolicyClient(secured.target, tls=Tls(ca=ca.file)) as connected:
         connected.act(ONE)
         ca.issue("server", *hosts, days=days)
         assert message in refusal(secured, Tls(ca=ca.file))
         if hosts:
             assert act(secured, Tls(ca=ca.file, server_name=hosts[0])).shape == ()
-        assert connected.act(ONE).action.shape == ()  # a connection that stands is left alone
+        assert connected.act(ONE).action.shape == ()  # an open connection is not affected
 
 
 def test_a_foreign_certificate_of_the_server_is_refused(secured, ca, foreign):
@@ -138,7 +138,7 @@ def test_a_foreign_certificate_of_the_server_is_refused(secured, ca, foreign):
 
 def test_half_of_a_renewal_changes_nothing(secured, ca):
     with restoring(secured, ca) as (certificate, _):
-        certificate.write_bytes(ca.issue("another")[0].read_bytes())  # whose key has not come yet
+        certificate.write_bytes(ca.issue("another")[0].read_bytes())  # without its key
         assert act(secured, Tls(ca=ca.file)).shape == ()
         wait_until(lambda: "the certificate stays as it was: the key in" in secured.log.read_text())
 
@@ -154,7 +154,7 @@ def test_mutual_tls_lets_in_only_those_with_a_certificate_of_the_authority(mutua
     )
 
 
-def test_many_at_once_while_the_certificate_is_renewed(secured, ca):
+def test_concurrent_calls_succeed_while_the_certificate_is_renewed(secured, ca):
     failures = []
 
     def call():
@@ -185,7 +185,7 @@ def test_the_command_line_connects_by_options_and_by_variables(mutual, ca, monke
     assert "speaks TLS" in finished.stderr
     unknown = run_cli(*call, "--tls")
     assert "not signed by an authority" in unknown.stderr
-    assert len(unknown.stderr.splitlines()) == 1  # and nothing of gRPC's own
+    assert len(unknown.stderr.splitlines()) == 1  # without gRPC's own log lines
     for flag, value in zip(options[::2], options[1::2], strict=True):
         monkeypatch.setenv("PGKERAS_" + flag.strip("-").replace("-", "_").upper(), value)
     assert run_cli(*call).returncode == 0
@@ -220,7 +220,7 @@ def test_beyond_this_machine_it_listens_only_with_tls_or_when_told(policies, ca,
         (("--tls-cert", "{cert}", "--tls-key", "{key}", "--tls-client-ca", "{text}"), "has no certificate in PEM"),
     ],
 )
-def test_files_of_no_use_are_named_at_the_start(policies, ca, tmp_path, options, message):
+def test_unusable_tls_files_are_an_error_at_startup(policies, ca, tmp_path, options, message):
     certificate, key = ca.issue("good")
     text = tmp_path / "text"
     text.write_text("hello")
@@ -231,14 +231,14 @@ def test_files_of_no_use_are_named_at_the_start(policies, ca, tmp_path, options,
     assert "Traceback" not in finished.stderr
 
 
-def test_a_client_names_files_of_no_use(ca, tmp_path):
+def test_a_clients_unusable_tls_files_are_an_error(ca, tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         PolicyClient("localhost:1", tls=Tls(ca=tmp_path / "nothing"))
     with pytest.raises(ConfigError, match="give both or none"):
         Tls(cert=ca.file)
 
 
-def test_fault_speaks_only_of_dates(ca, foreign):
+def test_fault_checks_only_dates(ca, foreign):
     assert certificates.fault(*ca.issue("fine")) is None
     assert certificates.fault(*foreign.issue("fine", "elsewhere.example")) is None
     assert certificates.fault(*ca.issue("past", days=EXPIRED)) == "certificate has expired"

@@ -1,4 +1,4 @@
-"""Tokens: made, hashed, demanded, withdrawn."""
+"""Tokens: creation, hashing, authentication and withdrawal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def token():
 
 @pytest.fixture(scope="module")
 def guarded(policies, token, tmp_path_factory):
-    """A server that demands a token, and its file of them, which a test may change if it puts it back."""
+    """A server that requires a token, and its token file, which a test may change if it restores it."""
     scratch = tmp_path_factory.mktemp("guarded")
     file = scratch / "tokens"
     file.write_text(hashed_line("robot-7", token) + "\n")
@@ -44,7 +44,7 @@ def refused(target, token, call=lambda client: client.act(ONE)):
     return str(raised.value)
 
 
-def test_a_known_token_is_let_in_and_no_other(guarded, token):
+def test_only_a_known_token_is_accepted(guarded, token):
     server, _ = guarded
     with PolicyClient(server.target, token=token) as client, client.play() as session:
         assert session.step(ONE) in (5, 6, 7)
@@ -107,7 +107,7 @@ def test_tokens_are_withdrawn_and_added_without_a_restart(guarded, token):
         file.write_text(hashed_line("robot-8", added))
         wait_until(lambda: _lets_in(new))
         assert not _lets_in(old)
-        file.write_text("robot-9 a plain token\n")  # a mistake changes nothing
+        file.write_text("robot-9 a plain token\n")  # an invalid file changes nothing
         wait_until(lambda: _lets_in(new) and "tokens stay as they were" in server.log.read_text())
         file.write_text(before)
         wait_until(lambda: _lets_in(old))
@@ -154,7 +154,7 @@ def test_the_command_makes_a_token_and_adds_its_hash(policies, tmp_path, monkeyp
     assert set(read_tokens(file).values()) == {"robot-7", "robot-8"}
     shown = run_cli("token", "robot-9")
     assert hashed_line("robot-9", shown.stdout.strip()) in shown.stderr
-    assert "is no name for a token" in run_cli("token", "robot 9").stderr
+    assert "is not a valid name for a token" in run_cli("token", "robot 9").stderr
     with running(policies / "discrete", tmp_path, "--token-file", str(file)) as server:
         call = ("act", "--target", server.target, "--observation", "[0, 0, 0, 0]")
         assert run_cli(*call, "--token", second).returncode == 0
@@ -175,12 +175,12 @@ def test_a_token_never_travels_unencrypted_to_another_machine(token):
 
 
 @pytest.mark.parametrize("wrong", ["", " x", "x\n", "ä", "x\x00"])
-def test_what_can_be_no_token_is_refused_at_once(wrong):
+def test_a_malformed_token_is_refused_by_the_client(wrong):
     with pytest.raises(ConfigError, match="printable ASCII"):
         PolicyClient("127.0.0.1:1", token=wrong)
 
 
-def test_a_missing_file_is_named_at_the_start(policies, tmp_path):
+def test_a_missing_token_file_is_an_error_at_startup(policies, tmp_path):
     finished = run_cli("serve", str(policies), "--port", "0", "--token-file", str(tmp_path / "none"))
     assert finished.returncode == 1
     assert "Error: cannot read the tokens in" in finished.stderr
@@ -197,7 +197,7 @@ def _lets_in(client):
 def test_the_file_keeps_its_mode_and_place(tmp_path):
     file, link = tmp_path / "tokens", tmp_path / "link"
     assert run_cli("token", "first", "--file", str(file)).returncode == 0
-    assert file.stat().st_mode & 0o777 == 0o600, "of its own making, nobody else's"
+    assert file.stat().st_mode & 0o777 == 0o600, "a new file is private to its owner"
     file.chmod(0o640)
     link.symlink_to(file)
     assert run_cli("token", "second", "--file", str(link)).returncode == 0
@@ -213,7 +213,7 @@ def test_a_token_is_neither_looked_up_by_its_hash_nor_shown(tmp_path):
     file, token = tmp_path / "tokens", create_token()
     file.write_text(hashed_line("a", token))
     one, other = (Tokens(file)._names.value for _ in range(2))
-    assert not one.keys() & other.keys(), "the hashes have a key of each process"
+    assert not one.keys() & other.keys(), "each instance hashes with a random key of its own"
     assert token not in repr(Endpoint("localhost:1", token=token))
 
 
@@ -224,4 +224,4 @@ def test_a_token_file_is_replaced_as_a_whole(tmp_path):
         text = before.read()
         assert run_cli("token", "second", "--file", str(file)).returncode == 0
         before.seek(0)
-        assert before.read() == text, "whoever reads the old one goes on reading it"
+        assert before.read() == text, "an open reader still reads the old file"

@@ -1,4 +1,4 @@
-"""The relay before workers that share a Unix-domain socket, with workers in this process."""
+"""The relay in front of workers that share a Unix-domain socket, with workers in this process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgkeras_serving.workers.relay import Relay
 
 @contextlib.asynccontextmanager
 async def relaying(directory, worker, numbers=(1, 2)):
-    """A relay, and behind it workers, which are coroutines of a number and a connection's two streams."""
+    """A relay to workers, which are coroutines that take a number, a reader and a writer."""
 
     def connected(number):
         return lambda reader, writer: worker(number, reader, writer)
@@ -39,7 +39,7 @@ def run(main):
         return runner.run(main)
 
 
-def test_connections_that_come_together_are_shared_evenly(tmp_path):
+def test_simultaneous_connections_are_distributed_evenly(tmp_path):
     async def main():
         taken = Counter()
 
@@ -50,7 +50,7 @@ def test_connections_that_come_together_are_shared_evenly(tmp_path):
             writer.close()
 
         async with relaying(tmp_path, worker) as relay:
-            clients = [connection(tmp_path) for _ in range(16)]  # before the relay can look at any
+            clients = [connection(tmp_path) for _ in range(16)]  # before the relay accepts the first
             while taken.total() < 16:
                 await asyncio.sleep(0.01)
             for client in clients:
@@ -62,7 +62,7 @@ def test_connections_that_come_together_are_shared_evenly(tmp_path):
     assert run(main()) == {1: 8, 2: 8}
 
 
-def test_a_client_that_leaves_in_the_middle_of_an_answer_is_no_error(tmp_path):
+def test_a_client_that_disconnects_during_a_response_is_no_error(tmp_path):
     async def main():
         errors = []
         loop = asyncio.get_running_loop()

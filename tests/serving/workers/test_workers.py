@@ -1,4 +1,4 @@
-"""Several processes on one port: they share the calls, switch at one moment, and are replaced when they die."""
+"""Worker processes on one port: they share calls, switch versions together and are replaced when they end."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ _OWN_CONNECTION = [("grpc.use_local_subchannel_pool", 1)]
 
 
 def workers_of(server):
-    """The numbers of a server's worker processes."""
+    """The process IDs of a server's workers."""
     found = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True, check=False)
     return [int(number) for number in found.stdout.split()]
 
 
 def lines_of(server):
-    """The lines of its log, but for those that LiteRT writes past it."""
+    """The JSON lines of a server's log, without the lines that LiteRT writes."""
     return [json.loads(line) for line in server.said().splitlines() if line.startswith("{")]
 
 
@@ -66,7 +66,7 @@ def root(policies, tmp_path):
     return tmp_path / "models"
 
 
-def test_connections_are_shared_and_counted_together(root, tmp_path):
+def test_workers_share_connections_and_count_together(root, tmp_path):
     with running(root, tmp_path, "--workers", "2", "--http-port", "0", "--log-access") as server:
         assert server.ready.endswith("by 2 workers")
         page = page_of(server)
@@ -76,7 +76,7 @@ def test_connections_are_shared_and_counted_together(root, tmp_path):
         wait_until(lambda: figure(page, "requests_total", method="Act", code="OK") == 40)
         assert figure(page, "observations_total", policy="discrete", version="2") == 40
         assert figure(page, "workers") == 2
-        # With each connection on either at even odds, that one of them has none has a probability of 2e-12.
+        # If each connection goes to either worker with equal probability, one of them gets none with probability 2e-12.
         answered = Counter(line["worker"] for line in lines_of(server) if line.get("method") == "Act")
         assert set(answered) == {1, 2}
         assert answered.total() == 40
@@ -88,7 +88,7 @@ def test_connections_are_shared_and_counted_together(root, tmp_path):
 
 
 async def _load(target, over, seen, connections=6):
-    """Calls on several connections, again and again, which are tried anew as every client does; notes what came."""
+    """Repeats calls on several connections, with retries; appends (start, end, version or error) to ``seen``."""
 
     async def call(channel):
         act = channel.unary_unary(_ACT, response_deserializer=service_pb2.ActResponse.FromString)
@@ -100,8 +100,8 @@ async def _load(target, over, seen, connections=6):
             except grpc.aio.AioRpcError as error:
                 seen.append((began, time.monotonic(), f"{error.code().name}: {error.details()}"))
 
-    # A connection that the kernel had given to the worker that was killed is reset. gRPC would wait a second before it
-    # makes another, longer than it goes on trying.
+    # The connections of a killed worker are reset. By default gRPC waits for 1 s before it reconnects, which is longer
+    # than it retries a call.
     soon = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.min_reconnect_backoff_ms", 100)]
     options = [("grpc.service_config", json.dumps(_RETRY)), *soon, *_OWN_CONNECTION]
     channels = [grpc.aio.insecure_channel(target, options) for _ in range(connections)]
@@ -110,15 +110,15 @@ async def _load(target, over, seen, connections=6):
 
 
 def under_load(target, act):
-    """What calls saw while something happened: when each began and ended, and the version or the error."""
+    """Runs ``act`` under load; returns each call's start, end, and version or error."""
     seen: list[tuple[float, float, object]] = []
 
     async def main():
         over = asyncio.Event()
         load = asyncio.create_task(_load(target, over, seen))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         await asyncio.to_thread(act)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.3)
         over.set()
         await load
 
@@ -126,7 +126,7 @@ def under_load(target, act):
     return seen
 
 
-def test_a_worker_that_is_killed_fails_no_call_that_is_tried_again(root, tmp_path):
+def test_a_killed_worker_fails_no_call_that_is_retried(root, tmp_path):
     with running(root, tmp_path, "--workers", "2", "--http-port", "0") as server:
         page = page_of(server)
         counts = []
@@ -142,11 +142,11 @@ def test_a_worker_that_is_killed_fails_no_call_that_is_tried_again(root, tmp_pat
 
         seen = under_load(server.target, kill)
         assert {what for *_, what in seen} == {2}, Counter(what for *_, what in seen)
-        assert counts == sorted(counts), "no counter goes back"
-        assert "ended by signal SIGKILL; another is started" in server.said()
+        assert counts == sorted(counts), "no counter decreases"
+        assert "ended by signal SIGKILL and is restarted" in server.said()
 
 
-def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path):
+def test_no_call_gets_an_older_version_than_one_already_seen(root, tmp_path):
     with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
 
         def publish():
@@ -160,21 +160,23 @@ def test_nobody_goes_back_behind_a_version_that_anybody_has_seen(root, tmp_path)
         seen = under_load(server.target, publish)
     versions = Counter(version for *_, version in seen)
     assert set(versions) == {2, 3, 4}, versions
-    newest = 0
+    finished = sorted((ended, version) for _, ended, version in seen)
+    newest = position = 0
     for began, _, version in sorted(seen):
-        newest = max([newest, *(v for _, ended, v in seen if ended <= began)]) if version < 4 else newest
+        while finished[position][0] <= began:
+            newest = max(newest, finished[position][1])
+            position += 1
         assert version >= newest
-        if version == 4:
-            break
 
 
-def test_a_new_worker_that_finds_less_than_others_still_have_is_let_in_and_told_of(root, tmp_path):
+def test_a_new_worker_that_finds_fewer_versions_takes_calls_and_is_reported(root, tmp_path):
     change_labels(root / "discrete", {"stable": 1})
     options = ("--workers", "2", "--poll-seconds", "0.05", "--http-port", "0")
     with running(root, tmp_path, *options) as server:
         page = page_of(server)
-        (root / "discrete" / "2" / bundles.MANIFEST).write_text("{")  # the old worker serves on what was there before,
-        (root / "discrete" / "labels.json").write_text('{"stable": 9}')  # and the new one has it not
+        # The old worker keeps serving version 2 and the label. The new one cannot load them.
+        (root / "discrete" / "2" / bundles.MANIFEST).write_text("{")
+        (root / "discrete" / "labels.json").write_text('{"stable": 9}')
         os.kill(workers_of(server)[0], signal.SIGKILL)
         wait_until(lambda: figure(page, "worker_restarts_total") == 1)
         wait_until(lambda: figure(page, "workers") == 2)
@@ -195,12 +197,12 @@ def test_a_new_worker_that_finds_less_than_others_still_have_is_let_in_and_told_
         assert "has nothing else" in message
 
 
-def test_what_differs_decides_when_it_stays_as_it_is():
+def test_workers_switch_despite_a_difference_that_persists():
     same, more = {("p", 1): "p/1"}, {("p", 1): "p/1", ("p", 2): "p/2"}
     agreement = Agreement()
     assert agreement.reached({1: same, 2: same})
     assert agreement.difference == ""
-    for found in ({1: more, 2: same}, {1: same, 2: more}, {1: more, 2: same}):  # the directory changes all the while
+    for found in ({1: more, 2: same}, {1: same, 2: more}, {1: more, 2: same}):  # the directory keeps changing
         assert not agreement.reached(found)
     assert not agreement.reached({1: more, 2: same})
     assert agreement.reached({1: more, 2: same})
@@ -209,7 +211,7 @@ def test_what_differs_decides_when_it_stays_as_it_is():
     assert agreement.difference == ""
 
 
-def test_labels_move_in_all_of_them_at_once(root, tmp_path):
+def test_labels_move_in_all_workers_together(root, tmp_path):
     change_labels(root / "discrete", {"stable": 1})
     with running(root, tmp_path, "--workers", "2", "--poll-seconds", "0.05") as server:
 
@@ -234,7 +236,7 @@ def test_workers_end_with_their_supervisor(root, tmp_path):
         wait_until(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in workers))
 
 
-def test_one_unix_domain_socket(root, tmp_path):
+def test_workers_share_a_unix_domain_socket(root, tmp_path):
     path = tmp_path / "policies.sock"
     with running(root, tmp_path, "--workers", "2", "--listen", f"unix:{path}", "--socket-mode", "660") as server:
         assert path.stat().st_mode & 0o777 == 0o660
@@ -252,7 +254,7 @@ def test_one_unix_domain_socket(root, tmp_path):
 
 
 def supervise(action, config, kind=Supervisor):
-    """Runs a coroutine with a supervisor in this process, and drains it, as its end does."""
+    """Runs a coroutine with a supervisor in this process, then drains the supervisor."""
 
     async def main():
         supervisor = kind(config)
@@ -265,7 +267,7 @@ def supervise(action, config, kind=Supervisor):
     return asyncio.run(main())
 
 
-def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkeypatch):
+def test_a_failed_start_does_not_remove_another_servers_socket(tmp_path, monkeypatch):
     async def no_worker(*_):
         raise ConfigError("no worker starts")
 
@@ -283,7 +285,7 @@ def test_a_start_that_fails_leaves_the_socket_of_another_server(tmp_path, monkey
     assert file.read_text() == "not a socket"
 
 
-def test_a_start_whose_workers_have_all_ended_after_loading_is_told():
+def test_a_start_fails_if_all_workers_end_after_loading():
     class Fragile(Supervisor):
         async def _spawn(self, number):
             worker = await super()._spawn(number)
@@ -295,7 +297,7 @@ def test_a_start_whose_workers_have_all_ended_after_loading_is_told():
         supervise(Supervisor.start, ServerConfig(SHIPPED, workers=2, port=0), Fragile)
 
 
-def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch):
+def test_a_supervisor_with_an_invalid_config_leaves_no_directory(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     Path(tempfile.gettempdir()).mkdir()
     config = ServerConfig(
@@ -306,7 +308,7 @@ def test_a_supervisor_that_is_refused_leaves_no_directory(tmp_path, monkeypatch)
     assert list((tmp_path / "temporary").iterdir()) == []
 
 
-def test_errors_are_told_at_once(root, tmp_path):
+def test_startup_errors_are_reported(root, tmp_path):
     cores = len(os.sched_getaffinity(0))
     refused = run_cli("serve", str(root), "--workers", str(cores + 1), "--port", "0")
     assert refused.returncode == 1
@@ -336,7 +338,7 @@ def test_workers_wait_for_the_first_policy_and_then_serve_it(policies, tmp_path)
         assert "serving no policy yet" in server.ready
         ready = f"{page_of(server)}/readyz"
         assert _status(ready) == 503
-        time.sleep(0.5)  # some looks at an empty directory
+        time.sleep(0.3)  # several polls of an empty directory
         shutil.copytree(policies / "gaussian", root / "gaussian")
         with PolicyClient(server.target) as client:
             wait_until(lambda: _is_served(client), seconds=30)
@@ -357,7 +359,7 @@ def _is_served(client):
     return False
 
 
-def test_a_broken_policy_alone_is_refused_by_workers_too(root, tmp_path):
+def test_workers_refuse_to_start_with_only_a_broken_policy(root, tmp_path):
     broken = tmp_path / "broken" / "discrete"
     shutil.copytree(root / "discrete", broken)
     for file in broken.rglob("saved_model.pb"):
@@ -367,7 +369,7 @@ def test_a_broken_policy_alone_is_refused_by_workers_too(root, tmp_path):
     assert re.search(r"no policy under .* can be served: .*saved_model\.pb: expected \d+ bytes", refused.stderr)
 
 
-def test_how_many_can_be_set_everywhere(tmp_path, root):
+def test_the_number_of_workers_can_be_set_by_file_and_option(tmp_path, root):
     assert ServerConfig(root, workers="auto").workers_wanted == len(os.sched_getaffinity(0))
     assert ServerConfig(root).workers_wanted == 1
     for wrong in ("some", 0, 1.5, None, True):
@@ -405,7 +407,7 @@ def test_snapshots_add_up(policies):
     assert total.requests == {("Act", "OK"): 12}
     assert (total.sessions, list(total.processes), total.restarts) == (3, [3, 4], 1)
     assert version.queued == 7
-    assert version.meter.sessions == 3, "those of a worker that has ended are over"
+    assert version.meter.sessions == 3, "without the sessions of the worker that has ended"
     assert version.meter.observations == 12
     assert version.meter.seconds.counts.sum() == 12
     assert version.meter.inference.total == 12_000
@@ -415,16 +417,16 @@ def test_snapshots_add_up(policies):
     )
     assert version.episodes.last_returns() == [1.0, 2.0, 6.0, 3.0], "in the order in which they ended"
     assert version.episodes.sums.count == 4
-    assert one.versions[0].meter.observations == 3, "what is added up stays as it is"
+    assert one.versions[0].meter.observations == 3, "merging does not change its inputs"
     assert merged([], [gone]).versions == ()
     told_nothing = Snapshot(requests={("Act", "UNAVAILABLE"): 1}, processes=[6])
     total = merged([told_nothing, one], [merged([told_nothing, gone])])
-    assert [version.meter.observations for version in total.versions] == [8], "nor does any counter go back"
+    assert [version.meter.observations for version in total.versions] == [8], "no counter decreases"
     assert total.labels == {"discrete": {"a": 2}}
     assert total.requests == {("Act", "OK"): 8, ("Act", "UNAVAILABLE"): 2}
 
 
-def test_a_version_that_was_replaced_by_one_of_other_actions_is_summed_up_without_what_was_before():
+def test_merging_ignores_an_earlier_version_with_other_actions():
     def snapshot(spec, actions):
         meter, now = Meter(spec), time.perf_counter_ns()
         meter.answered({"entropy": np.array([0.5]), "action": np.array(actions)}, False, now, now, now)
@@ -439,14 +441,14 @@ def test_a_version_that_was_replaced_by_one_of_other_actions_is_summed_up_withou
         assert mean.tolist() == [0.5, 0.25]
 
 
-def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_longer_rests(monkeypatch):
-    rests, ages = [], iter([60.0, 1.0, 1.0, 1.0, 60.0, 1.0])
+def test_a_worker_that_ends_repeatedly_is_restarted_with_exponential_backoff(monkeypatch):
+    pauses, ages = [], iter([60.0, 1.0, 1.0, 1.0, 60.0, 1.0])
 
-    async def rest(seconds):
-        rests.append(seconds)
+    async def pause(seconds):
+        pauses.append(seconds)
 
     class Brief:
-        """A worker that has ended at some age; the last one stays."""
+        """A worker that has ended at the next of ``ages``; the last worker stays."""
 
         number, pid, snapshot = 1, 0, Snapshot()
 
@@ -470,7 +472,7 @@ def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_lon
     over = asyncio.Event()
 
     async def main():
-        monkeypatch.setattr(asyncio, "sleep", rest)
+        monkeypatch.setattr(asyncio, "sleep", pause)
         supervisor = Starting(ServerConfig(SHIPPED, workers=2, port=0))
         supervisor._watch(await supervisor._spawn(1))
         await over.wait()
@@ -478,11 +480,11 @@ def test_a_worker_that_ends_soon_again_and_again_is_started_after_longer_and_lon
         await supervisor.drain()
 
     asyncio.run(main())
-    assert rests == [0.5, 1.0, 2.0, 0.5]
+    assert pauses == [0.5, 1.0, 2.0, 0.5]
 
 
-def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
-    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.0)  # before it can have told anything
+def test_a_worker_that_loads_for_long_does_not_count_as_hung(monkeypatch):
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.0)  # before the worker can report
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
 
     async def main():
@@ -490,7 +492,7 @@ def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
         config_of_worker = dataclasses.replace(config, port=supervisor.port)
         worker = await WorkerProcess.start(1, config_of_worker, supervisor._switch)
         supervisor._workers[1] = worker
-        worker.told -= 60.0
+        worker.reported -= 60.0
         try:
             assert await supervisor._agree()
             await supervisor._tell()
@@ -502,7 +504,7 @@ def test_a_worker_that_has_loaded_for_long_has_not_hung(monkeypatch):
     assert version.name == "cartpole-v1"
 
 
-def test_a_worker_that_hangs_before_it_takes_calls_does_not_hold_up_the_others(monkeypatch):
+def test_a_worker_that_hangs_during_startup_does_not_delay_the_others(monkeypatch):
     monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.1)
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
 
@@ -513,7 +515,7 @@ def test_a_worker_that_hangs_before_it_takes_calls_does_not_hold_up_the_others(m
             worker = await WorkerProcess.start(number, config_of_workers, supervisor._switch)
             supervisor._workers[number] = worker
         os.kill(worker.pid, signal.SIGSTOP)
-        worker.told -= 60.0
+        worker.reported -= 60.0
         try:
             agreeing = asyncio.create_task(supervisor._agree())
             await supervisor._tell()
@@ -527,7 +529,7 @@ def test_a_worker_that_hangs_before_it_takes_calls_does_not_hold_up_the_others(m
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGRTMIN + 3], ids=["with a name", "without a name"])
-def test_a_worker_s_end_is_told_whatever_signal_ended_it(number):
+def test_the_signal_that_ended_a_worker_is_reported(number):
     async def main():
         process = await asyncio.create_subprocess_exec("sleep", "60")
         worker = WorkerProcess(1, process, None)
@@ -537,7 +539,7 @@ def test_a_worker_s_end_is_told_whatever_signal_ended_it(number):
     assert asyncio.run(main()) == ("by signal SIGKILL" if number == signal.SIGKILL else f"by signal {int(number)}")
 
 
-def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
+def test_a_hung_worker_does_not_delay_shutdown(monkeypatch):
     monkeypatch.setattr("pgkeras_serving.workers.supervisor._LATE_SECONDS", 0.1)
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0, drain_seconds=0.0)
 
@@ -556,7 +558,7 @@ def test_a_worker_that_hangs_does_not_hold_up_the_end(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_worker_that_hangs_is_replaced(root, tmp_path):
+def test_a_hung_worker_is_replaced(root, tmp_path):
     with running(root, tmp_path, "--workers", "2", "--http-port", "0") as server:
         page = page_of(server)
         victim = workers_of(server)[0]
@@ -564,4 +566,4 @@ def test_a_worker_that_hangs_is_replaced(root, tmp_path):
         wait_until(lambda: figure(page, "worker_restarts_total") == 1, seconds=60)
         assert victim not in workers_of(server)
         wait_until(lambda: figure(page, "workers") == 2)
-        assert "has hung: it is ended" in server.said()
+        assert "hangs and is killed" in server.said()
