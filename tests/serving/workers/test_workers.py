@@ -293,7 +293,7 @@ def test_a_start_fails_if_all_workers_end_after_loading():
             await worker.ended()
             return worker
 
-    with pytest.raises(WorkerLostError, match="all workers have ended while they started"):
+    with pytest.raises(WorkerLostError, match="all workers ended while they were starting"):
         supervise(Supervisor.start, ServerConfig(SHIPPED, workers=2, port=0), Fragile)
 
 
