@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.batch import Batch, by_length, divided, micro_batches, padded, whole_batch
+from pgkeras.reinforce.batch import Batch, batch_arrays, group_by_length, micro_batches, padded, split
 from pgkeras.reinforce.reinforce import policy_gradient
 from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
@@ -34,7 +34,7 @@ LENGTHS = [9, 1, 4, 30, 2, 7]
 def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, axes: int) -> None:
     shape = (steps, episodes) if axes == 2 else (steps * episodes,)
     first = np.arange(steps * episodes).reshape(shape)
-    parts = list(divided([first, np.stack([first, -first], axis=-1)], rows, axes))
+    parts = list(split([first, np.stack([first, -first], axis=-1)], rows, axes))
     assert all(part[0].size <= rows or part[0].shape == (steps, 1) for part in parts)
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts], axis=len(shape) - 1), first)
     for one, two in parts:
@@ -51,7 +51,7 @@ def test_groups_of_similar_lengths_are_all_episodes_with_little_padding(lengths:
     steps, each = max(lengths), np.array(lengths)
     numbers = np.arange(steps * len(each)).reshape(steps, len(each))
     real = np.arange(steps)[:, np.newaxis] < each
-    groups = [(a, b) for a, b in by_length([numbers, real], each)]
+    groups = [(a, b) for a, b in group_by_length([numbers, real], each)]
     kept = np.concatenate([numbers[mask] for numbers, mask in groups])
     np.testing.assert_array_equal(np.sort(kept), np.sort(numbers[real]))
     assert sum(mask.size for _, mask in groups) <= 2 * each.sum()
@@ -61,7 +61,7 @@ def test_the_gradient_of_groups_is_that_of_all_episodes_side_by_side() -> None:
     settings = NetworkSettings(hidden=(7,), memory="gru", memory_units=5)
     policy = Policy(VECTOR, Discrete(3), settings=settings, seed=3)
     trajectory, weights = episodes(policy.spec.layout, 0), advantage(0)
-    expected = policy_gradient(policy, Batch.of(whole_batch(policy, trajectory, weights), len(LENGTHS)))
+    expected = policy_gradient(policy, Batch.of(batch_arrays(policy, trajectory, weights), len(LENGTHS)))
     groups = micro_batches(policy, trajectory, weights, None, pad=False)
     assert [group.real.shape for group in groups] == [(1, 1), (2, 1), (4, 1), (7, 1), (9, 1), (30, 1)]
     parts = [policy_gradient(policy, group) for group in groups]

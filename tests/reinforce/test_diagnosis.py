@@ -136,7 +136,7 @@ def test_rewards_beyond_float32_overflow_the_loss(tmp_path: Path) -> None:
     next(iter(training))
     for env in training._source._environments._environments:  # type: ignore[attr-defined]
         env.unwrapped._fault = "large reward"
-    fails(training, "the loss is inf, though every log-probability and advantage is finite")
+    fails(training, "the loss is inf: all log-probabilities and advantages are finite")
 
 
 def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> None:
@@ -179,5 +179,5 @@ def test_a_step_size_that_is_too_large_is_told_from_a_gradient_that_broke(tmp_pa
     training.checkpoint()
     training._learner._learning_rate.begin = lambda *_: 1e300  # type: ignore[method-assign]
     training._learner._step.optimizer.learning_rate = 1e300
-    with pytest.raises(TrainingError, match="the optimizer's step left weights that are not finite"):
+    with pytest.raises(TrainingError, match="the gradient is finite, but the weights after the optimizer"):
         list(itertools.islice(training, 3))

@@ -70,9 +70,9 @@ def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("threshold", r"it takes more than the features of a layer \(threshold\(\) missing 2 required"),
-        ("glu", "it does not give as many features as it takes"),
-        ("tanhh", "Keras knows none of that name"),
+        ("threshold", r"it needs arguments other than the features of a layer \(threshold\(\) missing 2 required"),
+        ("glu", "it returns a different number of features than it takes"),
+        ("tanhh", "Keras has no activation of that name"),
     ],
 )
 def test_what_is_no_activation_of_a_layer_is_refused_by_name(name: str, message: str) -> None:

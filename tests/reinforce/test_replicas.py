@@ -188,7 +188,7 @@ def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
     both[1].send_signal(signal.SIGKILL)
     assert both[0].wait(120) == 1
     said = (tmp_path / "log-0").read_text()
-    assert "another process of the training is gone" in said
+    assert "another process of the training has ended" in said
     assert "Traceback" not in said
     done = len(metrics.read_text().splitlines())
     environment = ["--resume", "run-0", "--set", f"steps={(done + 3) * 6 * 60}"]
@@ -210,7 +210,7 @@ def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
 def test_one_device_needs_no_others(monkeypatch):
     monkeypatch.delenv(TF_CONFIG, raising=False)
     assert Replicas.of("one") is None
-    with pytest.raises(ConfigError, match="there is no GPU here"):
+    with pytest.raises(ConfigError, match="TensorFlow finds no GPU"):
         Replicas.of("all")
     with pytest.raises(ConfigError, match="XLA compiles the step for one device"):
         Config(env_id="Test-v0", devices="all", jit_compile=True)
@@ -219,12 +219,12 @@ def test_one_device_needs_no_others(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("nonsense", "no table of a cluster and a task"),
-        ('{"cluster": {"worker": ["a:1"]}}', "no table of a cluster and a task"),
-        ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}', "no ps"),
-        ('{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}', "lists addresses"),
+        ("nonsense", "not a JSON object with a cluster and a task"),
+        ('{"cluster": {"worker": ["a:1"]}}', "not a JSON object with a cluster and a task"),
+        ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}', "not ps"),
+        ('{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}', "must be HOST:PORT"),
         ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', "listed twice"),
-        ('{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "one chief only"),
+        ('{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "only one chief"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "worker 2, is not in"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "chief 0, is not in"),
     ],

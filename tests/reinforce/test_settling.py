@@ -30,9 +30,9 @@ def test_the_share_is_the_square_below_half_of_the_largest_running_mean() -> Non
     for size in sizes:
         mean = 0.9 * mean + 0.1 * size
         largest = max(largest, mean)
-        assert settling.note(size) == pytest.approx(min(1.0, (2 * size / largest) ** 2))
-    assert settling.note(0.0) == 1.0, "no gradient says nothing"
-    assert settling.note(largest) == 1.0
+        assert settling.update(size) == pytest.approx(min(1.0, (2 * size / largest) ** 2))
+    assert settling.update(0.0) == 1.0, "no gradient says nothing"
+    assert settling.update(largest) == 1.0
 
 
 def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> None:

@@ -174,7 +174,7 @@ def test_what_comes_after_a_terminal_state_is_no_cause_of_a_failure() -> None:
 
 
 def test_moments_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments_, "_MOST_AT_ONCE", 6)
+    monkeypatch.setattr(moments_, "_MAX_NUMBERS", 6)
     rows = np.random.default_rng(0).normal(3, 2, (11, 2))
     moments = Moments.zeros((2,))
     moments.update(rows)
