@@ -91,11 +91,11 @@ def test_parts_that_hold_nothing_are_left_out() -> None:
 
 
 def test_integers_whose_weights_would_fill_memory_are_refused() -> None:
-    with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values would have weights"):
+    with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values, and an embedding may have at most"):
         linear(Discrete(10**9))
 
 
-def normalised(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+def normalized(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
     """Ba et al. 2016, equation 3, over the last axis; Keras adds 0.001 to the variance."""
     centred = x - x.mean(-1, keepdims=True)
     return np.asarray(centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + shift)
@@ -104,14 +104,14 @@ def normalised(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDA
 def test_hidden_layers_are_normalised_before_their_activation() -> None:
     settings = NetworkSettings(hidden=(8, 6), layer_normalization=True)
     policy = Policy(vector(5), Discrete(2), settings=settings)
-    assert policy.architecture == "normalised numbers, MLP 8-6, layers normalised"
+    assert policy.architecture == "normalized numbers, MLP 8-6, layer normalization"
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
     policy.normalization.freeze(Moments.zeros((5,)))
     *hidden, head, bias = (w.astype(np.float64) for w in policy.weights()[:10])
     x = RNG.normal(size=(3, 5)).astype(np.float32)
     expected = x * policy.normalization.scale.numpy()
     for kernel, shift_before, scale, shift in (hidden[:4], hidden[4:]):
-        expected = np.tanh(normalised(expected @ kernel + shift_before, scale, shift))
+        expected = np.tanh(normalized(expected @ kernel + shift_before, scale, shift))
     expected = expected @ head + bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-4, atol=1e-5)
 
@@ -120,8 +120,8 @@ def test_layers_that_read_images_are_normalised_by_the_features_of_a_pixel() -> 
     policy = linear(image(9, 8, 3), layer_normalization=True)
     x = RNG.integers(0, 256, (3, 9, 8, 3)).astype(np.uint8)
     *layers, head, bias = (w.astype(np.float64) for w in policy.weights())
-    features = relu(normalised(convolve(x / 255, *layers[:2]), *layers[2:4])).reshape(3, -1)
-    expected = relu(normalised(features @ layers[4] + layers[5], *layers[6:])) @ head + bias
+    features = relu(normalized(convolve(x / 255, *layers[:2]), *layers[2:4])).reshape(3, -1)
+    expected = relu(normalized(features @ layers[4] + layers[5], *layers[6:])) @ head + bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
@@ -142,18 +142,18 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         (image(4, 84, 84), "auto", "Nature CNN of pixels scaled to [0, 1]"),
         (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN of pixels scaled to [0, 1]"),
         (image(9, 9, 3, high=1, dtype=np.float32), "auto", "small CNN"),
-        (image(10, 10, 6), "mlp", "numbers in units of their range, MLP 32"),
+        (image(10, 10, 6), "mlp", "numbers scaled by their range, MLP 32"),
         (image(84, 84, 4), "small_cnn", "small CNN of pixels scaled to [0, 1]"),
         (image(2, 42, 42), "light_cnn", "light CNN of pixels scaled to [0, 1]"),
-        (vector(3), "auto", "normalised numbers, MLP 32"),
+        (vector(3), "auto", "normalized numbers, MLP 32"),
         (box([-1, 0], [1, 9]), "auto", "MLP 32"),
-        (box([-1, -np.inf], [1, 9]), "auto", "numbers as they are, or normalised where they have no bounds, MLP 32"),
+        (box([-1, -np.inf], [1, 9]), "auto", "raw numbers, normalized where unbounded, MLP 32"),
         (
             box([0, -1e30], [255, 1e30]),
             "auto",
-            "numbers in units of their range, or normalised where they have no bounds, MLP 32",
+            "numbers scaled by their range, normalized where unbounded, MLP 32",
         ),
-        (image(2, 2, 2), "auto", "numbers in units of their range, MLP 32"),
+        (image(2, 2, 2), "auto", "numbers scaled by their range, MLP 32"),
         (Discrete(5), "auto", "one-hot, MLP 32"),
         (Discrete(5000), "auto", "embedding, MLP 32"),
         (
@@ -161,7 +161,7 @@ def test_channels_may_come_first_or_not_at_all() -> None:
             "auto",
             (
                 "eye: small CNN of pixels scaled to [0, 1] modulated by s, n: one-hot, s: embedding of 1 tokens and "
-                "GRU, v: normalised numbers; joined by an MLP 32"
+                "GRU, v: normalized numbers; joined by an MLP 32"
             ),
         ),
     ],
@@ -178,14 +178,14 @@ def test_images_that_are_too_small_for_a_network_are_refused_by_name(images: str
     Policy(image(smallest, 50, 1), Discrete(2), settings=settings)
     if smallest > 3:  # what is smaller still is a table of numbers
         space = Dict({"number": Discrete(2), "camera": image(50, smallest - 1, 1)})
-        wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use small_cnn"
+        wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use network="
         with pytest.raises(UnsupportedSpaceError, match=wanted):
             Policy(space, Discrete(2), settings=settings)
 
 
 @pytest.mark.parametrize("images", ["small_cnn", "light_cnn", "nature_cnn"])
 def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
+    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, but the observation has none"):
         Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), settings=NetworkSettings(network=images))
 
 

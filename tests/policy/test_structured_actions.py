@@ -17,7 +17,7 @@ from pgkeras.engines import noise
 from pgkeras.environments.plain import native
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.policy import distributions
-from pgkeras.policy.export import _drawn, _parts, export_policy
+from pgkeras.policy.export import _noise, _part_specs, export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
@@ -123,7 +123,7 @@ def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
 def test_parts_of_similar_names_have_inputs_of_their_own() -> None:
     names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
     observations = observations_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
-    inputs = list(_parts(Layout.of(observations)))
+    inputs = list(_part_specs(Layout.of(observations)))
     assert len(inputs) == len(names)
     assert inputs[:2] == ["observation_a_b", "observation_a_b_2"]
 
@@ -302,7 +302,7 @@ def test_the_default_signature_draws_and_takes_apart_by_part(tmp_path):
     )
     generator = np.random.default_rng(0)
     policy.assign([generator.normal(0, 0.5, weight.shape).astype(np.float32) for weight in policy.weights()])
-    drawn = _drawn(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
+    drawn = _noise(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
     # The first two are of a Gaussian, whose fourth moment is 3, and the others uniform.
     np.testing.assert_allclose((drawn[:, :2] ** 4).mean(axis=0), 3, rtol=0.2)
     np.testing.assert_allclose(np.quantile(drawn[:, 2:], [0.1, 0.9], axis=0).T, [[0.1, 0.9]] * 6, atol=0.02)
