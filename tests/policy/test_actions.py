@@ -63,12 +63,12 @@ def test_both_engines_give_the_same_actions(tmp_path: Path) -> None:
     assert litert["action"].shape == (200, 2, 1)
 
 
-def test_what_does_not_go_with_the_action_space_is_refused() -> None:
+def test_a_family_that_does_not_fit_the_action_space_is_rejected() -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"needs finite bounds.*use diagonal_gaussian or squashed_gaussian"):
         pgkeras.train("tests.reinforce.bandits:Knobs-v0", steps=10, distribution="kumaraswamy")
 
 
-def test_the_distribution_picked_is_said(tmp_path: Path) -> None:
+def test_the_selected_distribution_is_reported(tmp_path: Path) -> None:
     paths = ["--out", str(tmp_path / "run"), "--export-to", str(tmp_path)]
     result = CliRunner().invoke(train, ["tests.reinforce.bandits:Levers-v0", "--steps", "200", *paths])
     assert result.exit_code == 0, result.output

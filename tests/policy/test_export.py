@@ -61,7 +61,7 @@ def close(got: NDArray[Any], expected: NDArray[Any]) -> None:
 
 
 @pytest.mark.parametrize(("observation_space", "action_space"), SPACES)
-def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, action_space: Space) -> None:
+def test_frozen_policies_sample_like_the_policy(observation_space: Space, action_space: Space) -> None:
     policy = Policy(observation_space, action_space, settings=NetworkSettings(hidden=(16,)))
     frozen = [FrozenPolicy(policy, engine) for engine in ("litert", "tensorflow")]
     assert [f.engine for f in frozen] == ["litert", "tensorflow"]
@@ -80,7 +80,7 @@ def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, act
             close(log_prob.numpy(), answer["log_prob"].numpy())
 
 
-def test_a_frozen_policy_stays_as_it_was_until_it_is_frozen_again() -> None:
+def test_a_frozen_policy_keeps_its_weights_until_the_next_freeze() -> None:
     policy = Policy(FLOATS, CONTINUOUS, settings=NetworkSettings(hidden=(16,)))
     frozen = FrozenPolicy(policy, "litert")
     x, z = inputs(policy, 5)
@@ -106,7 +106,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Policy, bun
 
 
 @pytest.mark.parametrize("engine", ["litert", "tensorflow"])
-def test_every_form_of_a_bundle_answers_alike(exported: list[tuple[Policy, bundle.Bundle]], engine: Any) -> None:
+def test_every_form_of_a_bundle_gives_the_same_outputs(
+    exported: list[tuple[Policy, bundle.Bundle]], engine: Any
+) -> None:
     for policy, found in exported:
         assert found.flatbuffer is not None
         loaded = engines.load(found, engine)
@@ -121,7 +123,7 @@ def test_every_form_of_a_bundle_answers_alike(exported: list[tuple[Policy, bundl
                 close(answer[name], tensor.numpy())
 
 
-def test_a_bundle_says_what_it_is(exported: list[tuple[Policy, bundle.Bundle]]) -> None:
+def test_a_bundle_describes_its_policy(exported: list[tuple[Policy, bundle.Bundle]]) -> None:
     policy, found = exported[1]
     again = bundle.open_bundle(found.path)
     assert again.spec == policy.spec
@@ -164,7 +166,7 @@ def elsewhere(exported: list[tuple[Policy, bundle.Bundle]], tmp_path_factory: py
     return [(policy, dict(np.load(scratch / f"{i}.npz.out.npz"))) for i, (policy, _) in enumerate(chosen)]
 
 
-def test_a_saved_model_stands_alone(elsewhere: list[Any]) -> None:
+def test_a_saved_model_is_self_contained(elsewhere: list[Any]) -> None:
     for policy, answers in elsewhere:
         x, z = (tf.constant(a) for a in inputs(policy, 9))
         for prefix, expected in (("act", policy.act(x, z)), ("distribution", policy.distribution_of(x))):
@@ -205,7 +207,7 @@ def normal_below(z: float) -> float:
     return 0.5 * (1 + math.erf(z / math.sqrt(2)))
 
 
-def test_versions_count_up_and_gaps_are_not_filled(tmp_path: Path) -> None:
+def test_version_numbers_increase_and_gaps_are_not_filled(tmp_path: Path) -> None:
     policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,)))
     (tmp_path / "p" / "7").mkdir(parents=True)
     (tmp_path / "p" / "notes").mkdir()
@@ -256,7 +258,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [100, 3000, 20_000])
-def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_no_partial_bundle(tmp_path: Path, size: int) -> None:
     policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(64, 64)))
     with largest_file(size), pytest.raises(ExportError, match=r"cannot write.*nothing was published"):
         export_policy(policy, tmp_path, "p", {})
@@ -280,7 +282,7 @@ def test_a_manifest_is_plain_json(exported: list[tuple[Policy, bundle.Bundle]]) 
 @pytest.mark.parametrize(
     "scale", [pytest.param(3.0, marks=pytest.mark.slow), pytest.param(10.0, marks=pytest.mark.slow), 100.0]
 )
-def test_a_policy_that_is_sure_of_itself_is_exported(scale: float, tmp_path: Path) -> None:
+def test_a_policy_with_large_logits_is_exported(scale: float, tmp_path: Path) -> None:
     # Large logits, as bytes bring them that are not scaled, are rounded by more, and so is the entropy that they give.
     pixels = Box(np.zeros((7, 7, 3)), np.full((7, 7, 3), 255.0), np.dtype(np.uint8))
     for seed in range(2):

@@ -59,14 +59,14 @@ def numpy_gru(weights: list[NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
     return np.array(logits)
 
 
-def test_a_gru_is_what_its_paper_says() -> None:
+def test_a_gru_matches_its_paper() -> None:
     made = policy()
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3)).astype(np.float32)
     np.testing.assert_allclose(parameters(made, x), numpy_gru(made.weights(), x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "mask_size"), [("gru", 0), ("lstm", 0), ("gru", 3)])
-def test_step_by_step_is_the_same_as_whole_episodes(kind: str, mask_size: int) -> None:
+def test_single_steps_match_whole_episodes(kind: str, mask_size: int) -> None:
     made = policy(kind, mask_size=mask_size)
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3 + mask_size)).astype(np.float32)
     x[..., 3:] = np.random.default_rng(1).random((STEPS, EPISODES, mask_size)) < 0.5
@@ -78,7 +78,7 @@ def test_step_by_step_is_the_same_as_whole_episodes(kind: str, mask_size: int) -
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_every_form_of_a_bundle_remembers_alike(kind: str, tmp_path: Path) -> None:
+def test_every_form_of_a_bundle_has_the_same_memory(kind: str, tmp_path: Path) -> None:
     made = policy(kind)
     bundle = export_policy(made, tmp_path, "p", {})
     assert bundle.flatbuffer is not None
@@ -95,7 +95,7 @@ def test_every_form_of_a_bundle_remembers_alike(kind: str, tmp_path: Path) -> No
             state = answer["next_state"]
 
 
-def test_what_comes_after_an_episodes_end_changes_no_gradient() -> None:
+def test_padding_after_an_episode_does_not_change_the_gradient() -> None:
     generator = np.random.default_rng(3)
     lengths = np.array([7, 2, 5, 1])
     mask = np.arange(STEPS)[:, np.newaxis] < lengths
@@ -143,7 +143,7 @@ class Recall(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("mode", ["plain", *gymnasium.vector.AutoresetMode])
-def test_every_episode_starts_without_a_memory(mode: Any) -> None:
+def test_every_episode_starts_with_a_state_of_zeros(mode: Any) -> None:
     made = policy()
     if mode == "plain":
         envs: Any = environments.PlainEnvironments([Recall(), Recall()])
@@ -160,7 +160,7 @@ def test_every_episode_starts_without_a_memory(mode: Any) -> None:
     assert (later != expected)[trajectory.mask].any()
 
 
-def test_a_memory_solves_what_needs_one(tmp_path: Path) -> None:
+def test_a_policy_with_memory_solves_a_task_that_needs_memory(tmp_path: Path) -> None:
     settings = {"memory": "gru", "envs": 32, "episodes": 32, "steps": 300_000, "stop_return": 0.99}
     run = pgkeras.train("benchmarks.environments:TMaze-v0", preset="default", **settings)
     assert run.summary()["solved"]

@@ -64,13 +64,13 @@ def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[
 
 
 @pytest.mark.parametrize("part", [image(9, 8, 3), Discrete(1000), Text(vocabulary=("a",), max_tokens=2)])
-def test_parts_of_similar_names_have_layers_of_their_own(part: Space) -> None:
+def test_parts_of_similar_names_have_separate_layers(part: Space) -> None:
     policy = linear(Dict({"a": Dict({"b": part}), "a_b": part, "a-b": part}))
     names = [layer.name for layer in layers(policy.model)]
     assert len([name for name in names if "a.b" in name]) == len([name for name in names if name.startswith("a_b")]) > 0
 
 
-def test_a_part_without_a_name_is_read_beside_one_that_is_named_as_the_whole() -> None:
+def test_an_unnamed_part_and_a_part_named_observation_have_separate_layers() -> None:
     policy = linear(Dict({"": vector(2), "observation": vector(3)}))
     plain = linear(Dict({"a": vector(2), "b": vector(3)}))
     policy.assign(plain.weights())
@@ -78,7 +78,7 @@ def test_a_part_without_a_name_is_read_beside_one_that_is_named_as_the_whole() -
     np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
 
 
-def test_parts_that_hold_nothing_are_left_out() -> None:
+def test_empty_parts_are_omitted() -> None:
     nothing = {
         "image": image(0, 5, 5),
         "numbers": vector(0),
@@ -90,7 +90,7 @@ def test_parts_that_hold_nothing_are_left_out() -> None:
     np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
 
 
-def test_integers_whose_weights_would_fill_memory_are_refused() -> None:
+def test_integers_with_too_many_values_are_rejected() -> None:
     with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values, and an embedding may have at most"):
         linear(Discrete(10**9))
 
@@ -101,7 +101,7 @@ def normalized(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDA
     return np.asarray(centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + shift)
 
 
-def test_hidden_layers_are_normalised_before_their_activation() -> None:
+def test_hidden_layers_are_normalized_before_their_activation() -> None:
     settings = NetworkSettings(hidden=(8, 6), layer_normalization=True)
     policy = Policy(vector(5), Discrete(2), settings=settings)
     assert policy.architecture == "normalized numbers, MLP 8-6, layer normalization"
@@ -116,7 +116,7 @@ def test_hidden_layers_are_normalised_before_their_activation() -> None:
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_read_images_are_normalised_by_the_features_of_a_pixel() -> None:
+def test_convolutions_are_normalized_over_the_features_of_a_pixel() -> None:
     policy = linear(image(9, 8, 3), layer_normalization=True)
     x = RNG.integers(0, 256, (3, 9, 8, 3)).astype(np.uint8)
     *layers, head, bias = (w.astype(np.float64) for w in policy.weights())
@@ -125,7 +125,7 @@ def test_layers_that_read_images_are_normalised_by_the_features_of_a_pixel() -> 
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_channels_may_come_first_or_not_at_all() -> None:
+def test_channels_may_be_first_or_absent() -> None:
     last, first = linear(image(9, 8, 3)), linear(image(3, 9, 8))
     first.assign(last.weights())
     x = RNG.integers(0, 256, (2, 9, 8, 3)).astype(np.uint8)
@@ -166,14 +166,14 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         ),
     ],
 )
-def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
+def test_the_selected_network_is_described(space: Space, images: str, name: str) -> None:
     settings = NetworkSettings(hidden=(32,), network=images, memory="lstm")
     assert networks.describe(Layout.of(space), settings) == name
     assert Policy(space, Discrete(2), settings=settings).architecture == f"{name}, LSTM 64"
 
 
 @pytest.mark.parametrize(("images", "smallest"), [("small_cnn", 3), ("light_cnn", 20), ("nature_cnn", 36)])
-def test_images_that_are_too_small_for_a_network_are_refused_by_name(images: str, smallest: int) -> None:
+def test_images_too_small_for_a_network_are_rejected_by_name(images: str, smallest: int) -> None:
     settings = NetworkSettings(network=images)
     Policy(image(smallest, 50, 1), Discrete(2), settings=settings)
     if smallest > 3:  # what is smaller still is a table of numbers
@@ -184,7 +184,7 @@ def test_images_that_are_too_small_for_a_network_are_refused_by_name(images: str
 
 
 @pytest.mark.parametrize("images", ["small_cnn", "light_cnn", "nature_cnn"])
-def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
+def test_networks_for_images_are_rejected_without_images(images: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, but the observation has none"):
         Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), settings=NetworkSettings(network=images))
 
@@ -202,7 +202,7 @@ def test_integers_become_one_hot_vectors() -> None:
     np.testing.assert_allclose(alone.parameters(first), np.eye(4)[[0, 3]] @ head + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_many_values_are_looked_up() -> None:
+def test_integers_with_many_values_are_embedded() -> None:
     policy = linear(MultiDiscrete(np.array([600, 700]), np.array([0, 10])))
     table, head, bias = policy.weights()
     assert table.shape == (1300, 32)
@@ -214,7 +214,7 @@ def test_many_values_are_looked_up() -> None:
     np.testing.assert_array_equal(actions, (looked_up @ head + bias).argmax(axis=1))
 
 
-def test_padding_is_looked_up_where_integers_do_not_begin_at_0() -> None:
+def test_padding_is_embedded_for_integers_with_another_start() -> None:
     policy = linear(Discrete(600, start=5000), memory="gru")
     episodes = np.zeros((2, 2), np.int64)  # the second one is over after a step
     episodes[:, 0], episodes[0, 1] = [5000, 5599], 5007
@@ -270,7 +270,7 @@ def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, .
     np.testing.assert_allclose(policy.parameters(rows), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
+def test_only_numbers_are_normalized_and_then_not_scaled() -> None:
     space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
     policy = linear(space, normalize_observations=True)
     layout = policy.spec.layout
@@ -322,7 +322,7 @@ def test_a_keras_model_may_read_the_parts() -> None:
     np.testing.assert_allclose(policy.parameters(rows), rows @ head + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_images_larger_than_the_networks_are_meant_for_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_large_images_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     linear(image(84, 84, 3))
     assert not caplog.records
     Policy(image(161, 170, 3), Discrete(2), settings=NetworkSettings(network="nature_cnn"))

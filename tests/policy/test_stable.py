@@ -33,7 +33,7 @@ CASES: list[tuple[Callable[[Any], Any], NDArray[Any], Callable[[Any], Any], Call
 @pytest.mark.parametrize(
     ("function", "x", "oracle", "derivative"), CASES, ids=["softplus", "log_sigmoid", "log1mexp", "minus_log1m"]
 )
-def test_values_and_gradients(function: Any, x: NDArray[Any], oracle: Any, derivative: Any) -> None:
+def test_values_and_gradients_match_the_oracle(function: Any, x: NDArray[Any], oracle: Any, derivative: Any) -> None:
     x = x.astype(np.float32)
     with np.errstate(over="ignore", divide="ignore", under="ignore"):
         exact = oracle(x.astype(np.longdouble)).astype(np.float64)

@@ -61,7 +61,7 @@ class Extreme(keras.layers.Layer):
         ("gradient", r"the gradient of .*kernel is not finite"),
     ],
 )
-def test_a_network_that_breaks_is_named(
+def test_a_network_with_nonfinite_outputs_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
     # What breaks it is a variable that nobody else knows of, with which it could not be exported.
@@ -82,7 +82,7 @@ def test_a_network_that_breaks_is_named(
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory": "gru", "memory_units": 4, "act_engine": "tensorflow"}])
-def test_a_weight_that_was_spoilt_is_named(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_nonfinite_weight_is_named(tmp_path: Path, settings: dict[str, Any]) -> None:
     training = begun(tmp_path, **settings)
     training.checkpoint()
     weights = training.policy.weights()
@@ -93,7 +93,7 @@ def test_a_weight_that_was_spoilt_is_named(tmp_path: Path, settings: dict[str, A
         next(iter(training))
 
 
-def test_statistics_are_those_that_the_step_began_with(tmp_path: Path) -> None:
+def test_statistics_are_checked_as_of_the_start_of_the_step(tmp_path: Path) -> None:
     training = begun(tmp_path, normalize_observations=True)
     training.checkpoint()
     assert training.policy.normalization is not None
@@ -114,7 +114,7 @@ def test_rewards_that_overflow_are_named_as_returns(tmp_path: Path, baseline: st
     fails(training, r"return is inf at step \d of episode \d of this epoch")
 
 
-def test_a_policy_with_memory_is_diagnosed_too(tmp_path: Path) -> None:
+def test_a_policy_with_memory_is_diagnosed(tmp_path: Path) -> None:
     training = begun(tmp_path, memory="gru", memory_units=4, optimizer="sgd", clip_norm=None)
     training.checkpoint()
     collect = training._phases.collector.collect
@@ -139,7 +139,7 @@ def test_rewards_beyond_float32_overflow_the_loss(tmp_path: Path) -> None:
     fails(training, "the loss is inf: all log-probabilities and advantages are finite")
 
 
-def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> None:
+def test_a_nonfinite_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> None:
     for fault, field in (("nan observation", "observation"), ("nan reward", "reward")):
         config = Config(env_id="tests.environments.scripted:Faulty-v0", envs=2, episodes=2, hidden=(4,))
         training = Training(config, tmp_path / fault)
@@ -152,7 +152,7 @@ def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> N
         assert Checkpoints(tmp_path / fault, 1).read()["counters"][0] == 1
 
 
-def test_a_value_network_that_breaks_is_named(tmp_path: Path) -> None:
+def test_a_value_network_with_nonfinite_outputs_is_named(tmp_path: Path) -> None:
     training = begun(tmp_path, baseline="value")
     training.checkpoint()
     value = training._learner._baseline._value
@@ -174,7 +174,7 @@ def test_a_value_network_that_diverges_is_named(tmp_path: Path) -> None:
     assert all(np.isfinite(v).all() for n, v in training.directory.checkpoints.read().items() if n != "running_mean")
 
 
-def test_a_step_size_that_is_too_large_is_told_from_a_gradient_that_broke(tmp_path: Path) -> None:
+def test_a_too_large_step_is_distinguished_from_a_nonfinite_gradient(tmp_path: Path) -> None:
     training = begun(tmp_path, optimizer="sgd", clip_norm=None)
     training.checkpoint()
     training._learner._learning_rate.begin = lambda *_: 1e300  # type: ignore[method-assign]

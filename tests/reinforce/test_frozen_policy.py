@@ -24,7 +24,7 @@ from tests.policy.test_networks import image
         ((4, 84, 84), "mlp", "litert"),
     ],
 )
-def test_large_convolutions_are_computed_by_tensorflow(shape: tuple[int, ...], network: str, engine: str) -> None:
+def test_large_convolutions_use_tensorflow(shape: tuple[int, ...], network: str, engine: str) -> None:
     policy = Policy(image(*shape), Discrete(2), settings=NetworkSettings(network=network))
     assert FrozenPolicy(policy).engine == engine
 
@@ -42,6 +42,6 @@ class Opaque(keras.Model):
 
 
 @pytest.mark.parametrize(("filters", "engine"), [(4, "litert"), (64, "tensorflow")])
-def test_a_network_of_ones_own_is_judged_by_its_kernels(filters: int, engine: str) -> None:
+def test_the_engine_for_a_users_network_depends_on_its_kernels(filters: int, engine: str) -> None:
     policy = Policy(image(44, 44, 4), Discrete(2), network=Opaque(filters))
     assert FrozenPolicy(policy).engine == engine

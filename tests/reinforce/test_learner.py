@@ -56,7 +56,7 @@ def by_adamw(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "step"), [("sgd", by_sgd), ("rmsprop", by_rmsprop), ("adam", by_adam), ("AdamW", by_adamw)]
 )
-def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> None:
+def test_named_optimizers_take_their_documented_first_step(name: str, step: Any) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     made = learner(optimizer=name, learning_rate=0.01)
     before = [w.astype(np.float64) for w in made.policy.weights()]
@@ -75,18 +75,18 @@ def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> N
         ("tanhh", "Keras has no activation of that name"),
     ],
 )
-def test_what_is_no_activation_of_a_layer_is_refused_by_name(name: str, message: str) -> None:
+def test_unsupported_activations_are_rejected_by_name(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^activation '{name}': {message}.*; try tanh or relu"):
         learner(activation=name)
 
 
-def test_other_activations_are_taken() -> None:
+def test_other_activations_are_accepted() -> None:
     for name in ("gelu", "mish", "softmax", "sparsemax", "hard_silu", "leaky_relu"):
         Learner(Config(env_id="E", activation=name), OBSERVATION, Discrete(3))
 
 
 @pytest.mark.parametrize("name", ["adagrad", "nadam", "lion", "adadelta"])
-def test_other_optimizers_learn_and_are_restored(name: str) -> None:
+def test_optimizers_learn_and_their_state_is_restored(name: str) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     a, b = learner(optimizer=name), learner(optimizer=name)
     a.learn(episodes, 0, 0.0)
@@ -99,7 +99,7 @@ def test_other_optimizers_learn_and_are_restored(name: str) -> None:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
+def test_the_entropy_bonus_follows_its_schedule_after_restore(jit_compile: bool) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     settings = {"optimizer": "sgd", "jit_compile": jit_compile}
     scheduled = learner(**settings, entropy_bonus=0.4, entropy_schedule="linear")
@@ -112,7 +112,7 @@ def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
             np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
 
 
-def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
+def test_the_running_mean_covers_earlier_batches_and_is_restored() -> None:
     settings = {"optimizer": "sgd", "learning_rate": 0.1}
     first, second = batch([4, 6, 2], Discrete(3), seed=1), batch([5, 1], Discrete(3), seed=2)
     made = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
@@ -133,7 +133,7 @@ def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
     assert float(made.state()["running_mean"]) == pytest.approx(0.5 * mean + 0.5 * returns[second.mask].mean())
 
 
-def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
+def test_observation_statistics_are_updated_after_the_gradient_step() -> None:
     settings = PLAIN | {"optimizer": "sgd", "learning_rate": 0.1}
     first, second = batch([4, 6, 2], Discrete(3), seed=1, garbage=99.0), batch([5, 1], Discrete(3), seed=2)
     made, plain = (
@@ -163,7 +163,7 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
         ({"optimizer": "natural", "target_kl": 0.01, "reuse": 2}, "reuse: .*with another optimizer"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_incompatible_options_are_rejected(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(env_id="E", **settings)
 
@@ -178,7 +178,7 @@ def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], m
     ],
     ids=["plain", "value", "memory", "jit"],
 )
-def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(settings: dict[str, Any]) -> None:
+def test_warm_up_restores_the_state_and_traces_everything(settings: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     config = Config(env_id="E", hidden=(4,), **settings)
     rehearsed, other = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
@@ -199,7 +199,7 @@ def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(set
     assert rehearsed._step.traces == 1
 
 
-def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
+def test_epochs_without_a_gradient_keep_the_learning_rate() -> None:
     """Where every episode returns the same, nothing moves; larger steps would not mend that, and destroy later on."""
     made = learner(optimizer="adam", target_kl=0.01, learning_rate=0.01, baseline="leave-one-out")
     played = batch([4, 4, 4], Discrete(3), seed=1)
@@ -225,7 +225,7 @@ def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
     ],
     ids=str,
 )
-def test_the_settings_of_the_estimator_are_those_of_the_step(settings: dict[str, Any]) -> None:
+def test_estimator_settings_change_the_step_as_documented(settings: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     episodes = episodes._replace(rewards=np.where(np.arange(6)[:, np.newaxis] % 2, episodes.rewards, 0.0))
     made, gamma = learner(optimizer="sgd", learning_rate=0.1, **{"gamma": 0.9, **settings}), 0.9
@@ -259,7 +259,7 @@ def test_the_settings_of_the_estimator_are_those_of_the_step(settings: dict[str,
     ],
     ids=["reuse", "natural"],
 )
-def test_a_learner_takes_the_step_that_its_settings_say(settings: dict[str, Any], options: dict[str, Any]) -> None:
+def test_a_learner_passes_its_settings_to_the_step(settings: dict[str, Any], options: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     made = learner(**{"optimizer": "sgd", "learning_rate": 0.1, **settings})
     policy = policy_of(Discrete(3))

@@ -83,7 +83,7 @@ def gradients_by_loops(
 
 
 @pytest.mark.parametrize("kind", ["categorical", "gaussian"])
-def test_the_loss_gradient_is_its_finite_difference(kind: str) -> None:
+def test_the_loss_gradient_matches_finite_differences(kind: str) -> None:
     # In float64: two dense layers, written out, into the distribution, into the loss.
     distribution: Distribution = Categorical(4) if kind == "categorical" else DiagonalGaussian(CONTINUOUS)
     generator = np.random.default_rng(1)
@@ -132,7 +132,7 @@ def test_no_gradient_flows_through_advantages() -> None:
     assert tape.gradient(loss, x) is None
 
 
-def test_a_broadcast_of_columns_is_refused() -> None:
+def test_broadcasting_of_columns_is_rejected() -> None:
     with pytest.raises(ValueError, match="rank"):
         reinforce_loss(tf.zeros([3, 1]), tf.zeros([3]), tf.constant(1.0))
     with pytest.raises(ValueError, match="rank"):
@@ -178,7 +178,7 @@ def estimate(arms: np.ndarray, baseline: str) -> np.ndarray:
     # The time baseline holds the own return: biased by (n - 1)/n, as its docstring says.
     [("none", 1.0), ("leave-one-out", 1.0), ("time", 2 / 3)],
 )
-def test_the_expected_estimate_is_the_bandits_gradient(baseline: str, factor: float) -> None:
+def test_the_expected_estimate_is_the_exact_bandit_gradient(baseline: str, factor: float) -> None:
     # By enumeration of all eight outcomes of three pulls, each weighted with its probability: exact.
     p = np.exp(BANDIT_LOGITS) / np.exp(BANDIT_LOGITS).sum()
     expected = sum(
@@ -213,7 +213,7 @@ def tree_gradient(policy: Policy, gamma: float) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "leave-one-out"])
-def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
+def test_a_step_estimates_the_exact_gradient_without_bias(baseline: str) -> None:
     # 40,000 sampled episodes in batches of 4, each a step of TrainStep with plain SGD from the same weights; the mean
     # step must be the exact gradient, which enumeration gives, within 4.5 standard errors in every weight.
     gamma, rate, generator = 0.8, 1.0, np.random.default_rng(2)
@@ -283,7 +283,7 @@ def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bon
     assert metrics.gradient_norm == pytest.approx(norm, rel=1e-5)
 
 
-def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
+def test_a_forbidden_action_does_not_contribute_to_the_gradient() -> None:
     policy = policy_of(Discrete(3), mask_size=3)
     trajectory = batch([5, 2, 11], Discrete(3))
     masks = np.random.default_rng(1).random((11, 3, 3)) < 0.5
@@ -299,7 +299,7 @@ def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
         np.testing.assert_allclose(new, old - 0.1 * gradient, rtol=1e-5, atol=1e-6)
 
 
-def test_metrics_are_of_real_steps() -> None:
+def test_metrics_ignore_padding() -> None:
     policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 11], Discrete(3))
     values = advantages(trajectory, 0.9).values
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
@@ -313,7 +313,7 @@ def test_metrics_are_of_real_steps() -> None:
         assert metrics.entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-5)
 
 
-def test_the_estimated_divergence_is_the_exact_one_on_average() -> None:
+def test_the_kl_estimate_is_unbiased() -> None:
     generator = np.random.default_rng(0)
     old, new = generator.dirichlet([3.0, 2.0, 1.0, 4.0], 2)
     samples = generator.choice(4, 200_000, p=old)
@@ -330,7 +330,7 @@ def test_the_estimated_divergence_is_the_exact_one_on_average() -> None:
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
-def test_a_step_tells_how_far_it_moved_the_policy(action_space: Space, jit_compile: bool) -> None:
+def test_a_step_reports_its_kl_divergence(action_space: Space, jit_compile: bool) -> None:
     policy, trajectory = policy_of(action_space), batch([5, 2, 11], action_space)
     values = advantages(trajectory, 0.9).values
 
@@ -360,7 +360,7 @@ def test_padding_contributes_nothing(action_space: Space) -> None:
 
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
-def test_a_step_on_a_batch_is_the_mean_of_its_episodes_steps(action_space: Space) -> None:
+def test_a_step_on_a_batch_is_the_mean_of_the_steps_on_its_episodes(action_space: Space) -> None:
     trajectory = batch([5, 2, 11, 1], action_space)
     values = advantages(trajectory, 0.9).values
 
@@ -407,7 +407,7 @@ def test_clipping_keeps_the_direction_and_limits_the_norm() -> None:
             np.testing.assert_allclose(old - new, factor * gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_one_trace_serves_episodes_of_every_length() -> None:
+def test_episodes_of_any_length_share_one_trace() -> None:
     policy = policy_of(Discrete(3))
     step = TrainStep(policy, keras.optimizers.Adam(1e-3))
     for seed, lengths in enumerate([[1], [3, 1], [40, 2, 7], [1, 1, 1, 1, 1], [64], [65]]):

@@ -96,7 +96,7 @@ print("the same")
     ],
     ids=str,
 )
-def test_two_devices_take_the_step_of_one(settings):
+def test_two_devices_take_the_same_step_as_one(settings):
     command = [sys.executable, "-c", _SAME_STEPS, json.dumps(settings)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert finished.stdout.endswith("the same\n"), finished.stderr[-3000:]
@@ -120,7 +120,7 @@ def last_weights(directory):
     return {name: arrays[name] for name in arrays.files if name.startswith("variable")}
 
 
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_like_one(tmp_path):
     steps = ["--steps", "1500", "--set", "baseline=value", "--set", "normalize_observations=true"]
     assert started(tmp_path, [], 9, *steps, "--out", "alone", processes=1).wait(200) == 0
     ports = free_ports(2)
@@ -141,7 +141,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stop_in_one_process_is_one_in_all_before_they_evaluate_and_the_first_one_publishes(tmp_path):
+def test_a_stop_in_one_process_stops_all_before_evaluation_and_only_the_first_publishes(tmp_path):
     code = """
 import sys
 import pgkeras
@@ -175,7 +175,7 @@ assert training.stop_reason == ("a process of the training was told to" if train
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
+def test_killing_one_process_ends_the_others_and_the_run_resumes(tmp_path):
     endless = ["--devices", "all", "--steps", "100000000", "--set", "stop_return=1e9"]
     endless += ["--set", "checkpoint_seconds=0"]
     ports = free_ports(2)
@@ -207,7 +207,7 @@ def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
     assert len(epochs) > done - 2
 
 
-def test_one_device_needs_no_others(monkeypatch):
+def test_one_device_needs_no_replicas(monkeypatch):
     monkeypatch.delenv(TF_CONFIG, raising=False)
     assert Replicas.of("one") is None
     with pytest.raises(ConfigError, match="TensorFlow finds no GPU"):
@@ -229,7 +229,7 @@ def test_one_device_needs_no_others(monkeypatch):
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "chief 0, is not in"),
     ],
 )
-def test_a_contradictory_tf_config_is_refused(monkeypatch, text, reason):
+def test_an_invalid_tf_config_is_rejected(monkeypatch, text, reason):
     monkeypatch.setenv(TF_CONFIG, text)
     with pytest.raises(ConfigError, match=reason):
         Replicas.of("all")

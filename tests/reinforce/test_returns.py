@@ -74,9 +74,7 @@ def test_discounted_returns_by_hand() -> None:
 
 
 @given(batches(), gammas, st.integers(0, 2**32 - 1))
-def test_a_return_does_not_go_beyond_where_it_ends(
-    batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int
-) -> None:
+def test_returns_stop_at_ends(batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int) -> None:
     rewards, lengths = batch
     ends = np.random.default_rng(seed).random(rewards.shape) < 0.3
     got = returns.discounted_returns(rewards, gamma, ends)
@@ -87,7 +85,7 @@ def test_a_return_does_not_go_beyond_where_it_ends(
             assert got[t, b] == pytest.approx(after, rel=1e-10, abs=1e-9)
 
 
-def test_returns_that_are_reset_end_with_a_point() -> None:
+def test_reset_returns_stop_at_nonzero_rewards() -> None:
     # Points after steps 1 and 2, then one step without any, after which the episode is truncated; by hand, gamma 1/2.
     trajectory = Trajectory(
         observations=np.zeros((4, 1, 1), np.float32),
@@ -110,7 +108,9 @@ def test_returns_that_are_reset_end_with_a_point() -> None:
 
 
 @given(batches(), gammas)
-def test_episode_returns_are_the_first_steps_at_every_step(batch: tuple[np.ndarray, np.ndarray], gamma: float) -> None:
+def test_episode_returns_repeat_the_return_of_the_first_step(
+    batch: tuple[np.ndarray, np.ndarray], gamma: float
+) -> None:
     rewards, lengths = batch
     mask = mask_of(lengths)
     got = returns.episode_returns(returns.discounted_returns(rewards, gamma), mask)
@@ -134,7 +134,7 @@ def test_the_running_mean_by_hand() -> None:
     assert returns.running_mean(4.0, values, mask, 1.0) == 3.0
 
 
-def test_rewards_of_another_rank_are_refused() -> None:
+def test_rewards_of_another_rank_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\[T, B\].*\(3,\)"):
         returns.discounted_returns(np.ones(3), 0.9)
 
@@ -173,7 +173,7 @@ def leave_one_out_by_loops(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     ],
 )
 @given(batch=batches())
-def test_baselines_are_their_definitions(
+def test_baselines_match_their_definitions(
     baseline: Compute, by_loops: Compute, batch: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, lengths = batch
@@ -193,7 +193,7 @@ def test_leave_one_out_by_hand() -> None:
 
 
 @given(batches(), gammas, st.integers(0, 2**32 - 1), st.data())
-def test_leave_one_out_does_not_depend_on_the_own_rewards(
+def test_leave_one_out_does_not_depend_on_the_episodes_own_rewards(
     batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int, data: st.DataObject
 ) -> None:
     rewards, lengths = batch
@@ -220,7 +220,7 @@ def test_time_baseline_shrinks_leave_one_out_advantages(batch: tuple[np.ndarray,
 
 
 @given(batches())
-def test_rescaled_advantages_have_unit_size_over_real_steps_alone(batch: tuple[np.ndarray, np.ndarray]) -> None:
+def test_rescaled_advantages_have_root_mean_square_1_over_real_steps(batch: tuple[np.ndarray, np.ndarray]) -> None:
     values, lengths = batch
     mask = mask_of(lengths)
     scaled = returns.rescale(values, values, mask)
@@ -237,7 +237,7 @@ def test_rescaling_by_hand_ignores_padding() -> None:
     np.testing.assert_allclose(returns.rescale(values, values, mask), values / math.sqrt(12.5))
 
 
-def test_rescaling_hides_nothing() -> None:
+def test_rescaling_preserves_nan() -> None:
     values = np.array([[3.0, np.nan], [1.0, 2.0]])
     mask = np.ones((2, 2), np.bool_)
     assert np.isnan(returns.rescale(values, np.ones((2, 2)), mask)).any()
@@ -269,14 +269,14 @@ def episodes_of(reward: float, episodes: int, steps: int) -> Trajectory:
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1.0, -1e-7, 1e9])
 @pytest.mark.parametrize("episodes", [3, 24, 1000])
-def test_equal_episodes_teach_nothing(baseline: str, reward: float, episodes: int) -> None:
+def test_equal_episodes_have_zero_advantages(baseline: str, reward: float, episodes: int) -> None:
     # The mean of equal numbers differs from them by rounding; rescaled, that must not become a signal.
     result = advantages(episodes_of(reward, episodes, 7), gamma=0.995, baseline=from_batch(baseline), rescale=True)
     np.testing.assert_array_equal(result.values, 0.0)
 
 
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
-def test_no_variance_is_explained_where_there_is_none(baseline: str) -> None:
+def test_explained_variance_of_constant_returns_is_nan(baseline: str) -> None:
     # One step, and the same return of 0.1 in every episode: the variance is 0 but for rounding.
     result = advantages(episodes_of(0.1, 6, 1), gamma=0.9, baseline=from_batch(baseline))
     assert math.isnan(result.explained_variance)

@@ -43,7 +43,7 @@ def episodes(seed=0, most=6, number=4):
 
 
 @pytest.mark.parametrize("memory", ["none", "gru"])
-def test_the_first_step_is_that_of_reinforce(memory):
+def test_the_first_step_is_the_reinforce_step(memory):
     policy = a_policy(memory=memory)
     trajectory, advantage = episodes()
     (batch,) = micro_batches(policy, trajectory, advantage, None, pad=False)
@@ -81,7 +81,7 @@ def stepped(reuse, seed=3, optimizer=None, rows=None, **options):
     return metrics, policy.weights()
 
 
-def test_steps_are_taken_until_there_are_enough_or_the_policy_has_moved_far():
+def test_steps_end_at_the_maximum_number_or_kl():
     once, after_one = stepped(None)
     assert once.gradient_steps == 1
     again, same = stepped(Reuse(1, CLIP, 1.0))
@@ -98,7 +98,7 @@ def test_steps_are_taken_until_there_are_enough_or_the_policy_has_moved_far():
     assert some.kl > (free.kl + again.kl) / 2, "the step that goes beyond it is the last one"
 
 
-def test_parts_of_a_batch_take_the_steps_of_the_whole():
+def test_parts_give_the_same_steps_as_the_whole_batch():
     options: dict[str, Any] = {"clip_norm": 0.5, "entropy_bonus": 0.1, "measure_kl": True}
     whole, expected = stepped(Reuse(5, CLIP, 100.0), **options)
     parts, got = stepped(Reuse(5, CLIP, 100.0), rows=4, **options)
@@ -154,7 +154,7 @@ def exact_gradient(preferences, horizon):
     )
 
 
-def test_what_further_steps_estimate():
+def test_later_steps_are_unbiased_only_for_episodes_of_one_step():
     """After the first step the estimate is of the gradient where an episode has one step, and biased where it has more.
 
     Each step is weighted by its own action's importance, not by those before it, which brought its state about, nor by
@@ -168,7 +168,7 @@ def test_what_further_steps_estimate():
     assert np.abs(bias).max() > 0.02
 
 
-def test_what_padding_would_weigh_does_not_count():
+def test_importance_weights_of_padding_are_ignored():
     policy = a_policy()
     trajectory, advantage = episodes(most=5, number=3)
     (batch,) = micro_batches(policy, trajectory, advantage, None, pad=True)

@@ -23,7 +23,7 @@ def natural(**settings: Any) -> Learner:
     return Learner(config, OBSERVATION, Discrete(3))
 
 
-def test_the_share_is_the_square_below_half_of_the_largest_running_mean() -> None:
+def test_the_factor_is_quadratic_below_half_of_the_largest_running_mean() -> None:
     sizes = np.random.default_rng(0).lognormal(size=200)
     sizes[50:150] *= 0.05
     settling, mean, largest = Settling(), sizes[0], 0.0
@@ -35,7 +35,7 @@ def test_the_share_is_the_square_below_half_of_the_largest_running_mean() -> Non
     assert settling.update(largest) == 1.0
 
 
-def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> None:
+def test_a_natural_step_is_smaller_if_returns_are_nearly_equal() -> None:
     episodes = batch(LENGTHS, Discrete(3))
     alike = episodes._replace(rewards=0.1 * episodes.rewards)
     settles, constant = natural(target_kl_settles=True), natural()
@@ -51,7 +51,7 @@ def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> No
 
 
 @pytest.mark.parametrize("settles", [False, True])
-def test_the_step_size_of_another_optimizer_is_adapted_to_what_is_left_of_the_target(settles: bool) -> None:
+def test_the_learning_rate_of_sgd_follows_the_reduced_target(settles: bool) -> None:
     config = Config(env_id="E", **SETTINGS, optimizer="sgd", learning_rate=0.01, target_kl_settles=settles)
     made = Learner(config, OBSERVATION, Discrete(3))
     episodes = batch(LENGTHS, Discrete(3))

@@ -39,7 +39,7 @@ def resident_mib() -> float:
     ],
     ids=["plain", "value", "gru"],
 )
-def test_a_thousand_epochs_trace_nothing_anew_and_leak_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_thousand_epochs_neither_retrace_nor_leak(tmp_path: Path, settings: dict[str, Any]) -> None:
     # So small a step size leaves the policy as it is, and so the lengths of episodes, which memory would follow.
     config = small(steps=10**9, learning_rate=1e-12, checkpoint_seconds=1, **settings)
     training = Training(config, tmp_path / "run")

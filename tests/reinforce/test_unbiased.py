@@ -239,7 +239,7 @@ def test_unbiased(
 
 
 @pytest.mark.parametrize("baseline", [lambda: NO_BASELINE, lambda: RunningMean(0.1)], ids=["none", "running-mean"])
-def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent(
+def test_reset_returns_are_unbiased_if_points_are_independent(
     episodes: Trajectory, exact: dict[str, np.ndarray], baseline: Callable[[], NoBaseline]
 ) -> None:
     # What the first of two games brings says nothing of the second.
@@ -251,9 +251,7 @@ def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent
     assert found.var(axis=0).sum() < plain.var(axis=0).sum()
 
 
-def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
-    episodes: Trajectory, exact: dict[str, np.ndarray]
-) -> None:
+def test_any_state_dependent_baseline_is_unbiased(episodes: Trajectory, exact: dict[str, np.ndarray]) -> None:
     # Here as a value network's: none is asked for a future, since no episode is taken as truncated.
     whole = episodes._replace(terminated=np.ones_like(episodes.terminated))
     poor = estimates(whole, GAMMA, POOR_VALUE, discount_gradient=True)
@@ -264,7 +262,7 @@ def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
     assert good.var(axis=0).sum() < plain.var(axis=0).sum()  # which is what a baseline is for
 
 
-def test_truncated_episodes_go_on_with_the_value_of_their_last_state(
+def test_truncated_episodes_are_bootstrapped_with_the_last_state(
     limited: Trajectory, exact: dict[str, np.ndarray]
 ) -> None:
     found = estimates(limited, LIMITED_GAMMA, lookup(values_without_limit(LIMITED_GAMMA)), discount_gradient=True)
@@ -282,7 +280,7 @@ BIAS_IS_SEEN = 100.0  # far beyond the quantile
         {"discount_gradient": True, "rescale": True},
     ],
 )
-def test_the_bias_of_the_others_is_seen(
+def test_the_test_detects_biased_estimators(
     episodes: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
 ) -> None:
     assert distance(estimates(episodes, GAMMA, **options), exact["discounted"]) > BIAS_IS_SEEN
@@ -296,14 +294,14 @@ def test_the_bias_of_the_others_is_seen(
         {"baseline": POOR_VALUE},  # they go on with a value that is wrong
     ],
 )
-def test_the_bias_of_truncation_is_seen(
+def test_the_test_detects_the_bias_of_truncation(
     limited: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
 ) -> None:
     found = estimates(limited, LIMITED_GAMMA, discount_gradient=True, **options)
     assert distance(found, exact["unlimited"]) > BIAS_IS_SEEN
 
 
-def test_the_time_baseline_shrinks_the_gradient_by_what_it_holds_of_itself(
+def test_the_time_baseline_scales_the_gradient_by_its_own_share(
     episodes: Trajectory, exact: dict[str, np.ndarray]
 ) -> None:
     # All four episodes live at step 0, so that with one step there (n - 1)/n = 3/4 of the gradient is left.
