@@ -20,7 +20,7 @@ from tests.policy.differences import assert_gradients_are_right
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAST_UNIFORM = np.float32(1 - 2.0**-24)
-# Both bounds, the lower, the upper, none.
+# Both bounds, only a lower one, only an upper one, none.
 MIXED = Box(np.array([[-1.0, 2.0], [-np.inf, -np.inf]]), np.array([[4.0, np.inf], [-0.5, np.inf]]), FLOAT64)
 BOUNDED = Box(np.array([[-1.0], [0.0], [-3.0]]), np.array([[1.0], [10.0], [-2.5]]), FLOAT32)
 
@@ -30,7 +30,7 @@ def normal_cdf(z: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def squashed(u: NDArray[Any]) -> NDArray[Any]:
-    """The action of a sample ``[..., 4]`` in MIXED, flat, written down from the protocol."""
+    """Returns the flat action of a sample ``[..., 4]`` in MIXED, as the protocol defines it."""
     a = -1 + (4 + 1) * (np.tanh(u[..., 0]) + 1) / 2
     b = 2 + np.log1p(np.exp(u[..., 1]))
     c = -0.5 - np.log1p(np.exp(u[..., 2]))
@@ -68,7 +68,7 @@ def test_the_squashed_entropy_is_the_mean_of_minus_the_log_density(std: float) -
     log_prob = distribution.log_prob(tf.constant(rows), tf.constant(u)).numpy().reshape(25, -1)
     # All components share z here, but the mean of a sum is the sum of the means.
     expected = -(log_prob * weight).sum(axis=1) / weight.sum()
-    # Three components are bounded, and each may be 5e-4 off.
+    # Each of the three bounded components may have an error of 5e-4.
     np.testing.assert_allclose(distribution.entropy(tf.constant(parameters)), expected, atol=1.5e-3)
     np.testing.assert_allclose(
         distribution.entropy(tf.constant(parameters.astype(np.float32))), expected, rtol=1e-5, atol=1.5e-3
@@ -98,7 +98,7 @@ def test_without_bounds_a_squashed_gaussian_is_a_gaussian() -> None:
 
 
 def shapes(distribution: Kumaraswamy, parameters: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """a and b, in float64, from the definition of the parameters."""
+    """Returns a and b in float64, from the definition of the parameters."""
     a, b = np.split(1 + np.logaddexp(0, parameters), 2, axis=1)
     return a, b
 
@@ -129,7 +129,7 @@ def test_the_kumaraswamy_density_is_the_derivative_of_the_cdf() -> None:
     h = 1e-6
     log_slope = np.log((1 - (x - h) ** a) ** b - (1 - (x + h) ** a) ** b) - np.log(2 * h)
     expected = (log_slope - np.log([2.0, 10.0, 0.5])).sum(axis=1)
-    solid = (log_slope > -8).all(axis=1)  # the difference has digits left there
+    solid = (log_slope > -8).all(axis=1)  # elsewhere the difference is too imprecise
     assert solid.sum() > 100
     for dtype, tolerance in ((np.float64, 1e-4), (np.float32, 1e-3)):
         logit = tf.constant(np.log(x / (1 - x)).astype(dtype))
@@ -169,7 +169,7 @@ def test_the_kumaraswamy_mode_maximizes_the_density() -> None:
 def test_parameters_of_zero_give_a_broad_density() -> None:
     space = Box(np.zeros(1), np.ones(1), FLOAT32)
     parameters = tf.zeros([1, 2])
-    assert -0.2 < Kumaraswamy(space).entropy(parameters).numpy()[0] < 0  # that of a uniform is 0
+    assert -0.2 < Kumaraswamy(space).entropy(parameters).numpy()[0] < 0  # a uniform distribution has entropy 0
     action = Kumaraswamy(space).action(Kumaraswamy(space).mode(parameters)).numpy()[0, 0]
     assert 0.4 < action < 0.6
 

@@ -73,7 +73,7 @@ def test_multi_bernoulli_is_the_product_of_its_bits(dtype: type) -> None:
 
 
 def test_the_noise_of_each_component_is_its_own_column() -> None:
-    # A grid of 200 values in every column in turn: the share of each value is its probability, to within the grid.
+    # For a grid of 200 noise values in each column, the share of each action value is its probability.
     grid = ((np.arange(200) + 0.5) / 200).astype(np.float32)
     generator = np.random.default_rng(1)
     categorical, bernoulli = MultiCategorical(UNEVEN), MultiBernoulli(BITS)
@@ -138,7 +138,7 @@ def legal_masks(nvec: list[int]) -> list[list[int]]:
 def test_a_masked_action_has_probability_0(distribution: Any, nvec: list[int], spread: float, as_bool: bool) -> None:
     masks = np.array(legal_masks(nvec))
     logits = np.random.default_rng(5).normal(0, spread, (len(masks), sum(nvec))).astype(np.float32)
-    logits[:, 1] = logits.max() + 1  # so that what is greedy without a mask is often forbidden
+    logits[:, 1] = logits.max() + 1  # so that the unmasked mode is often forbidden
     mask = tf.constant(masks.astype(bool) if as_bool else masks.astype(np.float32))
     parameters = tf.constant(logits)
     starts = np.cumsum(nvec) - nvec
@@ -163,7 +163,7 @@ def test_a_masked_action_has_probability_0(distribution: Any, nvec: list[int], s
         gradient = tape.gradient(value, parameters).numpy()
         assert np.isfinite(gradient).all()
         assert (gradient[masks == 0] == 0).all()
-    # Among what is allowed, the distribution is that of the allowed logits alone.
+    # The distribution over the allowed values is the softmax of their logits.
     expected = [
         sum(
             -(p[p > 0] * np.log(p[p > 0])).sum()

@@ -27,7 +27,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def draw_categorical(logits: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Samples of one row of logits at each uniform number."""
+    """Returns the sample of one row of logits for each uniform number."""
     rows = np.broadcast_to(logits.astype(np.float32), (len(u), len(logits)))
     return Categorical(len(logits)).sample(tf.constant(rows), tf.constant(u.astype(np.float32)[:, np.newaxis])).numpy()
 
@@ -89,7 +89,7 @@ def test_categorical_samples_are_the_inverse_cdf() -> None:
 @pytest.mark.parametrize("spread", [0.0, 1.0, 20.0])
 def test_extreme_noise_gives_valid_indices(n: int, spread: float) -> None:
     logits = np.random.default_rng(n).normal(0, spread, (200, n)).astype(np.float32)
-    # 1 is no noise of ours, but may be a caller's who rounds otherwise.
+    # The library never draws 1, but a client that rounds differently may send it.
     for u in (0.0, float(LAST_UNIFORM), 1.0):
         index = Categorical(n).sample(tf.constant(logits), tf.fill([200, 1], np.float32(u))).numpy()
         assert index.min() >= 0

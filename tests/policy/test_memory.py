@@ -1,4 +1,4 @@
-"""Policies with memory: acting step by step and learning from whole episodes are the same computation."""
+"""Policies with memory: single steps and whole episodes give the same results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def policy(kind: str = "gru", mask_size: int = 0, **settings: Any) -> Policy:
 
 
 def parameters(made: Policy, x: NDArray[Any]) -> NDArray[Any]:
-    """Of every step of whole episodes, ``[T, B, 3]``."""
+    """Returns the parameters of all steps of whole episodes, ``[T, B, 3]``."""
     return made.unroll(x).numpy().reshape(*x.shape[:2], -1)
 
 
@@ -45,7 +45,7 @@ def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def numpy_gru(weights: list[NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
-    """Logits ``[T, B, 3]``: Cho et al. 2014, with the reset gate after the product, as cuDNN has it."""
+    """Logits ``[T, B, 3]``: Cho et al. 2014, with the reset gate after the product, as in cuDNN."""
     w0, b0, kernel, recurrent, bias, head, head_bias = (w.astype(np.float64) for w in weights)
     h = np.zeros((x.shape[1], 5))
     logits = []
@@ -114,14 +114,14 @@ def test_padding_after_an_episode_does_not_change_the_gradient() -> None:
         return made.weights()
 
     expected = step(0.0)
-    for padding in (50.0, np.nan):  # a terminal state may look like anything
+    for padding in (50.0, np.nan):  # a terminal observation may contain anything
         for a, b in zip(expected, step(padding), strict=True):
             assert np.isfinite(a).all()
             np.testing.assert_array_equal(a, b)
 
 
 class Recall(gymnasium.Env[Any, Any]):
-    """Shows how many steps its episode has had, as a vector, and plays episodes of 3, 1, 2 steps."""
+    """Has episodes of 3, 1 and 2 steps. The observation is the number of steps so far, as a vector."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -154,7 +154,7 @@ def test_every_episode_starts_with_a_state_of_zeros(mode: Any) -> None:
     assert trajectory.lengths.tolist() == [3, 1, 2, 3, 3, 1, 2, 3]
     expected = parameters(made, trajectory.observations).argmax(axis=-1)
     np.testing.assert_array_equal(trajectory.samples[trajectory.mask], expected[trajectory.mask])
-    # The same observations after others would have led to something else, so that a memory left over would show.
+    # With a state from the previous episode, the same observations would give other actions.
     twice = np.concatenate([trajectory.observations, trajectory.observations])
     later = parameters(made, twice)[len(expected) :].argmax(axis=-1)
     assert (later != expected)[trajectory.mask].any()

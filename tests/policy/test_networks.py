@@ -1,4 +1,4 @@
-"""What reads observations of each kind, against NumPy."""
+"""Encoders for each kind of observation, against NumPy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def box(low: list[float], high: list[float]) -> Box:
 
 
 def linear(space: Space, network: Any = None, **settings: Any) -> Policy:
-    """A policy without hidden layers, so that what the encoders give can be read off its head."""
+    """Returns a policy without hidden layers, whose parameters are a linear function of the encoders' features."""
     policy = Policy(space, Discrete(2), network, settings=NetworkSettings(hidden=(), **settings), seed=3)
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
     return policy
@@ -176,7 +176,7 @@ def test_the_selected_network_is_described(space: Space, images: str, name: str)
 def test_images_too_small_for_a_network_are_rejected_by_name(images: str, smallest: int) -> None:
     settings = NetworkSettings(network=images)
     Policy(image(smallest, 50, 1), Discrete(2), settings=settings)
-    if smallest > 3:  # what is smaller still is a table of numbers
+    if smallest > 3:  # a smaller array is not treated as an image
         space = Dict({"number": Discrete(2), "camera": image(50, smallest - 1, 1)})
         wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use network="
         with pytest.raises(UnsupportedSpaceError, match=wanted):
@@ -216,11 +216,11 @@ def test_integers_with_many_values_are_embedded() -> None:
 
 def test_padding_is_embedded_for_integers_with_another_start() -> None:
     policy = linear(Discrete(600, start=5000), memory="gru")
-    episodes = np.zeros((2, 2), np.int64)  # the second one is over after a step
+    episodes = np.zeros((2, 2), np.int64)  # the second episode has one step
     episodes[:, 0], episodes[0, 1] = [5000, 5599], 5007
     alone = policy.unroll(episodes[:1, 1:])
     np.testing.assert_allclose(policy.unroll(episodes)[1], alone[0], rtol=1e-5, atol=1e-6)
-    actor = FrozenPolicy(policy, "litert")  # which pads batches by itself
+    actor = FrozenPolicy(policy, "litert")  # LiteRT pads batches
     assert actor.act(np.array([5000]), np.zeros((1, 1), np.float32))[0] == [0]
 
 

@@ -74,7 +74,7 @@ def test_the_default_network_is_orthogonal_layers_of_tanh() -> None:
     shapes = [tuple(v.shape) for v in policy.variables]
     assert shapes == [(4, 32), (32,), (32, 16), (16,), (16, 2), (2,)]
     first, _, second, _, head, _ = (w.astype(np.float64) for w in policy.weights())
-    # Rows (or columns, of which there are fewer) are orthogonal and of length gain: sqrt(2), sqrt(2), 0.01.
+    # Rows (or columns, if there are fewer) are orthogonal and have the length of the gain: sqrt(2), sqrt(2), 0.01.
     np.testing.assert_allclose(first @ first.T, 2 * np.eye(4), atol=1e-5)
     np.testing.assert_allclose(second.T @ second, 2 * np.eye(16), atol=1e-5)
     np.testing.assert_allclose(head.T @ head, 1e-4 * np.eye(2), atol=1e-9)
@@ -88,7 +88,7 @@ def test_the_seed_decides_the_initial_weights() -> None:
     for a, b in zip(one, same, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(one[0], other[0])
-    Policy(OBSERVATION, Discrete(2), seed=2**31 - 1)  # the largest that training gives
+    Policy(OBSERVATION, Discrete(2), seed=2**31 - 1)  # the largest seed that training uses
 
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])

@@ -1,4 +1,4 @@
-"""Actions made of parts: the joint distribution against its parts', masks, noise, and the whole line."""
+"""Structured actions: the joint distribution against those of the parts, masks, noise, training and export."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_mask_applies_to_the_discrete_parts() -> None:
     assert set(sample[:, 5]) == {0}
     assert set(sample[:, 6]) == {1, 2}
     assert set(sample[:, 7]) == {1, 4}
-    assert set(sample[:, 2]) == {0, 1}  # bits are nobody's to mask
+    assert set(sample[:, 2]) == {0, 1}  # bits are not masked
     named = joint.named_parameters(masked)
     np.testing.assert_array_equal(named["probabilities_move"].numpy()[:, [0, 2, 3]], 0)
     np.testing.assert_allclose(named["mean_aim"], joint.named_parameters(parameters)["mean_aim"])
@@ -191,7 +191,7 @@ def test_each_part_gets_its_kind_of_noise() -> None:
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(8), atol=0.01)
     np.testing.assert_allclose(np.quantile(uniform, [0.1, 0.5, 0.9], axis=0).T, [[0.1, 0.5, 0.9]] * 6, atol=0.005)
     assert uniform.max() < 1
-    # A row does not depend on how many follow it.
+    # A row does not depend on the number of rows.
     np.testing.assert_array_equal(noise.draw(noise.seeded(0), spec, 5), drawn[:5])
 
 
@@ -245,7 +245,7 @@ def test_unsupported_actions_are_rejected_by_name() -> None:
 
 
 class Combined(gymnasium.Env[Any, Any]):
-    """Gives a mask for combinations of its two components, which nothing here can follow."""
+    """Has a mask of the combinations of its two components, which is not supported."""
 
     observation_space = gym.Box(-1, 1, (1,), np.float32)
     action_space = gym.MultiDiscrete([2, 4])
@@ -303,7 +303,7 @@ def test_the_default_signature_samples_and_unpacks_parts(tmp_path):
     generator = np.random.default_rng(0)
     policy.assign([generator.normal(0, 0.5, weight.shape).astype(np.float32) for weight in policy.weights()])
     drawn = _noise(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
-    # The first two are of a Gaussian, whose fourth moment is 3, and the others uniform.
+    # The first two columns are normal, with a fourth moment of 3. The others are uniform.
     np.testing.assert_allclose((drawn[:, :2] ** 4).mean(axis=0), 3, rtol=0.2)
     np.testing.assert_allclose(np.quantile(drawn[:, 2:], [0.1, 0.9], axis=0).T, [[0.1, 0.9]] * 6, atol=0.02)
     x = generator.normal(size=(7, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Gaussian actions in units of a range that N(0, 1) does not fit."""
+"""Gaussian actions for ranges that N(0, 1) does not fit."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_the_distribution_is_reported_in_the_spaces_units() -> None:
 
 
 class Aim(gymnasium.Env[Any, Any]):
-    """One step; the reward is how near an action is to a place at three quarters of the range, from 0 down."""
+    """Has one step. The reward is minus the distance of the action from 75 % of the range, at most 0."""
 
     def __init__(self, low: float, high: float) -> None:
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -94,7 +94,7 @@ def test_ranges_far_from_one_are_learned_by_default(
     spec = gymnasium.envs.registration.EnvSpec("Far-v0", lambda: Aim(low, high))
     monkeypatch.setitem(gymnasium.registry, "Far-v0", spec)
     training = run_to_end(Training(Config(env_id="Far-v0", steps=20_000, loggers="none", seed=1, episodes=64)))
-    assert training.mean_return_100 > -0.1  # -0.25 is what the centre of the range gives
+    assert training.mean_return_100 > -0.1  # the center of the range gives -0.25
     exported = bundle.open_bundle(training.export(tmp_path).path)
     answer = load(exported, "litert").act(
         {"observation": np.zeros((1, 1), np.float32), "noise": np.zeros((1, 1), np.float32)}

@@ -1,4 +1,4 @@
-"""A batch in parts beside the same batch at once."""
+"""A batch in parts gives the same results as the whole batch."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_a_step_in_parts_equals_a_step_on_the_whole_batch(
 
 
 class Counted(list[Batch]):
-    """Counts how often a batch is taken, which is when its arrays are copied to the device."""
+    """Counts how often a batch is read, because each read copies its arrays to the device."""
 
     taken = 0
 
@@ -172,7 +172,7 @@ def advantage(seed: int) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("rows_at_once", [None, 8])
 def test_the_norm_of_an_embedding_gradient_is_that_of_the_dense_tensor(rows_at_once: int | None) -> None:
-    """A value that occurs often has one row in the gradient, not many; a plain step by it has the clipped length."""
+    """A repeated index must contribute once to the norm. A plain gradient step then has the clipped length."""
     policy = Policy(Discrete(600), Discrete(3), settings=NetworkSettings(hidden=()), seed=3)
     policy.assign([300 * weight if weight.shape[-1] == 3 else weight for weight in policy.weights()])
     before = policy.weights()

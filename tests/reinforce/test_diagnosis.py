@@ -1,4 +1,4 @@
-"""A number that is not finite stops the run, and the message says where it came from."""
+"""A number that is not finite stops the run, and the error message names its origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.runs.small import assert_same_arrays, small
 
 
 def fails(training: Training, message: str) -> None:
-    """The next epoch fails with this message, and the checkpoint stays that of the one before."""
+    """Asserts that the next epoch fails with this message and that the checkpoint of the epoch before is unchanged."""
     assert training.directory is not None
     training.checkpoint()
     before = training.directory.checkpoints.read()
@@ -37,18 +37,18 @@ def begun(path: Path, epochs: int = 2, **settings: Any) -> Training:
 
 
 class Extreme(keras.layers.Layer):
-    """Passes features on until ``limit`` is reached, then does what ``kind`` says, forwards or in its gradient."""
+    """Returns features unchanged until ``broken`` is set, then fails as ``kind`` says, forward or in the gradient."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.spoilt = kind, tf.Variable(0.0, trainable=False)
+        self.kind, self.broken = kind, tf.Variable(0.0, trainable=False)
 
     def call(self, inputs: Any) -> Any:
-        spoilt = self.spoilt
+        broken = self.broken
 
         @tf.custom_gradient
         def pass_on(x: tf.Tensor) -> Any:
-            bad = tf.where(spoilt > 0, tf.constant(float("nan")), 1.0)
+            bad = tf.where(broken > 0, tf.constant(float("nan")), 1.0)
             return (x * bad if self.kind == "output" else x), lambda upstream: upstream * bad
 
         return pass_on(inputs)
@@ -64,7 +64,7 @@ class Extreme(keras.layers.Layer):
 def test_a_network_with_nonfinite_outputs_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
-    # What breaks it is a variable that nobody else knows of, with which it could not be exported.
+    # The layer has a variable that Keras does not track, so the network cannot be exported.
     monkeypatch.setattr("pgkeras.runs.training.check_exportable", lambda policy: None)
     layer = Extreme(kind)
     network = keras.Sequential([keras.layers.Dense(8, activation="tanh"), layer])
@@ -74,7 +74,7 @@ def test_a_network_with_nonfinite_outputs_is_named(
 
     def then_break(*arguments: Any) -> Any:
         episodes = collect(*arguments)
-        layer.spoilt.assign(1.0)  # only now, so that the episodes were still played
+        layer.broken.assign(1.0)  # after the episodes were played
         return episodes
 
     training._phases.collector.collect = then_break  # type: ignore[method-assign]
@@ -97,7 +97,7 @@ def test_statistics_are_checked_as_of_the_start_of_the_step(tmp_path: Path) -> N
     training = begun(tmp_path, normalize_observations=True)
     training.checkpoint()
     assert training.policy.normalization is not None
-    training.policy.normalization.mean.assign(np.full(4, np.nan))  # after epochs with others
+    training.policy.normalization.mean.assign(np.full(4, np.nan))  # the epochs before had finite statistics
     with pytest.raises(TrainingError, match=r"weight .*normalization/mean is not finite before the gradient step"):
         next(iter(training))
 

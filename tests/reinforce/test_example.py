@@ -1,4 +1,4 @@
-"""The algorithm written out in ``examples/``, beside the learner with the preset that claims to be it."""
+"""The example ``reinforce_in_100_lines.py`` against the learner with the preset "textbook"."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_example_learns_the_weights_of_the_textbook_preset(seed: int) -> Non
     assert returns == [epoch.return_mean for epoch in metrics]
     for ours, theirs, before in zip(example.policy.weights(), training.policy.weights(), initial, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-        assert np.abs(theirs - before).max() > 1e-4  # it has learnt something
+        assert np.abs(theirs - before).max() > 1e-4  # the weights have changed
 
 
 def test_tracing_the_policy_in_a_users_function_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Which engine acts in training."""
+"""The choice of the acting engine in training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_large_convolutions_use_tensorflow(shape: tuple[int, ...], network: str,
 
 
 class Opaque(keras.Model):
-    """A model that does not say what its layers put out."""
+    """A subclassed model, whose layers have no symbolic outputs."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The learner's options: optimizers by name, schedules, and what it remembers from batch to batch."""
+"""The learner's options: optimizers by name, schedules, and the state that it keeps from batch to batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN = {
 
 
 def learner(**settings: Any) -> Learner:
-    """One whose weights matter and whose gradient can be written out."""
+    """A policy with a simple closed-form gradient, and weights that are not near 0."""
     made = Learner(Config(env_id="E", **PLAIN | settings), OBSERVATION, Discrete(3))
     made.policy.assign(policy_of(Discrete(3)).weights())
     return made
@@ -39,12 +39,12 @@ def by_sgd(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def by_rmsprop(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    # Tieleman & Hinton 2012, with rho = 0.9: the mean square begins at zero.
+    # Tieleman & Hinton 2012, with rho = 0.9: the initial mean square is 0.
     return weight - 0.01 * gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
 
 
 def by_adam(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    # Kingma & Ba 2015: at the first step both moments are the gradient's own, so that it moves by its sign.
+    # Kingma & Ba 2015: in the first step, both moments equal those of the gradient, so the step is its sign.
     return weight - 0.01 * np.sign(gradient)
 
 
@@ -141,9 +141,9 @@ def test_observation_statistics_are_updated_after_the_gradient_step() -> None:
         for flag in (None, False)
     )
     seen = first.observations[first.mask].astype(np.float64)
-    normalised = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
-    # To the first batch the statistics are a mean of 0 and a deviation of 1; to the second, those of the first.
-    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalised))]):
+    normalized = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
+    # The statistics for the first batch are mean 0 and standard deviation 1; for the second batch, those of the first.
+    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalized))]):
         made.learn(raw, epoch, 0.0)
         plain.learn(as_seen, epoch, 0.0)
         for got, want in zip(made.policy.weights(), plain.policy.weights(), strict=False):  # without the statistics
@@ -200,7 +200,7 @@ def test_warm_up_restores_the_state_and_traces_everything(settings: dict[str, An
 
 
 def test_epochs_without_a_gradient_keep_the_learning_rate() -> None:
-    """Where every episode returns the same, nothing moves; larger steps would not mend that, and destroy later on."""
+    """Equal returns give no gradient. The learning rate must not grow then, because later steps would be too large."""
     made = learner(optimizer="adam", target_kl=0.01, learning_rate=0.01, baseline="leave-one-out")
     played = batch([4, 4, 4], Discrete(3), seed=1)
     silent = played._replace(rewards=np.zeros_like(played.rewards))

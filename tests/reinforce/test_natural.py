@@ -1,4 +1,4 @@
-"""Natural gradients: against the Fisher matrix written out, and the divergence that they aim at."""
+"""Natural gradients, against an explicit Fisher matrix and the target of the KL divergence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def remembering(seed: int = 3) -> Policy:
 
 
 def fisher_matrix(policy: Policy, trajectory: Trajectory) -> NDArray[np.float64]:
-    """The mean over real steps of ``J^T I J``, with Jacobians by TensorFlow and I written out."""
+    """Returns the mean over real steps of ``J^T I J``, with Jacobians from TensorFlow and explicit matrices I."""
     (flat,) = micro_batches(policy, trajectory, advantage(), None, pad=False)
     with tf.GradientTape(persistent=True) as tape:
         parameters = policy.unroll(flat.observation)

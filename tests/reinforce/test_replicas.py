@@ -1,6 +1,6 @@
-"""Several devices, and several processes, take the gradient step that one takes.
+"""Several devices or processes take the same gradient step as one device.
 
-TensorFlow fixes its devices when it starts, so every case is a process of its own.
+TensorFlow cannot change its devices after its start, so each case runs in a new process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def episodes(seed, most, number):
 
 
 rows = settings.pop("rows", 10_000)
-rtol, atol = (5e-3, 1e-3) if settings.get("optimizer") == "natural" else (1e-5, 1e-6)  # solving magnifies rounding
+rtol, atol = (5e-3, 1e-3) if settings.get("optimizer") == "natural" else (1e-5, 1e-6)  # the solver amplifies rounding
 train_step.rows_at_once = batches.rows_at_once = lambda layout: rows
 config = Config(env_id="Test-v0", **settings)
 replicas = Replicas.of("all")

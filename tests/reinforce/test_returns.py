@@ -1,4 +1,4 @@
-"""Returns and baselines against definitions written out with loops."""
+"""Returns and baselines against their definitions, computed with loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reinforce.known import Known
 
 @st.composite
 def batches(draw: st.DrawFn, least_episodes: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards ``[T, B]``, zero in padding, and lengths, of which the longest is T."""
+    """Generates rewards ``[T, B]``, 0 in padding, and lengths with maximum T."""
     lengths = np.array(draw(st.lists(st.integers(1, 12), min_size=least_episodes, max_size=6)))
     seed = draw(st.integers(0, 2**32 - 1))
     scale = draw(st.sampled_from([1e-3, 1.0, 1e4]))
@@ -35,7 +35,7 @@ def mask_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def returns_by_definition(rewards: np.ndarray, gamma: float) -> np.ndarray:
-    """``R_t = sum_{k >= t} gamma**(k - t) r_k``, each from its definition: O(T^2)."""
+    """Computes ``R_t = sum_{k >= t} gamma**(k - t) r_k`` from the definition, in O(T^2)."""
     steps, episodes = rewards.shape
     result = np.zeros((steps, episodes))
     for b in range(episodes):
@@ -69,7 +69,7 @@ def test_discounted_returns_by_hand() -> None:
     rewards = np.array([[1.0, -8.0], [2.0, 6.0], [4.0, 0.0]])
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.5), [[3.0, -5.0], [4.0, 6.0], [4.0, 0.0]])
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.0), rewards)
-    # With gamma 1 they are sums from the end: 4, 6, 7 and 6, -2.
+    # With gamma 1, returns are sums from the end: 4, 6, 7 and 6, -2.
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 1.0), [[7.0, -2.0], [6.0, 6.0], [4.0, 0.0]])
 
 
@@ -100,7 +100,7 @@ def test_reset_returns_stop_at_nonzero_rewards() -> None:
     eight = ValueBaseline(Known(lambda observations: np.full(len(observations), 8.0)))
     going_on = advantages(trajectory, 0.5, eight, reset_returns=True)
     np.testing.assert_array_equal(going_on.returns[:, 0], [0.5, 1.0, -1.0, 4.0])
-    # One that is truncated with a point has no value to go on with.
+    # An episode that is truncated at a point is not bootstrapped.
     at_point = trajectory._replace(rewards=np.array([[0.0], [1.0], [0.0], [-1.0]]))
     np.testing.assert_array_equal(
         advantages(at_point, 0.5, eight, reset_returns=True).returns[:, 0], [0.5, 1.0, -0.5, -1.0]
@@ -178,7 +178,7 @@ def test_baselines_match_their_definitions(
 ) -> None:
     values, lengths = batch
     mask = mask_of(lengths)
-    # Subtracting the own return from a sum loses digits relative to the largest return.
+    # Subtracting an episode's own return from a sum loses precision relative to the largest return.
     atol = 1e-12 * max(1.0, np.abs(values).max())
     np.testing.assert_allclose(baseline(values, mask), by_loops(values, mask), rtol=1e-9, atol=atol)
 
@@ -208,7 +208,7 @@ def test_leave_one_out_does_not_depend_on_the_episodes_own_rewards(
 
 @given(batches(least_episodes=2))
 def test_time_baseline_shrinks_leave_one_out_advantages(batch: tuple[np.ndarray, np.ndarray]) -> None:
-    # R - mean = (n - 1)/n (R - mean of the others), where n episodes live.
+    # R - mean = (n - 1)/n (R - mean of the others), where n episodes reach the step.
     values, lengths = batch
     mask = mask_of(lengths)
     n = mask.sum(axis=1, keepdims=True)
@@ -270,28 +270,29 @@ def episodes_of(reward: float, episodes: int, steps: int) -> Trajectory:
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1.0, -1e-7, 1e9])
 @pytest.mark.parametrize("episodes", [3, 24, 1000])
 def test_equal_episodes_have_zero_advantages(baseline: str, reward: float, episodes: int) -> None:
-    # The mean of equal numbers differs from them by rounding; rescaled, that must not become a signal.
+    # The mean of equal numbers differs from them by rounding errors, which rescaling must not amplify.
     result = advantages(episodes_of(reward, episodes, 7), gamma=0.995, baseline=from_batch(baseline), rescale=True)
     np.testing.assert_array_equal(result.values, 0.0)
 
 
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
 def test_explained_variance_of_constant_returns_is_nan(baseline: str) -> None:
-    # One step, and the same return of 0.1 in every episode: the variance is 0 but for rounding.
+    # One step, and the same return of 0.1 in every episode: the variance is 0 up to rounding.
     result = advantages(episodes_of(0.1, 6, 1), gamma=0.9, baseline=from_batch(baseline))
     assert math.isnan(result.explained_variance)
 
 
 def test_advantages_are_returns_minus_the_baseline() -> None:
     trajectory = episodes_of(1.0, 2, 2)._replace(rewards=np.array([[1.0, 3.0], [2.0, 0.0]]), lengths=np.array([2, 1]))
-    # gamma 1/2: returns are (2, 3) and (2, padding). Leave-one-out: 3 and 2 at t=0; alone at t=1, 3 is carried on.
+    # gamma 1/2: returns are (2, 3) and (2, padding). Leave-one-out: 3 and 2 at t=0. At t=1 there is no other episode,
+    # so 3 is kept.
     plain = advantages(trajectory, gamma=0.5)
     np.testing.assert_allclose(plain.values, [[2.0, 3.0], [2.0, 0.0]])
     assert math.isnan(plain.explained_variance)
     np.testing.assert_allclose(
         advantages(trajectory, 0.5, from_batch("leave-one-out")).values, [[-1.0, 1.0], [-1.0, 0.0]]
     )
-    # The discount's powers weigh the advantages, after the baseline; a running mean of 1 is subtracted from real steps.
+    # Advantages are multiplied by powers of gamma after the running mean of 1 was subtracted from real steps.
     weighted = advantages(trajectory, 0.5, from_batch("leave-one-out"), discount_gradient=True)
     np.testing.assert_allclose(weighted.values, [[-1.0, 1.0], [-0.5, 0.0]])
     mean = RunningMean(1.0)
@@ -301,5 +302,5 @@ def test_advantages_are_returns_minus_the_baseline() -> None:
     whole = advantages(trajectory, 0.5, from_batch("leave-one-out"), returns="episode")
     np.testing.assert_allclose(whole.values, [[-1.0, 1.0], [-1.0, 0.0]])
     np.testing.assert_allclose(whole.returns, [[2.0, 3.0], [2.0, 0.0]])
-    # Time: the mean 2.5 at t=0, and the lone return itself at t=1.
+    # Time: the mean 2.5 at t=0, and the only return at t=1.
     np.testing.assert_allclose(advantages(trajectory, 0.5, from_batch("time")).values, [[-0.5, 0.5], [0.0, 0.0]])

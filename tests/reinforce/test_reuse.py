@@ -1,4 +1,4 @@
-"""More gradient steps on a batch, by clipped importance weights."""
+"""Several gradient steps per batch, with clipped importance weights."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ def test_the_surrogate_and_its_gradient_by_hand():
     with tf.GradientTape() as tape:
         value = clipped_surrogate(tf.convert_to_tensor(variable), tf.constant(old), tf.constant(advantage), CLIP)
     np.testing.assert_allclose(value.numpy(), expected, rtol=1e-6)
-    # d(r A) / d log_prob = r A where it pulls; none where a good action has become 1.2 times as probable already, or a
-    # bad one 0.8 times.
+    # The gradient d(r A) / d log_prob is r A. It is 0 if a good action is already 1.2x as probable as before, or a bad
+    # action 0.8x.
     pulls = np.array([True, False, False, True, True])
     gradient = tf.convert_to_tensor(tape.gradient(value, variable)).numpy()
     np.testing.assert_allclose(gradient, np.where(pulls, ratio * advantage, 0.0), rtol=1e-6)
@@ -109,12 +109,12 @@ def test_parts_give_the_same_steps_as_the_whole_batch():
 
 
 def importance_weighted(preferences, horizon):
-    """The expected gradient of the surrogate, not clipped, at other preferences than those that played.
+    """Computes the expected gradient of the surrogate without clipping, by enumeration of all episodes.
 
-    The expectation is by enumeration of all episodes.
+    The episodes are played with PREFERENCES, and the gradient is computed at ``preferences``.
     """
     played, now = probabilities(PREFERENCES), probabilities(preferences)
-    steps = []  # of all episodes: its state, its action, its return, and the chance of the episode
+    steps = []  # of all episodes: state, action, return, probability of the episode
 
     def visit(state, weight, terms):
         if state == 3 or len(terms) == horizon:
@@ -155,10 +155,10 @@ def exact_gradient(preferences, horizon):
 
 
 def test_later_steps_are_unbiased_only_for_episodes_of_one_step():
-    """After the first step the estimate is of the gradient where an episode has one step, and biased where it has more.
+    """After the first step, the estimate is unbiased for episodes of one step and biased for longer ones.
 
-    Each step is weighted by its own action's importance, not by those before it, which brought its state about, nor by
-    those after it, whose rewards its return holds.
+    Each step is multiplied by the importance weight of its own action only. The weights of earlier actions, which led
+    to the state, and of later actions, whose rewards are in the return, are missing.
     """
     moved = PREFERENCES + np.array([0.5, -0.4, 0.3])
     assert EPISODES > 1
@@ -175,7 +175,7 @@ def test_importance_weights_of_padding_are_ignored():
     exact = policy_gradient(policy, batch)
     real = policy.flat(batch.real)
     assert tf.reduce_any(real == 0)
-    old = tf.where(real > 0, exact.log_prob, exact.log_prob - 1e3)  # whose importance weight is beyond all numbers
+    old = tf.where(real > 0, exact.log_prob, exact.log_prob - 1e3)  # with an importance weight that overflows
     surrogate = surrogate_gradient(policy, batch, old, CLIP)
     for a, b in zip(surrogate.gradients, exact.gradients, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)

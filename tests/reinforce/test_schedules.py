@@ -1,4 +1,4 @@
-"""Step sizes: their schedules, and how they follow the divergence that they make."""
+"""Learning rates: schedules, and adaptation to the KL divergence of the steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_factors_of_the_schedules() -> None:
 @pytest.mark.parametrize("start", [1e-4, 0.003, 0.1])
 @pytest.mark.parametrize("curvature", [30.0, 1e3, 1e5])
 def test_the_learning_rate_converges_to_the_target_kl(start: float, curvature: float) -> None:
-    # To second order, a step of size a makes a divergence of c a^2.
+    # To second order, a step of size a has the KL divergence c a^2.
     target, learning_rate = 0.01, start
     for _ in range(60):
         learning_rate = adapted(learning_rate, curvature * learning_rate**2, target, start)
@@ -69,6 +69,6 @@ def test_the_target_follows_the_schedule() -> None:
     for progress in (0.0, 0.999):
         learner = Learner(config, space, Discrete(2))
         first = learner.learn(trajectory, 0, progress)
-        assert 1e-3 < first.kl < 0.1 / 1.5  # too little for the whole target, too much for what is left of it
+        assert 1e-3 < first.kl < 0.1 / 1.5  # below the initial target, above the reduced one
         after.append(learner.learn(trajectory, 1, progress).learning_rate)
     assert after[0] > 0.02 > after[1]

@@ -1,4 +1,4 @@
-"""Steps of a fixed divergence become small where advantages have."""
+"""The KL target decreases when the advantages become small."""
 
 from __future__ import annotations
 

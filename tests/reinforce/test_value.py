@@ -1,4 +1,4 @@
-"""The learned baseline, normalisation of observations, and what truncation means."""
+"""The learned baseline, the normalization of observations, and truncation."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_value_function_fits_a_linear_function_and_predicts_0_before() -> None:
     targets = 100.0 + 50.0 * observations[:, 0].astype(np.float64)
     assert value.predict(observations).tolist() == [0.0] * 1000
     losses = [value.fit(observations, targets, epoch) for epoch in range(10)]
-    assert losses[-1] < losses[0] < 1.0  # 1 is what the mean alone would leave
+    assert losses[-1] < losses[0] < 1.0  # a constant prediction of the mean has a loss of 1
     assert returns.explained_variance(targets, value.predict(observations), np.ones(1000, bool)) > 0.98
 
 
@@ -111,7 +111,7 @@ def test_normalization_uses_statistics_of_earlier_episodes_only() -> None:
     first, second = trajectory([5, 3], [True, True], 1), trajectory([4, 4], [True, False], 2)
     probe = np.ones((1, 3), np.float32)
     before = normalization(probe).numpy()
-    np.testing.assert_allclose(before, probe)  # identity until there is something to go by
+    np.testing.assert_allclose(before, probe)  # the identity before the first update
     learner.learn(first, 0, 0.0)
     rows = first.observations[first.mask].astype(np.float64)
     np.testing.assert_allclose(normalization(probe), (probe - rows.mean(0)) / rows.std(0), rtol=1e-4)
