@@ -209,7 +209,7 @@ def two_outputs() -> keras.Model:
 
 @pytest.mark.parametrize("network", [wrong_input, wrong_input_subclassed, wrong_rank, two_inputs, two_outputs])
 def test_a_network_that_does_not_fit_is_named(network: type) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=r"(?s)'five_wide'.*expected \(None, 4\)"):
+    with pytest.raises(UnsupportedSpaceError, match=r"(?s)'five_wide'.*expected inputs of shape \(None, 4\)"):
         Policy(OBSERVATION, Discrete(2), network())
 
 

@@ -54,7 +54,7 @@ def body(
     parts = {leaf.name: _part(normalized, layout, i) for i, leaf in enumerate(layout.leaves)}
     if network is not None:
         return keras.Model(row, _given(network, parts), name="body")
-    if images in encoders.FOR_IMAGES and not any(is_image(leaf.space) for leaf in layout.leaves):
+    if images in encoders.IMAGE_NETWORKS and not any(is_image(leaf.space) for leaf in layout.leaves):
         raise UnsupportedSpaceError(f"network={images} reads images, but the observation has none; use network=auto")
 
     def encoded(i: int, text: Any = None) -> Any:

@@ -19,7 +19,7 @@ from pgkeras.spaces.images import image_shape, is_image
 from pgkeras.spaces.layout import Leaf
 from pgkeras.spaces.tokenizer import FIRST
 
-__all__ = ["FOR_IMAGES", "RAW_NUMBERS", "describe", "encode", "normalized_elements"]
+__all__ = ["IMAGE_NETWORKS", "RAW_NUMBERS", "describe", "encode", "normalized_elements"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ _SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
 # Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 4.1.
 _LIGHT = _Convolutions("light CNN", ((16, 8, 4), (32, 4, 2)), 256)
 
-FOR_IMAGES = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
+IMAGE_NETWORKS = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
 """Networks for images, by the value of the setting ``network``."""
 
 
@@ -262,7 +262,7 @@ def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
 
 
 def _convolutions(space: Box, images: str) -> _Convolutions:
-    if images in FOR_IMAGES:
-        return FOR_IMAGES[images]
+    if images in IMAGE_NETWORKS:
+        return IMAGE_NETWORKS[images]
     height, width, _ = image_shape(space.shape)
     return _NATURE if min(height, width) >= _NATURE.smallest else _SMALL
