@@ -13,7 +13,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.batch import micro_batches
 from pgkeras.reinforce.learner import Learner
-from pgkeras.reinforce.natural import Natural, NaturalGradient, solve
+from pgkeras.reinforce.natural import Natural, NaturalGradient, conjugate_gradients
 from pgkeras.reinforce.reinforce import policy_gradient
 from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.config import Config
@@ -83,7 +83,7 @@ def test_a_step_matches_the_explicit_fisher_matrix(kind: str) -> None:
     (parts,) = micro_batches(policy, trajectory, advantage(), None, pad=False)
     plain = flat(policy_gradient(policy, parts).gradients)
     damped = matrix + damping * np.eye(len(matrix))
-    direction = np.linalg.solve(damped, plain)
+    direction = np.linalg.conjugate_gradients(damped, plain)
     step_size = np.sqrt(2 * target / (direction @ damped @ direction))
     before = flat(policy.weights())
     metrics, learning_rate = natural_step(policy, trajectory, Natural(target, damping, ALL))
@@ -185,9 +185,11 @@ def test_conjugate_gradients_solve_the_system() -> None:
     root = generator.normal(size=(6, 6))
     matrix, right = root @ root.T + 0.5 * np.eye(6), generator.normal(size=6)
     for iterations in (2, 20):
-        x, residual = solve(lambda x: tf.linalg.matvec(tf.constant(matrix), x), tf.constant(right), iterations)
+        x, residual = conjugate_gradients(
+            lambda x: tf.linalg.matvec(tf.constant(matrix), x), tf.constant(right), iterations
+        )
         np.testing.assert_allclose(residual, right - matrix @ x.numpy(), atol=1e-9)
-    np.testing.assert_allclose(x, np.linalg.solve(matrix, right), rtol=1e-4)
+    np.testing.assert_allclose(x, np.linalg.conjugate_gradients(matrix, right), rtol=1e-4)
 
 
 def test_a_restored_learner_continues_the_target_schedule() -> None:
