@@ -83,7 +83,7 @@ def test_a_step_matches_the_explicit_fisher_matrix(kind: str) -> None:
     (parts,) = micro_batches(policy, trajectory, advantage(), None, pad=False)
     plain = flat(policy_gradient(policy, parts).gradients)
     damped = matrix + damping * np.eye(len(matrix))
-    direction = np.linalg.conjugate_gradients(damped, plain)
+    direction = np.linalg.solve(damped, plain)
     step_size = np.sqrt(2 * target / (direction @ damped @ direction))
     before = flat(policy.weights())
     metrics, learning_rate = natural_step(policy, trajectory, Natural(target, damping, ALL))
@@ -189,7 +189,7 @@ def test_conjugate_gradients_solve_the_system() -> None:
             lambda x: tf.linalg.matvec(tf.constant(matrix), x), tf.constant(right), iterations
         )
         np.testing.assert_allclose(residual, right - matrix @ x.numpy(), atol=1e-9)
-    np.testing.assert_allclose(x, np.linalg.conjugate_gradients(matrix, right), rtol=1e-4)
+    np.testing.assert_allclose(x, np.linalg.solve(matrix, right), rtol=1e-4)
 
 
 def test_a_restored_learner_continues_the_target_schedule() -> None:
