@@ -22,13 +22,13 @@ class Corridor(gymnasium.Env[np.ndarray, np.int64]):
         self.position = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-        """Puts the walker at the beginning."""
+        """Moves the walker to the start."""
         super().reset(seed=seed, options=options)
         self.position = 0
         return self._observe(), {}
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict]:
-        """Walks left (0) or right (1)."""
+        """Moves the walker left (0) or right (1)."""
         self.position = max(0, self.position + (1 if action == 1 else -1))
         arrived = self.position == self.length
         return self._observe(), 1.0 if arrived else -0.05, arrived, False, {}

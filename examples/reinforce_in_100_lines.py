@@ -1,8 +1,8 @@
-"""REINFORCE, written out with the package's own pieces: the plain algorithm, without baseline or tuning.
+"""REINFORCE from the package's building blocks: the plain algorithm, without a baseline or tuning.
 
 Run it with: python examples/reinforce_in_100_lines.py
 
-It is what ``pgkeras train CartPole-v1 --preset textbook`` does (Williams 1992; Sutton & Barto, 2nd ed., section 13.3).
+``pgkeras train CartPole-v1 --preset textbook`` does the same (Williams 1992; Sutton & Barto, 2nd ed., section 13.3).
 """
 
 from collections import deque
@@ -21,23 +21,23 @@ from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 
 GAMMA = 0.99
 LEARNING_RATE = 0.001
-AS_SHOWN = NetworkSettings(normalize_observations=False)
+SETTINGS = NetworkSettings(normalize_observations=False)
 SOLVED = 475.0  # mean return of the last 100 episodes
 
 
 class Reinforce:
-    """A policy that learns an environment, one episode per gradient step.
+    """A policy and its training: one episode per gradient step.
 
     Args:
-        env_id: A gymnasium id.
-        seed: Seed of the initial weights, of the environment and of the actions.
+        env_id: ID of a gymnasium environment.
+        seed: Seed of the initial weights, the environment and the actions.
     """
 
     def __init__(self, env_id: str, seed: int = 0) -> None:
         self.environment = environments.make(environments.Recipe(env_id), 1, "plain")
         observation_space = observations_from_gymnasium(self.environment.observation_space)
         action_space = actions_from_gymnasium(self.environment.action_space)
-        self.policy = Policy(observation_space, action_space, settings=AS_SHOWN, seed=seed)
+        self.policy = Policy(observation_space, action_space, settings=SETTINGS, seed=seed)
         self.actor = FrozenPolicy(self.policy)
         self.collector = Collector(self.environment, self.actor)
         self.optimizer = keras.optimizers.Adam(LEARNING_RATE)
@@ -45,12 +45,12 @@ class Reinforce:
         self.seed = seed
 
     def __iter__(self) -> Iterator[float]:
-        """Plays an episode, learns from it, and yields its return; repeats for as long as it is asked."""
+        """Repeats without end: plays an episode, learns from it and yields its undiscounted return."""
         epoch = 0
         while True:
             # Phase one: play a whole episode by sampling from the frozen policy.
             episode = self.collector.collect(1, np.random.SeedSequence(self.seed, spawn_key=(epoch,)))
-            # Phase two: the return of every step, then one gradient step. The episode is forgotten afterwards.
+            # Phase two: compute the return of every step, then take one gradient step. The episode is used once.
             returns = discounted_returns(episode.rewards, GAMMA)
             mask = episode.mask
             self.train_step(
@@ -64,16 +64,16 @@ class Reinforce:
 
     @tf.function(reduce_retracing=True)
     def train_step(self, observation: tf.Tensor, action: tf.Tensor, returns: tf.Tensor) -> None:
-        """Makes actions more probable, the more so the higher the return after them.
+        """Takes one gradient step, which increases the log-probability of each action in proportion to its return.
 
         Args:
-            observation: ``[T, ...]``, the states of one episode.
+            observation: ``[T, ...]``, the observations of one episode.
             action: ``[T, ...]``, the actions taken.
-            returns: ``[T]``, their discounted returns.
+            returns: ``[T]``, the discounted returns R_t.
         """
         with tf.GradientTape() as tape:
-            parameters = self.policy.unroll(observation)  # of the action distribution, one row per state
-            log_prob = self.policy.distribution.log_prob(parameters, action)
+            parameters = self.policy.unroll(observation)  # [T, P], here the logits of the actions
+            log_prob = self.policy.distribution.log_prob(parameters, action)  # [T], log P(a_t | s_t)
             loss = reinforce_loss(log_prob, returns, episodes=tf.constant(1.0))  # -sum_t log P(a_t | s_t) R_t
         variables = self.policy.model.trainable_variables
         self.optimizer.apply(tape.gradient(loss, variables), variables)

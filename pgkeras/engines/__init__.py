@@ -1,4 +1,4 @@
-"""Engines: what computes a policy's act graph. LiteRT on a CPU; TensorFlow where LiteRT cannot go."""
+"""Engines compute a policy's act graph: LiteRT on CPUs, TensorFlow on GPUs and where LiteRT does not work."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Computes the act graph. Not safe for use by several threads at once."""
+    """The interface of an engine. Engines are not thread-safe."""
 
     @property
     def name(self) -> str:
-        """Which engine it is: "litert" or "tensorflow"."""
+        """Name of the engine: "litert" or "tensorflow"."""
 
     def act(
         self, inputs: Mapping[str, NDArray[Any]], outputs: Collection[str] | None = None
@@ -31,9 +31,9 @@ class Engine(Protocol):
         """Evaluates the graph on a batch.
 
         Args:
-            inputs: ``observation``, rows as ``spec.layout`` lays them out; ``noise``, float32
-                ``[B, spec.noise_size]``; and for a policy with memory ``state``, float32 ``[B, spec.state_size]``.
-            outputs: Names of those that are wanted; None for all.
+            inputs: ``observation``, ``[B, *spec.layout.shape]``; ``noise``, float32 ``[B, spec.noise_size]``; and for a
+                policy with memory ``state``, float32 ``[B, spec.state_size]``.
+            outputs: Names of the outputs to return; None for all.
 
         Returns:
             ``action``, ``greedy_action``, ``log_prob`` ``[B]``, ``entropy`` ``[B]``, the distribution's parameters and,
@@ -41,10 +41,10 @@ class Engine(Protocol):
         """
 
     def release(self) -> None:
-        """Frees the memory that batches have taken; the next batch of each size takes its own again."""
+        """Frees the memory allocated for batches. The next batch of each size allocates it again."""
 
     def copy(self) -> Engine:
-        """An engine for the same policy that another thread may use at the same time; callable at any time."""
+        """Returns an engine for the same policy that another thread can use at the same time. Callable at any time."""
 
 
 def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
@@ -52,10 +52,11 @@ def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
 
     Args:
         bundle: The policy.
-        engine: "auto" takes LiteRT when the bundle has a flatbuffer and LiteRT is installed, TensorFlow otherwise.
+        engine: "litert", "tensorflow" or "auto". "auto" selects LiteRT if the bundle has a flatbuffer and LiteRT is
+            installed, else TensorFlow.
 
     Raises:
-        EngineError: The bundle has no flatbuffer for "litert", or the engine refuses the graph.
+        EngineError: The engine cannot load the graph, or ``engine`` is "litert" and the bundle has no flatbuffer.
         MissingExtraError: The engine is not installed.
     """
     if engine == "litert" and bundle.flatbuffer is None:
@@ -78,4 +79,4 @@ def load(bundle: Bundle, engine: EngineName = "auto") -> Engine:
     try:
         return TensorFlowEngine.from_saved_model(bundle.path)
     except MissingExtraError as error:
-        raise without_litert or error from None  # LiteRT is the smaller thing to install
+        raise without_litert or error from None  # recommends installing LiteRT, which is smaller than TensorFlow

@@ -1,4 +1,4 @@
-"""LiteRT: the act graph as a flatbuffer, at a few microseconds a call on a CPU and without TensorFlow."""
+"""The LiteRT engine: runs the act graph in a few microseconds per call on a CPU, without TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,16 +24,18 @@ class _Prepared:
 
 
 class LiteRTEngine:
-    """Runs a flatbuffer with one interpreter per batch size, each a power of two; odd batches are padded.
+    """An engine with one LiteRT interpreter per batch size.
+
+    Batch sizes are powers of two; other batches are padded.
 
     Args:
-        flatbuffer: The serialised graph. Inputs beside ``observation``, ``noise`` and ``state`` are weights, named
-            ``w0`` to ``wn``: they keep their value between calls and are set by :meth:`set_weights`.
-        threads: Threads a call may use.
-        outputs: Names of the outputs in their order, where the flatbuffer has no signature that names them.
+        flatbuffer: The serialized graph. Inputs other than ``observation``, ``noise`` and ``state`` are weights, named
+            ``w0`` to ``wn``. They are set by :meth:`set_weights` and keep their values between calls.
+        threads: Maximum number of threads per call.
+        outputs: Names of the outputs in order, for a flatbuffer without a signature.
 
     Raises:
-        EngineError: The bytes are not a flatbuffer that LiteRT runs.
+        EngineError: LiteRT cannot run the flatbuffer.
         MissingExtraError: LiteRT is not installed.
     """
 
@@ -51,7 +53,7 @@ class LiteRTEngine:
         self._prepare(1)
 
     def set_weights(self, weights: Sequence[NDArray[Any]]) -> None:
-        """Sets the weight inputs ``w0`` to ``wn`` for the calls to come."""
+        """Sets the weight inputs ``w0`` to ``wn`` for later calls."""
         self._weights = weights
         for prepared in self._prepared.values():
             _set_weights(prepared, weights)
@@ -73,32 +75,31 @@ class LiteRTEngine:
         return {name: get(indices[name])[:rows] for name in outputs or indices}
 
     def release(self) -> None:
-        """Frees the interpreters of batches; the one for one row stays. See :class:`pgkeras.engines.Engine`."""
+        """Frees all interpreters except the one for batches of 1 row; see :class:`pgkeras.engines.Engine`."""
         self._prepared = {1: self._prepared[1]}
 
     def copy(self) -> LiteRTEngine:
-        """Another one for the same graph, with interpreters of its own; see :class:`pgkeras.engines.Engine`."""
+        """Returns an engine for the same graph with new interpreters; see :class:`pgkeras.engines.Engine`."""
         copy = LiteRTEngine(self._flatbuffer, self._threads, self._outputs)
         copy.set_weights(self._weights)
         return copy
 
     def bind(self, rows: int, inputs: Sequence[str], outputs: Sequence[str]) -> Callable[..., list[NDArray[Any]]]:
-        """A function of these inputs for one batch size, which does nothing but to compute these outputs.
+        """Returns a function that computes the named outputs from the named inputs, for one batch size.
 
-        For those who call it a million times: it saves the two or three microseconds that :meth:`act` takes beside
-        the graph itself.
+        A call saves the 2 to 3 us that :meth:`act` takes in addition to the graph.
         """
         prepared = self._prepared.get(rows) or self._prepare(rows)
         set_tensor, get_tensor = prepared.interpreter.set_tensor, prepared.interpreter.get_tensor
         invoke = prepared.interpreter.invoke
-        places = [prepared.inputs[name] for name in inputs]
-        indices = [prepared.outputs[name] for name in outputs]
+        input_indices = [prepared.inputs[name] for name in inputs]
+        output_indices = [prepared.outputs[name] for name in outputs]
 
         def call(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-            for place, array in zip(places, arrays, strict=True):
-                set_tensor(place, array)
+            for index, array in zip(input_indices, arrays, strict=True):
+                set_tensor(index, array)
             invoke()
-            return [get_tensor(index) for index in indices]
+            return [get_tensor(index) for index in output_indices]
 
         return call
 
@@ -115,7 +116,7 @@ class LiteRTEngine:
             for name, detail in details.items():
                 shape = [size, *detail["shape"][1:]] if name in _ROWS else detail["shape"]
                 interpreter.set_tensor(inputs[name], np.zeros(shape, detail["dtype"]))
-            interpreter.invoke()  # some graphs that cannot run are only found out here
+            interpreter.invoke()  # for some unsupported graphs, this is the first call that fails
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"LiteRT cannot run this policy: {error}") from error
         self._prepared[size] = prepared = _Prepared(interpreter, inputs, outputs)
@@ -123,11 +124,11 @@ class LiteRTEngine:
         return prepared
 
     def _details(self, interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """What the interpreter says of its inputs and outputs, by name."""
+        """Returns the interpreter's details of its inputs and outputs, by name."""
         if self._outputs:
             inputs = {detail["name"]: detail for detail in interpreter.get_input_details()}
             return inputs, dict(zip(self._outputs, interpreter.get_output_details(), strict=True))
-        runner = interpreter.get_signature_runner()  # not to be kept: it refers to the interpreter's memory
+        runner = interpreter.get_signature_runner()  # not stored, because it refers to the interpreter's memory
         return runner.get_input_details(), runner.get_output_details()
 
 

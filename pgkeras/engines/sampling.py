@@ -1,4 +1,4 @@
-"""The sampling graph of a policy, with its weights as inputs: plain data that acts in any process."""
+"""Sampling graphs: policies as plain data, with the weights as inputs, which can act in any process."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class SamplingGraph:
     """A sampling graph for LiteRT.
 
     Args:
-        spec: What the policy observes and does.
-        flatbuffer: The graph, without a signature; its weights are inputs, ``w0`` to ``wn``.
-        inputs: Names of the inputs but the weights: observation, noise and, with memory, state.
-        outputs: Names of the outputs in their order: the sample, the action if it is another, and the next state, if
-            there is one.
+        spec: The policy's spec.
+        flatbuffer: The graph, without a signature. The weights are inputs, ``w0`` to ``wn``.
+        inputs: Names of the other inputs: observation, noise and, with memory, state.
+        outputs: Names of the outputs in order: the sample, the action if it differs from the sample, and the next
+            state if the policy has memory.
     """
 
     spec: PolicySpec
@@ -37,11 +37,11 @@ class SamplingGraph:
 
 
 class Sampler:
-    """Acts by a sampling graph; see :class:`pgkeras.environments.collect.Actor`.
+    """An :class:`pgkeras.environments.collect.Actor` that uses a sampling graph.
 
     Args:
-        spec: What the policy observes and does.
-        bind: Makes a function of the graph's inputs for a batch size.
+        spec: The policy's spec.
+        bind: Returns, for a batch size, a function from the graph's inputs to its outputs.
     """
 
     def __init__(self, spec: PolicySpec, bind: Callable[[int], Call]) -> None:
@@ -51,10 +51,10 @@ class Sampler:
 
     @classmethod
     def of(cls, graph: SamplingGraph) -> tuple[Sampler, LiteRTEngine]:
-        """One that LiteRT computes, and the engine, whose weights are to be set.
+        """Returns a sampler and its LiteRT engine. The caller must set the engine's weights before the first call.
 
         Raises:
-            EngineError: The graph is none that LiteRT runs.
+            EngineError: LiteRT cannot run the graph.
         """
         engine = LiteRTEngine(graph.flatbuffer, outputs=graph.outputs)
         return cls(graph.spec, lambda rows: engine.bind(rows, graph.inputs, graph.outputs)), engine

@@ -1,4 +1,4 @@
-"""The state of a policy with memory: a row for each environment, of zeros where an episode starts."""
+"""The state of a policy with memory: one row per environment, zeros at the start of an episode."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["or_zeros", "start_over"]
 
 
 def or_zeros(state: NDArray[Any] | None, rows: int, size: int) -> NDArray[Any]:
-    """The state; float32 zeros ``[rows, size]`` where there is none, since all episodes begin."""
+    """Returns the state, or float32 zeros ``[rows, size]`` if it is None, for the start of all episodes."""
     return np.zeros((rows, size), np.float32) if state is None else state
 
 
 def start_over(state: NDArray[Any], starts: NDArray[np.bool_]) -> NDArray[Any]:
-    """The state with zeros where an episode starts.
+    """Returns the state with zeros in the rows where an episode starts.
 
     Args:
-        state: ``[B, size]``, of any type.
-        starts: ``[B]``.
+        state: ``[B, size]``, of any dtype.
+        starts: ``[B]``, true where an episode starts.
     """
     return np.where(starts[:, np.newaxis], state.dtype.type(0), state) if starts.any() else state

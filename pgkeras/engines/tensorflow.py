@@ -1,4 +1,4 @@
-"""TensorFlow: for policies that LiteRT cannot convert, and for GPUs."""
+"""The TensorFlow engine, for GPUs and for policies that LiteRT cannot convert."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ __all__ = ["TensorFlowEngine"]
 
 
 class TensorFlowEngine:
-    """Runs the act graph as a TensorFlow function.
+    """An engine that runs the act graph as a TensorFlow function.
 
     Args:
-        function: Takes the graph's inputs as keyword arguments and gives a dictionary of tensors.
-        owner: Whatever holds the function's variables, which the function itself does not keep alive.
+        function: Takes the graph's inputs as keyword arguments and returns a dictionary of tensors.
+        owner: The object that holds the function's variables. The engine keeps a reference to it, because the function
+            does not keep the variables alive.
     """
 
     name = "tensorflow"
@@ -32,7 +33,7 @@ class TensorFlowEngine:
         """Loads the ``act`` signature of a SavedModel.
 
         Raises:
-            EngineError: TensorFlow cannot load it, or it has no such signature.
+            EngineError: TensorFlow cannot load the SavedModel, or it has no such signature.
             MissingExtraError: TensorFlow is not installed.
         """
         try:
@@ -56,8 +57,8 @@ class TensorFlowEngine:
         return {name: tensor.numpy() for name, tensor in tensors.items() if outputs is None or name in outputs}
 
     def release(self) -> None:
-        """Does nothing: TensorFlow keeps no memory for batches."""
+        """Does nothing, because TensorFlow keeps no memory for batches."""
 
     def copy(self) -> TensorFlowEngine:
-        """Itself: a TensorFlow function may be called by several threads at once."""
+        """Returns this engine, because several threads can call a TensorFlow function at the same time."""
         return self

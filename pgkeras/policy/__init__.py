@@ -1,8 +1,8 @@
-"""The policy: a network, a distribution, and the act graph made of the two; its export.
+"""The policy: a network, a distribution, the act graph built from both, and its export.
 
-Start with ``policy.py``. ``networks/`` reads observations, ``distributions/`` turns the network's outputs into
-actions, and ``forward.py`` leads from one to the other, without memory or with that of ``memory.py``. Needs
-TensorFlow. Nothing here knows how a policy learns.
+Start with ``policy.py``. ``networks/`` maps observations to features, ``forward.py`` maps them to the parameters of the
+distribution, optionally with the memory of ``memory.py``, and ``distributions/`` maps the parameters to actions. This
+package needs TensorFlow. It does not depend on the training algorithm.
 """
 
 from typing import TYPE_CHECKING

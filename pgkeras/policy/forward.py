@@ -1,8 +1,8 @@
-"""The forward pass of a policy, without memory and with it.
+"""The forward pass of a policy, with or without memory.
 
-While episodes are played a policy computes one step at a time; while it is trained, it computes all steps of a batch.
-Both ways use the same weights. Layers that Keras runs differently in training (``Dropout``, ``BatchNormalization``)
-always run in inference mode here, so that the gradient is that of the policy that played.
+While episodes are played, the forward pass computes one step at a time. In training it computes all steps of a batch
+with the same weights. Layers that behave differently in training (``Dropout``, ``BatchNormalization``) always run in
+inference mode here, because the gradient must be that of the policy that played.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["Feedforward", "ForwardPass", "Recurrent", "weights_of"]
 
 
 class ForwardPass(Protocol):
-    """From observations to the parameters of the distribution.
+    """Computes the parameters of the distribution from observations.
 
     Attributes:
         model: The whole network, for one step.
-        axes: Leading axes of a batch for training: 1 for steps ``[N, ...]``, 2 for episodes ``[T, B, ...]``.
+        axes: Number of leading axes of a training batch: 1 for steps ``[N, ...]``, 2 for episodes ``[T, B, ...]``.
     """
 
     model: keras.Model
@@ -34,29 +34,29 @@ class ForwardPass(Protocol):
     def step(
         self, observation: tf.Tensor, state: tf.Tensor | None, weights: Sequence[tf.Tensor] | None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """The parameters ``[B, P]`` for one step ``[B, ...]``, and the state after it; see :meth:`Policy.step`."""
+        """Returns the parameters ``[B, P]`` for one step ``[B, ...]`` and the next state; see :meth:`Policy.step`."""
         ...
 
     def unroll(self, observation: tf.Tensor) -> tf.Tensor:
-        """The parameters ``[N, P]`` of all steps of a batch for training, a row for each step."""
+        """Returns the parameters ``[N, P]`` of all steps of a training batch, one row per step."""
         ...
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
-        """An array of a batch with one row for each step, ``[N, ...]``."""
+        """Reshapes an array of a training batch to one row per step, ``[N, ...]``."""
         ...
 
     def batch(self, array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """What a batch for training has of an array ``[T, B, ...]`` whose real steps ``mask`` ``[T, B]`` marks."""
+        """Converts an array ``[T, B, ...]`` to a training batch; ``mask`` ``[T, B]`` is true for real steps."""
         ...
 
 
 class Feedforward:
-    """A policy without memory: each step by itself. A batch for training is all real steps.
+    """The forward pass without memory. A training batch holds all real steps, ``[N, ...]``.
 
     Args:
-        layout: How observations are laid out.
-        body: From observations to features.
-        head: From features to parameters.
+        layout: The layout of observations.
+        body: Maps observations to features.
+        head: Maps features to parameters.
     """
 
     axes = 1
@@ -85,15 +85,15 @@ class Feedforward:
 
 
 class Recurrent:
-    """A policy with memory. A batch for training is whole episodes with their padding, each from its beginning.
+    """The forward pass with memory. A training batch holds whole padded episodes, ``[T, B, ...]``.
 
-    What a step remembers does not depend on later ones, so that padding after an episode's end changes nothing.
+    Padding after an episode's end does not affect the episode, because a state does not depend on later steps.
 
     Args:
-        layout: How observations are laid out.
-        body: From observations to features.
-        memory: From features to what is remembered of them and of those before.
-        head: From that to parameters.
+        layout: The layout of observations.
+        body: Maps observations to features.
+        memory: Maps features and a state to outputs and the next state.
+        head: Maps the memory's outputs to parameters.
     """
 
     axes = 2
@@ -102,22 +102,22 @@ class Recurrent:
         self._body, self._memory, self._head = body, memory, head
         observation = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
         state = keras.Input([memory.state_size], name="state")
-        recalled, after = memory.step(body(observation), state)
-        self.model = keras.Model([observation, state], [head(recalled), after], name="policy")
+        output, next_state = memory.step(body(observation), state)
+        self.model = keras.Model([observation, state], [head(output), next_state], name="policy")
 
     def step(
         self, observation: tf.Tensor, state: tf.Tensor | None, weights: Sequence[tf.Tensor] | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """See :class:`ForwardPass`."""
-        parameters, after = _call(self.model, [observation, state], weights)
-        return parameters, after
+        parameters, next_state = _call(self.model, [observation, state], weights)
+        return parameters, next_state
 
     def unroll(self, observation: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
         steps, episodes = tf.shape(observation)[0], tf.shape(observation)[1]
         features = self._body(self.flat(observation), training=False)
-        recalled = self._memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
-        return self._head(self.flat(recalled), training=False)
+        outputs = self._memory.episodes(tf.reshape(features, [steps, episodes, features.shape[-1]]))
+        return self._head(self.flat(outputs), training=False)
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
         """See :class:`ForwardPass`."""
@@ -127,26 +127,27 @@ class Recurrent:
         """See :class:`ForwardPass`."""
         if array.dtype.kind != "f" or np.isfinite(array).all():
             return array
-        # The padding may hold a terminal state with NaN, which a weight of 0 does not remove: NaN * 0 is NaN.
+        # Padding may contain NaN, from a terminal observation. A weight of 0 does not remove it, because NaN * 0 is
+        # NaN. The padding is therefore replaced by the episode's last row.
         rows = np.minimum(np.arange(len(mask))[:, np.newaxis], mask.sum(axis=0) - 1)
         return np.asarray(array[rows, np.arange(mask.shape[1])])
 
 
 def weights_of(model: keras.Model) -> list[keras.Variable]:
-    """All weights of a network: the trainable ones, then the others.
+    """Returns all weights of a network: the trainable ones, then the others.
 
-    Recurrent layers own the state of a random generator, for dropout, which is no weight.
+    The variables of recurrent layers also include the integer state of a random generator, for dropout. It is omitted.
     """
     others = [v for v in model.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
     return [*model.trainable_variables, *others]
 
 
 def _call(model: keras.Model, inputs: Any, weights: Sequence[tf.Tensor] | None) -> Any:
-    """What a network gives, with other weights than its own if there are any."""
+    """Calls a network, with ``weights`` in place of its own weights unless they are None."""
     if weights is None:
         return model(inputs)
     count = len(model.trainable_variables)
-    # By identity, since two layers of a given network may have one name, and so their variables one path.
-    given = {id(v): weight for v, weight in zip(weights_of(model), weights, strict=True)}
-    others = [given.get(id(v), v.value) for v in model.non_trainable_variables]
+    # Keyed by id, because two layers of a user's network may have the same name, and their variables the same path.
+    by_id = {id(v): weight for v, weight in zip(weights_of(model), weights, strict=True)}
+    others = [by_id.get(id(v), v.value) for v in model.non_trainable_variables]
     return model.stateless_call(weights[:count], others, inputs)[0]

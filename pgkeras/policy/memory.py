@@ -1,6 +1,7 @@
-"""Memory: what a policy carries from step to step of an episode, by a GRU or an LSTM.
+"""Memory: a GRU or an LSTM that carries a state from step to step of an episode.
 
-While acting it is one step at a time, state in and state out; while training, the same weights go over whole episodes.
+For acting, it computes one step at a time, from a state to the next state. For training, it computes whole episodes
+with the same weights.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Memory:
 
     Args:
         kind: "gru" or "lstm".
-        units: How many numbers it puts out.
+        units: Number of outputs.
         seed: Seed of the initial weights.
     """
 
@@ -31,14 +32,14 @@ class Memory:
             recurrent_initializer=orthogonal(1.0, seed + 1),
             name="memory",
         )
-        self._parts = 1 if kind == "gru" else 2  # an LSTM carries its output and its cell
+        self._parts = 1 if kind == "gru" else 2  # the state of an LSTM has two parts: output and cell
         self.state_size = units * self._parts
 
     def step(self, features: Any, state: Any) -> tuple[Any, Any]:
-        """The output ``[B, units]`` for one step's features ``[B, F]``, and the next state."""
-        output, after = self._layer.cell(features, keras.ops.split(state, self._parts, axis=-1))
-        return output, keras.ops.concatenate(after, axis=-1) if self._parts > 1 else after[0]
+        """Returns the output ``[B, units]`` for one step's features ``[B, F]``, and the next state."""
+        output, parts = self._layer.cell(features, keras.ops.split(state, self._parts, axis=-1))
+        return output, keras.ops.concatenate(parts, axis=-1) if self._parts > 1 else parts[0]
 
     def episodes(self, features: tf.Tensor) -> tf.Tensor:
-        """The same for all steps of whole episodes, ``[T, B, F]`` to ``[T, B, units]``, from a state of zeros."""
+        """Returns the outputs ``[T, B, units]`` for whole episodes ``[T, B, F]``, starting from a state of zeros."""
         return tf.transpose(self._layer(tf.transpose(features, [1, 0, 2])), [1, 0, 2])

@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 __all__ = ["Moments"]
 
-_MOST_AT_ONCE = 1 << 23  # numbers, of which three copies in float64 are made
+_MAX_NUMBERS = 1 << 23  # per chunk, because an update makes three float64 copies of a chunk
 
 
 @dataclass
 class Moments:
-    """Mean and variance of all rows seen so far.
+    """Running mean and variance of rows.
 
-    Combines batches as Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise algorithm for computing sample
-    variances", which does not lose precision as the count grows.
+    Batches are combined by the pairwise algorithm of Chan, Golub & LeVeque 1979, "Updating formulae and a pairwise
+    algorithm for computing sample variances", which does not lose precision as the count grows.
 
     Args:
         mean: float64 ``[...]``.
         squares: float64 ``[...]``, the sum of squared deviations from the mean.
-        count: How many rows have been seen.
+        count: Number of rows so far.
     """
 
     mean: NDArray[np.float64]
@@ -33,20 +33,20 @@ class Moments:
 
     @classmethod
     def zeros(cls, shape: tuple[int, ...]) -> Moments:
-        """Moments of nothing yet."""
+        """Returns the moments of no rows."""
         return cls(np.zeros(shape), np.zeros(shape))
 
     @property
     def std(self) -> NDArray[np.float64]:
-        """Standard deviation, 1 where nothing has varied yet."""
+        """Standard deviation; 1 for elements with variance 0."""
         variance = self.squares / max(self.count, 1.0)
         return np.where(variance > 0, np.sqrt(variance), 1.0)
 
     def update(self, rows: NDArray[Any]) -> None:
-        """Updates with a batch of rows ``[N, ...]``."""
-        at_once = max(1, _MOST_AT_ONCE // max(1, self.mean.size))
-        for first in range(0, len(rows), at_once):
-            self._add(rows[first : first + at_once].astype(np.float64))
+        """Adds a batch of rows ``[N, ...]``."""
+        size = max(1, _MAX_NUMBERS // max(1, self.mean.size))
+        for first in range(0, len(rows), size):
+            self._add(rows[first : first + size].astype(np.float64))
 
     def _add(self, rows: NDArray[np.float64]) -> None:
         mean = rows.mean(axis=0)
@@ -58,7 +58,7 @@ class Moments:
         self.count = count
 
     def state(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """The moments by name, with a prefix, for the checkpoint."""
+        """Returns the moments for a checkpoint, by name with a prefix."""
         return {f"{prefix}mean": self.mean, f"{prefix}squares": self.squares, f"{prefix}count": np.array(self.count)}
 
     def restore(self, state: Mapping[str, NDArray[Any]], prefix: str) -> None:

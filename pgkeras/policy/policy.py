@@ -1,4 +1,4 @@
-"""Policy: a network and a distribution, and the act graph made of the two."""
+"""Policy: a network and a distribution, and the act graph built from both."""
 
 from __future__ import annotations
 
@@ -20,37 +20,39 @@ from pgkeras.spaces.spec import PolicySpec
 
 __all__ = ["Policy"]
 
-# Small enough that a fresh policy's actions are nearly equally likely (or have nearly the same mean) in every state.
+# Small, so that all actions of a new policy are nearly equally probable (or have nearly the same mean) in every state.
 _HEAD_GAIN = 0.01
 _DEFAULTS = NetworkSettings()
 
 
 class Policy:
-    """P(action | observation): a network that puts out the parameters of a distribution over actions.
+    """P(action | observation): a network that computes the parameters of a distribution over actions.
 
-    Every method is a pure function of its arguments and the network's weights, which can be arguments too. Observations
-    are rows as ``spec.layout`` lays them out, with the action mask in them where there is one. A policy with memory
-    takes a state ``[B, spec.state_size]`` beside them, zeros at the start of an episode, and gives the next.
+    The methods that compute are pure functions of their arguments and the network's weights, which can be passed as an
+    argument. Observations are rows in the form of ``spec.layout``, which includes the action mask if there is one. A
+    policy with memory also takes a state ``[B, spec.state_size]``, zeros at the start of an episode, and returns the
+    next state.
 
     Args:
-        observation_space: What the policy observes.
-        action_space: What it does.
-        network: From observations to features ``[B, F]``; a layer from those to the distribution's parameters is added.
-            See :func:`pgkeras.policy.networks.body`, by default made for the space.
-        settings: What that network, the memory and the distribution are like.
-        mask_size: Length of the action masks that it takes, 0 for none.
+        observation_space: The space of observations.
+        action_space: The space of actions.
+        network: A Keras model from observations to features ``[B, F]``, see :func:`pgkeras.policy.networks.body`. The
+            policy adds a layer from features to the distribution's parameters. None builds a network for the space.
+        settings: Settings of the network, the memory and the distribution.
+        mask_size: Length of the action masks; 0 without masks.
         seed: Seed of the initial weights.
 
     Attributes:
-        spec: What it observes and does, its distribution and the length of its state.
-        distribution: The family of its distribution.
-        model: Its network, for one step.
-        normalization: Normalises observations in the network, by statistics that the caller keeps; None for none.
-        architecture: A description of network and distribution, for people.
+        spec: The spaces, the kind of distribution and the length of the state.
+        distribution: The distribution of actions.
+        model: The network, for one step.
+        normalization: The layer that normalizes observations, with statistics that the caller updates; None without
+            normalization.
+        architecture: A human-readable description of the network.
 
     Raises:
-        UnsupportedSpaceError: No network or distribution handles one of the spaces, or the given network does not
-            fit the observation space.
+        UnsupportedSpaceError: No network or distribution supports one of the spaces, or the given network does not fit
+            the observation space.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Policy:
         self.spec = PolicySpec(observation_space, action_space, chosen.kind, state_size, mask_size, kinds)
         layout = self.spec.layout
         if network is not None and settings.normalize_observations is None:
-            # It is called with the observation, and may well normalise that itself.
+            # A user's network gets unmodified observations, because it may normalize them itself.
             settings = replace(settings, normalize_observations=False)
         self.normalization = networks.normalization_for(layout, settings)
         body = networks.body(layout, settings, self.normalization, seed, network)
@@ -83,11 +85,11 @@ class Policy:
         self.model = self._forward.model
         described = networks.describe(layout, settings) if network is None else f"network {network.name!r}"
         remembers = "" if memory is None else f", {settings.memory.upper()} {settings.memory_units}"
-        normalises = ", layers normalised" if network is None and settings.layer_normalization else ""
-        self.architecture = described + normalises + remembers
+        normalizes = ", layer normalization" if network is None and settings.layer_normalization else ""
+        self.architecture = described + normalizes + remembers
 
     def input_signature(self) -> dict[str, tf.TensorSpec]:
-        """The act graph's inputs by name: a batch of observations, their noise and, with memory, their state."""
+        """Returns the act graph's inputs by name: observations, noise and, with memory, states."""
         layout = self.spec.layout
         signature = {
             "observation": tf.TensorSpec([None, *layout.shape], layout.dtype, "observation"),
@@ -99,21 +101,21 @@ class Policy:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """All weights: the trainable ones, then the others; the order of ``weights`` arguments."""
+        """All weights: the trainable ones, then the others. ``weights`` arguments have the same order."""
         return [v.value for v in weights_of(self.model)]
 
     @property
     def names(self) -> list[str]:
-        """Keras' paths of the :attr:`variables`, such as "hidden_0/kernel"."""
+        """Keras paths of the :attr:`variables`, such as "hidden_0/kernel"."""
         return [v.path for v in weights_of(self.model)]
 
     def example_sample(self) -> tf.Tensor:
-        """A sample ``[1, ...]`` of the distribution, for its shape and its dtype."""
+        """Returns a sample ``[1, ...]`` of the distribution, for its shape and dtype."""
         size = self.distribution.parameter_size
         return self.distribution.sample(tf.zeros([1, size]), tf.zeros([1, self.spec.noise_size]))
 
     def weights(self) -> list[NDArray[Any]]:
-        """The values of :attr:`variables`."""
+        """Returns the values of :attr:`variables`."""
         return [v.numpy() for v in self.variables]
 
     def assign(self, weights: Sequence[NDArray[Any]]) -> None:
@@ -123,13 +125,13 @@ class Policy:
 
     @contextmanager
     def with_weights(self, weights: Sequence[NDArray[Any]]) -> Iterator[None]:
-        """Sets other values of :attr:`variables` for the duration of the block."""
-        own = self.weights()
+        """Returns a context in which :attr:`variables` have other values."""
+        saved = self.weights()
         try:
             self.assign(weights)
             yield
         finally:
-            self.assign(own)
+            self.assign(saved)
 
     def step(
         self,
@@ -137,43 +139,43 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """The distribution's parameters ``[B, P]`` for one step, and the state after it.
+        """Returns the distribution's parameters ``[B, P]`` for one step, and the next state.
 
         Args:
             observation: ``[B, ...]``.
             state: ``[B, state_size]`` for a policy with memory.
-            weights: Weights to compute with; None for the current ones.
+            weights: Values of :attr:`variables` to compute with; None for the current ones.
         """
-        parameters, after = self._forward.step(observation, state, weights)
-        return self._masked(parameters, observation), after
+        parameters, next_state = self._forward.step(observation, state, weights)
+        return self._masked(parameters, observation), next_state
 
     def parameters(self, observation: tf.Tensor) -> tf.Tensor:
-        """The distribution's parameters ``[N, P]`` for observations ``[N, ...]``, of a policy without memory."""
+        """Returns the parameters ``[N, P]`` for observations ``[N, ...]``, for a policy without memory."""
         return self.step(observation)[0]
 
     @property
     def batch_axes(self) -> int:
-        """Leading axes of a batch for training: 1, steps ``[N, ...]``, or with memory 2, episodes ``[T, B, ...]``."""
+        """Number of leading axes of a training batch: 1 for steps ``[N, ...]``, 2 with memory ``[T, B, ...]``."""
         return self._forward.axes
 
     def batch(self, array: NDArray[Any], mask: NDArray[np.bool_]) -> NDArray[Any]:
-        """Selects from an array of whole episodes what a batch for training holds.
+        """Converts an array of whole episodes to a training batch.
 
         Args:
             array: ``[T, B, ...]``.
-            mask: ``[T, B]``: which steps are real.
+            mask: ``[T, B]``, true for real steps.
 
         Returns:
-            The real steps ``[N, ...]``, or with memory all of it, since episodes are computed from their beginning.
+            The real steps ``[N, ...]``; with memory all steps ``[T, B, ...]``, because the memory needs whole episodes.
         """
         return self._forward.batch(array, mask)
 
     def unroll(self, observation: tf.Tensor) -> tf.Tensor:
-        """For training: the parameters ``[N, P]`` of all steps of a :meth:`batch`, a row for each step."""
+        """Returns the parameters ``[N, P]`` of all steps of a training :meth:`batch`, one row per step."""
         return self._masked(self._forward.unroll(observation), self._forward.flat(observation))
 
     def flat(self, array: tf.Tensor) -> tf.Tensor:
-        """An array of a :meth:`batch` with one row per step, as :meth:`unroll` returns the parameters: ``[N, ...]``."""
+        """Reshapes an array of a :meth:`batch` to one row per step, ``[N, ...]``, like the result of :meth:`unroll`."""
         return self._forward.flat(array)
 
     def sample(
@@ -183,10 +185,14 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """The act graph for collecting: ``sample``, which is stored, ``action``, which is played, ``next_state``."""
-        parameters, after = self.step(observation, state, weights)
+        """The act graph for collecting.
+
+        Returns:
+            ``sample``, which is stored for training; ``action``, for the environment; and ``next_state`` with memory.
+        """
+        parameters, next_state = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
-        return {"sample": sample, "action": self.distribution.action(sample), **_next(after)}
+        return {"sample": sample, "action": self.distribution.action(sample), **_next(next_state)}
 
     def greedy(
         self,
@@ -195,17 +201,17 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """As :meth:`sample`, with the distribution's mode in place of a sample."""
-        parameters, after = self.step(observation, state, weights)
+        """Like :meth:`sample`, with the distribution's mode instead of a sample."""
+        parameters, next_state = self.step(observation, state, weights)
         mode = self.distribution.mode(parameters)
-        return {"sample": mode, "action": self.distribution.action(mode), **_next(after)}
+        return {"sample": mode, "action": self.distribution.action(mode), **_next(next_state)}
 
     def distribution_of(
         self, observation: tf.Tensor, state: tf.Tensor | None = None, weights: Sequence[tf.Tensor] | None = None
     ) -> dict[str, tf.Tensor]:
-        """The distribution: its ``entropy`` ``[B]``, its mode as ``greedy_action``, and its parameters by name."""
-        parameters, after = self.step(observation, state, weights)
-        return {**self._describe(parameters), **_next(after)}
+        """Returns the distribution's ``entropy`` ``[B]``, its mode as ``greedy_action``, and its named parameters."""
+        parameters, next_state = self.step(observation, state, weights)
+        return {**self._describe(parameters), **_next(next_state)}
 
     def act(
         self,
@@ -214,14 +220,14 @@ class Policy:
         state: tf.Tensor | None = None,
         weights: Sequence[tf.Tensor] | None = None,
     ) -> dict[str, tf.Tensor]:
-        """The act graph: ``action``, its ``log_prob`` ``[B]``, and all that :meth:`distribution_of` gives."""
-        parameters, after = self.step(observation, state, weights)
+        """The act graph: returns ``action``, its ``log_prob`` ``[B]``, and the outputs of :meth:`distribution_of`."""
+        parameters, next_state = self.step(observation, state, weights)
         sample = self.distribution.sample(parameters, noise)
         return {
             "action": self.distribution.action(sample),
             "log_prob": self.distribution.log_prob(parameters, sample),
             **self._describe(parameters),
-            **_next(after),
+            **_next(next_state),
         }
 
     def _describe(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -232,7 +238,7 @@ class Policy:
         }
 
     def _masked(self, parameters: tf.Tensor, observation: tf.Tensor) -> tf.Tensor:
-        size = self.spec.mask_size  # AutoGraph, which traces this in a caller's own tf.function, knows no :=
+        size = self.spec.mask_size  # no :=, because AutoGraph does not support it and may trace this method
         if not size:
             return parameters
         mask = observation[:, -size:]

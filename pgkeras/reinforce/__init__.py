@@ -1,17 +1,17 @@
 """Phase two, REINFORCE itself: from whole episodes to one gradient step.
 
 Start with ``reinforce.py``. The files in the algorithm's order: ``returns.py`` (discounted returns), ``baselines.py``
-and ``value.py`` (what is subtracted from them), ``estimator.py`` (advantages), ``reinforce.py`` (the loss and its
-gradient), ``train_step.py`` (the step, compiled), and ``learner.py``, which calls them in turn.
+and ``value.py`` (baselines), ``estimator.py`` (advantages), ``reinforce.py`` (the loss and its gradient),
+``train_step.py`` (the compiled gradient step), and ``learner.py``, which calls them in turn.
 
 Options: ``natural.py`` (natural gradients), ``reuse.py`` (several steps per batch), ``schedules.py``,
-``learning_rate.py`` and ``settling.py`` (how large a step is), ``observation_statistics.py`` (normalisation).
+``learning_rate.py`` and ``settling.py`` (step sizes), ``observation_statistics.py`` (normalization).
 
-Machinery, which does not change what is computed: ``frozen_policy.py`` (acting), ``batch.py`` (tensors),
-``accumulation.py`` (large batches), ``replicas.py`` and ``tf_config.py`` (several devices), ``adam.py``, ``kl.py`` (a
-measurement) and ``diagnosis.py`` (failures).
+Infrastructure, which does not change the result: ``frozen_policy.py`` (acting), ``batch.py`` (tensors),
+``accumulation.py`` (large batches), ``replicas.py`` and ``tf_config.py`` (several devices), ``adam.py`` (a faster
+Adam), ``kl.py`` (KL divergence) and ``diagnosis.py`` (error reports).
 
-Needs TensorFlow. Nothing here plays episodes or writes files.
+This package needs TensorFlow. It plays no episodes and writes no files.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""One gradient step on a batch in several parts, whose gradients are added up."""
+"""Gradient accumulation: one gradient step on a batch in several parts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ __all__ = ["AccumulatedStep", "accumulated", "packed_metrics"]
 
 
 def packed_metrics(sums: Sums, norm: tf.Tensor, kl: tf.Tensor | None) -> tf.Tensor:
-    """Loss, mean entropy, gradient norm and mean divergence, ``[4]``, from sums over steps: one transfer, not four.
+    """Returns loss, mean entropy, gradient norm and mean KL divergence as one tensor ``[4]``, which saves transfers.
 
-    The divergence is NaN if it was not measured: ``kl`` is None.
+    Args:
+        sums: Sums over steps.
+        norm: The gradient norm.
+        kl: Sum of the KL divergence over steps; None if not measured, which gives NaN.
     """
     mean_kl = float("nan") if kl is None else kl / sums.steps
     return tf.stack([sums.loss, sums.entropy / sums.steps, norm, mean_kl])
 
 
 def accumulated(parts: Iterable[Gradient]) -> tuple[Sums, list[tf.Tensor], list[tf.Tensor]]:
-    """Adds up the gradients of the parts of a batch, which are computed one at a time as the iterable is read.
+    """Adds up the gradients of the parts of a batch. A lazy iterable computes one part at a time.
 
     Returns:
-        The sums and the gradients, added up; and the log-probabilities, by part.
+        The total sums, the total gradients, and a list of each part's log-probabilities.
     """
     total = None
     log_probs = []
@@ -37,13 +40,14 @@ def accumulated(parts: Iterable[Gradient]) -> tuple[Sums, list[tf.Tensor], list[
 
 
 class AccumulatedStep:
-    """One gradient step on a batch in several parts.
+    """One gradient step on a batch in several parts. All three functions are compiled.
 
     Args:
-        gradient: Computes the :class:`pgkeras.reinforce.reinforce.Gradient` of one part; all three are compiled.
-        descend: Moves the weights down a list of gradients; returns its norm and the weights afterwards.
-        divergence: How far the weights have moved, summed over one part's steps, from its log-probabilities before;
-            None: it is not measured, and the parts are not copied to the device a second time for it.
+        gradient: Computes the :class:`pgkeras.reinforce.reinforce.Gradient` of one part.
+        descend: Applies a list of gradients; returns their norm and the weights after the step.
+        divergence: Computes the KL divergence of the step, summed over the steps of one part, from the part and its
+            log-probabilities before the step. None if it is not measured. This saves copying the parts to the device
+            twice.
     """
 
     def __init__(
@@ -55,11 +59,11 @@ class AccumulatedStep:
         self._gradient, self._descend, self._divergence = gradient, descend, divergence
 
     def __call__(self, parts: Sequence[Any], states: Sequence[tf.Tensor] = ()) -> tuple[tf.Tensor, ...]:
-        """Takes the step; returns :func:`packed_metrics` and the weights afterwards.
+        """Takes the step; returns :func:`packed_metrics` and the weights after the step.
 
         Args:
-            parts: The batch.
-            states: What ``descend`` takes beside the gradients.
+            parts: The parts of the batch.
+            states: Further arguments of ``descend``.
         """
         sums, gradients, log_probs = accumulated(map(self._gradient, parts))
         norm, *weights = self._descend(gradients, *states)

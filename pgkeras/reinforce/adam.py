@@ -1,4 +1,4 @@
-"""Adam, with one operation a variable."""
+"""Adam, with one operation per variable."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ __all__ = ["Adam"]
 
 
 class Adam(keras.optimizers.Adam):
-    """Keras' Adam (Kingma & Ba 2015, algorithm 1, in the order that ends section 2), computed by TensorFlow's kernel.
+    """Adam (Kingma & Ba 2015, algorithm 1, with the efficient order at the end of section 2) in TensorFlow's kernel.
 
-    Its steps and its variables are those of ``keras.optimizers.Adam``, but for rounding. Keras builds the update of a
-    variable from a dozen operations. Here it is one, which halves the time to trace and first run the step of a small
-    network. It has no ``amsgrad``.
+    Its steps equal those of ``keras.optimizers.Adam`` up to rounding, and its variables are the same. Keras builds the
+    update of a variable from a dozen operations. Here it is one operation, which halves the time to trace and first run
+    the step of a small network. ``amsgrad`` is not supported.
     """
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
-        """Updates one variable, and its moments."""
+        """Updates one variable and its moments."""
         index, of = self._get_variable_index(variable), variable.dtype
         beta_1, beta_2 = tf.constant(self.beta_1, of), tf.constant(self.beta_2, of)
         step = tf.cast(self.iterations.value + 1, of)

@@ -1,7 +1,7 @@
-"""Baselines: what is subtracted from the returns. They are computed from earlier batches or from the batch itself.
+"""Baselines, which are subtracted from the returns. They are computed from earlier batches or from the batch itself.
 
 A baseline that does not depend on the action leaves the policy gradient unbiased (Williams 1992, section 3; Sutton &
-Barto 2nd ed., section 13.4). ``docs/estimator.md`` says which of these leave it unbiased.
+Barto 2nd ed., section 13.4). ``docs/estimator.md`` lists which of these baselines are unbiased.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.reinforce import returns as returns_
 
-if TYPE_CHECKING:  # it needs TensorFlow, and nothing else here does
+if TYPE_CHECKING:  # it is the only import here that needs TensorFlow
     from pgkeras.reinforce.value import ValueFunction
 
 __all__ = ["NO_BASELINE", "BatchBaseline", "NoBaseline", "RunningMean", "ValueBaseline", "from_batch"]
@@ -24,33 +24,33 @@ Floats = NDArray[np.float64]
 
 
 class NoBaseline:
-    """Subtracts nothing. The other baselines extend it."""
+    """The baseline 0, and the base class of the other baselines."""
 
     explains = False
-    """Whether it predicts returns, so that the variance it explains can be reported."""
+    """Whether the baseline predicts returns. If so, its explained variance is reported."""
 
     def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
-        """The rewards ``[T, B]`` that returns are computed from: the episodes' own, with nothing beyond their ends."""
+        """Returns the rewards ``[T, B]`` for the computation of returns, here without bootstrapping."""
         return trajectory.rewards
 
     def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
-        """The baseline of every step, ``[T, B]``, for returns ``[T, B]``."""
+        """Returns the baseline of every step, ``[T, B]``, for returns ``[T, B]``."""
         return np.zeros_like(returns)
 
     def fit(self, trajectory: Trajectory, returns: Floats, epoch: int) -> float:
-        """Learns from a batch what is subtracted from the next ones.
+        """Updates the baseline for later batches.
 
         Returns:
-            The loss: mean squared error in units of the returns' variance; NaN where nothing is fitted.
+            The mean squared error divided by the variance of the returns; NaN if the baseline has no loss.
         """
         return float("nan")
 
     def quantities(self, trajectory: Trajectory) -> Iterator[tuple[str, NDArray[Any]]]:
-        """What it computes from a batch, by name, for the diagnosis of a failure: ``[T, B, ...]`` or ``[B, ...]``."""
+        """Yields names and values ``[T, B, ...]`` or ``[B, ...]`` computed from a batch, to diagnose failures."""
         return iter(())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What a checkpoint keeps, by name."""
+        """Returns the state for a checkpoint, by name."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -61,10 +61,10 @@ NO_BASELINE = NoBaseline()
 
 
 class BatchBaseline(NoBaseline):
-    """Computes the baseline from the batch itself.
+    """A baseline computed from the batch itself.
 
     Args:
-        compute: Gives it, ``[T, B]``, from the returns ``[T, B]`` and which steps are real, ``[T, B]``.
+        compute: Returns the baseline ``[T, B]`` for the returns ``[T, B]`` and the mask ``[T, B]`` of real steps.
     """
 
     explains = True
@@ -85,7 +85,7 @@ _FROM_BATCH = {
 
 
 def from_batch(name: str) -> NoBaseline:
-    """The baseline of that name, "none" or one that is computed from the batch."""
+    """Returns the baseline named "none", "time" or "leave-one-out"."""
     return _FROM_BATCH[name]
 
 
@@ -93,7 +93,7 @@ class RunningMean(NoBaseline):
     """The mean return of earlier batches; 0 before the first.
 
     Args:
-        rate: How much of the running mean each batch replaces.
+        rate: Weight of each batch in the running mean, in (0, 1].
     """
 
     explains = True
@@ -122,9 +122,10 @@ class RunningMean(NoBaseline):
 
 
 class ValueBaseline(NoBaseline):
-    """What a value function predicts for a step's observation. Truncated episodes are bootstrapped with it, too.
+    """The value function's prediction V(s_t) for each step. Truncated episodes are bootstrapped with it.
 
-    It is fitted after the policy's gradient step, so that as a baseline it depends on earlier batches only.
+    The value function is fitted after the policy's gradient step. The baseline therefore depends on earlier batches
+    only.
 
     Args:
         value: The value function.
@@ -136,10 +137,10 @@ class ValueBaseline(NoBaseline):
         self._value = value
 
     def rewards(self, trajectory: Trajectory, gamma: float) -> Floats:
-        """See :class:`NoBaseline`; see :func:`pgkeras.reinforce.returns.bootstrapped` for truncated episodes."""
-        beyond = self._value.predict(trajectory.final_observations)
+        """Returns the bootstrapped rewards; see :func:`pgkeras.reinforce.returns.bootstrapped`."""
+        final_values = self._value.predict(trajectory.final_observations)
         truncated = ~trajectory.terminated
-        return returns_.bootstrapped(trajectory.rewards, trajectory.lengths, truncated, gamma, beyond)
+        return returns_.bootstrapped(trajectory.rewards, trajectory.lengths, truncated, gamma, final_values)
 
     def of(self, trajectory: Trajectory, returns: Floats) -> Floats:
         """See :class:`NoBaseline`."""
@@ -156,10 +157,10 @@ class ValueBaseline(NoBaseline):
     def quantities(self, trajectory: Trajectory) -> Iterator[tuple[str, NDArray[Any]]]:
         """See :class:`NoBaseline`."""
         finals = trajectory.final_observations
-        cut = ~trajectory.terminated  # what comes after a terminal state is not read
-        yield "final observation", np.where(cut.reshape(-1, *[1] * (finals.ndim - 1)), finals, 0)
+        truncated = ~trajectory.terminated  # the final observation of a terminal episode is not used
+        yield "final observation", np.where(truncated.reshape(-1, *[1] * (finals.ndim - 1)), finals, 0)
         yield "value prediction", self.of(trajectory, trajectory.rewards)
-        yield "value prediction of the final observation", np.where(cut, self._value.predict(finals), 0.0)
+        yield "value prediction of the final observation", np.where(truncated, self._value.predict(finals), 0.0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """See :class:`NoBaseline`."""

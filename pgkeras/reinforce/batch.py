@@ -1,7 +1,7 @@
-"""Batches of whole episodes as tensors, in parts where one would not fit into memory.
+"""Batches of whole episodes as tensors, split into parts if a batch does not fit into memory.
 
-The gradient is a sum over steps, so it may be added up part by part (:mod:`pgkeras.reinforce.accumulation`): the parts
-share the number of episodes that the loss is divided by.
+The gradients of the parts can be added up (:mod:`pgkeras.reinforce.accumulation`), because the loss is a sum over
+steps, and each part divides it by the number of episodes of the whole batch.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pgkeras.spaces.layout import Layout
 __all__ = [
     "Arrays",
     "Batch",
-    "by_length",
-    "divided",
+    "batch_arrays",
+    "group_by_length",
     "micro_batches",
     "padded",
     "rows_at_once",
     "signature",
-    "whole_batch",
+    "split",
 ]
 
-# A GPU computes this many times the rows at once that a CPU does: preparing and copying a part takes longer there than
-# computing its gradient (docs/benchmarks.md).
-_TIMES_ON_GPU = 8
+# On a GPU a part may have this many times the steps of a part on a CPU, because preparing and copying a part takes
+# longer there than computing its gradient (docs/benchmarks.md).
+_GPU_FACTOR = 8
 
 Arrays = Sequence[NDArray[Any]]
 
@@ -39,58 +39,58 @@ Arrays = Sequence[NDArray[Any]]
 class Batch(NamedTuple):
     """Steps of whole episodes, as tensors.
 
-    The real steps, flat, ``[N, ...]``; rows of zeros may follow that pad them for XLA or replicas. For a policy with
-    memory: the episodes as they are, ``[T, B, ...]``, with their padding.
+    Policies without memory: the real steps of all episodes, ``[N, ...]``. Rows of zeros may follow as padding for XLA
+    or replicas. Policies with memory: padded episodes, ``[T, B, ...]``.
     """
 
     observation: tf.Tensor
     sample: tf.Tensor
-    advantage: tf.Tensor  # [N] or [T, B], zero where a step is padding
-    real: tf.Tensor  # [N] or [T, B], zero where a step is padding and one elsewhere
-    episodes: tf.Tensor  # scalar: of the whole batch, also where this is a part of it
+    advantage: tf.Tensor  # [N] or [T, B], 0 for padding
+    real: tf.Tensor  # [N] or [T, B], 1 for real steps and 0 for padding
+    episodes: tf.Tensor  # scalar, the number of episodes of the whole batch, also in its parts
 
     @classmethod
     def of(cls, arrays: Arrays, episodes: int) -> Batch:
-        """Puts the arrays of a :func:`whole_batch`, or of a part of it, on the device."""
+        """Copies the arrays of :func:`batch_arrays`, or of a part of them, to the device."""
         return cls._make(map(tf.constant, [*arrays, np.float32(episodes)]))
 
 
-def whole_batch(policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Arrays:
-    """The arrays of a :class:`Batch` but for the number of episodes, from episodes and advantages ``[T, B]``."""
+def batch_arrays(policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64]) -> Arrays:
+    """Returns all arrays of a :class:`Batch` except ``episodes``, from episodes and advantages ``[T, B]``."""
     mask = trajectory.mask
     weights = np.where(mask, advantage, 0.0).astype(np.float32)
-    whole = trajectory.observations, trajectory.samples, weights, mask.astype(np.float32)
-    return [policy.batch(array, mask) for array in whole]
+    arrays = trajectory.observations, trajectory.samples, weights, mask.astype(np.float32)
+    return [policy.batch(array, mask) for array in arrays]
 
 
 def micro_batches(
     policy: Policy, trajectory: Trajectory, advantage: NDArray[np.float64], rows: int | None, pad: bool
 ) -> Sequence[Batch]:
-    """Turns episodes into batches whose gradients fit into memory: a single one in most cases.
+    """Splits episodes into batches whose gradients fit into memory. In most cases this is a single batch.
 
-    A single batch is on the device. Of several, each is put there when it is taken, so that they are not there at once.
-    Episodes of very different lengths are several batches for a policy with memory.
+    A single batch is copied to the device immediately. Several batches are copied one at a time, when they are read.
+    For a policy with memory, episodes of very different lengths go into separate batches, to save padding.
 
     Args:
-        policy: The policy; one with memory takes whole episodes.
+        policy: The policy.
         trajectory: The episodes.
         advantage: ``[T, B]``.
-        rows: The maximum number of steps in a batch; a single episode of a policy with memory may have more. None: as
-            many as memory should hold.
+        rows: Maximum number of steps in a batch. A single episode of a policy with memory may be longer. None for a
+            limit that fits the memory.
         pad: Whether to pad each batch to a power of two, for XLA.
     """
-    arrays = whole_batch(policy, trajectory, advantage)
+    arrays = batch_arrays(policy, trajectory, advantage)
     rows = rows or rows_at_once(policy.spec.layout)
-    # XLA would compile anew for every number of episodes in a group.
+    # No groups with XLA, because it would compile again for every number of episodes in a group.
     grouped = policy.batch_axes == 2 and not pad
-    groups = by_length(arrays, trajectory.lengths) if grouped else [arrays]
-    parts = [part for group in groups for part in divided(group, rows, policy.batch_axes)]
-    batches = _OnDemand(parts, len(trajectory.lengths), pad)
+    groups = group_by_length(arrays, trajectory.lengths) if grouped else [arrays]
+    parts = [part for group in groups for part in split(group, rows, policy.batch_axes)]
+    batches = _LazyBatches(parts, len(trajectory.lengths), pad)
     return batches if len(batches) > 1 else [batches[0]]
 
 
-class _OnDemand(Sequence[Batch]):
-    """Batches that are made from arrays whenever they are taken."""
+class _LazyBatches(Sequence[Batch]):
+    """Batches that are copied to the device each time they are read."""
 
     def __init__(self, parts: list[Arrays], episodes: int, pad: bool) -> None:
         self._parts, self._episodes, self._pad = parts, episodes, pad
@@ -104,12 +104,12 @@ class _OnDemand(Sequence[Batch]):
 
 
 def rows_at_once(layout: Layout) -> int:
-    """The maximum number of steps whose gradient is computed at once on the device that there is."""
-    return layout.rows_at_once * (_TIMES_ON_GPU if tf.config.list_logical_devices("GPU") else 1)
+    """Returns the maximum number of steps whose gradient the device computes at once."""
+    return layout.rows_at_once * (_GPU_FACTOR if tf.config.list_logical_devices("GPU") else 1)
 
 
 def signature(policy: Policy) -> Batch:
-    """The shapes and dtypes of a policy's batches, as a ``tf.function`` takes them."""
+    """Returns the shapes and dtypes of a policy's batches, as the input signature of a ``tf.function``."""
     sample = policy.example_sample()
     rows = [None] * policy.batch_axes
     observation = policy.input_signature()["observation"]
@@ -122,10 +122,10 @@ def signature(policy: Policy) -> Batch:
     )
 
 
-def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:
-    """Groups whole episodes by length, if padding all of them to one length would more than double the steps.
+def group_by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:
+    """Groups whole episodes by length, if padding all of them to the same length would more than double the steps.
 
-    A group is padded to its longest episode only, and its other episodes are more than half as long.
+    A group is padded to its longest episode. Every other episode of the group is more than half as long.
 
     Args:
         arrays: ``[T, B, ...]``.
@@ -140,12 +140,12 @@ def by_length(arrays: Arrays, lengths: NDArray[np.int64]) -> Iterator[Arrays]:
         yield [array[: lengths[group].max(), group] for array in arrays]
 
 
-def divided(arrays: Arrays, rows: int, axes: int) -> Iterator[Arrays]:
-    """Cuts the arrays of a batch into parts.
+def split(arrays: Arrays, rows: int, axes: int) -> Iterator[Arrays]:
+    """Splits the arrays of a batch into parts.
 
     Args:
-        arrays: ``[N, ...]``, a row for each step; or ``[T, B, ...]``, whole episodes side by side.
-        rows: The maximum number of steps in a part. Episodes are not cut: a part with a single one may have more.
+        arrays: Steps ``[N, ...]`` or whole episodes ``[T, B, ...]``.
+        rows: Maximum number of steps in a part. Episodes are not split, so a part with one episode may be longer.
         axes: 1 for steps, 2 for episodes.
     """
     if axes == 2:
@@ -159,6 +159,6 @@ def divided(arrays: Arrays, rows: int, axes: int) -> Iterator[Arrays]:
 
 
 def padded(arrays: Arrays) -> Arrays:
-    """Pads the arrays with zeros to a power of two of rows or steps, because XLA compiles anew for every number."""
+    """Pads axis 0 with zeros to a power of two, because XLA compiles again for every size."""
     size = 1 << (len(arrays[0]) - 1).bit_length()
     return [np.concatenate([a, np.zeros((size - len(a), *a.shape[1:]), a.dtype)]) for a in arrays]

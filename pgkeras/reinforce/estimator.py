@@ -1,6 +1,7 @@
-"""The estimator: what the log-probability of every step is weighted with. Pure functions of whole episodes.
+"""The estimator: the advantages by which the log-probabilities are weighted. Pure functions of whole episodes.
 
-Which combinations estimate the policy gradient without bias, and what the others estimate, is in ``docs/estimator.md``.
+``docs/estimator.md`` lists which combinations of settings are unbiased estimates of the policy gradient, and what the
+others estimate.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ __all__ = ["Advantages", "advantages"]
 
 
 class Advantages(NamedTuple):
-    """The weight of each step's log-probability, and how good the baseline was."""
+    """The advantages of a batch, and the returns they were computed from."""
 
-    values: NDArray[np.float64]  # [T, B]
-    returns: NDArray[np.float64]  # [T, B] what the baseline was subtracted from
-    explained_variance: float  # NaN without a baseline
-    rms: float  # root mean square over real steps, before they were rescaled
+    values: NDArray[np.float64]  # [T, B] weights of the log-probabilities
+    returns: NDArray[np.float64]  # [T, B] before the baseline was subtracted
+    explained_variance: float  # of the returns, by the baseline; NaN without one
+    rms: float  # root mean square of the advantages over real steps, before rescaling
 
 
 def advantages(
@@ -36,22 +37,23 @@ def advantages(
     discount_gradient: bool = False,
     reset_returns: bool = False,
 ) -> Advantages:
-    """Steps 2 and 3 of the algorithm: ``R_t - b_t`` for every step.
+    """Computes steps 2 and 3 of the algorithm: the advantage ``R_t - b_t`` of every step.
 
     Args:
         trajectory: Whole episodes.
         gamma: Discount in [0, 1].
-        baseline: What is subtracted from the returns.
-        rescale: Whether to divide by the root mean square over the batch's real steps.
-        returns: "reward-to-go" for the rewards from step t on, "episode" for those of the whole episode.
-        discount_gradient: Whether to weight step t by ``gamma**t``.
-        reset_returns: Whether a return ends with the first reward other than zero.
+        baseline: The baseline ``b_t``.
+        rescale: Whether to divide the advantages by their root mean square over the batch's real steps.
+        returns: "reward-to-go": the return of step t sums the rewards from t on. "episode": it sums the rewards of the
+            whole episode.
+        discount_gradient: Whether to multiply the advantage of step t by ``gamma**t``.
+        reset_returns: Whether each return stops at the first nonzero reward, inclusive.
     """
     mask = trajectory.mask
     rewards, ends = baseline.rewards(trajectory, gamma), None
     if reset_returns:
         ends = trajectory.rewards != 0
-        rewards = np.where(ends, trajectory.rewards, rewards)  # nor do they go on beyond a truncation there
+        rewards = np.where(ends, trajectory.rewards, rewards)  # removes the bootstrapped value from such a last step
     computed = returns_.discounted_returns(rewards, gamma, ends)
     if returns == "episode":
         computed = returns_.episode_returns(computed, mask)

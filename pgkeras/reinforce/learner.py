@@ -1,4 +1,4 @@
-"""Learner: all the state that training changes, and the order in which an update changes it."""
+"""Learner: all state that training changes, and the order in which an update changes it."""
 
 from __future__ import annotations
 
@@ -43,31 +43,31 @@ __all__ = ["Learner", "UpdateMetrics"]
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateMetrics:
-    """The metrics of learning from one batch of episodes."""
+    """Metrics of one update on a batch of episodes."""
 
     loss: float
     entropy: float  # mean per step, nats
     gradient_norm: float  # before clipping
-    kl: float  # mean per step, from the policy before; NaN without target_kl or reuse
+    kl: float  # KL(policy before || policy after), mean per step; NaN without target_kl or reuse
     gradient_steps: int  # on this batch
-    explained_variance: float  # of returns by the baseline; NaN without one
-    value_loss: float  # mean squared error in units of the returns' variance; NaN without a value function
+    explained_variance: float  # of the returns, by the baseline; NaN without one
+    value_loss: float  # mean squared error divided by the variance of the returns; NaN without a value function
     learning_rate: float
 
 
 class Learner:
-    """A policy with its optimizer, its baseline and its statistics of observations.
+    """A policy with its optimizer, baseline and observation statistics.
 
     Args:
         config: Settings.
-        observation_space: What the policy observes.
-        action_space: What it does.
-        network: A Keras model from observations to features, in place of the configured one.
-        mask_size: Length of the environment's action masks, 0 for none.
-        replicas: The devices that share the gradient steps; None for the one that there is.
+        observation_space: The space of observations.
+        action_space: The space of actions.
+        network: A Keras model from observations to features, which replaces the configured one.
+        mask_size: Length of the environment's action masks; 0 without masks.
+        replicas: The devices that share the gradient steps; None for a single device.
 
     Raises:
-        ConfigError: Keras knows no such optimizer or activation.
+        ConfigError: Keras has no such optimizer or activation.
         UnsupportedSpaceError: A space is not supported.
     """
 
@@ -105,7 +105,7 @@ class Learner:
         self._baseline = self._make_baseline(seed)
         normalization, shape = self.policy.normalization, self.policy.spec.layout.shape
         self._statistics = None if normalization is None else ObservationStatistics(normalization, shape)
-        self._remembering = [part for part in (self._settling, self._baseline, self._statistics) if part is not None]
+        self._stateful = [part for part in (self._settling, self._baseline, self._statistics) if part is not None]
         self._advantages = partial(
             estimator.advantages,
             gamma=config.gamma,
@@ -119,30 +119,31 @@ class Learner:
     @property
     def weights(self) -> list[NDArray[Any]]:
         """The policy's weights after the last update."""
-        # The step gives back its weights without reading each variable anew, but the statistics change after it.
+        # The weights that the step returns save reading each variable. With normalization they are out of date, because
+        # the observation statistics are updated after the step.
         return self._step.weights if self.policy.normalization is None else self.policy.weights()
 
     def learn(self, trajectory: Trajectory, epoch: int, progress: float) -> UpdateMetrics:
-        """Takes a gradient step on a batch of whole episodes, with ``reuse`` several; updates baseline and statistics.
+        """Takes one gradient step on a batch of whole episodes (several with ``reuse``), then updates the rest.
 
-        The statistics of observations stay as they are until the step is done, so that the policy is trained on the
-        observations as it saw them.
+        The baseline and the observation statistics are updated after the step. During the step the statistics are the
+        same as when the episodes were played, because the policy must be trained on the observations that it saw.
 
         Args:
             trajectory: The episodes.
-            epoch: Number of the epoch, which the shuffling for the value function derives from.
-            progress: How far training is, from 0 to 1; what the schedules go by.
+            epoch: Number of the epoch. It seeds the shuffling for the value function.
+            progress: Progress of the training, from 0 to 1, for the schedules.
 
         Raises:
-            TrainingError: The loss or the gradient is not finite, or the step left weights that are not.
+            TrainingError: The loss, the gradient or a weight after the step is not finite.
         """
         advantages = self._advantages(trajectory)
-        self._learning_rate.begin(progress, 1.0 if self._settling is None else self._settling.note(advantages.rms))
+        self._learning_rate.begin(progress, 1.0 if self._settling is None else self._settling.update(advantages.rms))
         self._entropy_bonus.begin(progress)
         before = self._step.weights
         step = self._step(trajectory, advantages.values)
         self._check_finite(step, before, trajectory, advantages, epoch)
-        # Where all advantages are 0, nothing moved, and that says nothing about the step size.
+        # If all advantages are 0, the policy did not move. A KL divergence of 0 must not raise the learning rate then.
         learning_rate = self._learning_rate.end(progress, step.kl if step.gradient_norm else math.nan)
         value_loss = self._baseline.fit(trajectory, advantages.returns, epoch)
         if self._statistics is not None:
@@ -166,7 +167,8 @@ class Learner:
             return
         smaller = "learning_rate or clip_norm" if self._config.target_kl is None else "target_kl"
         trained = len(self.policy.model.trainable_variables)
-        # What is not trained is still as the step found it, where ``before`` has it as the last step did.
+        # The step does not change non-trainable weights. Their current values are right; those in ``before`` are as old
+        # as the previous step, and the observation statistics have been updated since.
         before = [*before[:trained], *self.policy.weights()[trained:]]
         reason = diagnosis.explain_nonfinite(self.policy, before, trajectory, advantages, self._baseline)
         raise TrainingError(
@@ -183,10 +185,10 @@ class Learner:
         return from_batch(config.baseline)
 
     def warm_up(self) -> None:
-        """Learns from a made-up episode of one step and restores the state: nothing changes.
+        """Learns from a synthetic episode of one step, then restores the state.
 
-        TensorFlow traces and optimises a graph in its first run, which takes longer than hundreds of later ones. Here
-        it counts as setup.
+        TensorFlow traces and optimizes a graph in its first run, which takes longer than hundreds of later runs. The
+        warm-up moves this time into the setup.
         """
         before = self.state()
         observation = random_observations(self.policy.spec.layout, 1, np.random.default_rng(0))
@@ -204,31 +206,31 @@ class Learner:
         self.restore(before)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that changes, by name."""
+        """Returns all state that training changes, by name."""
         found = {f"variable_{i}": v.numpy() for i, v in enumerate(self._variables())}
-        for part in self._remembering:
+        for part in self._stateful:
             found |= part.state()
         return found
 
     def policy_weights(self, state: Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The policy's weights in a :meth:`state`."""
+        """Returns the policy's weights from a :meth:`state`."""
         return [state[f"variable_{i}"] for i in range(len(self.policy.variables))]
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restores a :meth:`state`.
 
         Raises:
-            ValueError: It is not that of a learner with these settings.
+            ValueError: The state is from a learner with other settings.
         """
         for name, array in self.state().items():
             if name not in state or np.shape(state[name]) != np.shape(array):
                 got = np.shape(state[name]) if name in state else "nothing"
                 raise ValueError(f"{name} should be of shape {np.shape(array)}, got {got}")
-        self._learning_rate.forget()
+        self._learning_rate.invalidate()
         self._step.weights = self.policy_weights(state)
         for i, variable in enumerate(self._variables()):
             variable.assign(state[f"variable_{i}"])
-        for part in self._remembering:
+        for part in self._stateful:
             part.restore(state)
 
     def _variables(self) -> list[tf.Variable]:
@@ -244,18 +246,20 @@ def _check_activation(config: Config) -> None:
         activation = keras.activations.get(config.activation)
     except ValueError as error:
         raise ConfigError(
-            f"activation {config.activation!r}: Keras knows none of that name; try tanh or relu"
+            f"activation {config.activation!r}: Keras has no activation of that name; try tanh or relu"
         ) from error
-    features = tf.zeros((1, 4))  # an even number, which glu halves
+    features = tf.zeros((1, 4))  # an even number of features, because glu halves it
     try:
         fits = activation(features).shape == features.shape
-    except Exception as error:  # what it needs beside the features, Keras says in errors of any kind
+    except Exception as error:  # Keras raises errors of any type when an argument is missing
         raise ConfigError(
-            f"activation {config.activation!r}: it takes more than the features of a layer ({error}); try tanh or relu"
+            f"activation {config.activation!r}: it needs arguments other than the features of a layer ({error}); try "
+            "tanh or relu"
         ) from error
     if not fits:
         raise ConfigError(
-            f"activation {config.activation!r}: it does not give as many features as it takes; try tanh or relu"
+            f"activation {config.activation!r}: it returns a different number of features than it takes; try tanh or "
+            "relu"
         )
 
 
@@ -274,9 +278,10 @@ def _optimizer(config: Config) -> keras.optimizers.Optimizer:
         return keras.optimizers.SGD()
     try:
         optimizer = keras.optimizers.get({"class_name": config.optimizer, "config": {}})
-    except (KeyError, TypeError, ValueError) as error:  # the first of one that only wraps another
+    except (KeyError, TypeError, ValueError) as error:  # KeyError: an optimizer that only wraps another one
         raise ConfigError(
-            f"optimizer {config.optimizer!r}: Keras makes none of that name; try adam, sgd or natural"
+            f"optimizer {config.optimizer!r}: Keras has no optimizer of that name that can be created without "
+            "arguments; try adam, sgd or natural"
         ) from error
     if type(optimizer) is keras.optimizers.Adam:
         optimizer = Adam()

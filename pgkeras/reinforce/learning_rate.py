@@ -1,4 +1,4 @@
-"""The learning rate from epoch to epoch: by a schedule, or adapted to how far the gradient steps move the policy."""
+"""Learning rates: from a schedule, or adapted to the KL divergence of the gradient steps."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ __all__ = ["AdaptiveLearningRate", "LearningRate", "NaturalLearningRate", "Sched
 
 
 class LearningRate(Protocol):
-    """What sets an optimizer's learning rate for every epoch."""
+    """Sets the optimizer's learning rate in each epoch."""
 
-    def begin(self, progress: float, share: float) -> None:
+    def begin(self, progress: float, kl_factor: float) -> None:
         """Prepares an epoch's gradient step.
 
         Args:
-            progress: How far training is, from 0 to 1.
-            share: Share of the target divergence that the step aims at, from 0 to 1; see
-                :mod:`pgkeras.reinforce.settling`. Without a target it changes nothing.
+            progress: Progress of the training, from 0 to 1.
+            kl_factor: Factor of the KL target for this step, from 0 to 1; see :mod:`pgkeras.reinforce.settling`.
+                Ignored without a KL target.
         """
 
     def end(self, progress: float, kl: float) -> float:
-        """Takes note of the gradient step.
+        """Processes the result of the gradient step.
 
         Args:
             progress: As for :meth:`begin`.
-            kl: The divergence of the policy from the one before the step, mean per step; NaN if it is not known.
+            kl: KL(policy before || policy after), mean per step; NaN if not measured.
 
         Returns:
-            The learning rate of that step.
+            The learning rate of this step.
         """
 
-    def forget(self) -> None:
-        """Must be called when the optimizer's variables have been restored: they hold another learning rate."""
+    def invalidate(self) -> None:
+        """Discards the cached learning rate. Call this after the optimizer's variables have been restored."""
 
 
 class ScheduledLearningRate:
-    """Follows a schedule.
+    """A learning rate that follows a schedule.
 
     Args:
         optimizer: The optimizer.
-        initial: The learning rate at the beginning.
-        schedule: The name of its schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+        initial: The initial learning rate.
+        schedule: Name of the schedule; see :func:`pgkeras.reinforce.schedules.factor`.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str) -> None:
         self._scheduled = schedules.Scheduled(initial, schedule, partial(setattr, optimizer, "learning_rate"))
         self._rate = initial
 
-    def begin(self, progress: float, share: float) -> None:
+    def begin(self, progress: float, kl_factor: float) -> None:
         """See :class:`LearningRate`."""
         self._rate = self._scheduled.begin(progress)
 
@@ -60,51 +60,51 @@ class ScheduledLearningRate:
         """See :class:`LearningRate`."""
         return self._rate
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """See :class:`LearningRate`."""
-        self._scheduled.forget()
+        self._scheduled.invalidate()
 
 
 class AdaptiveLearningRate:
-    """Adapts the learning rate so that each gradient step moves the policy by a target divergence.
+    """A learning rate that is adapted until the KL divergence of a gradient step is near a target.
 
     Args:
-        optimizer: The optimizer, whose learning rate is the initial one. Checkpoints keep it with its variables.
-        initial: The learning rate at the beginning; see :func:`pgkeras.reinforce.schedules.adapted`.
-        schedule: The name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
-        target_kl: The target divergence at the beginning, mean per step.
+        optimizer: The optimizer, with the initial learning rate. Checkpoints store the current one in its variables.
+        initial: The initial learning rate; see :func:`pgkeras.reinforce.schedules.adapted`.
+        schedule: Name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+        target_kl: Initial target of the KL divergence, mean per step.
     """
 
     def __init__(self, optimizer: keras.optimizers.Optimizer, initial: float, schedule: str, target_kl: float) -> None:
         self._optimizer = optimizer
         self._initial, self._schedule, self._target_kl = initial, schedule, target_kl
-        self._share = 1.0
+        self._kl_factor = 1.0
 
-    def begin(self, progress: float, share: float) -> None:
-        """Leaves the learning rate that the last step led to."""
-        self._share = share
+    def begin(self, progress: float, kl_factor: float) -> None:
+        """See :class:`LearningRate`. Keeps the learning rate that :meth:`end` set after the previous step."""
+        self._kl_factor = kl_factor
 
     def end(self, progress: float, kl: float) -> float:
         """See :class:`LearningRate`. Sets the next learning rate."""
         last = _rate(self._optimizer)
-        target = self._share * self._target_kl * schedules.factor(self._schedule, progress)
+        target = self._kl_factor * self._target_kl * schedules.factor(self._schedule, progress)
         rate = schedules.adapted(last, kl, target, self._initial)
-        if rate != last:  # assigning it is an operation of its own
+        if rate != last:  # an assignment costs one TensorFlow operation
             self._optimizer.learning_rate = rate
         return last
 
-    def forget(self) -> None:
-        """See :class:`LearningRate`. The restored learning rate is the one to go on from."""
+    def invalidate(self) -> None:
+        """See :class:`LearningRate`. Does nothing, because the learning rate is read from the optimizer."""
 
 
 class NaturalLearningRate:
-    """Schedules the divergence that natural gradients aim at; they set the learning rate themselves.
+    """The schedule of the KL target of natural gradients, which set the learning rate themselves.
 
     Args:
-        optimizer: The optimizer, whose learning rate each step sets.
-        schedule: The name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
-        target_kl: The target divergence at the beginning, mean per step.
-        assign: Sets the target for the step to come.
+        optimizer: The optimizer. Each step sets its learning rate.
+        schedule: Name of the target's schedule; see :func:`pgkeras.reinforce.schedules.factor`.
+        target_kl: Initial target of the KL divergence, mean per step.
+        assign: Sets the target for the next step.
     """
 
     def __init__(
@@ -113,17 +113,17 @@ class NaturalLearningRate:
         self._optimizer = optimizer
         self._target = schedules.Scheduled(target_kl, schedule, assign)
 
-    def begin(self, progress: float, share: float) -> None:
+    def begin(self, progress: float, kl_factor: float) -> None:
         """See :class:`LearningRate`. Sets the target."""
-        self._target.begin(progress, share)
+        self._target.begin(progress, kl_factor)
 
     def end(self, progress: float, kl: float) -> float:
         """See :class:`LearningRate`."""
         return _rate(self._optimizer)
 
-    def forget(self) -> None:
+    def invalidate(self) -> None:
         """See :class:`LearningRate`."""
-        self._target.forget()
+        self._target.invalidate()
 
 
 def _rate(optimizer: keras.optimizers.Optimizer) -> float:

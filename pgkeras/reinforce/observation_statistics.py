@@ -1,4 +1,4 @@
-"""Statistics of the observations of training, which the policy normalises by."""
+"""Running statistics of observations, for normalization in the policy."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ __all__ = ["ObservationStatistics"]
 
 
 class ObservationStatistics:
-    """Running mean and variance of all observations, kept in the policy's normalisation.
+    """Running mean and variance of all observations, copied to the policy's normalization layer.
 
     Args:
-        normalization: The policy's.
-        shape: Of an observation's row.
+        normalization: The policy's normalization layer.
+        shape: Shape of an observation's row.
     """
 
     def __init__(self, normalization: ObservationNormalization, shape: tuple[int, ...]) -> None:
@@ -27,14 +27,14 @@ class ObservationStatistics:
         self._moments = Moments.zeros(shape)
 
     def update(self, trajectory: Trajectory) -> None:
-        """Takes note of the observations of a batch, by which those after it are normalised."""
+        """Adds the observations of a batch and copies the statistics to the normalization layer."""
         self._moments.update(trajectory.observations[trajectory.mask])
         self._normalization.freeze(self._moments)
 
     def state(self) -> dict[str, Any]:
-        """The statistics by name, for the checkpoint."""
+        """Returns the statistics for a checkpoint, by name."""
         return self._moments.state("observations_")
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`. The normalisation's own are weights of the policy."""
+        """Restores a :meth:`state`. The copy in the normalization layer is restored with the policy's weights."""
         self._moments.restore(state, "observations_")

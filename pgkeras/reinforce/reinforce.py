@@ -4,14 +4,14 @@ The algorithm (Williams 1992; Sutton & Barto 2nd ed., section 13.3), in the orde
 
 1. With the policy frozen, play whole episodes by sampling: :mod:`pgkeras.environments.collect`.
 2. Compute the discounted return ``R_t`` of every step: :func:`pgkeras.reinforce.returns.discounted_returns`.
-3. Subtract a baseline ``b_t`` that does not depend on the action, if one is wanted: the advantage,
-   :func:`pgkeras.reinforce.estimator.advantages`.
-4. Loss: ``-sum_t log P(a_t | s_t) * (R_t - b_t)``, averaged over the episodes: :func:`reinforce_loss`.
-5. One gradient step: :class:`pgkeras.reinforce.train_step.TrainStep`. Then forget the episodes and begin again.
+3. Optionally subtract a baseline ``b_t`` that does not depend on the action. The difference is the advantage
+   ``A_t = R_t - b_t``: :func:`pgkeras.reinforce.estimator.advantages`.
+4. Compute the loss ``-sum_t log P(a_t | s_t) * A_t``, averaged over the episodes: :func:`reinforce_loss`.
+5. Take one gradient step: :class:`pgkeras.reinforce.train_step.TrainStep`. Discard the episodes and repeat from 1.
 
-``examples/reinforce_in_100_lines.py`` has all five in one file, without options.
+``examples/reinforce_in_100_lines.py`` has all five steps in one file, without options.
 
-More than one step on a batch is another algorithm, for simulators whose steps are expensive: it is in
+Several gradient steps on one batch are a different algorithm, for simulators whose steps are expensive:
 :mod:`pgkeras.reinforce.reuse`.
 """
 
@@ -28,31 +28,34 @@ __all__ = ["Gradient", "Sums", "policy_gradient", "reinforce_loss"]
 
 
 class Sums(NamedTuple):
-    """Sums over the real steps of a batch; those of its parts add up."""
+    """Sums over the real steps of a batch. The sums of a batch's parts add up to those of the batch."""
 
     loss: tf.Tensor
     entropy: tf.Tensor  # nats
     steps: tf.Tensor
-    kl: tf.Tensor  # from the policy that played; 0 in the first step on a batch
+    kl: tf.Tensor  # KL(policy that played || current policy), nats; 0 in the first step on a batch
 
 
 class Gradient(NamedTuple):
-    """The gradient of the loss on one batch, and what was computed on the way."""
+    """The gradient of the loss on one batch, with the sums and log-probabilities from its forward pass."""
 
     sums: Sums
     log_prob: tf.Tensor  # [N]
-    gradients: list[tf.Tensor]  # one for each trainable variable
+    gradients: list[tf.Tensor]  # one per trainable variable
 
 
 def reinforce_loss(log_prob: tf.Tensor, advantage: tf.Tensor, episodes: tf.Tensor) -> tf.Tensor:
-    """Step 4: ``-sum_t log P(a_t | s_t) * A_t / episodes``: the sum over an episode's steps, averaged over episodes.
+    """Computes step 4, ``-sum_t log P(a_t | s_t) * A_t``, summed over each episode's steps and averaged over episodes.
 
-    Its gradient estimates minus the policy gradient. Advantages are treated as constants.
+    Its gradient is an estimate of the negative policy gradient. Advantages are treated as constants.
 
     Args:
-        log_prob: ``[N]``, for all steps of all episodes.
-        advantage: ``[N]``, zero where a step is padding.
+        log_prob: ``[N]``, log-probabilities of the actions of all steps of all episodes.
+        advantage: ``[N]``, 0 for padding.
         episodes: Scalar, the number of episodes.
+
+    Returns:
+        The loss, a scalar.
     """
     log_prob.shape.assert_has_rank(1)
     advantage.shape.assert_has_rank(1)
@@ -65,15 +68,15 @@ def policy_gradient(
     entropy_bonus: tf.Tensor | None = None,
     loss_of: Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor] = reinforce_loss,
 ) -> Gradient:
-    """The gradient of the loss on a batch, minus ``entropy_bonus`` times the entropy.
+    """Computes the gradient of ``loss - entropy_bonus * entropy`` on a batch.
 
-    The entropy, too, is summed over an episode's steps and averaged over episodes.
+    Like the loss, the entropy is summed over each episode's steps and averaged over episodes.
 
     Args:
         policy: The policy.
         batch: The episodes.
         entropy_bonus: Weight of the entropy; None for 0.
-        loss_of: The loss, from log-probabilities ``[N]``, advantages ``[N]`` and the number of episodes.
+        loss_of: Computes the loss from log-probabilities ``[N]``, advantages ``[N]`` and the number of episodes.
     """
     sample, advantage, real = (policy.flat(array) for array in (batch.sample, batch.advantage, batch.real))
     with tf.GradientTape() as tape:
@@ -83,8 +86,9 @@ def policy_gradient(
         loss = loss_of(log_prob, advantage, batch.episodes)
         if entropy_bonus is not None:
             loss -= entropy_bonus * entropy / batch.episodes
-    # Zeros where the loss does not depend on a variable. An embedding's gradient comes as slices, one for each lookup,
-    # whose norm is not that of their sum: the dense tensor's is.
+    # A variable that the loss does not depend on gets a gradient of zeros. The gradient of an embedding is
+    # IndexedSlices with one slice per lookup. It is converted to a dense tensor, because the norm of the slices is not
+    # the norm of the gradient when an index occurs twice.
     gradients = tape.gradient(loss, policy.model.trainable_variables, unconnected_gradients="zero")
     sums = Sums(loss, entropy, steps=tf.reduce_sum(real), kl=tf.zeros([]))
     return Gradient(sums, log_prob, [tf.convert_to_tensor(gradient) for gradient in gradients])

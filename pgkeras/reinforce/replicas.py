@@ -1,8 +1,8 @@
-"""Replicas: the devices, of one machine or of several, that share a gradient step.
+"""Replicas: the devices, on one machine or several, that share a gradient step.
 
-Each computes the gradient of its share of a batch's steps, by weights of its own that are the same everywhere. The sums
-are added up, then every replica descends by the total. The loss is divided by the number of all episodes before, so the
-step is the one that a single device takes, but for rounding.
+Each replica has its own copy of the weights and computes the gradient of its part of a batch. The gradients are added
+up, and every replica applies the total. Each part divides its loss by the number of episodes of the whole batch, so the
+step equals that of a single device up to rounding.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pgkeras.reinforce.batch import Arrays, Batch
 from pgkeras.reinforce.reinforce import Gradient
 from pgkeras.reinforce.tf_config import ROLES, TF_CONFIG, number_of_processes
 
-__all__ = ["Replicas", "Share"]
+__all__ = ["LocalBatches", "Replicas"]
 
-Share = Sequence[Batch]
-"""What the devices of one process compute at once, a batch for each of them."""
+LocalBatches = Sequence[Batch]
+"""One batch per device of this process. The devices compute them at the same time."""
 
 
 class Replicas:
     """The devices that share a gradient step.
 
     Args:
-        strategy: TensorFlow's, which knows them.
+        strategy: TensorFlow's strategy for these devices.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy) -> None:
@@ -43,20 +43,20 @@ class Replicas:
         spec = None if resolver is None else resolver.cluster_spec().as_dict()
         tasks = [] if spec is None else [(role, i) for role in ROLES for i in range(len(spec.get(role, ())))]
         self.processes = max(1, len(tasks))
-        """How many processes take part."""
+        """Number of processes."""
         self.process = 0 if resolver is None or not tasks else tasks.index((resolver.task_type, resolver.task_id))
-        """Which of them this one is; the first one writes the run's files."""
+        """Index of this process. Process 0 writes the run's files."""
 
         self._gather = self._gather_graph()
 
     @classmethod
     def of(cls, devices: str) -> Replicas | None:
-        """The replicas of a setting ``devices``; None for "one".
+        """Returns the replicas for a value of the setting ``devices``; None for "one".
 
-        Must be called before TensorFlow has computed anything, if several processes take part.
+        With several processes, this must be called before any other TensorFlow computation.
 
         Raises:
-            ConfigError: There is but one device, or TF_CONFIG makes no sense.
+            ConfigError: There is only one CPU device and no GPU, or TF_CONFIG is invalid.
         """
         if devices == "one":
             return None
@@ -68,40 +68,42 @@ class Replicas:
             if len(found) > 1 or (found and kind == "GPU"):
                 return cls(_of_devices(tuple(device.name for device in found)))
         raise ConfigError(
-            "devices: there is no GPU here, and one processor computes by all its cores already; leave it at one. If "
-            "there should be a GPU, pgkeras doctor says what TensorFlow sees"
+            "devices: TensorFlow finds no GPU, and a single CPU device already uses all cores; use devices=one. If "
+            "this machine has a GPU, pgkeras doctor shows which devices TensorFlow finds"
         )
 
     @property
     def count(self) -> int:
-        """How many devices there are, in all processes together."""
+        """Number of devices in all processes."""
         return int(self._strategy.num_replicas_in_sync)
 
     @property
-    def _here(self) -> int:
+    def _local_count(self) -> int:
+        """Number of devices in this process."""
         return self.count // self.processes
 
     @property
-    def _first(self) -> int:
-        return self.process * self._here
+    def _first_local(self) -> int:
+        """Index of this process's first device among all devices."""
+        return self.process * self._local_count
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Variables that are made in this context have a copy on each device, all with the same value."""
+        """Returns a context in which new variables get a copy on each device, all with the same value."""
         scope: AbstractContextManager[Any] = self._strategy.scope()
         return scope
 
-    def batches(self, arrays: Arrays, episodes: int, rows: int, axis: int) -> Sequence[Share]:
+    def batches(self, arrays: Arrays, episodes: int, rows: int, axis: int) -> Sequence[LocalBatches]:
         """Divides a batch's arrays among the devices.
 
         Args:
-            arrays: Those of a :class:`Batch` but for the number of episodes; ``real`` is the last.
-            episodes: How many the whole batch has.
-            rows: Most steps that one device computes at once.
+            arrays: The arrays of a :class:`Batch` except ``episodes``; ``real`` is the last.
+            episodes: Number of episodes of the whole batch.
+            rows: Maximum number of steps that one device computes at once.
             axis: The axis to divide: 0 for steps ``[N, ...]``, 1 for episodes ``[T, B, ...]``.
 
         Returns:
-            What this process has to compute, one share after the other. All parts have one size, for which the last
-            ones are padded.
+            The batches of this process's devices, in rounds that are computed one after the other. All batches have the
+            same size, and the last ones are padded.
         """
         length = arrays[-1].shape[axis]
         at_once = rows if axis == 0 else max(1, rows // arrays[-1].shape[0])
@@ -110,65 +112,76 @@ class Replicas:
         missing = size * rounds * self.count - length
         padded = [np.pad(a, [(0, missing if i == axis else 0) for i in range(a.ndim)]) for a in arrays]
 
-        def share(first: int) -> Share:
-            begin = (first + self._first) * size
-            ends = [begin + i * size for i in range(self._here + 1)]
-            parts = zip(*(np.split(array, ends, axis)[1:-1] for array in padded), strict=True)
+        def local_batches(first: int) -> LocalBatches:
+            start = (first + self._first_local) * size
+            bounds = [start + i * size for i in range(self._local_count + 1)]
+            parts = zip(*(np.split(array, bounds, axis)[1:-1] for array in padded), strict=True)
             return [Batch.of(part, episodes) for part in parts]
 
-        return [share(i * self.count) for i in range(rounds)]
+        return [local_batches(i * self.count) for i in range(rounds)]
 
     def gradient(self, function: Callable[..., Gradient]) -> Callable[..., Gradient]:
-        """Turns a function that computes the gradient of one device's batch into one that does so for a whole share.
+        """Returns a function that computes the total gradient of all devices' batches.
 
-        The new function also takes, after the share, what :meth:`each` returned for it.
+        Args:
+            function: Computes the gradient of one batch.
+
+        Returns:
+            A function of the :data:`LocalBatches` and, optionally, of further results of :meth:`per_replica` for them.
         """
-        found_on_one: Any = None  # for its structure and its shapes
+        template: Any = None  # one device's result, for its structure and shapes
 
-        def of_part(share: Share, more: Sequence[Sequence[tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
-            nonlocal found_on_one
-            mine = self._mine()
-            found = function(share[mine], *(values[mine] for values in more))
-            found_on_one = found.sums, found.gradients
-            return found.log_prob, tf.concat([tf.reshape(value, [-1]) for value in tf.nest.flatten(found_on_one)], 0)
+        def on_replica(batches: LocalBatches, more: Sequence[Sequence[tf.Tensor]]) -> tuple[tf.Tensor, tf.Tensor]:
+            nonlocal template
+            index = self._local_index()
+            found = function(batches[index], *(values[index] for values in more))
+            template = found.sums, found.gradients
+            return found.log_prob, tf.concat([tf.reshape(value, [-1]) for value in tf.nest.flatten(template)], 0)
 
-        def of_share(share: Share, *more: Sequence[tf.Tensor]) -> Gradient:
-            log_prob, flat = self._strategy.run(of_part, (share, more))
-            total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, flat, axis=None)  # one transfer for all of them
-            shapes = [value.shape for value in tf.nest.flatten(found_on_one)]
+        def total_gradient(batches: LocalBatches, *more: Sequence[tf.Tensor]) -> Gradient:
+            log_prob, flat = self._strategy.run(on_replica, (batches, more))
+            total = self._strategy.reduce(tf.distribute.ReduceOp.SUM, flat, axis=None)  # one transfer for all tensors
+            shapes = [value.shape for value in tf.nest.flatten(template)]
             parts = tf.split(total, [shape.num_elements() for shape in shapes])
             summed = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
-            sums, gradients = tf.nest.pack_sequence_as(found_on_one, summed)
+            sums, gradients = tf.nest.pack_sequence_as(template, summed)
             return Gradient(sums, self._strategy.experimental_local_results(log_prob), gradients)
 
-        return self._compiled(of_share)
+        return self._compiled(total_gradient)
 
     def summed(self, function: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
-        """As :meth:`gradient`, for a sum over the steps of a batch, from their log-probabilities before the step."""
+        """Returns a function that sums the results of all devices.
 
-        def of_part(share: Share, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
-            mine = self._mine()
-            return function(share[mine], log_prob[mine])
+        Args:
+            function: Computes a sum over the steps of one batch, from the batch and its log-probabilities.
 
-        def of_share(share: Share, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
-            moved = self._strategy.run(of_part, (share, log_prob))
-            return self._strategy.reduce(tf.distribute.ReduceOp.SUM, moved, axis=None)
+        Returns:
+            A function of the :data:`LocalBatches` and their log-probabilities.
+        """
 
-        return self._compiled(of_share)
+        def on_replica(batches: LocalBatches, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
+            index = self._local_index()
+            return function(batches[index], log_prob[index])
 
-    def each(self, function: Callable[..., tf.Tensor]) -> Callable[..., Sequence[tf.Tensor]]:
-        """Turns a function of one device's batch into one of a whole share, which returns a result per device."""
+        def total(batches: LocalBatches, log_prob: Sequence[tf.Tensor]) -> tf.Tensor:
+            found = self._strategy.run(on_replica, (batches, log_prob))
+            return self._strategy.reduce(tf.distribute.ReduceOp.SUM, found, axis=None)
 
-        def of_part(share: Share) -> tf.Tensor:
-            return function(share[self._mine()])
+        return self._compiled(total)
 
-        def of_share(share: Share) -> Sequence[tf.Tensor]:
-            return tuple(self._strategy.experimental_local_results(self._strategy.run(of_part, (share,))))
+    def per_replica(self, function: Callable[..., tf.Tensor]) -> Callable[..., Sequence[tf.Tensor]]:
+        """Returns a function that applies ``function`` to each of the :data:`LocalBatches`: one result per device."""
 
-        return self._compiled(of_share)
+        def on_replica(batches: LocalBatches) -> tf.Tensor:
+            return function(batches[self._local_index()])
 
-    def everywhere(self, function: Callable[..., tuple[tf.Tensor, ...]]) -> Callable[..., tuple[tf.Tensor, ...]]:
-        """Turns a function into one that runs it on every device and returns the first device's results."""
+        def results(batches: LocalBatches) -> Sequence[tf.Tensor]:
+            return tuple(self._strategy.experimental_local_results(self._strategy.run(on_replica, (batches,))))
+
+        return self._compiled(results)
+
+    def on_all(self, function: Callable[..., tuple[tf.Tensor, ...]]) -> Callable[..., tuple[tf.Tensor, ...]]:
+        """Returns a function that runs ``function`` on every device and returns the results of the first one."""
 
         def run(*arguments: Any) -> tuple[tf.Tensor, ...]:
             results = self._strategy.run(function, arguments)
@@ -177,10 +190,13 @@ class Replicas:
         return self._compiled(run)
 
     def gather(self, arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, NDArray[Any]]]:
-        """What each process has, by process, from what this one has; all must call it.
+        """Exchanges arrays between the processes. Every process must call this at the same point.
+
+        Returns:
+            The arrays of each process, in the order of the processes.
 
         Raises:
-            TrainingError: Another process is gone.
+            TrainingError: Another process has ended.
         """
         if self.processes == 1:
             return [dict(arrays)]
@@ -188,29 +204,30 @@ class Replicas:
         np.savez(file, **arrays)  # type: ignore[arg-type]
         data = file.getvalue()
         words = np.frombuffer(data.ljust(-(-len(data) // 4) * 4, b"\0"), np.int32)
-        nothing = [np.zeros(0, np.int32)] * (self._here - 1)  # of the other devices of this process
+        nothing = [np.zeros(0, np.int32)] * (self._local_count - 1)  # from the other devices of this process
         sizes = self._gathered([np.array([len(words)], np.int32), *nothing])
         gathered = self._gathered([words, *nothing])
         parts = np.split(gathered, np.cumsum(sizes)[:-1])
         return [dict(np.load(io.BytesIO(part.tobytes()))) for part in parts]
 
     def agree(self, flag: bool) -> bool:
-        """Whether any process says so; all must call it.
+        """Returns whether ``flag`` is true in any process. Every process must call this at the same point.
 
-        Who says so knows the answer, and does not need those who have read it and are gone.
+        A process whose own flag is true returns true even if the exchange fails, because the other processes may have
+        received its flag and ended.
 
         Raises:
-            TrainingError: Another process is gone, and this one does not know the answer.
+            TrainingError: Another process has ended, and this process's flag is false.
         """
         try:
-            return any(bool(said["flag"]) for said in self.gather({"flag": np.array(flag)}))
+            return any(bool(arrays["flag"]) for arrays in self.gather({"flag": np.array(flag)}))
         except TrainingError:
             if not flag:
                 raise
             return True
 
     def _compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A ``tf.function`` that computes with others, and says so when they are gone."""
+        """Returns a ``tf.function`` that raises TrainingError if another process has ended."""
         compiled = tf.function(function, autograph=False, reduce_retracing=True)
 
         def call(*arguments: Any) -> Any:
@@ -220,34 +237,34 @@ class Replicas:
                 if self.processes == 1:
                     raise
                 raise TrainingError(
-                    "another process of the training is gone; the last checkpoint is intact. Start all of them again "
+                    "another process of the training has ended; the last checkpoint is intact. Restart all processes "
                     "with --resume"
                 ) from error
 
         return call
 
-    def _mine(self) -> int:
-        """Which of this process's devices computes, while one does."""
+    def _local_index(self) -> int:
+        """Returns the index, within this process, of the device whose graph is being traced."""
         number = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
-        assert number is not None  # each device's graph is its own
-        return int(number) - self._first
+        assert number is not None  # each device has its own graph
+        return int(number) - self._first_local
 
-    def _gathered(self, shares: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """What all devices have, one after the other, from what those of this process have."""
-        gathered: NDArray[Any] = self._gather(*map(tf.constant, shares)).numpy()
+    def _gathered(self, arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        """Concatenates the arrays of all devices of all processes; ``arrays`` has one for each device of this one."""
+        gathered: NDArray[Any] = self._gather(*map(tf.constant, arrays)).numpy()
         return gathered
 
     def _gather_graph(self) -> Callable[..., tf.Tensor]:
-        def mine(shares: Sequence[tf.Tensor]) -> tf.Tensor:
-            return tf.identity(shares[self._mine()])
+        def on_replica(tensors: Sequence[tf.Tensor]) -> tf.Tensor:
+            return tf.identity(tensors[self._local_index()])
 
-        def gather(*shares: tf.Tensor) -> tf.Tensor:
-            return self._strategy.gather(self._strategy.run(mine, (shares,)), axis=0)
+        def gather(*tensors: tf.Tensor) -> tf.Tensor:
+            return self._strategy.gather(self._strategy.run(on_replica, (tensors,)), axis=0)
 
         return self._compiled(gather)
 
 
-@cache  # two strategies in one process would mistake each other's collective operations for their own
+@cache  # because the collective operations of two strategies in one process would be mixed up
 def _of_devices(names: tuple[str, ...]) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy(names)
 
@@ -258,6 +275,6 @@ def _of_processes() -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise ConfigError(
-            "devices: the processes that TF_CONFIG names must be connected before TensorFlow has computed anything; "
-            "train in a process of its own, such as pgkeras train"
+            "devices: the processes in TF_CONFIG must connect before any other TensorFlow computation; train in a new "
+            "process, such as pgkeras train"
         ) from error

@@ -1,4 +1,4 @@
-"""Schedules: how the learning rate and other weights change during training."""
+"""Schedules of the learning rate, the KL target and the entropy bonus."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Callable
 
 __all__ = ["Scheduled", "adapted", "factor"]
 
-_TOLERANCE = 1.5  # factor by which the divergence may miss its target before the step size is changed
-_CHANGE = 1.3  # at most, per step
-_RANGE = 100.0  # around the initial step size
-_COOLDOWN = 0.4  # the last share of training, over which a schedule with a cooldown falls
+_TOLERANCE = 1.5  # the learning rate changes if the KL divergence misses its target by more than this factor
+_CHANGE = 1.3  # factor by which the learning rate changes
+_RANGE = 100.0  # maximum factor between the learning rate and the initial one
+_COOLDOWN = 0.4  # share of the training, at its end, in which "cooldown" decreases
 
 
 def factor(schedule: str, progress: float) -> float:
-    """The remaining share of the initial value.
+    """Returns the factor of the initial value, from 0 to 1.
 
-    It is 1 for "constant" and ``1 - progress`` for "linear". For "cooldown" it is 1 until the last two fifths of
-    training, over which it falls linearly to 0 (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond
-    fixed training durations"): steps stay large while there is much to learn, and end small.
+    It is 1 for "constant" and ``1 - progress`` for "linear". For "cooldown" it is 1 during the first 60 % of training
+    and then decreases linearly to 0 (Hägele et al. 2024, "Scaling laws and compute-optimal training beyond fixed
+    training durations").
 
     Args:
-        schedule: Its name.
-        progress: How far training is, from 0 to 1.
+        schedule: Name of the schedule.
+        progress: Progress of the training, from 0 to 1.
     """
     remaining = 1.0 - progress
     match schedule:
@@ -36,10 +36,10 @@ class Scheduled:
     """A number that follows a schedule.
 
     Args:
-        initial: The number at the beginning.
-        schedule: The name of its schedule; see :func:`factor`.
-        assign: Puts the number where it is used; called when it changes.
-        assigned: What is there already, if that is known.
+        initial: The initial number.
+        schedule: Name of the schedule; see :func:`factor`.
+        assign: Called with the number when it changes.
+        assigned: The number that is already assigned; None if unknown.
     """
 
     def __init__(
@@ -50,37 +50,38 @@ class Scheduled:
         self._assign = assign
         self._assigned = assigned
 
-    def begin(self, progress: float, share: float = 1.0) -> float:
-        """Sets the number for an epoch and returns it.
+    def begin(self, progress: float, scale: float = 1.0) -> float:
+        """Assigns the number for an epoch and returns it.
 
         Args:
-            progress: How far training is, from 0 to 1.
-            share: What the scheduled number is multiplied by.
+            progress: Progress of the training, from 0 to 1.
+            scale: Multiplies the scheduled number.
         """
-        number = share * self._initial * factor(self._schedule, progress)
-        if number != self._assigned:  # assigning it is an operation of its own
+        number = scale * self._initial * factor(self._schedule, progress)
+        if number != self._assigned:  # an assignment costs one TensorFlow operation
             self._assign(number)
             self._assigned = number
         return number
 
-    def forget(self) -> None:
-        """Must be called when the number may have been changed by others: it is assigned anew."""
+    def invalidate(self) -> None:
+        """Discards the cached number, so that :meth:`begin` assigns it. Call this if other code may have changed it."""
         self._assigned = None
 
 
 def adapted(learning_rate: float, kl: float, target: float, initial: float) -> float:
-    """The next step size, after one of ``learning_rate`` moved the policy by ``kl`` instead of ``target``.
+    """Returns the next learning rate, after a step with ``learning_rate`` had the KL divergence ``kl``.
 
-    It shrinks by a constant factor when the policy moved too far and grows when it moved too little, as Schulman et al.
-    2017, "Proximal policy optimization algorithms", section 4, do with a penalty and Rudin et al. 2022, "Learning to
-    walk in minutes using massively parallel deep reinforcement learning", with the step size. The divergence
-    grows with the square of the step size: a step size 1.3 times as large makes it 1.7 times as large.
+    It decreases by the factor 1.3 if ``kl > 1.5 * target`` and increases by it if ``kl < target / 1.5``. Schulman et
+    al. 2017, "Proximal policy optimization algorithms", section 4, adapt a KL penalty in this way, and Rudin et al.
+    2022, "Learning to walk in minutes using massively parallel deep reinforcement learning", the learning rate. The KL
+    divergence grows with the square of the learning rate: a learning rate of 1.3x gives a divergence of 1.7x.
 
     Args:
-        learning_rate: The last step size.
-        kl: The divergence it made; see :func:`pgkeras.reinforce.kl.approximate_kl`. NaN leaves the step size.
-        target: The divergence it should make.
-        initial: The first step size. The step size stays within a factor of 100 of it.
+        learning_rate: The learning rate of the last step.
+        kl: The KL divergence of that step; see :func:`pgkeras.reinforce.kl.approximate_kl`. NaN keeps the learning
+            rate.
+        target: The target of the KL divergence.
+        initial: The initial learning rate. The result is within a factor of 100 of it.
     """
     if kl > target * _TOLERANCE:
         return max(learning_rate / _CHANGE, initial / _RANGE)

@@ -1,4 +1,4 @@
-"""Steps of a fixed divergence that become small where little is left to gain."""
+"""Smaller KL targets at the end of training, when the advantages have become small."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from numpy.typing import NDArray
 
 __all__ = ["Settling"]
 
-_RATE = 0.1  # of the running mean, so that a single batch does not set the largest
-_SMALL = 0.5  # share of the largest; the ups and downs of batches stay above it
+_RATE = 0.1  # of the running mean; smooths the maximum, which a single batch should not set
+_THRESHOLD = 0.5  # share of the maximum; the usual differences between batches stay above it
 _STATE = "settling"
 
 
 class Settling:
-    """Steps become shorter where advantages are much smaller than they were.
+    """The factor by which the KL target decreases when the advantages become small.
 
-    A step of a fixed divergence is as long for noise as for a signal, and rescaled advantages do not show which of the
-    two they are. Once nearly all episodes return alike, their remaining differences are mostly noise, and steps as long
-    as before lead away from what was learnt. Without rescaling, the gradient would shrink in proportion to the
-    advantages, and the divergence of its step with their square. Below half of the largest root mean square so far, the
-    divergence that a step aims at shrinks in the same way here.
+    With rescaled advantages and a fixed KL target, a step is as long for noise as for a signal. When nearly all
+    episodes have the same return, the remaining differences are mostly noise, and steps of the same length would make
+    the policy worse again. Without rescaling, the gradient would decrease in proportion to the advantages, and the KL
+    divergence of a step with their square. This class restores that behavior: if the root mean square (RMS) of the
+    advantages is below half of its largest running mean so far, the KL target decreases with the square of the RMS.
     """
 
     def __init__(self) -> None:
         self._mean = self._largest = 0.0
 
-    def note(self, rms: float) -> float:
-        """Takes note of a batch; returns the share of the divergence that its step aims at, from 0 to 1.
+    def update(self, rms: float) -> float:
+        """Adds a batch; returns the factor of the KL target for its gradient step, from 0 to 1.
 
         Args:
-            rms: Root mean square of its advantages, before they are rescaled.
+            rms: Root mean square of the batch's advantages, before they are rescaled.
         """
         if not rms:  # there is no gradient
             return 1.0
         self._mean += (_RATE if self._largest else 1.0) * (rms - self._mean)
         self._largest = max(self._largest, self._mean)
-        return min(1.0, rms / (_SMALL * self._largest)) ** 2
+        return min(1.0, rms / (_THRESHOLD * self._largest)) ** 2
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """What it remembers, by name."""
+        """Returns the state, by name."""
         return {_STATE: np.array([self._mean, self._largest])}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:

@@ -1,9 +1,9 @@
-"""ValueFunction: a learned baseline, V(s), the return to be expected from a state.
+"""ValueFunction: a learned baseline V(s), the expected return from a state.
 
-It is fitted to the returns of each batch *after* the policy's gradient step on it, so that as a baseline it depends on
-earlier episodes only and leaves the policy gradient unbiased (Sutton & Barto 2nd ed., section 13.4), as long as no
-episode is truncated: the returns of truncated ones are bootstrapped with V. Its network, optimizer and loss are its
-own: nothing of it leaks into the policy's gradient.
+It is fitted to the returns of each batch *after* the policy's gradient step on the batch. The baseline therefore
+depends on earlier episodes only and leaves the policy gradient unbiased (Sutton & Barto 2nd ed., section 13.4), if no
+episode is truncated. The returns of truncated episodes are bootstrapped with V, which adds bias. Network, optimizer and
+loss are separate from the policy's.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ __all__ = ["ValueFunction"]
 
 
 class ValueFunction:
-    """Predicts returns from observations.
+    """A network that predicts returns from observations, with its own Adam optimizer.
 
-    The network predicts returns in units of their running standard deviation from their running mean, so that its step
-    size does not depend on the scale of rewards.
+    The network predicts normalized returns, ``(R - mean) / std`` with running statistics, because its step size must
+    not depend on the scale of rewards.
 
     Args:
-        layout: How observations are laid out.
-        settings: What its network is like, and how it is fitted, by an Adam optimizer of its own.
-        normalization: The policy's normalisation of observations, which is shared; None for none.
+        layout: The layout of observations.
+        settings: Settings of the network and of its training.
+        normalization: The policy's observation normalization, which is shared; None without normalization.
         seed: Seed of the initial weights and of the shuffling.
     """
 
@@ -48,13 +48,12 @@ class ValueFunction:
         seed: int,
     ) -> None:
         observation = keras.Input(layout.shape, dtype=layout.dtype.name)
-        # Layer normalisation is the policy's: with it here, too, the policy learns less (docs/architecture.md).
+        # No layer normalization in the value network, because with it the policy learns less (docs/architecture.md).
         settings = replace(settings, layer_normalization=False)
         features = networks.body(layout, settings, normalization, seed)(observation)
         self._model = keras.Model(
             observation, keras.layers.Dense(1, kernel_initializer=networks.orthogonal(1.0, seed))(features)
         )
-        # The policy's normalisation is not trained here, nor anywhere.
         self.optimizer = Adam(settings.value_learning_rate)
         self.optimizer.build(self._model.trainable_variables)
         self.returns = Moments.zeros(())
@@ -71,21 +70,25 @@ class ValueFunction:
         return [v.value for v in self._model.trainable_variables]
 
     def predict(self, observations: NDArray[Any]) -> NDArray[np.float64]:
-        """Expected returns ``[N]`` for observations ``[N, ...]``; zeros before the first fit."""
+        """Predicts returns ``[N]`` for observations ``[N, ...]``; zeros before the first fit."""
         if not self.returns.count:
             return np.zeros(len(observations))
         parts = range(0, len(observations), self._rows_at_once)
-        normalised = np.concatenate([self._predict(observations[i : i + self._rows_at_once]).numpy() for i in parts])
-        return np.asarray(self.returns.mean + self.returns.std * normalised.astype(np.float64))
+        normalized = np.concatenate([self._predict(observations[i : i + self._rows_at_once]).numpy() for i in parts])
+        return np.asarray(self.returns.mean + self.returns.std * normalized.astype(np.float64))
 
     def fit(self, observations: NDArray[Any], returns: NDArray[np.float64], epoch: int) -> float:
-        """Fits to returns ``[N]`` of observations ``[N, ...]`` by least squares; gives the mean squared error left.
+        """Fits the network to returns ``[N]`` of observations ``[N, ...]`` by least squares.
 
-        The error is the mean over the minibatches of the last pass, each taken before its own update, in units of the
-        returns' variance. A pass leaves out the steps that do not fill a minibatch; too few for one are one.
+        Each pass shuffles the steps and splits them into minibatches. It omits the remainder that does not fill a
+        minibatch. Fewer steps than a minibatch form one minibatch.
+
+        Returns:
+            The mean squared error divided by the variance of the returns: the mean over the minibatches of the last
+            pass, each measured before its own update.
 
         Raises:
-            TrainingError: The loss or a weight is not finite afterwards.
+            TrainingError: The loss or a weight is not finite after the fit.
         """
         self.returns.update(returns)
         targets = ((returns - self.returns.mean) / self.returns.std).astype(np.float32)
@@ -97,13 +100,13 @@ class ValueFunction:
         loss = float(losses[-rows:].mean())
         if not (np.isfinite(loss) and all(np.isfinite(v.numpy()).all() for v in self.variables)):
             raise TrainingError(
-                f"epoch {epoch}: the value network's fit left loss {loss} and weights that are not finite; the last "
+                f"epoch {epoch}: the loss of the value network ({loss}) or its weights are not finite; the last "
                 "checkpoint is intact. A smaller value_learning_rate may help"
             )
         return loss
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """All that changes, by name."""
+        """Returns all state that training changes, by name."""
         variables = {f"value_variable_{i}": v.numpy() for i, v in enumerate(self._all_variables())}
         return variables | self.returns.state("value_")
 
@@ -126,4 +129,5 @@ class ValueFunction:
             self.optimizer.apply(tape.gradient(loss, variables), variables)
             return loss
 
-        return tf.map_fn(step, batches, fn_output_signature=tf.float32, parallel_iterations=1)  # one after the other
+        # Sequential, because each step starts from the weights of the previous one.
+        return tf.map_fn(step, batches, fn_output_signature=tf.float32, parallel_iterations=1)

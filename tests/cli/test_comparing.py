@@ -177,7 +177,7 @@ def test_a_failure_of_before_is_not_told_again(tmp_path, monkeypatch):
             pass
 
     monkeypatch.setattr(background, "_context", lambda: SimpleNamespace(Process=Killed))
-    (tmp_path / "failure.txt").write_text("activation 'nonsense': Keras knows none of that name")
+    (tmp_path / "failure.txt").write_text("activation 'nonsense': Keras has no activation of that name")
     background.start(resolve("CartPole-v1", "default"), tmp_path)
     assert background.failure_of(tmp_path, -9) == "exit status -9"
 

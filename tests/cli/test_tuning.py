@@ -131,7 +131,7 @@ def test_wrong_input(tuned, tmp_path):
     failing = ["tune", "CartPole-v1", "--set", "activation=nonsense", "--seeds", "0", "--trials", "1", "--steps", "100"]
     refused = pgkeras(tmp_path, *failing)
     assert refused.returncode == 1
-    assert "trial 0: failed: activation 'nonsense': Keras knows none" in refused.stderr
+    assert "trial 0: failed: activation 'nonsense': Keras has no activation" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

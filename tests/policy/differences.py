@@ -15,7 +15,7 @@ STEP = 1e-5
 def assert_gradients_are_right(
     distribution: Distribution, parameters: NDArray[np.float64], noise: NDArray[np.float64], **closeness: float
 ) -> None:
-    """Of log-probability and entropy by the parameters ``[1, P]``, at the sample for some noise, all in float64."""
+    """Checks the gradients of log-probability and entropy with respect to parameters ``[1, P]``, in float64."""
     sample = distribution.sample(tf.constant(parameters), tf.constant(noise))
     for function in (lambda p: distribution.log_prob(p, sample), distribution.entropy):
         p = tf.constant(parameters)

@@ -1,4 +1,4 @@
-"""Every kind of action, from the environment to the exported policy."""
+"""All kinds of actions, from the environment to the exported policy."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def test_it_learns_is_exported_and_plays(name: str, family: str, tmp_path: Path)
     training = Training(resolve(env_id, overrides={"steps": 20_000, "distribution": family, **settings}))
     first, *_ = training
     training.finish()
-    # Ten pulls of at most 1 each. Whoever cannot tell the targets apart gets at most 7.5 (5 of the choices).
+    # Ten pulls with rewards of at most 1. A policy that ignores the observation gets at most 7.5 (discrete actions: 5).
     assert training.mean_return_100 > 8.5 > first.return_mean + 1
-    # Export compares its three forms; evaluation plays LiteRT's in the environment, which checks what it is given.
+    # The export compares the three forms. The evaluation uses LiteRT, and the environment checks the actions.
     exported = training.export(tmp_path)
     found = bundle.open_bundle(exported.path)
     assert found.spec.distribution.value == family
@@ -63,12 +63,12 @@ def test_both_engines_give_the_same_actions(tmp_path: Path) -> None:
     assert litert["action"].shape == (200, 2, 1)
 
 
-def test_what_does_not_go_with_the_action_space_is_refused() -> None:
+def test_a_family_that_does_not_fit_the_action_space_is_rejected() -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"needs finite bounds.*use diagonal_gaussian or squashed_gaussian"):
         pgkeras.train("tests.reinforce.bandits:Knobs-v0", steps=10, distribution="kumaraswamy")
 
 
-def test_the_distribution_picked_is_said(tmp_path: Path) -> None:
+def test_the_selected_distribution_is_reported(tmp_path: Path) -> None:
     paths = ["--out", str(tmp_path / "run"), "--export-to", str(tmp_path)]
     result = CliRunner().invoke(train, ["tests.reinforce.bandits:Levers-v0", "--steps", "200", *paths])
     assert result.exit_code == 0, result.output

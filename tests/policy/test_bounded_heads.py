@@ -20,7 +20,7 @@ from tests.policy.differences import assert_gradients_are_right
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 LAST_UNIFORM = np.float32(1 - 2.0**-24)
-# Both bounds, the lower, the upper, none.
+# Both bounds, only a lower one, only an upper one, none.
 MIXED = Box(np.array([[-1.0, 2.0], [-np.inf, -np.inf]]), np.array([[4.0, np.inf], [-0.5, np.inf]]), FLOAT64)
 BOUNDED = Box(np.array([[-1.0], [0.0], [-3.0]]), np.array([[1.0], [10.0], [-2.5]]), FLOAT32)
 
@@ -30,21 +30,21 @@ def normal_cdf(z: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def squashed(u: NDArray[Any]) -> NDArray[Any]:
-    """The action of a sample ``[..., 4]`` in MIXED, flat, written down from the protocol."""
+    """Returns the flat action of a sample ``[..., 4]`` in MIXED, as the protocol defines it."""
     a = -1 + (4 + 1) * (np.tanh(u[..., 0]) + 1) / 2
     b = 2 + np.log1p(np.exp(u[..., 1]))
     c = -0.5 - np.log1p(np.exp(u[..., 2]))
     return np.stack([a, b, c, u[..., 3]], axis=-1)
 
 
-def test_squashed_actions_are_those_of_the_protocol() -> None:
+def test_squashed_actions_match_the_protocol() -> None:
     u = np.random.default_rng(0).normal(0, 2, (200, 4))
     action = SquashedGaussian(MIXED).action(tf.constant(u)).numpy()
     assert action.shape == (200, 2, 2)
     np.testing.assert_allclose(action.reshape(200, 4), squashed(u), rtol=1e-6, atol=1e-6)
 
 
-def test_the_squashed_density_is_the_slope_of_the_distribution_function() -> None:
+def test_the_squashed_density_is_the_derivative_of_the_cdf() -> None:
     generator = np.random.default_rng(1)
     mean, log_std = generator.normal(0, 1, (50, 4)), generator.uniform(-1.5, 1, (50, 4))
     u = mean + np.exp(log_std) * generator.normal(size=(50, 4))
@@ -68,7 +68,7 @@ def test_the_squashed_entropy_is_the_mean_of_minus_the_log_density(std: float) -
     log_prob = distribution.log_prob(tf.constant(rows), tf.constant(u)).numpy().reshape(25, -1)
     # All components share z here, but the mean of a sum is the sum of the means.
     expected = -(log_prob * weight).sum(axis=1) / weight.sum()
-    # Three components are bounded, and each may be 5e-4 off.
+    # Each of the three bounded components may have an error of 5e-4.
     np.testing.assert_allclose(distribution.entropy(tf.constant(parameters)), expected, atol=1.5e-3)
     np.testing.assert_allclose(
         distribution.entropy(tf.constant(parameters.astype(np.float32))), expected, rtol=1e-5, atol=1.5e-3
@@ -76,7 +76,7 @@ def test_the_squashed_entropy_is_the_mean_of_minus_the_log_density(std: float) -
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1000.0, 1000.0), (0.0, 255.0), (-0.05, 0.05), (5.0, 6.0)])
-def test_a_squashed_gaussian_fills_bounds_of_any_units_alike(low: float, high: float) -> None:
+def test_a_squashed_gaussian_scales_with_the_bounds(low: float, high: float) -> None:
     here, unit = (SquashedGaussian(Box(np.full(2, a), np.full(2, b), FLOAT64)) for a, b in ((low, high), (-1.0, 1.0)))
     generator = np.random.default_rng(2)
     parameters = tf.constant(generator.normal(size=(100, 4)))
@@ -98,7 +98,7 @@ def test_without_bounds_a_squashed_gaussian_is_a_gaussian() -> None:
 
 
 def shapes(distribution: Kumaraswamy, parameters: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """a and b, in float64, from the definition of the parameters."""
+    """Returns a and b in float64, from the definition of the parameters."""
     a, b = np.split(1 + np.logaddexp(0, parameters), 2, axis=1)
     return a, b
 
@@ -107,7 +107,7 @@ def draw_parameters(rows: int, seed: int = 0) -> NDArray[np.float64]:
     return np.random.default_rng(seed).normal(0, 3, (rows, 6))
 
 
-def test_kumaraswamy_is_the_inverse_distribution_function() -> None:
+def test_kumaraswamy_samples_are_the_inverse_cdf() -> None:
     distribution, parameters = Kumaraswamy(BOUNDED), draw_parameters(300)
     a, b = shapes(distribution, parameters)
     u = np.random.default_rng(1).uniform(0.001, 0.999, (300, 3))
@@ -122,14 +122,14 @@ def test_kumaraswamy_is_the_inverse_distribution_function() -> None:
     np.testing.assert_allclose(named["b"], b.reshape(300, 3, 1), rtol=1e-7)
 
 
-def test_the_kumaraswamy_density_is_the_slope_of_the_distribution_function() -> None:
+def test_the_kumaraswamy_density_is_the_derivative_of_the_cdf() -> None:
     distribution, parameters = Kumaraswamy(BOUNDED), draw_parameters(300)
     a, b = shapes(distribution, parameters)
     x = np.random.default_rng(2).uniform(0.02, 0.98, (300, 3))
     h = 1e-6
     log_slope = np.log((1 - (x - h) ** a) ** b - (1 - (x + h) ** a) ** b) - np.log(2 * h)
     expected = (log_slope - np.log([2.0, 10.0, 0.5])).sum(axis=1)
-    solid = (log_slope > -8).all(axis=1)  # the difference has digits left there
+    solid = (log_slope > -8).all(axis=1)  # elsewhere the difference is too imprecise
     assert solid.sum() > 100
     for dtype, tolerance in ((np.float64, 1e-4), (np.float32, 1e-3)):
         logit = tf.constant(np.log(x / (1 - x)).astype(dtype))
@@ -154,7 +154,7 @@ def test_the_kumaraswamy_entropy_is_the_mean_of_minus_the_log_density() -> None:
         )
 
 
-def test_the_kumaraswamy_mode_is_the_densest_action() -> None:
+def test_the_kumaraswamy_mode_maximizes_the_density() -> None:
     distribution, parameters = Kumaraswamy(BOUNDED), draw_parameters(50)
     x = (np.arange(2000) + 0.5) / 2000
     logit = tf.constant(np.repeat(np.log(x / (1 - x))[:, np.newaxis], 3, axis=1))
@@ -166,10 +166,10 @@ def test_the_kumaraswamy_mode_is_the_densest_action() -> None:
         assert np.isfinite(distribution.log_prob(tf.constant(np.tile(row, (2000, 1))), logit)).all()
 
 
-def test_parameters_of_zero_give_a_broad_hump() -> None:
+def test_parameters_of_zero_give_a_broad_density() -> None:
     space = Box(np.zeros(1), np.ones(1), FLOAT32)
     parameters = tf.zeros([1, 2])
-    assert -0.2 < Kumaraswamy(space).entropy(parameters).numpy()[0] < 0  # that of a uniform is 0
+    assert -0.2 < Kumaraswamy(space).entropy(parameters).numpy()[0] < 0  # a uniform distribution has entropy 0
     action = Kumaraswamy(space).action(Kumaraswamy(space).mode(parameters)).numpy()[0, 0]
     assert 0.4 < action < 0.6
 
@@ -193,7 +193,7 @@ def heads() -> list[Any]:
 
 
 @pytest.mark.parametrize(("distribution", "noise"), heads())
-def test_gradients_are_those_of_finite_differences(distribution: Distribution, noise: str) -> None:
+def test_gradients_match_finite_differences(distribution: Distribution, noise: str) -> None:
     generator = np.random.default_rng(3)
     parameters = generator.normal(0, 1, (1, distribution.parameter_size))
     size = distribution.parameter_size // 2
@@ -203,7 +203,7 @@ def test_gradients_are_those_of_finite_differences(distribution: Distribution, n
 
 @pytest.mark.parametrize(("distribution", "noise"), heads())
 @pytest.mark.parametrize("scale", [1.0, 10.0, 1e4])
-def test_extreme_parameters_and_noise_do_no_harm(distribution: Distribution, noise: str, scale: float) -> None:
+def test_extreme_parameters_and_noise_give_finite_results(distribution: Distribution, noise: str, scale: float) -> None:
     generator = np.random.default_rng(4)
     size = distribution.parameter_size // 2
     parameters = generator.normal(0, scale, (400, 2 * size))
@@ -263,7 +263,7 @@ def test_litert_computes_the_same(distribution: Distribution, noise: str) -> Non
     ("low", "high", "dtype"),
     [(0.1, 0.7, FLOAT64), (-1 / 3, 1 / 3, FLOAT64), (-123456.789, 1e-40, FLOAT64), (-1e30, 1e30, FLOAT32)],
 )
-def test_actions_lie_inside_the_bounds(family: str, low: float, high: float, dtype: np.dtype[Any]) -> None:
+def test_actions_are_within_the_bounds(family: str, low: float, high: float, dtype: np.dtype[Any]) -> None:
     # float32(0.1) is above 0.1, and float32(0.7) below 0.7: an environment that checks would refuse such an action.
     distribution = distributions.for_action_space(Box(np.full((), low), np.full((), high), dtype), family)
     action = distribution.action(tf.constant([[-1e9], [-50.0], [0.0], [50.0], [1e9]])).numpy().astype(dtype)
@@ -274,7 +274,7 @@ def test_actions_lie_inside_the_bounds(family: str, low: float, high: float, dty
         np.testing.assert_allclose(action[[0, 2, 4]], [low, (low + high) / 2, high], rtol=1e-6, atol=1e-36)
 
 
-def test_bounds_between_which_there_is_no_float32() -> None:
+def test_bounds_without_a_float32_between_them() -> None:
     third = Box(np.array([1 / 3]), np.array([1 / 3]), FLOAT64)
     action = DiagonalGaussian(third).action(tf.constant([[-5.0], [5.0]])).numpy()
     np.testing.assert_array_equal(action, np.float32(1 / 3))
@@ -291,7 +291,7 @@ def test_bounds_between_which_there_is_no_float32() -> None:
         ("categorical", 0.0, 1.0, "use diagonal_gaussian or squashed_gaussian or kumaraswamy"),
     ],
 )
-def test_what_does_not_go_together_is_refused(family: str, low: float, high: float, message: str) -> None:
+def test_incompatible_families_and_bounds_are_rejected(family: str, low: float, high: float, message: str) -> None:
     space = Box(np.array([0.0, low]), np.array([1.0, high]), FLOAT32)
     with pytest.raises(UnsupportedSpaceError, match=f"distribution {family}") as caught:
         distributions.for_action_space(space, family)
@@ -307,7 +307,7 @@ def test_what_does_not_go_together_is_refused(family: str, low: float, high: flo
         (MultiBinary((2,)), "multi_bernoulli"),
     ],
 )
-def test_choices_are_not_continuous(space: Any, works: str) -> None:
+def test_continuous_families_are_rejected_for_discrete_spaces(space: Any, works: str) -> None:
     with pytest.raises(UnsupportedSpaceError, match=f"use {works}$"):
         distributions.for_action_space(space, "squashed_gaussian")
     assert distributions.for_action_space(space, works) == distributions.for_action_space(space)

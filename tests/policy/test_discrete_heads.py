@@ -73,7 +73,7 @@ def test_multi_bernoulli_is_the_product_of_its_bits(dtype: type) -> None:
 
 
 def test_the_noise_of_each_component_is_its_own_column() -> None:
-    # A grid of 200 values in every column in turn: the share of each value is its probability, to within the grid.
+    # For a grid of 200 noise values in each column, the share of each action value is its probability.
     grid = ((np.arange(200) + 0.5) / 200).astype(np.float32)
     generator = np.random.default_rng(1)
     categorical, bernoulli = MultiCategorical(UNEVEN), MultiBernoulli(BITS)
@@ -100,7 +100,7 @@ def test_actions_have_the_spaces_start_and_shape() -> None:
     assert MultiBernoulli(BITS).action(tf.constant([[1, 0, 0, 1]], tf.int64)).numpy().tolist() == [[[1, 0], [0, 1]]]
 
 
-def test_extreme_log_odds_do_no_harm() -> None:
+def test_extreme_log_odds_give_finite_results() -> None:
     distribution = MultiBernoulli(MultiBinary((3,)))
     log_odds = tf.constant([[1e30, -1e30, 200.0]])
     for u in (0.0, LAST_UNIFORM, 1.0):
@@ -114,7 +114,7 @@ def test_extreme_log_odds_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("distribution", [Categorical(4), MultiCategorical(UNEVEN), MultiBernoulli(BITS)])
-def test_gradients_are_those_of_finite_differences(distribution: distributions.Distribution) -> None:
+def test_gradients_match_finite_differences(distribution: distributions.Distribution) -> None:
     generator = np.random.default_rng(3)
     parameters = generator.normal(0, 1, (1, distribution.parameter_size))
     noise = generator.random((1, 1 if isinstance(distribution, Categorical) else 4)).astype(np.float64)
@@ -135,10 +135,10 @@ def legal_masks(nvec: list[int]) -> list[list[int]]:
 @pytest.mark.parametrize(
     ("distribution", "nvec"), [(Categorical(4), [4]), (MultiCategorical(SMALL), [2, 3])], ids=["one", "several"]
 )
-def test_a_masked_action_does_not_exist(distribution: Any, nvec: list[int], spread: float, as_bool: bool) -> None:
+def test_a_masked_action_has_probability_0(distribution: Any, nvec: list[int], spread: float, as_bool: bool) -> None:
     masks = np.array(legal_masks(nvec))
     logits = np.random.default_rng(5).normal(0, spread, (len(masks), sum(nvec))).astype(np.float32)
-    logits[:, 1] = logits.max() + 1  # so that what is greedy without a mask is often forbidden
+    logits[:, 1] = logits.max() + 1  # so that the unmasked mode is often forbidden
     mask = tf.constant(masks.astype(bool) if as_bool else masks.astype(np.float32))
     parameters = tf.constant(logits)
     starts = np.cumsum(nvec) - nvec
@@ -163,7 +163,7 @@ def test_a_masked_action_does_not_exist(distribution: Any, nvec: list[int], spre
         gradient = tape.gradient(value, parameters).numpy()
         assert np.isfinite(gradient).all()
         assert (gradient[masks == 0] == 0).all()
-    # Among what is allowed, the distribution is that of the allowed logits alone.
+    # The distribution over the allowed values is the softmax of their logits.
     expected = [
         sum(
             -(p[p > 0] * np.log(p[p > 0])).sum()
@@ -182,7 +182,7 @@ def test_the_log_probability_of_a_masked_action_is_finite() -> None:
     assert math.exp(log_prob) == 0
 
 
-def test_a_mask_of_another_shape_is_refused() -> None:
+def test_a_mask_of_another_shape_is_rejected() -> None:
     for mask in (tf.ones([2]), tf.ones([2, 3]), tf.ones([2, 1])):
         with pytest.raises(ValueError, match=r"rank|compatible"):
             masked(tf.zeros([2, 4]), mask)
@@ -260,13 +260,13 @@ def test_masks_are_checked_and_made_float32(dtype: type) -> None:
         (np.array([False, False, True, True, True]), "for component 0"),
     ],
 )
-def test_a_mask_that_cannot_be_is_refused(mask: NDArray[Any], message: str) -> None:
+def test_an_invalid_mask_is_rejected(mask: NDArray[Any], message: str) -> None:
     with pytest.raises(InvalidRequestError, match="action_mask") as caught:
         check_mask(mask, MASKED)
     assert message in str(caught.value)
 
 
-def test_only_policies_that_take_a_mask_are_given_one() -> None:
+def test_masks_are_checked_against_the_spec() -> None:
     with pytest.raises(InvalidRequestError, match="takes no mask"):
         check_mask(np.ones(5), PolicySpec(Discrete(1), SMALL, DistributionKind.MULTI_CATEGORICAL))
     with pytest.raises(ValueError, match="length 0"):

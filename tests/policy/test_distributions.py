@@ -27,7 +27,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def draw_categorical(logits: np.ndarray, u: np.ndarray) -> np.ndarray:
-    """Samples of one row of logits at each uniform number."""
+    """Returns the sample of one row of logits for each uniform number."""
     rows = np.broadcast_to(logits.astype(np.float32), (len(u), len(logits)))
     return Categorical(len(logits)).sample(tf.constant(rows), tf.constant(u.astype(np.float32)[:, np.newaxis])).numpy()
 
@@ -57,7 +57,7 @@ def test_categorical_by_hand() -> None:
     assert Categorical(3).log_prob(logits, tf.constant([1], tf.int64)).numpy()[0] == pytest.approx(math.log(0.25))
 
 
-def test_log_probabilities_stay_finite_where_probabilities_vanish() -> None:
+def test_log_probabilities_are_finite_if_probabilities_underflow() -> None:
     # softmax([0, -200]) in float32 is (1, 0), and its logarithm would be -inf.
     logits = tf.constant([[0.0, -200.0], [1e30, -1e30]])
     log_prob = Categorical(2).log_prob(logits, tf.constant([1, 0], tf.int64)).numpy()
@@ -65,7 +65,7 @@ def test_log_probabilities_stay_finite_where_probabilities_vanish() -> None:
     np.testing.assert_allclose(Categorical(2).entropy(logits), [0.0, 0.0], atol=1e-30)
 
 
-def test_the_first_of_equal_modes_is_taken() -> None:
+def test_the_mode_is_the_first_of_equal_logits() -> None:
     assert Categorical(3).mode(tf.constant([[1.0, 2.0, 2.0]])).numpy().tolist() == [1]
 
 
@@ -79,7 +79,7 @@ def test_categorical_frequencies() -> None:
     assert ((counts - expected) ** 2 / expected).sum() < 18.47
 
 
-def test_categorical_is_the_inverse_distribution_function() -> None:
+def test_categorical_samples_are_the_inverse_cdf() -> None:
     # Probabilities 1/4, 1/2, 1/4: F is 0.25, 0.75, 1.
     u = np.array([0.0, 0.2499, 0.2501, 0.5, 0.7499, 0.7501, LAST_UNIFORM])
     assert draw_categorical(np.log([1.0, 2.0, 1.0]), u).tolist() == [0, 0, 1, 1, 1, 2, 2]
@@ -87,9 +87,9 @@ def test_categorical_is_the_inverse_distribution_function() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 1000])
 @pytest.mark.parametrize("spread", [0.0, 1.0, 20.0])
-def test_no_noise_falls_off_either_end(n: int, spread: float) -> None:
+def test_extreme_noise_gives_valid_indices(n: int, spread: float) -> None:
     logits = np.random.default_rng(n).normal(0, spread, (200, n)).astype(np.float32)
-    # 1 is no noise of ours, but may be a caller's who rounds otherwise.
+    # The library never draws 1, but a client that rounds differently may send it.
     for u in (0.0, float(LAST_UNIFORM), 1.0):
         index = Categorical(n).sample(tf.constant(logits), tf.fill([200, 1], np.float32(u))).numpy()
         assert index.min() >= 0
@@ -98,7 +98,7 @@ def test_no_noise_falls_off_either_end(n: int, spread: float) -> None:
 
 
 @pytest.mark.parametrize("impossible", [[0], [3], [0, 3], [0, 1], [2, 3], [1, 2], [0, 1, 3]])
-def test_an_action_of_probability_zero_is_never_drawn(impossible: list[int]) -> None:
+def test_an_action_of_probability_zero_is_never_sampled(impossible: list[int]) -> None:
     logits = np.zeros(4)
     logits[impossible] = -1e9
     u = np.concatenate([[0.0, 2.0**-24, LAST_UNIFORM, 1 - 2.0**-23, 1.0], np.linspace(0, LAST_UNIFORM, 5000)])
@@ -189,7 +189,7 @@ def test_actions_are_clipped_but_samples_are_not() -> None:
         *((kind, 0.7, np.float16, 1e-3) for kind in (DiagonalGaussian, SquashedGaussian, Kumaraswamy)),
     ],
 )
-def test_clipped_actions_lie_inside_bounds_of_every_dtype(kind: Any, bound: float, dtype: Any, digits: float) -> None:
+def test_clipped_actions_are_within_bounds_of_every_dtype(kind: Any, bound: float, dtype: Any, digits: float) -> None:
     # float32(0.1) is above 0.1: an environment that checks its actions would refuse it.
     space = Box(np.array([-bound]), np.array([bound]), np.dtype(dtype))
     drawn = kind(space).action(tf.constant([[-1e9], [1e9]])).numpy()

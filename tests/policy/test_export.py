@@ -1,4 +1,4 @@
-"""One act graph, whoever computes it: Keras, the acting engines, and what is exported."""
+"""The act graph gives the same results in Keras, in the acting engines and after export."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def close(got: NDArray[Any], expected: NDArray[Any]) -> None:
 
 
 @pytest.mark.parametrize(("observation_space", "action_space"), SPACES)
-def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, action_space: Space) -> None:
+def test_frozen_policies_sample_like_the_policy(observation_space: Space, action_space: Space) -> None:
     policy = Policy(observation_space, action_space, settings=NetworkSettings(hidden=(16,)))
     frozen = [FrozenPolicy(policy, engine) for engine in ("litert", "tensorflow")]
     assert [f.engine for f in frozen] == ["litert", "tensorflow"]
@@ -75,12 +75,12 @@ def test_frozen_policies_sample_as_the_policy_does(observation_space: Space, act
             sample, action, _ = f.act(x, z)
             assert len(sample) == len(action) == rows
             close(action, answer["action"].numpy())
-            # The log-probability of what is stored must be that of what was done.
+            # The log-probability of the stored sample must be that of the action.
             log_prob = policy.distribution.log_prob(policy.parameters(tf.constant(x)), tf.constant(sample))
             close(log_prob.numpy(), answer["log_prob"].numpy())
 
 
-def test_a_frozen_policy_stays_as_it_was_until_it_is_frozen_again() -> None:
+def test_a_frozen_policy_keeps_its_weights_until_the_next_freeze() -> None:
     policy = Policy(FLOATS, CONTINUOUS, settings=NetworkSettings(hidden=(16,)))
     frozen = FrozenPolicy(policy, "litert")
     x, z = inputs(policy, 5)
@@ -90,7 +90,7 @@ def test_a_frozen_policy_stays_as_it_was_until_it_is_frozen_again() -> None:
     frozen.freeze()
     after = frozen.act(x, z)[0]
     assert np.abs(after - before).max() > 0.1
-    # A batch size first met after an update must have the new weights as well.
+    # A batch size that is new after an update must use the new weights.
     close(frozen.act(*(np.repeat(a, 2, axis=0) for a in (x, z)))[0][::2], after)
 
 
@@ -106,7 +106,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Policy, bun
 
 
 @pytest.mark.parametrize("engine", ["litert", "tensorflow"])
-def test_every_form_of_a_bundle_answers_alike(exported: list[tuple[Policy, bundle.Bundle]], engine: Any) -> None:
+def test_every_form_of_a_bundle_gives_the_same_outputs(
+    exported: list[tuple[Policy, bundle.Bundle]], engine: Any
+) -> None:
     for policy, found in exported:
         assert found.flatbuffer is not None
         loaded = engines.load(found, engine)
@@ -121,7 +123,7 @@ def test_every_form_of_a_bundle_answers_alike(exported: list[tuple[Policy, bundl
                 close(answer[name], tensor.numpy())
 
 
-def test_a_bundle_says_what_it_is(exported: list[tuple[Policy, bundle.Bundle]]) -> None:
+def test_a_bundle_describes_its_policy(exported: list[tuple[Policy, bundle.Bundle]]) -> None:
     policy, found = exported[1]
     again = bundle.open_bundle(found.path)
     assert again.spec == policy.spec
@@ -151,7 +153,7 @@ assert not [m for m in sys.modules if m.startswith("pgkeras")], "it must stand a
 
 @pytest.fixture(scope="module")
 def elsewhere(exported: list[tuple[Policy, bundle.Bundle]], tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    """What the SavedModels of a discrete and a continuous policy answer in a process that has no pgkeras."""
+    """Returns the outputs of a discrete and a continuous SavedModel in a process without pgkeras."""
     scratch = tmp_path_factory.mktemp("elsewhere")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     chosen, arguments = [exported[1], exported[3]], []
@@ -164,7 +166,7 @@ def elsewhere(exported: list[tuple[Policy, bundle.Bundle]], tmp_path_factory: py
     return [(policy, dict(np.load(scratch / f"{i}.npz.out.npz"))) for i, (policy, _) in enumerate(chosen)]
 
 
-def test_a_saved_model_stands_alone(elsewhere: list[Any]) -> None:
+def test_a_saved_model_is_self_contained(elsewhere: list[Any]) -> None:
     for policy, answers in elsewhere:
         x, z = (tf.constant(a) for a in inputs(policy, 9))
         for prefix, expected in (("act", policy.act(x, z)), ("distribution", policy.distribution_of(x))):
@@ -186,7 +188,7 @@ def test_the_default_signature_draws_from_the_distribution(elsewhere: list[Any])
     (_, discrete), (_, continuous) = elsewhere
     p = discrete["many/probabilities"][0].astype(np.float64)
     counts = np.bincount(discrete["many/action"] - SHIFTED.start, minlength=5)
-    often = p * 20000 > 5  # where the chi-square approximation holds
+    often = p * 20000 > 5  # needed for the chi-square approximation
     assert counts[~often].sum() <= 30
     chi_square = ((counts - 20000 * p) ** 2 / (20000 * p))[often].sum()
     assert chi_square < 18.47  # 99.9 % point for at most 4 degrees of freedom
@@ -205,11 +207,11 @@ def normal_below(z: float) -> float:
     return 0.5 * (1 + math.erf(z / math.sqrt(2)))
 
 
-def test_versions_count_up_and_gaps_are_not_filled(tmp_path: Path) -> None:
+def test_version_numbers_increase_and_gaps_are_not_filled(tmp_path: Path) -> None:
     policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,)))
     (tmp_path / "p" / "7").mkdir(parents=True)
     (tmp_path / "p" / "notes").mkdir()
-    (tmp_path / "p" / "8").write_text("no directory")  # its number is taken all the same
+    (tmp_path / "p" / "8").write_text("no directory")  # the number is used nevertheless
     assert export_policy(policy, tmp_path, "p", {}).version == 9
     assert sorted(f.name for f in (tmp_path / "p").iterdir()) == ["7", "8", "9", "notes"]
 
@@ -217,7 +219,7 @@ def test_versions_count_up_and_gaps_are_not_filled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_weights_that_are_not_finite_are_not_published(tmp_path: Path, value: float) -> None:
     policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(4,)))
-    assert policy.normalization is not None  # what it answers is finite, whatever the statistics are
+    assert policy.normalization is not None  # clipping makes its output finite for any statistics
     policy.variables[-1].assign(tf.fill(policy.variables[-1].shape, np.float32(value)))
     with pytest.raises(ExportError, match="not finite"):
         export_policy(policy, tmp_path, "broken", {})
@@ -225,7 +227,7 @@ def test_weights_that_are_not_finite_are_not_published(tmp_path: Path, value: fl
 
 
 class Inconstant(Policy):
-    """Answers otherwise when its graph is exported than when it is asked directly."""
+    """Gives other outputs in the exported graph than when called directly."""
 
     def act(self, observation: Any, noise: Any, state: Any = None, weights: Any = None) -> dict[str, Any]:
         answer = super().act(observation, noise, state, weights)
@@ -246,7 +248,7 @@ def test_an_unwritable_root_is_named(tmp_path: Path) -> None:
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """As on a full disk: no file can grow beyond so many bytes."""
+    """Simulates a full disk: limits the size of files to this number of bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -256,7 +258,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("size", [100, 3000, 20_000])
-def test_a_full_disk_leaves_no_half_bundle(tmp_path: Path, size: int) -> None:
+def test_a_full_disk_leaves_no_partial_bundle(tmp_path: Path, size: int) -> None:
     policy = Policy(FLOATS, BINARY, settings=NetworkSettings(hidden=(64, 64)))
     with largest_file(size), pytest.raises(ExportError, match=r"cannot write.*nothing was published"):
         export_policy(policy, tmp_path, "p", {})
@@ -280,8 +282,8 @@ def test_a_manifest_is_plain_json(exported: list[tuple[Policy, bundle.Bundle]]) 
 @pytest.mark.parametrize(
     "scale", [pytest.param(3.0, marks=pytest.mark.slow), pytest.param(10.0, marks=pytest.mark.slow), 100.0]
 )
-def test_a_policy_that_is_sure_of_itself_is_exported(scale: float, tmp_path: Path) -> None:
-    # Large logits, as bytes bring them that are not scaled, are rounded by more, and so is the entropy that they give.
+def test_a_policy_with_large_logits_is_exported(scale: float, tmp_path: Path) -> None:
+    # Large logits, for example from unscaled bytes, have larger rounding errors, and so has their entropy.
     pixels = Box(np.zeros((7, 7, 3)), np.full((7, 7, 3), 255.0), np.dtype(np.uint8))
     for seed in range(2):
         policy = Policy(pixels, Discrete(7), settings=NetworkSettings(hidden=(64, 64)))

@@ -21,7 +21,7 @@ def box(low: float, high: float, size: int) -> Box:
 
 
 def scores(distribution: Distribution, parameters: Floats, samples: tf.Tensor) -> Floats:
-    """The gradient of the log-probability of every sample by the parameters ``[P]``: ``[N, P]``."""
+    """Returns the gradient of each sample's log-probability with respect to the parameters ``[P]``: ``[N, P]``."""
     rows = tf.constant(np.tile(parameters, (len(samples), 1)))
     with tf.GradientTape() as tape:
         tape.watch(rows)
@@ -30,7 +30,7 @@ def scores(distribution: Distribution, parameters: Floats, samples: tf.Tensor) -
 
 
 def check(distribution: Distribution, parameters: Floats, expected: Floats, **closeness: float) -> None:
-    """That every column is right, and that a direction may be any sum of them."""
+    """Checks every column of the Fisher matrix, and a linear combination of columns."""
     size = len(parameters)
     rows = tf.constant(np.tile(parameters, (size, 1)))
     np.testing.assert_allclose(distribution.fisher(rows, tf.eye(size, dtype=tf.float64)), expected, **closeness)
@@ -54,7 +54,7 @@ def check(distribution: Distribution, parameters: Floats, expected: Floats, **cl
         (MultiBinary((3,)), list(itertools.product((0, 1), repeat=3))),
     ],
 )
-def test_of_discrete_actions_by_enumeration(
+def test_fisher_of_discrete_actions_by_enumeration(
     space: Discrete | MultiDiscrete | MultiBinary, values: list[object]
 ) -> None:
     distribution = distributions.for_action_space(space)
@@ -67,7 +67,7 @@ def test_of_discrete_actions_by_enumeration(
     check(distribution, parameters, np.einsum("n,ni,nj->ij", p, s, s), atol=1e-12)
 
 
-def test_a_forbidden_action_has_none() -> None:
+def test_a_forbidden_action_has_fisher_information_0() -> None:
     distribution = distributions.for_action_space(Discrete(3))
     allowed = np.array([[1.0, 0.0, 1.0]])
     parameters = distributions.masked(tf.constant([[0.3, 5.0, -0.4]], tf.float64), tf.constant(allowed))
@@ -78,8 +78,8 @@ def test_a_forbidden_action_has_none() -> None:
 
 @pytest.mark.parametrize("family", ["diagonal_gaussian", "squashed_gaussian"])
 @pytest.mark.parametrize("bounds", [(-1.0, 1.0), (0.0, 1000.0)])
-def test_of_gaussian_actions_by_quadrature(family: str, bounds: tuple[float, float]) -> None:
-    # A score is a polynomial of degree two in the noise, so that five points are exact.
+def test_fisher_of_gaussian_actions_by_quadrature(family: str, bounds: tuple[float, float]) -> None:
+    # The score is a polynomial of degree two in the noise, so five points give the exact integral.
     distribution = distributions.for_action_space(box(*bounds, 2), family)
     points, weights = np.polynomial.hermite_e.hermegauss(5)
     noise = np.array(list(itertools.product(points, repeat=2)))
@@ -91,9 +91,9 @@ def test_of_gaussian_actions_by_quadrature(family: str, bounds: tuple[float, flo
 
 
 @pytest.mark.parametrize("parameters", [(0.0, 0.0), (2.0, 1.0), (-3.0, 4.0), (0.5, 0.541), (6.0, -4.0), (3.0, 30.0)])
-def test_of_kumaraswamy_actions_by_quadrature(parameters: tuple[float, float]) -> None:
+def test_fisher_of_kumaraswamy_actions_by_quadrature(parameters: tuple[float, float]) -> None:
     distribution = distributions.for_action_space(box(-1.0, 1.0, 1), "kumaraswamy")
-    # Tanh-sinh quadrature over the noise: the score has a logarithm at either end.
+    # Tanh-sinh quadrature over the noise, because the score has logarithmic singularities at both ends.
     t = np.linspace(-3.0, 3.0, 4001)
     noise = 0.5 * (1 + np.tanh(np.pi / 2 * np.sinh(t)))
     weight = np.cosh(t) / np.cosh(np.pi / 2 * np.sinh(t)) ** 2
@@ -103,7 +103,7 @@ def test_of_kumaraswamy_actions_by_quadrature(parameters: tuple[float, float]) -
     check(distribution, np.array(parameters), expected, rtol=2e-3, atol=1e-3 * np.abs(expected).max())
 
 
-def test_parts_have_their_own() -> None:
+def test_structured_actions_use_the_fisher_information_of_each_part() -> None:
     space = Dict({"aim": box(-1.0, 1.0, 2), "fire": Discrete(3), "move": MultiBinary((2,))})
     distribution = distributions.for_action_space(space)
     generator = np.random.default_rng(2)

@@ -1,4 +1,4 @@
-"""Policies with memory: acting step by step and learning from whole episodes are the same computation."""
+"""Policies with memory: single steps and whole episodes give the same results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def policy(kind: str = "gru", mask_size: int = 0, **settings: Any) -> Policy:
 
 
 def parameters(made: Policy, x: NDArray[Any]) -> NDArray[Any]:
-    """Of every step of whole episodes, ``[T, B, 3]``."""
+    """Returns the parameters of all steps of whole episodes, ``[T, B, 3]``."""
     return made.unroll(x).numpy().reshape(*x.shape[:2], -1)
 
 
@@ -45,7 +45,7 @@ def sigmoid(x: NDArray[Any]) -> NDArray[Any]:
 
 
 def numpy_gru(weights: list[NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
-    """Logits ``[T, B, 3]``: Cho et al. 2014, with the reset gate after the product, as cuDNN has it."""
+    """Logits ``[T, B, 3]``: Cho et al. 2014, with the reset gate after the product, as in cuDNN."""
     w0, b0, kernel, recurrent, bias, head, head_bias = (w.astype(np.float64) for w in weights)
     h = np.zeros((x.shape[1], 5))
     logits = []
@@ -59,14 +59,14 @@ def numpy_gru(weights: list[NDArray[Any]], x: NDArray[Any]) -> NDArray[Any]:
     return np.array(logits)
 
 
-def test_a_gru_is_what_its_paper_says() -> None:
+def test_a_gru_matches_its_paper() -> None:
     made = policy()
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3)).astype(np.float32)
     np.testing.assert_allclose(parameters(made, x), numpy_gru(made.weights(), x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(("kind", "mask_size"), [("gru", 0), ("lstm", 0), ("gru", 3)])
-def test_step_by_step_is_the_same_as_whole_episodes(kind: str, mask_size: int) -> None:
+def test_single_steps_match_whole_episodes(kind: str, mask_size: int) -> None:
     made = policy(kind, mask_size=mask_size)
     x = np.random.default_rng(0).normal(size=(STEPS, EPISODES, 3 + mask_size)).astype(np.float32)
     x[..., 3:] = np.random.default_rng(1).random((STEPS, EPISODES, mask_size)) < 0.5
@@ -78,7 +78,7 @@ def test_step_by_step_is_the_same_as_whole_episodes(kind: str, mask_size: int) -
 
 
 @pytest.mark.parametrize("kind", ["gru", "lstm"])
-def test_every_form_of_a_bundle_remembers_alike(kind: str, tmp_path: Path) -> None:
+def test_every_form_of_a_bundle_has_the_same_memory(kind: str, tmp_path: Path) -> None:
     made = policy(kind)
     bundle = export_policy(made, tmp_path, "p", {})
     assert bundle.flatbuffer is not None
@@ -95,7 +95,7 @@ def test_every_form_of_a_bundle_remembers_alike(kind: str, tmp_path: Path) -> No
             state = answer["next_state"]
 
 
-def test_what_comes_after_an_episodes_end_changes_no_gradient() -> None:
+def test_padding_after_an_episode_does_not_change_the_gradient() -> None:
     generator = np.random.default_rng(3)
     lengths = np.array([7, 2, 5, 1])
     mask = np.arange(STEPS)[:, np.newaxis] < lengths
@@ -114,14 +114,14 @@ def test_what_comes_after_an_episodes_end_changes_no_gradient() -> None:
         return made.weights()
 
     expected = step(0.0)
-    for padding in (50.0, np.nan):  # a terminal state may look like anything
+    for padding in (50.0, np.nan):  # a terminal observation may contain anything
         for a, b in zip(expected, step(padding), strict=True):
             assert np.isfinite(a).all()
             np.testing.assert_array_equal(a, b)
 
 
 class Recall(gymnasium.Env[Any, Any]):
-    """Shows how many steps its episode has had, as a vector, and plays episodes of 3, 1, 2 steps."""
+    """Has episodes of 3, 1 and 2 steps. The observation is the number of steps so far, as a vector."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -143,7 +143,7 @@ class Recall(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("mode", ["plain", *gymnasium.vector.AutoresetMode])
-def test_every_episode_starts_without_a_memory(mode: Any) -> None:
+def test_every_episode_starts_with_a_state_of_zeros(mode: Any) -> None:
     made = policy()
     if mode == "plain":
         envs: Any = environments.PlainEnvironments([Recall(), Recall()])
@@ -154,13 +154,13 @@ def test_every_episode_starts_without_a_memory(mode: Any) -> None:
     assert trajectory.lengths.tolist() == [3, 1, 2, 3, 3, 1, 2, 3]
     expected = parameters(made, trajectory.observations).argmax(axis=-1)
     np.testing.assert_array_equal(trajectory.samples[trajectory.mask], expected[trajectory.mask])
-    # The same observations after others would have led to something else, so that a memory left over would show.
+    # With a state from the previous episode, the same observations would give other actions.
     twice = np.concatenate([trajectory.observations, trajectory.observations])
     later = parameters(made, twice)[len(expected) :].argmax(axis=-1)
     assert (later != expected)[trajectory.mask].any()
 
 
-def test_a_memory_solves_what_needs_one(tmp_path: Path) -> None:
+def test_a_policy_with_memory_solves_a_task_that_needs_memory(tmp_path: Path) -> None:
     settings = {"memory": "gru", "envs": 32, "episodes": 32, "steps": 300_000, "stop_return": 0.99}
     run = pgkeras.train("benchmarks.environments:TMaze-v0", preset="default", **settings)
     assert run.summary()["solved"]

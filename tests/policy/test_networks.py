@@ -1,4 +1,4 @@
-"""What reads observations of each kind, against NumPy."""
+"""Encoders for each kind of observation, against NumPy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def box(low: list[float], high: list[float]) -> Box:
 
 
 def linear(space: Space, network: Any = None, **settings: Any) -> Policy:
-    """A policy without hidden layers, so that what the encoders give can be read off its head."""
+    """Returns a policy without hidden layers, whose parameters are a linear function of the encoders' features."""
     policy = Policy(space, Discrete(2), network, settings=NetworkSettings(hidden=(), **settings), seed=3)
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
     return policy
@@ -64,13 +64,13 @@ def test_images_are_scaled_and_convolved(shape: tuple[int, ...], strides: tuple[
 
 
 @pytest.mark.parametrize("part", [image(9, 8, 3), Discrete(1000), Text(vocabulary=("a",), max_tokens=2)])
-def test_parts_of_similar_names_have_layers_of_their_own(part: Space) -> None:
+def test_parts_of_similar_names_have_separate_layers(part: Space) -> None:
     policy = linear(Dict({"a": Dict({"b": part}), "a_b": part, "a-b": part}))
     names = [layer.name for layer in layers(policy.model)]
     assert len([name for name in names if "a.b" in name]) == len([name for name in names if name.startswith("a_b")]) > 0
 
 
-def test_a_part_without_a_name_is_read_beside_one_that_is_named_as_the_whole() -> None:
+def test_an_unnamed_part_and_a_part_named_observation_have_separate_layers() -> None:
     policy = linear(Dict({"": vector(2), "observation": vector(3)}))
     plain = linear(Dict({"a": vector(2), "b": vector(3)}))
     policy.assign(plain.weights())
@@ -78,7 +78,7 @@ def test_a_part_without_a_name_is_read_beside_one_that_is_named_as_the_whole() -
     np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
 
 
-def test_parts_that_hold_nothing_are_left_out() -> None:
+def test_empty_parts_are_omitted() -> None:
     nothing = {
         "image": image(0, 5, 5),
         "numbers": vector(0),
@@ -90,42 +90,42 @@ def test_parts_that_hold_nothing_are_left_out() -> None:
     np.testing.assert_array_equal(policy.parameters(x), plain.parameters(x))
 
 
-def test_integers_whose_weights_would_fill_memory_are_refused() -> None:
-    with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values would have weights"):
+def test_integers_with_too_many_values_are_rejected() -> None:
+    with pytest.raises(UnsupportedSpaceError, match="1,000,000,000 values, and an embedding may have at most"):
         linear(Discrete(10**9))
 
 
-def normalised(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
+def normalized(x: NDArray[Any], scale: NDArray[Any], shift: NDArray[Any]) -> NDArray[Any]:
     """Ba et al. 2016, equation 3, over the last axis; Keras adds 0.001 to the variance."""
     centred = x - x.mean(-1, keepdims=True)
     return np.asarray(centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-3) * scale + shift)
 
 
-def test_hidden_layers_are_normalised_before_their_activation() -> None:
+def test_hidden_layers_are_normalized_before_their_activation() -> None:
     settings = NetworkSettings(hidden=(8, 6), layer_normalization=True)
     policy = Policy(vector(5), Discrete(2), settings=settings)
-    assert policy.architecture == "normalised numbers, MLP 8-6, layers normalised"
+    assert policy.architecture == "normalized numbers, MLP 8-6, layer normalization"
     policy.assign([RNG.normal(0, 0.5, w.shape).astype(np.float32) for w in policy.weights()])
     policy.normalization.freeze(Moments.zeros((5,)))
     *hidden, head, bias = (w.astype(np.float64) for w in policy.weights()[:10])
     x = RNG.normal(size=(3, 5)).astype(np.float32)
     expected = x * policy.normalization.scale.numpy()
     for kernel, shift_before, scale, shift in (hidden[:4], hidden[4:]):
-        expected = np.tanh(normalised(expected @ kernel + shift_before, scale, shift))
+        expected = np.tanh(normalized(expected @ kernel + shift_before, scale, shift))
     expected = expected @ head + bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_layers_that_read_images_are_normalised_by_the_features_of_a_pixel() -> None:
+def test_convolutions_are_normalized_over_the_features_of_a_pixel() -> None:
     policy = linear(image(9, 8, 3), layer_normalization=True)
     x = RNG.integers(0, 256, (3, 9, 8, 3)).astype(np.uint8)
     *layers, head, bias = (w.astype(np.float64) for w in policy.weights())
-    features = relu(normalised(convolve(x / 255, *layers[:2]), *layers[2:4])).reshape(3, -1)
-    expected = relu(normalised(features @ layers[4] + layers[5], *layers[6:])) @ head + bias
+    features = relu(normalized(convolve(x / 255, *layers[:2]), *layers[2:4])).reshape(3, -1)
+    expected = relu(normalized(features @ layers[4] + layers[5], *layers[6:])) @ head + bias
     np.testing.assert_allclose(policy.parameters(x), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_channels_may_come_first_or_not_at_all() -> None:
+def test_channels_may_be_first_or_absent() -> None:
     last, first = linear(image(9, 8, 3)), linear(image(3, 9, 8))
     first.assign(last.weights())
     x = RNG.integers(0, 256, (2, 9, 8, 3)).astype(np.uint8)
@@ -142,18 +142,18 @@ def test_channels_may_come_first_or_not_at_all() -> None:
         (image(4, 84, 84), "auto", "Nature CNN of pixels scaled to [0, 1]"),
         (image(10, 10, 6, high=1, dtype=np.bool_), "auto", "small CNN of pixels scaled to [0, 1]"),
         (image(9, 9, 3, high=1, dtype=np.float32), "auto", "small CNN"),
-        (image(10, 10, 6), "mlp", "numbers in units of their range, MLP 32"),
+        (image(10, 10, 6), "mlp", "numbers scaled by their range, MLP 32"),
         (image(84, 84, 4), "small_cnn", "small CNN of pixels scaled to [0, 1]"),
         (image(2, 42, 42), "light_cnn", "light CNN of pixels scaled to [0, 1]"),
-        (vector(3), "auto", "normalised numbers, MLP 32"),
+        (vector(3), "auto", "normalized numbers, MLP 32"),
         (box([-1, 0], [1, 9]), "auto", "MLP 32"),
-        (box([-1, -np.inf], [1, 9]), "auto", "numbers as they are, or normalised where they have no bounds, MLP 32"),
+        (box([-1, -np.inf], [1, 9]), "auto", "raw numbers, normalized where unbounded, MLP 32"),
         (
             box([0, -1e30], [255, 1e30]),
             "auto",
-            "numbers in units of their range, or normalised where they have no bounds, MLP 32",
+            "numbers scaled by their range, normalized where unbounded, MLP 32",
         ),
-        (image(2, 2, 2), "auto", "numbers in units of their range, MLP 32"),
+        (image(2, 2, 2), "auto", "numbers scaled by their range, MLP 32"),
         (Discrete(5), "auto", "one-hot, MLP 32"),
         (Discrete(5000), "auto", "embedding, MLP 32"),
         (
@@ -161,31 +161,31 @@ def test_channels_may_come_first_or_not_at_all() -> None:
             "auto",
             (
                 "eye: small CNN of pixels scaled to [0, 1] modulated by s, n: one-hot, s: embedding of 1 tokens and "
-                "GRU, v: normalised numbers; joined by an MLP 32"
+                "GRU, v: normalized numbers; joined by an MLP 32"
             ),
         ),
     ],
 )
-def test_what_was_picked_is_said(space: Space, images: str, name: str) -> None:
+def test_the_selected_network_is_described(space: Space, images: str, name: str) -> None:
     settings = NetworkSettings(hidden=(32,), network=images, memory="lstm")
     assert networks.describe(Layout.of(space), settings) == name
     assert Policy(space, Discrete(2), settings=settings).architecture == f"{name}, LSTM 64"
 
 
 @pytest.mark.parametrize(("images", "smallest"), [("small_cnn", 3), ("light_cnn", 20), ("nature_cnn", 36)])
-def test_images_that_are_too_small_for_a_network_are_refused_by_name(images: str, smallest: int) -> None:
+def test_images_too_small_for_a_network_are_rejected_by_name(images: str, smallest: int) -> None:
     settings = NetworkSettings(network=images)
     Policy(image(smallest, 50, 1), Discrete(2), settings=settings)
-    if smallest > 3:  # what is smaller still is a table of numbers
+    if smallest > 3:  # a smaller array is not treated as an image
         space = Dict({"number": Discrete(2), "camera": image(50, smallest - 1, 1)})
-        wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use small_cnn"
+        wanted = f"{images} reads images of {smallest} by {smallest} .* camera has 50 by {smallest - 1}; use network="
         with pytest.raises(UnsupportedSpaceError, match=wanted):
             Policy(space, Discrete(2), settings=settings)
 
 
 @pytest.mark.parametrize("images", ["small_cnn", "light_cnn", "nature_cnn"])
-def test_what_reads_images_is_refused_where_there_are_none(images: str) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, and the observation has none"):
+def test_networks_for_images_are_rejected_without_images(images: str) -> None:
+    with pytest.raises(UnsupportedSpaceError, match=f"network={images} reads images, but the observation has none"):
         Policy(Dict({"v": vector(3), "n": Discrete(2)}), Discrete(2), settings=NetworkSettings(network=images))
 
 
@@ -202,7 +202,7 @@ def test_integers_become_one_hot_vectors() -> None:
     np.testing.assert_allclose(alone.parameters(first), np.eye(4)[[0, 3]] @ head + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_many_values_are_looked_up() -> None:
+def test_integers_with_many_values_are_embedded() -> None:
     policy = linear(MultiDiscrete(np.array([600, 700]), np.array([0, 10])))
     table, head, bias = policy.weights()
     assert table.shape == (1300, 32)
@@ -214,13 +214,13 @@ def test_many_values_are_looked_up() -> None:
     np.testing.assert_array_equal(actions, (looked_up @ head + bias).argmax(axis=1))
 
 
-def test_padding_is_looked_up_where_integers_do_not_begin_at_0() -> None:
+def test_padding_is_embedded_for_integers_with_another_start() -> None:
     policy = linear(Discrete(600, start=5000), memory="gru")
-    episodes = np.zeros((2, 2), np.int64)  # the second one is over after a step
+    episodes = np.zeros((2, 2), np.int64)  # the second episode has one step
     episodes[:, 0], episodes[0, 1] = [5000, 5599], 5007
     alone = policy.unroll(episodes[:1, 1:])
     np.testing.assert_allclose(policy.unroll(episodes)[1], alone[0], rtol=1e-5, atol=1e-6)
-    actor = FrozenPolicy(policy, "litert")  # which pads batches by itself
+    actor = FrozenPolicy(policy, "litert")  # LiteRT pads batches
     assert actor.act(np.array([5000]), np.zeros((1, 1), np.float32))[0] == [0]
 
 
@@ -270,7 +270,7 @@ def test_a_text_scales_and_shifts_the_feature_maps_of_images(shape: tuple[int, .
     np.testing.assert_allclose(policy.parameters(rows), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
-def test_only_numbers_are_normalised_and_then_not_scaled() -> None:
+def test_only_numbers_are_normalized_and_then_not_scaled() -> None:
     space = Dict({"eye": image(3, 4, 1), "n": Discrete(3), "v": vector(2)})
     policy = linear(space, normalize_observations=True)
     layout = policy.spec.layout
@@ -322,7 +322,7 @@ def test_a_keras_model_may_read_the_parts() -> None:
     np.testing.assert_allclose(policy.parameters(rows), rows @ head + bias, rtol=1e-5, atol=1e-5)
 
 
-def test_images_larger_than_the_networks_are_meant_for_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_large_images_log_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     linear(image(84, 84, 3))
     assert not caplog.records
     Policy(image(161, 170, 3), Discrete(2), settings=NetworkSettings(network="nature_cnn"))

@@ -41,9 +41,7 @@ CHOICES = {
 @pytest.mark.parametrize(
     ("acts", "family"), [(Discrete(2), "auto"), (CONTINUOUS, "auto"), (CONTINUOUS, "kumaraswamy")], ids=str
 )
-def test_settings_that_are_called_idle_leave_the_policy_as_it_is_and_others_do_not(
-    observed: Space, acts: ActionSpace, family: str
-) -> None:
+def test_only_idle_settings_leave_the_policy_unchanged(observed: Space, acts: ActionSpace, family: str) -> None:
     for name, (value, other) in CHOICES.items():
         config = Config(env_id="E", distribution=family, **{name: value})
         one, two = (Policy(observed, acts, settings=c) for c in (config, dataclasses.replace(config, **{name: other})))
@@ -76,7 +74,7 @@ def test_the_default_network_is_orthogonal_layers_of_tanh() -> None:
     shapes = [tuple(v.shape) for v in policy.variables]
     assert shapes == [(4, 32), (32,), (32, 16), (16,), (16, 2), (2,)]
     first, _, second, _, head, _ = (w.astype(np.float64) for w in policy.weights())
-    # Rows (or columns, of which there are fewer) are orthogonal and of length gain: sqrt(2), sqrt(2), 0.01.
+    # Rows (or columns, if there are fewer) are orthogonal and have the length of the gain: sqrt(2), sqrt(2), 0.01.
     np.testing.assert_allclose(first @ first.T, 2 * np.eye(4), atol=1e-5)
     np.testing.assert_allclose(second.T @ second, 2 * np.eye(16), atol=1e-5)
     np.testing.assert_allclose(head.T @ head, 1e-4 * np.eye(2), atol=1e-9)
@@ -90,7 +88,7 @@ def test_the_seed_decides_the_initial_weights() -> None:
     for a, b in zip(one, same, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not np.array_equal(one[0], other[0])
-    Policy(OBSERVATION, Discrete(2), seed=2**31 - 1)  # the largest that training gives
+    Policy(OBSERVATION, Discrete(2), seed=2**31 - 1)  # the largest seed that training uses
 
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
@@ -116,7 +114,7 @@ def test_act_is_a_pure_function_of_observation_noise_and_weights(action_space: S
     assert not np.allclose(own["entropy"], given["entropy"]) or not np.allclose(own["log_prob"], given["log_prob"])
 
 
-def test_act_gives_the_log_probability_of_its_own_action() -> None:
+def test_act_returns_the_log_probability_of_its_action() -> None:
     policy = Policy(OBSERVATION, Discrete(3, start=10), seed=1)
     for variable in policy.variables:
         variable.assign(np.random.default_rng(0).normal(0, 0.5, variable.shape).astype(np.float32))
@@ -162,7 +160,7 @@ def test_a_keras_model_can_be_the_network(network: type, dtype: type) -> None:
     assert len(policy.model.trainable_variables) == 4
 
 
-def test_layers_of_one_name_keep_their_own_statistics_while_the_policy_plays() -> None:
+def test_layers_of_the_same_name_keep_separate_statistics() -> None:
     x, inner = keras.Input((4,)), keras.Input((4,))
     halves = [keras.Model(inner, keras.layers.BatchNormalization(name="same")(inner))(x) for _ in range(2)]
     policy = Policy(OBSERVATION, Discrete(2), keras.Model(x, keras.layers.Concatenate()(halves)))
@@ -173,7 +171,7 @@ def test_layers_of_one_name_keep_their_own_statistics_while_the_policy_plays() -
 
 
 @pytest.mark.parametrize("network", [functional, sequential])
-def test_a_network_takes_bytes(network: type) -> None:
+def test_a_network_accepts_bytes(network: type) -> None:
     policy = Policy(Box(np.zeros(4), np.full(4, 255.0), np.dtype(np.uint8)), Discrete(2), network())
     x = np.array([[0, 1, 200, 255]], np.uint8)
     as_floats = Policy(OBSERVATION, Discrete(2), network())
@@ -211,12 +209,12 @@ def two_outputs() -> keras.Model:
 
 @pytest.mark.parametrize("network", [wrong_input, wrong_input_subclassed, wrong_rank, two_inputs, two_outputs])
 def test_a_network_that_does_not_fit_is_named(network: type) -> None:
-    with pytest.raises(UnsupportedSpaceError, match=r"(?s)'five_wide'.*expected \(None, 4\)"):
+    with pytest.raises(UnsupportedSpaceError, match=r"(?s)'five_wide'.*expected inputs of shape \(None, 4\)"):
         Policy(OBSERVATION, Discrete(2), network())
 
 
 @pytest.mark.parametrize("space", [Box(np.zeros(0), np.ones(0), FLOAT32), Dict({})])
-def test_observation_spaces_with_nothing_in_them_are_named(space: Space) -> None:
+def test_empty_observation_spaces_are_named(space: Space) -> None:
     with pytest.raises(UnsupportedSpaceError) as caught:
         Policy(space, Discrete(2))
     assert str(space) in str(caught.value)
@@ -228,7 +226,7 @@ def test_no_hidden_layer_gives_a_linear_policy() -> None:
     np.testing.assert_allclose(policy.parameters(x), x.numpy() @ kernel + bias, rtol=1e-5, atol=1e-6)
 
 
-def test_other_weights_are_put_back_whatever_is_raised():
+def test_with_weights_restores_the_weights_after_an_exception():
     policy = Policy(OBSERVATION, Discrete(3))
     own = policy.weights()
     with pytest.raises(OSError, match="full"), policy.with_weights([weight + 1 for weight in own]):

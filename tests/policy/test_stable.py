@@ -1,4 +1,4 @@
-"""The functions that keep their precision, against NumPy in long double, on TensorFlow and on LiteRT."""
+"""The numerically stable functions in TensorFlow and LiteRT, against NumPy in long double."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CASES: list[tuple[Callable[[Any], Any], NDArray[Any], Callable[[Any], Any], Call
 @pytest.mark.parametrize(
     ("function", "x", "oracle", "derivative"), CASES, ids=["softplus", "log_sigmoid", "log1mexp", "minus_log1m"]
 )
-def test_values_and_gradients(function: Any, x: NDArray[Any], oracle: Any, derivative: Any) -> None:
+def test_values_and_gradients_match_the_oracle(function: Any, x: NDArray[Any], oracle: Any, derivative: Any) -> None:
     x = x.astype(np.float32)
     with np.errstate(over="ignore", divide="ignore", under="ignore"):
         exact = oracle(x.astype(np.longdouble)).astype(np.float64)
         slope = derivative(x.astype(np.longdouble)).astype(np.float64)
-    normal = np.abs(exact) > 1e-37  # what is smaller may be flushed to 0
+    normal = np.abs(exact) > 1e-37  # smaller numbers may be flushed to 0
     with tf.GradientTape() as tape:
         given = tf.constant(x)
         tape.watch(given)
@@ -54,4 +54,4 @@ def test_values_and_gradients(function: Any, x: NDArray[Any], oracle: Any, deriv
     concrete = tf.function(graph, autograph=False).get_concrete_function(**signature)
     engine = LiteRTEngine(convert(concrete, tf.Module()))
     answer = engine.act({"observation": x[:, np.newaxis], "noise": np.zeros((len(x), 1), np.float32)})["action"]
-    np.testing.assert_allclose(answer[normal, 0], exact[normal], rtol=1e-5)  # its exp has fewer digits
+    np.testing.assert_allclose(answer[normal, 0], exact[normal], rtol=1e-5)  # the exp of LiteRT is less precise

@@ -1,4 +1,4 @@
-"""Actions made of parts: the joint distribution against its parts', masks, noise, and the whole line."""
+"""Structured actions: the joint distribution against those of the parts, masks, noise, training and export."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgkeras.engines import noise
 from pgkeras.environments.plain import native
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.policy import distributions
-from pgkeras.policy.export import _drawn, _parts, export_policy
+from pgkeras.policy.export import _noise, _part_specs, export_policy
 from pgkeras.policy.policy import Policy
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
@@ -67,14 +67,14 @@ def test_the_joint_distribution_is_the_product_of_its_parts(family: str) -> None
             np.testing.assert_allclose(named[part.outputs[name]], tensor, rtol=1e-6)
 
 
-def test_its_gradients_are_right() -> None:
+def test_joint_gradients_match_finite_differences() -> None:
     joint = distributions.for_action_space(OURS)
     parameters = np.random.default_rng(0).normal(0, 1, (1, joint.parameter_size))
     drawn = np.random.default_rng(1).random((1, 8))
     assert_gradients_are_right(joint, parameters, drawn, rel=1e-6, abs=1e-8)
 
 
-def test_a_mask_takes_choices_from_the_parts_that_have_any() -> None:
+def test_a_mask_applies_to_the_discrete_parts() -> None:
     joint = distributions.for_action_space(OURS)
     assert isinstance(joint, distributions.Structured)
     assert mask_size_of(OURS) == 2 + 4 + 5
@@ -86,13 +86,13 @@ def test_a_mask_takes_choices_from_the_parts_that_have_any() -> None:
     assert set(sample[:, 5]) == {0}
     assert set(sample[:, 6]) == {1, 2}
     assert set(sample[:, 7]) == {1, 4}
-    assert set(sample[:, 2]) == {0, 1}  # bits are nobody's to mask
+    assert set(sample[:, 2]) == {0, 1}  # bits are not masked
     named = joint.named_parameters(masked)
     np.testing.assert_array_equal(named["probabilities_move"].numpy()[:, [0, 2, 3]], 0)
     np.testing.assert_allclose(named["mean_aim"], joint.named_parameters(parameters)["mean_aim"])
 
 
-def test_masks_in_all_their_forms() -> None:
+def test_masks_of_all_forms_are_accepted() -> None:
     flat = [1, 0, 0, 1, 1, 0, 0, 1, 0, 0, 1]
     nested = {"hands": (None, np.array([1, 0, 0, 1, 1, 0])), "move": np.array([0, 1, 0, 0, 1], np.int8)}
     np.testing.assert_array_equal(flat_mask(np.array(flat), OURS, 0), flat)
@@ -112,7 +112,7 @@ def test_masks_in_all_their_forms() -> None:
         flat_mask({"aim": [1, 0]}, OURS, 0)
 
 
-def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
+def test_parts_of_similar_names_have_separate_outputs() -> None:
     names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
     actions = actions_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
     outputs = PolicySpec.by_default(OURS, actions).parameter_outputs
@@ -120,17 +120,17 @@ def test_parts_of_similar_names_have_outputs_of_their_own() -> None:
     assert outputs[:2] == ("probabilities_a_b", "probabilities_a_b_2")
 
 
-def test_parts_of_similar_names_have_inputs_of_their_own() -> None:
+def test_parts_of_similar_names_have_separate_inputs() -> None:
     names = ("a b", "a b_2", "a-b", "a_b", "a_b_3")
     observations = observations_from_gymnasium(gym.Dict({name: gym.Discrete(2) for name in names}))
-    inputs = list(_parts(Layout.of(observations)))
+    inputs = list(_part_specs(Layout.of(observations)))
     assert len(inputs) == len(names)
     assert inputs[:2] == ["observation_a_b", "observation_a_b_2"]
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (1, 3), (2, 1, 2), (4,)])
 @pytest.mark.parametrize("same", [False, True])
-def test_a_mask_of_several_axes_may_be_nested_as_gymnasium_has_it(shape: tuple[int, ...], same: bool) -> None:
+def test_a_mask_of_several_axes_may_be_nested_like_gymnasiums(shape: tuple[int, ...], same: bool) -> None:
     generator = np.random.default_rng(0)
     nvec = np.full(shape, 3) if same else np.arange(2, 2 + np.prod(shape)).reshape(shape)
     theirs = gym.MultiDiscrete(nvec, seed=0)
@@ -152,7 +152,7 @@ def test_a_mask_of_several_axes_may_be_nested_as_gymnasium_has_it(shape: tuple[i
     np.testing.assert_array_equal(flat_mask(batch, ours, 1), np.stack([flat, flat]))
 
 
-def test_a_mask_whose_components_have_other_lengths_is_refused_by_them() -> None:
+def test_a_mask_with_wrong_component_lengths_is_rejected() -> None:
     with pytest.raises(ValueError, match="components of 2, 3 values, got 3, 2"):
         flat_mask(([1, 1, 1], [1, 1]), actions_from_gymnasium(gym.MultiDiscrete([2, 3])), 0)
 
@@ -169,7 +169,7 @@ def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
     np.testing.assert_array_equal(flat_mask((None, None), alike, 0), [1, 1, 1, 1])
 
 
-def test_a_mask_of_combinations_is_refused_with_a_way_out() -> None:
+def test_a_mask_of_combinations_is_rejected_with_a_remedy() -> None:
     which = "must not depend on the others. Make it a Discrete of 8 actions"
     with pytest.raises(ValueError, match=which):
         flat_mask({"hands": (None, np.ones((2, 4)))}, OURS, 0)
@@ -179,7 +179,7 @@ def test_a_mask_of_combinations_is_refused_with_a_way_out() -> None:
         next(iter(Training(resolve("tests.policy.test_structured_actions:Combined-v0", overrides={"steps": 40}))))
 
 
-def test_noise_is_of_each_parts_own_kind() -> None:
+def test_each_part_gets_its_kind_of_noise() -> None:
     spec = PolicySpec.by_default(actions_from_gymnasium(gym.Discrete(2)), OURS)
     assert spec.noise == "mixed"
     drawn = noise.draw(noise.seeded(0), spec, 200_000)
@@ -191,11 +191,11 @@ def test_noise_is_of_each_parts_own_kind() -> None:
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(8), atol=0.01)
     np.testing.assert_allclose(np.quantile(uniform, [0.1, 0.5, 0.9], axis=0).T, [[0.1, 0.5, 0.9]] * 6, atol=0.005)
     assert uniform.max() < 1
-    # A row does not depend on how many follow it.
+    # A row does not depend on the number of rows.
     np.testing.assert_array_equal(noise.draw(noise.seeded(0), spec, 5), drawn[:5])
 
 
-def test_actions_are_given_to_environments_as_their_space_has_them() -> None:
+def test_actions_have_the_structure_of_the_environments_space() -> None:
     spec = PolicySpec.by_default(actions_from_gymnasium(gym.Discrete(2)), OURS)
     packed = np.array([[0.25, 3, 1, 0, 1, 1, -1, 2], [-1, 10, 0, 0, 0, 0, 2, -2]], np.float32)
     actions = spec.from_graph(packed)
@@ -206,7 +206,7 @@ def test_actions_are_given_to_environments_as_their_space_has_them() -> None:
     assert vector.contains(actions)
 
 
-def test_the_leaves_that_a_family_goes_with_have_it() -> None:
+def test_a_family_applies_to_the_leaves_that_support_it() -> None:
     space = actions_from_gymnasium(
         gym.Dict({"aim": gym.Box(-1, 1, (2,)), "move": gym.Discrete(3), "push": gym.Box(-np.inf, 1, (1,))})
     )
@@ -229,7 +229,7 @@ def test_the_leaves_that_a_family_goes_with_have_it() -> None:
         distributions.for_action_space(pushes, "kumaraswamy")
 
 
-def test_what_no_policy_does_is_refused_by_name() -> None:
+def test_unsupported_actions_are_rejected_by_name() -> None:
     with pytest.raises(UnsupportedSpaceError, match="action space, part say: Text"):
         actions_from_gymnasium(gym.Dict({"say": gym.Text(5), "move": gym.Discrete(2)}))
     with pytest.raises(UnsupportedSpaceError, match="of a OneOf, for instance, a Discrete"):
@@ -245,7 +245,7 @@ def test_what_no_policy_does_is_refused_by_name() -> None:
 
 
 class Combined(gymnasium.Env[Any, Any]):
-    """Gives a mask for combinations of its two components, which nothing here can follow."""
+    """Has a mask of the combinations of its two components, which is not supported."""
 
     observation_space = gym.Box(-1, 1, (1,), np.float32)
     action_space = gym.MultiDiscrete([2, 4])
@@ -296,14 +296,14 @@ def test_it_learns_is_exported_and_plays(name: str, vectorization: str, tmp_path
     }
 
 
-def test_the_default_signature_draws_and_takes_apart_by_part(tmp_path):
+def test_the_default_signature_samples_and_unpacks_parts(tmp_path):
     policy = Policy(
         Box(np.full(3, -9.0), np.full(3, 9.0), np.dtype(np.float32)), OURS, settings=NetworkSettings(hidden=())
     )
     generator = np.random.default_rng(0)
     policy.assign([generator.normal(0, 0.5, weight.shape).astype(np.float32) for weight in policy.weights()])
-    drawn = _drawn(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
-    # The first two are of a Gaussian, whose fourth moment is 3, and the others uniform.
+    drawn = _noise(policy.spec, tf.constant(20_000), tf.constant(3, tf.int64)).numpy().astype(np.float64)
+    # The first two columns are normal, with a fourth moment of 3. The others are uniform.
     np.testing.assert_allclose((drawn[:, :2] ** 4).mean(axis=0), 3, rtol=0.2)
     np.testing.assert_allclose(np.quantile(drawn[:, 2:], [0.1, 0.9], axis=0).T, [[0.1, 0.9]] * 6, atol=0.02)
     x = generator.normal(size=(7, 3)).astype(np.float32)

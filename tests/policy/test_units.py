@@ -1,4 +1,4 @@
-"""Gaussian actions in units of a range that N(0, 1) does not fit."""
+"""Gaussian actions for ranges that N(0, 1) does not fit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def box(low: list[float], high: list[float]) -> Box:
     ("low", "high"),
     [(-1, 1), (-0.4, 0.4), (-2, 2), (-3, 3), (0, 1), (-10, 10), (-np.inf, np.inf), (-5, np.inf), (-3e38, 3e38), (5, 5)],
 )
-def test_ranges_that_a_new_network_fits_have_no_units_of_their_own(low: float, high: float) -> None:
+def test_ranges_that_a_new_network_fits_have_unit_1(low: float, high: float) -> None:
     np.testing.assert_array_equal(np.concatenate(units(box([low], [high]))), [0, 1])
 
 
@@ -35,7 +35,7 @@ BOUNDS = [-1e4, -190, -100, -20, -7, -3, -1, -0.5, -0.4, -0.01, 0, 0.02, 0.3, 0.
 ENDLESS = [-np.inf, -1e13, *BOUNDS, 1e9, 1e13, 1e14, np.inf]
 
 
-def test_a_new_network_acts_between_the_bounds_whatever_they_are() -> None:
+def test_a_new_network_acts_within_any_bounds() -> None:
     lows, highs = zip(*[(low, high) for low in ENDLESS for high in ENDLESS if low < high], strict=True)
     space = box([*lows], [*highs])
     distribution = DiagonalGaussian(space)
@@ -50,7 +50,7 @@ def test_a_new_network_acts_between_the_bounds_whatever_they_are() -> None:
             assert np.ptp(column) > 0.25 * (high - low), (low, high)
 
 
-def test_all_that_is_said_of_the_distribution_is_in_the_spaces_units() -> None:
+def test_the_distribution_is_reported_in_the_spaces_units() -> None:
     space = box([400.0, -1.0, -0.01], [600.0, 1.0, 0.01])
     distribution = DiagonalGaussian(space)
     generator = np.random.default_rng(0)
@@ -72,7 +72,7 @@ def test_all_that_is_said_of_the_distribution_is_in_the_spaces_units() -> None:
 
 
 class Aim(gymnasium.Env[Any, Any]):
-    """One step; the reward is how near an action is to a place at three quarters of the range, from 0 down."""
+    """Has one step. The reward is minus the distance of the action from 75 % of the range, at most 0."""
 
     def __init__(self, low: float, high: float) -> None:
         self.observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
@@ -88,13 +88,13 @@ class Aim(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize(("low", "high"), [(-1000.0, 1000.0), (5.0, 100.0), (-6.0, -2.0), (-0.01, 0.01)])
-def test_ranges_far_from_one_are_learnt_by_default(
+def test_ranges_far_from_one_are_learned_by_default(
     low: float, high: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = gymnasium.envs.registration.EnvSpec("Far-v0", lambda: Aim(low, high))
     monkeypatch.setitem(gymnasium.registry, "Far-v0", spec)
     training = run_to_end(Training(Config(env_id="Far-v0", steps=20_000, loggers="none", seed=1, episodes=64)))
-    assert training.mean_return_100 > -0.1  # -0.25 is what the centre of the range gives
+    assert training.mean_return_100 > -0.1  # the center of the range gives -0.25
     exported = bundle.open_bundle(training.export(tmp_path).path)
     answer = load(exported, "litert").act(
         {"observation": np.zeros((1, 1), np.float32), "noise": np.zeros((1, 1), np.float32)}

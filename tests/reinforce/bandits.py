@@ -1,4 +1,4 @@
-"""One-glance environments, one for every kind of action. Importing this module registers them."""
+"""Contextual bandits, one for each kind of action. Importing this module registers the environments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SPACES: dict[str, gymnasium.Space[Any]] = {
     "Choice": Discrete(4, start=-2),
     "Levers": MultiDiscrete(np.array([[2], [3]]), start=np.array([[-1], [4]])),
     "Switches": MultiBinary([2, 2]),
-    # Both bounds, the lower, the upper, none.
+    # Both bounds, only a lower one, only an upper one, none.
     "Knobs": Box(np.array([[-1, 0], [-np.inf, -np.inf]]), np.array([[0.1, np.inf], [1, np.inf]]), dtype=np.float64),
     "Sliders": Box(np.array([-0.1, 2.0]), np.array([0.7, 12.0]), dtype=np.float64),
     "Dial": Box(-2, 1, (), np.float32),
@@ -46,7 +46,7 @@ def _off(space: gymnasium.Space[Any], action: Any, side: int) -> float:
     if isinstance(space, Tuple):
         return float(np.mean([_off(part, one, side) for part, one in zip(space, action, strict=True)]))
     if not isinstance(space, Discrete):
-        assert isinstance(action, np.ndarray) or space.shape == ()  # as gymnasium's vector environments have it
+        assert isinstance(action, np.ndarray) or space.shape == ()  # as in gymnasium's vector environments
         assert (action.dtype, action.shape) == (space.dtype, space.shape)
     target, other = _targets(space)[side], _targets(space)[-side]
     off = np.square((action - target) / (target - other)) if isinstance(space, Box) else action != target
@@ -54,10 +54,10 @@ def _off(space: gymnasium.Space[Any], action: Any, side: int) -> float:
 
 
 class Bandit(gymnasium.Env[Any, Any]):
-    """Ten pulls an episode. The observation, +1 or -1, says which of two targets is worth most.
+    """Ten pulls per episode. The observation, +1 or -1, selects one of two targets.
 
-    A pull pays 1 less the mean over its components of how far they are from the target: whether at all where they are
-    choices, else by squares, in units of the distance between the targets.
+    The reward of a pull is 1 minus the mean error of its components. The error of a discrete component is 0 or 1. The
+    error of a continuous component is the squared distance from the target, relative to the distance of the targets.
     """
 
     observation_space = Box(-1, 1, (1,), np.float32)

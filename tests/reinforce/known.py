@@ -1,4 +1,4 @@
-"""A value function that is known, and learns nothing."""
+"""A fixed value function, which does not learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Known:
-    """Predicts by a function of observations ``[N, ...]``."""
+    """Predicts with a given function of observations ``[N, ...]``."""
 
     def __init__(self, function: Callable[[np.ndarray], np.ndarray]) -> None:
         self._function = function

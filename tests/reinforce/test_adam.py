@@ -15,7 +15,7 @@ RATE = 0.02
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_steps_are_those_of_the_algorithm(jit_compile: bool) -> None:
+def test_steps_follow_the_algorithm(jit_compile: bool) -> None:
     """Kingma & Ba 2015, algorithm 1, with the last paragraph of section 2: epsilon is added to the uncorrected root."""
     generator = np.random.default_rng(0)
     start = [generator.normal(size=shape) for shape in SHAPES]
@@ -41,7 +41,7 @@ def test_steps_are_those_of_the_algorithm(jit_compile: bool) -> None:
         np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_its_variables_are_those_of_keras_so_that_checkpoints_stay_good() -> None:
+def test_its_variables_equal_those_of_keras_so_checkpoints_stay_compatible() -> None:
     variables = [keras.Variable(np.zeros(shape, np.float32)) for shape in SHAPES]
     ours, theirs = Adam(), keras.optimizers.Adam()
     for optimizer in (ours, theirs):
@@ -50,7 +50,7 @@ def test_its_variables_are_those_of_keras_so_that_checkpoints_stay_good() -> Non
 
 
 @pytest.mark.parametrize("name", ["adam", "Adam"])
-def test_it_is_what_the_setting_names(name: str) -> None:
+def test_the_setting_adam_selects_it(name: str) -> None:
     config = Config(env_id="CartPole-v1", optimizer=name, learning_rate=0.25)
     observations = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
     step = Learner(config, observations, Discrete(2))._step

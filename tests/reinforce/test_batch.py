@@ -1,4 +1,4 @@
-"""A batch in parts beside the same batch at once."""
+"""A batch in parts gives the same results as the whole batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
-from pgkeras.reinforce.batch import Batch, by_length, divided, micro_batches, padded, whole_batch
+from pgkeras.reinforce.batch import Batch, batch_arrays, group_by_length, micro_batches, padded, split
 from pgkeras.reinforce.reinforce import policy_gradient
 from pgkeras.reinforce.train_step import StepMetrics, TrainStep
 from pgkeras.reinforce.value import ValueFunction
@@ -31,10 +31,10 @@ LENGTHS = [9, 1, 4, 30, 2, 7]
 
 
 @given(steps=st.integers(1, 9), episodes=st.integers(1, 9), rows=st.integers(1, 30), axes=st.integers(1, 2))
-def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, axes: int) -> None:
+def test_parts_concatenate_to_the_whole_batch(steps: int, episodes: int, rows: int, axes: int) -> None:
     shape = (steps, episodes) if axes == 2 else (steps * episodes,)
     first = np.arange(steps * episodes).reshape(shape)
-    parts = list(divided([first, np.stack([first, -first], axis=-1)], rows, axes))
+    parts = list(split([first, np.stack([first, -first], axis=-1)], rows, axes))
     assert all(part[0].size <= rows or part[0].shape == (steps, 1) for part in parts)
     np.testing.assert_array_equal(np.concatenate([part[0] for part in parts], axis=len(shape) - 1), first)
     for one, two in parts:
@@ -47,21 +47,21 @@ def test_parts_are_the_whole_in_order(steps: int, episodes: int, rows: int, axes
 
 
 @given(lengths=st.lists(st.integers(1, 300), min_size=1, max_size=40))
-def test_groups_of_similar_lengths_are_all_episodes_with_little_padding(lengths: list[int]) -> None:
+def test_groups_by_length_contain_all_episodes_with_little_padding(lengths: list[int]) -> None:
     steps, each = max(lengths), np.array(lengths)
     numbers = np.arange(steps * len(each)).reshape(steps, len(each))
     real = np.arange(steps)[:, np.newaxis] < each
-    groups = [(a, b) for a, b in by_length([numbers, real], each)]
+    groups = [(a, b) for a, b in group_by_length([numbers, real], each)]
     kept = np.concatenate([numbers[mask] for numbers, mask in groups])
     np.testing.assert_array_equal(np.sort(kept), np.sort(numbers[real]))
     assert sum(mask.size for _, mask in groups) <= 2 * each.sum()
 
 
-def test_the_gradient_of_groups_is_that_of_all_episodes_side_by_side() -> None:
+def test_groups_give_the_gradient_of_the_whole_batch() -> None:
     settings = NetworkSettings(hidden=(7,), memory="gru", memory_units=5)
     policy = Policy(VECTOR, Discrete(3), settings=settings, seed=3)
     trajectory, weights = episodes(policy.spec.layout, 0), advantage(0)
-    expected = policy_gradient(policy, Batch.of(whole_batch(policy, trajectory, weights), len(LENGTHS)))
+    expected = policy_gradient(policy, Batch.of(batch_arrays(policy, trajectory, weights), len(LENGTHS)))
     groups = micro_batches(policy, trajectory, weights, None, pad=False)
     assert [group.real.shape for group in groups] == [(1, 1), (2, 1), (4, 1), (7, 1), (9, 1), (30, 1)]
     parts = [policy_gradient(policy, group) for group in groups]
@@ -71,7 +71,7 @@ def test_the_gradient_of_groups_is_that_of_all_episodes_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1,), (17,), (376,), (84, 84, 4), (1080, 1920, 3), (2**26,)])
-def test_fewer_rows_are_computed_at_once_where_they_are_larger(shape: tuple[int, ...]) -> None:
+def test_larger_rows_are_computed_in_smaller_parts(shape: tuple[int, ...]) -> None:
     rows = Layout.of(Box(np.zeros(shape), np.ones(shape), np.dtype(np.float32))).rows_at_once
     assert rows >= 1
     assert math.log2(rows).is_integer()
@@ -90,7 +90,7 @@ def test_fewer_rows_are_computed_at_once_where_they_are_larger(shape: tuple[int,
         pytest.param(VECTOR, {"memory": "lstm", "memory_units": 5}, True, marks=pytest.mark.slow),
     ],
 )
-def test_a_step_in_parts_is_the_step_at_once(
+def test_a_step_in_parts_equals_a_step_on_the_whole_batch(
     space: Space, settings: dict[str, Any], jit_compile: bool, rows_at_once: int
 ) -> None:
     def steps(rows: int | None) -> tuple[list[StepMetrics], list[NDArray[Any]]]:
@@ -117,7 +117,7 @@ def test_a_step_in_parts_is_the_step_at_once(
 
 
 class Counted(list[Batch]):
-    """Counts how often a batch is taken, which is when its arrays are copied to the device."""
+    """Counts how often a batch is read, because each read copies its arrays to the device."""
 
     taken = 0
 
@@ -128,7 +128,7 @@ class Counted(list[Batch]):
 
 
 @pytest.mark.parametrize("measure_kl", [False, True])
-def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool) -> None:
+def test_parts_are_copied_twice_only_to_measure_the_kl_divergence(measure_kl: bool) -> None:
     policy = Policy(VECTOR, Discrete(3), settings=NetworkSettings(hidden=(7,)), seed=3)
     step = TrainStep(policy, keras.optimizers.SGD(0.1), measure_kl=measure_kl)
     step.rows = 8
@@ -140,7 +140,7 @@ def test_parts_are_copied_again_only_to_measure_the_divergence(measure_kl: bool)
     assert math.isnan(metrics.kl) is not measure_kl
 
 
-def test_a_value_network_predicts_in_parts_what_it_predicts_at_once() -> None:
+def test_a_value_network_predicts_the_same_in_parts() -> None:
     layout = Layout.of(VECTOR)
     settings = ValueSettings(hidden=(5,), value_learning_rate=0.1, value_passes=3, value_batch_size=8)
     value = ValueFunction(layout, settings, None, seed=0)
@@ -171,8 +171,8 @@ def advantage(seed: int) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize("rows_at_once", [None, 8])
-def test_the_norm_of_an_embeddings_gradient_is_that_of_the_whole(rows_at_once: int | None) -> None:
-    """A value that occurs often has one row in the gradient, not many; a plain step by it has the clipped length."""
+def test_the_norm_of_an_embedding_gradient_is_that_of_the_dense_tensor(rows_at_once: int | None) -> None:
+    """A repeated index must contribute once to the norm. A plain gradient step then has the clipped length."""
     policy = Policy(Discrete(600), Discrete(3), settings=NetworkSettings(hidden=()), seed=3)
     policy.assign([300 * weight if weight.shape[-1] == 3 else weight for weight in policy.weights()])
     before = policy.weights()

@@ -1,4 +1,4 @@
-"""A number that is not finite stops the run, and the message says where it came from."""
+"""A number that is not finite stops the run, and the error message names its origin."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.runs.small import assert_same_arrays, small
 
 
 def fails(training: Training, message: str) -> None:
-    """The next epoch fails with this message, and the checkpoint stays that of the one before."""
+    """Asserts that the next epoch fails with this message and that the checkpoint of the epoch before is unchanged."""
     assert training.directory is not None
     training.checkpoint()
     before = training.directory.checkpoints.read()
@@ -37,18 +37,18 @@ def begun(path: Path, epochs: int = 2, **settings: Any) -> Training:
 
 
 class Extreme(keras.layers.Layer):
-    """Passes features on until ``limit`` is reached, then does what ``kind`` says, forwards or in its gradient."""
+    """Returns features unchanged until ``broken`` is set, then fails as ``kind`` says, forward or in the gradient."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
-        self.kind, self.spoilt = kind, tf.Variable(0.0, trainable=False)
+        self.kind, self.broken = kind, tf.Variable(0.0, trainable=False)
 
     def call(self, inputs: Any) -> Any:
-        spoilt = self.spoilt
+        broken = self.broken
 
         @tf.custom_gradient
         def pass_on(x: tf.Tensor) -> Any:
-            bad = tf.where(spoilt > 0, tf.constant(float("nan")), 1.0)
+            bad = tf.where(broken > 0, tf.constant(float("nan")), 1.0)
             return (x * bad if self.kind == "output" else x), lambda upstream: upstream * bad
 
         return pass_on(inputs)
@@ -61,10 +61,10 @@ class Extreme(keras.layers.Layer):
         ("gradient", r"the gradient of .*kernel is not finite"),
     ],
 )
-def test_a_network_that_breaks_is_named(
+def test_a_network_with_nonfinite_outputs_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, message: str
 ) -> None:
-    # What breaks it is a variable that nobody else knows of, with which it could not be exported.
+    # The layer has a variable that Keras does not track, so the network cannot be exported.
     monkeypatch.setattr("pgkeras.runs.training.check_exportable", lambda policy: None)
     layer = Extreme(kind)
     network = keras.Sequential([keras.layers.Dense(8, activation="tanh"), layer])
@@ -74,7 +74,7 @@ def test_a_network_that_breaks_is_named(
 
     def then_break(*arguments: Any) -> Any:
         episodes = collect(*arguments)
-        layer.spoilt.assign(1.0)  # only now, so that the episodes were still played
+        layer.broken.assign(1.0)  # after the episodes were played
         return episodes
 
     training._phases.collector.collect = then_break  # type: ignore[method-assign]
@@ -82,7 +82,7 @@ def test_a_network_that_breaks_is_named(
 
 
 @pytest.mark.parametrize("settings", [{}, {"memory": "gru", "memory_units": 4, "act_engine": "tensorflow"}])
-def test_a_weight_that_was_spoilt_is_named(tmp_path: Path, settings: dict[str, Any]) -> None:
+def test_a_nonfinite_weight_is_named(tmp_path: Path, settings: dict[str, Any]) -> None:
     training = begun(tmp_path, **settings)
     training.checkpoint()
     weights = training.policy.weights()
@@ -93,11 +93,11 @@ def test_a_weight_that_was_spoilt_is_named(tmp_path: Path, settings: dict[str, A
         next(iter(training))
 
 
-def test_statistics_are_those_that_the_step_began_with(tmp_path: Path) -> None:
+def test_statistics_are_checked_as_of_the_start_of_the_step(tmp_path: Path) -> None:
     training = begun(tmp_path, normalize_observations=True)
     training.checkpoint()
     assert training.policy.normalization is not None
-    training.policy.normalization.mean.assign(np.full(4, np.nan))  # after epochs with others
+    training.policy.normalization.mean.assign(np.full(4, np.nan))  # the epochs before had finite statistics
     with pytest.raises(TrainingError, match=r"weight .*normalization/mean is not finite before the gradient step"):
         next(iter(training))
 
@@ -114,7 +114,7 @@ def test_rewards_that_overflow_are_named_as_returns(tmp_path: Path, baseline: st
     fails(training, r"return is inf at step \d of episode \d of this epoch")
 
 
-def test_a_policy_with_memory_is_diagnosed_too(tmp_path: Path) -> None:
+def test_a_policy_with_memory_is_diagnosed(tmp_path: Path) -> None:
     training = begun(tmp_path, memory="gru", memory_units=4, optimizer="sgd", clip_norm=None)
     training.checkpoint()
     collect = training._phases.collector.collect
@@ -136,10 +136,10 @@ def test_rewards_beyond_float32_overflow_the_loss(tmp_path: Path) -> None:
     next(iter(training))
     for env in training._source._environments._environments:  # type: ignore[attr-defined]
         env.unwrapped._fault = "large reward"
-    fails(training, "the loss is inf, though every log-probability and advantage is finite")
+    fails(training, "the loss is inf: all log-probabilities and advantages are finite")
 
 
-def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> None:
+def test_a_nonfinite_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> None:
     for fault, field in (("nan observation", "observation"), ("nan reward", "reward")):
         config = Config(env_id="tests.environments.scripted:Faulty-v0", envs=2, episodes=2, hidden=(4,))
         training = Training(config, tmp_path / fault)
@@ -152,7 +152,7 @@ def test_an_observation_or_reward_is_named_by_the_collector(tmp_path: Path) -> N
         assert Checkpoints(tmp_path / fault, 1).read()["counters"][0] == 1
 
 
-def test_a_value_network_that_breaks_is_named(tmp_path: Path) -> None:
+def test_a_value_network_with_nonfinite_outputs_is_named(tmp_path: Path) -> None:
     training = begun(tmp_path, baseline="value")
     training.checkpoint()
     value = training._learner._baseline._value
@@ -174,10 +174,10 @@ def test_a_value_network_that_diverges_is_named(tmp_path: Path) -> None:
     assert all(np.isfinite(v).all() for n, v in training.directory.checkpoints.read().items() if n != "running_mean")
 
 
-def test_a_step_size_that_is_too_large_is_told_from_a_gradient_that_broke(tmp_path: Path) -> None:
+def test_a_too_large_step_is_distinguished_from_a_nonfinite_gradient(tmp_path: Path) -> None:
     training = begun(tmp_path, optimizer="sgd", clip_norm=None)
     training.checkpoint()
     training._learner._learning_rate.begin = lambda *_: 1e300  # type: ignore[method-assign]
     training._learner._step.optimizer.learning_rate = 1e300
-    with pytest.raises(TrainingError, match="the optimizer's step left weights that are not finite"):
+    with pytest.raises(TrainingError, match="the gradient is finite, but the weights after the optimizer"):
         list(itertools.islice(training, 3))

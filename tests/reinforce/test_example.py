@@ -1,4 +1,4 @@
-"""The algorithm written out in ``examples/``, beside the learner with the preset that claims to be it."""
+"""The example ``reinforce_in_100_lines.py`` against the learner with the preset "textbook"."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPOCHS = 8
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-def test_the_example_is_the_textbook_preset(seed: int) -> None:
+def test_the_example_learns_the_weights_of_the_textbook_preset(seed: int) -> None:
     example = Reinforce("CartPole-v1", seed)
     returns = list(islice(example, EPOCHS))
     example.environment.close()
@@ -28,10 +28,10 @@ def test_the_example_is_the_textbook_preset(seed: int) -> None:
     assert returns == [epoch.return_mean for epoch in metrics]
     for ours, theirs, before in zip(example.policy.weights(), training.policy.weights(), initial, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
-        assert np.abs(theirs - before).max() > 1e-4  # it has learnt something
+        assert np.abs(theirs - before).max() > 1e-4  # the weights have changed
 
 
-def test_a_callers_own_graph_of_the_policy_is_made_without_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_tracing_the_policy_in_a_users_function_logs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     example = Reinforce("CartPole-v1")
     with caplog.at_level("WARNING", logger="tensorflow"):
         next(iter(example))

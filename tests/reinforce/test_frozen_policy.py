@@ -1,4 +1,4 @@
-"""Which engine acts in training."""
+"""The choice of the acting engine in training."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from tests.policy.test_networks import image
         ((4, 84, 84), "mlp", "litert"),
     ],
 )
-def test_large_convolutions_are_computed_by_tensorflow(shape: tuple[int, ...], network: str, engine: str) -> None:
+def test_large_convolutions_use_tensorflow(shape: tuple[int, ...], network: str, engine: str) -> None:
     policy = Policy(image(*shape), Discrete(2), settings=NetworkSettings(network=network))
     assert FrozenPolicy(policy).engine == engine
 
 
 class Opaque(keras.Model):
-    """A model that does not say what its layers put out."""
+    """A subclassed model, whose layers have no symbolic outputs."""
 
     def __init__(self, filters: int) -> None:
         super().__init__()
@@ -42,6 +42,6 @@ class Opaque(keras.Model):
 
 
 @pytest.mark.parametrize(("filters", "engine"), [(4, "litert"), (64, "tensorflow")])
-def test_a_network_of_ones_own_is_judged_by_its_kernels(filters: int, engine: str) -> None:
+def test_the_engine_for_a_users_network_depends_on_its_kernels(filters: int, engine: str) -> None:
     policy = Policy(image(44, 44, 4), Discrete(2), network=Opaque(filters))
     assert FrozenPolicy(policy).engine == engine

@@ -1,4 +1,4 @@
-"""The learner's options: optimizers by name, schedules, and what it remembers from batch to batch."""
+"""The learner's options: optimizers by name, schedules, and the state that it keeps from batch to batch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN = {
 
 
 def learner(**settings: Any) -> Learner:
-    """One whose weights matter and whose gradient can be written out."""
+    """A policy with a simple closed-form gradient, and weights that are not near 0."""
     made = Learner(Config(env_id="E", **PLAIN | settings), OBSERVATION, Discrete(3))
     made.policy.assign(policy_of(Discrete(3)).weights())
     return made
@@ -39,12 +39,12 @@ def by_sgd(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 
 
 def by_rmsprop(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    # Tieleman & Hinton 2012, with rho = 0.9: the mean square begins at zero.
+    # Tieleman & Hinton 2012, with rho = 0.9: the initial mean square is 0.
     return weight - 0.01 * gradient / np.sqrt(0.1 * gradient**2 + 1e-7)
 
 
 def by_adam(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    # Kingma & Ba 2015: at the first step both moments are the gradient's own, so that it moves by its sign.
+    # Kingma & Ba 2015: in the first step, both moments equal those of the gradient, so the step is its sign.
     return weight - 0.01 * np.sign(gradient)
 
 
@@ -56,7 +56,7 @@ def by_adamw(weight: np.ndarray, gradient: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("name", "step"), [("sgd", by_sgd), ("rmsprop", by_rmsprop), ("adam", by_adam), ("AdamW", by_adamw)]
 )
-def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> None:
+def test_named_optimizers_take_their_documented_first_step(name: str, step: Any) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     made = learner(optimizer=name, learning_rate=0.01)
     before = [w.astype(np.float64) for w in made.policy.weights()]
@@ -70,23 +70,23 @@ def test_optimizers_by_name_take_their_own_first_step(name: str, step: Any) -> N
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("threshold", r"it takes more than the features of a layer \(threshold\(\) missing 2 required"),
-        ("glu", "it does not give as many features as it takes"),
-        ("tanhh", "Keras knows none of that name"),
+        ("threshold", r"it needs arguments other than the features of a layer \(threshold\(\) missing 2 required"),
+        ("glu", "it returns a different number of features than it takes"),
+        ("tanhh", "Keras has no activation of that name"),
     ],
 )
-def test_what_is_no_activation_of_a_layer_is_refused_by_name(name: str, message: str) -> None:
+def test_unsupported_activations_are_rejected_by_name(name: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^activation '{name}': {message}.*; try tanh or relu"):
         learner(activation=name)
 
 
-def test_other_activations_are_taken() -> None:
+def test_other_activations_are_accepted() -> None:
     for name in ("gelu", "mish", "softmax", "sparsemax", "hard_silu", "leaky_relu"):
         Learner(Config(env_id="E", activation=name), OBSERVATION, Discrete(3))
 
 
 @pytest.mark.parametrize("name", ["adagrad", "nadam", "lion", "adadelta"])
-def test_other_optimizers_learn_and_are_restored(name: str) -> None:
+def test_optimizers_learn_and_their_state_is_restored(name: str) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     a, b = learner(optimizer=name), learner(optimizer=name)
     a.learn(episodes, 0, 0.0)
@@ -99,7 +99,7 @@ def test_other_optimizers_learn_and_are_restored(name: str) -> None:
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
+def test_the_entropy_bonus_follows_its_schedule_after_restore(jit_compile: bool) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     settings = {"optimizer": "sgd", "jit_compile": jit_compile}
     scheduled = learner(**settings, entropy_bonus=0.4, entropy_schedule="linear")
@@ -112,7 +112,7 @@ def test_the_entropy_bonus_goes_on_as_scheduled(jit_compile: bool) -> None:
             np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
 
 
-def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
+def test_the_running_mean_covers_earlier_batches_and_is_restored() -> None:
     settings = {"optimizer": "sgd", "learning_rate": 0.1}
     first, second = batch([4, 6, 2], Discrete(3), seed=1), batch([5, 1], Discrete(3), seed=2)
     made = learner(**settings, baseline="running-mean", running_mean_rate=0.5)
@@ -133,7 +133,7 @@ def test_the_running_mean_is_of_earlier_batches_and_is_restored() -> None:
     assert float(made.state()["running_mean"]) == pytest.approx(0.5 * mean + 0.5 * returns[second.mask].mean())
 
 
-def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
+def test_observation_statistics_are_updated_after_the_gradient_step() -> None:
     settings = PLAIN | {"optimizer": "sgd", "learning_rate": 0.1}
     first, second = batch([4, 6, 2], Discrete(3), seed=1, garbage=99.0), batch([5, 1], Discrete(3), seed=2)
     made, plain = (
@@ -141,9 +141,9 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
         for flag in (None, False)
     )
     seen = first.observations[first.mask].astype(np.float64)
-    normalised = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
-    # To the first batch the statistics are a mean of 0 and a deviation of 1; to the second, those of the first.
-    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalised))]):
+    normalized = ((second.observations - seen.mean(axis=0)) / seen.std(axis=0)).astype(np.float32)
+    # The statistics for the first batch are mean 0 and standard deviation 1; for the second batch, those of the first.
+    for epoch, (raw, as_seen) in enumerate([(first, first), (second, second._replace(observations=normalized))]):
         made.learn(raw, epoch, 0.0)
         plain.learn(as_seen, epoch, 0.0)
         for got, want in zip(made.policy.weights(), plain.policy.weights(), strict=False):  # without the statistics
@@ -163,7 +163,7 @@ def test_a_batch_is_learnt_from_as_it_was_seen_and_then_counted() -> None:
         ({"optimizer": "natural", "target_kl": 0.01, "reuse": 2}, "reuse: .*with another optimizer"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], message: str) -> None:
+def test_incompatible_options_are_rejected(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Config(env_id="E", **settings)
 
@@ -178,7 +178,7 @@ def test_options_that_do_not_go_together_are_refused(settings: dict[str, Any], m
     ],
     ids=["plain", "value", "memory", "jit"],
 )
-def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(settings: dict[str, Any]) -> None:
+def test_warm_up_restores_the_state_and_traces_everything(settings: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     config = Config(env_id="E", hidden=(4,), **settings)
     rehearsed, other = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
@@ -199,8 +199,8 @@ def test_a_rehearsal_changes_nothing_and_spares_the_first_lesson_all_tracing(set
     assert rehearsed._step.traces == 1
 
 
-def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
-    """Where every episode returns the same, nothing moves; larger steps would not mend that, and destroy later on."""
+def test_epochs_without_a_gradient_keep_the_learning_rate() -> None:
+    """Equal returns give no gradient. The learning rate must not grow then, because later steps would be too large."""
     made = learner(optimizer="adam", target_kl=0.01, learning_rate=0.01, baseline="leave-one-out")
     played = batch([4, 4, 4], Discrete(3), seed=1)
     silent = played._replace(rewards=np.zeros_like(played.rewards))
@@ -225,7 +225,7 @@ def test_epochs_that_teach_nothing_leave_the_step_size() -> None:
     ],
     ids=str,
 )
-def test_the_settings_of_the_estimator_are_those_of_the_step(settings: dict[str, Any]) -> None:
+def test_estimator_settings_change_the_step_as_documented(settings: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     episodes = episodes._replace(rewards=np.where(np.arange(6)[:, np.newaxis] % 2, episodes.rewards, 0.0))
     made, gamma = learner(optimizer="sgd", learning_rate=0.1, **{"gamma": 0.9, **settings}), 0.9
@@ -259,7 +259,7 @@ def test_the_settings_of_the_estimator_are_those_of_the_step(settings: dict[str,
     ],
     ids=["reuse", "natural"],
 )
-def test_a_learner_takes_the_step_that_its_settings_say(settings: dict[str, Any], options: dict[str, Any]) -> None:
+def test_a_learner_passes_its_settings_to_the_step(settings: dict[str, Any], options: dict[str, Any]) -> None:
     episodes = batch([4, 6, 2], Discrete(3))
     made = learner(**{"optimizer": "sgd", "learning_rate": 0.1, **settings})
     policy = policy_of(Discrete(3))

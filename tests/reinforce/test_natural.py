@@ -1,4 +1,4 @@
-"""Natural gradients: against the Fisher matrix written out, and the divergence that they aim at."""
+"""Natural gradients, against an explicit Fisher matrix and the target of the KL divergence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgkeras.environments.trajectory import Trajectory
 from pgkeras.policy.policy import Policy
 from pgkeras.reinforce.batch import micro_batches
 from pgkeras.reinforce.learner import Learner
-from pgkeras.reinforce.natural import Natural, NaturalGradient, solve
+from pgkeras.reinforce.natural import Natural, NaturalGradient, conjugate_gradients
 from pgkeras.reinforce.reinforce import policy_gradient
 from pgkeras.reinforce.train_step import TrainStep
 from pgkeras.settings.config import Config
@@ -38,7 +38,7 @@ def remembering(seed: int = 3) -> Policy:
 
 
 def fisher_matrix(policy: Policy, trajectory: Trajectory) -> NDArray[np.float64]:
-    """The mean over real steps of ``J^T I J``, with Jacobians by TensorFlow and I written out."""
+    """Returns the mean over real steps of ``J^T I J``, with Jacobians from TensorFlow and explicit matrices I."""
     (flat,) = micro_batches(policy, trajectory, advantage(), None, pad=False)
     with tf.GradientTape(persistent=True) as tape:
         parameters = policy.unroll(flat.observation)
@@ -72,7 +72,7 @@ def natural_step(
 
 
 @pytest.mark.parametrize("kind", ["discrete", "continuous", pytest.param("memory", marks=pytest.mark.slow)])
-def test_a_step_is_that_of_the_fisher_matrix(kind: str) -> None:
+def test_a_step_matches_the_explicit_fisher_matrix(kind: str) -> None:
     space: Space = CONTINUOUS if kind == "continuous" else Discrete(3)
     policy = remembering() if kind == "memory" else policy_of(space)
     trajectory = batch(LENGTHS, space, garbage=1e3)
@@ -94,7 +94,7 @@ def test_a_step_is_that_of_the_fisher_matrix(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["discrete", "continuous", "embedded"])
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_a_step_moves_the_policy_by_the_target_however_large_the_gradient_is(kind: str, scale: float) -> None:
+def test_a_step_has_the_target_kl_at_any_gradient_scale(kind: str, scale: float) -> None:
     space: Space = CONTINUOUS if kind == "continuous" else Discrete(3)
     policy, trajectory = policy_of(space), batch(LENGTHS, space)
     if kind == "embedded":
@@ -115,7 +115,7 @@ def test_a_step_moves_the_policy_by_the_target_however_large_the_gradient_is(kin
     assert divergence == pytest.approx(1e-4, rel=0.05)
 
 
-def test_no_gradient_is_no_step() -> None:
+def test_a_zero_gradient_gives_no_step() -> None:
     policy, trajectory = policy_of(Discrete(3)), batch(LENGTHS, Discrete(3))
     before = policy.weights()
     step = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(0.1, 0.01, ALL))
@@ -132,7 +132,7 @@ def test_no_gradient_is_no_step() -> None:
         pytest.param(True, False, marks=pytest.mark.slow),
     ],
 )
-def test_in_parts_or_compiled_it_is_the_same_step(memory: bool, jit_compile: bool) -> None:
+def test_parts_and_xla_give_the_same_step(memory: bool, jit_compile: bool) -> None:
     weights = []
     for rows, compiled in ((None, False), (7, jit_compile)):
         policy = remembering() if memory else policy_of(Discrete(3))
@@ -141,7 +141,7 @@ def test_in_parts_or_compiled_it_is_the_same_step(memory: bool, jit_compile: boo
     np.testing.assert_allclose(weights[1], weights[0], rtol=1e-3, atol=1e-4)
 
 
-def test_parts_of_other_sizes_trace_nothing_anew() -> None:
+def test_parts_of_other_sizes_do_not_retrace() -> None:
     policy = policy_of(Discrete(3))
     step = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(0.02, 0.3, 10))
     for rows, lengths in ((7, [5, 2, 11]), (4, [3, 9]), (20, [30])):
@@ -172,7 +172,7 @@ def test_states_are_drawn_without_replacement(memory: bool, rows: int, pad: bool
     assert draws.count(draws[0]) < len(draws) or expected == 18
 
 
-def test_one_long_episode_does_not_crowd_out_the_others() -> None:
+def test_one_long_episode_does_not_displace_the_others() -> None:
     lengths = [4, 6] * 10 + [200]
     natural = NaturalGradient(remembering(), Natural(0.1, 0.1, 60))
     observation, real = natural.states(batch(lengths, Discrete(3)), 0)
@@ -180,17 +180,19 @@ def test_one_long_episode_does_not_crowd_out_the_others() -> None:
     assert set(real.sum(axis=0)) <= {4, 6}
 
 
-def test_conjugate_gradients_solve_what_they_are_given() -> None:
+def test_conjugate_gradients_solve_the_system() -> None:
     generator = np.random.default_rng(0)
     root = generator.normal(size=(6, 6))
     matrix, right = root @ root.T + 0.5 * np.eye(6), generator.normal(size=6)
     for iterations in (2, 20):
-        x, residual = solve(lambda x: tf.linalg.matvec(tf.constant(matrix), x), tf.constant(right), iterations)
+        x, residual = conjugate_gradients(
+            lambda x: tf.linalg.matvec(tf.constant(matrix), x), tf.constant(right), iterations
+        )
         np.testing.assert_allclose(residual, right - matrix @ x.numpy(), atol=1e-9)
     np.testing.assert_allclose(x, np.linalg.solve(matrix, right), rtol=1e-4)
 
 
-def test_the_target_goes_on_as_scheduled_and_a_run_as_it_was() -> None:
+def test_a_restored_learner_continues_the_target_schedule() -> None:
     settings: dict[str, Any] = {"optimizer": "natural", "target_kl": 1e-3, "learning_rate_schedule": "linear"}
     config = Config(env_id="E", hidden=(), normalize_observations=False, fisher_damping=1e-5, **settings)
     a, b = (Learner(config, OBSERVATION, Discrete(3)) for _ in range(2))
@@ -206,7 +208,7 @@ def test_the_target_goes_on_as_scheduled_and_a_run_as_it_was() -> None:
         np.testing.assert_array_equal(x, y)
 
 
-def test_every_step_draws_states_of_its_own():
+def test_every_step_draws_new_states():
     policy, trajectory = policy_of(Discrete(3)), batch(LENGTHS, Discrete(3))
     step, drawn = TrainStep(policy, keras.optimizers.SGD(), natural=Natural(0.02, 0.3, 6)), []
     for _ in range(4):

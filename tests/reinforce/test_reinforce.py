@@ -26,7 +26,7 @@ CONTINUOUS = Box(np.full(2, -np.inf), np.full(2, np.inf), FLOAT32)
 
 
 def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float = 0.0) -> Trajectory:
-    """Random episodes; ``garbage`` fills the padding of observations."""
+    """Returns random episodes with ``garbage`` in the padding of observations."""
     generator = np.random.default_rng(seed)
     counts = np.array(lengths)
     steps, mask = counts.max(), np.arange(counts.max())[:, np.newaxis] < counts
@@ -48,7 +48,7 @@ def batch(lengths: list[int], action_space: Space, seed: int = 0, garbage: float
 
 
 def policy_of(action_space: Space, seed: int = 0, mask_size: int = 0) -> Policy:
-    """A linear policy with weights that matter."""
+    """Returns a linear policy with weights that are not near 0."""
     settings = NetworkSettings(hidden=(), normalize_observations=False)
     policy = Policy(OBSERVATION, action_space, settings=settings, seed=seed, mask_size=mask_size)
     generator = np.random.default_rng(seed)
@@ -60,9 +60,9 @@ def policy_of(action_space: Space, seed: int = 0, mask_size: int = 0) -> Policy:
 def gradients_by_loops(
     policy: Policy, trajectory: Trajectory, weights: np.ndarray, entropy_bonus: float = 0.0
 ) -> list[np.ndarray]:
-    """Of the loss of a linear categorical policy, step by step: d log p_a / d logits = onehot(a) - p.
+    """Computes the loss gradient of a linear categorical policy in a loop: d log p_a / d logits = onehot(a) - p.
 
-    Where rows of observations end in a mask, only the actions that it allows have any probability.
+    If rows of observations end in a mask, forbidden actions have probability 0.
     """
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
     d_kernel, d_bias = np.zeros_like(kernel), np.zeros_like(bias)
@@ -83,8 +83,8 @@ def gradients_by_loops(
 
 
 @pytest.mark.parametrize("kind", ["categorical", "gaussian"])
-def test_the_loss_gradient_is_its_finite_difference(kind: str) -> None:
-    # In float64: two dense layers, written out, into the distribution, into the loss.
+def test_the_loss_gradient_matches_finite_differences(kind: str) -> None:
+    # In float64: two dense layers, the distribution and the loss.
     distribution: Distribution = Categorical(4) if kind == "categorical" else DiagonalGaussian(CONTINUOUS)
     generator = np.random.default_rng(1)
     n, size = 30, distribution.parameter_size
@@ -132,7 +132,7 @@ def test_no_gradient_flows_through_advantages() -> None:
     assert tape.gradient(loss, x) is None
 
 
-def test_a_broadcast_of_columns_is_refused() -> None:
+def test_broadcasting_of_columns_is_rejected() -> None:
     with pytest.raises(ValueError, match="rank"):
         reinforce_loss(tf.zeros([3, 1]), tf.zeros([3]), tf.constant(1.0))
     with pytest.raises(ValueError, match="rank"):
@@ -144,7 +144,7 @@ BANDIT_LOGITS = np.array([0.4, -0.3])
 
 
 def bandit_gradient() -> np.ndarray:
-    """Of the expected reward by the logits, exactly: dJ/dlogit_k = p_k (r_k - J), where J = sum_k p_k r_k."""
+    """Returns the exact gradient of the expected reward: dJ/dlogit_k = p_k (r_k - J), where J = sum_k p_k r_k."""
     p = np.exp(BANDIT_LOGITS) / np.exp(BANDIT_LOGITS).sum()
     return p * (BANDIT_REWARDS - p @ BANDIT_REWARDS)
 
@@ -162,7 +162,7 @@ def bandit_batch(arms: np.ndarray) -> Trajectory:
 
 
 def estimate(arms: np.ndarray, baseline: str) -> np.ndarray:
-    """The gradient of the loss by the logits for these pulls, through the library's own functions."""
+    """Returns the loss gradient with respect to the logits for these pulls, computed with the library."""
     trajectory = bandit_batch(arms)
     values = advantages(trajectory, 0.9, from_batch(baseline)).values[trajectory.mask]
     logits = tf.Variable(BANDIT_LOGITS)
@@ -175,11 +175,11 @@ def estimate(arms: np.ndarray, baseline: str) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("baseline", "factor"),
-    # The time baseline holds the own return: biased by (n - 1)/n, as its docstring says.
+    # The time baseline includes the episode's own return, which scales the gradient by (n - 1)/n; see its docstring.
     [("none", 1.0), ("leave-one-out", 1.0), ("time", 2 / 3)],
 )
-def test_the_expected_estimate_is_the_bandits_gradient(baseline: str, factor: float) -> None:
-    # By enumeration of all eight outcomes of three pulls, each weighted with its probability: exact.
+def test_the_expected_estimate_is_the_exact_bandit_gradient(baseline: str, factor: float) -> None:
+    # Exact, by enumeration of all eight outcomes of three pulls, weighted by their probabilities.
     p = np.exp(BANDIT_LOGITS) / np.exp(BANDIT_LOGITS).sum()
     expected = sum(
         p[list(arms)].prod() * estimate(np.array(arms), baseline) for arms in itertools.product([0, 1], repeat=3)
@@ -187,13 +187,13 @@ def test_the_expected_estimate_is_the_bandits_gradient(baseline: str, factor: fl
     np.testing.assert_allclose(expected, -factor * bandit_gradient(), rtol=1e-12)
 
 
-# A decision of two steps, where the second observation tells the first action: rewards by (first, second) action.
+# Two steps. The second observation shows the first action. Rewards by (first, second) action.
 TREE_REWARDS = np.array([[0.0, 2.0], [1.0, -1.0]])
 TREE_FIRST = np.array([0.5, -1.0])
 
 
 def tree_gradient(policy: Policy, gamma: float) -> list[np.ndarray]:
-    """Of the expectation of sum_t grad log p(a_t) R_t by the weights of a linear policy, by enumeration."""
+    """Returns E[sum_t grad log p(a_t) R_t] for the weights of a linear policy, by enumeration."""
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
     total = [np.zeros_like(kernel), np.zeros_like(bias)]
     for first, second in itertools.product([0, 1], repeat=2):
@@ -213,7 +213,7 @@ def tree_gradient(policy: Policy, gamma: float) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("baseline", [pytest.param("none", marks=pytest.mark.slow), "leave-one-out"])
-def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
+def test_a_step_estimates_the_exact_gradient_without_bias(baseline: str) -> None:
     # 40,000 sampled episodes in batches of 4, each a step of TrainStep with plain SGD from the same weights; the mean
     # step must be the exact gradient, which enumeration gives, within 4.5 standard errors in every weight.
     gamma, rate, generator = 0.8, 1.0, np.random.default_rng(2)
@@ -223,7 +223,7 @@ def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
     step = TrainStep(policy, keras.optimizers.SGD(rate))
     moves = []
     for _ in range(1000):
-        # One batch is 40 episodes in 10 groups of 4, so that the baseline sees four and the test stays fast.
+        # 40 episodes are sampled at once and split into 10 batches of 4, which keeps the test fast.
         trajectory = play_tree(policy, generator, 40)
         values = np.concatenate(
             [
@@ -239,7 +239,7 @@ def test_a_step_climbs_the_expected_return_without_bias(baseline: str) -> None:
     sampled = np.array(moves, np.float64)
     error = sampled.std(axis=0) / np.sqrt(len(sampled))
     flat = np.concatenate([g.ravel() for g in exact])
-    assert np.linalg.norm(flat) > 20 * np.linalg.norm(error)  # the test can tell
+    assert np.linalg.norm(flat) > 20 * np.linalg.norm(error)  # otherwise the test could not detect a bias
     assert (np.abs(sampled.mean(axis=0) - flat) < 4.5 * error + 1e-7).all()
 
 
@@ -283,11 +283,11 @@ def test_one_sgd_step_moves_the_weights_by_minus_rate_times_gradient(entropy_bon
     assert metrics.gradient_norm == pytest.approx(norm, rel=1e-5)
 
 
-def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
+def test_a_forbidden_action_does_not_contribute_to_the_gradient() -> None:
     policy = policy_of(Discrete(3), mask_size=3)
     trajectory = batch([5, 2, 11], Discrete(3))
     masks = np.random.default_rng(1).random((11, 3, 3)) < 0.5
-    np.put_along_axis(masks, trajectory.samples[..., np.newaxis], True, axis=-1)  # what was done was allowed
+    np.put_along_axis(masks, trajectory.samples[..., np.newaxis], True, axis=-1)  # the sampled actions are allowed
     assert not masks[trajectory.mask].all()
     rows = np.concatenate([trajectory.observations, masks], axis=-1).astype(np.float32)
     trajectory = trajectory._replace(observations=rows, final_observations=rows[-1])
@@ -299,7 +299,7 @@ def test_a_forbidden_action_has_no_part_in_the_gradient() -> None:
         np.testing.assert_allclose(new, old - 0.1 * gradient, rtol=1e-5, atol=1e-6)
 
 
-def test_metrics_are_of_real_steps() -> None:
+def test_metrics_ignore_padding() -> None:
     policy, trajectory = policy_of(Discrete(3)), batch([5, 2, 11], Discrete(3))
     values = advantages(trajectory, 0.9).values
     kernel, bias = (w.astype(np.float64) for w in policy.weights())
@@ -313,13 +313,13 @@ def test_metrics_are_of_real_steps() -> None:
         assert metrics.entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=1e-5)
 
 
-def test_the_estimated_divergence_is_the_exact_one_on_average() -> None:
+def test_the_kl_estimate_is_unbiased() -> None:
     generator = np.random.default_rng(0)
     old, new = generator.dirichlet([3.0, 2.0, 1.0, 4.0], 2)
     samples = generator.choice(4, 200_000, p=old)
     log_old, log_new = np.log(old)[samples], np.log(new)[samples]
     real = np.ones(len(samples))
-    real[1000:1100], log_new[1000:1100] = 0, 500  # padding, whose ratio is beyond all numbers
+    real[1000:1100], log_new[1000:1100] = 0, 500  # padding, with a ratio that overflows
     divergence = approximate_kl(*(tf.constant(a, tf.float32) for a in (log_old, log_new, real)))
     estimate = float(divergence) / real.sum()
     exact = float((old * np.log(old / new)).sum())
@@ -330,7 +330,7 @@ def test_the_estimated_divergence_is_the_exact_one_on_average() -> None:
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
-def test_a_step_tells_how_far_it_moved_the_policy(action_space: Space, jit_compile: bool) -> None:
+def test_a_step_reports_its_kl_divergence(action_space: Space, jit_compile: bool) -> None:
     policy, trajectory = policy_of(action_space), batch([5, 2, 11], action_space)
     values = advantages(trajectory, 0.9).values
 
@@ -360,7 +360,7 @@ def test_padding_contributes_nothing(action_space: Space) -> None:
 
 
 @pytest.mark.parametrize("action_space", [Discrete(3), CONTINUOUS])
-def test_a_step_on_a_batch_is_the_mean_of_its_episodes_steps(action_space: Space) -> None:
+def test_a_step_on_a_batch_is_the_mean_of_the_steps_on_its_episodes(action_space: Space) -> None:
     trajectory = batch([5, 2, 11, 1], action_space)
     values = advantages(trajectory, 0.9).values
 
@@ -407,7 +407,7 @@ def test_clipping_keeps_the_direction_and_limits_the_norm() -> None:
             np.testing.assert_allclose(old - new, factor * gradient, rtol=1e-4, atol=1e-6)
 
 
-def test_one_trace_serves_episodes_of_every_length() -> None:
+def test_episodes_of_any_length_share_one_trace() -> None:
     policy = policy_of(Discrete(3))
     step = TrainStep(policy, keras.optimizers.Adam(1e-3))
     for seed, lengths in enumerate([[1], [3, 1], [40, 2, 7], [1, 1, 1, 1, 1], [64], [65]]):

@@ -1,6 +1,6 @@
-"""Several devices, and several processes, take the gradient step that one takes.
+"""Several devices or processes take the same gradient step as one device.
 
-TensorFlow fixes its devices when it starts, so every case is a process of its own.
+TensorFlow cannot change its devices after its start, so each case runs in a new process.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def episodes(seed, most, number):
 
 
 rows = settings.pop("rows", 10_000)
-rtol, atol = (5e-3, 1e-3) if settings.get("optimizer") == "natural" else (1e-5, 1e-6)  # solving magnifies rounding
+rtol, atol = (5e-3, 1e-3) if settings.get("optimizer") == "natural" else (1e-5, 1e-6)  # the solver amplifies rounding
 train_step.rows_at_once = batches.rows_at_once = lambda layout: rows
 config = Config(env_id="Test-v0", **settings)
 replicas = Replicas.of("all")
@@ -96,7 +96,7 @@ print("the same")
     ],
     ids=str,
 )
-def test_two_devices_take_the_step_of_one(settings):
+def test_two_devices_take_the_same_step_as_one(settings):
     command = [sys.executable, "-c", _SAME_STEPS, json.dumps(settings)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
     assert finished.stdout.endswith("the same\n"), finished.stderr[-3000:]
@@ -120,7 +120,7 @@ def last_weights(directory):
     return {name: arrays[name] for name in arrays.files if name.startswith("variable")}
 
 
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_like_one(tmp_path):
     steps = ["--steps", "1500", "--set", "baseline=value", "--set", "normalize_observations=true"]
     assert started(tmp_path, [], 9, *steps, "--out", "alone", processes=1).wait(200) == 0
     ports = free_ports(2)
@@ -141,7 +141,7 @@ def test_two_processes_train_as_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_stop_in_one_process_is_one_in_all_before_they_evaluate_and_the_first_one_publishes(tmp_path):
+def test_a_stop_in_one_process_stops_all_before_evaluation_and_only_the_first_publishes(tmp_path):
     code = """
 import sys
 import pgkeras
@@ -175,7 +175,7 @@ assert training.stop_reason == ("a process of the training was told to" if train
 
 
 @pytest.mark.slow
-def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
+def test_killing_one_process_ends_the_others_and_the_run_resumes(tmp_path):
     endless = ["--devices", "all", "--steps", "100000000", "--set", "stop_return=1e9"]
     endless += ["--set", "checkpoint_seconds=0"]
     ports = free_ports(2)
@@ -188,7 +188,7 @@ def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
     both[1].send_signal(signal.SIGKILL)
     assert both[0].wait(120) == 1
     said = (tmp_path / "log-0").read_text()
-    assert "another process of the training is gone" in said
+    assert "another process of the training has ended" in said
     assert "Traceback" not in said
     done = len(metrics.read_text().splitlines())
     environment = ["--resume", "run-0", "--set", f"steps={(done + 3) * 6 * 60}"]
@@ -207,10 +207,10 @@ def test_a_process_that_is_killed_ends_the_others_which_resume(tmp_path):
     assert len(epochs) > done - 2
 
 
-def test_one_device_needs_no_others(monkeypatch):
+def test_one_device_needs_no_replicas(monkeypatch):
     monkeypatch.delenv(TF_CONFIG, raising=False)
     assert Replicas.of("one") is None
-    with pytest.raises(ConfigError, match="there is no GPU here"):
+    with pytest.raises(ConfigError, match="TensorFlow finds no GPU"):
         Replicas.of("all")
     with pytest.raises(ConfigError, match="XLA compiles the step for one device"):
         Config(env_id="Test-v0", devices="all", jit_compile=True)
@@ -219,17 +219,17 @@ def test_one_device_needs_no_others(monkeypatch):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("nonsense", "no table of a cluster and a task"),
-        ('{"cluster": {"worker": ["a:1"]}}', "no table of a cluster and a task"),
-        ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}', "no ps"),
-        ('{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}', "lists addresses"),
+        ("nonsense", "not a JSON object with a cluster and a task"),
+        ('{"cluster": {"worker": ["a:1"]}}', "not a JSON object with a cluster and a task"),
+        ('{"cluster": {"ps": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}', "not ps"),
+        ('{"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}}', "must be HOST:PORT"),
         ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', "listed twice"),
-        ('{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "one chief only"),
+        ('{"cluster": {"chief": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "only one chief"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "worker 2, is not in"),
         ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "chief", "index": 0}}', "chief 0, is not in"),
     ],
 )
-def test_a_contradictory_tf_config_is_refused(monkeypatch, text, reason):
+def test_an_invalid_tf_config_is_rejected(monkeypatch, text, reason):
     monkeypatch.setenv(TF_CONFIG, text)
     with pytest.raises(ConfigError, match=reason):
         Replicas.of("all")

@@ -1,4 +1,4 @@
-"""Returns and baselines against definitions written out with loops."""
+"""Returns and baselines against their definitions, computed with loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.reinforce.known import Known
 
 @st.composite
 def batches(draw: st.DrawFn, least_episodes: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards ``[T, B]``, zero in padding, and lengths, of which the longest is T."""
+    """Generates rewards ``[T, B]``, 0 in padding, and lengths with maximum T."""
     lengths = np.array(draw(st.lists(st.integers(1, 12), min_size=least_episodes, max_size=6)))
     seed = draw(st.integers(0, 2**32 - 1))
     scale = draw(st.sampled_from([1e-3, 1.0, 1e4]))
@@ -35,7 +35,7 @@ def mask_of(lengths: np.ndarray) -> np.ndarray:
 
 
 def returns_by_definition(rewards: np.ndarray, gamma: float) -> np.ndarray:
-    """``R_t = sum_{k >= t} gamma**(k - t) r_k``, each from its definition: O(T^2)."""
+    """Computes ``R_t = sum_{k >= t} gamma**(k - t) r_k`` from the definition, in O(T^2)."""
     steps, episodes = rewards.shape
     result = np.zeros((steps, episodes))
     for b in range(episodes):
@@ -69,14 +69,12 @@ def test_discounted_returns_by_hand() -> None:
     rewards = np.array([[1.0, -8.0], [2.0, 6.0], [4.0, 0.0]])
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.5), [[3.0, -5.0], [4.0, 6.0], [4.0, 0.0]])
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 0.0), rewards)
-    # With gamma 1 they are sums from the end: 4, 6, 7 and 6, -2.
+    # With gamma 1, returns are sums from the end: 4, 6, 7 and 6, -2.
     np.testing.assert_array_equal(returns.discounted_returns(rewards, 1.0), [[7.0, -2.0], [6.0, 6.0], [4.0, 0.0]])
 
 
 @given(batches(), gammas, st.integers(0, 2**32 - 1))
-def test_a_return_does_not_go_beyond_where_it_ends(
-    batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int
-) -> None:
+def test_returns_stop_at_ends(batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int) -> None:
     rewards, lengths = batch
     ends = np.random.default_rng(seed).random(rewards.shape) < 0.3
     got = returns.discounted_returns(rewards, gamma, ends)
@@ -87,7 +85,7 @@ def test_a_return_does_not_go_beyond_where_it_ends(
             assert got[t, b] == pytest.approx(after, rel=1e-10, abs=1e-9)
 
 
-def test_returns_that_are_reset_end_with_a_point() -> None:
+def test_reset_returns_stop_at_nonzero_rewards() -> None:
     # Points after steps 1 and 2, then one step without any, after which the episode is truncated; by hand, gamma 1/2.
     trajectory = Trajectory(
         observations=np.zeros((4, 1, 1), np.float32),
@@ -102,7 +100,7 @@ def test_returns_that_are_reset_end_with_a_point() -> None:
     eight = ValueBaseline(Known(lambda observations: np.full(len(observations), 8.0)))
     going_on = advantages(trajectory, 0.5, eight, reset_returns=True)
     np.testing.assert_array_equal(going_on.returns[:, 0], [0.5, 1.0, -1.0, 4.0])
-    # One that is truncated with a point has no value to go on with.
+    # An episode that is truncated at a point is not bootstrapped.
     at_point = trajectory._replace(rewards=np.array([[0.0], [1.0], [0.0], [-1.0]]))
     np.testing.assert_array_equal(
         advantages(at_point, 0.5, eight, reset_returns=True).returns[:, 0], [0.5, 1.0, -0.5, -1.0]
@@ -110,7 +108,9 @@ def test_returns_that_are_reset_end_with_a_point() -> None:
 
 
 @given(batches(), gammas)
-def test_episode_returns_are_the_first_steps_at_every_step(batch: tuple[np.ndarray, np.ndarray], gamma: float) -> None:
+def test_episode_returns_repeat_the_return_of_the_first_step(
+    batch: tuple[np.ndarray, np.ndarray], gamma: float
+) -> None:
     rewards, lengths = batch
     mask = mask_of(lengths)
     got = returns.episode_returns(returns.discounted_returns(rewards, gamma), mask)
@@ -134,7 +134,7 @@ def test_the_running_mean_by_hand() -> None:
     assert returns.running_mean(4.0, values, mask, 1.0) == 3.0
 
 
-def test_rewards_of_another_rank_are_refused() -> None:
+def test_rewards_of_another_rank_are_rejected() -> None:
     with pytest.raises(ValueError, match=r"\[T, B\].*\(3,\)"):
         returns.discounted_returns(np.ones(3), 0.9)
 
@@ -173,12 +173,12 @@ def leave_one_out_by_loops(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
     ],
 )
 @given(batch=batches())
-def test_baselines_are_their_definitions(
+def test_baselines_match_their_definitions(
     baseline: Compute, by_loops: Compute, batch: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, lengths = batch
     mask = mask_of(lengths)
-    # Subtracting the own return from a sum loses digits relative to the largest return.
+    # Subtracting an episode's own return from a sum loses precision relative to the largest return.
     atol = 1e-12 * max(1.0, np.abs(values).max())
     np.testing.assert_allclose(baseline(values, mask), by_loops(values, mask), rtol=1e-9, atol=atol)
 
@@ -193,7 +193,7 @@ def test_leave_one_out_by_hand() -> None:
 
 
 @given(batches(), gammas, st.integers(0, 2**32 - 1), st.data())
-def test_leave_one_out_does_not_depend_on_the_own_rewards(
+def test_leave_one_out_does_not_depend_on_the_episodes_own_rewards(
     batch: tuple[np.ndarray, np.ndarray], gamma: float, seed: int, data: st.DataObject
 ) -> None:
     rewards, lengths = batch
@@ -208,7 +208,7 @@ def test_leave_one_out_does_not_depend_on_the_own_rewards(
 
 @given(batches(least_episodes=2))
 def test_time_baseline_shrinks_leave_one_out_advantages(batch: tuple[np.ndarray, np.ndarray]) -> None:
-    # R - mean = (n - 1)/n (R - mean of the others), where n episodes live.
+    # R - mean = (n - 1)/n (R - mean of the others), where n episodes reach the step.
     values, lengths = batch
     mask = mask_of(lengths)
     n = mask.sum(axis=1, keepdims=True)
@@ -220,7 +220,7 @@ def test_time_baseline_shrinks_leave_one_out_advantages(batch: tuple[np.ndarray,
 
 
 @given(batches())
-def test_rescaled_advantages_have_unit_size_over_real_steps_alone(batch: tuple[np.ndarray, np.ndarray]) -> None:
+def test_rescaled_advantages_have_root_mean_square_1_over_real_steps(batch: tuple[np.ndarray, np.ndarray]) -> None:
     values, lengths = batch
     mask = mask_of(lengths)
     scaled = returns.rescale(values, values, mask)
@@ -237,7 +237,7 @@ def test_rescaling_by_hand_ignores_padding() -> None:
     np.testing.assert_allclose(returns.rescale(values, values, mask), values / math.sqrt(12.5))
 
 
-def test_rescaling_hides_nothing() -> None:
+def test_rescaling_preserves_nan() -> None:
     values = np.array([[3.0, np.nan], [1.0, 2.0]])
     mask = np.ones((2, 2), np.bool_)
     assert np.isnan(returns.rescale(values, np.ones((2, 2)), mask)).any()
@@ -269,29 +269,30 @@ def episodes_of(reward: float, episodes: int, steps: int) -> Trajectory:
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
 @pytest.mark.parametrize("reward", [0.0, 0.1, 1.0, -1e-7, 1e9])
 @pytest.mark.parametrize("episodes", [3, 24, 1000])
-def test_equal_episodes_teach_nothing(baseline: str, reward: float, episodes: int) -> None:
-    # The mean of equal numbers differs from them by rounding; rescaled, that must not become a signal.
+def test_equal_episodes_have_zero_advantages(baseline: str, reward: float, episodes: int) -> None:
+    # The mean of equal numbers differs from them by rounding errors, which rescaling must not amplify.
     result = advantages(episodes_of(reward, episodes, 7), gamma=0.995, baseline=from_batch(baseline), rescale=True)
     np.testing.assert_array_equal(result.values, 0.0)
 
 
 @pytest.mark.parametrize("baseline", ["time", "leave-one-out"])
-def test_no_variance_is_explained_where_there_is_none(baseline: str) -> None:
-    # One step, and the same return of 0.1 in every episode: the variance is 0 but for rounding.
+def test_explained_variance_of_constant_returns_is_nan(baseline: str) -> None:
+    # One step, and the same return of 0.1 in every episode: the variance is 0 up to rounding.
     result = advantages(episodes_of(0.1, 6, 1), gamma=0.9, baseline=from_batch(baseline))
     assert math.isnan(result.explained_variance)
 
 
 def test_advantages_are_returns_minus_the_baseline() -> None:
     trajectory = episodes_of(1.0, 2, 2)._replace(rewards=np.array([[1.0, 3.0], [2.0, 0.0]]), lengths=np.array([2, 1]))
-    # gamma 1/2: returns are (2, 3) and (2, padding). Leave-one-out: 3 and 2 at t=0; alone at t=1, 3 is carried on.
+    # gamma 1/2: returns are (2, 3) and (2, padding). Leave-one-out: 3 and 2 at t=0. At t=1 there is no other episode,
+    # so 3 is kept.
     plain = advantages(trajectory, gamma=0.5)
     np.testing.assert_allclose(plain.values, [[2.0, 3.0], [2.0, 0.0]])
     assert math.isnan(plain.explained_variance)
     np.testing.assert_allclose(
         advantages(trajectory, 0.5, from_batch("leave-one-out")).values, [[-1.0, 1.0], [-1.0, 0.0]]
     )
-    # The discount's powers weigh the advantages, after the baseline; a running mean of 1 is subtracted from real steps.
+    # Advantages are multiplied by powers of gamma after the running mean of 1 was subtracted from real steps.
     weighted = advantages(trajectory, 0.5, from_batch("leave-one-out"), discount_gradient=True)
     np.testing.assert_allclose(weighted.values, [[-1.0, 1.0], [-0.5, 0.0]])
     mean = RunningMean(1.0)
@@ -301,5 +302,5 @@ def test_advantages_are_returns_minus_the_baseline() -> None:
     whole = advantages(trajectory, 0.5, from_batch("leave-one-out"), returns="episode")
     np.testing.assert_allclose(whole.values, [[-1.0, 1.0], [-1.0, 0.0]])
     np.testing.assert_allclose(whole.returns, [[2.0, 3.0], [2.0, 0.0]])
-    # Time: the mean 2.5 at t=0, and the lone return itself at t=1.
+    # Time: the mean 2.5 at t=0, and the only return at t=1.
     np.testing.assert_allclose(advantages(trajectory, 0.5, from_batch("time")).values, [[-0.5, 0.5], [0.0, 0.0]])

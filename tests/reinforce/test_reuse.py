@@ -1,4 +1,4 @@
-"""More gradient steps on a batch, by clipped importance weights."""
+"""Several gradient steps per batch, with clipped importance weights."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def episodes(seed=0, most=6, number=4):
 
 
 @pytest.mark.parametrize("memory", ["none", "gru"])
-def test_the_first_step_is_that_of_reinforce(memory):
+def test_the_first_step_is_the_reinforce_step(memory):
     policy = a_policy(memory=memory)
     trajectory, advantage = episodes()
     (batch,) = micro_batches(policy, trajectory, advantage, None, pad=False)
@@ -64,8 +64,8 @@ def test_the_surrogate_and_its_gradient_by_hand():
     with tf.GradientTape() as tape:
         value = clipped_surrogate(tf.convert_to_tensor(variable), tf.constant(old), tf.constant(advantage), CLIP)
     np.testing.assert_allclose(value.numpy(), expected, rtol=1e-6)
-    # d(r A) / d log_prob = r A where it pulls; none where a good action has become 1.2 times as probable already, or a
-    # bad one 0.8 times.
+    # The gradient d(r A) / d log_prob is r A. It is 0 if a good action is already 1.2x as probable as before, or a bad
+    # action 0.8x.
     pulls = np.array([True, False, False, True, True])
     gradient = tf.convert_to_tensor(tape.gradient(value, variable)).numpy()
     np.testing.assert_allclose(gradient, np.where(pulls, ratio * advantage, 0.0), rtol=1e-6)
@@ -81,7 +81,7 @@ def stepped(reuse, seed=3, optimizer=None, rows=None, **options):
     return metrics, policy.weights()
 
 
-def test_steps_are_taken_until_there_are_enough_or_the_policy_has_moved_far():
+def test_steps_end_at_the_maximum_number_or_kl():
     once, after_one = stepped(None)
     assert once.gradient_steps == 1
     again, same = stepped(Reuse(1, CLIP, 1.0))
@@ -98,7 +98,7 @@ def test_steps_are_taken_until_there_are_enough_or_the_policy_has_moved_far():
     assert some.kl > (free.kl + again.kl) / 2, "the step that goes beyond it is the last one"
 
 
-def test_parts_of_a_batch_take_the_steps_of_the_whole():
+def test_parts_give_the_same_steps_as_the_whole_batch():
     options: dict[str, Any] = {"clip_norm": 0.5, "entropy_bonus": 0.1, "measure_kl": True}
     whole, expected = stepped(Reuse(5, CLIP, 100.0), **options)
     parts, got = stepped(Reuse(5, CLIP, 100.0), rows=4, **options)
@@ -109,12 +109,12 @@ def test_parts_of_a_batch_take_the_steps_of_the_whole():
 
 
 def importance_weighted(preferences, horizon):
-    """The expected gradient of the surrogate, not clipped, at other preferences than those that played.
+    """Computes the expected gradient of the surrogate without clipping, by enumeration of all episodes.
 
-    The expectation is by enumeration of all episodes.
+    The episodes are played with PREFERENCES, and the gradient is computed at ``preferences``.
     """
     played, now = probabilities(PREFERENCES), probabilities(preferences)
-    steps = []  # of all episodes: its state, its action, its return, and the chance of the episode
+    steps = []  # of all episodes: state, action, return, probability of the episode
 
     def visit(state, weight, terms):
         if state == 3 or len(terms) == horizon:
@@ -154,11 +154,11 @@ def exact_gradient(preferences, horizon):
     )
 
 
-def test_what_further_steps_estimate():
-    """After the first step the estimate is of the gradient where an episode has one step, and biased where it has more.
+def test_later_steps_are_unbiased_only_for_episodes_of_one_step():
+    """After the first step, the estimate is unbiased for episodes of one step and biased for longer ones.
 
-    Each step is weighted by its own action's importance, not by those before it, which brought its state about, nor by
-    those after it, whose rewards its return holds.
+    Each step is multiplied by the importance weight of its own action only. The weights of earlier actions, which led
+    to the state, and of later actions, whose rewards are in the return, are missing.
     """
     moved = PREFERENCES + np.array([0.5, -0.4, 0.3])
     assert EPISODES > 1
@@ -168,14 +168,14 @@ def test_what_further_steps_estimate():
     assert np.abs(bias).max() > 0.02
 
 
-def test_what_padding_would_weigh_does_not_count():
+def test_importance_weights_of_padding_are_ignored():
     policy = a_policy()
     trajectory, advantage = episodes(most=5, number=3)
     (batch,) = micro_batches(policy, trajectory, advantage, None, pad=True)
     exact = policy_gradient(policy, batch)
     real = policy.flat(batch.real)
     assert tf.reduce_any(real == 0)
-    old = tf.where(real > 0, exact.log_prob, exact.log_prob - 1e3)  # whose importance weight is beyond all numbers
+    old = tf.where(real > 0, exact.log_prob, exact.log_prob - 1e3)  # with an importance weight that overflows
     surrogate = surrogate_gradient(policy, batch, old, CLIP)
     for a, b in zip(surrogate.gradients, exact.gradients, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)

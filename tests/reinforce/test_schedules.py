@@ -1,4 +1,4 @@
-"""Step sizes: their schedules, and how they follow the divergence that they make."""
+"""Learning rates: schedules, and adaptation to the KL divergence of the steps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgkeras.settings.config import Config
 from pgkeras.spaces import Box, Discrete
 
 
-def test_what_is_left_of_the_initial_value() -> None:
+def test_factors_of_the_schedules() -> None:
     assert [factor("constant", p) for p in (0.0, 0.3, 1.0)] == [1.0, 1.0, 1.0]
     assert [factor("linear", p) for p in (0.0, 0.25, 1.0)] == [1.0, 0.75, 0.0]
     assert [factor("cooldown", p) for p in (0.0, 0.6, 0.8, 1.0)] == pytest.approx([1.0, 1.0, 0.5, 0.0])
@@ -20,8 +20,8 @@ def test_what_is_left_of_the_initial_value() -> None:
 
 @pytest.mark.parametrize("start", [1e-4, 0.003, 0.1])
 @pytest.mark.parametrize("curvature", [30.0, 1e3, 1e5])
-def test_the_step_size_finds_the_one_that_makes_the_divergence(start: float, curvature: float) -> None:
-    # To second order, a step of size a makes a divergence of c a^2.
+def test_the_learning_rate_converges_to_the_target_kl(start: float, curvature: float) -> None:
+    # To second order, a step of size a has the KL divergence c a^2.
     target, learning_rate = 0.01, start
     for _ in range(60):
         learning_rate = adapted(learning_rate, curvature * learning_rate**2, target, start)
@@ -29,7 +29,7 @@ def test_the_step_size_finds_the_one_that_makes_the_divergence(start: float, cur
     assert learning_rate == pytest.approx(wanted, rel=0.25)
 
 
-def test_the_step_size_keeps_within_its_range_whatever_it_makes() -> None:
+def test_the_learning_rate_stays_within_its_range() -> None:
     learning_rate = 0.01
     for kl in (float("inf"), 0.0):
         for _ in range(100):
@@ -38,7 +38,7 @@ def test_the_step_size_keeps_within_its_range_whatever_it_makes() -> None:
 
 
 @pytest.mark.parametrize("learning_rate", [1e-4, 0.3])
-def test_a_learner_moves_its_policy_by_the_target(learning_rate: float) -> None:
+def test_a_learners_steps_have_the_target_kl(learning_rate: float) -> None:
     space = Box(np.full(3, -np.inf), np.full(3, np.inf), np.dtype(np.float32))
     config = Config(env_id="x", learning_rate=learning_rate, target_kl=0.005, normalize_observations=False)
     learner = Learner(config, space, Discrete(2))
@@ -69,6 +69,6 @@ def test_the_target_follows_the_schedule() -> None:
     for progress in (0.0, 0.999):
         learner = Learner(config, space, Discrete(2))
         first = learner.learn(trajectory, 0, progress)
-        assert 1e-3 < first.kl < 0.1 / 1.5  # too little for the whole target, too much for what is left of it
+        assert 1e-3 < first.kl < 0.1 / 1.5  # below the initial target, above the reduced one
         after.append(learner.learn(trajectory, 1, progress).learning_rate)
     assert after[0] > 0.02 > after[1]

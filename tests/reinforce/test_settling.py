@@ -1,4 +1,4 @@
-"""Steps of a fixed divergence become small where advantages have."""
+"""The KL target decreases when the advantages become small."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def natural(**settings: Any) -> Learner:
     return Learner(config, OBSERVATION, Discrete(3))
 
 
-def test_the_share_is_the_square_below_half_of_the_largest_running_mean() -> None:
+def test_the_factor_is_quadratic_below_half_of_the_largest_running_mean() -> None:
     sizes = np.random.default_rng(0).lognormal(size=200)
     sizes[50:150] *= 0.05
     settling, mean, largest = Settling(), sizes[0], 0.0
     for size in sizes:
         mean = 0.9 * mean + 0.1 * size
         largest = max(largest, mean)
-        assert settling.note(size) == pytest.approx(min(1.0, (2 * size / largest) ** 2))
-    assert settling.note(0.0) == 1.0, "no gradient says nothing"
-    assert settling.note(largest) == 1.0
+        assert settling.update(size) == pytest.approx(min(1.0, (2 * size / largest) ** 2))
+    assert settling.update(0.0) == 1.0, "no gradient says nothing"
+    assert settling.update(largest) == 1.0
 
 
-def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> None:
+def test_a_natural_step_is_smaller_if_returns_are_nearly_equal() -> None:
     episodes = batch(LENGTHS, Discrete(3))
     alike = episodes._replace(rewards=0.1 * episodes.rewards)
     settles, constant = natural(target_kl_settles=True), natural()
@@ -51,7 +51,7 @@ def test_a_natural_step_goes_less_far_where_episodes_return_nearly_alike() -> No
 
 
 @pytest.mark.parametrize("settles", [False, True])
-def test_the_step_size_of_another_optimizer_is_adapted_to_what_is_left_of_the_target(settles: bool) -> None:
+def test_the_learning_rate_of_sgd_follows_the_reduced_target(settles: bool) -> None:
     config = Config(env_id="E", **SETTINGS, optimizer="sgd", learning_rate=0.01, target_kl_settles=settles)
     made = Learner(config, OBSERVATION, Discrete(3))
     episodes = batch(LENGTHS, Discrete(3))

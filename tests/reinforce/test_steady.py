@@ -1,4 +1,4 @@
-"""A long run stays as it began: nothing is traced anew, and memory does not grow."""
+"""A long run does not retrace functions, and its memory does not grow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgkeras.runs.training import Training
 from tests.runs.small import small
 
 EPOCHS = 1000
-WARM = 400  # epochs after which everything has been allocated that will be
+WARM = 400  # epochs after which all memory has been allocated
 MOST_MIB = 8.0
 
 
@@ -39,8 +39,9 @@ def resident_mib() -> float:
     ],
     ids=["plain", "value", "gru"],
 )
-def test_a_thousand_epochs_trace_nothing_anew_and_leak_nothing(tmp_path: Path, settings: dict[str, Any]) -> None:
-    # So small a step size leaves the policy as it is, and so the lengths of episodes, which memory would follow.
+def test_a_thousand_epochs_neither_retrace_nor_leak(tmp_path: Path, settings: dict[str, Any]) -> None:
+    # With such a small learning rate, the policy and the lengths of episodes do not change, and so the memory should
+    # not.
     config = small(steps=10**9, learning_rate=1e-12, checkpoint_seconds=1, **settings)
     training = Training(config, tmp_path / "run")
     value = training._learner._baseline._value

@@ -1,8 +1,8 @@
-"""Which estimators are unbiased: the mean of thousands of estimates against the exact gradient of a small problem.
+"""Bias of the estimators: the mean of thousands of estimates against the exact gradient of a small problem.
 
-Three states, two actions, random transitions, five steps at the most. The policy is a table, so that the gradient has
-three free components: of a state's two preferences, one is enough. Exact values come from enumeration of every
-trajectory, and gradients from their central differences; neither knows of returns, baselines or log-probabilities.
+The problem has three states, two actions, random transitions and at most five steps. The policy is a table with one
+free preference per state, so the gradient has three components. Exact values are computed by enumeration of all
+trajectories, and exact gradients by central differences. Neither uses returns, baselines or log-probabilities.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tests.reinforce.known import Known
 
 GAMMA = 0.6
 HORIZON = 5
-LIMIT, LIMITED_GAMMA = 2, 0.9  # where the question is what lies beyond the limit
+LIMIT, LIMITED_GAMMA = 2, 0.9  # for the tests of truncation
 EPISODES = 4  # per estimate
 ESTIMATES = 3000
 START = np.array([0.6, 0.4, 0.0])
-# Where the last column is the end: P(next | state, action).
+# P(next | state, action); the last column is the terminal state.
 MOVES = np.array(
     [
         [[0.1, 0.6, 0.2, 0.1], [0.5, 0.1, 0.3, 0.1]],
@@ -35,7 +35,7 @@ MOVES = np.array(
 REWARDS = np.array([[1.0, -0.5], [0.0, 2.0], [3.0, 0.5]])  # of a state and action
 PREFERENCES = np.array([0.4, -0.3, 0.2])  # of action 1 over action 0, in each state
 
-CHI_SQUARED_3 = 16.3  # its 0.999 quantile with three degrees of freedom
+CHI_SQUARED_3 = 16.3  # 0.999 quantile with three degrees of freedom
 
 
 def probabilities(preferences: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ Score = Callable[[list[tuple[int, int]], list[float]], float]
 
 
 def expected(preferences: np.ndarray, score: Score, horizon: int = HORIZON) -> float:
-    """The expectation of a score of a trajectory, over all of them: (state, action) pairs and rewards."""
+    """Returns the expectation, over all trajectories, of a score of (state, action) pairs and rewards."""
     policy = probabilities(preferences)
 
     def visit(state: int, weight: float, pairs: list[tuple[int, int]], rewards: list[float]) -> float:
@@ -67,7 +67,7 @@ def expected(preferences: np.ndarray, score: Score, horizon: int = HORIZON) -> f
 
 
 def differences(score: Score) -> np.ndarray:
-    """The gradient of an expected score, by central differences."""
+    """Returns the gradient of an expected score, by central differences."""
     step = 1e-5
     gradient = np.zeros(3)
     for i in range(3):
@@ -77,7 +77,7 @@ def differences(score: Score) -> np.ndarray:
 
 
 def values_without_limit(gamma: float) -> np.ndarray:
-    """V of each state and of the end, when episodes go on until they end of themselves: Bellman's equations, solved."""
+    """Returns V of each state and of the terminal state without a step limit, from the Bellman equations."""
     policy = probabilities(PREFERENCES)
     moves = np.einsum("sa,san->sn", policy, MOVES)[:, :3]
     return np.append(np.linalg.solve(np.eye(3) - gamma * moves, (policy * REWARDS).sum(axis=1)), 0.0)
@@ -85,12 +85,12 @@ def values_without_limit(gamma: float) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def exact() -> dict[str, np.ndarray]:
-    """What estimators may be estimates of."""
+    """Returns the exact gradients, by name."""
     policy = probabilities(PREFERENCES)
     action_values = REWARDS + LIMITED_GAMMA * MOVES @ values_without_limit(LIMITED_GAMMA)
 
     def unlimited(i: int) -> Score:
-        # sum_t gamma^t Q(s_t, a_t) d ln P(a_t | s_t) / d preference_i, with Q of an episode without limit.
+        # sum_t gamma^t Q(s_t, a_t) d ln P(a_t | s_t) / d preference_i, with Q without a step limit.
         return lambda pairs, _: sum(
             LIMITED_GAMMA**t * action_values[s, a] * (a - policy[s, 1]) for t, (s, a) in enumerate(pairs) if s == i
         )
@@ -104,7 +104,7 @@ def exact() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def episodes() -> Trajectory:
-    """All episodes, simulated side by side."""
+    """Simulates all episodes in parallel."""
     generator = np.random.default_rng(7)
     count = EPISODES * ESTIMATES
     policy = probabilities(PREFERENCES)
@@ -133,7 +133,7 @@ def episodes() -> Trajectory:
 
 @pytest.fixture(scope="module")
 def limited(episodes: Trajectory) -> Trajectory:
-    """The same episodes, truncated after two steps."""
+    """Returns the episodes truncated after two steps."""
     over = episodes.lengths <= LIMIT
     return Trajectory(
         observations=episodes.observations[:LIMIT],
@@ -146,7 +146,7 @@ def limited(episodes: Trajectory) -> Trajectory:
 
 
 def two_games(episodes: Trajectory) -> Trajectory:
-    """Episodes of two games each, of which each gives the sum of its rewards, and 7, as one point at its end."""
+    """Joins pairs of episodes as two games. Each game has one reward at its end: its sum of rewards plus 7."""
     half = episodes.samples.shape[1] // 2
     own, longest = np.arange(half), 2 * HORIZON
     lengths = episodes.lengths[:half], episodes.lengths[half:]
@@ -176,7 +176,7 @@ def estimates(
     count: int = ESTIMATES,
     **options: Any,
 ) -> np.ndarray:
-    """One estimate of the gradient from every four episodes, ``[count, 3]``."""
+    """Returns one estimate of the gradient per four episodes, ``[count, 3]``."""
     ones = probabilities(PREFERENCES)[:, 1]
     result = np.zeros((count, 3))
     for k in range(count):
@@ -200,13 +200,13 @@ def estimates(
 
 
 def distance(found: np.ndarray, gradient: np.ndarray) -> float:
-    """Hotelling's statistic of the mean of estimates: chi-squared with three degrees of freedom if it is unbiased."""
+    """Computes Hotelling's statistic of the mean estimate, chi-squared with three degrees of freedom if unbiased."""
     difference = found.mean(axis=0) - gradient
     return float(difference @ np.linalg.solve(np.cov(found.T) / len(found), difference))
 
 
 def lookup(table: np.ndarray) -> NoBaseline:
-    """The baseline of a value function of the four states."""
+    """Returns the baseline of a fixed value function of the four states."""
     return ValueBaseline(Known(lambda observations: table[observations[:, 0].astype(np.int64)]))
 
 
@@ -239,10 +239,10 @@ def test_unbiased(
 
 
 @pytest.mark.parametrize("baseline", [lambda: NO_BASELINE, lambda: RunningMean(0.1)], ids=["none", "running-mean"])
-def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent(
+def test_reset_returns_are_unbiased_if_points_are_independent(
     episodes: Trajectory, exact: dict[str, np.ndarray], baseline: Callable[[], NoBaseline]
 ) -> None:
-    # What the first of two games brings says nothing of the second.
+    # The reward of the first game is independent of the second game.
     found, plain = (
         estimates(two_games(episodes), 1.0, baseline(), count=ESTIMATES // 2, reset_returns=reset)
         for reset in (True, False)
@@ -251,20 +251,18 @@ def test_returns_that_end_with_a_point_are_unbiased_where_points_are_independent
     assert found.var(axis=0).sum() < plain.var(axis=0).sum()
 
 
-def test_a_baseline_that_is_any_function_of_the_state_is_unbiased(
-    episodes: Trajectory, exact: dict[str, np.ndarray]
-) -> None:
-    # Here as a value network's: none is asked for a future, since no episode is taken as truncated.
+def test_any_state_dependent_baseline_is_unbiased(episodes: Trajectory, exact: dict[str, np.ndarray]) -> None:
+    # The value function serves only as a baseline, because no episode is truncated.
     whole = episodes._replace(terminated=np.ones_like(episodes.terminated))
     poor = estimates(whole, GAMMA, POOR_VALUE, discount_gradient=True)
     assert distance(poor, exact["discounted"]) < CHI_SQUARED_3
     good = estimates(whole, GAMMA, lookup(values_without_limit(GAMMA)), discount_gradient=True)
     assert distance(good, exact["discounted"]) < CHI_SQUARED_3
     plain = estimates(whole, GAMMA, discount_gradient=True)
-    assert good.var(axis=0).sum() < plain.var(axis=0).sum()  # which is what a baseline is for
+    assert good.var(axis=0).sum() < plain.var(axis=0).sum()  # the baseline reduces the variance
 
 
-def test_truncated_episodes_go_on_with_the_value_of_their_last_state(
+def test_truncated_episodes_are_bootstrapped_with_the_last_state(
     limited: Trajectory, exact: dict[str, np.ndarray]
 ) -> None:
     found = estimates(limited, LIMITED_GAMMA, lookup(values_without_limit(LIMITED_GAMMA)), discount_gradient=True)
@@ -278,11 +276,11 @@ BIAS_IS_SEEN = 100.0  # far beyond the quantile
     "options",
     [
         {},  # without the factor gamma^t
-        {"discount_gradient": True, "baseline": from_batch("time")},  # which holds the episode's own return
+        {"discount_gradient": True, "baseline": from_batch("time")},  # which includes the episode's own return
         {"discount_gradient": True, "rescale": True},
     ],
 )
-def test_the_bias_of_the_others_is_seen(
+def test_the_test_detects_biased_estimators(
     episodes: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
 ) -> None:
     assert distance(estimates(episodes, GAMMA, **options), exact["discounted"]) > BIAS_IS_SEEN
@@ -291,22 +289,22 @@ def test_the_bias_of_the_others_is_seen(
 @pytest.mark.parametrize(
     "options",
     [
-        {},  # truncated episodes end, as if in a terminal state
+        {},  # truncated episodes are treated as terminal
         {"baseline": from_batch("leave-one-out")},
-        {"baseline": POOR_VALUE},  # they go on with a value that is wrong
+        {"baseline": POOR_VALUE},  # truncated episodes are bootstrapped with a wrong value
     ],
 )
-def test_the_bias_of_truncation_is_seen(
+def test_the_test_detects_the_bias_of_truncation(
     limited: Trajectory, exact: dict[str, np.ndarray], options: dict[str, Any]
 ) -> None:
     found = estimates(limited, LIMITED_GAMMA, discount_gradient=True, **options)
     assert distance(found, exact["unlimited"]) > BIAS_IS_SEEN
 
 
-def test_the_time_baseline_shrinks_the_gradient_by_what_it_holds_of_itself(
+def test_the_time_baseline_scales_the_gradient_by_its_own_share(
     episodes: Trajectory, exact: dict[str, np.ndarray]
 ) -> None:
-    # All four episodes live at step 0, so that with one step there (n - 1)/n = 3/4 of the gradient is left.
+    # All four episodes reach step 0, so (n - 1)/n = 3/4 of the gradient of episodes with one step is left.
     first = episodes._replace(
         observations=episodes.observations[:1],
         samples=episodes.samples[:1],

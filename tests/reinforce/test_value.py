@@ -1,4 +1,4 @@
-"""The learned baseline, normalisation of observations, and what truncation means."""
+"""The learned baseline, the normalization of observations, and truncation."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def trajectory(lengths: list[int], terminated: list[bool], seed: int = 0) -> Tra
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(0, 2**32 - 1), st.floats(-1e6, 1e6))
-def test_moments_are_those_of_all_rows_at_once(sizes: list[int], seed: int, offset: float) -> None:
+def test_moments_of_batches_equal_those_of_all_rows(sizes: list[int], seed: int, offset: float) -> None:
     batches = [np.random.default_rng([seed, i]).normal(offset, 2.0, (n, 2)) for i, n in enumerate(sizes)]
     moments = Moments.zeros((2,))
     for batch in batches:
@@ -53,13 +53,13 @@ def test_moments_are_those_of_all_rows_at_once(sizes: list[int], seed: int, offs
         np.testing.assert_allclose(moments.std, rows.std(axis=0), rtol=1e-6)
 
 
-def test_what_never_varied_has_unit_deviation() -> None:
+def test_constant_elements_have_standard_deviation_1() -> None:
     moments = Moments.zeros((1,))
     moments.update(np.full((5, 1), 3.0))
     assert moments.std.tolist() == [1.0]
 
 
-def test_truncated_episodes_go_on_with_the_value_of_their_last_observation() -> None:
+def test_truncated_episodes_are_bootstrapped_with_the_last_observation() -> None:
     # Two steps of reward 1, gamma 0.5, V(final) = 8: R_1 = 1 + 0.5 * 8 = 5 and R_0 = 1 + 0.5 * 5 = 3.5 if truncated;
     # R_1 = 1 and R_0 = 1.5 if terminated.
     rewards, lengths = np.ones((2, 2)), np.array([2, 2])
@@ -80,7 +80,7 @@ def test_advantages_subtract_the_value_of_each_observation() -> None:
             assert got.values[t, b] == pytest.approx(following - episodes.observations[t, b].sum(), rel=1e-5)
 
 
-def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> None:
+def test_value_function_fits_a_linear_function_and_predicts_0_before() -> None:
     generator = np.random.default_rng(0)
     made = ValueSettings(hidden=(32,), value_learning_rate=0.01, value_passes=20, value_batch_size=64)
     value = ValueFunction(Layout.of(SPACE), made, None, seed=0)
@@ -88,11 +88,11 @@ def test_value_function_fits_a_linear_function_and_knows_nothing_before() -> Non
     targets = 100.0 + 50.0 * observations[:, 0].astype(np.float64)
     assert value.predict(observations).tolist() == [0.0] * 1000
     losses = [value.fit(observations, targets, epoch) for epoch in range(10)]
-    assert losses[-1] < losses[0] < 1.0  # 1 is what the mean alone would leave
+    assert losses[-1] < losses[0] < 1.0  # a constant prediction of the mean has a loss of 1
     assert returns.explained_variance(targets, value.predict(observations), np.ones(1000, bool)) > 0.98
 
 
-def test_layer_normalization_is_the_policys_alone() -> None:
+def test_only_the_policy_has_layer_normalization() -> None:
     config = Config(env_id="x", baseline="value", layer_normalization=True)
     learner = Learner(config, SPACE, Discrete(2))
     plain = Learner(replace(config, layer_normalization=False), SPACE, Discrete(2))
@@ -103,7 +103,7 @@ def test_layer_normalization_is_the_policys_alone() -> None:
     assert [v.shape for v in value.variables] == [v.shape for v in plain_value.variables]
 
 
-def test_learning_normalises_with_the_statistics_of_earlier_episodes_only() -> None:
+def test_normalization_uses_statistics_of_earlier_episodes_only() -> None:
     config = Config(env_id="x", baseline="value", normalize_observations=True, value_passes=1, value_batch_size=4)
     learner = Learner(config, SPACE, Discrete(2))
     normalization = learner.policy.normalization
@@ -111,7 +111,7 @@ def test_learning_normalises_with_the_statistics_of_earlier_episodes_only() -> N
     first, second = trajectory([5, 3], [True, True], 1), trajectory([4, 4], [True, False], 2)
     probe = np.ones((1, 3), np.float32)
     before = normalization(probe).numpy()
-    np.testing.assert_allclose(before, probe)  # identity until there is something to go by
+    np.testing.assert_allclose(before, probe)  # the identity before the first update
     learner.learn(first, 0, 0.0)
     rows = first.observations[first.mask].astype(np.float64)
     np.testing.assert_allclose(normalization(probe), (probe - rows.mean(0)) / rows.std(0), rtol=1e-4)
@@ -120,13 +120,13 @@ def test_learning_normalises_with_the_statistics_of_earlier_episodes_only() -> N
     np.testing.assert_allclose(normalization(probe), (probe - rows.mean(0)) / rows.std(0), rtol=1e-4)
 
 
-def test_normalised_observations_are_clipped() -> None:
+def test_normalized_observations_are_clipped() -> None:
     normalization = ObservationNormalization()
     normalization.build((None, 1))
     np.testing.assert_allclose(normalization(np.array([[1e9], [-1e9]], np.float32)), [[10.0], [-10.0]])
 
 
-def test_the_value_function_never_leaks_into_the_policy() -> None:
+def test_the_value_function_does_not_affect_the_policy_gradient() -> None:
     config = Config(env_id="x", baseline="value", normalize_observations=True)
     learner = Learner(config, SPACE, Discrete(2))
     before = learner.policy.weights()
@@ -162,7 +162,7 @@ def test_a_state_restores_everything(target_kl: float | None) -> None:
         np.testing.assert_array_equal(left, right)
 
 
-def test_what_comes_after_a_terminal_state_is_no_cause_of_a_failure() -> None:
+def test_nonfinite_values_after_a_terminal_state_are_ignored() -> None:
     episodes = trajectory([4, 2, 3], [True, False, True])
     finals = np.where(episodes.terminated[:, np.newaxis], np.nan, episodes.final_observations)
     baseline = ValueBaseline(Known(lambda observations: observations.sum(axis=-1)))
@@ -173,8 +173,8 @@ def test_what_comes_after_a_terminal_state_is_no_cause_of_a_failure() -> None:
     assert wrong == "final observation"
 
 
-def test_moments_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments_, "_MOST_AT_ONCE", 6)
+def test_moments_in_chunks_equal_those_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(moments_, "_MAX_NUMBERS", 6)
     rows = np.random.default_rng(0).normal(3, 2, (11, 2))
     moments = Moments.zeros((2,))
     moments.update(rows)
@@ -183,7 +183,7 @@ def test_moments_in_pieces_are_those_at_once(monkeypatch: pytest.MonkeyPatch) ->
     assert moments.count == 11
 
 
-def test_a_minibatch_holds_no_step_twice() -> None:
+def test_a_minibatch_contains_no_step_twice() -> None:
     generator = np.random.default_rng(0)
     x, y = generator.normal(size=(10, 3)).astype(np.float32), generator.normal(5, 2, 10)
     weights = []

@@ -152,7 +152,7 @@ def test_large_bounded_numbers_are_scaled_into_their_range(monkeypatch: pytest.M
     low, high = np.array([0.0, -1.0, 400.0, -np.inf]), np.array([255.0, 1.0, 600.0, np.inf])
     shown = spaces.Box(low.astype(np.float32), high.astype(np.float32))
     training = trained(monkeypatch, shows=shown)
-    said = "numbers in units of their range, or normalised where they have no bounds, MLP 8"
+    said = "numbers scaled by their range, normalized where unbounded, MLP 8"
     assert training.policy.architecture == said
     x = np.array([[0.0, 0.5, 500.0, 7.0], [255.0, -1.0, 600.0, -7.0]], np.float32)
     scaled = np.array([[-1.0, 0.5, 0.0, 7.0], [1.0, -1.0, 1.0, -7.0]], np.float32)

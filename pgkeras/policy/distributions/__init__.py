@@ -1,14 +1,15 @@
 """Action distributions: pure functions of (parameters, noise), in TensorFlow.
 
-A network puts out ``parameters`` ``[B, parameter_size]``; a distribution says what they mean. Randomness is an input:
-``sample`` maps noise to a sample by the inverse of the distribution function (or, for a normal, by scaling), so that
-the same (parameters, noise) gives the same sample wherever it is computed.
+A network computes ``parameters`` ``[B, parameter_size]``, and a distribution interprets them. Randomness is an input:
+``sample`` maps noise to a sample by the inverse cumulative distribution function (CDF), or for a normal distribution by
+scaling and shifting. The same (parameters, noise) therefore give the same sample on every engine.
 
-A *sample* is what log-probabilities are taken of; an *action* is what the environment is given. For a Gaussian the
-action is the sample clipped to the space's bounds, and the log-probability is the unclipped sample's. For the smooth
-distributions between bounds, the log-probability is the action's, computed from the sample, which holds more digits.
+The *sample* is stored for training, and log-probabilities are computed from it. The *action* is sent to the
+environment. For a Gaussian the action is the sample clipped to the space's bounds, and the log-probability is that of
+the unclipped sample. For the squashed Gaussian and the Kumaraswamy distribution, the log-probability is that of the
+action, computed from the sample because the sample is more precise near the bounds.
 
-Illegal actions are taken out of the parameters by :func:`masked`, before anything else is done with them.
+:func:`masked` removes forbidden actions from the parameters before any other use of them.
 """
 
 from pgkeras.policy.distributions.base import Distribution

@@ -1,4 +1,4 @@
-"""Distribution: what a policy needs of its action distribution."""
+"""Distribution: the interface of action distributions."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ class Distribution(Protocol):
 
     @property
     def kind(self) -> DistributionKind:
-        """The family."""
+        """The kind of distribution."""
 
     @property
     def parameter_size(self) -> int:
-        """How many numbers per observation the network puts out."""
+        """Number of parameters per observation, P."""
 
     @property
     def state_independent_size(self) -> int:
-        """How many of them, the last ones, are variables of their own that do not depend on the observation."""
+        """Number of parameters, the last ones, that do not depend on the observation but are separate variables."""
 
     @property
     def transforms(self) -> bool:
         """Whether actions differ from samples."""
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """Samples ``[B, ...]`` from parameters ``[B, parameter_size]`` and noise ``[B, noise_size]``."""
+        """Returns samples ``[B, ...]`` for parameters ``[B, P]`` and noise ``[B, noise_size]``."""
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The sample ``[B, ...]`` that a greedy policy takes: the most probable one, or as the class says."""
+        """Returns the sample ``[B, ...]`` for greedy actions: the most probable one, if the class has no other rule."""
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """The natural logarithm of the sample's probability or density, ``[B]``."""
+        """Returns the natural logarithm of the sample's probability or density, ``[B]``."""
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Entropy ``[B]`` in nats."""
+        """Returns the entropy ``[B]`` in nats."""
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """The Fisher information of the parameters times a direction in them, both ``[B, parameter_size]``.
+        """Multiplies the Fisher information of the parameters by a direction; all are ``[B, P]``.
 
-        That is ``E[s s^T] d``, where the score s is the gradient of the log-probability with respect to the parameters.
-        A small change d of the parameters makes a KL divergence of ``d^T E[s s^T] d / 2``.
+        The product is ``E[s s^T] d``. The score s is the gradient of the log-probability with respect to the
+        parameters. A small change d of the parameters has the KL divergence ``d^T E[s s^T] d / 2``.
         """
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """Converts a sample to the environment's action, of the action space's shape."""
+        """Converts samples to the environment's actions, ``[B, *space.shape]``."""
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The parameters as people know them, by the names in ``kind.parameters``."""
+        """Returns the parameters in their usual form, by the names in ``kind.parameters``."""

@@ -1,4 +1,4 @@
-"""Categorical distributions: one choice, or several at once; and masks, which take choices away."""
+"""Categorical distributions of one or several choices, and action masks."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from pgkeras.spaces.spec import DistributionKind
 
 __all__ = ["IMPOSSIBLE", "Categorical", "MultiCategorical", "masked"]
 
-# Finite, since -inf would make 0 * -inf = NaN of an entropy and its gradient; far below any logit of a network, so that
-# its softmax is 0 exactly; and far enough from the least float32 that sums with other logits do not overflow.
+# The logit of a forbidden action. It is finite, because -inf would give 0 * -inf = NaN in the entropy and its gradient.
+# It is far below any logit of a network, so its softmax is exactly 0. It is far above the smallest float32, so sums
+# with other logits do not overflow.
 IMPOSSIBLE = -1e30
 
 
 def masked(parameters: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-    """Logits with those of forbidden actions so low that their probability is exactly 0.
+    """Replaces the logits of forbidden actions by a number so low that their probability is exactly 0.
 
-    A forbidden action is then never drawn and never the mode, and has no part in the entropy or in any gradient, all
-    of which stay finite (Huang & Ontanon 2020, "A closer look at invalid action masking in policy gradient
-    algorithms", section 4).
+    A forbidden action is then never sampled and never the mode. It does not contribute to the entropy or to gradients,
+    which stay finite (Huang & Ontanon 2020, "A closer look at invalid action masking in policy gradient algorithms",
+    section 4).
 
     Args:
-        parameters: ``[B, P]``, of a :class:`Categorical` or a :class:`MultiCategorical`.
-        mask: bool or float32 ``[B, P]``: true or 1 where an action is allowed. At least one must be in every row, and
-            for every component of the action: :func:`pgkeras.spaces.spec.check_mask` refuses others, the graph cannot.
+        parameters: ``[B, P]``, the logits of a :class:`Categorical` or a :class:`MultiCategorical`.
+        mask: bool or float32 ``[B, P]``, true or 1 for allowed actions. Every row must allow at least one value of
+            every component. :func:`pgkeras.spaces.spec.check_mask` checks this, because the graph cannot.
     """
     parameters.shape.assert_has_rank(2)
     mask.shape.assert_has_rank(2)
@@ -40,10 +41,10 @@ def masked(parameters: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def _inverse_cdf(logits: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-    """The inverse distribution function at uniform noise u: the number of indices i with F(i) <= u.
+    """Computes the inverse CDF at uniform noise u: the number of indices i with ``F(i) <= u``.
 
-    In float32 the last F(i) is near 1 but not 1. Scaling u to stay below it, by one unit in the last place, keeps
-    u = 1 - eps from falling off the end and an action of probability 0 from being drawn.
+    In float32 the last ``F(i)`` is near 1, but not exactly 1. u is scaled by ``F(n - 1) (1 - 2^-23)`` to stay below it.
+    Otherwise u = 1 - eps could give the index n, or an action of probability 0.
 
     Args:
         logits: ``[..., n]``.
@@ -55,9 +56,9 @@ def _inverse_cdf(logits: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
 
 
 def _log_prob(logits: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-    """``log_softmax(logits)[sample]``: of logits ``[..., n]`` and indices ``[...]``.
+    """Computes ``log_softmax(logits)[sample]`` for logits ``[..., n]`` and indices ``[...]``.
 
-    By a product with a one and zeros instead of ``tf.gather``, whose gradient with batch axes is ninety operations.
+    It multiplies by a one-hot vector, because the gradient of ``tf.gather`` with batch axes has 90 operations.
     """
     log_p = tf.nn.log_softmax(logits)
     return tf.reduce_sum(log_p * tf.one_hot(sample, logits.shape[-1], dtype=log_p.dtype), axis=-1)
@@ -75,11 +76,11 @@ def _fisher(logits: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
 
 @dataclass(frozen=True)
 class Categorical:
-    """One of ``n`` actions; the parameters are logits, and a sample is an index ``[B]`` of type int64.
+    """One of ``n`` actions. The parameters are logits, and a sample is an int64 index ``[B]``.
 
     Args:
         n: Number of actions.
-        start: The action that index 0 stands for.
+        start: The action of index 0.
     """
 
     n: int
@@ -95,46 +96,46 @@ class Categorical:
 
     @property
     def transforms(self) -> bool:
-        """Whether the actions begin elsewhere than at 0."""
+        """Whether the first action is not 0."""
         return self.start != 0
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """The number of indices i with F(i) <= u, for uniform noise u: the inverse distribution function."""
+        """Computes the inverse CDF at uniform noise u: the number of indices i with ``F(i) <= u``."""
         parameters.shape.assert_has_rank(2)
         noise.shape.assert_has_rank(2)
         return _inverse_cdf(parameters, noise)
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The index of the largest logit, the first of equals."""
+        """Returns the index of the largest logit, the first one if several are equal."""
         return tf.argmax(parameters, axis=-1, output_type=tf.int64)
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """``log_softmax(logits)[sample]``, which stays finite where log(softmax) would not."""
+        """Computes ``log_softmax(logits)[sample]``, which is finite even if the softmax is rounded to 0."""
         sample.shape.assert_has_rank(1)
         return _log_prob(parameters, sample)
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
-        """``-sum_i p_i ln p_i``."""
+        """Computes ``-sum_i p_i ln p_i``."""
         return _entropy(parameters)
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """``p_i (d_i - sum_j p_j d_j)``."""
+        """Computes ``p_i (d_i - sum_j p_j d_j)``."""
         return _fisher(parameters, direction)
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """``start + index``."""
+        """Returns ``start + index``."""
         return sample + self.start if self.start else sample
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
-        """``probabilities`` ``[B, n]``."""
+        """Returns the ``probabilities`` ``[B, n]``."""
         return {"probabilities": tf.nn.softmax(parameters)}
 
 
 @dataclass(frozen=True)
 class MultiCategorical:
-    """Several choices at once, independent of each other; a sample is their indices ``[B, D]`` of type int64.
+    """Several independent choices. A sample is int64 indices ``[B, D]``.
 
-    The parameters are the logits of the first component's values, then those of the second's, and so on in C order.
+    The parameters are the logits of the first component's values, then those of the second component, in C order.
 
     Args:
         space: The action space; D is the number of its elements.
@@ -152,43 +153,43 @@ class MultiCategorical:
 
     @property
     def transforms(self) -> bool:
-        """Whether the values begin elsewhere than at 0, or the action is anything but a vector."""
+        """Whether a first value is not 0, or the action is not a vector."""
         return bool(self.space.start.any()) or len(self.space.shape) != 1
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """The inverse distribution function of every component, at the uniform number of its own column."""
+        """Computes each component's inverse CDF at its column of the uniform noise."""
         noise.shape.assert_has_rank(2)
         return _inverse_cdf(self._logits(parameters), noise[:, :, tf.newaxis])
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The index of every component's largest logit, the first of equals."""
+        """Returns the index of each component's largest logit, the first one if several are equal."""
         return tf.argmax(self._logits(parameters), axis=-1, output_type=tf.int64)
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """``sum_d log_softmax(logits_d)[sample_d]``."""
+        """Computes ``sum_d log_softmax(logits_d)[sample_d]``."""
         sample.shape.assert_has_rank(2)
         return tf.reduce_sum(_log_prob(self._logits(parameters), sample), axis=-1)
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The sum of the components' entropies, since they are independent."""
+        """Sums the entropies of the components, which are independent."""
         return tf.reduce_sum(_entropy(self._logits(parameters)), axis=-1)
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """``p_i (d_i - sum_j p_j d_j)`` within every component."""
+        """Computes ``p_i (d_i - sum_j p_j d_j)`` within each component."""
         return self._flat(_fisher(self._logits(parameters), self._logits(direction)))
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """``start + indices``, of the space's shape."""
+        """Returns ``start + indices`` in the space's shape."""
         shifted = sample + self.space.start.ravel() if self.space.start.any() else sample
         return shifted if len(self.space.shape) == 1 else tf.reshape(shifted, [-1, *self.space.shape])
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
-        """``probabilities`` ``[B, sum(nvec)]``, in the order of the logits."""
+        """Returns the ``probabilities`` ``[B, sum(nvec)]``, in the order of the logits."""
         return {"probabilities": self._flat(tf.nn.softmax(self._logits(parameters)))}
 
     @cached_property
     def _real(self) -> NDArray[np.bool_]:
-        """``[D, max(nvec)]``: where a component has a value of that index."""
+        """``[D, max(nvec)]``, true if the component has a value of that index."""
         nvec = self.space.nvec.ravel()
         return np.asarray(np.arange(nvec.max()) < nvec[:, np.newaxis])
 
@@ -197,7 +198,7 @@ class MultiCategorical:
         return bool(self._real.all())
 
     def _logits(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The logits as ``[B, D, max(nvec)]``, where what a component does not have is impossible."""
+        """Returns the logits as ``[B, D, max(nvec)]``, with ``IMPOSSIBLE`` as padding."""
         parameters.shape.assert_has_rank(2)
         if self._is_even:
             return tf.reshape(parameters, [-1, *self._real.shape])
@@ -206,6 +207,6 @@ class MultiCategorical:
         return tf.where(self._real, logits, tf.constant(IMPOSSIBLE, parameters.dtype))
 
     def _flat(self, values: tf.Tensor) -> tf.Tensor:
-        """``[B, sum(nvec)]``, from values ``[B, D, max(nvec)]``: the inverse of :meth:`_logits`."""
+        """Converts values ``[B, D, max(nvec)]`` to ``[B, sum(nvec)]``: the inverse of :meth:`_logits`."""
         flat = tf.reshape(values, [-1, values.shape[1] * values.shape[2]])
         return flat if self._is_even else tf.gather(flat, np.flatnonzero(self._real), axis=1)

@@ -1,4 +1,4 @@
-"""Which distribution goes with which action space."""
+"""The choice of a distribution for an action space."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ __all__ = ["AUTO", "for_action_space"]
 
 
 def for_action_space(space: ActionSpace, family: str = AUTO) -> Distribution:
-    """The distribution for an action space.
+    """Returns the distribution for an action space.
 
     Args:
         space: The action space.
-        family: The value of a :class:`DistributionKind`, or "auto" for the first that the space goes with: categorical
-            for Discrete, multi_categorical for MultiDiscrete, multi_bernoulli for MultiBinary, and diagonal_gaussian
-            for Box. In a Dict or Tuple, those of its leaves have it that it goes with.
+        family: The value of a :class:`DistributionKind`, or "auto": categorical for Discrete, multi_categorical for
+            MultiDiscrete, multi_bernoulli for MultiBinary, and diagonal_gaussian for Box. In a Dict or Tuple, the
+            family applies to the leaves that support it.
 
     Raises:
-        UnsupportedSpaceError: There is none for that space, or the named one does not go with it.
+        UnsupportedSpaceError: The space is not supported, or does not support the family.
     """
     kinds = kinds_of(space, family)
     if not isinstance(space, Dict | Tuple):
         return _make(kinds[0], space)
-    # Of the observations, nothing matters here.
+    # The observation space is a placeholder, because only the parts of the action are used.
     spec = PolicySpec(Discrete(1), space, DistributionKind.STRUCTURED, part_distributions=kinds)
     return Structured(spec.parts, tuple(_make(part.kind, part.space) for part in spec.parts))
 

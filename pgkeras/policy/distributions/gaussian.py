@@ -1,4 +1,4 @@
-"""The diagonal Gaussian distribution: independent normals, clipped to the bounds of the action space."""
+"""The diagonal Gaussian distribution: independent normal components, clipped to the bounds of the action space."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from pgkeras.spaces.spec import DistributionKind
 
 __all__ = ["DiagonalGaussian", "inner_bounds", "units"]
 
-# A new network samples from about N(0, 1), which fits ranges of these half-widths with their centre as near to 0.
-_NARROWEST, _WIDEST, _FARTHEST = 0.3, 10.0, 1.0
-_UNBOUNDED = 1e12  # a bound beyond it is as good as none
-_FINEST = 1e-3  # of a bound's size: in smaller units, float32 would round samples near it to few numbers
+# A new network samples from about N(0, 1). This fits ranges with a half-width between the first two numbers, and with a
+# center whose magnitude is at most the third.
+_MIN_HALF_WIDTH, _MAX_HALF_WIDTH, _MAX_CENTER = 0.3, 10.0, 1.0
+_UNBOUNDED = 1e12  # larger bounds are treated as infinite
+_MIN_UNIT = 1e-3  # relative to a bound, because float32 has few numbers near the bound in smaller units
 
 
 def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The space's bounds as numbers of float32 and of its own dtype, rounded inwards: the nearest may lie outside.
+    """Returns the space's bounds rounded inwards to float32, or to float16 for a float16 space.
 
-    Where none lies between two bounds, both are the one nearest to the lower.
+    They are rounded inwards because the nearest number may be outside the space. If there is no such number between two
+    bounds, both results are the number nearest to the lower bound.
     """
     dtype = np.dtype(np.float16 if space.dtype == np.float16 else np.float32)
     with np.errstate(over="ignore"):
@@ -37,36 +39,37 @@ def inner_bounds(space: Box) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 
 def units(space: Box) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The origin and the unit, for each component ``[D]``, in which a new network's outputs fit a space.
+    """Returns origins and units ``[D]`` that map a new network's outputs to the range of each component.
 
-    A network begins with means near 0 and standard deviations near 1. Where that does not fit the range of a component,
-    the origin is the centre of the range, and the unit is half its width. Where one bound is finite, the origin is at
-    least one unit inside it.
+    The outputs of a new network have means near 0 and standard deviations near 1. If this does not fit the range of a
+    component, the origin is the center of the range, and the unit is half its width. If only one bound is finite, the
+    origin is at least one unit inside it.
 
     Returns:
-        The origins and the units; 0 and 1 for components that need no others.
+        The origins and the units, 0 and 1 for components that the outputs fit.
     """
     low, high = space.low.ravel(), space.high.ravel()
-    from_below, from_above = low > -_UNBOUNDED, high < _UNBOUNDED
+    has_low, has_high = low > -_UNBOUNDED, high < _UNBOUNDED
     with np.errstate(invalid="ignore", over="ignore"):
-        centre, half = high / 2 + low / 2, high / 2 - low / 2
-    fits = (np.abs(centre) <= np.minimum(half, _FARTHEST)) & (half >= _NARROWEST) & (half <= _WIDEST)
-    # One after the other: bounded on both sides, from below, from above.
-    kinds = [from_below & from_above, from_below, from_above]
-    own = ~fits & (half > 0)
-    above, below = np.maximum(1.0, _FINEST * low), np.maximum(1.0, -_FINEST * high)
-    origins = [np.where(own, centre, 0.0), np.maximum(0.0, low + above), np.minimum(0.0, high - below)]
-    return np.select(kinds, origins, 0.0), np.select(kinds, [np.where(own, half, 1.0), above, below], 1.0)
+        center, half = high / 2 + low / 2, high / 2 - low / 2
+    fits = (np.abs(center) <= np.minimum(half, _MAX_CENTER)) & (half >= _MIN_HALF_WIDTH) & (half <= _MAX_HALF_WIDTH)
+    # np.select takes the first condition that is true: both bounds, lower bound only, upper bound only.
+    conditions = [has_low & has_high, has_low, has_high]
+    adapts = ~fits & (half > 0)
+    low_unit, high_unit = np.maximum(1.0, _MIN_UNIT * low), np.maximum(1.0, -_MIN_UNIT * high)
+    origins = [np.where(adapts, center, 0.0), np.maximum(0.0, low + low_unit), np.minimum(0.0, high - high_unit)]
+    scales = [np.where(adapts, half, 1.0), low_unit, high_unit]
+    return np.select(conditions, origins, 0.0), np.select(conditions, scales, 1.0)
 
 
 @dataclass(frozen=True)
 class DiagonalGaussian:
-    """Independent normals; the parameters are means and the log of standard deviations, flat; a sample is ``[B, D]``.
+    """Independent normal components. The parameters are D means and D log standard deviations; a sample is ``[B, D]``.
 
-    Where the bounds do not fit N(0, 1), the parameters are in units of the range; see :func:`units`.
+    If N(0, 1) does not fit the bounds, the parameters are relative to the range; see :func:`units`.
 
-    The standard deviations do not depend on the state, as is usual for policy gradients on continuous control
-    (Schulman et al. 2015, "Trust region policy optimization", appendix D).
+    The standard deviations do not depend on the state, as is usual for policy gradients in continuous control (Schulman
+    et al. 2015, "Trust region policy optimization", appendix D).
 
     Args:
         space: The action space; D is the number of its elements.
@@ -79,7 +82,7 @@ class DiagonalGaussian:
 
     @property
     def parameter_size(self) -> int:
-        """A mean and a log standard deviation per component."""
+        """One mean and one log standard deviation per component."""
         return 2 * self.state_independent_size
 
     @property
@@ -88,34 +91,34 @@ class DiagonalGaussian:
         return int(self.space.low.size)
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """``mean + std * noise`` for standard normal noise."""
+        """Returns ``mean + std * noise`` for standard normal noise."""
         noise.shape.assert_has_rank(2)
         mean, log_std = self._split(parameters)
         return mean + tf.exp(log_std) * noise
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
-        """The mean."""
+        """Returns the mean."""
         return self._split(parameters)[0]
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """``sum_d -((x_d - mean_d) / std_d)**2 / 2 - ln std_d - ln(2 pi) / 2``."""
+        """Computes ``sum_d -((x_d - mean_d) / std_d)**2 / 2 - ln std_d - ln(2 pi) / 2``."""
         sample.shape.assert_has_rank(2)
         mean, log_std = self._split(parameters)
         z = (sample - mean) * tf.exp(-log_std)
         return tf.reduce_sum(-0.5 * tf.square(z) - log_std - 0.5 * math.log(2 * math.pi), axis=-1)
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
-        """``sum_d ln std_d + ln(2 pi e) / 2``."""
+        """Computes ``sum_d ln std_d + ln(2 pi e) / 2``."""
         return tf.reduce_sum(self._split(parameters)[1] + 0.5 * math.log(2 * math.pi * math.e), axis=-1)
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """Times ``1 / std_d**2`` for means and 2 for log standard deviations, in units of the parameters."""
+        """Multiplies means by ``1 / std_d**2`` and log standard deviations by 2, in the units of the parameters."""
         _, log_std = tf.split(parameters, 2, axis=-1)
-        of_mean, of_log_std = tf.split(direction, 2, axis=-1)
-        return tf.concat([of_mean * tf.exp(-2.0 * log_std), 2.0 * of_log_std], axis=-1)
+        d_mean, d_log_std = tf.split(direction, 2, axis=-1)
+        return tf.concat([d_mean * tf.exp(-2.0 * log_std), 2.0 * d_log_std], axis=-1)
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """The sample, clipped to the space's bounds."""
+        """Returns the sample, clipped to the space's bounds."""
         shaped = tf.reshape(sample, [-1, *self.space.shape])
         if np.isinf(self.space.low).all() and np.isinf(self.space.high).all():
             return shaped
@@ -123,23 +126,23 @@ class DiagonalGaussian:
         return tf.clip_by_value(shaped, tf.cast(low, shaped.dtype), tf.cast(high, shaped.dtype))
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
-        """``mean`` and ``stddev``, each ``[B, *space.shape]``."""
+        """Returns ``mean`` and ``stddev``, each ``[B, *space.shape]``."""
         mean, log_std = self._split(parameters)
         shape = [-1, *self.space.shape]
         return {"mean": tf.reshape(mean, shape), "stddev": tf.reshape(tf.exp(log_std), shape)}
 
     def _units(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What the parameters are in units of; see :func:`units`."""
+        """Returns the origins and units of the parameters; see :func:`units`."""
         return units(self.space)
 
     def _split(self, parameters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Means and log standard deviations in the space's units; the parameters are in those of :meth:`_units`."""
+        """Converts parameters in :meth:`_units` to means and log standard deviations in the space's units."""
         parameters.shape.assert_has_rank(2)
         mean, log_std = tf.split(parameters, 2, axis=-1)
-        centre, half = self._units()
-        if not centre.any() and (half == 1.0).all():
+        origin, unit = self._units()
+        if not origin.any() and (unit == 1.0).all():
             return mean, log_std
         return (
-            tf.cast(centre, mean.dtype) + tf.cast(half, mean.dtype) * mean,
-            log_std + tf.cast(np.log(half), log_std.dtype),
+            tf.cast(origin, mean.dtype) + tf.cast(unit, mean.dtype) * mean,
+            log_std + tf.cast(np.log(unit), log_std.dtype),
         )

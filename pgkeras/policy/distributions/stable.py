@@ -1,7 +1,7 @@
-"""Functions that keep their precision, written so that LiteRT keeps it too.
+"""Numerically stable functions that are also stable in LiteRT.
 
-LiteRT has no softplus, log1p or expm1 of its own, and puts ``log(exp(x) + 1)``, ``log(x + 1)`` and ``exp(x) - 1`` in
-their places: the first overflows, the others lose everything of small arguments. These here are made of what it has.
+LiteRT has no softplus, log1p or expm1. It replaces them by ``log(exp(x) + 1)``, which overflows, and by ``log(x + 1)``
+and ``exp(x) - 1``, which lose all precision for small arguments. The functions here use only operations of LiteRT.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ _SERIES_TERMS = 8
 
 
 def softplus(x: tf.Tensor) -> tf.Tensor:
-    """``ln(1 + e^x)``, to the last digits of float32 for any x, with the gradient ``sigmoid(x)``."""
-    # The half sum is max(x, 0), but with the gradient 1/2 at 0.
+    """Computes ``ln(1 + e^x)`` with full float32 precision for any x. Its gradient is ``sigmoid(x)``."""
+    # 0.5 * (x + |x|) equals max(x, 0), but its gradient at 0 is 1/2.
     return 0.5 * (x + tf.abs(x)) + _log1p(tf.exp(-tf.abs(x)))
 
 
 def log_sigmoid(x: tf.Tensor) -> tf.Tensor:
-    """``ln(1 / (1 + e^-x))``."""
+    """Computes ``ln(1 / (1 + e^-x))``."""
     return -softplus(-x)
 
 
 def log1mexp(t: tf.Tensor) -> tf.Tensor:
-    """``ln(1 - e^-t)`` for positive t, of which neither tiny nor large ones lose their digits.
+    """Computes ``ln(1 - e^-t)`` for positive t, with full precision for both small and large t.
 
-    Like Maechler (2012, "Accurately computing log(1 - exp(-|a|))"), by one form below ln 2 and another above; here the
-    first is ``1 - e^-t = 2 h / (1 + h)`` with h = tanh(t/2).
+    As in Maechler (2012, "Accurately computing log(1 - exp(-|a|))"), one form is used below ln 2 and another above.
+    Here the first form is ``1 - e^-t = 2 h / (1 + h)`` with ``h = tanh(t/2)``.
     """
     h = tf.tanh(0.5 * t)
     z = tf.exp(-t)
@@ -40,15 +40,15 @@ def log1mexp(t: tf.Tensor) -> tf.Tensor:
 
 
 def minus_log1m(u: tf.Tensor) -> tf.Tensor:
-    """``-ln(1 - u)`` for u in [0, 1), of which small ones keep their digits."""
+    """Computes ``-ln(1 - u)`` for u in [0, 1), with full precision for small u."""
     return tf.where(u < 0.5, 2.0 * _atanh(u / (2.0 - u)), -tf.math.log(1.0 - u))
 
 
 def harmonic(x: tf.Tensor) -> tf.Tensor:
-    """The harmonic number ``H(x) = 1 + 1/2 + ... + 1/x``, which is ``digamma(x + 1) + gamma``, for any x from 0 on.
+    """Computes the harmonic number ``H(x) = 1 + 1/2 + ... + 1/x = digamma(x + 1) + gamma`` for any real x >= 0.
 
-    By the asymptotic series of digamma at ``x + 6``, and the recurrence ``H(x) = H(x + 1) - 1 / (x + 1)`` back to x
-    (Abramowitz & Stegun 1964, equations 6.3.18 and 6.3.5).
+    It uses the asymptotic series of digamma at ``x + 6``, then the recurrence ``H(x) = H(x + 1) - 1 / (x + 1)`` down to
+    x (Abramowitz & Stegun 1964, equations 6.3.18 and 6.3.5).
     """
     far = x + 6.0
     inverse = 1.0 / far
@@ -58,12 +58,12 @@ def harmonic(x: tf.Tensor) -> tf.Tensor:
 
 
 def _log1p(y: tf.Tensor) -> tf.Tensor:
-    """``ln(1 + y)`` for y in [0, 1]: ``2 artanh(y / (2 + y))``."""
+    """Computes ``ln(1 + y) = 2 artanh(y / (2 + y))`` for y in [0, 1]."""
     return 2.0 * _atanh(y / (2.0 + y))
 
 
 def _atanh(w: tf.Tensor) -> tf.Tensor:
-    """``sum_k w^(2k+1) / (2k+1)``: eight terms are enough for float32 where w is at most 1/3."""
+    """Computes ``sum_k w^(2k+1) / (2k+1)``. Eight terms are enough for float32 if w is at most 1/3."""
     square = tf.square(w)
     series = tf.ones_like(w) / (2 * _SERIES_TERMS - 1)
     for k in reversed(range(_SERIES_TERMS - 1)):

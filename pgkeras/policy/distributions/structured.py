@@ -1,4 +1,4 @@
-"""The distribution of an action that is made of parts: a Dict or Tuple, each of whose leaves has one of its own."""
+"""The distribution of structured actions: a Dict or Tuple with one distribution per leaf."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ __all__ = ["Structured"]
 
 @dataclass(frozen=True)
 class Structured:
-    """Independent parts: the joint log-probability is the sum of theirs, and so is the entropy.
+    """Independent parts. The joint log-probability and entropy are the sums over the parts.
 
-    The parameters are those of the first part that depend on the state, those of the second, and so on; after them
-    the parts' parameters that do not. Samples and actions are packed: float32 rows, the parts' numbers one after the
-    other, in which integers up to 2^24 are exact.
+    The parameters are the state-dependent parameters of all parts, in order, then the state-independent ones. Samples
+    and actions are packed into float32 rows: the numbers of all parts, in order. Integers up to 2^24 are exact.
 
     Args:
         parts: The leaves, from :attr:`pgkeras.spaces.spec.PolicySpec.parts`.
-        distributions: Theirs.
+        distributions: One distribution per part.
     """
 
     parts: tuple[ActionPart, ...]
@@ -36,16 +35,16 @@ class Structured:
 
     @property
     def parameter_size(self) -> int:
-        """All parts' together."""
+        """The sum over the parts."""
         return sum(one.parameter_size for one in self.distributions)
 
     @property
     def state_independent_size(self) -> int:
-        """All parts' together."""
+        """The sum over the parts."""
         return sum(one.state_independent_size for one in self.distributions)
 
     def sample(self, parameters: tf.Tensor, noise: tf.Tensor) -> tf.Tensor:
-        """Every part's sample at its own columns of the noise."""
+        """Returns the samples of all parts, each from its columns of the noise."""
         noise.shape.assert_has_rank(2)
         sizes = [math.prod(part.space.shape) for part in self.parts]
         columns = tf.split(noise, sizes, axis=1)
@@ -53,42 +52,42 @@ class Structured:
         return self._packed([one.sample(p, u) for one, p, u in terms], parameters.dtype)
 
     def mode(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Every part's mode."""
+        """Returns the modes of all parts."""
         terms = zip(self.distributions, self._split(parameters), strict=True)
         return self._packed([one.mode(p) for one, p in terms], parameters.dtype)
 
     def log_prob(self, parameters: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
-        """``sum_k ln P_k(sample_k)``."""
+        """Computes ``sum_k ln P_k(sample_k)``."""
         terms = zip(self.distributions, self._split(parameters), self._samples(sample), strict=True)
         return tf.add_n([one.log_prob(p, x) for one, p, x in terms])
 
     def entropy(self, parameters: tf.Tensor) -> tf.Tensor:
-        """``sum_k H_k``."""
+        """Computes ``sum_k H_k``."""
         return tf.add_n([one.entropy(p) for one, p in zip(self.distributions, self._split(parameters), strict=True)])
 
     def fisher(self, parameters: tf.Tensor, direction: tf.Tensor) -> tf.Tensor:
-        """Every part's by itself, since they are independent."""
+        """Multiplies each part's direction by its own Fisher information, because the parts are independent."""
         terms = zip(self.distributions, self._split(parameters), self._split(direction), strict=True)
         return self._joined([one.fisher(p, d) for one, p, d in terms])
 
     def action(self, sample: tf.Tensor) -> tf.Tensor:
-        """The parts' actions, packed as :attr:`pgkeras.spaces.spec.PolicySpec.action_layout` has it."""
+        """Returns the actions of all parts, packed in :attr:`pgkeras.spaces.spec.PolicySpec.action_layout`."""
         samples = self._samples(sample)
         return self._packed([one.action(x) for one, x in zip(self.distributions, samples, strict=True)], sample.dtype)
 
     def named_parameters(self, parameters: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Every part's, by the names in its ``outputs``."""
+        """Returns the parameters of all parts, by the names in the part's ``outputs``."""
         named: dict[str, tf.Tensor] = {}
         for part, one, own in zip(self.parts, self.distributions, self._split(parameters), strict=True):
             named |= {part.outputs[name]: tensor for name, tensor in one.named_parameters(own).items()}
         return named
 
     def masked(self, parameters: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """The parameters with those of forbidden values made impossible; see :func:`masked`.
+        """Replaces the logits of forbidden values; see :func:`pgkeras.policy.distributions.masked`.
 
         Args:
             parameters: ``[B, parameter_size]``.
-            mask: ``[B, mask_size]``: the parts that can be masked, in order.
+            mask: ``[B, mask_size]``, the masks of all categorical and multi-categorical parts, in order.
         """
         own, start = self._split(parameters), 0
         for k, part in enumerate(self.parts):
@@ -107,7 +106,7 @@ class Structured:
         return [one.state_independent_size for one in self.distributions]
 
     def _split(self, parameters: tf.Tensor) -> list[tf.Tensor]:
-        """Every part's own parameters, as its distribution takes them."""
+        """Returns the parameters of each part, in the form that its distribution takes."""
         parameters.shape.assert_has_rank(2)
         pieces = tf.split(parameters, [*self._dependent, *(size for size in self._free if size)], axis=1)
         dependent, free = pieces[: len(self.parts)], iter(pieces[len(self.parts) :])
@@ -127,7 +126,7 @@ class Structured:
         return tf.concat(rows, axis=1)
 
     def _samples(self, sample: tf.Tensor) -> list[tf.Tensor]:
-        """Every part's own sample, as its distribution takes it."""
+        """Returns the sample of each part, in the form that its distribution takes."""
         sample.shape.assert_has_rank(2)
         pieces = tf.split(sample, [part.stop - part.start for part in self.parts], axis=1)
         found = []

@@ -1,9 +1,9 @@
 """Networks: Keras models from rows of observations to features.
 
-What the layers are follows from the observation space: dense layers for numbers, convolutions for images, an embedding
-and a GRU for texts, one-hot vectors for integers; where an observation has several parts, each has an encoder of its
-own and their features are joined, and texts say besides how the feature maps of images are scaled and shifted. Any
-Keras model takes their place where one is given.
+The observation space determines the layers: dense layers for numbers, convolutions for images, an embedding and a GRU
+for texts, one-hot vectors for integers. Each part of an observation has its own encoder, and the features of all parts
+are concatenated. The features of texts also scale and shift the feature maps of images. A user's Keras model can
+replace all of these layers.
 """
 
 from __future__ import annotations
@@ -33,28 +33,29 @@ def body(
     seed: int,
     network: keras.Model | None = None,
 ) -> keras.Model:
-    """From rows ``[B, *layout.shape]`` to features ``[B, F]``.
+    """Builds a model from rows ``[B, *layout.shape]`` to features ``[B, F]``.
 
     Args:
-        layout: How observations are laid out.
-        settings: What the network is like. ``hidden`` is the width of each dense layer after the encoders; an image
-            that is all there is to see has none but its encoder's.
-        normalization: Normalises the rows first; None for none.
+        layout: The layout of observations.
+        settings: Settings of the network. ``hidden`` is the width of each dense layer after the encoders. If the
+            observation is a single image, these layers are omitted.
+        normalization: Normalizes the rows first; None without normalization.
         seed: Seed of the initial weights.
-        network: Takes the place of encoders and dense layers. It is called with the observation, or for an observation
-            of several parts with a dictionary of them by their paths ("position", "arm.angle", ...).
+        network: Replaces the encoders and dense layers. It is called with the observation. For an observation of
+            several parts, it is called with a dictionary of the parts by path ("position", "arm.angle", ...).
 
     Raises:
-        UnsupportedSpaceError: The given network does not fit, or the setting names one for images and there are none.
+        UnsupportedSpaceError: The given network does not fit, or the settings name a network for images and the
+            observation has no image.
     """
     images = settings.network
     row = keras.Input(layout.shape, dtype=layout.dtype.name, name="observation")
-    seen = row if normalization is None else normalization(row)
-    parts = {leaf.name: _part(seen, layout, i) for i, leaf in enumerate(layout.leaves)}
+    normalized = row if normalization is None else normalization(row)
+    parts = {leaf.name: _part(normalized, layout, i) for i, leaf in enumerate(layout.leaves)}
     if network is not None:
         return keras.Model(row, _given(network, parts), name="body")
-    if images in encoders.FOR_IMAGES and not any(is_image(leaf.space) for leaf in layout.leaves):
-        raise UnsupportedSpaceError(f"network={images} reads images, and the observation has none; leave it at auto")
+    if images in encoders.IMAGE_NETWORKS and not any(is_image(leaf.space) for leaf in layout.leaves):
+        raise UnsupportedSpaceError(f"network={images} reads images, but the observation has none; use network=auto")
 
     def encoded(i: int, text: Any = None) -> Any:
         return encoders.encode(layout.leaves[i], parts[layout.leaves[i].name], seed + 100 * i, settings, text)
@@ -78,7 +79,7 @@ def describe(layout: Layout, settings: NetworkSettings) -> str:
         described = encoders.describe(layout.leaves[0], settings)
         if _is_one_image(layout, images):
             return described
-        return f"MLP {dense}" if described == encoders.AS_THEY_ARE else f"{described}, MLP {dense}"
+        return f"MLP {dense}" if described == encoders.RAW_NUMBERS else f"{described}, MLP {dense}"
     texts = " and ".join(leaf.name for leaf in layout.leaves if isinstance(leaf.space, Text))
     modulated = f" modulated by {texts}" if texts and images != "mlp" else ""
     parts = ", ".join(
@@ -89,12 +90,12 @@ def describe(layout: Layout, settings: NetworkSettings) -> str:
 
 
 def normalization_for(layout: Layout, settings: NetworkSettings) -> ObservationNormalization | None:
-    """The normalisation of the elements that the settings say; None where there are none."""
-    chosen = np.zeros(layout.shape, np.bool_)
+    """Returns the normalization layer for the elements selected by the settings; None if no element is selected."""
+    selected = np.zeros(layout.shape, np.bool_)
     for leaf in layout.leaves:
-        part = chosen[leaf.start : leaf.stop].reshape(leaf.shape) if layout.packed else chosen
-        part[...] = encoders.normalised(leaf, settings)
-    return ObservationNormalization(chosen, name="normalization") if chosen.any() else None
+        part = selected[leaf.start : leaf.stop].reshape(leaf.shape) if layout.packed else selected
+        part[...] = encoders.normalized_elements(leaf, settings)
+    return ObservationNormalization(selected, name="normalization") if selected.any() else None
 
 
 def _is_one_image(layout: Layout, images: str) -> bool:
@@ -115,24 +116,25 @@ def _part(row: Any, layout: Layout, i: int) -> Any:
 def _given(network: keras.Model, parts: dict[str, Any]) -> Any:
     observation = next(iter(parts.values())) if len(parts) == 1 else parts
     shapes = {name: (None, *part.shape[1:]) for name, part in parts.items()}
-    taken = next(iter(shapes.values())) if len(shapes) == 1 else shapes
-    wanted = f"expected {taken} in, and features of shape (None, F) out"
+    input_shapes = next(iter(shapes.values())) if len(shapes) == 1 else shapes
+    expected = f"expected inputs of shape {input_shapes} and outputs of shape (None, F)"
     takes = getattr(network, "input_shape", None) if network.built and len(parts) == 1 else None
     if takes is not None and takes != next(iter(shapes.values())):
-        raise UnsupportedSpaceError(f"network {network.name!r} takes {takes}; {wanted}")
+        raise UnsupportedSpaceError(f"network {network.name!r} takes inputs of shape {takes}; {expected}")
     try:
         features = network(observation)
     except Exception as error:  # a network's layers may raise anything
         raise UnsupportedSpaceError(
-            f"network {network.name!r} refuses observations: {type(error).__name__}: {error}; {wanted}"
+            f"network {network.name!r} cannot be called with an observation: {type(error).__name__}: {error}; "
+            f"{expected}"
         ) from error
     if wrong := [v.path for v in network.trainable_variables if v.dtype != "float32"]:
         raise UnsupportedSpaceError(
-            f"network {network.name!r} has weights that are not float32 ({', '.join(wrong[:3])}), in which policies "
-            'compute; make its layers with dtype="float32"'
+            f"network {network.name!r} has weights that are not float32: {', '.join(wrong[:3])}; create its layers "
+            'with dtype="float32"'
         )
     if len(getattr(features, "shape", ())) != 2:
-        raise UnsupportedSpaceError(f"network {network.name!r} gives {_shape(features)}; {wanted}")
+        raise UnsupportedSpaceError(f"network {network.name!r} returns {_shape(features)}; {expected}")
     return keras.ops.cast(features, "float32")
 
 

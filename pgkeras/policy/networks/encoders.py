@@ -1,4 +1,4 @@
-"""Encoders: from one leaf of an observation to features, each kind of leaf by the layers that fit it."""
+"""Encoders: layers from one leaf of an observation to features, one encoder for each kind of leaf."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from pgkeras.spaces.images import image_shape, is_image
 from pgkeras.spaces.layout import Leaf
 from pgkeras.spaces.tokenizer import FIRST
 
-__all__ = ["AS_THEY_ARE", "FOR_IMAGES", "describe", "encode", "normalised"]
+__all__ = ["IMAGE_NETWORKS", "RAW_NUMBERS", "describe", "encode", "normalized_elements"]
 
 logger = logging.getLogger(__name__)
 
-AS_THEY_ARE = "numbers as they are"
+RAW_NUMBERS = "raw numbers"
 
-_MOST_ONE_HOT = 512
-_MOST_EMBEDDED = 10_000_000  # rows of a table, of 128 bytes each
+_MAX_ONE_HOT = 512
+_MAX_EMBEDDED = 10_000_000  # rows of an embedding table, 128 bytes each
 _EMBEDDING_WIDTH = 32
 _TEXT_UNITS = 64
-_LARGEST_SIDE = 160  # pixels of the shorter side; beyond it a network takes many times as long as one for 84 by 84
-_MOST_RANGE = 1e6  # wider bounds than this say nothing about what numbers come, and count as none
-_MOST_NORMALISED = 1 << 17  # elements of an image; larger ones are scaled alone
-_LARGE = 50.0  # bounded numbers beyond it are scaled into their range
+_MAX_SIDE = 160  # pixels of the shorter side; networks for larger images take many times as long as for 84x84 pixels
+_MAX_HALF_RANGE = 1e6  # elements with wider bounds are treated as unbounded, because such bounds are not informative
+_MAX_NORMALIZED = 1 << 17  # elements; larger images are not normalized, only scaled
+_LARGE = 50.0  # elements with larger bounds are scaled to [-1, 1]
 
 
 class _Convolutions(NamedTuple):
@@ -42,7 +42,7 @@ class _Convolutions(NamedTuple):
 
     @property
     def smallest(self) -> int:
-        """Pixels of the shorter side of which the layers leave one."""
+        """Smallest side, in pixels, for which the layers' output has at least one pixel."""
         pixels = 1
         for _, size, stride in reversed(self.layers):
             pixels = (pixels - 1) * stride + size
@@ -57,124 +57,125 @@ _SMALL = _Convolutions("small CNN", ((16, 3, 1),), 128)
 # Mnih et al. 2013, "Playing Atari with deep reinforcement learning", section 4.1.
 _LIGHT = _Convolutions("light CNN", ((16, 8, 4), (32, 4, 2)), 256)
 
-FOR_IMAGES = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
-"""By the choices of the setting ``network`` that name one."""
+IMAGE_NETWORKS = {"nature_cnn": _NATURE, "light_cnn": _LIGHT, "small_cnn": _SMALL}
+"""Networks for images, by the value of the setting ``network``."""
 
 
 def describe(leaf: Leaf, settings: NetworkSettings) -> str:
-    """Describes the encoder of a leaf, and what is done to its numbers before."""
+    """Describes the encoder of a leaf and the preprocessing of its numbers."""
     space = leaf.space
     if isinstance(space, Text):
         return f"embedding of {len(space.vocabulary)} tokens and GRU"
     if settings.network != "mlp" and is_image(space):
         name = _convolutions(space, settings.network).name
-        if normalised(leaf, settings).any():
-            return f"{name} of normalised pixels"
+        if normalized_elements(leaf, settings).any():
+            return f"{name} of normalized pixels"
         return f"{name} of pixels scaled to [0, 1]" if _pixel_range(space) else name
     if isinstance(space, Box):
-        return _describe_numbers(space, normalised(leaf, settings))
+        return _describe_numbers(space, normalized_elements(leaf, settings))
     if isinstance(space, MultiBinary):
-        return AS_THEY_ARE
-    return "one-hot" if _most_values(space) <= _MOST_ONE_HOT else "embedding"
+        return RAW_NUMBERS
+    return "one-hot" if _max_count(space) <= _MAX_ONE_HOT else "embedding"
 
 
-def _describe_numbers(space: Box, statistics: NDArray[np.bool_]) -> str:
-    if statistics.all():
-        return "normalised numbers"
-    scaled = bool((_range(space, ~statistics)[1] != 1.0).any())
-    others = "numbers in units of their range" if scaled else AS_THEY_ARE
-    return f"{others}, or normalised where they have no bounds" if statistics.any() else others
+def _describe_numbers(space: Box, normalized: NDArray[np.bool_]) -> str:
+    if normalized.all():
+        return "normalized numbers"
+    scaled = bool((_range(space, ~normalized)[1] != 1.0).any())
+    others = "numbers scaled by their range" if scaled else RAW_NUMBERS
+    return f"{others}, normalized where unbounded" if normalized.any() else others
 
 
-def normalised(leaf: Leaf, settings: NetworkSettings) -> NDArray[np.bool_]:
-    """Which elements of a leaf, ``[*leaf.shape]``, are normalised by their running mean and variance."""
+def normalized_elements(leaf: Leaf, settings: NetworkSettings) -> NDArray[np.bool_]:
+    """Returns which elements of a leaf, ``[*leaf.shape]``, are normalized by their running mean and variance."""
     space, setting = leaf.space, settings.normalize_observations
     if not isinstance(space, Box) or setting is False:
         return np.zeros(leaf.shape, np.bool_)
     if setting:
-        return np.full(leaf.shape, math.prod(leaf.shape) <= _MOST_NORMALISED)
+        return np.full(leaf.shape, math.prod(leaf.shape) <= _MAX_NORMALIZED)
     with np.errstate(over="ignore"):
-        return ~((space.high / 2 - space.low / 2) < _MOST_RANGE)
+        return ~((space.high / 2 - space.low / 2) < _MAX_HALF_RANGE)
 
 
 def encode(leaf: Leaf, x: Any, seed: int, settings: NetworkSettings, text: Any = None) -> Any:
-    """Features ``[B, F]`` of a leaf ``[B, *leaf.shape]``.
+    """Builds the layers from a leaf ``[B, *leaf.shape]`` to features ``[B, F]``.
 
-    Images are scaled to [0, 1] where their space says within which bounds they lie; integers become one-hot vectors, or
-    embeddings where there are many; texts are read by a GRU; other numbers are scaled into their range where that is
-    far from 1. What has been normalised (:func:`normalised`) is not scaled.
+    Bounded images are scaled to [0, 1]. Integers become one-hot vectors, or embeddings if they have more than 512
+    values. Texts are read by a GRU. Other bounded numbers are scaled to [-1, 1] if a bound exceeds 50. Normalized
+    elements (:func:`normalized_elements`) are not scaled.
 
     Args:
-        leaf: What it is.
+        leaf: The leaf.
         x: Its symbolic values.
         seed: Seed of the initial weights.
-        settings: What the network is like: ``network`` says what reads images.
-        text: Features ``[B, F]`` of the texts beside it, by which the feature maps of images are modulated; None where
-            there are none.
+        settings: Settings of the network. ``network`` selects the network for images.
+        text: Features ``[B, F]`` of the observation's texts, which modulate the feature maps of images; None without
+            texts.
 
     Raises:
-        UnsupportedSpaceError: The setting names a network that the image is too small for, or integers are too many.
+        UnsupportedSpaceError: The image is too small for the network in the settings, or the integers have too many
+            values.
     """
     space = leaf.space
     name = re.sub(r"[^\w.]", "_", leaf.name, flags=re.ASCII)
     if name != leaf.name or not name:
-        name = f"part_{leaf.start}_{name}"  # two keys may differ in such characters alone
+        name = f"part_{leaf.start}_{name}"  # unique, because two keys may differ only in the replaced characters
     if isinstance(space, Text):
         return TextReader(len(space.vocabulary) + FIRST, _EMBEDDING_WIDTH, _TEXT_UNITS, seed, name=f"{name}_text")(x)
     if settings.network != "mlp" and is_image(space):
         _check_size(leaf.name, space, settings.network)
-        bounds = None if normalised(leaf, settings).any() else _pixel_range(space)
+        bounds = None if normalized_elements(leaf, settings).any() else _pixel_range(space)
         return _image(x, space, settings, bounds, name, seed, text)
     if isinstance(space, Box | MultiBinary):
         flat = keras.ops.cast(x, "float32")
         if isinstance(space, Box):
-            flat = _scaled(flat, space, ~normalised(leaf, settings))
+            flat = _scaled(flat, space, ~normalized_elements(leaf, settings))
         return flat if len(leaf.shape) == 1 else keras.ops.reshape(flat, (-1, math.prod(leaf.shape)))
     return _integers(space, x, name, seed)
 
 
-def _scaled(x: Any, space: Box, may_be: NDArray[np.bool_]) -> Any:
-    """Numbers in units of their own range, -1 to 1, where they may be and are bounded and large; others as they are."""
-    centre, half = _range(space, may_be)
-    if (half == 1.0).all() and not centre.any():
+def _scaled(x: Any, space: Box, selected: NDArray[np.bool_]) -> Any:
+    """Scales the selected elements to [-1, 1] if they are bounded and a bound is large; returns others unchanged."""
+    center, half = _range(space, selected)
+    if (half == 1.0).all() and not center.any():
         return x
-    return (x - centre) / half
+    return (x - center) / half
 
 
-def _range(space: Box, may_be: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """By element, the centre and half the width of the range that :func:`_scaled` divides by; 0 and 1 for none."""
+def _range(space: Box, selected: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns each element's center and half-width for :func:`_scaled`; 0 and 1 for elements that are not scaled."""
     low, high = space.low, space.high
     with np.errstate(invalid="ignore", over="ignore"):
-        half, centre = high / 2 - low / 2, high / 2 + low / 2
+        half, center = high / 2 - low / 2, high / 2 + low / 2
         scales = np.isfinite(half) & (half > 0) & (np.maximum(np.abs(low), np.abs(high)) > _LARGE)
-        scales &= (half < _MOST_RANGE) & may_be
-    return np.where(scales, centre, 0.0).astype(np.float32), np.where(scales, half, 1.0).astype(np.float32)
+        scales &= (half < _MAX_HALF_RANGE) & selected
+    return np.where(scales, center, 0.0).astype(np.float32), np.where(scales, half, 1.0).astype(np.float32)
 
 
 def _integers(space: Discrete | MultiDiscrete, x: Any, name: str, seed: int) -> Any:
-    values = _counts(space)
+    counts = _counts(space)
     start = np.broadcast_to(np.asarray(space.start), space.shape).reshape(-1)
-    numbers = keras.ops.cast(keras.ops.reshape(x, (-1, len(values))), "int32") - start.astype(np.int32)
-    if _most_values(space) > _MOST_ONE_HOT:
-        if values.sum() > _MOST_EMBEDDED:
+    numbers = keras.ops.cast(keras.ops.reshape(x, (-1, len(counts))), "int32") - start.astype(np.int32)
+    if _max_count(space) > _MAX_ONE_HOT:
+        if counts.sum() > _MAX_EMBEDDED:
             raise UnsupportedSpaceError(
-                f"observation space {space} is not supported: each of its {values.sum():,} values would have weights "
-                f"of its own, and at most {_MOST_EMBEDDED:,} may; gymnasium.wrappers.TransformObservation can make a "
-                "Box of it, such as of coordinates"
+                f"observation space {space} is not supported: it has {counts.sum():,} values, and an embedding may "
+                f"have at most {_MAX_EMBEDDED:,}; use gymnasium.wrappers.TransformObservation to convert the "
+                "observation to a Box, for example of coordinates"
             )
-        if start.any():  # rows of zeros, which pad batches, are none of these integers, and a table has no row for them
-            numbers = keras.ops.clip(numbers, 0, (values - 1).astype(np.int32))
-        # One table for all components, each with a stretch of its own.
-        offsets = np.concatenate([[0], np.cumsum(values)[:-1]]).astype(np.int32)
+        if start.any():  # clipped, because the zeros that pad batches would have negative indices
+            numbers = keras.ops.clip(numbers, 0, (counts - 1).astype(np.int32))
+        # One table for all components. Each component has a separate range of rows.
+        offsets = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int32)
         table = keras.layers.Embedding(
-            int(values.sum()),
+            int(counts.sum()),
             _EMBEDDING_WIDTH,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=1.0, seed=seed),
             name=f"{name}_embedding",
         )
-        # Not added, which Keras does by an operation for biases that LiteRT has for floats alone.
-        return keras.ops.reshape(table(numbers - -offsets), (-1, len(values) * _EMBEDDING_WIDTH))
-    columns = [keras.ops.one_hot(numbers[:, i], int(n), dtype="float32") for i, n in enumerate(values)]
+        # Subtraction, because Keras adds with a bias operation that LiteRT supports only for floats.
+        return keras.ops.reshape(table(numbers - -offsets), (-1, len(counts) * _EMBEDDING_WIDTH))
+    columns = [keras.ops.one_hot(numbers[:, i], int(n), dtype="float32") for i, n in enumerate(counts)]
     return columns[0] if len(columns) == 1 else keras.ops.concatenate(columns, axis=-1)
 
 
@@ -182,12 +183,12 @@ def _counts(space: Discrete | MultiDiscrete) -> NDArray[np.int64]:
     return np.array([space.n]) if isinstance(space, Discrete) else space.nvec.ravel()
 
 
-def _most_values(space: Discrete | MultiDiscrete) -> int:
+def _max_count(space: Discrete | MultiDiscrete) -> int:
     return int(_counts(space).max(initial=0))
 
 
 def _pixel_range(space: Box) -> tuple[float, float] | None:
-    """The bounds by which an image is scaled to [0, 1]; None for one that is taken as it is."""
+    """Returns the bounds for scaling an image to [0, 1]; None if it is not scaled."""
     low, high = float(space.low.min()), float(space.high.max())
     scales = math.isfinite(high - low) and high > low and (space.dtype.kind != "f" or high > _LARGE)
     return (low, high) if scales else None
@@ -198,9 +199,9 @@ def _image(
 ) -> Any:
     kind = _convolutions(space, settings.network)
     height, width, channels = image_shape(space.shape)
-    if min(height, width) > _LARGEST_SIDE:
+    if min(height, width) > _MAX_SIDE:
         logger.warning(
-            "images of %d by %d are large for a %s and train slowly; smaller ones make: --set "
+            "images of %d by %d are large for a %s and train slowly; to resize them, use: --set "
             'wrappers=\'[{"name": "ResizeObservation", "kwargs": {"shape": [84, 84]}}]\'',
             height,
             width,
@@ -239,17 +240,18 @@ def _check_size(name: str, space: Box, images: str) -> None:
     smallest = _convolutions(space, images).smallest
     if min(height, width) < smallest:
         raise UnsupportedSpaceError(
-            f"network={images} reads images of {smallest} by {smallest} pixels or more, and {name} has {height} by "
-            f"{width}; use small_cnn, or leave it at auto"
+            f"network={images} reads images of {smallest} by {smallest} pixels or more, but {name} has {height} by "
+            f"{width}; use network=small_cnn or network=auto"
         )
 
 
 def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
-    """Feature maps ``[B, H, W, C]``, each scaled and shifted as a text's features ``[B, F]`` say.
+    """Scales and shifts feature maps ``[B, H, W, C]`` by linear functions of a text's features ``[B, F]``.
 
-    What an instruction means is a product of text and image, which dense layers over both have to find first. Perez et
-    al. 2018, "FiLM: visual reasoning with a general conditioning layer", section 2; BabyAI's policies read their
-    instructions that way (Chevalier-Boisvert et al. 2019, section 4).
+    This is feature-wise linear modulation (Perez et al. 2018, "FiLM: visual reasoning with a general conditioning
+    layer", section 2), which BabyAI's policies use for their instructions (Chevalier-Boisvert et al. 2019, section 4).
+    The meaning of an instruction is a product of text and image features. Dense layers over the concatenated features
+    would have to learn this product.
     """
     channels = x.shape[-1]
     scale, shift = (
@@ -260,7 +262,7 @@ def _modulated(x: Any, text: Any, name: str, seed: int) -> Any:
 
 
 def _convolutions(space: Box, images: str) -> _Convolutions:
-    if images in FOR_IMAGES:
-        return FOR_IMAGES[images]
+    if images in IMAGE_NETWORKS:
+        return IMAGE_NETWORKS[images]
     height, width, _ = image_shape(space.shape)
     return _NATURE if min(height, width) >= _NATURE.smallest else _SMALL

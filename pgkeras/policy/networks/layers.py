@@ -1,4 +1,4 @@
-"""Keras layers that the library lacks."""
+"""Keras layers that Keras does not provide."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["ObservationNormalization", "StateIndependent", "TextReader", "activa
 
 
 def orthogonal(gain: float, seed: int) -> keras.initializers.Initializer:
-    """Orthogonal initial weights (Saxe et al. 2014), times ``gain``: sqrt(2) for hidden layers is customary."""
+    """Returns an initializer of orthogonal weights times ``gain`` (Saxe et al. 2014), sqrt(2) for hidden layers."""
     return keras.initializers.Orthogonal(gain, seed=seed)
 
 
 def activated(layer: keras.layers.Layer, x: Any, activation: str, layer_normalization: bool) -> Any:
-    """A layer's activation, ``[..., C]``, of what it makes of ``x``.
+    """Applies a layer, optionally layer normalization, and an activation; returns ``[..., C]``.
 
     Args:
-        layer: It has no activation of its own. It has a bias also where it is normalised: without one, all multiples of
-            an input would be the same to the first layer.
-        x: What it takes.
-        activation: Keras' name of the activation.
-        layer_normalization: Whether the C features are normalised before it (Ba et al. 2016, "Layer normalization",
-            section 3.1).
+        layer: A layer without an activation. It must have a bias also with layer normalization, because without a bias
+            the output of the first layer would be the same for all positive multiples of an input.
+        x: The layer's input.
+        activation: Name of a Keras activation.
+        layer_normalization: Whether to normalize the C features before the activation (Ba et al. 2016, "Layer
+            normalization", section 3.1).
     """
     features = layer(x)
     if layer_normalization:
@@ -39,13 +39,13 @@ def activated(layer: keras.layers.Layer, x: Any, activation: str, layer_normaliz
 
 @keras.saving.register_keras_serializable("pgkeras")
 class ObservationNormalization(keras.layers.Layer):
-    """``clip((x - mean) / std, -10, 10)``, with statistics that are set from outside and never trained.
+    """Computes ``clip((x - mean) / std, -10, 10)``, with statistics that are assigned and not trained.
 
-    It is part of the policy's graph, so that an exported policy cannot lose it.
+    The layer is part of the policy's graph, so an exported policy includes it.
 
     Args:
-        selected: Which elements of a row are normalised, of its shape; the others, such as the numbers of tokens, pass
-            through as they are. None for all.
+        selected: True for the elements of a row that are normalized, of the row's shape. The others, such as token
+            numbers, are returned unchanged. None for all.
     """
 
     def __init__(self, selected: NDArray[np.bool_] | None = None, **kwargs: Any) -> None:
@@ -59,13 +59,13 @@ class ObservationNormalization(keras.layers.Layer):
         self.scale = self.add_weight(shape, "ones", trainable=False, name="scale")
 
     def call(self, inputs: Any) -> Any:
-        """Normalises observations."""
+        """Normalizes observations."""
         x = keras.ops.cast(inputs, "float32")
-        normalised = keras.ops.clip((x - self.mean) * self.scale, -10.0, 10.0)
+        normalized = keras.ops.clip((x - self.mean) * self.scale, -10.0, 10.0)
         if self.selected is None:
-            return normalised
-        chosen = self.selected.astype(np.float32)
-        return normalised * chosen + x * (1.0 - chosen)
+            return normalized
+        selected = self.selected.astype(np.float32)
+        return normalized * selected + x * (1.0 - selected)
 
     def freeze(self, moments: Moments) -> None:
         """Copies the statistics into the layer."""
@@ -73,7 +73,7 @@ class ObservationNormalization(keras.layers.Layer):
         self.scale.assign(1.0 / (moments.std + 1e-6))
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras serialisation."""
+        """Returns the configuration for Keras serialization."""
         return {**super().get_config(), "selected": None if self.selected is None else self.selected.tolist()}
 
 
@@ -97,21 +97,21 @@ class StateIndependent(keras.layers.Layer):
         return keras.ops.concatenate([inputs, keras.ops.zeros_like(inputs[:, : self.size]) + self.numbers], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras serialisation."""
+        """Returns the configuration for Keras serialization."""
         return {**super().get_config(), "size": self.size, "initial_value": self.initial_value}
 
 
 @keras.saving.register_keras_serializable("pgkeras")
 class TextReader(keras.layers.Layer):
-    """Reads the numbers of tokens, ``[B, L]`` padded at the end, to features ``[B, units]``: an embedding and a GRU.
+    """An embedding and a GRU from token numbers ``[B, L]``, padded at the end, to features ``[B, units]``.
 
-    The GRU (Cho et al. 2014) is unrolled over the L tokens, since LiteRT has no loops; the state after the last token
-    that is not padding is the answer.
+    The features are the GRU's state after the last token that is not padding. The GRU (Cho et al. 2014) is unrolled
+    over the L tokens, because LiteRT has no loops.
 
     Args:
-        tokens: How many numbers there are.
-        width: Of the embedding.
-        units: Of the GRU.
+        tokens: Number of different token numbers.
+        width: Width of the embedding.
+        units: Number of units of the GRU.
         seed: Seed of the initial weights.
     """
 
@@ -131,18 +131,18 @@ class TextReader(keras.layers.Layer):
         self.cell.build((None, self.width))
 
     def call(self, inputs: Any) -> Any:
-        """Reads."""
+        """Computes the features."""
         numbers = keras.ops.cast(inputs, "int32")
         embedded = keras.ops.take(self.embedding, numbers, axis=0)
         real = keras.ops.cast(keras.ops.not_equal(numbers, PADDING), "float32")
-        # Zeros in a form of which LiteRT can tell the shape.
+        # Zeros by a product with zeros, because LiteRT can infer its shape.
         state = keras.ops.matmul(embedded[:, 0], keras.ops.zeros((self.width, self.units)))
         for i in range(inputs.shape[1]):
-            after, _ = self.cell(embedded[:, i], [state])
-            state = state + real[:, i : i + 1] * (after - state)
+            next_state, _ = self.cell(embedded[:, i], [state])
+            state = state + real[:, i : i + 1] * (next_state - state)
         return state
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras serialisation."""
-        own = {"tokens": self.tokens, "width": self.width, "units": self.units, "seed": self.seed}
-        return {**super().get_config(), **own}
+        """Returns the configuration for Keras serialization."""
+        config = {"tokens": self.tokens, "width": self.width, "units": self.units, "seed": self.seed}
+        return {**super().get_config(), **config}
