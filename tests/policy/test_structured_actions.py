@@ -14,7 +14,7 @@ from gymnasium import spaces as gym
 from pgkeras import engines, environments, evaluation
 from pgkeras.bundle import bundle
 from pgkeras.engines import noise
-from pgkeras.environments.plain import native
+from pgkeras.environments.plain import action_splitter
 from pgkeras.errors import EnvironmentStepError, InvalidRequestError, UnsupportedSpaceError
 from pgkeras.policy import distributions
 from pgkeras.policy.export import _drawn, _parts, export_policy
@@ -199,7 +199,7 @@ def test_actions_are_given_to_environments_as_their_space_has_them() -> None:
     spec = PolicySpec.by_default(actions_from_gymnasium(gym.Discrete(2)), OURS)
     packed = np.array([[0.25, 3, 1, 0, 1, 1, -1, 2], [-1, 10, 0, 0, 0, 0, 2, -2]], np.float32)
     actions = spec.from_graph(packed)
-    for one in native(GAME)(actions):
+    for one in action_splitter(GAME)(actions):
         assert GAME.contains(one), one
     np.testing.assert_array_equal(spec.to_graph(actions), packed)
     vector = gymnasium.vector.utils.batch_space(GAME, 2)

@@ -27,7 +27,7 @@ from pgkeras import runs
 from pgkeras.bundle import bundle
 from pgkeras.cli import simulate
 from pgkeras.client import PolicyClient
-from pgkeras.environments.plain import native
+from pgkeras.environments.plain import action_splitter
 from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import (
@@ -452,7 +452,7 @@ def test_random_actions_of_parts_are_those_that_are_allowed() -> None:
     actor = RandomActor(simulators, seed=0)  # type: ignore[arg-type]
     observation = np.tile(np.array([0, 0, 1, 0, 1, 0, 1, 1, 1], np.float32), (50, 1))
     actions = actor.spec.from_graph(actor.act(observation, np.zeros((50, 1), np.float32), None)[1])
-    assert all(space.contains(one) for one in native(space)(actions))
+    assert all(space.contains(one) for one in action_splitter(space)(actions))
     assert set(actions["move"].tolist()) == {0, 2}
     assert set(actions["say"][:, 0].tolist()) == {1}
     assert len(np.unique(actions["aim"])) > 50
