@@ -49,12 +49,12 @@ def raising(method: str) -> type[Legal]:
 
 OLD = "interface of the old Gym"
 CASES = {
-    "reset gives an observation": (resets(OBSERVATION), rf"reset\(\) returned an object of type ndarray.*{OLD}"),
-    "reset gives nothing": (resets(None), rf"reset\(\) returned None.*{OLD}"),
+    "reset returns an observation": (resets(OBSERVATION), rf"reset\(\) returned an object of type ndarray.*{OLD}"),
+    "reset returns None": (resets(None), rf"reset\(\) returned None.*{OLD}"),
     "reset takes no seed": (type("NoSeed", (Legal,), {"reset": lambda self: OBSERVATION}), rf"accepts no seed.*{OLD}"),
-    "reset gives no info": (resets((OBSERVATION, None)), r"reset\(\) returned None as info"),
+    "reset returns no info": (resets((OBSERVATION, None)), r"reset\(\) returned None as info"),
     "four values": (steps((OBSERVATION, 1.0, False, {})), rf"step\(\) returned 4 values, expected 5.*{OLD}"),
-    "step gives nothing": (steps(None), rf"step\(\) returned None.*{OLD}"),
+    "step returns None": (steps(None), rf"step\(\) returned None.*{OLD}"),
     "terminated is None": (steps((OBSERVATION, 1.0, None, False, {})), r"step\(\) returned None as terminated"),
     "truncated is text": (steps((OBSERVATION, 1.0, False, "no", {})), "returned an object of type str as truncated"),
     "info is text": (

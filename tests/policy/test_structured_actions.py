@@ -108,7 +108,7 @@ def test_masks_in_all_their_forms() -> None:
         check_mask(np.array([1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0]), OURS)
     with pytest.raises(ValueError, match="the parts aim, hands, move, got one of jump"):
         flat_mask({"jump": [1, 0]}, OURS, 0)
-    with pytest.raises(ValueError, match="has no choices"):
+    with pytest.raises(ValueError, match="is not discrete and cannot be masked"):
         flat_mask({"aim": [1, 0]}, OURS, 0)
 
 
@@ -170,7 +170,7 @@ def test_a_flat_mask_of_a_tuple_may_be_a_list() -> None:
 
 
 def test_a_mask_of_combinations_is_refused_with_a_way_out() -> None:
-    which = "must not depend on the others. Make it a Discrete of 8 actions"
+    which = "cannot depend on the others. Use a Discrete space of 8 actions"
     with pytest.raises(ValueError, match=which):
         flat_mask({"hands": (None, np.ones((2, 4)))}, OURS, 0)
     with pytest.raises(ValueError, match=which):
@@ -232,15 +232,15 @@ def test_the_leaves_that_a_family_goes_with_have_it() -> None:
 def test_what_no_policy_does_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedSpaceError, match="action space, part say: Text"):
         actions_from_gymnasium(gym.Dict({"say": gym.Text(5), "move": gym.Discrete(2)}))
-    with pytest.raises(UnsupportedSpaceError, match="of a OneOf, for instance, a Discrete"):
+    with pytest.raises(UnsupportedSpaceError, match="a OneOf to a Discrete"):
         actions_from_gymnasium(gym.Tuple([gym.OneOf([gym.Discrete(2), gym.Discrete(3)])]))
-    with pytest.raises(UnsupportedSpaceError, match="key of it has a"):
+    with pytest.raises(UnsupportedSpaceError, match="keys must not contain"):
         actions_from_gymnasium(gym.Dict({"a.b": gym.Discrete(2)}))
-    with pytest.raises(UnsupportedSpaceError, match="kumaraswamy goes with no part"):
+    with pytest.raises(UnsupportedSpaceError, match="kumaraswamy is not supported by any part"):
         distributions.for_action_space(Tuple((OURS.spaces["move"],)), "kumaraswamy")  # type: ignore[union-attr]
     with pytest.raises(ValueError, match="have no categorical distribution"):
         PolicySpec(OURS, OURS, DistributionKind.CATEGORICAL)
-    with pytest.raises(ValueError, match="4 parts with distributions of their own, got 0"):
+    with pytest.raises(ValueError, match=r"expected 4 part_distributions for .*, got 0"):
         PolicySpec(OURS, OURS, DistributionKind.STRUCTURED)
 
 
