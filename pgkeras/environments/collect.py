@@ -93,12 +93,12 @@ class Collector:
         slots: int | None = None,
     ) -> None:
         self._environments = environments
-        self._here = slice(first, first + environments.slots)
+        self._own_slots = slice(first, first + environments.slots)
         self._all_slots = environments.slots if slots is None else slots
         self._actor = actor
         self._watch = watch
         self._endless_steps = endless_steps
-        self._looks = (endless_steps // 10, endless_steps)
+        self._check_steps = (endless_steps // 10, endless_steps)
         self._tape = Tape(environments.slots, actor.spec.layout)
         self.idle_steps = self.episodes_lost = 0
         self.step_seconds = 0.0
@@ -124,29 +124,29 @@ class Collector:
 
     def _play(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         environments, actor, tape = self._environments, self._actor, self._tape
-        slots, every = environments.slots, self._all_slots
-        words = seed.generate_state(every + 4, np.uint32)[4:][self._here]
-        quota = quotas(episodes, every)[self._here]
-        remaining, here = quota, int(quota.sum())
-        acted = actor.spec.action_space
-        casts = isinstance(acted, Dict | Tuple) or acted.dtype != graph_dtype(acted.dtype)
+        slots, all_slots = environments.slots, self._all_slots
+        seeds = seed.generate_state(all_slots + 4, np.uint32)[4:][self._own_slots]  # after the 4 words of the noise
+        quota = quotas(episodes, all_slots)[self._own_slots]
+        remaining, total = quota, int(quota.sum())
+        space = actor.spec.action_space
+        casts = isinstance(space, Dict | Tuple) or space.dtype != graph_dtype(space.dtype)
         since_end = environments.gap + 1  # steps from an episode's last step to the next episode's first in a slot
         tape.clear()
         try:
-            environments.reset([int(word) >> 1 for word in words], tape)
+            environments.reset([int(word) >> 1 for word in seeds], tape)
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         stepped = slots if environments.lockstep else int(np.count_nonzero(remaining))
         steps, played, seconds = 0, 0, 0.0
         state: NDArray[Any] | None = None
-        for rows in noise_source.steps(noise_source.of_batch(seed), actor.spec, every):
+        for noise in noise_source.steps(noise_source.of_batch(seed), actor.spec, all_slots):
             t += 1
             if t == tape.size:
                 tape.grow()
             if state is not None and t >= since_end:
                 state = start_over(state, tape.ended[t - since_end])
-            samples, actions, state = self._act(t, rows[self._here], state)
+            samples, actions, state = self._act(t, noise[self._own_slots], state)
             tape.put_samples(t, samples)
             if casts:
                 actions = actor.spec.from_graph(actions)
@@ -163,9 +163,9 @@ class Collector:
                     break
                 if not environments.lockstep:
                     stepped = int(np.count_nonzero(remaining))
-                if (so_far := here - int(remaining.sum())) > played:  # ignores slots that have met their quota
+                if (so_far := total - int(remaining.sum())) > played:  # ignores slots that have met their quota
                     played, last_end = so_far, t
-            if t - last_end in self._looks:
+            if t - last_end in self._check_steps:
                 self._warn_of_endless(t - last_end)
             if self._watch is not None:
                 self._watch(steps, played)

@@ -155,7 +155,7 @@ class LearningSession:
         if (self.slots.plays() | self.slots.catches_up(self._episodes.over)).any():
             self.slots.begin(self._t)
             actions = await self._act(codec, observation)
-        else:  # all episodes have ended, so the actions are ignored
+        else:  # every environment is at the end of an episode or held, and ignores the action
             actions = codec.any_action(self.rows)
         holds = self.slots.first & ~self.slots.plays()
         act = codec.encode(step.query, actions)
