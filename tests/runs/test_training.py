@@ -288,12 +288,12 @@ def test_what_is_no_callback_is_refused_at_once() -> None:
         (
             observations_from_gymnasium,
             spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
-            r"observation space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.DtypeObservation makes one",
+            r"observation space, part x: Box.* is uint64, .*; change it with gymnasium\.wrappers\.DtypeObservation",
         ),
         (
             actions_from_gymnasium,
             spaces.Dict(x=spaces.Box(0, 9, (2,), np.uint64)),
-            r"action space, part x: Box.* dtype is uint64, .*; gymnasium\.wrappers\.TransformAction makes one",
+            r"action space, part x: Box.* is uint64, .*; change it with gymnasium\.wrappers\.TransformAction",
         ),
     ],
 )
