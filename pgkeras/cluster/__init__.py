@@ -1,7 +1,7 @@
-"""Collecting on Ray: the episodes of a run, played by actors on one machine or many.
+"""Collects episodes with Ray actors, on one machine or many.
 
-Start reading at :mod:`~pgkeras.cluster.source`, the driver's side: :mod:`~pgkeras.cluster.actors` of its play each
-:mod:`~pgkeras.cluster.batch`. :mod:`~pgkeras.cluster.player` is an actor's side.
-Nothing here imports TensorFlow, so that an actor is small. What is played does not depend on where: every slot's
-episodes follow from the run's seed and the slot's number.
+Start with :mod:`~pgkeras.cluster.source`, the driver's interface. :mod:`~pgkeras.cluster.actors` manages the actors,
+:mod:`~pgkeras.cluster.batch` distributes a batch of episodes over them, and :mod:`~pgkeras.cluster.player` runs in each
+actor. Nothing here imports TensorFlow, because actors have to be small. The episodes of a slot depend only on the run's
+seed and the slot's index, and not on the actor that plays them.
 """

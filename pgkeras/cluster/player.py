@@ -1,4 +1,4 @@
-"""What a Ray actor does: it plays the episodes of some slots."""
+"""The class that runs in a Ray actor, and plays the episodes of some slots."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ __all__ = ["Part", "Player", "versions"]
 
 
 class Part(NamedTuple):
-    """The episodes of some slots, and how long they took."""
+    """The episodes of some slots, and their duration."""
 
     trajectory: Trajectory
     seconds: float
 
 
 class Player:
-    """Plays the episodes of slots, with copies of an environment of its own.
+    """Plays the episodes of some slots, with its own copies of the environment.
 
     Args:
-        settings: Of the environment, as :meth:`Recipe.read` takes them.
-        slots: How many slots there are in all.
-        endless_steps: Steps of each slot without the end of an episode after which to give up.
+        settings: The environment's settings, for :meth:`Recipe.read`.
+        slots: Total number of slots of all actors.
+        endless_steps: Steps per slot without the end of an episode after which collection fails.
     """
 
     def __init__(self, settings: Mapping[str, Any], slots: int, endless_steps: int) -> None:
         self._settings = settings
         self._slots = slots
         self._endless_steps = endless_steps
-        self._environments: dict[int, Environments] = {}  # by the first of their slots
-        self._ways: dict[tuple[int, int], tuple[LiteRTEngine, Collector]] = {}  # by a graph's number and that slot
+        self._environments: dict[int, Environments] = {}  # by their first slot
+        self._collectors: dict[tuple[int, int], tuple[LiteRTEngine, Collector]] = {}  # by graph number and first slot
 
-    def hello(self, first: int, count: int) -> dict[str, str]:
-        """Makes the environments of the slots that it is going to play. Returns the versions of what runs here.
+    def start(self, first: int, count: int) -> dict[str, str]:
+        """Creates the environments of the actor's slots. Returns the versions in this process.
 
         Args:
-            first: The first of the slots.
-            count: How many they are.
+            first: The first slot.
+            count: Number of slots.
 
         Raises:
-            EnvironmentSetupError: They cannot be made here.
+            EnvironmentSetupError: The environments cannot be created in this process.
         """
-        self._made(first, count)
+        self._environments_of(first, count)
         return versions()
 
     def play(
@@ -67,40 +67,40 @@ class Player:
         episodes: int,
         seed: np.random.SeedSequence,
     ) -> Part:
-        """Plays some slots' part of some episodes.
+        """Plays the episodes of some slots.
 
         Args:
-            first: The first of the slots: its own, or those of an actor that has not started.
-            count: How many they are.
-            number: Of the graph: a run has one to sample by, and one for greedy evaluations.
-            graph: What acts.
-            weights: Its weights.
-            episodes: How many are played by all slots together.
-            seed: Of all of them.
+            first: The first slot, of this actor or of one that has not started.
+            count: Number of slots.
+            number: Number of the graph: a run has one for sampling, and one for greedy evaluations.
+            graph: The graph that chooses the actions.
+            weights: The weights of the graph.
+            episodes: Number of episodes of all slots of all actors.
+            seed: Seed of the episodes.
 
         Raises:
-            EnvironmentSetupError: The environments of another's slots cannot be made here.
+            EnvironmentSetupError: The environments of another actor's slots cannot be created in this process.
             EnvironmentStepError: The environment failed.
         """
         began = time.perf_counter()
-        if (number, first) not in self._ways:
+        if (number, first) not in self._collectors:
             sampler, engine = Sampler.of(graph)
-            environments = self._made(first, count)
+            environments = self._environments_of(first, count)
             collector = Collector(
                 environments, sampler, endless_steps=self._endless_steps, first=first, slots=self._slots
             )
-            self._ways[number, first] = engine, collector
-        engine, collector = self._ways[number, first]
+            self._collectors[number, first] = engine, collector
+        engine, collector = self._collectors[number, first]
         engine.set_weights(weights)
         trajectory = collector.collect(episodes, seed)
         return Part(trajectory, time.perf_counter() - began)
 
-    def _made(self, first: int, count: int) -> Environments:
+    def _environments_of(self, first: int, count: int) -> Environments:
         if first not in self._environments:
             self._environments[first] = make(Recipe.read(self._settings), count, "plain")
         return self._environments[first]
 
 
 def versions() -> dict[str, str]:
-    """The versions on which what is played depends."""
+    """Returns the versions that affect the episodes."""
     return {"pgkeras": __version__, "Python": platform.python_version(), "NumPy": np.__version__}

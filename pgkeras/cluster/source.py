@@ -1,4 +1,4 @@
-"""Episodes that Ray actors play, as the source of a run's episodes."""
+"""An episode source whose episodes are played by Ray actors."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class PortableActor(Actor, Protocol):
 
 
 class RayEpisodes:
-    """Episodes of copies of a gymnasium environment, played by Ray actors.
+    """Episodes of a gymnasium environment, played by Ray actors.
 
     Args:
-        config: The run's settings: ``ray_address``, ``ray_actors`` and ``ray_actor_cpus`` beside the environment's.
+        config: The run's settings, with ``ray_address``, ``ray_actors`` and ``ray_actor_cpus``.
 
     Raises:
-        ConfigError: There is no such cluster, or it is too small, or not of these versions.
-        EnvironmentSetupError: The environment cannot be made, here or there.
+        ConfigError: There is no such cluster, it is too small, or it has other versions.
+        EnvironmentSetupError: The environment cannot be created in this process or in an actor.
         MissingExtraError: Ray is not installed.
         UnsupportedSpaceError: A space of the environment is not supported.
     """
@@ -53,19 +53,21 @@ class RayEpisodes:
         except ImportError as error:
             raise MissingExtraError("ray", "ray", "collect on Ray") from error
         if config.vectorization not in ("auto", "plain"):
-            raise ConfigError("collect=ray plays plain copies in its actors: leave vectorization at auto")
+            raise ConfigError("collect=ray uses plain environments in its actors: leave vectorization at auto")
         for name in ("env_workers", "env_timeout_seconds", "env_restarts"):
             if getattr(config, name) != getattr(Config, name):
                 raise ConfigError(
-                    f"{name}: it is for environments in this process; with collect=ray, an actor that dies or is far "
-                    "slower than the others is replaced, and an environment that raises ends the run: leave it"
+                    f"{name} applies to environments in this process; with collect=ray, an actor that dies or is far "
+                    "slower than the others is replaced, and an environment error ends the run: remove the setting"
                 )
         if config.act_engine == "tensorflow":
-            raise ConfigError("collect=ray acts by LiteRT, since its actors are without TensorFlow: leave act_engine")
+            raise ConfigError(
+                "collect=ray acts with LiteRT, because its actors do not load TensorFlow: leave act_engine at auto"
+            )
         self._config, self._ray = config, ray
-        self._look()
-        self._own = not ray.is_initialized()
-        if self._own:
+        self._inspect()
+        self._owns_connection = not ray.is_initialized()
+        if self._owns_connection:
             _connect(ray, config.ray_address)
         try:
             self._actors = Actors(ray, config)
@@ -75,7 +77,7 @@ class RayEpisodes:
 
     @property
     def restarts(self) -> int:
-        """How many actors have been started again."""
+        """Number of actors that have been replaced."""
         return self._actors.restarts
 
     def collector(self, actor: Actor, watch: Watch | None = None) -> RayCollector:
@@ -86,28 +88,28 @@ class RayEpisodes:
         """See :meth:`pgkeras.runs.sources.EpisodeSource.advise`."""
 
     def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
-        """Nothing: nobody looks on but the run itself."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Ends the actors, and Ray if it was started for this."""
+        """Kills the actors, and disconnects from Ray if this object connected."""
         self._actors.close()
         self._disconnect()
 
     def play(
         self, number: int, graph: Any, weights: Any, episodes: int, seed: np.random.SeedSequence, watch: Watch | None
     ) -> Trajectory:
-        """Has the actors play episodes; see :class:`pgkeras.cluster.batch.Batch`.
+        """Plays a batch of episodes; see :class:`pgkeras.cluster.batch.Batch`.
 
         Args:
-            number: Of the graph.
-            graph: Ray's reference to what acts.
-            weights: Ray's reference to its weights.
-            episodes: How many in all.
-            seed: Of all of them.
-            watch: Is told of what is done. What it raises ends the playing.
+            number: Number of the graph.
+            graph: Ray's reference to the graph that chooses the actions.
+            weights: Ray's reference to the weights of the graph.
+            episodes: Number of episodes.
+            seed: Seed of the episodes.
+            watch: Callback for the progress. An exception that it raises ends the batch.
 
         Raises:
-            EnvironmentStepError: The environment failed, or the actors did again and again.
+            EnvironmentStepError: The environment failed, or actors failed repeatedly.
         """
         wanted = quotas(episodes, self._config.envs)
         shares = {
@@ -116,10 +118,10 @@ class RayEpisodes:
         return Batch(self._actors, shares, (number, graph, weights, episodes, seed)).play(watch)
 
     def put(self, value: Any) -> Any:
-        """Puts a value where all actors find it, once for each machine."""
+        """Stores a value for all actors, once per machine. Returns Ray's reference to it."""
         return self._ray.put(value)
 
-    def _look(self) -> None:
+    def _inspect(self) -> None:
         config = self._config
         sample = environments.make(environments.Recipe.read(config.to_json()), 1, "plain")
         try:
@@ -129,17 +131,17 @@ class RayEpisodes:
             sample.close()
 
     def _disconnect(self) -> None:
-        if self._own:
+        if self._owns_connection:
             self._ray.shutdown()
 
 
 class RayCollector:
-    """Collects episodes by one actor; see :class:`pgkeras.runs.sources.EpisodeCollector`.
+    """Collects episodes with one actor; see :class:`pgkeras.runs.sources.EpisodeCollector`.
 
     Args:
-        source: The actors.
-        actor: What chooses actions.
-        watch: Is told of progress.
+        source: The episode source.
+        actor: Chooses the actions.
+        watch: Callback for the progress.
 
     Raises:
         ConfigError: The actor cannot act in another process.
@@ -151,14 +153,14 @@ class RayCollector:
     def __init__(self, source: RayEpisodes, actor: Actor, watch: Watch | None) -> None:
         graph = getattr(actor, "graph", None)
         if graph is None:
-            raise ConfigError("collect=ray acts by LiteRT, and this actor is not computed by it")
+            raise ConfigError("collect=ray acts with LiteRT, which this policy does not support: use collect=here")
         self._source, self._watch = source, watch
-        self._actor: PortableActor = actor  # type: ignore[assignment]  # it has a graph
+        self._actor: PortableActor = actor  # type: ignore[assignment]  # has a graph
         self._number = id(self)
         self._graph = source.put(graph)
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
-        """Plays episodes: the same ones for the same seed and weights, wherever they are played.
+        """Plays episodes. The same seed and weights give the same episodes, whichever actors play them.
 
         Raises:
             EnvironmentStepError: The environment failed.
@@ -171,17 +173,17 @@ def _connect(ray: Any, address: str | None) -> None:
     """Connects to a cluster, or starts one on this machine.
 
     Raises:
-        ConfigError: Nobody answers there.
+        ConfigError: There is no cluster at the address.
     """
     host, _, port = (address or "").rpartition(":")
     if port.isdigit():
         try:
             socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
         except OSError as error:
-            raise ConfigError(f"ray_address: nobody answers at {address}: {error}") from error
+            raise ConfigError(f"ray_address: cannot connect to {address}: {error}") from error
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     local = {} if address else {"include_dashboard": False}
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"ray_address: no Ray cluster answers at {address}: {error}") from error
+        raise ConfigError(f"ray_address: cannot connect to a Ray cluster at {address}: {error}") from error

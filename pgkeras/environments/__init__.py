@@ -1,8 +1,8 @@
 """Environments: several copies of one gymnasium environment, stepped side by side.
 
-All ways look the same to the collector. An environment's own vector entry point is the fastest, where there is one
-(CartPole: a million steps a second). Otherwise plain environments are stepped one after the other in this process,
-which beats worker processes for all but heavy simulators; these are for them, and for those that crash or hang.
+All kinds have the same interface for the collector. The environment's own vector entry point, if it has one, is the
+fastest (CartPole: 1,000,000 steps per second). Otherwise, plain environments are stepped one after the other in this
+process. Worker processes are faster only for heavy simulators; they also isolate environments that crash or hang.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Alarm: interrupts a call that takes too long, such as a step of an environment that blocks."""
+"""Interrupts a call that takes too long, such as a step of an environment that blocks."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ _T = TypeVar("_T")
 
 
 def has_alarms() -> bool:
-    """Whether there are alarm signals: only in the main thread, and not on Windows."""
+    """Returns whether alarm signals are available: only in the main thread, and not on Windows."""
     return hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
 
 
 def is_alarm_free() -> bool:
-    """Whether there are alarm signals, and nobody else handles them."""
+    """Returns whether alarm signals are available and no other handler is installed."""
     return has_alarms() and signal.getsignal(signal.SIGALRM) is signal.SIG_DFL
 
 
 def call_with_alarm(
-    seconds: float, ring: Callable[[], Any], call: Callable[..., _T], *arguments: Any, interval: float = 0.0
+    seconds: float, on_alarm: Callable[[], Any], call: Callable[..., _T], *arguments: Any, interval: float = 0.0
 ) -> _T:
-    """Calls a function, and in the main thread another one if that takes too long.
+    """Calls a function, and runs ``on_alarm`` if the call takes too long.
 
-    The alarm interrupts waiting and Python code, not a computation in C. A timer of somebody else goes on afterwards:
-    an alarm that was due meanwhile rings then. So alarms nest.
+    The alarm interrupts waiting and Python code, but not C code. Calls can be nested: a timer that was already
+    running continues afterwards, and an alarm that became due in the meantime fires then.
 
     Args:
-        seconds: How long the function may take.
-        ring: The other function. What it raises interrupts the first one.
-        call: The function.
-        *arguments: Its arguments.
-        interval: Seconds until it rings again, as other code may catch what it has raised; 0: it rings once.
+        seconds: Time limit of the call.
+        on_alarm: Runs in the main thread when the limit is reached. An exception that it raises interrupts the call.
+        call: The function to call.
+        *arguments: Arguments of ``call``.
+        interval: Seconds between further alarms, because other code may catch the exception; 0 for a single alarm.
 
     Returns:
-        What the function returns.
+        The result of ``call``.
     """
     armed = True
-    handler = signal.signal(signal.SIGALRM, lambda *_: ring() if armed else None)
+    handler = signal.signal(signal.SIGALRM, lambda *_: on_alarm() if armed else None)
     began = time.monotonic()
     other, other_interval = signal.setitimer(signal.ITIMER_REAL, seconds, interval)
     try:
         try:
             return call(*arguments)
         finally:
-            armed = False  # one that rings from here on would keep the other timer from being put back
+            armed = False  # an exception from here on would prevent restoring the other timer
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
         left = other and max(1e-6, other - (time.monotonic() - began))
-        signal.signal(signal.SIGALRM, handler)  # before the timer, as an alarm that is due meanwhile rings at once
+        signal.signal(signal.SIGALRM, handler)  # before the timer, because an overdue alarm fires immediately
         signal.setitimer(signal.ITIMER_REAL, left, other_interval)

@@ -1,4 +1,4 @@
-"""Checks once what an environment returns, before training takes it apart, and says where it failed."""
+"""Checks the return values of an environment once before training, and reports where it failed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["check_interface", "check_spaces", "describe_error"]
 
 _HERE = Path(__file__).parent
 _OLD_GYM = (
-    "this is the interface of the old Gym. Wrap it with shimmy.GymV21CompatibilityV0 (pip install shimmy), or return "
-    "what gymnasium does: reset(seed=..., options=...) gives (observation, info), and step(action) gives (observation, "
-    "reward, terminated, truncated, info)"
+    "this is the interface of the old Gym. Wrap the environment with shimmy.GymV21CompatibilityV0 (pip install "
+    "shimmy), or use gymnasium's interface: reset(seed=..., options=...) returns (observation, info), and step(action) "
+    "returns (observation, reward, terminated, truncated, info)"
 )
 
 
 def check_spaces(env: gymnasium.Env[Any, Any], env_id: str) -> None:
-    """Checks that the spaces are spaces.
+    """Checks that the environment's spaces are gymnasium spaces.
 
     Raises:
-        EnvironmentSetupError: One is something else; the message says what.
+        EnvironmentSetupError: A space has another type; the message names it.
     """
     for name in ("observation_space", "action_space"):
         space = getattr(env, name, None)
@@ -40,20 +40,20 @@ def check_spaces(env: gymnasium.Env[Any, Any], env_id: str) -> None:
 
 
 def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> bool:
-    """Resets and steps an environment once, and checks what it returns. It is left in the middle of an episode.
+    """Resets and steps an environment once, and checks the return values. Leaves it in the middle of an episode.
 
     Returns:
-        Whether the step showed an action mask.
+        Whether the step returned an action mask.
 
     Raises:
-        EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.
+        EnvironmentSetupError: A call fails, or does not return what gymnasium's interface requires.
     """
     try:
         begun = env.reset(seed=0)
     except TypeError as error:
         if "seed" not in str(error):
             raise _failed(env_id, "reset", error) from error
-        raise EnvironmentSetupError(f"{env_id}: reset() takes no seed: {_OLD_GYM}") from error
+        raise EnvironmentSetupError(f"{env_id}: reset() accepts no seed: {_OLD_GYM}") from error
     except (Exception, SystemExit) as error:  # an environment may raise anything
         raise _failed(env_id, "reset", error) from error
     if not isinstance(begun, tuple) or len(begun) != 2:
@@ -62,7 +62,7 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> bool:
     env.action_space.seed(0)
     try:
         stepped = env.step(random_action(env.action_space, action_mask(*begun)))
-    except (Exception, SystemExit) as error:  # likewise
+    except (Exception, SystemExit) as error:  # an environment may raise anything
         raise _failed(env_id, "step", error) from error
     if not isinstance(stepped, tuple) or len(stepped) != 5:
         raise EnvironmentSetupError(f"{env_id}: step() returned {_kind(stepped)}, expected 5 values: {_OLD_GYM}")
@@ -73,15 +73,15 @@ def check_interface(env: gymnasium.Env[Any, Any], env_id: str) -> bool:
         raise EnvironmentSetupError(f"{env_id}: step(): {error}") from error
     for name, value in (("terminated", terminated), ("truncated", truncated)):
         if not isinstance(value, bool | np.bool_ | int) and not _is_flag(value):
-            raise EnvironmentSetupError(f"{env_id}: step() gave {name} as {_kind(value)}, expected true or false")
+            raise EnvironmentSetupError(f"{env_id}: step() returned {_kind(value)} as {name}, expected True or False")
     _check_info(env_id, "step", info)
     return action_mask(observation, info) is not None
 
 
 def describe_error(error: BaseException) -> str:
-    """An error of other people's code with the place that it is from: "KeyError: 'x' (file.py, line 3, in step)"."""
+    """Describes an error of user code with its location: "KeyError: 'x' (file.py, line 3, in step)"."""
     kind, words = type(error).__name__, str(error)
-    return f"{kind}: {words}{_place_of(error)}" if words else f"{kind}{_place_of(error)}"
+    return f"{kind}: {words}{_location_of(error)}" if words else f"{kind}{_location_of(error)}"
 
 
 def _failed(env_id: str, method: str, error: BaseException) -> EnvironmentSetupError:
@@ -90,7 +90,7 @@ def _failed(env_id: str, method: str, error: BaseException) -> EnvironmentSetupE
 
 def _check_info(env_id: str, method: str, info: Any) -> None:
     if not isinstance(info, Mapping):
-        raise EnvironmentSetupError(f"{env_id}: {method}() gave the info as {_kind(info)}, expected a dictionary")
+        raise EnvironmentSetupError(f"{env_id}: {method}() returned {_kind(info)} as info, expected a dictionary")
 
 
 def _is_flag(value: Any) -> bool:
@@ -100,11 +100,11 @@ def _is_flag(value: Any) -> bool:
 def _kind(value: Any) -> str:
     if isinstance(value, tuple):
         return f"{len(value)} values"
-    return "nothing (None)" if value is None else f"an object of type {type(value).__name__}"
+    return "None" if value is None else f"an object of type {type(value).__name__}"
 
 
-def _place_of(error: BaseException) -> str:
-    """Where an error was raised; empty if it was in our own code."""
+def _location_of(error: BaseException) -> str:
+    """Returns where an error was raised; empty if it was raised in this package."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent != _HERE]
     own = [f for f in frames if "gymnasium" not in Path(f.filename).parts]
     if not (own or frames):

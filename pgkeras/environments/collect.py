@@ -1,7 +1,7 @@
-"""Phase one: play whole episodes with the frozen policy, by sampling from it.
+"""Phase one: plays whole episodes by sampling from the frozen policy.
 
-Which episodes train the network is fixed before they are played: slot i plays its quota. (Taking the first N episodes
-to finish would favour short ones.)
+The episodes to train on are fixed before they are played: each slot plays its quota. Taking the first N episodes that
+finish would favor short episodes.
 """
 
 from __future__ import annotations
@@ -34,52 +34,52 @@ Choice = tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None]
 
 
 class Actor(Protocol):
-    """Whatever chooses actions: a policy in training, an exported one, or one behind a server.
+    """Chooses actions: a policy in training, an exported policy, or a policy behind a server.
 
-    It remembers nothing from step to step. What a policy with memory remembers, whoever plays the episodes keeps.
+    An actor is stateless. The caller keeps the recurrent state of a policy with memory.
     """
 
     @property
     def spec(self) -> PolicySpec:
-        """The spaces of its observations and actions."""
+        """The spaces of the observations and actions."""
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """Chooses for a batch.
+        """Chooses actions for a batch.
 
         Args:
-            observation: ``[B, ...]`` as the act graph takes them.
-            noise: ``[B, spec.noise_size]``, to sample with.
-            state: ``[B, ...]``, the next state of the step before, with zeros in the rows whose episode begins; None
-                where all begin, and for a policy without memory.
+            observation: ``[B, ...]``, the input of the act graph.
+            noise: ``[B, spec.noise_size]``, noise for sampling.
+            state: ``[B, ...]``, the next state of the previous step, with zeros in the rows whose episode begins; None
+                if all episodes begin, and for a policy without memory.
 
         Returns:
-            Samples, which log-probabilities are taken of, actions, which are played, and the next state, which is None
-            for a policy without memory; each ``[B, ...]``.
+            The samples, for log-probabilities; the actions to play; and the next state, None for a policy without
+            memory. Each is ``[B, ...]``.
         """
 
 
 class Watch(Protocol):
-    """Is told of every step while episodes are played. What it raises ends the playing."""
+    """Callback that runs at every step while episodes are played. An exception that it raises ends the collection."""
 
     def __call__(self, steps: int, episodes: int) -> None:
-        """Takes note of the steps so far, of all slots together, and of the episodes that are done."""
+        """Receives the number of steps so far, summed over all slots, and the number of finished episodes."""
 
 
 class Collector:
-    """Plays whole episodes in all slots of some environments at once.
+    """Plays whole episodes in all slots of the environments at the same time.
 
     Args:
-        environments: The environments.
-        actor: What chooses the actions. It must not change while episodes are played.
-        watch: Is told of every step.
-        endless_steps: Steps of each slot without the end of an episode after which to give up.
-        first: Which of all slots the first of these environments plays, where others play elsewhere.
-        slots: How many slots there are in all; None for those of these environments.
+        environments: The environments to step.
+        actor: Chooses the actions. It must not change while episodes are played.
+        watch: Callback that runs at every step.
+        endless_steps: Steps per slot without the end of an episode after which collection fails.
+        first: Index of the first of these slots among all slots, if other processes play the rest.
+        slots: Total number of slots in all processes; None if these environments have all of them.
 
     Attributes:
         idle_steps: Steps of the last batch that belong to no episode, in environments that step all slots together.
         episodes_lost: Always 0: when an environment fails, the run ends or all episodes are played again.
-        step_seconds: Mean time that the environments took for one step of one slot in the last batch.
+        step_seconds: Mean time of one environment step in one slot in the last batch.
     """
 
     def __init__(
@@ -93,25 +93,26 @@ class Collector:
         slots: int | None = None,
     ) -> None:
         self._environments = environments
-        self._here = slice(first, first + environments.slots)
+        self._own_slots = slice(first, first + environments.slots)
         self._all_slots = environments.slots if slots is None else slots
         self._actor = actor
         self._watch = watch
         self._endless_steps = endless_steps
-        self._looks = (endless_steps // 10, endless_steps)
+        self._check_steps = (endless_steps // 10, endless_steps)
         self._tape = Tape(environments.slots, actor.spec.layout)
         self.idle_steps = self.episodes_lost = 0
         self.step_seconds = 0.0
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
-        """Plays ``episodes`` episodes: the same ones for the same seed and weights.
+        """Plays ``episodes`` episodes. The same seed and weights give the same episodes.
 
-        Slot i plays every ``slots``-th of them, one after the other, and then idles until all slots are done. What each
-        plays follows from the seed and its number alone, so that it does not matter which slots are played here. If the
-        environments fail and can be made again (:class:`RestartingEnvironments`), all are played again.
+        Slot i plays every ``slots``-th episode, one after the other, and then idles until all slots are done. The
+        episodes of a slot depend only on the seed and the slot's index, so the slots can be split over processes. If
+        the environments fail and can be restarted (:class:`RestartingEnvironments`), all episodes are played again.
 
         Raises:
-            EnvironmentStepError: The environment raised, or gave an observation or reward that is not finite.
+            EnvironmentStepError: The environment raised an error, or returned an observation or reward that is not
+                finite.
         """
         while True:
             try:
@@ -123,29 +124,29 @@ class Collector:
 
     def _play(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
         environments, actor, tape = self._environments, self._actor, self._tape
-        slots, every = environments.slots, self._all_slots
-        words = seed.generate_state(every + 4, np.uint32)[4:][self._here]
-        quota = quotas(episodes, every)[self._here]
-        remaining, here = quota, int(quota.sum())
-        acted = actor.spec.action_space
-        casts = isinstance(acted, Dict | Tuple) or acted.dtype != graph_dtype(acted.dtype)
-        since_end = environments.gap + 1  # steps from an episode's last one to the next one's first, in the same slot
+        slots, all_slots = environments.slots, self._all_slots
+        seeds = seed.generate_state(all_slots + 4, np.uint32)[4:][self._own_slots]  # after the 4 words of the noise
+        quota = quotas(episodes, all_slots)[self._own_slots]
+        remaining, total = quota, int(quota.sum())
+        space = actor.spec.action_space
+        casts = isinstance(space, Dict | Tuple) or space.dtype != graph_dtype(space.dtype)
+        since_end = environments.gap + 1  # steps from an episode's last step to the next episode's first in a slot
         tape.clear()
         try:
-            environments.reset([int(word) >> 1 for word in words], tape)
+            environments.reset([int(word) >> 1 for word in seeds], tape)
         except (Exception, SystemExit) as error:  # an environment may raise anything
             raise _failure(environments, "reset", error) from error
         t = last_end = -1
         stepped = slots if environments.lockstep else int(np.count_nonzero(remaining))
         steps, played, seconds = 0, 0, 0.0
         state: NDArray[Any] | None = None
-        for rows in noise_source.steps(noise_source.of_batch(seed), actor.spec, every):
+        for noise in noise_source.steps(noise_source.of_batch(seed), actor.spec, all_slots):
             t += 1
             if t == tape.size:
                 tape.grow()
             if state is not None and t >= since_end:
                 state = start_over(state, tape.ended[t - since_end])
-            samples, actions, state = self._act(t, rows[self._here], state)
+            samples, actions, state = self._act(t, noise[self._own_slots], state)
             tape.put_samples(t, samples)
             if casts:
                 actions = actor.spec.from_graph(actions)
@@ -162,9 +163,9 @@ class Collector:
                     break
                 if not environments.lockstep:
                     stepped = int(np.count_nonzero(remaining))
-                if (so_far := here - int(remaining.sum())) > played:  # not of a slot that has nothing left to play
+                if (so_far := total - int(remaining.sum())) > played:  # ignores slots that have met their quota
                     played, last_end = so_far, t
-            if t - last_end in self._looks:
+            if t - last_end in self._check_steps:
                 self._warn_of_endless(t - last_end)
             if self._watch is not None:
                 self._watch(steps, played)
@@ -175,7 +176,7 @@ class Collector:
         return trajectory
 
     def _act(self, t: int, noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """The actor's choice at step t, where engines refuse integers that they have no weights for."""
+        """Returns the actor's choice at step t. Engines raise an error for integers that are out of range."""
         rows, layout = self._tape.observations[t], self._actor.spec.layout
         try:
             return self._actor.act(rows, noise, state)
@@ -191,18 +192,18 @@ class Collector:
             ) from error
 
     def _warn_of_endless(self, steps: int) -> None:
-        """Warns when no episode has ended for a tenth of the steps after which to give up; at all of them, gives up."""
-        name, advice = name_of(self._environments), "end them with --set max_episode_steps=N"
+        """Warns if no episode has ended for 10 % of ``endless_steps``, and raises at 100 %."""
+        name, advice = name_of(self._environments), "limit their length with --set max_episode_steps=N"
         if steps < self._endless_steps:
-            logger.warning("%s: no episode has ended for %d steps; if they never do, %s", name, steps, advice)
+            logger.warning("%s: no episode has ended for %d steps; if episodes never end, %s", name, steps, advice)
             return
         raise EnvironmentStepError(
-            f"{name}: no episode ended within {steps:,} steps (endless_steps); whole episodes are needed: {advice}"
+            f"{name}: no episode ended within {steps:,} steps (endless_steps); training needs whole episodes: {advice}"
         )
 
 
 def quotas(episodes: int, slots: int) -> NDArray[np.int64]:
-    """How many of some episodes each slot plays, ``[slots]``: slot i every ``slots``-th, from the i-th on."""
+    """Returns how many episodes each slot plays, ``[slots]``: slot i plays episodes i, i + slots, i + 2 slots, ..."""
     return (episodes - np.arange(slots) + slots - 1) // slots
 
 
@@ -226,7 +227,7 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
             raise EnvironmentStepError(
                 f"{name}: {part} {fault} at step {step} of episode {episode} of this epoch: it holds {what}"
             )
-    # Nothing is computed from a terminal observation. A truncated episode's last one may be bootstrapped from.
+    # Terminal observations are not used. The final observation of a truncated episode may be bootstrapped from.
     for right, fault, explain in (
         (_finite(finals, 1), "is not finite", layout.not_finite),
         (layout.inside(finals), "is outside its space", layout.outside),
@@ -243,9 +244,9 @@ def _check(name: str, spec: PolicySpec, trajectory: Trajectory) -> None:
         try:
             check_mask(masks[mask], spec)
         except InvalidRequestError as error:
-            raise EnvironmentStepError(f"{name}: an action mask is wrong: {error}") from error
+            raise EnvironmentStepError(f"{name}: an action mask is invalid: {error}") from error
 
 
 def _finite(array: NDArray[Any], axes: int) -> NDArray[np.bool_]:
-    """Whether all numbers behind the first axes are finite, of the shape of those."""
+    """Returns whether all numbers behind the first ``axes`` axes are finite, with the shape of those axes."""
     return np.asarray(np.isfinite(array).reshape(*array.shape[:axes], -1).all(axis=-1))

@@ -1,4 +1,4 @@
-"""Makes several copies of an environment, in the way that suits it."""
+"""Creates several copies of an environment, by its vector entry point, in this process or in worker processes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgkeras.environments.plain import PlainEnvironments
 from pgkeras.environments.pool import PoolEnvironments
 from pgkeras.environments.processes import ProcessEnvironments
 from pgkeras.environments.protocol import Environments
-from pgkeras.environments.single import explained, find_spec, make_one, vector_options
+from pgkeras.environments.single import call_with_setup_errors, find_spec, make_one, vector_options
 from pgkeras.environments.vector import VectorEnvironments
 from pgkeras.environments.watchdog import WatchedEnvironments
-from pgkeras.environments.wrappers import keeper_of_statistics, unfit_for_vectors, wrap_vector
+from pgkeras.environments.wrappers import not_for_vectors, statistics_owner, wrap_vector
 from pgkeras.errors import EnvironmentSetupError
 from pgkeras.settings.recipe import Recipe
 
@@ -34,21 +34,22 @@ def make(
     workers: int | None = None,
     timeout: float | None = None,
 ) -> Environments:
-    """Makes ``slots`` copies of an environment.
+    """Creates ``slots`` copies of an environment.
 
     Args:
-        environment: A gymnasium id, or ``module:id`` to import the module that registers it first; or a recipe.
-        slots: How many copies.
-        vectorization: "vector" for the environment's vector entry point, "plain" for copies stepped one after the
-            other, "sync" for the same through gymnasium's SyncVectorEnv, "async" for copies in processes of their own,
-            "envpool" for EnvPool's environment of that name; "auto" for the vector entry point where there is one,
-            every wrapper can wrap it and ``slots`` is more than 1, and for plain copies otherwise.
-        max_episode_steps: When episodes are truncated; None for the environment's own limit, or the recipe's.
-        workers: How many processes "async" uses; None for one a core.
-        timeout: Seconds that a reset or a step of all copies may take; None for any.
+        environment: A gymnasium id, ``module:id`` to first import the module that registers it, or a recipe.
+        slots: Number of copies.
+        vectorization: "vector" for the environment's vector entry point; "plain" for copies stepped one after the
+            other; "sync" for the same through gymnasium's SyncVectorEnv; "async" for copies in worker processes;
+            "envpool" for EnvPool's environment of that name. "auto" selects the vector entry point if it exists,
+            supports every wrapper, and ``slots`` is more than 1, and plain copies otherwise.
+        max_episode_steps: Episodes are truncated after this many steps; None for the recipe's or environment's limit.
+        workers: Number of processes of "async"; None for one per core.
+        timeout: Time limit in seconds of a reset or step of all copies; None for no limit.
 
     Raises:
-        EnvironmentSetupError: The id is unknown, its environment cannot be made, or not in that way.
+        EnvironmentSetupError: The id is unknown, the environment cannot be created, or it does not support
+            ``vectorization``.
         MissingExtraError: EnvPool is not installed.
     """
     recipe = Recipe(environment) if isinstance(environment, str) else environment
@@ -56,7 +57,7 @@ def make(
         recipe = replace(recipe, max_episode_steps=max_episode_steps)
     if vectorization == "async":
         processes = ProcessEnvironments(recipe, slots, workers, timeout, find_spec(recipe.env_id))
-        _warn_of_statistics(recipe.env_id, processes.keeper_of_statistics)
+        _warn_of_statistics(recipe.env_id, processes.statistics_owner)
         return processes
     environments = _in_this_process(recipe, slots, vectorization)
     return environments if timeout is None else WatchedEnvironments(environments, timeout)
@@ -69,43 +70,46 @@ def _in_this_process(recipe: Recipe, slots: int, vectorization: str) -> Environm
     has_entry_point = spec.vector_entry_point is not None
     if vectorization == "vector" and not has_entry_point:
         raise EnvironmentSetupError(f"{recipe.env_id} has no vector entry point; use vectorization=plain")
-    only_vector = has_entry_point and spec.entry_point is None  # there are no copies to play in another way
+    only_vector = has_entry_point and spec.entry_point is None  # single copies cannot be created
     if vectorization == "vector" or only_vector or (vectorization == "auto" and has_entry_point and slots > 1):
-        # gymnasium applies the wrappers of a registration to single environments only.
-        unfit = spec.additional_wrappers[0].name if spec.additional_wrappers else unfit_for_vectors(recipe.wrappers)
-        if unfit is None:
+        # gymnasium applies registered wrappers to single environments only.
+        unsupported = spec.additional_wrappers[0].name if spec.additional_wrappers else not_for_vectors(recipe.wrappers)
+        if unsupported is None:
             vector = wrap_vector(_make_vector(recipe, slots), recipe.wrappers)
-            _warn_of_statistics(recipe.env_id, keeper_of_statistics(vector))
+            _warn_of_statistics(recipe.env_id, statistics_owner(vector))
             return VectorEnvironments(vector)
         if vectorization == "vector":
             raise EnvironmentSetupError(
-                f"{recipe.env_id}: wrapper {unfit} cannot wrap a vector environment; use vectorization=plain"
+                f"{recipe.env_id}: wrapper {unsupported} cannot wrap a vector environment; use vectorization=plain"
             )
         logger.warning(
-            "%s: wrapper %s cannot wrap its vector entry point: playing plain copies one after the other",
+            "%s: wrapper %s cannot wrap the vector entry point; falling back to vectorization=plain",
             recipe.env_id,
-            unfit,
+            unsupported,
         )
     copies = [make_one(recipe) for _ in range(slots)]
-    _warn_of_statistics(recipe.env_id, keeper_of_statistics(copies[0]))
+    _warn_of_statistics(recipe.env_id, statistics_owner(copies[0]))
     if vectorization == "sync":
         makers = [lambda env=env: env for env in copies]
-        # Its own resets in the same step keep no copy of a final observation, which a reset may write over.
+        # SAME_STEP does not copy the final observation, and a reset may overwrite it.
         return VectorEnvironments(SyncVectorEnv(makers, autoreset_mode=AutoresetMode.DISABLED), spec)
     return PlainEnvironments(copies)
 
 
-def _warn_of_statistics(env_id: str, keeper: str | None) -> None:
-    if keeper is not None:
+def _warn_of_statistics(env_id: str, owner: str | None) -> None:
+    if owner is not None:
         logger.warning(
-            "%s: %s keeps running statistics, one for each copy, which no checkpoint and no exported policy has: a "
-            "resumed run, pgkeras evaluate and pgkeras record begin with new ones. normalize_observations=true has "
-            "those of observations in the policy instead, and with rescale=true the scale of rewards does not matter",
+            "%s: %s keeps running statistics in each copy. Checkpoints and exported policies do not contain them, so "
+            "a resumed run, pgkeras evaluate and pgkeras record start with empty ones. Use normalize_observations=true "
+            "to keep the statistics of observations in the policy; with rescale=true the scale of rewards has no "
+            "effect",
             env_id,
-            keeper,
+            owner,
         )
 
 
 def _make_vector(recipe: Recipe, slots: int) -> VectorEnv[Any, Any, Any]:
     mode, options = gymnasium.VectorizeMode.VECTOR_ENTRY_POINT, vector_options(recipe)
-    return explained(recipe, lambda: gymnasium.make_vec(recipe.env_id, slots, vectorization_mode=mode, **options))
+    return call_with_setup_errors(
+        recipe, lambda: gymnasium.make_vec(recipe.env_id, slots, vectorization_mode=mode, **options)
+    )

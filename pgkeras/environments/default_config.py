@@ -1,4 +1,4 @@
-"""The settings of an environment that has no preset of its own: they go by what its actions are."""
+"""Default settings of an environment without a preset, chosen by its action space."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from pgkeras.spaces import ActionSpace, Box, leaves
 __all__ = ["CONTINUOUS", "DISCRETE", "LONGEST_EPISODE", "check_effect_here", "config_for"]
 
 CONTINUOUS = "continuous"
-"""The preset of environments with continuous actions that have none of their own."""
+"""Preset for environments with continuous actions that have no preset."""
 
 DISCRETE = "discrete"
-"""The preset of environments with discrete actions that have none of their own."""
+"""Preset for environments with discrete actions that have no preset."""
 
 
 LONGEST_EPISODE = 10_000
-"""Steps after which an episode is truncated where neither the environment nor a setting says when.
+"""Episodes are truncated after this many steps if neither the environment nor a setting has a limit.
 
-An untrained policy may take for ever to end an episode by itself, as in CliffWalking: whole episodes are what is learnt
-from, so it would learn nothing."""
+Training needs whole episodes, and an untrained policy may never end one, as in CliffWalking."""
 
 
 def config_for(
@@ -35,19 +34,19 @@ def config_for(
     overrides: Mapping[str, Any] | None = None,
     action_space: ActionSpace | None = None,
 ) -> Config:
-    """Settings for an environment: see :func:`pgkeras.settings.config.resolve`.
+    """Returns the settings for an environment; see :func:`pgkeras.settings.config.resolve`.
 
-    If no preset is named, and none is the environment's own, those for its kind of actions are taken: the environment
-    is made once, to look at them. If it has no limit on the length of episodes, it gets :data:`LONGEST_EPISODE`.
+    If ``preset`` is None and the environment has no preset, selects one by its action space; for this, the environment
+    is created once. If the environment has no limit on the length of episodes, sets :data:`LONGEST_EPISODE`.
 
     Args:
         env_id: A gymnasium id, or ``module:id``.
         preset: Name of a preset.
-        overrides: Settings that go over those of the preset.
-        action_space: What the actions are, where no environment has to be made to know.
+        overrides: Settings that replace those of the preset.
+        action_space: The action space, if it is known without creating the environment.
 
     Raises:
-        ConfigError: No such preset, an unknown key, or a wrong value.
+        ConfigError: The preset or a setting does not exist, or a value is invalid.
     """
     config = resolve(env_id, preset, overrides)
     if preset is not None or preset_for(env_id) != DEFAULT:
@@ -55,37 +54,37 @@ def config_for(
     try:
         actions = action_space or action_space_of(Recipe.read(config.to_json()))
     except (EnvironmentSetupError, UnsupportedSpaceError):
-        return config  # whoever makes it to play it says why, or makes it in another way
-    has_numbers = any(isinstance(leaf, Box) for _, leaf in leaves(actions))
-    config = resolve(env_id, CONTINUOUS if has_numbers else DISCRETE, overrides)
+        return config  # raised again on the first play, unless another vectorization can create it
+    is_continuous = any(isinstance(leaf, Box) for _, leaf in leaves(actions))
+    config = resolve(env_id, CONTINUOUS if is_continuous else DISCRETE, overrides)
     if action_space is not None or config.max_episode_steps is not None or not _is_unlimited(env_id):
         return config
     return dataclasses.replace(config, max_episode_steps=LONGEST_EPISODE)
 
 
 def check_effect_here(config: Config, given: Mapping[str, Any]) -> None:
-    """Refuses what was given and changes nothing for the spaces of the configured environment.
+    """Raises an error for settings that have no effect with the spaces of the configured environment.
 
-    The environment is made once, to look at them, if a setting was given whose effect depends on them.
+    The environment is created once if the effect of a given setting depends on its spaces.
 
     Args:
         config: All settings of the run.
-        given: Those that the caller asked for by name.
+        given: The settings that the caller named.
 
     Raises:
         ConfigError: See :func:`pgkeras.settings.effect.check_effect_in`.
-        UnsupportedSpaceError: Likewise.
+        UnsupportedSpaceError: See :func:`pgkeras.settings.effect.check_effect_in`.
     """
     if not any(given.get(name) is not None for name in OF_SPACES):
         return
     try:
         spaces = spaces_of(Recipe.read(config.to_json()))
     except (EnvironmentSetupError, UnsupportedSpaceError):
-        return  # whoever makes it to play it says why, or makes it in another way
+        return  # raised again on the first play, unless another vectorization can create it
     check_effect_in(config, given, *spaces)
 
 
 def _is_unlimited(env_id: str) -> bool:
     spec = find_spec(env_id)
-    # One that runs its own copies side by side truncates by itself.
+    # Environments with a vector entry point truncate episodes themselves.
     return spec.max_episode_steps is None and spec.vector_entry_point is None

@@ -1,4 +1,4 @@
-"""Environments stepped one after the other in this process."""
+"""Environments that are stepped one after the other in this process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pgkeras.environments.protocol import Rows, name_of
 from pgkeras.environments.rows import put_reward
 from pgkeras.environments.trajectory import Tape
 
-__all__ = ["PlainEnvironments", "native", "seed_globals"]
+__all__ = ["PlainEnvironments", "action_splitter", "seed_globals"]
 
 
 class PlainEnvironments:
-    """Environments stepped one after the other; one whose episode ended is reset at once, within the same step.
+    """Environments that are stepped one after the other. An environment is reset in the step that ends its episode.
 
-    After the last one that a slot has to play, it is not: a reset may take as long as a hundred steps.
+    There is no reset after the last episode of a slot, because a reset may take as long as 100 steps.
     """
 
     gap = 0
@@ -32,7 +32,7 @@ class PlainEnvironments:
         first = self._environments[0]
         self.observation_space, self.action_space, self.spec = first.observation_space, first.action_space, first.spec
         self.slots = len(self._environments)
-        self._native = native(self.action_space)
+        self._split_actions = action_splitter(self.action_space)
 
     def check(self) -> bool:
         """See :meth:`Environments.check`."""
@@ -46,7 +46,7 @@ class PlainEnvironments:
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
         """See :meth:`Environments.step`."""
-        choices = self._native(actions)
+        choices = self._split_actions(actions)
         any_ended = False
         left = remaining.tolist()
         for i, env in enumerate(self._environments):
@@ -70,24 +70,24 @@ class PlainEnvironments:
 
 
 def seed_globals(seeds: Sequence[int]) -> None:
-    """Seeds the generators of Python and NumPy that environments share, for those that draw from them."""
+    """Seeds the global generators of Python and NumPy, because some environments draw from them."""
     random.seed(seeds[0])
     np.random.seed(seeds[0] % 2**32)
 
 
-def native(space: gymnasium.Space[Any]) -> Callable[[Any], Any]:
+def action_splitter(space: gymnasium.Space[Any]) -> Callable[[Any], Any]:
     """Returns a function that splits a batch of actions into one action per environment."""
     if isinstance(space, gymnasium.spaces.Dict):
-        inner = {key: native(part) for key, part in space.spaces.items()}
+        inner = {key: action_splitter(part) for key, part in space.spaces.items()}
         return lambda actions: [
             dict(zip(inner, row, strict=True))
             for row in zip(*(split(actions[key]) for key, split in inner.items()), strict=True)
         ]
     if isinstance(space, gymnasium.spaces.Tuple):
-        splits = [native(part) for part in space.spaces]
+        splits = [action_splitter(part) for part in space.spaces]
         return lambda actions: list(zip(*(splits[i](part) for i, part in enumerate(actions)), strict=True))
     if isinstance(space, gymnasium.spaces.Discrete):
-        return lambda actions: actions.tolist()  # native integers, which environments handle faster than NumPy's
+        return lambda actions: actions.tolist()  # environments handle Python integers faster than NumPy's
     if space.shape == ():
-        return lambda actions: [actions[i, ...] for i in range(len(actions))]  # arrays, where an index gives scalars
+        return lambda actions: [actions[i, ...] for i in range(len(actions))]  # actions[i] would be a scalar
     return lambda actions: actions

@@ -1,4 +1,4 @@
-"""Environments of EnvPool, which steps them by threads in C++."""
+"""EnvPool environments, which are stepped by C++ threads."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ __all__ = ["PoolEnvironments"]
 
 
 class PoolEnvironments(DelegatingEnvironments):
-    """One of EnvPool's environments (Weng et al. 2022), by its own id, such as Pong-v5.
+    """An EnvPool environment (Weng et al. 2022), named by its EnvPool id, such as Pong-v5.
 
-    EnvPool's environments are its own: they may differ from gymnasium's of the same name, and their episodes do for
-    the same seeds. It takes seeds when a pool is made and never again, so that every reset makes a new pool.
+    EnvPool has its own implementations. They may differ from gymnasium's environments of the same name, and the same
+    seeds give other episodes. EnvPool accepts seeds only when it creates a pool, so every reset creates a new pool.
 
     Args:
-        recipe: How it is made; keyword arguments are EnvPool's settings.
-        slots: How many there are.
+        recipe: The environment; its keyword arguments are EnvPool settings.
+        slots: Number of environments.
 
     Raises:
-        EnvironmentSetupError: EnvPool has no such environment or setting, or there are wrappers.
+        EnvironmentSetupError: EnvPool has no such environment or setting, or the recipe has wrappers.
         MissingExtraError: EnvPool is not installed.
     """
 
     def __init__(self, recipe: Recipe, slots: int) -> None:
         if recipe.wrappers:
             raise EnvironmentSetupError(
-                f"{recipe.env_id}: wrapper {recipe.wrappers[0].name} cannot wrap environments of EnvPool; "
+                f"{recipe.env_id}: wrapper {recipe.wrappers[0].name} cannot wrap EnvPool environments; "
                 "use vectorization=plain or async"
             )
         self._recipe = recipe
@@ -50,7 +50,7 @@ class PoolEnvironments(DelegatingEnvironments):
         self._dtype = self.action_space.dtype
 
     def check(self) -> bool:
-        """See :meth:`Environments.check`: gymnasium and EnvPool have checked their own."""
+        """See :meth:`Environments.check`. EnvPool environments need no check."""
         return False
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
@@ -58,7 +58,7 @@ class PoolEnvironments(DelegatingEnvironments):
         self.close()
         self._environments = self._make(seeds)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # EnvPool's, that it takes no seeds here: it has them already
+            warnings.simplefilter("ignore")  # EnvPool warns that reset accepts no seeds; the new pool has them
             super().reset(seeds, tape)
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
@@ -74,7 +74,7 @@ class PoolEnvironments(DelegatingEnvironments):
             pool = envpool.make(name, env_type="gymnasium", num_envs=len(seeds), env_seed=list(seeds), **options)
         except Exception as error:  # EnvPool raises AssertionError, TypeError and more
             raise EnvironmentSetupError(
-                f"{name}: EnvPool cannot make it: {error}; use vectorization=plain for gymnasium's environments"
+                f"{name}: EnvPool cannot create this environment: {error}; use vectorization=plain for gymnasium's"
             ) from error
         self._config = pool.spec.config
         return VectorEnvironments(pool)

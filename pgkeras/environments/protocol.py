@@ -1,4 +1,4 @@
-"""The interface that the collector expects of environments stepped side by side."""
+"""The interface of environments that the collector steps side by side."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["DelegatingEnvironments", "Environments", "Rows", "name_of"]
 
 
 class Rows(Protocol):
-    """Where observations are written: a tape, or what looks at them."""
+    """Destination of observations: a tape, or a recorder."""
 
     def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
-        """Stores the observations of one slot, or of all, at step t."""
+        """Stores the observation of one slot, or of all slots, at step t."""
 
 
 class Environments(Protocol):
-    """Copies of one environment, each in a slot of its own."""
+    """Copies of one environment. Each copy has one slot."""
 
     @property
     def slots(self) -> int:
-        """How many there are."""
+        """Number of copies."""
 
     @property
     def observation_space(self) -> gymnasium.Space[Any]:
@@ -38,55 +38,55 @@ class Environments(Protocol):
 
     @property
     def spec(self) -> gymnasium.envs.registration.EnvSpec | None:
-        """The registered specification, or None for an environment that was never registered."""
+        """The registered specification, or None for an unregistered environment."""
 
     @property
     def gap(self) -> int:
-        """How many steps of a slot lie between an episode's last and the next one's first: 1 if a reset takes one."""
+        """Number of steps between the last step of an episode and the first of the next: 1 if a reset takes a step."""
 
     @property
     def lockstep(self) -> bool:
-        """Whether slots are stepped all together, whether they have anything left to play or not."""
+        """Whether every step advances all slots, including those that have no episodes left to play."""
 
     def check(self) -> bool:
-        """Checks once what an environment returns, where that is not known. May leave it in the middle of an episode.
+        """Checks the return values of one environment, if necessary. May leave it in the middle of an episode.
 
         Returns:
-            Whether a step showed an action mask, as one may where a reset does not.
+            Whether a step returned an action mask; a reset may omit the mask.
 
         Raises:
-            EnvironmentSetupError: It fails, or returns something else than gymnasium's environments do.
+            EnvironmentSetupError: A call fails, or does not return what gymnasium's interface requires.
         """
 
     def reset(self, seeds: Sequence[int], tape: Rows) -> None:
-        """Starts a new episode in every slot from that slot's seed, and writes the observations to row 0."""
+        """Starts a new episode in every slot from its seed, and writes the observations to row 0."""
 
     def step(self, t: int, actions: Any, remaining: NDArray[np.int64], tape: Tape) -> bool:
-        """Steps the slots that have episodes left to play; the others may be stepped too, which nobody reads.
+        """Steps the slots that have episodes left to play. May step the others, whose results are ignored.
 
-        What came of it is written to row ``t`` of the tape, and what to act on next to row ``t + 1`` of its
-        observations: after an episode's end, the first observation of the next (once the gap has passed), if the slot
-        is to play another.
+        Writes rewards and episode ends to row ``t`` of the tape, and the next observations to row ``t + 1``. After the
+        end of an episode, the next observation is the first of the slot's next episode (after the gap), if there is
+        one.
 
         Args:
-            t: Number of the step, from 0.
-            actions: ``[slots, ...]``; a dict or tuple of such arrays where the action space is a Dict or Tuple.
-            remaining: ``[slots]``, how many episodes each slot has left to play, with the one that it is in.
-            tape: What it is written to.
+            t: Index of the step, from 0.
+            actions: ``[slots, ...]``; for a Dict or Tuple action space, a dict or tuple of such arrays.
+            remaining: ``[slots]``, the number of episodes left to play, including the current one.
+            tape: Receives the results.
 
         Returns:
             Whether an episode ended in any slot.
         """
 
     def close(self) -> None:
-        """Frees what the environments hold."""
+        """Releases all resources."""
 
 
 class DelegatingEnvironments:
-    """Environments that leave to others what a subclass does not do itself.
+    """Base class that forwards all calls to other environments. Subclasses override some of them.
 
     Args:
-        environments: The others. A subclass may replace them with some that look the same.
+        environments: The wrapped environments. A subclass may replace them with equivalent ones.
     """
 
     def __init__(self, environments: Environments) -> None:
@@ -113,5 +113,5 @@ class DelegatingEnvironments:
 
 
 def name_of(environments: Environments) -> str:
-    """The environments' name in error messages: their gymnasium id if they have one."""
+    """Returns the name of the environments for error messages: their gymnasium id if they have one."""
     return environments.spec.id if environments.spec is not None else "the environment"

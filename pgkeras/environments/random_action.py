@@ -1,4 +1,4 @@
-"""Random actions that a mask allows."""
+"""Random actions under an action mask."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["random_action"]
 
 
 def random_action(space: gymnasium.Space[Any], mask: Any = None) -> Any:
-    """A random action that the mask allows, drawn from the space's generator.
+    """Draws a random action that the mask allows, with the space's generator.
 
-    A mask that is none is not found out here: whoever learns by it says so.
+    An invalid mask is ignored here; the collector reports it.
     """
     if mask is None:
         return space.sample()
@@ -31,14 +31,14 @@ def random_action(space: gymnasium.Space[Any], mask: Any = None) -> Any:
         return space.sample()
     ends = {part.path: np.cumsum(part.nvec)[:-1] for part in mask_parts(actions)}
     parts = {part.path: np.split(flat[part.start : part.stop], ends[part.path]) for part in mask_parts(actions)}
-    return _drawn(space, parts)
+    return _draw(space, parts)
 
 
-def _drawn(space: gymnasium.Space[Any], allowed: Mapping[tuple[str, ...], Any], path: tuple[str, ...] = ()) -> Any:
+def _draw(space: gymnasium.Space[Any], allowed: Mapping[tuple[str, ...], Any], path: tuple[str, ...] = ()) -> Any:
     if isinstance(space, gymnasium.spaces.Dict):
-        return {key: _drawn(part, allowed, (*path, key)) for key, part in space.spaces.items()}
+        return {key: _draw(part, allowed, (*path, key)) for key, part in space.spaces.items()}
     if isinstance(space, gymnasium.spaces.Tuple):
-        return tuple(_drawn(part, allowed, (*path, str(i))) for i, part in enumerate(space.spaces))
+        return tuple(_draw(part, allowed, (*path, str(i))) for i, part in enumerate(space.spaces))
     masks = allowed.get(path, ())
     if not (isinstance(space, gymnasium.spaces.Discrete | gymnasium.spaces.MultiDiscrete) and all(map(np.any, masks))):
         return space.sample()

@@ -1,4 +1,4 @@
-"""Makes environments again when one of them has failed, died or hung."""
+"""Recreates environments after one of them failed, crashed or hung."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ logger = logging.getLogger(__name__)
 
 
 class RestartingEnvironments(DelegatingEnvironments):
-    """Environments that can be made anew. Whoever plays them starts again from its seeds then.
+    """Environments that can be recreated. The collector then starts again from its seeds.
 
     Args:
-        make: Makes them.
-        restarts: How often they may be made again.
+        make: Creates the environments.
+        restarts: Maximum number of restarts.
 
     Attributes:
-        restarts: How often they have been.
+        restarts: Number of restarts so far.
 
     Raises:
-        EnvironmentSetupError: They cannot be made.
+        EnvironmentSetupError: The environments cannot be created.
     """
 
     def __init__(self, make: Callable[[], Environments], restarts: int) -> None:
         super().__init__(make())
         self._make = make
-        self._most = restarts
+        self._max_restarts = restarts
         self.restarts = 0
 
     def restart(self, error: EnvironmentStepError) -> bool:
-        """Makes the environments again after an error. Returns False if they have been often enough.
+        """Recreates the environments after an error. Returns False if the maximum number of restarts is reached.
 
         Raises:
-            EnvironmentSetupError: They cannot be made.
+            EnvironmentSetupError: The environments cannot be created.
         """
-        if self.restarts == self._most:
+        if self.restarts == self._max_restarts:
             return False
         self.restarts += 1
         logger.warning(
-            "%s\nMaking the environments again (%d of env_restarts=%d); the episodes under way are played again.",
+            "%s\nRestarting the environments (%d of env_restarts=%d) and playing the episodes of this epoch again",
             error,
             self.restarts,
-            self._most,
+            self._max_restarts,
         )
-        with contextlib.suppress(Exception):  # of any kind: it is what has failed already
+        with contextlib.suppress(Exception):  # failed environments may raise anything on close
             self._environments.close()
         self._environments = self._make()
         return True

@@ -1,4 +1,4 @@
-"""Writes rewards into the rows of a tape."""
+"""Reads rewards and action masks from an environment's return values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["action_mask", "as_reward", "put_reward"]
 
 
 def action_mask(observation: Any, info: Mapping[str, Any]) -> Any:
-    """The action mask that an environment gives, in a Dict observation or in the info; None if it gives none."""
+    """Returns the action mask from a Dict observation or from the info; None if there is no mask."""
     if isinstance(observation, Mapping) and ACTION_MASK in observation:
         return observation[ACTION_MASK]
     return info.get(ACTION_MASK)
@@ -25,23 +25,23 @@ def put_reward(rewards: NDArray[np.float64], t: int, slot: int, reward: Any) -> 
     """Writes one reward.
 
     Raises:
-        EnvironmentStepError: It is no number.
+        EnvironmentStepError: The reward is not a number.
     """
     rewards[t, slot] = reward if type(reward) in _NUMBERS else as_reward(reward)
 
 
 def as_reward(reward: Any) -> float:
-    """The number that a reward is: a number of Python's or NumPy's, or an array of one element.
+    """Returns a reward as a float. It may be a Python or NumPy number, or an array of one element.
 
     Raises:
-        EnvironmentStepError: It is something else; the message has its type.
+        EnvironmentStepError: The reward is something else; the message names its type.
     """
     if isinstance(reward, int | float | np.number | np.bool_):
         return float(reward)
     array = np.asarray(reward) if hasattr(reward, "__array__") else None
     if array is None or array.size != 1 or array.dtype.kind not in "biuf":
         kind = type(reward).__name__
-        raise EnvironmentStepError(f"expected a number as the reward, or an array of one, got {reward!r} ({kind})")
+        raise EnvironmentStepError(f"expected a number as reward, or an array of one element, got {reward!r} ({kind})")
     return float(array.item())
 
 

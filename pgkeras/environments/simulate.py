@@ -1,6 +1,6 @@
-"""Plays gymnasium environments in a session with a policy server: a simulator as one in any language would be.
+"""A simulator: plays gymnasium environments in a session with a policy server, as simulators in any language do.
 
-Where a policy is in training, it learns from them; elsewhere they are just played.
+A policy in training learns from the episodes; any other server only chooses the actions.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pgkeras.client.client import PolicyClient
 from pgkeras.client.session import PlaySession
 from pgkeras.environments.check import check_interface, describe_error
 from pgkeras.environments.collect import quotas
-from pgkeras.environments.plain import native
+from pgkeras.environments.plain import action_splitter
 from pgkeras.environments.rows import action_mask, as_reward
 from pgkeras.errors import DeadlineExceededError, EnvironmentStepError, PolicyServiceError, ServerUnavailableError
 from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
@@ -32,23 +32,24 @@ _RETRY_SECONDS = 0.5
 
 
 class Simulator:
-    """Some copies of an environment, played side by side in one session.
+    """Plays several copies of an environment side by side in one session.
 
     Args:
         environments: The copies.
-        seed: Of their first resets.
-        name: What the session calls itself.
-        episodes: How many count: each copy's share of them, since the first to finish would be the short ones. What a
-            copy plays beyond its share, until the others are done, does not count. None: all that end.
+        seed: Seed of their first resets.
+        name: Name of the session.
+        episodes: Number of episodes to count, split evenly over the copies, because counting the first to finish would
+            favor short episodes. A copy plays on until the others are done, but its additional episodes do not count.
+            None counts all episodes.
 
     Raises:
-        EnvironmentSetupError: One does not do what gymnasium's environments do.
+        EnvironmentSetupError: An environment does not follow gymnasium's interface.
         UnsupportedSpaceError: A space is not supported.
 
     Attributes:
-        steps: Steps taken.
-        episodes: Episodes that have ended, of those that count.
-        returns: The returns of the last hundred of them.
+        steps: Number of steps so far.
+        episodes: Number of counted episodes that have ended.
+        returns: Returns of the last 100 of them.
     """
 
     def __init__(
@@ -63,12 +64,12 @@ class Simulator:
         self._name = name
         self._seeds: list[int | None] = [seed + i for i in range(len(self._environments))]
         first = self._environments[0]
-        self._masked = check_interface(first, self._called)
+        self._masked = check_interface(first, self._label)
         self._space = without_mask(observations_from_gymnasium(first.observation_space))
         self._action_space = first.action_space
         self._actions = actions_from_gymnasium(first.action_space)
-        self._native = native(first.action_space)
-        self._asked = 0.0  # when it last asked for actions
+        self._split_actions = action_splitter(first.action_space)
+        self._requested = 0.0  # time of the last request
         self.steps = self.episodes = 0
         self.returns: deque[float] = deque(maxlen=_RECENT)
 
@@ -80,19 +81,19 @@ class Simulator:
         mode: Any = "sample",
         tell: Callable[[PolicyServiceError, bool], None] | None = None,
     ) -> None:
-        """Plays until it is over; connects again when the server has gone, as one that is restarted has.
+        """Plays until ``is_over`` returns True. Reconnects if the connection is lost, for example by a server restart.
 
         Args:
             client: A client of the server.
-            is_over: Is asked before every step.
-            patience: Seconds for which a server that does not answer is tried again.
-            mode: "sample" or "greedy"; a policy in training samples.
-            tell: Is told why no server answers, each time it is tried in vain, and whether a session has just ended.
+            is_over: Called before every step.
+            patience: Seconds to retry a server that does not respond.
+            mode: "sample" or "greedy"; a policy in training requires "sample".
+            tell: Called after every failed attempt with the error, and with True if a session has just ended.
 
         Raises:
-            ServerUnavailableError: Nobody has answered for that long.
-            DeadlineExceededError: Likewise.
-            PolicyServiceError: The server refuses what is played.
+            ServerUnavailableError: The server did not respond for ``patience`` seconds.
+            DeadlineExceededError: The server did not respond for ``patience`` seconds.
+            PolicyServiceError: The server rejects a request.
             EnvironmentStepError: An environment failed.
         """
         heard = time.monotonic()
@@ -107,10 +108,10 @@ class Simulator:
                     name=self._name,
                 ) as session:
                     self._play(session, is_over)
-            except (ServerUnavailableError, DeadlineExceededError) as error:  # as of a session idle for too long
+            except (ServerUnavailableError, DeadlineExceededError) as error:  # the latter if a session was idle
                 has_played = session is not None and session.heard is not None
                 if session is not None and session.heard is not None:
-                    heard = max(session.heard, self._asked)  # how long a reset takes is nobody's patience
+                    heard = max(session.heard, self._requested)  # the time of a reset does not count
                 if tell is not None:
                     tell(error, has_played)
                 if time.monotonic() - heard > patience:
@@ -118,7 +119,7 @@ class Simulator:
                 time.sleep(_RETRY_SECONDS)
 
     @property
-    def _called(self) -> str:
+    def _label(self) -> str:
         return self._name or "the environment"
 
     def close(self) -> None:
@@ -128,10 +129,10 @@ class Simulator:
 
     def _play(self, session: PlaySession, is_over: Callable[[], bool]) -> None:
         rows = len(self._environments)
-        shown: list[Any] = [self._reset(i) for i in range(rows)]
+        current: list[Any] = [self._reset(i) for i in range(rows)]  # observation and info
         totals = np.zeros(rows)
         over = np.zeros(rows, np.bool_)
-        actions = self._native(self._step(session, shown))
+        actions = self._split_actions(self._step(session, current))
         while not is_over():
             hold = np.zeros(rows, np.bool_) if session.hold is None else session.hold
             starts = over | hold
@@ -142,12 +143,12 @@ class Simulator:
             )
             for i, environment in enumerate(self._environments):
                 if over[i]:
-                    shown[i] = self._reset(i)
+                    current[i] = self._reset(i)
                 elif not hold[i]:
-                    with self._failing("step"):
-                        observation, earned, terminated[i], truncated[i], info = environment.step(actions[i])
-                        reward[i] = as_reward(earned)
-                    shown[i] = observation, info
+                    with self._step_errors("step"):
+                        observation, given, terminated[i], truncated[i], info = environment.step(actions[i])
+                        reward[i] = as_reward(given)
+                    current[i] = observation, info
                     totals[i] += reward[i]
                     self.steps += 1
             over = terminated | truncated
@@ -158,28 +159,29 @@ class Simulator:
                 if self._left is not None:
                     self._left[i] -= 1
                 totals[i] = 0.0
-            actions = self._native(self._step(session, shown, reward, terminated, truncated, episode_start=starts))
+            step = self._step(session, current, reward, terminated, truncated, episode_start=starts)
+            actions = self._split_actions(step)
 
     def _reset(self, i: int) -> Any:
         seed, self._seeds[i] = self._seeds[i], None
-        with self._failing("reset"):
+        with self._step_errors("reset"):
             return self._environments[i].reset(seed=seed)
 
     @contextmanager
-    def _failing(self, method: str) -> Iterator[None]:
+    def _step_errors(self, method: str) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as error:  # an environment may raise anything
-            raise EnvironmentStepError(f"{self._called} failed at {method}: {describe_error(error)}") from error
+            raise EnvironmentStepError(f"{self._label} failed at {method}: {describe_error(error)}") from error
 
-    def _step(self, session: PlaySession, shown: list[Any], *outcome: Any, **starts: Any) -> Any:
-        masks = [action_mask(observation, info) for observation, info in shown]
+    def _step(self, session: PlaySession, current: list[Any], *transition: Any, **options: Any) -> Any:
+        masks = [action_mask(observation, info) for observation, info in current]
         self._masked |= any(mask is not None for mask in masks)
         if self._masked:
-            starts["action_mask"] = np.stack([flat_mask(mask, self._actions, 0) for mask in masks]).astype(np.bool_)
-        observations = [_without_mask(observation) for observation, _ in shown]
-        self._asked = time.monotonic()
-        return session.step(_stacked(observations), *outcome, **starts)
+            options["action_mask"] = np.stack([flat_mask(mask, self._actions, 0) for mask in masks]).astype(np.bool_)
+        observations = [_without_mask(observation) for observation, _ in current]
+        self._requested = time.monotonic()
+        return session.step(_stack(observations), *transition, **options)
 
 
 def _without_mask(observation: Any) -> Any:
@@ -188,11 +190,11 @@ def _without_mask(observation: Any) -> Any:
     return observation
 
 
-def _stacked(observations: list[Any]) -> Any:
-    """Observations as one batch: structures of arrays, and lists of texts."""
+def _stack(observations: list[Any]) -> Any:
+    """Stacks observations into a batch: a structure of arrays and of lists of texts."""
     first = observations[0]
     if isinstance(first, Mapping):
-        return {key: _stacked([one[key] for one in observations]) for key in first}
+        return {key: _stack([one[key] for one in observations]) for key in first}
     if isinstance(first, tuple):
-        return tuple(_stacked([one[i] for one in observations]) for i in range(len(first)))
+        return tuple(_stack([one[i] for one in observations]) for i in range(len(first)))
     return observations if isinstance(first, str) else np.stack([np.asarray(one) for one in observations])

@@ -1,4 +1,4 @@
-"""Makes one environment from its id, and explains what to do when that fails."""
+"""Creates one environment from its id. Error messages say how to fix a failure."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from pgkeras.settings.recipe import Recipe
 from pgkeras.spaces import ActionSpace, Space, actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.layout import without_mask
 
-__all__ = ["explained", "find_spec", "make_one", "spaces_of", "vector_options"]
+__all__ = ["action_space_of", "call_with_setup_errors", "find_spec", "make_one", "spaces_of", "vector_options"]
 
 _T = TypeVar("_T")
 
-# By the beginning of their ids: environments that a package's module registers, with the package.
+# Prefix of environment ids -> package, and the module that registers the environments.
 _PACKAGES = {
     "ALE/": ("gymnasium[atari]", "ale_py"),
     "BabyAI-": ("minigrid", "minigrid"),
@@ -42,21 +42,21 @@ _PACKAGES = {
 def make_one(
     environment: str | Recipe, max_episode_steps: int | None = None, render_mode: str | None = None
 ) -> gymnasium.Env[Any, Any]:
-    """Makes one environment.
+    """Creates one environment.
 
     Args:
-        environment: A gymnasium id, or ``module:id`` to import the module that registers it first; or a recipe.
-        max_episode_steps: When episodes are truncated; None for the environment's own limit, or the recipe's.
-        render_mode: As gymnasium has it.
+        environment: A gymnasium id, ``module:id`` to first import the module that registers it, or a recipe.
+        max_episode_steps: Episodes are truncated after this many steps; None for the recipe's or environment's limit.
+        render_mode: See :func:`gymnasium.make`.
 
     Raises:
-        EnvironmentSetupError: The id is unknown, or its environment cannot be made.
+        EnvironmentSetupError: The id is unknown, or the environment cannot be created.
     """
     recipe = Recipe(environment) if isinstance(environment, str) else environment
     find_spec(recipe.env_id)
     options = dict(recipe.kwargs) if render_mode is None else {**recipe.kwargs, "render_mode": render_mode}
     limit = max_episode_steps if max_episode_steps is not None else recipe.max_episode_steps
-    env = explained(
+    env = call_with_setup_errors(
         recipe,
         lambda: gymnasium.make(recipe.env_id, max_episode_steps=limit, disable_env_checker=True, **options),
     )
@@ -65,23 +65,25 @@ def make_one(
 
 
 def action_space_of(recipe: Recipe) -> ActionSpace:
-    """The action space of an environment, which is made to look at it.
+    """Returns the action space of an environment, which is created for this and closed.
 
     Raises:
-        EnvironmentSetupError: The environment cannot be made.
-        UnsupportedSpaceError: Its action space is not supported.
+        EnvironmentSetupError: The environment cannot be created.
+        UnsupportedSpaceError: The action space is not supported.
     """
-    return _seen(recipe, lambda env: actions_from_gymnasium(env.action_space))
+    return _inspect(recipe, lambda env: actions_from_gymnasium(env.action_space))
 
 
 def spaces_of(recipe: Recipe) -> tuple[Space, ActionSpace]:
-    """The spaces of an environment, which is made to look at them: of observations, without action masks, and actions.
+    """Returns the observation space, without action masks, and the action space of an environment.
+
+    The environment is created for this and closed.
 
     Raises:
-        EnvironmentSetupError: The environment cannot be made.
-        UnsupportedSpaceError: One of its spaces is not supported.
+        EnvironmentSetupError: The environment cannot be created.
+        UnsupportedSpaceError: A space is not supported.
     """
-    return _seen(
+    return _inspect(
         recipe,
         lambda env: (
             without_mask(observations_from_gymnasium(env.observation_space)),
@@ -90,22 +92,22 @@ def spaces_of(recipe: Recipe) -> tuple[Space, ActionSpace]:
     )
 
 
-def _seen(recipe: Recipe, look: Callable[[gymnasium.Env[Any, Any]], _T]) -> _T:
-    """What a look at an environment gives, which is made for it."""
+def _inspect(recipe: Recipe, read: Callable[[gymnasium.Env[Any, Any]], _T]) -> _T:
+    """Creates an environment, returns ``read(environment)``, and closes it."""
     env = make_one(recipe)
     try:
-        return look(env)
+        return read(env)
     finally:
         env.close()
 
 
 def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
-    """The registered specification of an id, or of ``module:id``.
+    """Returns the registered specification of an id, or of ``module:id``.
 
     Raises:
-        EnvironmentSetupError: The module cannot be imported, or registers no such environment.
+        EnvironmentSetupError: The module cannot be imported, or does not register the environment.
     """
-    # gymnasium.make takes module:id, but gymnasium.spec does not.
+    # gymnasium.make accepts module:id, but gymnasium.spec does not.
     module, _, name = env_id.rpartition(":")
     if module:
         try:
@@ -117,40 +119,39 @@ def find_spec(env_id: str) -> gymnasium.envs.registration.EnvSpec:
     try:
         return gymnasium.spec(name)
     except gymnasium.error.Error as error:
-        near = _near(name)
-        advice = f"did you mean {' or '.join(near)}?" if near else "pgkeras doctor --environments lists the known ones"
+        similar = _similar_ids(name)
+        advice = f"did you mean {' or '.join(similar)}?" if similar else "pgkeras doctor --environments lists known ids"
         for prefix, (package, registers) in _PACKAGES.items():
             if name.startswith(prefix) and not module:
-                there = importlib.util.find_spec(registers.partition(".")[0]) is not None
-                install = "" if there else f'install it with: pip install "{package}", and '
-                advice = f"the module {registers} registers it: {install}name it {registers}:{name}"
+                installed = importlib.util.find_spec(registers.partition(".")[0]) is not None
+                install = "" if installed else f'install it with: pip install "{package}", and '
+                advice = f"the module {registers} registers it: {install}use the id {registers}:{name}"
                 break
         else:
             if not module:
-                advice += " (one that a module registers is named with the module, as in my_module:Mine-v0)"
+                advice += " (if a module registers it, put the module first, as in my_module:Mine-v0)"
         if module and (file := getattr(sys.modules[module], "__file__", None)):
-            advice += f" (the module {module} that was imported is {file})"
+            advice += f" (the imported module {module} is {file})"
         raise EnvironmentSetupError(f"unknown environment {env_id!r}; {advice}") from error
 
 
-def _near(name: str) -> list[str]:
-    """Ids that are written like a name, each in its newest version."""
-    # Those of a namespace are only meant where the name has one: CartPole is not phys2d/CartPole-v1.
+def _similar_ids(name: str) -> list[str]:
+    """Returns ids that are spelled similarly, each in its newest version."""
+    # Ids with a namespace match only names with one: CartPole is not phys2d/CartPole-v1.
     known = [known for known in gymnasium.registry if "/" in name or "/" not in known]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
     newest: dict[str, tuple[int, str]] = {}
-    for env_id in near:
+    for env_id in difflib.get_close_matches(name, known, n=5, cutoff=0.6):
         spec = gymnasium.registry[env_id]
         of_name = f"{spec.namespace}/{spec.name}"
         newest[of_name] = max(newest.get(of_name, (-1, "")), (spec.version or 0, env_id))
     return [env_id for _, env_id in newest.values()][:3]
 
 
-def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
-    """What ``build`` makes of a recipe.
+def call_with_setup_errors(recipe: Recipe, build: Callable[[], _T]) -> _T:
+    """Returns ``build()``, and turns its errors into setup errors.
 
     Raises:
-        EnvironmentSetupError: It fails; the message says what to do.
+        EnvironmentSetupError: ``build`` fails; the message says what to do.
     """
     env_id = recipe.env_id
     try:
@@ -163,17 +164,17 @@ def explained(recipe: Recipe, build: Callable[[], _T]) -> _T:
         ) from error
     except ModuleNotFoundError as error:
         raise EnvironmentSetupError(
-            f"{env_id} needs the module {error.name!r}, which is not installed; install it, or the gymnasium extra "
-            'that the environment belongs to, such as: pip install "gymnasium[mujoco]"'
+            f"{env_id} needs the module {error.name!r}, which is not installed; install it, or the environment's "
+            'gymnasium extra, such as: pip install "gymnasium[mujoco]"'
         ) from error
     except (Exception, SystemExit) as error:  # an environment's constructor may raise anything
         given = ", ".join(f"{key}={value!r}" for key, value in recipe.kwargs.items())
         raise EnvironmentSetupError(
-            f"{env_id}: its environment cannot be made{f' with {given}' if given else ''}: {describe_error(error)}"
+            f"{env_id}: the environment cannot be created{f' with {given}' if given else ''}: {describe_error(error)}"
         ) from error
 
 
 def vector_options(recipe: Recipe) -> dict[str, Any]:
-    """The keyword arguments of a vector environment, which takes its limit of steps as one of them."""
+    """Returns the keyword arguments of a vector environment, with the limit of steps as one of them."""
     limit = {} if recipe.max_episode_steps is None else {"max_episode_steps": recipe.max_episode_steps}
     return {**recipe.kwargs, **limit}

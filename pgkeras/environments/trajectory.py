@@ -1,4 +1,4 @@
-"""Trajectory: whole episodes as they were played. Tape: the array they are cut from."""
+"""Trajectory: a batch of whole episodes. Tape: the recording that they are cut from."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["Tape", "Trajectory"]
 class Trajectory(NamedTuple):
     """``B`` whole episodes side by side, padded to the ``T`` steps of the longest.
 
-    In episode b, rows from ``lengths[b]`` on are padding. Its rewards are 0; its other arrays may hold anything.
+    In episode b, rows from ``lengths[b]`` on are padding. Rewards are 0 there; the other arrays have arbitrary values.
     """
 
-    observations: NDArray[Any]  # [T, B, ...] what the policy saw, as the act graph takes it
-    samples: NDArray[Any]  # [T, B, ...] what the distribution gave; the action is a function of it
-    rewards: NDArray[np.float64]  # [T, B] what followed the action; 0 in padding
+    observations: NDArray[Any]  # [T, B, ...] inputs of the act graph
+    samples: NDArray[Any]  # [T, B, ...] samples of the distribution; the action is a function of the sample
+    rewards: NDArray[np.float64]  # [T, B] rewards of the actions; 0 in padding
     lengths: NDArray[np.int64]  # [B] steps in each episode, at least 1
-    terminated: NDArray[np.bool_]  # [B] ended in a terminal state; otherwise it was truncated
-    final_observations: NDArray[Any]  # [B, ...] what the last action led to; the policy never acted on it
+    terminated: NDArray[np.bool_]  # [B] whether the episode ended in a terminal state; otherwise it was truncated
+    final_observations: NDArray[Any]  # [B, ...] observations after the last action; the policy did not act on them
 
     @property
     def mask(self) -> NDArray[np.bool_]:
-        """``[T, B]``: true for real steps, false for padding."""
+        """``[T, B]``: True for real steps, False for padding."""
         return np.arange(len(self.rewards))[:, np.newaxis] < self.lengths
 
     @property
@@ -41,7 +41,7 @@ class Trajectory(NamedTuple):
 
     @classmethod
     def join(cls, parts: Sequence[Trajectory]) -> Trajectory:
-        """All episodes of several trajectories, in order."""
+        """Concatenates the episodes of several trajectories, in order."""
         if len(parts) == 1:
             return parts[0]
         longest = max(len(part.rewards) for part in parts)
@@ -63,14 +63,14 @@ class Trajectory(NamedTuple):
 
 
 class Tape:
-    """The record of every slot at every step. The memory grows as needed and is reused.
+    """Recording of every step of every slot. The memory grows as needed and is reused.
 
-    Row t of ``observations`` is what the policy sees at step t; the other arrays hold what it did then and what came
-    of it.
+    Row t of ``observations`` is the policy's input at step t. Row t of the other arrays has its samples at that step
+    and the results of the step.
 
     Args:
-        slots: How many environments run side by side.
-        layout: How observations are laid out.
+        slots: Number of environments that run side by side.
+        layout: Layout of the observations.
     """
 
     def __init__(self, slots: int, layout: Layout) -> None:
@@ -78,29 +78,29 @@ class Tape:
         self.size = 512
         self._layout = layout
         self.observations: NDArray[Any] = np.zeros((self.size + 1, slots, *layout.shape), layout.dtype)
-        self.samples: NDArray[Any] | None = None  # made when the first sample tells its shape
+        self.samples: NDArray[Any] | None = None  # allocated with the shape of the first samples
         self.rewards = np.zeros((self.size, slots))
-        self.final_observations: dict[tuple[int, int], NDArray[Any]] = {}  # by step and slot that ended an episode
+        self.final_observations: dict[tuple[int, int], NDArray[Any]] = {}  # (step, slot) of the episode's end
         self.terminated = np.zeros((self.size, slots), np.bool_)
         self.ended = np.zeros((self.size, slots), np.bool_)  # terminated or truncated
 
     def clear(self) -> None:
-        """Forgets which steps ended an episode; the rest is overwritten before it is read."""
+        """Clears the ends of episodes. The other arrays are overwritten before they are read."""
         self.terminated[:] = self.ended[:] = False
         self.final_observations.clear()
 
     def grow(self) -> None:
-        """Doubles the number of steps there is room for.
+        """Doubles the capacity.
 
         Raises:
             EnvironmentStepError: There is not enough memory.
         """
         arrays = (self.observations, self.rewards, *([] if self.samples is None else [self.samples]))
-        size, room = sum(array.nbytes for array in arrays), available_bytes()
-        if size + self.observations.nbytes > room:  # what is added, and one array twice while it is copied
+        size, free = sum(array.nbytes for array in arrays), available_bytes()
+        if size + self.observations.nbytes > free:  # the added memory, and a second copy of one array
             raise EnvironmentStepError(
-                f"the steps of this epoch take {size / 2**30:.1f} GB, and there is no memory for as many again "
-                f"({room / 2**30:.1f} GB are left): end episodes earlier with max_episode_steps=N, or use fewer envs"
+                f"the steps of this epoch take {size / 2**30:.1f} GB, and there is not enough memory to double that "
+                f"({free / 2**30:.1f} GB are free): end episodes earlier with max_episode_steps=N, or use fewer envs"
             )
         for name in ("observations", "samples", "rewards", "terminated", "ended"):
             array = getattr(self, name)
@@ -108,15 +108,15 @@ class Tape:
         self.size *= 2
 
     def put(self, t: int, slot: int | slice, observation: Any, info: Mapping[str, Any]) -> None:
-        """Writes what an environment shows at step t, or all of them for ``slice(None)``, with its action mask.
+        """Stores the observation, with its action mask, of one slot at step t; of all slots for ``slice(None)``.
 
         Raises:
-            ValueError: It is not of the shape or type that the environment declares.
+            ValueError: The observation does not have the shape or type that the environment declares.
         """
         self._layout.write(self.observations[t, slot, ...], observation, self._mask(observation, info))
 
     def put_final(self, t: int, slot: int, observation: Any, info: Mapping[str, Any]) -> None:
-        """Stores the outcome of the step t that ended an episode; see :meth:`put`."""
+        """Stores the final observation of an episode that ended at step t; see :meth:`put`."""
         row = np.zeros(self._layout.shape, self._layout.dtype)
         self._layout.write(row, observation, self._mask(observation, info))
         self.final_observations[t, slot] = row
@@ -131,11 +131,11 @@ class Tape:
         self.samples[t] = samples
 
     def cut(self, quota: NDArray[np.int64], gap: int) -> Trajectory:
-        """The first ``quota[i]`` episodes of every slot i, in the order of their slots.
+        """Returns the first ``quota[i]`` episodes of every slot i, in the order of the slots.
 
         Args:
             quota: ``[slots]``.
-            gap: How many rows lie between an episode's last step and the next one's first.
+            gap: Number of rows between the last step of an episode and the first of the next.
         """
         slot, end = np.nonzero(self.ended.T)
         first = np.flatnonzero(np.diff(slot, prepend=-1))
@@ -145,19 +145,19 @@ class Tape:
         return self.cut_out(slot[wanted], start[wanted], end[wanted])
 
     def cut_out(self, slot: NDArray[np.int64], start: NDArray[np.int64], end: NDArray[np.int64]) -> Trajectory:
-        """Some episodes.
+        """Returns the episodes at the given positions.
 
         Args:
-            slot: ``[B]``, the slots that they were played in.
+            slot: ``[B]``, the slots of the episodes.
             start: ``[B]``, their first steps.
-            end: ``[B]``, their last steps, in which ``final_observations`` has what they led to.
+            end: ``[B]``, their last steps, for which ``final_observations`` has entries.
         """
         assert self.samples is not None
         lengths = end - start + 1
         longest = int(lengths.max())
         columns: Any
         if len(slot) == self.slots and not start.any():
-            rows: Any = slice(longest)  # the usual case: one episode a slot, each from the first row on
+            rows: Any = slice(longest)  # the usual case: one episode per slot, each from the first row
             columns = slice(None)
         else:
             rows = np.minimum(start + np.arange(longest)[:, np.newaxis], end)

@@ -1,4 +1,4 @@
-"""Limits the time of a reset or a step of environments in this process."""
+"""Time limit for resets and steps of environments in this process."""
 
 from __future__ import annotations
 
@@ -13,31 +13,30 @@ from pgkeras.environments.protocol import DelegatingEnvironments, Environments, 
 from pgkeras.environments.trajectory import Tape
 from pgkeras.errors import EnvironmentSetupError, EnvironmentStepError
 
-__all__ = ["WatchedEnvironments", "overdue"]
+__all__ = ["WatchedEnvironments", "timeout_error"]
 
 _T = TypeVar("_T")
 
 
 class WatchedEnvironments(DelegatingEnvironments):
-    """Environments of this process, whose every reset and step has to end in time.
+    """Environments in this process with a time limit for every reset and step.
 
-    An alarm signal interrupts what takes longer: a loop or a wait in Python, at its next instruction. It cannot
-    interrupt native code that never returns to Python; processes can be given a limit whatever they do
-    (:class:`pgkeras.environments.ProcessEnvironments`).
+    An alarm signal interrupts Python code at its next instruction. It cannot interrupt native code that never returns
+    to Python; :class:`pgkeras.environments.ProcessEnvironments` can.
 
     Args:
-        environments: What to watch.
-        seconds: How long a reset or a step of all slots may take.
+        environments: The environments.
+        seconds: Time limit of a reset or step of all slots.
 
     Raises:
-        EnvironmentSetupError: There are no alarms here: on Windows, and outside the main thread.
+        EnvironmentSetupError: Alarm signals are not available: on Windows, or outside the main thread.
     """
 
     def __init__(self, environments: Environments, seconds: float) -> None:
         if not has_alarms():
             raise EnvironmentSetupError(
-                "env_timeout_seconds: needs alarm signals, which there are only in the main thread and not on Windows; "
-                "use vectorization=async, which keeps the limit everywhere"
+                "env_timeout_seconds: needs alarm signals, which are available only in the main thread and not on "
+                "Windows; use vectorization=async, which enforces the limit everywhere"
             )
         super().__init__(environments)
         self._seconds = seconds
@@ -55,22 +54,22 @@ class WatchedEnvironments(DelegatingEnvironments):
         return _within(self._seconds, super().step, t, actions, remaining, tape)
 
 
-def overdue(seconds: float) -> EnvironmentStepError:
-    """The error to raise when an environment exceeds its time."""
-    return EnvironmentStepError(f"no answer within {seconds:g} s (env_timeout_seconds)")
+def timeout_error(seconds: float) -> EnvironmentStepError:
+    """Returns the error for an environment that exceeds its time limit."""
+    return EnvironmentStepError(f"no response within {seconds:g} s (env_timeout_seconds)")
 
 
 class _Interrupted(BaseException):
-    """Not an Exception, so that no environment catches it by mistake."""
+    """Raised by the alarm. It is not an Exception because an environment might catch that."""
 
 
 def _within(seconds: float, call: Callable[..., _T], *arguments: Any) -> _T:
-    """Calls, and raises EnvironmentStepError when that takes too long."""
+    """Calls a function, and raises EnvironmentStepError if the call exceeds the limit."""
 
-    def ring() -> None:
+    def interrupt() -> None:
         raise _Interrupted
 
     try:
-        return call_with_alarm(seconds, ring, call, *arguments)
+        return call_with_alarm(seconds, interrupt, call, *arguments)
     except _Interrupted:
-        raise overdue(seconds) from None
+        raise timeout_error(seconds) from None

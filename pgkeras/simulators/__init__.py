@@ -1,9 +1,9 @@
-"""Simulators that connect: a run's episodes come from sessions of Play, in whatever language they are played.
+"""Simulators that connect: a run collects its episodes from Play sessions of simulators in any language.
 
-``hub.py`` is where to start: it knows the sessions, and plays batches of episodes with them. ``session.py`` is one
-simulator's session, message by message; ``slots.py`` which of its environments play; ``declaration.py`` the spaces that
-they declare; ``batch.py`` the episodes that are to be played, and who plays them. ``source.py`` is what a run sees of
-it all, with the server around the sessions in a thread of its own, ``no_simulators.py`` what it sees where nobody is to
-play, and ``dry_run.py`` tries a simulator with random actions. Nothing here imports TensorFlow: what acts is an
-:class:`~pgkeras.environments.collect.Actor`.
+Start with ``hub.py``: it holds the sessions and plays batches of episodes with them. ``session.py`` handles the
+messages of one simulator; ``slots.py`` tracks which of its environments play; ``declaration.py`` has the spaces that
+simulators declare; ``batch.py`` assigns the episodes of a batch to sessions. ``source.py`` is the run's interface, with
+the server in a separate thread; ``no_simulators.py`` replaces it if no episodes are needed; ``dry_run.py`` tests a
+simulator with random actions. Nothing here imports TensorFlow: an :class:`~pgkeras.environments.collect.Actor` chooses
+the actions.
 """

@@ -1,4 +1,4 @@
-"""A batch of episodes that is being played: how many each environment is to play, and what is computed for all."""
+"""A batch of episodes: assigns episodes to environments, and batches the requests for actions."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ["Batch"]
 
 
 class Batch:
-    """A number of episodes, which environment plays how many of them, and what has become of them.
+    """A batch of episodes, their assignment to sessions, and its progress.
 
-    Which episodes count is fixed before they are played: slot i of all environments plays every ``slots``-th of them.
-    Where there are fewer episodes than environments, these take turns from epoch to epoch. Only a session that leaves
-    changes that: what it had left to play is handed on.
+    The episodes that count are fixed before they are played: slot i of all environments plays every ``slots``-th
+    episode. If there are fewer episodes than environments, the environments take turns from epoch to epoch. Only a
+    session that disconnects changes the assignment: its remaining episodes are assigned to other sessions.
 
     Args:
-        actor: What acts. It is called on the event loop, or in a thread if ``in_thread``.
-        episodes: How many are to be played.
-        seed: Of the noise. Its first spawn key, an epoch's number, says whose turn it is.
-        in_thread: Whether acting takes so long that it would hold up the event loop.
-        endless_steps: Steps of each environment without the end of an episode after which to give up.
+        actor: Chooses the actions. It is called on the event loop, or in a thread if ``in_thread``.
+        episodes: Number of episodes.
+        seed: Seed of the noise. Its first spawn key is the epoch, which determines whose turn it is.
+        in_thread: Whether acting would block the event loop for too long.
+        endless_steps: Steps per environment without the end of an episode after which the batch fails.
     """
 
     def __init__(
@@ -44,19 +44,15 @@ class Batch:
         self._seed = seed
         self._in_thread = in_thread
         self._endless_steps = endless_steps
-        self._players: list[LearningSession] = []
-        self._orphaned = 0  # episodes that nobody is there to play
+        self._sessions: list[LearningSession] = []
+        self._unassigned = 0  # episodes without a session
         self._since_end = 0
-        self._waiting: list[_Request] = []
+        self._queue: list[_Request] = []
 
-    def begin(self, sessions: list[LearningSession]) -> None:
-        """Fixes who plays what.
-
-        Args:
-            sessions: Who plays.
-        """
+    def assign(self, sessions: list[LearningSession]) -> None:
+        """Assigns the episodes to sessions."""
         slots = sum(session.rows for session in sessions)
-        # By the epoch, and not by the batches that this process has played: a resumed run would go on with others.
+        # The turn depends on the epoch and not on a counter in this process, so that resumed runs do not differ.
         epoch = self._seed.spawn_key[0] if self._seed.spawn_key else 0
         first = -(epoch * self.episodes) % slots if self.episodes < slots else 0
         for session in sessions:
@@ -64,106 +60,106 @@ class Batch:
             first += session.rows
             self._join(session, quotas(self.episodes, slots)[places])
 
-    def take_in(self, sessions: Sequence[LearningSession]) -> None:
-        """Has those who have come while the batch is played play what those who left have left over."""
-        waiting = [session for session in sessions if session not in self._players]
-        if not waiting or not self._orphaned or self.done.done():
+    def assign_leftovers(self, sessions: Sequence[LearningSession]) -> None:
+        """Assigns episodes of disconnected sessions to sessions that connected during the batch."""
+        new = [session for session in sessions if session not in self._sessions]
+        if not new or not self._unassigned or self.done.done():
             return
-        quotas = _shared_out(self._orphaned, np.zeros(sum(session.rows for session in waiting), np.int64))
-        self._orphaned = 0
-        for session in waiting:
+        quotas = _distribute(self._unassigned, np.zeros(sum(session.rows for session in new), np.int64))
+        self._unassigned = 0
+        for session in new:
             self._join(session, quotas[: session.rows])
             quotas = quotas[session.rows :]
 
-    def leave(self, session: LearningSession) -> None:
-        """Hands on what a session had left to play. What it has finished counts."""
-        if session not in self._players or self.done.done():
+    def remove(self, session: LearningSession) -> None:
+        """Assigns the remaining episodes of a session to the others. Its finished episodes count."""
+        if session not in self._sessions or self.done.done():
             return
         self.lost += session.slots.under_way
-        left = session.slots.give_up()
-        others = [player for player in self._players if player.is_open and player is not session]
+        left = session.slots.cancel()
+        others = [other for other in self._sessions if other.is_open and other is not session]
         if not others:
-            self._orphaned += left
+            self._unassigned += left
             return
-        quotas = _shared_out(left, np.concatenate([player.slots.remaining for player in others]))
-        for player in others:
-            player.take_on(quotas[: player.rows])
-            quotas = quotas[player.rows :]
+        quotas = _distribute(left, np.concatenate([other.slots.remaining for other in others]))
+        for other in others:
+            other.add_quota(quotas[: other.rows])
+            quotas = quotas[other.rows :]
 
     def end(self, failure: Exception | None = None) -> None:
-        """Ends the batch, also one that was cancelled: its episodes are all there, or will not be."""
+        """Ends the batch, whether it is complete, failed or cancelled."""
         if not self.done.done():
             if failure is None:
                 self.done.set_result(None)
             else:
                 self.done.set_exception(failure)
-        for player in self._players:
-            if player.plays(self):  # and not the next one by now
-                player.slots.give_up()
+        for session in self._sessions:
+            if session.is_in(self):  # and not in the next batch
+                session.slots.cancel()
 
     def episode_ended(self) -> None:
-        """Counts an episode."""
+        """Counts a finished episode."""
         self.finished += 1
         self._since_end = 0
         if self.finished == self.episodes:
             self.end()
 
     def trajectory(self) -> Trajectory:
-        """The episodes, in the order of the environments that played them."""
-        return Trajectory.join([part for player in self._players if (part := player.cut(self)) is not None])
+        """Returns the episodes, in the order of the environments that played them."""
+        return Trajectory.join([part for session in self._sessions if (part := session.cut(self)) is not None])
 
     async def act(
         self, observation: NDArray[Any], drawn: NDArray[np.float32], state: NDArray[np.float32] | None
     ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None]:
-        """Chooses actions, together with all that is asked in the same turn of the event loop.
+        """Chooses actions. Requests from the same turn of the event loop form one batch.
 
         Raises:
             EnvironmentStepError: No episode has ended for too long.
         """
         self.steps += len(drawn)
         self._since_end += 1
-        if self._since_end > self._endless_steps * max(1, len(self._players)):
+        if self._since_end > self._endless_steps * max(1, len(self._sessions)):
             self.end(
                 EnvironmentStepError(
                     f"no episode of any simulator ended within {self._endless_steps:,} steps of each (endless_steps); "
-                    "whole episodes are needed: have the simulator say truncated"
+                    "training needs whole episodes: have the simulator send truncated"
                 )
             )
         loop = asyncio.get_running_loop()
         request = _Request(observation, drawn, state, loop.create_future())
-        self._waiting.append(request)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._compute)
+        self._queue.append(request)
+        if len(self._queue) == 1:
+            loop.call_soon(self._run_queue)
         try:
-            answer: tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None] = await request.answer
-        except Exception as error:  # of any kind: the run has to hear of it, or it would wait for ever
+            choice: tuple[NDArray[Any], NDArray[Any], NDArray[np.float32] | None] = await request.choice
+        except Exception as error:  # of any kind: the run must fail, or it would wait forever
             self.end(error)
             raise
-        return answer
+        return choice
 
     def _join(self, session: LearningSession, quota: NDArray[np.int64]) -> None:
-        # A run with one session draws the noise that a run in this process does.
-        number = len(self._players)
-        spawn_key = (*self._seed.spawn_key, number) if number else self._seed.spawn_key
-        self._players.append(session)
+        # The first session uses the same noise as a run in one process.
+        index = len(self._sessions)
+        spawn_key = (*self._seed.spawn_key, index) if index else self._seed.spawn_key
+        self._sessions.append(session)
         session.play(self, quota, np.random.SeedSequence(self._seed.entropy, spawn_key=spawn_key))
 
-    def _compute(self) -> None:
-        requests, self._waiting = self._waiting, []
+    def _run_queue(self) -> None:
+        requests, self._queue = self._queue, []
         if self._in_thread:
             loop = asyncio.get_running_loop()
-            loop.run_in_executor(None, self._outcome, requests).add_done_callback(
-                lambda outcome: _deliver(requests, outcome.result())
+            loop.run_in_executor(None, self._run_actor, requests).add_done_callback(
+                lambda result: _resolve(requests, result.result())
             )
         else:
-            _deliver(requests, self._outcome(requests))
+            _resolve(requests, self._run_actor(requests))
 
-    def _outcome(self, requests: list[_Request]) -> Any:
+    def _run_actor(self, requests: list[_Request]) -> Any:
         try:
             if len(requests) == 1:
                 first = requests[0]
                 return [self.actor.act(first.observation, first.noise, first.state)]
-            return _together(self.actor, requests)
+            return _act_batched(self.actor, requests)
         except Exception as error:
             return error
 
@@ -174,13 +170,13 @@ class _Request:
         observation: NDArray[Any],
         drawn: NDArray[np.float32],
         state: NDArray[np.float32] | None,
-        answer: asyncio.Future[Any],
+        choice: asyncio.Future[Any],
     ) -> None:
-        self.observation, self.noise, self.state, self.answer = observation, drawn, state, answer
+        self.observation, self.noise, self.state, self.choice = observation, drawn, state, choice
 
 
-def _together(actor: Actor, requests: list[_Request]) -> list[Any]:
-    """All requests in one batch, padded to a power of two: the actor keeps memory for every size that it has seen."""
+def _act_batched(actor: Actor, requests: list[_Request]) -> list[Any]:
+    """Runs all requests in one batch, padded to a power of two because the actor keeps buffers for each batch size."""
     observation = np.concatenate([request.observation for request in requests])
     drawn = np.concatenate([request.noise for request in requests])
     states = [request.state for request in requests if request.state is not None]
@@ -188,33 +184,33 @@ def _together(actor: Actor, requests: list[_Request]) -> list[Any]:
     rows = len(drawn)
     spare = (1 << (rows - 1).bit_length()) - rows
     samples, actions, after = actor.act(
-        _padded(observation, spare), _padded(drawn, spare), None if state is None else _padded(state, spare)
+        _pad(observation, spare), _pad(drawn, spare), None if state is None else _pad(state, spare)
     )
-    answers, first = [], 0
+    choices, first = [], 0
     for request in requests:
         part = slice(first, first + len(request.noise))
         first = part.stop
-        answers.append((samples[part], actions[part], None if after is None else after[part]))
-    return answers
+        choices.append((samples[part], actions[part], None if after is None else after[part]))
+    return choices
 
 
-def _padded(array: NDArray[Any], spare: int) -> NDArray[Any]:
-    # By rows that are there: a mask of zeros would allow no action.
+def _pad(array: NDArray[Any], spare: int) -> NDArray[Any]:
+    # Repeats a row, because a mask of zeros would allow no action.
     return np.concatenate([array, np.repeat(array[:1], spare, axis=0)]) if spare else array
 
 
-def _deliver(requests: list[_Request], outcome: Any) -> None:
+def _resolve(requests: list[_Request], result: Any) -> None:
     for i, request in enumerate(requests):
-        if request.answer.done():  # its simulator has left
+        if request.choice.done():  # cancelled, because the simulator disconnected
             continue
-        if isinstance(outcome, Exception):
-            request.answer.set_exception(outcome)
+        if isinstance(result, Exception):
+            request.choice.set_exception(result)
         else:
-            request.answer.set_result(outcome[i])
+            request.choice.set_result(result[i])
 
 
-def _shared_out(episodes: int, quotas: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What to add to some quotas, so that whoever has least to play gets more."""
+def _distribute(episodes: int, quotas: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns what to add to the quotas. Each episode goes to the environment with the fewest left to play."""
     more = np.zeros_like(quotas)
     for _ in range(episodes):
         more[int(np.argmin(quotas + more))] += 1

@@ -1,4 +1,4 @@
-"""What simulators declare: the spaces of a run's policy, which must be the same for all of them."""
+"""The spaces that simulators declare. All simulators of a run must declare the same."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pgkeras.v1 import service_pb2, spaces_pb2
 __all__ = ["SPACES", "Declaration"]
 
 SPACES = "spaces.json"
-"""The file in a run's directory that has what its simulators have declared."""
+"""Name of the file in a run's directory with the declared spaces."""
 
-# Of the observation, or of the action's distribution. Whoever connects first declares what is built, and a network for
-# more would not fit into memory.
-_MOST_NUMBERS = 10_000_000
+# Limit for the observation and for the action's distribution. The first simulator's declaration determines the network,
+# and a larger one would not fit into memory.
+_MAX_SIZE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Declaration:
     """The spaces of a run's simulators.
 
     Args:
-        observation_space: What they show.
-        action_space: What they take.
-        masked: Whether they send action masks.
+        observation_space: The observation space.
+        action_space: The action space.
+        masked: Whether simulators send action masks.
     """
 
     observation_space: Space
@@ -43,10 +43,10 @@ class Declaration:
 
     @classmethod
     def of(cls, request: service_pb2.PlayRequest) -> Declaration:
-        """What a session's first message declares.
+        """Returns the declaration in the first message of a session.
 
         Raises:
-            InvalidRequestError: A space is missing, or no policy here can handle it; the error names the field.
+            InvalidRequestError: A space is missing or not supported; the error names the field.
         """
         simulator = request.simulator
         try:
@@ -54,15 +54,15 @@ class Declaration:
             action = _decode("simulator.action_space", simulator.action_space)
             return cls._checked(observation, action, request.HasField("action_mask"))
         except UnsupportedSpaceError as error:
-            raise InvalidRequestError("simulator", "spaces that a policy here can handle", str(error)) from error
+            raise InvalidRequestError("simulator", "supported spaces", str(error)) from error
 
     @classmethod
     def read(cls, file: Path) -> Declaration:
-        """What a file declares: JSON with ``observationSpace`` and ``actionSpace``, as ``GetPolicy`` shows them.
+        """Reads a declaration from a JSON file with ``observationSpace`` and ``actionSpace``, as in ``GetPolicy``.
 
         Raises:
-            ConfigError: It cannot be read, or is something else.
-            UnsupportedSpaceError: No policy here can handle one of the spaces.
+            ConfigError: The file cannot be read or is invalid.
+            UnsupportedSpaceError: A space is not supported.
         """
         try:
             data = json.loads(file.read_text())
@@ -80,10 +80,10 @@ class Declaration:
         return cls._checked(observation, action, data.get("masked", False))
 
     def write(self, file: Path) -> None:
-        """Writes what :meth:`read` reads.
+        """Writes the file that :meth:`read` reads.
 
         Raises:
-            RunError: It cannot be written.
+            RunError: The file cannot be written.
         """
         message = service_pb2.Simulator(
             observation_space=encode_space(self.observation_space), action_space=encode_space(self.action_space)
@@ -94,18 +94,16 @@ class Declaration:
     def _checked(cls, observation: Space, action: Any, masked: bool) -> Declaration:
         for path, leaf in leaves(observation):
             if isinstance(leaf, Text) and not leaf.vocabulary:
-                raise UnsupportedSpaceError(
-                    f"observation space {'.'.join(path)}: a text needs its vocabulary, of which words it is made"
-                )
+                raise UnsupportedSpaceError(f"observation space {'.'.join(path)}: a Text space must have a vocabulary")
         if any(isinstance(leaf, Text) for _, leaf in leaves(action)):
             raise UnsupportedSpaceError(f"action space {action} is not supported: expected numbers or choices")
         return cls(observation, action, masked)
 
     def check(self, other: Declaration) -> None:
-        """Checks that another simulator has the same spaces.
+        """Checks that another declaration has the same spaces.
 
         Raises:
-            InvalidRequestError: It has others; the error names the field, and both.
+            InvalidRequestError: A space differs; the error names the field and both spaces.
         """
         for name in ("observation_space", "action_space"):
             check_same(f"simulator.{name}", "that of this run", getattr(self, name), getattr(other, name))
@@ -114,8 +112,8 @@ class Declaration:
 def _decode(field: str, message: spaces_pb2.Space) -> Any:
     if message.WhichOneof("kind") is None:
         raise InvalidRequestError(field, "a space", "none")
-    if (size := space_size(message)) > _MOST_NUMBERS:
-        raise InvalidRequestError(field, f"a space of at most {_MOST_NUMBERS:,} numbers", f"{size:,}")
+    if (size := space_size(message)) > _MAX_SIZE:
+        raise InvalidRequestError(field, f"a space of at most {_MAX_SIZE:,} numbers", f"{size:,}")
     try:
         return decode_space(message)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""A dry run: plays random actions with simulators, and reports what a policy would have to learn from."""
+"""A dry run: plays random actions with simulators, and reports the data that a policy would learn from."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ __all__ = ["RandomActor", "dry_run", "report"]
 
 
 class RandomActor:
-    """Acts without looking, but at the mask: every action that is allowed is as likely as any other.
+    """Draws random actions. Discrete actions and bounded numbers are uniform, under the action mask.
 
     Args:
-        simulators: Whose spaces it plays in.
-        seed: Of its actions.
+        simulators: The simulators, whose spaces must be known.
+        seed: Seed of the actions.
     """
 
-    engine = "litert"  # it takes as little time
+    engine = "litert"  # fast enough to run on the event loop, like LiteRT
 
     def __init__(self, simulators: Simulators, seed: int) -> None:
         spaces = simulators.observation_space, simulators.action_space
@@ -47,17 +47,17 @@ class RandomActor:
     def _draw(self, part: ActionPart, rows: int, mask: NDArray[np.bool_] | None) -> NDArray[Any]:
         space = part.space
         if mask is not None:
-            return self._allowed(space, mask)
+            return self._draw_allowed(space, mask)
         if not (isinstance(space, Box) and space.dtype.kind == "f"):
             return draw_integers(space, rows, self._generator)
-        with np.errstate(over="ignore"):  # bounds further apart than float32 reaches say nothing, as infinite ones
+        with np.errstate(over="ignore"):  # a width that float32 cannot hold counts as unbounded
             bounded = np.isfinite((space.high - space.low).astype(np.float32))
         low, high = np.where(bounded, space.low, 0.0), np.where(bounded, space.high, 1.0)
         uniform = self._generator.uniform(low, high, (rows, *space.shape))
         normal = np.clip(self._generator.standard_normal((rows, *space.shape)), space.low, space.high)
         return np.where(bounded, uniform, normal).astype(np.float32)
 
-    def _allowed(self, space: ArraySpace, mask: NDArray[np.bool_]) -> NDArray[Any]:
+    def _draw_allowed(self, space: ArraySpace, mask: NDArray[np.bool_]) -> NDArray[Any]:
         counts = [space.n] if isinstance(space, Discrete) else getattr(space, "nvec", np.zeros(0)).ravel().tolist()
         scores = np.where(mask, self._generator.random(mask.shape), -1.0)
         parts = np.split(scores, np.cumsum(counts)[:-1], axis=1)
@@ -69,12 +69,12 @@ def dry_run(simulators: Simulators, episodes: int, seed: int) -> tuple[Trajector
     """Plays episodes with random actions.
 
     Args:
-        simulators: Who plays; their spaces are known.
-        episodes: How many.
-        seed: Of the actions.
+        simulators: The simulators, whose spaces must be known.
+        episodes: Number of episodes.
+        seed: Seed of the actions.
 
     Returns:
-        The episodes, and the seconds that they took.
+        The episodes, and their duration in seconds.
 
     Raises:
         EnvironmentStepError: No episode ended for too long.
@@ -86,11 +86,11 @@ def dry_run(simulators: Simulators, episodes: int, seed: int) -> tuple[Trajector
 
 
 def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> Iterator[str]:
-    """What came of a dry run, line by line; those that begin with "Look:" are worth a look."""
+    """Yields the lines of the report. Lines that begin with "Look:" are possible problems."""
     lengths, returns = trajectory.lengths, trajectory.episode_returns
     for one in simulators.connected:
         noun = "environment" if one.environments == 1 else "environments"
-        yield f"simulator     {one.name or 'without a name'}, {one.environments} {noun}"
+        yield f"simulator     {one.name or '(unnamed)'}, {one.environments} {noun}"
     yield f"observation   {simulators.observation_space}"
     yield f"action        {simulators.action_space}" + (", with masks" if simulators.mask_size else "")
     yield f"speed         {trajectory.steps / seconds:,.0f} steps/s, {trajectory.steps:,} steps in {seconds:.1f} s"
@@ -99,15 +99,15 @@ def report(simulators: Simulators, trajectory: Trajectory, seconds: float) -> It
     yield f"returns       {returns.min():.4g} to {returns.max():.4g}, {returns.mean():.4g} on average"
     rewards = trajectory.rewards[trajectory.mask]
     if not rewards.any():
-        yield "Look: every reward is 0: nothing can be learnt from that, unless rewards are too rare to show here"
+        yield "Look: every reward is 0: a policy cannot learn from that, unless rewards are too rare to appear here"
     elif np.ptp(returns) == 0 and len(returns) > 1:
         yield "Look: every episode returns the same, whatever the actions"
     if lengths.max() == 1:
-        yield "Look: every episode is over after one step"
-    yield from _looks_at_observations(simulators.observation_space, simulators.mask_size, trajectory)
+        yield "Look: every episode ends after one step"
+    yield from _check_observations(simulators.observation_space, simulators.mask_size, trajectory)
 
 
-def _looks_at_observations(space: Any, mask_size: int, trajectory: Trajectory) -> Iterator[str]:
+def _check_observations(space: Any, mask_size: int, trajectory: Trajectory) -> Iterator[str]:
     seen = trajectory.observations[trajectory.mask]
     seen = seen.reshape(len(seen), -1)
     seen = seen[:, : seen.shape[1] - mask_size]
@@ -120,5 +120,5 @@ def _looks_at_observations(space: Any, mask_size: int, trajectory: Trajectory) -
             element = int(np.argmax(outside.any(axis=0)))
             worst = seen[:, element][outside[:, element]][0]
             low, high = space.low.reshape(-1)[element], space.high.reshape(-1)[element]
-            bounds = f"outside of its bounds {low:g} to {high:g}"
+            bounds = f"outside its bounds {low:g} to {high:g}"
             yield f"Look: number {element} of the observation was {worst:.4g}, {bounds}"

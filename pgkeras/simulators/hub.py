@@ -1,4 +1,4 @@
-"""The hub: all sessions of simulators with a policy in training, and the batches of episodes that they play."""
+"""The hub: the sessions of a policy in training, and the batches of episodes that they play."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from pgkeras.spaces import Box
 from pgkeras.spaces.spec import PolicySpec
 from pgkeras.v1 import policy_pb2, service_pb2
 
-__all__ = ["Hub", "Learning"]
+__all__ = ["Hub", "SessionCodec"]
 
 logger = logging.getLogger(__name__)
 
 _SETTLE_SECONDS = 0.3
-_MOST_RETURNS = 400
+_CURVE_LENGTH = 400
 
 
-class Learning:
-    """What reads sessions' messages and writes their answers, once the policy is there.
+class SessionCodec:
+    """Decodes session messages and encodes responses, for a policy whose spec is known.
 
     Args:
-        spec: The policy's.
-        name: Its name.
-        max_batch_size: Most environments of a session.
+        spec: The policy's spec.
+        name: The policy's name.
+        max_batch_size: Maximum number of environments per session.
     """
 
     def __init__(self, spec: PolicySpec, name: str, max_batch_size: int) -> None:
@@ -56,11 +56,11 @@ class Learning:
         self._answers = codec.answers
 
     def encode(self, query: Query, actions: NDArray[Any]) -> bytes:
-        """The bytes of an ``ActResponse`` with actions."""
+        """Returns the bytes of an ``ActResponse`` with actions."""
         return self._answers.encode(query, {"action": actions})
 
     def any_action(self, rows: int) -> NDArray[Any]:
-        """Actions for environments that take none, ``[rows, ...]``."""
+        """Returns placeholder actions for environments that ignore them, ``[rows, ...]``."""
         columns = []
         for part in self.spec.parts:
             space = part.space
@@ -70,9 +70,9 @@ class Learning:
 
 
 class Hub:
-    """Sessions that come and go, and what they play. All of it happens on one event loop.
+    """Holds the open sessions, and plays batches of episodes with them. All methods run on one event loop.
 
-    In the server it stands in the policies' place; see :class:`pgkeras_serving.sessions.policies.Policies`.
+    Implements the server's interface :class:`pgkeras_serving.sessions.policies.Policies`.
 
     Args:
         name: The policy's name.
@@ -83,40 +83,41 @@ class Hub:
     def __init__(self, name: str, config: ServerConfig, declaration: Declaration | None = None) -> None:
         self.name = name
         self.declaration = declaration
-        self.learning: Learning | None = None
+        self.codec: SessionCodec | None = None
+        """None until the policy is built."""
         self.batches = 0
-        """Batches of episodes that have been begun."""
+        """Number of batches so far, including the current one."""
         self.episodes_lost = 0
-        """Episodes that broke off, of all batches."""
+        """Number of interrupted episodes of all finished batches."""
         self._config = config
         self.stopped = False
         """Whether the run is over."""
-        self._curve: deque[float] = deque(maxlen=_MOST_RETURNS)
+        self._curve: deque[float] = deque(maxlen=_CURVE_LENGTH)
         self._progress = 0, 0, math.nan
         self._sessions: list[LearningSession] = []
         self._batch: Batch | None = None
         self._changed = asyncio.Event()
-        self._reason = "the policy is being built"
+        self._waiting_reason = "the policy is being built"
 
-    # What a run does.
+    # Called by the run.
 
-    async def declared(self) -> Declaration:
+    async def wait_for_declaration(self) -> Declaration:
         """Waits for the first simulator to declare its spaces."""
         while self.declaration is None:
-            await self._next_change()
+            await self._wait_for_change()
         return self.declaration
 
-    def learn(self, spec: PolicySpec) -> None:
-        """Has sessions be answered: the policy is there."""
-        self.learning = Learning(spec, self.name, self._config.max_batch_size)
-        self._reason = "the policy is being improved, or others play"
+    def set_policy(self, spec: PolicySpec) -> None:
+        """Starts to respond to sessions, because the policy is built."""
+        self.codec = SessionCodec(spec, self.name, self._config.max_batch_size)
+        self._waiting_reason = "the policy is being improved, or others play"
         for session in self._sessions:
             session.wake()
 
     async def play(
         self, actor: Actor, episodes: int, seed: np.random.SeedSequence, in_thread: bool, endless_steps: int
     ) -> tuple[Trajectory, Batch]:
-        """Has simulators play episodes, and waits for some if there are none.
+        """Plays a batch of episodes. Waits for a simulator if none is connected.
 
         Raises:
             EnvironmentStepError: No episode ended for too long.
@@ -124,10 +125,10 @@ class Hub:
         self._batch = batch = Batch(actor, episodes, seed, in_thread, endless_steps)
         self.batches += 1
         try:
-            while not self.seated:
-                await self._next_change()
-                await asyncio.sleep(_SETTLE_SECONDS)  # they come together, as a rule
-            batch.begin(self.seated)
+            while not self.ready_sessions:
+                await self._wait_for_change()
+                await asyncio.sleep(_SETTLE_SECONDS)  # simulators usually connect together
+            batch.assign(self.ready_sessions)
             await batch.done
             return batch.trajectory(), batch
         finally:
@@ -137,86 +138,86 @@ class Hub:
                 self._batch = None
 
     @property
-    def seated(self) -> list[LearningSession]:
-        """The sessions that have shown an observation, in the order in which they came."""
+    def ready_sessions(self) -> list[LearningSession]:
+        """The sessions that have sent an observation, in the order in which they connected."""
         return [session for session in self._sessions if session.rows]
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Steps and finished episodes of the batch that is played."""
+        """Steps and finished episodes of the current batch."""
         return (0, 0) if self._batch is None else (self._batch.steps, self._batch.finished)
 
     def simulators(self) -> list[SimulatorStatus]:
-        """Who is connected."""
+        """Returns the status of every connected simulator."""
         return [session.status() for session in self._sessions]
 
     def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
-        """Takes note of an epoch, for those who look on."""
+        """Records the results of an epoch for the status page."""
         self._curve.append(mean_return)
         self._progress = epoch, env_steps, entropy
 
-    # What sessions tell.
+    # Called by sessions.
 
-    def come(self, session: LearningSession) -> None:
-        """A session has been opened."""
+    def add_session(self, session: LearningSession) -> None:
+        """Adds an open session."""
         self._sessions.append(session)
 
-    def sit_down(self, session: LearningSession) -> None:
-        """A session has shown its first observations."""
+    def start_session(self, session: LearningSession) -> None:
+        """Lets a session play, after its first observations have arrived."""
         if self._batch is not None:
-            self._batch.take_in([session])
+            self._batch.assign_leftovers([session])
         noun = "environment" if session.rows == 1 else "environments"
-        logger.info("simulator %s has come, with %d %s", session.name or "without a name", session.rows, noun)
-        self._change()
+        logger.info("simulator %s connected with %d %s", session.name or "(unnamed)", session.rows, noun)
+        self._notify()
 
-    def go(self, session: LearningSession) -> None:
-        """A session has ended."""
+    def remove_session(self, session: LearningSession) -> None:
+        """Removes a session that has ended."""
         self._sessions.remove(session)
         if self._batch is not None and session.rows:
-            self._batch.leave(session)
-            self._batch.take_in(self.seated)  # who may have come before, and found nothing left over
+            self._batch.remove(session)
+            self._batch.assign_leftovers(self.ready_sessions)  # some may have connected before there were any
         if session.rows:
-            logger.info("simulator %s has gone", session.name or "without a name")
+            logger.info("simulator %s disconnected", session.name or "(unnamed)")
 
     def record(self, episode_return: float, length: int) -> None:
-        """An episode has ended, whether it counts or not."""
+        """Does nothing: batches count their own episodes."""
 
     def stop(self) -> None:
-        """Has sessions that wait be told that the run is over."""
+        """Tells waiting sessions that the run is over."""
         self.stopped = True
-        self._change()
+        self._notify()
         for session in self._sessions:
             session.wake()
 
-    def waiting(self, message: bytes) -> bytes:
-        """The bytes of a ``PlayResponse`` that asks for patience."""
+    def waiting_response(self, message: bytes) -> bytes:
+        """Returns the bytes of a ``PlayResponse`` that tells the simulator to keep waiting."""
         message_id = parse(service_pb2.PlayRequest, message).id
-        waiting = service_pb2.PlayWaiting(reason=self._reason)
+        waiting = service_pb2.PlayWaiting(reason=self._waiting_reason)
         return service_pb2.PlayResponse(id=message_id, waiting=waiting).SerializeToString()
 
-    # What the server asks of policies.
+    # The server's interface, Policies.
 
     is_ready = True
 
     def load(self) -> None:
-        """Nothing: what there is comes from simulators."""
+        """Does nothing."""
 
     def refresh(self) -> None:
-        """Likewise."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Likewise."""
+        """Does nothing."""
 
     def policies(self) -> list[LoadedPolicy]:
-        """None that could be called without a session."""
+        """Returns an empty list: there are no policies for calls outside a session."""
         return []
 
     def labels(self) -> dict[str, dict[str, int]]:
-        """None."""
+        """Returns an empty dictionary."""
         return {}
 
     def failures(self) -> list[str]:
-        """None."""
+        """Returns an empty list."""
         return []
 
     def run(self) -> RunStatus:
@@ -230,47 +231,46 @@ class Hub:
         )
 
     def decode(self, message: bytes) -> NoReturn:
-        """Refuses Act.
+        """Rejects Act.
 
         Raises:
             ServerUnavailableError: Always.
         """
         raise ServerUnavailableError(
-            f"{self.name} is in training: open a session (Play). To call a trained policy, ask a server: pgkeras serve"
+            f"{self.name} is in training: open a session (Play). To call a trained policy, use pgkeras serve"
         )
 
     def describe(self, ref: policy_pb2.PolicyRef) -> service_pb2.GetPolicyResponse:
         """Describes the policy in training.
 
         Raises:
-            PolicyNotFoundError: It has another name.
+            PolicyNotFoundError: The policy in training has another name.
             ServerUnavailableError: No simulator has declared its spaces yet.
         """
         self._check_name(ref)
-        if self.learning is None:
+        if self.codec is None:
             raise ServerUnavailableError(
                 "no simulator has declared its spaces yet: declare them in the session's first message, or start the "
                 "run with --spaces"
             )
-        learning = self.learning
         policy = policy_pb2.Policy(
             name=self.name,
-            version=learning.version.version,
-            spec=encode_spec(learning.spec),
-            spec_hash=learning.version.spec_hash,
+            version=self.codec.version.version,
+            spec=encode_spec(self.codec.spec),
+            spec_hash=self.codec.version.spec_hash,
         )
         return service_pb2.GetPolicyResponse(policy=policy, limits=limits(self._config))
 
     def description(self, policy: LoadedPolicy) -> policy_pb2.Policy:
-        """Of none."""
+        """Returns the stored description. Not called, because there are no loaded policies."""
         return policy.description
 
     def open_session(self, request: service_pb2.PlayRequest, write: Write) -> LearningSession:
         """See :meth:`pgkeras_serving.sessions.policies.Policies.open_session`.
 
         Raises:
-            InvalidRequestError: The simulator has declared nothing, or other spaces than those before it.
-            PolicyNotFoundError: It asks for another policy.
+            InvalidRequestError: The simulator declares no spaces, or other spaces than the simulators before it.
+            PolicyNotFoundError: The simulator requests another policy.
         """
         self._check_name(request.policy)
         declares = request.HasField("simulator")
@@ -278,19 +278,19 @@ class Hub:
             declaration = Declaration.of(request)
             if self.declaration is None:
                 self.declaration = declaration
-                self._change()
+                self._notify()
             self.declaration.check(declaration)
         elif self.declaration is None:
-            raise InvalidRequestError("simulator", "the simulator's spaces, which nobody has declared yet", "nothing")
+            raise InvalidRequestError("simulator", "the spaces, which no simulator has declared yet", "nothing")
         return LearningSession(self, request.simulator if declares else None, write)
 
     def _check_name(self, ref: policy_pb2.PolicyRef) -> None:
         if ref.name not in ("", self.name):
-            raise PolicyNotFoundError(f"no policy {ref.name!r}; the one in training here is {self.name!r}")
+            raise PolicyNotFoundError(f"no policy {ref.name!r}; the policy in training is {self.name!r}")
 
-    def _change(self) -> None:
+    def _notify(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _next_change(self) -> None:
+    async def _wait_for_change(self) -> None:
         await self._changed.wait()

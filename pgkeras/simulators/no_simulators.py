@@ -1,4 +1,4 @@
-"""The simulators of a run that is not to be played: an export needs their spaces alone."""
+"""Stands in for simulators if no episodes are needed: an export needs only the spaces."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ __all__ = ["NoSimulators"]
 
 
 class NoSimulators:
-    """A source of no episodes; see :class:`pgkeras.runs.sources.EpisodeSource`.
+    """An episode source without simulators; see :class:`pgkeras.runs.sources.EpisodeSource`.
 
     Args:
-        declaration: What the simulators had declared.
+        declaration: The spaces that the simulators had declared.
     """
 
     is_environment = False
@@ -31,24 +31,24 @@ class NoSimulators:
         self.mask_size = mask_size_of(declaration.action_space) if declaration.masked else 0
 
     def collector(self, actor: Any, watch: Watch | None = None) -> NoSimulators:
-        """Itself."""
+        """Returns this object."""
         return self
 
     def collect(self, episodes: int, seed: np.random.SeedSequence) -> Trajectory:
-        """Fails.
+        """Raises an error.
 
         Raises:
             EnvironmentStepError: Always.
         """
         raise EnvironmentStepError(
-            "no simulator is connected: go on with pgkeras train --resume RUN --listen HOST:PORT"
+            "no simulator is connected: continue with pgkeras train --resume RUN --listen HOST:PORT"
         )
 
     def advise(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
-        """Nothing."""
+        """Does nothing."""
 
     def close(self) -> None:
-        """Nothing."""
+        """Does nothing."""

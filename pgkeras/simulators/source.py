@@ -1,4 +1,4 @@
-"""Simulators that connect as the source of a run's episodes."""
+"""An episode source whose episodes are played by simulators that connect."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ __all__ = ["SimulatorCollector", "Simulators"]
 
 logger = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 0.1
+_POLL_SECONDS = 0.1
 _SILENT_SECONDS = 10.0
 _T = TypeVar("_T")
 
 
 class Simulators:
-    """A server for simulators, in a thread of its own, from whose sessions a run learns.
+    """A server for simulators that runs in a separate thread. A run learns from its sessions.
 
     Args:
         name: The policy's name.
-        config: Where it listens, and its limits. ``session_idle_seconds`` is how long a simulator may be silent.
+        config: The server's settings. A simulator may be silent for ``session_idle_seconds``.
         declaration: The spaces; by default, those that the first simulator declares.
-        endless_steps: Steps of each environment without the end of an episode after which to give up.
+        endless_steps: Steps per environment without the end of an episode after which a batch fails.
 
     Raises:
-        ConfigError: The address cannot be listened on, or a certificate or the tokens' file is of no use.
+        ConfigError: The server cannot listen at the address, or a certificate or the token file is invalid.
     """
 
     is_environment = False
@@ -57,7 +57,7 @@ class Simulators:
         self.target = ""
         """The address for simulators."""
         self.http_port: int | None = None
-        """The port of the status page, if there is one."""
+        """The port of the status page, or None."""
         started: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._serve(name, config, declaration, started)),
@@ -74,15 +74,15 @@ class Simulators:
         self.close()
 
     def wait(self, is_over: Callable[[], bool] = lambda: False) -> bool:
-        """Waits until the spaces are known; says whether they are, or waiting is over.
+        """Waits until the spaces are known. Returns False if ``is_over`` returns True first.
 
         Args:
-            is_over: Is asked ten times a second.
+            is_over: Called ten times per second.
         """
-        declared = asyncio.run_coroutine_threadsafe(self._hub.declared(), self._loop)
+        declared = asyncio.run_coroutine_threadsafe(self._hub.wait_for_declaration(), self._loop)
         while not is_over():
             try:
-                declared.result(_LOOK_SECONDS)
+                declared.result(_POLL_SECONDS)
             except TimeoutError:
                 continue
             return True
@@ -96,28 +96,28 @@ class Simulators:
 
     @property
     def declaration(self) -> Declaration:
-        """The spaces; wait until they are known."""
+        """The spaces. Call :meth:`wait` first."""
         assert self._hub.declaration is not None, "wait() first"
         return self._hub.declaration
 
     @property
     def observation_space(self) -> Any:
-        """What simulators show."""
+        """The observation space."""
         return self.declaration.observation_space
 
     @property
     def action_space(self) -> Any:
-        """What they take."""
+        """The action space."""
         return self.declaration.action_space
 
     @property
     def mask_size(self) -> int:
-        """Length of their action masks; 0 for none."""
+        """Length of the action masks; 0 for none."""
         return mask_size_of(self.action_space) if self.declaration.masked else 0
 
     @property
     def connected(self) -> list[SimulatorStatus]:
-        """Who is connected."""
+        """The status of every connected simulator."""
         return self._hub.simulators()
 
     def collector(self, actor: Any, watch: Watch | None = None) -> SimulatorCollector:
@@ -125,35 +125,35 @@ class Simulators:
 
         Args:
             actor: A :class:`pgkeras.environments.collect.Actor`.
-            watch: Is told of progress.
+            watch: Callback for the progress.
         """
-        if self._hub.learning is None:
-            self._loop.call_soon_threadsafe(self._hub.learn, actor.spec)
+        if self._hub.codec is None:
+            self._loop.call_soon_threadsafe(self._hub.set_policy, actor.spec)
         return SimulatorCollector(self, actor, watch)
 
     def advise(self) -> None:
-        """Nothing: how fast simulators are is theirs."""
+        """Does nothing: pgkeras cannot make a simulator faster."""
 
     def note(self, epoch: int, env_steps: int, mean_return: float, entropy: float) -> None:
-        """See :meth:`pgkeras.runs.sources.EpisodeSource.note`: the status page tells of it."""
+        """See :meth:`pgkeras.runs.sources.EpisodeSource.note`. The status page shows the values."""
         self._loop.call_soon_threadsafe(self._hub.note, epoch, env_steps, mean_return, entropy)
 
     def close(self) -> None:
-        """Tells simulators to connect again later, and stops."""
+        """Tells the simulators that the run is over, and stops the server."""
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._hub.stop)
             self._loop.call_soon_threadsafe(self._stop.set)
             self._thread.join()
 
     def play(self, actor: Actor, watch: Watch | None, episodes: int, seed: np.random.SeedSequence) -> Any:
-        """Has simulators play episodes; see :meth:`SimulatorCollector.collect`."""
+        """Plays episodes; see :meth:`SimulatorCollector.collect`."""
         in_thread = getattr(actor, "engine", "litert") != "litert"
         playing = self._start(self._hub.play(actor, episodes, seed, in_thread, self._endless_steps))
         alone_since = time.monotonic()
         try:
             while True:
                 try:
-                    return playing.result(_LOOK_SECONDS)
+                    return playing.result(_POLL_SECONDS)
                 except TimeoutError:
                     pass
                 if watch is not None:
@@ -192,12 +192,12 @@ class Simulators:
 
 
 class SimulatorCollector:
-    """Collects episodes from simulators by one actor; see :class:`pgkeras.runs.sources.EpisodeCollector`.
+    """Collects episodes from simulators with one actor; see :class:`pgkeras.runs.sources.EpisodeCollector`.
 
     Args:
-        simulators: Who plays.
-        actor: What chooses the actions.
-        watch: Is told of progress, ten times a second. What it raises ends the playing.
+        simulators: The simulators.
+        actor: Chooses the actions.
+        watch: Callback for the progress, called ten times per second. An exception that it raises ends the batch.
     """
 
     def __init__(self, simulators: Simulators, actor: Actor, watch: Watch | None) -> None:

@@ -1,6 +1,6 @@
-"""Observation and action spaces: immutable descriptions that check values against themselves.
+"""Observation and action spaces: immutable descriptions that validate values.
 
-They mirror ``gymnasium.spaces`` without needing gymnasium, so that a client or a server can hold them.
+They mirror ``gymnasium.spaces`` but do not import gymnasium, so clients and servers can use them.
 """
 
 from pgkeras.spaces.arrays import ArraySpace, Box, Discrete, MultiBinary, MultiDiscrete

@@ -1,4 +1,4 @@
-"""Spaces whose values are arrays. Bounds are kept in float64, of the space's full shape."""
+"""Spaces whose values are arrays. Bounds are float64 arrays of the space's shape."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ DTYPES = tuple(
     np.dtype(name)
     for name in ("bool", "uint8", "int8", "uint16", "int16", "int32", "int64", "float16", "float32", "float64")
 )
-"""Element types that spaces, and tensors on the wire, may have."""
-_FEW = 6  # bounds, which are named one by one
+"""Element types of spaces, and of tensors in messages."""
+_MAX_LISTED = 6  # bounds that are listed individually
 _INT64: np.dtype[Any] = np.dtype(np.int64)
 _INT8: np.dtype[Any] = np.dtype(np.int8)
 
@@ -31,8 +31,8 @@ class Box:
     """Arrays ``x`` with ``low <= x <= high``, element by element.
 
     Args:
-        low: float64 lower bounds, of the space's shape; may hold ``-inf``.
-        high: float64 upper bounds, of the space's shape; may hold ``inf``.
+        low: float64 lower bounds, of the space's shape; may contain ``-inf``.
+        high: float64 upper bounds, of the space's shape; may contain ``inf``.
         dtype: Element type of the arrays.
     """
 
@@ -44,7 +44,7 @@ class Box:
         if self.low.shape != self.high.shape:
             raise ValueError(f"Box: low has shape {self.low.shape} but high has {self.high.shape}")
         if np.isnan(self.low).any() or np.isnan(self.high).any() or not (self.low <= self.high).all():
-            raise ValueError("Box: every low must be a number not above its high")
+            raise ValueError("Box: every low must be a number and at most its high")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -66,17 +66,17 @@ class Box:
         return f"Box({_bound(self.low)}, {_bound(self.high)}, {self.shape}, {self.dtype})"
 
     def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
-        """Checks one value or a batch, and gives it a batch axis.
+        """Validates one value or a batch, and adds the batch axis if it is missing.
 
-        Values beyond the bounds are let pass, since many simulators overstep what they declare; NaN and infinity
-        are not, since a network answers nonsense to them.
+        Values outside the bounds are accepted, because many simulators exceed their declared bounds. NaN and infinity
+        are rejected, because a network's outputs would be meaningless.
 
         Args:
             array: An array of this space's dtype and of shape ``shape`` or ``[B, *shape]``.
-            field: What to call the array in an error.
+            field: Name of the array in error messages.
 
         Returns:
-            The array as ``[B, *shape]``, and whether it came with the batch axis.
+            The array as ``[B, *shape]``, and whether it had the batch axis.
 
         Raises:
             InvalidRequestError: The dtype or shape differs, the batch is empty, or an element is not finite.
@@ -94,7 +94,7 @@ class Discrete:
     """The integers ``start, ..., start + n - 1``, as scalars.
 
     Args:
-        n: How many values there are.
+        n: Number of values.
         start: The smallest value.
         dtype: Element type of arrays of values.
     """
@@ -109,14 +109,14 @@ class Discrete:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one value: a scalar's."""
+        """Shape of one value: that of a scalar."""
         return ()
 
     def __str__(self) -> str:
         return f"Discrete({self.n})" if self.start == 0 else f"Discrete({self.n}, start={self.start})"
 
     def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
-        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+        """Validates one value or a batch, and adds the batch axis if it is missing; see :meth:`Box.batched`.
 
         Raises:
             InvalidRequestError: The dtype or shape differs, the batch is empty, or a value is out of range.
@@ -131,11 +131,11 @@ class Discrete:
 
 @dataclass(frozen=True, eq=False)
 class MultiDiscrete:
-    """Arrays of integers: element i lies in ``start[i], ..., start[i] + nvec[i] - 1``.
+    """Arrays of integers: element i is one of ``start[i], ..., start[i] + nvec[i] - 1``.
 
     Args:
-        nvec: int64, how many values each element has; of the space's shape.
-        start: int64, the smallest value of each; of the same shape.
+        nvec: int64, the number of values of each element, of the space's shape.
+        start: int64, the smallest value of each element, of the same shape.
         dtype: Element type of the arrays.
     """
 
@@ -170,7 +170,7 @@ class MultiDiscrete:
         return f"MultiDiscrete({self.nvec.tolist()}{start})"
 
     def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
-        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+        """Validates one value or a batch, and adds the batch axis if it is missing; see :meth:`Box.batched`.
 
         Raises:
             InvalidRequestError: The dtype or shape differs, the batch is empty, or a value is out of range.
@@ -204,14 +204,14 @@ class MultiBinary:
 
     @property
     def size(self) -> int:
-        """How many elements a value has."""
+        """Number of elements of a value."""
         return math.prod(self.shape)
 
     def __str__(self) -> str:
         return f"MultiBinary({self.shape[0] if len(self.shape) == 1 else list(self.shape)})"
 
     def batched(self, array: NDArray[Any], field: str = "observation") -> tuple[NDArray[Any], bool]:
-        """Checks one value or a batch, and gives it a batch axis; see :meth:`Box.batched`.
+        """Validates one value or a batch, and adds the batch axis if it is missing; see :meth:`Box.batched`.
 
         Raises:
             InvalidRequestError: The dtype or shape differs, the batch is empty, or an element is neither 0 nor 1.
@@ -228,24 +228,24 @@ class MultiBinary:
 ArraySpace = Box | Discrete | MultiDiscrete | MultiBinary
 
 
-def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str, casts: str) -> ArraySpace:
+def from_gymnasium(space: gymnasium.Space[Any], where: str, advice: str, cast_wrapper: str) -> ArraySpace:
     """Converts a gymnasium space.
 
     Args:
         space: The space to convert.
-        where: What it is, for the error message, such as "action space".
-        instead: What works in place of one that does not, likewise.
-        casts: What makes a space of another dtype of it, likewise.
+        where: Name of the space in error messages, such as "action space".
+        advice: Error message for a space of an unsupported kind.
+        cast_wrapper: Name of a wrapper that changes the dtype, for the error message.
 
     Raises:
-        UnsupportedSpaceError: The space is of a kind that pgkeras does not handle.
+        UnsupportedSpaceError: pgkeras does not support this kind of space, or its dtype.
     """
     import gymnasium.spaces
 
     if space.dtype is not None and np.dtype(space.dtype).kind in "biufc" and np.dtype(space.dtype) not in DTYPES:
         raise UnsupportedSpaceError(
-            f"{where} {space} is not supported: its dtype is {space.dtype}, and there are messages for "
-            f"{', '.join(dtype.name for dtype in DTYPES)}; {casts} makes one of another"
+            f"{where} {space} is not supported: its dtype is {space.dtype}, expected one of "
+            f"{', '.join(dtype.name for dtype in DTYPES)}; change it with {cast_wrapper}"
         )
     if isinstance(space, gymnasium.spaces.Box) and space.dtype is not None:
         return Box(np.asarray(space.low, np.float64), np.asarray(space.high, np.float64), np.dtype(space.dtype))
@@ -256,7 +256,7 @@ def from_gymnasium(space: gymnasium.Space[Any], where: str, instead: str, casts:
         return MultiDiscrete(nvec, start, np.dtype(space.dtype))
     if isinstance(space, gymnasium.spaces.MultiBinary):
         return MultiBinary(tuple(int(length) for length in space.shape))
-    raise UnsupportedSpaceError(f"{where} {space} is not supported: {instead}")
+    raise UnsupportedSpaceError(f"{where} {space} is not supported: {advice}")
 
 
 def _with_batch_axis(
@@ -276,4 +276,4 @@ def _with_batch_axis(
 def _bound(bound: NDArray[np.float64]) -> str:
     if bound.size and (bound == bound.flat[0]).all():
         return f"{bound.flat[0]:g}"
-    return f"[{', '.join(f'{x:.4g}' for x in bound.flat)}]" if bound.size <= _FEW else "[...]"
+    return f"[{', '.join(f'{x:.4g}' for x in bound.flat)}]" if bound.size <= _MAX_LISTED else "[...]"

@@ -1,4 +1,4 @@
-"""How two spaces differ, for people."""
+"""Describes the difference between two spaces, for error messages."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["check_same", "difference"]
 
 
 def difference(one: Space, other: Space) -> str:
-    """The first difference between two spaces, such as "shape (4,) and (3,)"; empty if they hold the same values.
+    """Returns the first difference between two spaces, such as "shape (4,) and (3,)"; empty if they are equivalent.
 
-    Bounds of numbers are compared in the numbers' own type: a client may have computed them in another.
+    Bounds are compared in the space's dtype, because a client may have computed them in another.
     """
     if type(one) is not type(other):
         return f"{one} and {other}"
@@ -29,16 +29,16 @@ def difference(one: Space, other: Space) -> str:
 
 
 def check_same(field: str, whose: str, expected: Space, given: Space) -> None:
-    """Checks that a space which was declared is the one that it should be.
+    """Checks that a declared space equals the expected one.
 
     Args:
-        field: Where it was declared.
-        whose: Whose space is expected, such as "the policy's".
-        expected: That space.
-        given: The one that was declared.
+        field: Field of the declaration.
+        whose: Owner of the expected space in error messages, such as "the policy's".
+        expected: The expected space.
+        given: The declared space.
 
     Raises:
-        InvalidRequestError: They differ; the error names both, and the first difference.
+        InvalidRequestError: The spaces differ; the error has both, and their first difference.
     """
     if found := difference(expected, given):
         raise InvalidRequestError(field, f"{whose}, {expected}", f"{given} (they differ: {found})")

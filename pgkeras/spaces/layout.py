@@ -1,9 +1,8 @@
-"""Layout: how observations are laid out for the act graph, one row of numbers for each.
+"""Layout: maps observations to rows of numbers for the act graph.
 
-Whatever a space looks like, the graph, the tape and the server's batches hold one array per batch of observations. An
-array space's observations are that array as they are. Those of any other space, and those that come with an action
-mask, are *packed*: their leaves stand one after the other in a row of float32 numbers, and the first layers of the
-network take them apart again.
+The graph, the tape and the server's batches hold one array per batch of observations of any space. Observations of an
+array space are used unchanged. Observations of other spaces, and those with an action mask, are *packed*: their leaves
+are concatenated in a row of float32 numbers, and the first layers of the network split the row again.
 """
 
 from __future__ import annotations
@@ -38,26 +37,25 @@ from pgkeras.spaces.masks import flat_mask, mask_size_of
 __all__ = ["ACTION_MASK", "EXACT_INTEGERS", "Layout", "Leaf", "graph_dtype", "part_of", "without_mask"]
 
 ACTION_MASK = "action_mask"
-"""The key under which environments give masks, in a Dict observation or in ``info``."""
+"""The key of action masks, in a Dict observation or in ``info``."""
 
 _FLOAT32: np.dtype[Any] = np.dtype(np.float32)
 EXACT_INTEGERS = 2**24
-"""float32 holds all integers up to it."""
-# Numbers in the observations that a gradient is taken of at once, and how many of those: with what a network makes of
-# them on the way, that comes to about a gigabyte.
-_MOST_NUMBERS = 2**25
-_MOST_ROWS = 2**18
+"""float32 represents all integers up to this one exactly."""
+# Limits for the observations of one gradient computation. With the network's activations, they take about 1 GB.
+_MAX_NUMBERS = 2**25
+_MAX_ROWS = 2**18
 
 
 def graph_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype in which the act graph holds a space's values: uint8, int64 or float32."""
+    """Returns the dtype of a space's values in the act graph: uint8, int64 or float32."""
     if dtype.kind == "b" or dtype == np.uint8:
         return np.dtype(np.uint8)
     return np.dtype(np.float32 if dtype.kind == "f" else np.int64)
 
 
 class Leaf(NamedTuple):
-    """One array or text in a space, and the columns of a packed row that hold it."""
+    """One array or text of a space, and its columns in a packed row."""
 
     path: tuple[str, ...]
     space: ArraySpace | Text
@@ -66,22 +64,22 @@ class Leaf(NamedTuple):
 
     @property
     def name(self) -> str:
-        """The path with dots between its keys; "observation" for a space that is one leaf."""
+        """The keys of the path joined by dots; "observation" for a space that is one leaf."""
         return ".".join(self.path) if self.path else "observation"
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the leaf: for a text, of its tokens' numbers."""
+        """Shape of the leaf; for a text, that of its token numbers."""
         return (self.space.max_tokens,) if isinstance(self.space, Text) else self.space.shape
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How the observations of one space, with an action mask or without, become rows.
+    """Maps the observations of a space, with or without an action mask, to rows.
 
     Args:
         leaves: The space's leaves in order.
-        masked: The action space whose mask stands at the end of a packed row; None for no mask.
+        masked: The action space whose mask is at the end of a packed row; None for no mask.
         packed: Whether rows are packed.
     """
 
@@ -91,15 +89,15 @@ class Layout:
 
     @classmethod
     def of(cls, space: Space, masked: ActionSpace | None = None, what: str = "observation space") -> Layout:
-        """The layout for a space.
+        """Returns the layout of a space.
 
         Args:
             space: The space.
-            masked: An action space whose mask comes with its values.
-            what: What to call the space in an error.
+            masked: The action space whose mask is part of the rows; None for no mask.
+            what: Name of the space in error messages.
 
         Raises:
-            UnsupportedSpaceError: It has no leaf, or a leaf whose integers float32 cannot tell apart.
+            UnsupportedSpaceError: The space has no elements, or a leaf whose integers float32 cannot represent.
         """
         placed_leaves: list[Leaf] = []
         for path, leaf in leaves(space):
@@ -111,7 +109,7 @@ class Layout:
             for placed in placed_leaves:
                 _check_exact(placed, what)
         if not placed_leaves or placed_leaves[-1].stop == 0:
-            raise UnsupportedSpaceError(f"{what} {space} is not supported: it holds nothing")
+            raise UnsupportedSpaceError(f"{what} {space} is not supported: it has no elements")
         return cls(tuple(placed_leaves), masked, packed)
 
     @cached_property
@@ -126,7 +124,7 @@ class Layout:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Its dtype."""
+        """Dtype of a row."""
         if self.packed:
             return _FLOAT32
         assert not isinstance(self.leaves[0].space, Text)
@@ -134,37 +132,37 @@ class Layout:
 
     @cached_property
     def suffixes(self) -> tuple[str, ...]:
-        """What tells the leaves apart in the names of a graph's inputs and outputs, such as ``_camera``."""
+        """Unique suffixes for the leaves in the names of a graph's inputs and outputs, such as ``_camera``."""
         found: list[str] = []
         for leaf in self.leaves:
             suffix = re.sub(r"\W", "_", "".join(f"_{key}" for key in leaf.path), flags=re.ASCII)
-            while suffix in found:  # {"a_b": ..., "a": {"b": ...}}, and beside them perhaps {"a_b_1": ...}
+            while suffix in found:  # as in {"a_b": ..., "a": {"b": ...}, "a_b_1": ...}
                 suffix = f"{suffix}_{len(found)}"
             found.append(suffix)
         return tuple(found)
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows a network should compute at once at most, a power of two: memory is not without end."""
-        return 1 << (min(_MOST_ROWS, max(1, _MOST_NUMBERS // math.prod(self.shape))).bit_length() - 1)
+        """Maximum number of rows that a network computes at once, a power of two, to limit memory."""
+        return 1 << (min(_MAX_ROWS, max(1, _MAX_NUMBERS // math.prod(self.shape))).bit_length() - 1)
 
     def not_finite(self, row: NDArray[Any]) -> tuple[str, str]:
-        """The first part of a row that holds a number that is not finite, for people.
+        """Describes the first number of a row that is not finite, for error messages.
 
         Returns:
-            Its name, and what it holds.
+            The name of its part, and its value.
         """
         value = row[~np.isfinite(row)].flat[0]
-        what = f"{value}; numbers are float32, which ends at 3.4e38" if np.isinf(value) else str(value)
+        what = f"{value}; the maximum of float32 is 3.4e38" if np.isinf(value) else str(value)
         if not self.packed:
             return "observation", what
         column = int(np.isfinite(row).argmin())
         return next((f"observation {leaf.name}" for leaf in self.leaves if column < leaf.stop), ACTION_MASK), what
 
     def inside(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
-        """Which rows ``[..., *shape]`` hold no integer or bit outside its space.
+        """Returns for which rows ``[..., *shape]`` all integers and bits are in their spaces.
 
-        Networks take integers as numbers of rows and columns, so that others would be read as something else.
+        Networks use integers as indices, so other integers would be misread.
         """
         columns, low, high = self._integers
         leading = rows.shape[: rows.ndim - len(self.shape)]
@@ -172,10 +170,10 @@ class Layout:
         return np.asarray(((values >= low) & (values <= high)).all(axis=-1))
 
     def outside(self, row: NDArray[Any]) -> tuple[str, str]:
-        """The first part of a row that holds an integer outside its space, for people.
+        """Describes the first integer of a row that is outside its space, for error messages.
 
         Returns:
-            Its name, and what it holds and should.
+            The name of its part, and its value with the expected range.
         """
         columns, low, high = self._integers
         values = row.reshape(-1)[columns]
@@ -186,7 +184,7 @@ class Layout:
 
     @cached_property
     def _integers(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """The elements of a row that are integers or bits by their spaces, and their lowest and highest values."""
+        """The columns of integers and bits in a row, and their lowest and highest values."""
         columns, low, high = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for leaf in self.leaves:
             space = leaf.space
@@ -199,11 +197,11 @@ class Layout:
         return np.concatenate(columns), np.concatenate(low), np.concatenate(high)
 
     def pack(self, batch: Any, mask: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A batch of observations as rows ``[B, *shape]``; no copy where none is needed.
+        """Converts a batch of observations to rows ``[B, *shape]``, without a copy if possible.
 
         Args:
-            batch: As the space's ``batched`` gives it.
-            mask: ``[B, mask_size]``, true where an action is allowed; None allows all.
+            batch: A batch, as returned by the space's ``batched``.
+            mask: ``[B, mask_size]``, True for allowed actions; None allows all.
         """
         if not self.packed:
             return np.asarray(batch).astype(self.dtype, copy=False)
@@ -220,9 +218,9 @@ class Layout:
         return rows
 
     def unpack(self, rows: NDArray[Any]) -> tuple[Any, NDArray[np.bool_] | None]:
-        """The inverse of :meth:`pack`: the observations, and their masks where there are any.
+        """Inverts :meth:`pack`: returns the observations, and their masks or None.
 
-        Of a text comes back what was read of it, token by token.
+        Texts are restored from their tokens; see :func:`pgkeras.spaces.tokenizer.decode`.
         """
         mask = rows[:, -self.mask_size :] > 0 if self.mask_size else None
         values: Any = {}
@@ -242,15 +240,15 @@ class Layout:
         return values, mask
 
     def write(self, row: NDArray[Any], observation: Any, mask: Any = None) -> None:
-        """Writes observations of an environment into their rows, which it does not trust to be what they should be.
+        """Validates the observations of an environment, and writes them into their rows.
 
         Args:
-            row: ``[..., *shape]``, without a leading axis for one observation or with one for a batch.
-            observation: As gymnasium gives it: an array, text, mapping or sequence.
+            row: ``[..., *shape]``, without a leading axis for one observation, or with one for a batch.
+            observation: gymnasium's observation: an array, text, mapping or sequence.
             mask: ``[..., mask_size]``; None allows all.
 
         Raises:
-            ValueError: A leaf is missing, its shape differs, or writing it would lose its fractions.
+            ValueError: A leaf is missing, its shape differs, or the conversion would lose fractions.
         """
         if not self.packed:
             _copy(row, observation, "an observation")
@@ -271,35 +269,35 @@ class Layout:
 
 
 def without_mask(space: Space) -> Space:
-    """A Dict without its part ``action_mask``, any other space as it is."""
+    """Returns a Dict without its part ``action_mask``, and any other space unchanged."""
     if not isinstance(space, Dict) or ACTION_MASK not in space.spaces:
         return space
     return Dict({key: part for key, part in space.spaces.items() if key != ACTION_MASK})
 
 
 def part_of(value: Any, path: Sequence[str]) -> Any:
-    """The value at a leaf's path in an observation or a batch of them.
+    """Returns the value at a leaf's path in an observation or a batch of observations.
 
     Raises:
-        ValueError: Nothing; the message says what there is.
+        ValueError: There is no value at the path; the message describes the observation.
     """
     part = value
     try:
         for key in path:
             part = part[key] if isinstance(part, Mapping) else part[int(key)]
     except (LookupError, TypeError, ValueError) as error:
-        there = f"one with {', '.join(map(repr, value))}" if isinstance(value, Mapping) else repr(value)
-        raise ValueError(f"expected an observation with the part {'.'.join(path)!r}, got {there}") from error
+        got = f"one with {', '.join(map(repr, value))}" if isinstance(value, Mapping) else repr(value)
+        raise ValueError(f"expected an observation with the part {'.'.join(path)!r}, got {got}") from error
     return part
 
 
 def _copy(place: NDArray[Any], value: Any, name: str) -> None:
-    """Copies; refuses what would be broadcast to fit, or lose its fractions."""
+    """Copies a value. Raises an error if it would be broadcast, or would lose fractions."""
     array = value if isinstance(value, np.ndarray) else np.asarray(value)
     if array.shape != place.shape:
         raise ValueError(f"expected {name} of shape {place.shape}, got {array.shape}")
-    # Whether float32 holds these integers, the layout has seen to; NumPy would think that it may not. Numbers beyond
-    # its range become infinite, with a warning of NumPy's, and are told of by name.
+    # NumPy considers casts from integers to float32 unsafe, but the layout has checked the range. Numbers beyond the
+    # range of float32 become infinite, and are reported later.
     kinds = "biuf" if place.dtype == _FLOAT32 else ""
     if array.dtype == place.dtype or array.dtype.kind in kinds:
         place[...] = array
@@ -322,6 +320,6 @@ def _check_exact(leaf: Leaf, what: str) -> None:
         largest = float(np.maximum(np.abs(start), np.abs(start + count)).max(initial=0))
     if largest > EXACT_INTEGERS:
         raise UnsupportedSpaceError(
-            f"{what} {space} of {leaf.name} is not supported beside others: its integers exceed "
-            f"{EXACT_INTEGERS:,}; use a Box, or number its values from 0"
+            f"{what} {space} of {leaf.name} is not supported as a part: its integers exceed {EXACT_INTEGERS:,}, up to "
+            "which float32 is exact; use a Box, or number the values from 0"
         )

@@ -1,7 +1,7 @@
-"""Action masks: which actions, and which values of their components, are allowed.
+"""Action masks: flags for the allowed actions, or for the allowed values of an action's components.
 
-A mask is one row of flags for all that can be masked in an action space: the values of its Discrete and MultiDiscrete
-leaves, in order. What a component may be does not depend on what the others are.
+A mask is one row with a flag for each value of the Discrete and MultiDiscrete leaves of an action space, in order. The
+allowed values of a component cannot depend on the other components.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class MaskPart(NamedTuple):
     """The columns of a mask for one leaf of an action space.
 
     Args:
-        path: The leaf's.
-        nvec: How many values each of its components has.
-        start: Its first column.
-        stop: The one after its last.
+        path: Path of the leaf.
+        nvec: Number of values of each component.
+        start: First column.
+        stop: Column after the last.
     """
 
     path: tuple[str, ...]
@@ -36,7 +36,7 @@ class MaskPart(NamedTuple):
 
 
 def mask_parts(action_space: ActionSpace) -> Iterator[MaskPart]:
-    """The parts of a mask in order; none where no action can be masked."""
+    """Yields the parts of a mask in order; none if no action can be masked."""
     start = 0
     for path, leaf in leaves(action_space):
         if isinstance(leaf, Discrete | MultiDiscrete):
@@ -45,37 +45,37 @@ def mask_parts(action_space: ActionSpace) -> Iterator[MaskPart]:
 
 
 def mask_size_of(action_space: ActionSpace) -> int:
-    """Length of a mask: n for Discrete, the sum of nvec for MultiDiscrete, the sum of theirs for a Dict or Tuple."""
+    """Returns the length of a mask: n for Discrete, the sum of nvec for MultiDiscrete, their sum for Dict and Tuple."""
     return max((part.stop for part in mask_parts(action_space)), default=0)
 
 
 def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArray[Any]:
-    """A mask as an environment gives it, as one array.
+    """Converts an environment's mask to one array.
 
     Args:
-        mask: An array ``[..., mask_size]``; for MultiDiscrete also a sequence with an array for each component, nested
-            if the space has several axes; for a Dict or Tuple also a mapping or sequence of the masks of its parts, of
-            which any may be missing or None. None allows all.
-        action_space: What is masked.
-        leading_axes: How many axes of a batch each array has.
+        mask: An array ``[..., mask_size]``. For MultiDiscrete also a sequence with an array for each component, nested
+            if the space has several axes. For a Dict or Tuple also a mapping or sequence of the masks of its parts, of
+            which any may be missing or None. None allows all actions.
+        action_space: The action space.
+        leading_axes: Number of batch axes of each array.
 
     Returns:
-        ``[..., mask_size]``; without leading axes where the mask is None.
+        ``[..., mask_size]``; without leading axes if the mask is None.
 
     Raises:
-        ValueError: It names a part that the space has not, or says what combinations of components are allowed.
+        ValueError: The mask has an unknown part, or flags for combinations of components.
     """
     if mask is None:
         return np.ones(mask_size_of(action_space), np.bool_)
     structures = {Dict: Mapping, Tuple: tuple | list}
     if not isinstance(mask, structures.get(type(action_space), ())) or _is_flat(mask, leading_axes):
         (first, *more) = mask_parts(action_space)
-        return _joined(mask, first if not more else None, leading_axes)
+        return _flatten_leaf(mask, first if not more else None, leading_axes)
     parts = list(mask_parts(action_space))
     _check_names(mask, action_space, {part.path for part in parts})
     given = {part.path: _at(mask, part.path) for part in parts}
     arrays = {
-        part.path: _joined(given[part.path], part, leading_axes) for part in parts if given[part.path] is not None
+        part.path: _flatten_leaf(given[part.path], part, leading_axes) for part in parts if given[part.path] is not None
     }
     leading = next((array.shape[:leading_axes] for array in arrays.values()), ())
     every = [arrays.get(part.path, np.ones((*leading, part.stop - part.start), np.bool_)) for part in parts]
@@ -83,16 +83,16 @@ def flat_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
 
 
 def check_mask(mask: NDArray[Any], action_space: ActionSpace, field: str = "action_mask") -> NDArray[np.float32]:
-    """Checks an action mask, or a batch of them, before it goes into the act graph.
+    """Validates an action mask, or a batch of them, for the act graph.
 
     Args:
-        mask: Of any dtype, ``[mask_size]`` or ``[B, mask_size]``: true or 1 where an action is allowed, false or 0
-            where it is not. For MultiDiscrete, the first component's values come first, then the second's, and so on.
-        action_space: What is masked.
-        field: What to call the mask in an error.
+        mask: Of any dtype, ``[mask_size]`` or ``[B, mask_size]``: True or 1 for allowed actions, False or 0 for others.
+            For MultiDiscrete, the values of the first component come first, then those of the second, and so on.
+        action_space: The action space.
+        field: Name of the mask in error messages.
 
     Returns:
-        float32 ``[B, mask_size]``, of zeros and ones, as the act graph takes it.
+        float32 ``[B, mask_size]`` of zeros and ones, the input of the act graph.
 
     Raises:
         InvalidRequestError: The shape differs, an element is neither 0 nor 1, or a row allows no action (or no value
@@ -104,9 +104,9 @@ def check_mask(mask: NDArray[Any], action_space: ActionSpace, field: str = "acti
         raise InvalidRequestError(field, f"shape [{size}] or [batch, {size}]", f"shape {list(mask.shape)}")
     batch = mask.reshape(-1, size)
     allowed = batch == 1
-    strange = ~allowed & (batch != 0)
-    if strange.any():
-        raise InvalidRequestError(field, "zeros and ones, or false and true", f"{batch[strange][0]}")
+    invalid = ~allowed & (batch != 0)
+    if invalid.any():
+        raise InvalidRequestError(field, "zeros and ones, or false and true", f"{batch[invalid][0]}")
     nvec = np.concatenate([part.nvec for part in parts])
     some = np.logical_or.reduceat(allowed, np.cumsum(nvec) - nvec, axis=1)
     if not some.all():
@@ -117,7 +117,7 @@ def check_mask(mask: NDArray[Any], action_space: ActionSpace, field: str = "acti
 
 
 def _names(parts: Sequence[MaskPart]) -> list[str]:
-    """What to call each component."""
+    """Returns the name of each component, for error messages."""
     names = []
     for part in parts:
         leaf = ".".join(part.path)
@@ -126,10 +126,10 @@ def _names(parts: Sequence[MaskPart]) -> list[str]:
     return names
 
 
-def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]:
-    """One leaf's mask as an array.
+def _flatten_leaf(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]:
+    """Converts the mask of one leaf to an array.
 
-    That of a MultiDiscrete space may be a sequence with an array for each component, nested as the space has axes.
+    For a MultiDiscrete space, it may be a sequence with an array for each component, nested like the space's axes.
     """
     if isinstance(mask, tuple | list):
         components = list(_components(mask, leading_axes))
@@ -147,18 +147,18 @@ def _joined(mask: Any, part: MaskPart | None, leading_axes: int) -> NDArray[Any]
         combinations = int(np.prod(shape))
         raise ValueError(
             f"expected an action mask with a flag for each of the {part.nvec.sum()} values, got one for each of their "
-            f"{combinations} combinations: what a component may be must not depend on the others. Make it a Discrete "
-            f"of {combinations} actions (gymnasium.wrappers.TransformAction), whose mask is this one flat, or have the "
-            "components chosen one after the other, in steps of their own"
+            f"{combinations} combinations: the allowed values of a component cannot depend on the others. Use a "
+            f"Discrete space of {combinations} actions (gymnasium.wrappers.TransformAction) with this mask flattened, "
+            "or choose the components in separate steps"
         )
     return array.reshape(*array.shape[:leading_axes], -1)
 
 
 def _components(mask: Any, leading_axes: int) -> Iterator[NDArray[Any]]:
-    """The arrays that sequences in sequences end in, row by row."""
+    """Yields the arrays in nested sequences, row by row."""
     try:
         array = np.asarray(mask)
-    except ValueError:  # they differ in length
+    except ValueError:  # arrays of different lengths
         array = None
     if isinstance(mask, tuple | list) and (array is None or array.ndim > leading_axes + 1):
         for one in mask:
@@ -168,10 +168,10 @@ def _components(mask: Any, leading_axes: int) -> Iterator[NDArray[Any]]:
 
 
 def _is_flat(mask: Any, leading_axes: int) -> bool:
-    """Whether it is numbers with an axis for all parts together; by parts, there is one more."""
+    """Returns whether a mask is numbers with one axis for all parts; a mask by parts has one more axis."""
     try:
         array = np.asarray(mask)
-    except ValueError:  # the parts' masks differ in length
+    except ValueError:  # parts of different lengths
         return False
     return array.dtype.kind in "biuf" and array.ndim == leading_axes + 1
 
@@ -185,12 +185,12 @@ def _at(mask: Any, path: Sequence[str]) -> Any:
 
 
 def _check_names(mask: Any, space: Any, known: set[tuple[str, ...]], path: tuple[str, ...] = ()) -> None:
-    """Refuses masks of parts that there are not; gymnasium's vector environments add keys that begin with "_"."""
+    """Rejects masks of unknown parts. gymnasium's vector environments add keys that begin with "_"."""
     if mask is None or path in known:
         return
     if isinstance(space, Dict) and isinstance(mask, Mapping):
-        if strange := [key for key in mask if key not in space.spaces and not str(key).startswith("_")]:
-            raise ValueError(f"expected an action mask of the parts {', '.join(space.spaces)}, got one of {strange[0]}")
+        if unknown := [key for key in mask if key not in space.spaces and not str(key).startswith("_")]:
+            raise ValueError(f"expected an action mask of the parts {', '.join(space.spaces)}, got one of {unknown[0]}")
         for key, part in space.spaces.items():
             _check_names(mask.get(key), part, known, (*path, key))
     elif isinstance(space, Tuple) and isinstance(mask, tuple | list) and len(mask) == len(space.spaces):
@@ -198,7 +198,7 @@ def _check_names(mask: Any, space: Any, known: set[tuple[str, ...]], path: tuple
             _check_names(mask[i], part, known, (*path, str(i)))
     else:
         name = ".".join(path)
-        there = "" if isinstance(space, Dict | Tuple) else "; this part has no choices, which a mask could take away"
+        reason = "" if isinstance(space, Dict | Tuple) else "; this part is not discrete and cannot be masked"
         raise ValueError(
-            f"expected an action mask of {space}{f' at {name}' if name else ''}, got {type(mask).__name__}{there}"
+            f"expected an action mask of {space}{f' at {name}' if name else ''}, got {type(mask).__name__}{reason}"
         )

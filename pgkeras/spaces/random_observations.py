@@ -1,4 +1,4 @@
-"""Random observations, to run a graph where there is no environment."""
+"""Random observations, to run a graph without an environment."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["random_observations"]
 
 
 def random_observations(layout: Layout, rows: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Rows ``[rows, *layout.shape]`` of random observations, each of which the space could hold.
+    """Returns rows ``[rows, *layout.shape]`` of random observations from the space.
 
-    An action mask allows each action with probability 1/2, and so perhaps none.
+    Action masks allow each action with probability 1/2, and may allow none.
     """
     parts = [_random_values(leaf, rows, generator).astype(layout.dtype) for leaf in layout.leaves]
     if not layout.packed:

@@ -1,4 +1,4 @@
-"""Samples values of the integer spaces."""
+"""Draws values of integer spaces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["draw_integers"]
 
 
 def draw_integers(space: ArraySpace, rows: int, generator: np.random.Generator) -> NDArray[Any]:
-    """Values of a space of integers or bits, ``[rows, *space.shape]``, each as likely as any other.
+    """Draws uniform values of a space of integers or bits, ``[rows, *space.shape]``.
 
     Args:
-        space: Any array space but a Box of floats.
-        rows: How many.
-        generator: Where they come from.
+        space: Any array space except a Box of floats.
+        rows: Number of values.
+        generator: The random generator.
     """
     shape = (rows, *space.shape)
     if isinstance(space, Box):
@@ -32,9 +32,9 @@ def draw_integers(space: ArraySpace, rows: int, generator: np.random.Generator) 
 
 
 def _range(dtype: np.dtype[Any]) -> tuple[float, float]:
-    """The least and the greatest float64 that the dtype can hold."""
+    """Returns the least and the greatest float64 that the dtype can hold."""
     if dtype.kind == "b":
         return 0.0, 1.0
     least, greatest = np.iinfo(dtype).min, np.iinfo(dtype).max
-    # The greatest of 64 bits is rounded up, out of their range.
+    # The greatest 64-bit integer would be rounded up, out of range.
     return float(least), float(greatest) if int(float(greatest)) == greatest else float(np.nextafter(greatest, 0))

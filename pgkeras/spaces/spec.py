@@ -1,4 +1,4 @@
-"""PolicySpec: what a policy consumes and produces. A caller needs to know nothing else."""
+"""PolicySpec: the inputs and outputs of a policy, which is all that a caller needs to know."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from pgkeras.spaces.structures import (
 __all__ = ["AUTO", "ActionPart", "DistributionKind", "PolicySpec", "check_mask", "families", "kinds_of"]
 
 AUTO = "auto"
-"""In place of a family's name: the one that an action space has where none is asked for."""
+"""Selects the default distribution family of an action space."""
 
 
 class DistributionKind(Enum):
-    """The family of a policy's action distribution; the values name it in files and on the command line."""
+    """The family of a policy's action distribution. The values are the names in files and on the command line."""
 
     CATEGORICAL = "categorical"
     DIAGONAL_GAUSSIAN = "diagonal_gaussian"
@@ -43,11 +43,11 @@ class DistributionKind(Enum):
     SQUASHED_GAUSSIAN = "squashed_gaussian"
     KUMARASWAMY = "kumaraswamy"
     STRUCTURED = "structured"
-    """Of a Dict or Tuple: each of its parts has a distribution of its own, independent of the others."""
+    """For a Dict or Tuple: each part has an independent distribution."""
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Names of the distribution's parameters; none of a structured one, whose parts have theirs."""
+        """Names of the distribution's parameters; empty for a structured one, whose parts have parameters."""
         if self is DistributionKind.STRUCTURED:
             return ()
         if self.is_discrete:
@@ -56,7 +56,7 @@ class DistributionKind(Enum):
 
     @property
     def is_discrete(self) -> bool:
-        """Whether it has probabilities rather than a density."""
+        """Whether the distribution has probabilities rather than a density."""
         return self in (
             DistributionKind.CATEGORICAL,
             DistributionKind.MULTI_CATEGORICAL,
@@ -65,23 +65,23 @@ class DistributionKind(Enum):
 
     @property
     def is_scaled(self) -> bool:
-        """Whether its actions are scaled to the space's bounds, and their rounding errors with them."""
+        """Whether actions, and their rounding errors, are scaled to the space's bounds."""
         return self in (DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
 
     @property
     def noise(self) -> Literal["uniform", "normal"]:
-        """The kind of its noise: uniform on [0, 1), for the inverse distribution function, or standard normal."""
+        """The noise for sampling: uniform on [0, 1) for the inverse distribution function, or standard normal."""
         return "uniform" if self.is_discrete or self is DistributionKind.KUMARASWAMY else "normal"
 
 
-_OF_NUMBERS = (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
+_CONTINUOUS = (DistributionKind.DIAGONAL_GAUSSIAN, DistributionKind.SQUASHED_GAUSSIAN, DistributionKind.KUMARASWAMY)
 
 
 def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
-    """The families of distributions that go with an action space; the first is taken where none is asked for.
+    """Returns the distribution families that an action space supports. The first is the default.
 
     Raises:
-        UnsupportedSpaceError: There is none, or it has too many integers to choose from.
+        UnsupportedSpaceError: The space supports none, or has too many integers to choose from.
     """
     if isinstance(space, Discrete):
         refuse_too_many_choices(space, space.n)
@@ -92,30 +92,30 @@ def families(space: ArraySpace) -> tuple[DistributionKind, ...]:
     if isinstance(space, MultiBinary) and space.size:
         return (DistributionKind.MULTI_BERNOULLI,)
     if isinstance(space, Box) and space.dtype.kind == "f" and space.low.size:
-        return tuple(kind for kind in _OF_NUMBERS if _lack(kind, space) is None)
+        return tuple(kind for kind in _CONTINUOUS if _unmet_requirement(kind, space) is None)
     raise UnsupportedSpaceError(
-        f"action space {space} is not supported: a space of actions must have at least one element, and a Box of them "
-        "a float dtype"
+        f"action space {space} is not supported: an action space must have at least one element, and a Box must have a "
+        "float dtype"
     )
 
 
 def kinds_of(space: ActionSpace, family: str = AUTO) -> tuple[DistributionKind, ...]:
-    """The families of distributions that the leaves of an action space get, in order.
+    """Returns the distribution families of the leaves of an action space, in order.
 
     Args:
         space: The action space.
-        family: The value of a :class:`DistributionKind`, or "auto" for the first of each leaf's :func:`families`. In a
-            Dict or Tuple, those of its leaves have it that it goes with.
+        family: The value of a :class:`DistributionKind`, or "auto" for the default of each leaf. In a Dict or Tuple,
+            leaves that do not support the family get their default.
 
     Raises:
-        UnsupportedSpaceError: None goes with a leaf, or the named one goes with no leaf.
+        UnsupportedSpaceError: A leaf supports no family, or no leaf supports the named one.
     """
     if isinstance(space, Dict | Tuple) and family == DistributionKind.STRUCTURED.value:
         family = AUTO
     found: list[DistributionKind] = []
     for path, leaf in leaves(space):
         if isinstance(leaf, Text):
-            raise UnsupportedSpaceError(f"action space {leaf} of {'.'.join(path)} is not supported: it is a text")
+            raise UnsupportedSpaceError(f"action space, part {'.'.join(path)}: {leaf} is not supported for actions")
         kinds = families(leaf)
         found.append(next((kind for kind in kinds if kind.value == family), kinds[0]))
     if family not in (AUTO, *(kind.value for kind in found)):
@@ -124,29 +124,30 @@ def kinds_of(space: ActionSpace, family: str = AUTO) -> tuple[DistributionKind, 
 
 
 def _refusal(space: ActionSpace, family: str) -> str:
-    """Why a family goes with no leaf of an action space, and what does."""
+    """Explains why no leaf of an action space supports a family, and names alternatives."""
     for path, leaf in leaves(space):
-        if not isinstance(leaf, Box) or family not in [kind.value for kind in _OF_NUMBERS]:
+        if not isinstance(leaf, Box) or family not in [kind.value for kind in _CONTINUOUS]:
             continue
-        lack = _lack(DistributionKind(family), leaf)
-        assert lack is not None
-        needed, i = lack
+        unmet = _unmet_requirement(DistributionKind(family), leaf)
+        assert unmet is not None
+        requirement, i = unmet
         low, high = leaf.low.ravel()[i], leaf.high.ravel()[i]
         whole = f"part {'.'.join(path)} of action space {space}" if path else f"action space {space}"
         return (
-            f"needs {needed}, but those of component {i} of {whole} are {low:g} and {high:g}; use {_alternatives(leaf)}"
+            f"needs {requirement}, but those of component {i} of {whole} are {low:g} and {high:g}; use "
+            f"{_alternatives(leaf)}"
         )
     if isinstance(space, Dict | Tuple):
-        return f"goes with no part of action space {space}; use auto, or one that goes with a part"
-    return f"does not go with action space {space}; use {_alternatives(space)}"
+        return f"is not supported by any part of action space {space}; use auto, or a family that a part supports"
+    return f"is not supported by action space {space}; use {_alternatives(space)}"
 
 
 def _alternatives(space: ArraySpace) -> str:
     return " or ".join(kind.value for kind in families(space))
 
 
-def _lack(kind: DistributionKind, space: Box) -> tuple[str, int] | None:
-    """What bounds a family needs and a space has not, and the first component that lacks them; None if it has them."""
+def _unmet_requirement(kind: DistributionKind, space: Box) -> tuple[str, int] | None:
+    """Returns the bounds that a family needs and the first component without them; None if all components have them."""
     if kind is DistributionKind.DIAGONAL_GAUSSIAN:
         return None
     low, high = space.low.ravel(), space.high.ravel()
@@ -154,26 +155,26 @@ def _lack(kind: DistributionKind, space: Box) -> tuple[str, int] | None:
     with np.errstate(over="ignore", invalid="ignore"):
         width = np.where(finite, high - low, 1.0)
     infinite = ~finite & (kind is DistributionKind.KUMARASWAMY)
-    for wrong, needed in (
+    for invalid, requirement in (
         (infinite, "finite bounds"),
         (width < np.finfo(np.float32).tiny, "bounds that differ"),
         (width > np.finfo(np.float32).max, "bounds whose distance is a float32"),
     ):
-        if wrong.any():
-            return needed, int(wrong.argmax())
+        if invalid.any():
+            return requirement, int(invalid.argmax())
     return None
 
 
 class ActionPart(NamedTuple):
-    """One leaf of an action space with its distribution; the whole of a space that is no Dict or Tuple.
+    """One leaf of an action space, with its distribution. A space that is not a Dict or Tuple is one leaf.
 
     Args:
-        path: The keys that lead to it; none for the whole.
-        space: What it does.
-        start: Its first column in a packed action; see :attr:`PolicySpec.action_layout`.
-        stop: The one after its last.
-        kind: The family of its distribution.
-        suffix: What follows the names of its parameters in the act graph; nothing for the whole.
+        path: Keys of the leaf; empty for a space that is one leaf.
+        space: Space of the leaf.
+        start: First column in a packed action; see :attr:`PolicySpec.action_layout`.
+        stop: Column after the last.
+        kind: Family of the distribution.
+        suffix: Suffix of the parameters' names in the act graph; empty for a space that is one leaf.
     """
 
     path: tuple[str, ...]
@@ -185,26 +186,25 @@ class ActionPart(NamedTuple):
 
     @property
     def outputs(self) -> dict[str, str]:
-        """What the act graph calls each of the distribution's parameters."""
+        """The names of the distribution's parameters in the act graph."""
         return {name: name + self.suffix for name in self.kind.parameters}
 
     @property
     def name(self) -> str:
-        """The path with dots between its keys; "action" for the whole."""
+        """The keys of the path joined by dots; "action" for a space that is one leaf."""
         return ".".join(self.path) or "action"
 
 
 @dataclass(frozen=True)
 class PolicySpec:
-    """What a policy consumes and produces.
+    """The inputs and outputs of a policy.
 
     Args:
-        observation_space: What the policy observes.
-        action_space: What the policy does.
-        distribution: The family of its action distribution.
+        observation_space: Space of the observations.
+        action_space: Space of the actions.
+        distribution: Family of the action distribution.
         state_size: Length of the recurrent state, in float32 elements; 0 for a policy without memory.
-        mask_size: Length of an action mask, which is that of :func:`pgkeras.spaces.masks.mask_size_of` its action
-            space; 0 for a policy that takes none.
+        mask_size: Length of an action mask (:func:`pgkeras.spaces.masks.mask_size_of`); 0 for a policy that takes none.
         part_distributions: For a structured distribution, the families of the action space's leaves, in order.
     """
 
@@ -228,16 +228,16 @@ class PolicySpec:
         wanted = len(self.action_layout.leaves) if self.is_structured else 0
         if len(self.part_distributions) != wanted:
             raise ValueError(
-                f"PolicySpec: actions of {self.action_space} have {wanted} parts with distributions of their own, got "
+                f"PolicySpec: expected {wanted} part_distributions for {self.action_space}, got "
                 f"{len(self.part_distributions)}"
             )
 
     @classmethod
     def by_default(cls, observation_space: Space, action_space: ActionSpace, mask_size: int = 0) -> PolicySpec:
-        """What a policy without memory produces, by the first of the :func:`families` that go with its actions.
+        """Returns the spec of a policy without memory, with the default distribution of its action space.
 
         Raises:
-            UnsupportedSpaceError: None goes with them.
+            UnsupportedSpaceError: The action space supports no distribution.
         """
         kinds = kinds_of(action_space)
         if not isinstance(action_space, Dict | Tuple):
@@ -246,17 +246,17 @@ class PolicySpec:
 
     @property
     def is_structured(self) -> bool:
-        """Whether actions are made of parts."""
+        """Whether the action space is a Dict or Tuple."""
         return isinstance(self.action_space, Dict | Tuple)
 
     @cached_property
     def layout(self) -> Layout:
-        """How observations, with their masks, are laid out for the act graph."""
+        """Layout of observations, with their masks, in the act graph."""
         return Layout.of(self.observation_space, self.action_space if self.mask_size else None)
 
     @cached_property
     def action_layout(self) -> Layout:
-        """How actions are laid out in the act graph: packed, for those that are made of parts."""
+        """Layout of actions in the act graph; packed for structured actions."""
         return Layout.of(self.action_space, what="action space")
 
     @cached_property
@@ -272,18 +272,18 @@ class PolicySpec:
 
     @property
     def described_distribution(self) -> str:
-        """The distribution for people: its family, and of a structured one those of its parts."""
+        """Description of the distribution: its family, with the families of the parts if it is structured."""
         families = ", ".join(f"{part.name}: {part.kind.value}" for part in self.parts)
         return f"{self.distribution.value} ({families})" if self.is_structured else self.distribution.value
 
     @property
     def parameter_outputs(self) -> tuple[str, ...]:
-        """What the act graph calls all parameters of the distribution."""
+        """The names of all parameters of the distribution in the act graph."""
         return tuple(output for part in self.parts for output in part.outputs.values())
 
     @property
     def is_discrete(self) -> bool:
-        """Whether actions have probabilities, all of them, rather than a density."""
+        """Whether all parts of an action have probabilities rather than densities."""
         return all(part.kind.is_discrete for part in self.parts)
 
     @property
@@ -293,31 +293,31 @@ class PolicySpec:
 
     @property
     def noise_size(self) -> int:
-        """How many numbers of noise one action takes: one for every component."""
+        """Number of noise values per action: one for every component."""
         return sum(math.prod(part.space.shape) for part in self.parts)
 
     @cached_property
     def normal_noise(self) -> NDArray[np.bool_]:
-        """``[noise_size]``: which of those numbers are standard normal; the others are uniform on [0, 1)."""
+        """``[noise_size]``: which noise values are standard normal; the others are uniform on [0, 1)."""
         return np.repeat(
             [part.kind.noise == "normal" for part in self.parts], [math.prod(part.space.shape) for part in self.parts]
         )
 
     @cached_property
     def noise(self) -> Literal["uniform", "normal", "mixed"]:
-        """The kind of those numbers; mixed where they are not all of one."""
+        """The kind of the noise values; "mixed" if there are both."""
         kinds = {part.kind.noise for part in self.parts}
         return kinds.pop() if len(kinds) == 1 else "mixed"
 
     def from_graph(self, action: NDArray[Any]) -> Any:
-        """Actions as the act graph gives them, as an environment takes them.
+        """Converts actions of the act graph to the form that environments accept.
 
         Args:
-            action: ``[B, ...]``.
+            action: ``[B, ...]``, output of the act graph.
 
         Returns:
-            An array of the action space's dtype, without a copy where none is needed; of a Dict or Tuple, a dict or
-            tuple of such arrays.
+            An array of the action space's dtype, without a copy if possible. For a Dict or Tuple, a dict or tuple of
+            such arrays.
         """
         if self.is_structured:
             return as_gymnasium(self.action_layout.unpack(action)[0], self.action_space)
@@ -325,21 +325,21 @@ class PolicySpec:
         return action.astype(self.action_space.dtype, copy=False)
 
     def to_graph(self, action: Any) -> NDArray[Any]:
-        """The inverse of :meth:`from_graph`."""
+        """Inverts :meth:`from_graph`."""
         return self.action_layout.pack(action) if self.is_structured else np.asarray(action)
 
     def packed(self, actions: Sequence[NDArray[Any]]) -> NDArray[Any]:
-        """Actions of every part ``[B, ...]``, in order, as the act graph gives them."""
+        """Joins the actions of all parts, each ``[B, ...]``, in the form of the act graph."""
         if not self.is_structured:
             return actions[0]
         return np.concatenate([action.reshape(len(action), -1) for action in actions], 1, dtype=np.float32)
 
 
 def check_mask(mask: NDArray[Any], spec: PolicySpec, field: str = "action_mask") -> NDArray[np.float32]:
-    """Checks an action mask, or a batch of them; see :func:`pgkeras.spaces.masks.check_mask`.
+    """Validates an action mask, or a batch of them; see :func:`pgkeras.spaces.masks.check_mask`.
 
     Raises:
-        InvalidRequestError: The policy takes no mask, or this is none.
+        InvalidRequestError: The policy takes no mask, or the mask is invalid.
     """
     if not spec.mask_size:
         raise InvalidRequestError(field, "none, since this policy takes no mask", "a mask")

@@ -1,4 +1,4 @@
-"""Spaces whose values are texts, or are made of parts: Text, Dict and Tuple."""
+"""Spaces of texts and of structured values: Text, Dict and Tuple."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ _NO_LIMIT = 2**31 - 1
 class Text:
     """Strings.
 
-    Two text spaces are equal if they hold the same strings; the vocabulary is the policy's way of reading them.
+    Two Text spaces are equal if they contain the same strings. The vocabulary is not compared, because it only
+    describes how a policy reads them.
 
     Args:
-        min_length: Fewest characters.
-        max_length: Most characters.
-        charset: The characters allowed, sorted; empty when any is.
-        vocabulary: The tokens that a policy tells apart; see :mod:`pgkeras.spaces.tokenizer`.
-        max_tokens: How many tokens it reads; the rest of a text is ignored.
+        min_length: Minimum number of characters.
+        max_length: Maximum number of characters.
+        charset: The allowed characters, sorted; empty if all are allowed.
+        vocabulary: The tokens that a policy distinguishes; see :mod:`pgkeras.spaces.tokenizer`.
+        max_tokens: Number of tokens that a policy reads; the rest of a text is ignored.
     """
 
     min_length: int = 0
@@ -58,13 +59,14 @@ class Text:
         return "Text()" if self.max_length == _NO_LIMIT else f"Text({self.min_length}, {self.max_length})"
 
     def batched(self, value: Any, field: str = "observation") -> tuple[list[str], bool]:
-        """Checks one string or a batch of them.
+        """Validates one string or a batch of strings.
 
         Returns:
-            The strings, and whether they came as a batch.
+            The strings, and whether they were given as a batch.
 
         Raises:
-            InvalidRequestError: There is no string, something is not one, or one has the wrong length or characters.
+            InvalidRequestError: The batch is empty, a value is not a string, or a string has an invalid length or
+                character.
         """
         single = isinstance(value, str)
         texts = [value] if single else list(value) if isinstance(value, Iterable) else [value]
@@ -83,12 +85,12 @@ class Text:
 
 @dataclass(frozen=True, eq=False)
 class Dict:
-    """Mappings from keys to values, each of a space of its own.
+    """Mappings from keys to values. Each key has a space.
 
-    Two of them with the same parts in another order differ, since they are encoded otherwise.
+    Two Dict spaces with the same parts in another order are different, because their encodings differ.
 
     Args:
-        spaces: The parts by key, in the order in which they are encoded.
+        spaces: The parts by key, in the order of their encoding.
     """
 
     spaces: Mapping[str, Space]
@@ -103,10 +105,10 @@ class Dict:
         return hash(tuple(self.spaces.items()))
 
     def batched(self, value: Any, field: str = "observation") -> tuple[dict[str, Any], bool]:
-        """Checks one value or a batch, whose every leaf has a leading axis, and gives it a batch axis.
+        """Validates one value or a batch, in which every leaf has a leading axis, and adds the axis if it is missing.
 
         Raises:
-            InvalidRequestError: A part is missing, unknown or wrong; the error names it.
+            InvalidRequestError: A part is missing, unknown or invalid; the error names it.
         """
         if not isinstance(value, Mapping):
             raise InvalidRequestError(field, f"parts named {', '.join(self.spaces)}", type(value).__name__)
@@ -115,7 +117,7 @@ class Dict:
 
 @dataclass(frozen=True)
 class Tuple:
-    """A fixed number of values, each of a space of its own.
+    """A fixed number of values. Each has a space.
 
     Args:
         spaces: The parts in order.
@@ -127,7 +129,7 @@ class Tuple:
         return "Tuple(" + ", ".join(map(str, self.spaces)) + ")"
 
     def batched(self, value: Any, field: str = "observation") -> tuple[dict[str, Any], bool]:
-        """Checks one value or a batch, as a sequence or by the parts' numbers; see :meth:`Dict.batched`."""
+        """Validates one value or a batch: a sequence, or a mapping by the parts' indices; see :meth:`Dict.batched`."""
         if isinstance(value, Sequence) and not isinstance(value, str):
             value = {str(i): part for i, part in enumerate(value)}
         if not isinstance(value, Mapping):
@@ -137,20 +139,18 @@ class Tuple:
 
 Space = ArraySpace | Text | Dict | Tuple
 ActionSpace = ArraySpace | Dict | Tuple
-"""What a policy may act in; a Dict or Tuple of these alone."""
+"""Action spaces: arrays, and Dict or Tuple of arrays."""
 
-_OBSERVED = (
-    "pgkeras observes Box, Discrete, MultiDiscrete, MultiBinary and Text, and Dict and Tuple of these. "
-    "gymnasium.wrappers.TransformObservation can make one of them of it: of a sequence or a graph, for instance, a Box "
-    "of fixed shape, padded."
+_OBSERVATION_ADVICE = (
+    "pgkeras supports observations of Box, Discrete, MultiDiscrete, MultiBinary and Text, and of Dict and Tuple of "
+    "these. Convert it with gymnasium.wrappers.TransformObservation, for example a sequence or a graph to a padded Box "
+    "of fixed shape."
 )
-_ACTED = (
-    "pgkeras acts in Box, Discrete, MultiDiscrete and MultiBinary, and in Dict and Tuple of these. "
-    "gymnasium.wrappers.TransformAction can make one of them of it: of a OneOf, for instance, a Discrete."
+_ACTION_ADVICE = (
+    "pgkeras supports actions of Box, Discrete, MultiDiscrete and MultiBinary, and of Dict and Tuple of these. Convert "
+    "it with gymnasium.wrappers.TransformAction, for example a OneOf to a Discrete."
 )
-
-
-_MOST_CHOICES = 100_000
+_MAX_CHOICES = 100_000
 
 
 def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> Space:
@@ -161,7 +161,7 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
         path: The part's path, such as "robot.arm".
 
     Raises:
-        UnsupportedSpaceError: The space, or a part of it, is of a kind that pgkeras does not handle.
+        UnsupportedSpaceError: pgkeras does not support the space, or a part of it.
     """
     from gymnasium import spaces
 
@@ -172,31 +172,30 @@ def observations_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> 
     if space.dtype is not None and np.dtype(space.dtype).kind == "U":  # such as MiniGrid's MissionSpace
         return Text()
     where = f"observation space, part {path}:" if path else "observation space"
-    return arrays.from_gymnasium(space, where, _OBSERVED, "gymnasium.wrappers.DtypeObservation")
+    return arrays.from_gymnasium(space, where, _OBSERVATION_ADVICE, "gymnasium.wrappers.DtypeObservation")
 
 
 def actions_from_gymnasium(space: gymnasium.Space[Any], path: str = "") -> ActionSpace:
-    """Converts the space of an environment's actions. A Box of integers is a MultiDiscrete that starts at its bounds.
+    """Converts the space of an environment's actions. A Box of integers becomes a MultiDiscrete.
 
     Args:
         space: The space, or a part of it.
         path: The part's path, such as "hand.grip".
 
     Raises:
-        UnsupportedSpaceError: It, or a part of it, is of a kind that pgkeras does not handle, or a Box of too many
-            integers.
+        UnsupportedSpaceError: pgkeras does not support the space, or a part of it, or a Box has too many integers.
     """
     if (structure := _structure_from_gymnasium(space, path, "action", actions_from_gymnasium)) is not None:
         return structure
     where = f"action space, part {path}:" if path else "action space"
-    found = arrays.from_gymnasium(space, where, _ACTED, "gymnasium.wrappers.TransformAction")
+    found = arrays.from_gymnasium(space, where, _ACTION_ADVICE, "gymnasium.wrappers.TransformAction")
     return _as_choices(found) if isinstance(found, Box) and found.dtype.kind in "iu" and found.low.size else found
 
 
 def _structure_from_gymnasium(
     space: gymnasium.Space[Any], path: str, role: str, convert: Callable[[gymnasium.Space[Any], str], Any]
 ) -> Dict | Tuple | None:
-    """A Dict or Tuple whose parts ``convert(part, path)`` has converted; None for a space of another kind."""
+    """Converts a Dict or Tuple, with ``convert(part, path)`` for its parts. Returns None for other spaces."""
     from gymnasium import spaces
 
     if isinstance(space, spaces.Dict):
@@ -215,31 +214,31 @@ def _check_parts(space: Any, role: str) -> None:
 
 def _check_keys(space: Any, role: str) -> None:
     _check_parts(space, role)
-    if strange := [key for key in space.spaces if not isinstance(key, str)]:
+    if invalid := [key for key in space.spaces if not isinstance(key, str)]:
         raise UnsupportedSpaceError(
-            f"{role} space {space} is not supported: its key {strange[0]!r} is no text; use texts as keys"
+            f"{role} space {space} is not supported: its key {invalid[0]!r} is not a string; use strings as keys"
         )
     if any("." in key for key in space.spaces):
-        raise UnsupportedSpaceError(f"{role} space {space} is not supported: a key of it has a '.'")
+        raise UnsupportedSpaceError(f"{role} space {space} is not supported: keys must not contain '.'")
 
 
 def _as_choices(box: Box) -> MultiDiscrete:
-    counts = box.high - box.low + 1  # in float64, which holds any sum of bounds roughly
+    counts = box.high - box.low + 1  # in float64, because the range may exceed int64
     refuse_too_many_choices(box, float(counts.sum()))
     return MultiDiscrete(counts.astype(np.int64), box.low.astype(np.int64), box.dtype)
 
 
 def refuse_too_many_choices(space: ArraySpace, choices: float) -> None:
-    """Refuses a space of actions with so many integers to choose from that their weights would fill memory.
+    """Checks that the weights for all choices of an action space fit into memory.
 
     Raises:
-        UnsupportedSpaceError: There are too many.
+        UnsupportedSpaceError: There are too many choices.
     """
-    if choices > _MOST_CHOICES:
+    if choices > _MAX_CHOICES:
         raise UnsupportedSpaceError(
-            f"action space {space} is not supported: it has {choices:,.0f} integers to choose from, each of which "
-            f"would have weights of its own, and at most {_MOST_CHOICES:,} may; gymnasium.wrappers.TransformAction can "
-            "make a Box of floats of it"
+            f"action space {space} is not supported: it has {choices:,.0f} integers to choose from, at most "
+            f"{_MAX_CHOICES:,} are allowed because each has weights; convert it to a Box of floats with "
+            "gymnasium.wrappers.TransformAction"
         )
 
 
@@ -249,8 +248,8 @@ def _inner(path: str, key: str) -> str:
 
 def map_texts(
     space: Space, function: Callable[[Text, tuple[str, ...]], Text], path: tuple[str, ...] = ()
-) -> Any:  # the same kind of space, which the type system cannot say
-    """The space with every Text in it replaced by ``function(text, path)``."""
+) -> Any:  # the same kind of space, which the type system cannot express
+    """Returns the space with every Text in it replaced by ``function(text, path)``."""
     if isinstance(space, Text):
         return function(space, path)
     if isinstance(space, Dict):
@@ -265,7 +264,7 @@ def _batched_parts(spaces: Mapping[str, Space], value: Mapping[str, Any], field:
         raise InvalidRequestError(f"{field}.{unknown[0]}", f"only the parts {', '.join(spaces)}", "another one")
     batched: dict[str, Any] = {}
     batch: tuple[str, bool, int] | None = None  # the first part's name, whether it is a batch, and its length
-    # Arrays first, since a list of one text may be either one text or a batch of one.
+    # Arrays first, because a list of one text may be one value or a batch of one.
     for key, space in sorted(spaces.items(), key=lambda item: _has_only_texts(item[1])):
         if key not in value:
             raise InvalidRequestError(f"{field}.{key}", str(space), "nothing")
@@ -288,14 +287,14 @@ def _has_only_texts(space: Space) -> bool:
 
 
 def parts(space: Space) -> Mapping[str, Space]:
-    """The parts of a Dict by their keys, of a Tuple by their numbers; none of any other space."""
+    """Returns the parts of a Dict by key, or of a Tuple by index; empty for other spaces."""
     if isinstance(space, Dict):
         return space.spaces
     return {str(i): part for i, part in enumerate(space.spaces)} if isinstance(space, Tuple) else {}
 
 
 def leaves(space: Space, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], ArraySpace | Text]]:
-    """The arrays and texts that a space is made of, each with the keys that lead to it, in order."""
+    """Yields the arrays and texts of a space in order, each with its path of keys."""
     if isinstance(space, Dict | Tuple):
         for key, part in parts(space).items():
             yield from leaves(part, (*path, key))
@@ -304,7 +303,7 @@ def leaves(space: Space, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
 
 
 def as_gymnasium(value: Any, space: Space) -> Any:
-    """A value whose parts are named, as gymnasium has it: with tuples for the Tuples in the space."""
+    """Converts a value to gymnasium's form, in which the values of Tuple spaces are tuples."""
     if isinstance(space, Tuple):
         return tuple(as_gymnasium(value[key], part) for key, part in parts(space).items())
     if isinstance(space, Dict):
@@ -313,7 +312,7 @@ def as_gymnasium(value: Any, space: Space) -> Any:
 
 
 def count(batch: Any) -> int:
-    """How many values a batch holds, as ``batched`` gives it."""
+    """Returns the number of values in a batch, as returned by ``batched``."""
     while isinstance(batch, Mapping):
         batch = next(iter(batch.values()))
     return len(batch)

@@ -1,4 +1,4 @@
-"""Collecting on Ray: the same weights wherever episodes are played, and whatever happens to the actors."""
+"""Collecting with Ray: the weights do not depend on where episodes are played, or on faults of actors."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def undisturbed(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> Trai
     ],
     ids=["numbers", "memory", "masks", "parts"],
 )
-def test_where_episodes_are_played_does_not_matter(
+def test_weights_do_not_depend_on_where_episodes_are_played(
     settings: dict[str, Any], counts: tuple[int, ...], cluster: None, tmp_path: Path
 ) -> None:
     settings = {"evaluation_every": 3, "evaluation_episodes": 3, **settings}
@@ -84,7 +84,7 @@ def test_where_episodes_are_played_does_not_matter(
 
 
 @pytest.mark.slow
-def test_what_tensorflow_acts_by_here_litert_acts_by_there(cluster: None, tmp_path: Path) -> None:
+def test_actors_use_litert_where_the_driver_uses_tensorflow(cluster: None, tmp_path: Path) -> None:
     settings = {"env_id": "tests.cluster.trouble:Camera-v0", "steps": 60}
     here = run_to_end(Training(line(**settings, act_engine="litert"), tmp_path / "here"))
     there = run_to_end(Training(line(**settings, collect="ray", ray_actors=2), tmp_path / "there"))
@@ -92,7 +92,7 @@ def test_what_tensorflow_acts_by_here_litert_acts_by_there(cluster: None, tmp_pa
     assert_same_state(here, there)
 
 
-def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: Path) -> None:
+def test_killed_actors_do_not_change_the_weights(undisturbed: Training, tmp_path: Path) -> None:
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 5)}
     settings = {"env_kwargs": kwargs, "collect": "ray", "ray_actors": 2}
     training = run_to_end(Training(line(**settings), tmp_path / "run"))
@@ -101,22 +101,22 @@ def test_actors_that_are_killed_change_nothing(undisturbed: Training, tmp_path: 
     assert_same_state(training, undisturbed)
 
 
-def test_a_batch_that_is_broken_off_leaves_no_actor_at_work(
+def test_an_interrupted_batch_leaves_no_actor_busy(
     undisturbed: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kwargs = {"kind": "hang", "places": places(tmp_path / "places", 1)}
     training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2, episodes=30))
 
     def stop(*_: int) -> None:
-        if not any((tmp_path / "places").iterdir()):  # one hangs
+        if not any((tmp_path / "places").iterdir()):  # an actor hangs
             training.interrupt()
 
     training.on_progress = stop
     assert list(training) == []
     training.on_progress = None
-    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late either
+    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late
     assert len(training.evaluate(4, "sample").returns) == 4
-    assert training.summary()["env_restarts"] == 0, "an actor that was still at work or starting was taken for late"
+    assert training.summary()["env_restarts"] == 0, "a busy or starting actor was replaced as late"
     training.finish()
 
 
@@ -130,23 +130,23 @@ def test_an_actor_that_hangs_is_replaced(undisturbed: Training, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_an_actor_whose_episodes_take_long_is_left_to_play_them_in_the_end(
+def test_an_actor_with_long_episodes_finishes_eventually(
     cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # One batch of an episode for each of two actors, only one of which is long.
+    # One batch with one episode for each of two actors. Only one of the episodes is long.
     settings = {"envs": 2, "episodes": 2, "steps": 1, "seed": 1, "time_limit": 120.0}
     here = run_to_end(Training(line(**settings), tmp_path / "here"))
     kwargs = {"kind": "slow"}
     there = Training(line(**settings, env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "there")
     monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.5)
     run_to_end(there)
-    # The first successor takes as long, as it plays the same episodes.
+    # The first successor is as slow, because it plays the same episodes.
     assert runs.read_summary(tmp_path / "there")["env_restarts"] >= 2
     assert_same_state(here, there)
 
 
 @pytest.mark.slow
-def test_an_actor_that_dies_again_and_again_ends_the_run(cluster: None, tmp_path: Path) -> None:
+def test_an_actor_that_dies_repeatedly_ends_the_run(cluster: None, tmp_path: Path) -> None:
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 50)}
     with pytest.raises(EnvironmentStepError, match="a Ray actor died 4 times in one batch of episodes"):
         run_to_end(Training(line(env_kwargs=kwargs, collect="ray", ray_actors=1), tmp_path / "run"))
@@ -154,7 +154,7 @@ def test_an_actor_that_dies_again_and_again_ends_the_run(cluster: None, tmp_path
 
 @pytest.fixture
 def queued(cluster: None) -> Iterator[Callable[[float], None]]:
-    """Queues another job's actor of so many CPUs, which gets them as soon as they are free."""
+    """Returns a function that queues another job's actor, which gets its CPUs as soon as they are free."""
     import ray
 
     others: list[Any] = []
@@ -163,7 +163,7 @@ def queued(cluster: None) -> Iterator[Callable[[float], None]]:
         ray.kill(other)
 
 
-def test_while_the_cluster_has_no_room_others_play_what_a_dead_actor_was_to_play(
+def test_other_actors_play_for_a_dead_one_while_the_cluster_is_full(
     undisturbed: Training,
     queued: Callable[[float], None],
     monkeypatch: pytest.MonkeyPatch,
@@ -172,11 +172,11 @@ def test_while_the_cluster_has_no_room_others_play_what_a_dead_actor_was_to_play
 ) -> None:
     kwargs = {"kind": "die", "places": places(tmp_path / "places", 1)}
     training = Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "run")
-    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)  # once all have started
+    monkeypatch.setattr(actors, "_START_SECONDS", 3.0)  # after all actors have started
     queued(1.0)
     run_to_end(training)
     warned = [record.message for record in caplog.records if "has not started" in record.message]
-    assert len(warned) == 1, "the actor was placed all the same, or it was told again in every batch"
+    assert len(warned) == 1, "the actor was placed anyway, or every batch repeated the warning"
     assert "within 3 s: the cluster has 0 CPUs free, and each actor takes 1; other actors play its" in warned[0]
     assert runs.read_summary(tmp_path / "run")["env_restarts"] == 1
     assert_same_state(training, undisturbed)
@@ -195,8 +195,8 @@ def test_a_run_ends_when_no_actor_is_left(
         run_to_end(training)
 
 
-class Losing:
-    """In the place of ``ray.get``: loses the first answers to what it is asked for, by an error of Ray's."""
+class LossyGet:
+    """Replaces ``ray.get``. The first calls raise an error of Ray."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception, times: int) -> None:
         import ray
@@ -211,7 +211,7 @@ class Losing:
         return self._get(reference)
 
 
-def lost() -> list[Exception]:
+def ray_errors() -> list[Exception]:
     from ray import exceptions
 
     return [
@@ -222,35 +222,33 @@ def lost() -> list[Exception]:
     ]
 
 
-@pytest.mark.parametrize("error", lost(), ids=lambda error: type(error).__name__)
-def test_whatever_ray_loses_is_played_again(
+@pytest.mark.parametrize("error", ray_errors(), ids=lambda error: type(error).__name__)
+def test_episodes_that_ray_loses_are_played_again(
     error: Exception, undisturbed: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     training = Training(line(collect="ray", ray_actors=2), tmp_path / "run")
-    Losing(monkeypatch, error, 1)
+    LossyGet(monkeypatch, error, 1)
     run_to_end(training)
     assert runs.read_summary(tmp_path / "run")["env_restarts"] == 1
     assert_same_state(training, undisturbed)
 
 
-def test_what_ray_loses_again_and_again_ends_the_run_with_an_error_of_ours(
+def test_repeated_losses_end_the_run_with_a_pgkeras_error(
     cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     training = Training(line(collect="ray", ray_actors=1), tmp_path / "run")
-    Losing(monkeypatch, lost()[0], 9)
+    LossyGet(monkeypatch, ray_errors()[0], 9)
     with pytest.raises(EnvironmentStepError, match=r"died 4 times in one batch.*running low on memory"):
         run_to_end(training)
 
 
-def test_an_actor_that_ray_kills_while_it_starts_is_an_error_of_ours(
-    cluster: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Losing(monkeypatch, lost()[0], 1)
-    with pytest.raises(ConfigError, match=r"a Ray actor does not start: .*running low on memory"):
+def test_an_actor_killed_during_its_start_is_a_pgkeras_error(cluster: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    LossyGet(monkeypatch, ray_errors()[0], 1)
+    with pytest.raises(ConfigError, match=r"a Ray actor did not start: .*running low on memory"):
         Training(line(collect="ray", ray_actors=1))
 
 
-def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: Path) -> None:
+def test_an_environment_error_in_an_actor_reaches_the_driver(cluster: None, tmp_path: Path) -> None:
     kwargs = {"kind": "raise", "places": places(tmp_path / "places", 1)}
     with pytest.raises(EnvironmentStepError, match=r"Trouble-v0 failed at step 3: RuntimeError: no more"):
         run_to_end(Training(line(env_kwargs=kwargs, collect="ray", ray_actors=2), tmp_path / "run"))
@@ -262,25 +260,27 @@ def test_what_an_environment_raises_there_is_told_here(cluster: None, tmp_path: 
         ({"ray_actors": 3}, "3 Ray actors of 1 CPUs do not fit into the cluster, which has 2"),
         ({"ray_actor_cpus": 64}, "1 Ray actors of 64 CPUs do not fit"),
         ({"vectorization": "async"}, "leave vectorization at auto"),
-        ({"act_engine": "tensorflow"}, "acts by LiteRT"),
-        ({"env_restarts": 3}, "env_restarts: it is for environments in this process"),
-        ({"env_workers": 2}, "env_workers: it is for .*, and an environment that raises ends the run: leave it"),
-        ({"env_timeout_seconds": 1.0}, "env_timeout_seconds: it is for environments in this process"),
+        ({"act_engine": "tensorflow"}, "acts with LiteRT"),
+        ({"env_restarts": 3}, "env_restarts applies to environments in this process"),
+        ({"env_workers": 2}, "env_workers applies to .*, and an environment error ends the run: remove the setting"),
+        ({"env_timeout_seconds": 1.0}, "env_timeout_seconds applies to environments in this process"),
     ],
 )
-def test_what_cannot_be_is_told_at_once(settings: dict[str, Any], message: str, cluster: None, tmp_path: Path) -> None:
+def test_invalid_settings_are_rejected_immediately(
+    settings: dict[str, Any], message: str, cluster: None, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match=message):
         Training(line(collect="ray", **settings), tmp_path / "run")
 
 
-def test_as_many_actors_fit_as_in_exact_arithmetic() -> None:
+def test_the_number_of_actors_matches_exact_arithmetic() -> None:
     for there in range(1, 65):
         for hundredths in range(1, 101):
-            assert actors._fitting(float(there), hundredths / 100) == there * 100 // hundredths
+            assert actors._capacity(float(there), hundredths / 100) == there * 100 // hundredths
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_busy_cluster_is_an_error(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(actors, "_START_SECONDS", 5.0)
     import ray
 
@@ -298,16 +298,18 @@ def test_a_cluster_that_is_busy_is_told(cluster: None, monkeypatch: pytest.Monke
 @pytest.mark.slow
 def test_an_environment_that_only_the_driver_has_is_named(cluster: None, tmp_path: Path) -> None:
     gymnasium.register("OnlyHere-v0", Trouble)
-    with pytest.raises(EnvironmentSetupError, match=r"cannot make OnlyHere-v0, though this process can: .*unknown"):
+    with pytest.raises(EnvironmentSetupError, match=r"cannot create OnlyHere-v0, although this process can: .*unknown"):
         Training(line(env_id="OnlyHere-v0", collect="ray"), tmp_path / "run")
 
 
 @pytest.mark.slow
-def test_actors_of_another_version_are_refused(cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_actors_with_other_versions_are_rejected(
+    cluster: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     there = actors.versions()
     monkeypatch.setattr(actors, "versions", lambda: {**there, "pgkeras": "0.0.1"})
     with pytest.raises(
-        ConfigError, match=f"has pgkeras {re.escape(there['pgkeras'])}, .* but this process pgkeras 0.0.1"
+        ConfigError, match=f"has pgkeras {re.escape(there['pgkeras'])}, .* but this process has pgkeras 0.0.1"
     ):
         Training(line(collect="ray"), tmp_path / "run")
 
@@ -319,14 +321,14 @@ def trained(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_a_cluster_that_is_not_there_is_told_on_the_command_line(tmp_path: Path) -> None:
+def test_the_command_line_reports_a_missing_cluster(tmp_path: Path) -> None:
     done = trained(tmp_path, "--set", "ray_address=127.0.0.1:9")
     assert done.returncode == 1
-    assert "Error: ray_address: nobody answers at 127.0.0.1:9" in done.stderr
+    assert "Error: ray_address: cannot connect to 127.0.0.1:9" in done.stderr
 
 
 @pytest.mark.slow
-def test_a_run_starts_a_cluster_of_its_own(tmp_path: Path) -> None:
+def test_a_run_starts_a_local_cluster(tmp_path: Path) -> None:
     done = trained(tmp_path, "--steps", "3000", "--set", "ray_actors=2", "--set", "envs=4", "--set", "episodes=4")
     assert done.returncode == 0, done.stderr
     assert runs.read_summary(tmp_path / "r")["env_steps"] >= 3000

@@ -1,4 +1,4 @@
-"""An environment that gets into trouble where it is not the driver's."""
+"""An environment with faults that occur only in Ray actors. Importing this module registers it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ DRIVER = "PGKERAS_TEST_DRIVER"
 
 
 class Trouble(gymnasium.Env[Any, Any]):
-    """Walks a line; where it is not the driver's, it can get into trouble: once for each file in a directory.
+    """A walk on a line. In an actor, a fault occurs once for each file in a directory.
 
     Args:
-        kind: "die" by SIGKILL, "hang", "raise", "slow" for seconds in every long episode, or "" for nothing.
-        places: A directory, of which each trouble takes a file away.
+        kind: "die" by SIGKILL, "hang", "raise", "slow" for 6 seconds in every long episode, or "" for no fault.
+        places: A directory; each fault deletes one file from it.
     """
 
     observation_space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
@@ -34,27 +34,27 @@ class Trouble(gymnasium.Env[Any, Any]):
         super().reset(seed=seed)
         self._steps, self._end = 0, int(self.np_random.integers(5, 30))
         self._place = self.np_random.normal()
-        if _elsewhere() and "tensorflow" in sys.modules:
-            raise RuntimeError("TensorFlow is here")
-        return self._seen(), {}
+        if _in_actor() and "tensorflow" in sys.modules:
+            raise RuntimeError("an actor has loaded TensorFlow")
+        return self._observation(), {}
 
     def step(self, action: Any) -> Any:
         self._steps += 1
         self._place += 0.5 if action else -0.5
         if self._kind == "slow":
-            time.sleep(6 if _elsewhere() and self._steps == 4 and self._end > 17 else 0)
-        elif self._kind and _elsewhere() and self._steps == 4 and self._takes_one():
+            time.sleep(6 if _in_actor() and self._steps == 4 and self._end > 17 else 0)
+        elif self._kind and _in_actor() and self._steps == 4 and self._takes_file():
             if self._kind == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             if self._kind == "hang":
                 time.sleep(600)
             raise RuntimeError("no more")
-        return self._seen(), -abs(self._place), self._steps == self._end, False, {}
+        return self._observation(), -abs(self._place), self._steps == self._end, False, {}
 
-    def _seen(self) -> Any:
+    def _observation(self) -> Any:
         return np.array([self._place, self._steps], np.float32)
 
-    def _takes_one(self) -> bool:
+    def _takes_file(self) -> bool:
         for file in self._places.iterdir():
             try:
                 file.unlink()
@@ -64,7 +64,7 @@ class Trouble(gymnasium.Env[Any, Any]):
         return False
 
 
-def _elsewhere() -> bool:
+def _in_actor() -> bool:
     return os.environ[DRIVER] != str(os.getpid())
 
 
@@ -72,7 +72,7 @@ gymnasium.register("Trouble-v0", Trouble)
 
 
 class Camera(gymnasium.Env[Any, Any]):
-    """Shows noise, and rewards one action; large enough for the Nature CNN."""
+    """Observations are noise, large enough for the Nature CNN. Action 1 earns 1."""
 
     observation_space = spaces.Box(0, 255, (36, 36, 1), np.uint8)
     action_space = spaces.Discrete(2)
@@ -80,13 +80,13 @@ class Camera(gymnasium.Env[Any, Any]):
     def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
         super().reset(seed=seed)
         self._steps = 0
-        return self._seen(), {}
+        return self._observation(), {}
 
     def step(self, action: Any) -> Any:
         self._steps += 1
-        return self._seen(), float(action), self._steps == 5, False, {}
+        return self._observation(), float(action), self._steps == 5, False, {}
 
-    def _seen(self) -> Any:
+    def _observation(self) -> Any:
         return self.np_random.integers(0, 256, (36, 36, 1)).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Environments that are slow, endless or break. Importing this module registers them."""
+"""Environments that are slow, endless or crash. Importing this module registers them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from gymnasium.spaces import Box, Discrete
 
 
 class Fragile(gymnasium.Env[Any, Any]):
-    """Episodes of ``length`` steps, whose rewards follow from the seed and the actions.
+    """Environment whose rewards are the actions.
 
     Args:
-        length: Of an episode; 0 for one that never ends.
-        seconds: How long a step takes.
-        crash: Names a file that counts down the steps until the process kills itself; none when it is not there.
-        hangs_after: Steps of an episode after which one does not come back; 0 for none. It catches any exception.
+        length: Steps per episode; 0 for episodes that never end.
+        seconds: Duration of a step.
+        crash: Path of a file with the number of times that the process kills itself at a random step; without the file
+            it never does.
+        hangs_after: Index of the step of an episode that blocks and catches exceptions; 0 for none.
     """
 
     def __init__(self, length: int = 20, seconds: float = 0.0, crash: str = "", hangs_after: int = 0) -> None:
@@ -54,7 +55,7 @@ gymnasium.register("Fragile-v0", Fragile)
 
 
 class OldGym(Fragile):
-    """Has the interface of the old Gym."""
+    """Environment with the interface of the old Gym."""
 
     def step(self, action: Any) -> Any:
         observation, reward, terminated, _, info = super().step(action)
@@ -65,7 +66,7 @@ gymnasium.register("OldGym-v0", OldGym)
 
 
 class Leaves(Fragile):
-    """Leaves a thread behind."""
+    """Environment that leaves a thread running."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Environments whose every transition is known. Importing this module registers them."""
+"""Environments with known transitions. Importing this module registers them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-ENDED = -1.0  # the step that a final observation claims: no policy may ever act on it
+ENDED = -1.0  # the step in a final observation; a policy must never act on it
 
 
 class Scripted(gymnasium.Env[Any, Any]):
-    """Episode e since the last seeded reset lasts ``lengths[e]`` steps; even ones terminate, odd ones are truncated.
+    """Episode e since the last seeded reset lasts ``lengths[e]`` steps. Even ones terminate, odd ones are truncated.
 
-    An observation is (slot, episode, step), and a reward encodes all three and the action, so that every row of a
-    trajectory says where it belongs. Both ends at once after ``both`` is set.
+    The observation is (slot, episode, step), and the reward encodes these and the action, which identifies every row
+    of a trajectory. With ``both``, episodes terminate and are truncated at the same time.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - as gymnasium declares it
@@ -59,7 +59,7 @@ def reward_of(slot: int, episode: int, step: int, action: int) -> float:
 
 
 class Faulty(gymnasium.Env[Any, Any]):
-    """Four steps an episode, of which ``fault`` spoils something at step 2; ``fault`` "none" spoils nothing."""
+    """Episodes of four steps. Most values of ``fault`` take effect at step 2; "none" has no effect."""
 
     def __init__(self, fault: str = "none", action: str = "discrete") -> None:
         self.observation_space = Box(0, 10, (3,), np.uint8 if fault == "floats in bytes" else np.float32)
@@ -106,7 +106,7 @@ class Faulty(gymnasium.Env[Any, Any]):
 
 
 class Aim(gymnasium.Env[Any, Any]):
-    """Ten shots an episode: the reward is minus the squared distance from a target that the observation tells."""
+    """Episodes of ten steps. The reward is minus the squared distance from a target that the observation gives."""
 
     observation_space = Box(-1, 1, (2,), np.float64)
     action_space = Box(-3, 3, (2,), np.float32)
@@ -128,7 +128,7 @@ class Aim(gymnasium.Env[Any, Any]):
 
 
 class NeedsMore(gymnasium.Env[Any, Any]):
-    """What a gymnasium environment does whose extra is missing."""
+    """Behaves like a gymnasium environment whose extra is not installed."""
 
     def __init__(self) -> None:
         raise gymnasium.error.DependencyNotInstalled(
@@ -137,7 +137,7 @@ class NeedsMore(gymnasium.Env[Any, Any]):
 
 
 class Listing(Faulty):
-    """Observes lists of any length, which no network here reads."""
+    """Observations are lists of any length, which are not supported."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What an environment returns is checked once, and failures say where they were."""
+"""The return values of an environment are checked once, and errors say where they occurred."""
 
 from __future__ import annotations
 
@@ -49,34 +49,34 @@ def raising(method: str) -> type[Legal]:
 
 OLD = "interface of the old Gym"
 CASES = {
-    "reset gives an observation": (resets(OBSERVATION), rf"reset\(\) returned an object of type ndarray.*{OLD}"),
-    "reset gives nothing": (resets(None), rf"reset\(\) returned nothing \(None\).*{OLD}"),
-    "reset takes no seed": (type("NoSeed", (Legal,), {"reset": lambda self: OBSERVATION}), rf"takes no seed.*{OLD}"),
-    "reset gives no info": (resets((OBSERVATION, None)), r"reset\(\) gave the info as nothing \(None\)"),
+    "reset returns an observation": (resets(OBSERVATION), rf"reset\(\) returned an object of type ndarray.*{OLD}"),
+    "reset returns None": (resets(None), rf"reset\(\) returned None.*{OLD}"),
+    "reset takes no seed": (type("NoSeed", (Legal,), {"reset": lambda self: OBSERVATION}), rf"accepts no seed.*{OLD}"),
+    "reset returns no info": (resets((OBSERVATION, None)), r"reset\(\) returned None as info"),
     "four values": (steps((OBSERVATION, 1.0, False, {})), rf"step\(\) returned 4 values, expected 5.*{OLD}"),
-    "step gives nothing": (steps(None), rf"step\(\) returned nothing \(None\).*{OLD}"),
-    "terminated is None": (steps((OBSERVATION, 1.0, None, False, {})), r"gave terminated as nothing \(None\)"),
-    "truncated is text": (steps((OBSERVATION, 1.0, False, "no", {})), "gave truncated as an object of type str"),
+    "step returns None": (steps(None), rf"step\(\) returned None.*{OLD}"),
+    "terminated is None": (steps((OBSERVATION, 1.0, None, False, {})), r"step\(\) returned None as terminated"),
+    "truncated is text": (steps((OBSERVATION, 1.0, False, "no", {})), "returned an object of type str as truncated"),
     "info is text": (
         steps((OBSERVATION, 1.0, False, False, "info")),
-        r"step\(\) gave the info as an object of type str",
+        r"step\(\) returned an object of type str as info",
     ),
-    "reward is text": (steps((OBSERVATION, "1.0", False, False, {})), r"expected a number as the reward.*\(str\)"),
-    "reward is None": (steps((OBSERVATION, None, False, False, {})), r"expected a number as the reward.*\(NoneType\)"),
+    "reward is text": (steps((OBSERVATION, "1.0", False, False, {})), r"expected a number as reward.*\(str\)"),
+    "reward is None": (steps((OBSERVATION, None, False, False, {})), r"expected a number as reward.*\(NoneType\)"),
     "raw dict": (type("Raw", (Legal,), {"observation_space": {"a": 1}}), "observation_space is an object of type dict"),
     "raw list": (type("Raw", (Legal,), {"action_space": [0, 1]}), "action_space is an object of type list"),
     "reset raises": (raising("reset"), r"failed at reset: AssertionError \(.*test_check.py, line \d+, in broken\)"),
     "step raises": (raising("step"), r"failed at step: AssertionError \(.*test_check.py, line \d+, in broken\)"),
     "constructor raises": (
         raising("__init__"),
-        r"cannot be made: AssertionError \(.*test_check.py, line \d+, in broken",
+        r"cannot be created: AssertionError \(.*test_check.py, line \d+, in broken",
     ),
 }
 
 
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_what_is_wrong_is_named_at_setup(case: str) -> None:
+def test_setup_errors_name_the_invalid_return_value(case: str) -> None:
     kind, message = CASES[case]
     gymnasium.register("Checked-v0", kind)
     try:
@@ -86,7 +86,7 @@ def test_what_is_wrong_is_named_at_setup(case: str) -> None:
         del gymnasium.registry["Checked-v0"]
 
 
-def test_in_processes_too() -> None:
+def test_worker_processes_check_the_interface() -> None:
     envs = environments.make("tests.environments.fragile:OldGym-v0", 2, "async", workers=1)
     try:
         with pytest.raises(EnvironmentSetupError, match=OLD):
@@ -98,12 +98,12 @@ def test_in_processes_too() -> None:
 @pytest.mark.parametrize(
     "reward", [1, 1.0, True, np.float32(1), np.int8(1), np.array(1.0), np.array([[1]]), np.array([True])]
 )
-def test_numbers_and_arrays_of_one_are_rewards(reward: Any) -> None:
+def test_numbers_and_arrays_of_one_element_are_rewards(reward: Any) -> None:
     assert as_reward(reward) == 1.0
 
 
 @pytest.mark.parametrize("reward", ["1", None, [1.0], np.ones(2), np.zeros(0), np.array("1"), {}, 1j])
-def test_nothing_else_is(reward: Any) -> None:
+def test_other_types_are_not_rewards(reward: Any) -> None:
     with pytest.raises(EnvironmentStepError, match=f"got .*{type(reward).__name__}"):
         as_reward(reward)
 
@@ -113,25 +113,25 @@ def test_nothing_else_is(reward: Any) -> None:
     [
         ("MiniGrid-DoorKey-5x5-v0", "the module minigrid registers it: .*minigrid:MiniGrid-DoorKey-5x5-v0"),
         ("dm_control/cartpole-balance-v0", "the module shimmy registers it"),
-        ("Nothing-v0", "named with the module, as in my_module:Mine-v0"),
+        ("Nothing-v0", "put the module first, as in my_module:Mine-v0"),
     ],
 )
-def test_ids_of_modules_that_are_not_imported_are_named_with_them(
+def test_an_unknown_id_suggests_the_module_that_registers_it(
     env_id: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(gymnasium.registry, env_id, raising=False)  # which another test may have imported
+    monkeypatch.delitem(gymnasium.registry, env_id, raising=False)  # another test may have imported its module
     with pytest.raises(EnvironmentSetupError, match=message):
         environments.make(env_id, 1)
 
 
-def test_a_package_that_is_not_installed_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named_with_its_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "minatar", None)
-    told = r'registers it: install it with: pip install "minatar", and name it minatar\.gym:MinAtar/Nothing-v1'
-    with pytest.raises(EnvironmentSetupError, match=told):
+    advice = r'registers it: install it with: pip install "minatar", and use the id minatar\.gym:MinAtar/Nothing-v1'
+    with pytest.raises(EnvironmentSetupError, match=advice):
         environments.make("MinAtar/Nothing-v1", 1)
 
 
-def test_a_module_that_exits_is_no_end_of_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_exits_on_import_is_a_setup_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "script_that_exits.py").write_text("import sys\n\nsys.exit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(EnvironmentSetupError, match=r"cannot import module 'script_that_exits', .*: SystemExit: 0"):
@@ -141,7 +141,7 @@ def test_a_module_that_exits_is_no_end_of_the_program(tmp_path: Path, monkeypatc
         environments.make(recipe, 1)
 
 
-def test_environments_that_are_vectors_only_are_played_as_such() -> None:
+def test_environments_without_single_copies_use_the_vector_entry_point() -> None:
     from gymnasium.envs.classic_control.cartpole import CartPoleVectorEnv
 
     gymnasium.register("Vectors-v0", vector_entry_point=CartPoleVectorEnv)
@@ -154,7 +154,7 @@ def test_environments_that_are_vectors_only_are_played_as_such() -> None:
 
 
 class LateMask(gymnasium.Env[Any, Any]):
-    """Everything is allowed at first; from the first step on, the last action is not, and an error."""
+    """All actions are allowed at first. From the first step on, the last action is an error."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -173,7 +173,7 @@ gymnasium.register("LateMask-v0", LateMask)
 
 
 @pytest.mark.parametrize("way", ["plain", "sync", "async"])
-def test_masks_that_the_reset_does_not_give_are_kept(way: str) -> None:
+def test_masks_that_only_steps_return_are_used(way: str) -> None:
     settings: dict[str, Any] = {
         "vectorization": way,
         "envs": 2,
@@ -190,7 +190,7 @@ def test_masks_that_the_reset_does_not_give_are_kept(way: str) -> None:
 
 
 class Missions(gymnasium.Space[Any]):
-    """One of many texts, as MiniGrid's MissionSpace."""
+    """Texts, like MiniGrid's MissionSpace."""
 
     def __init__(self) -> None:
         super().__init__(dtype=str)
@@ -216,7 +216,7 @@ gymnasium.register("Missions-v0", Fetch)
 
 
 @pytest.mark.parametrize("way", ["plain", "sync"])
-def test_the_same_seed_finds_the_same_words(way: str) -> None:
+def test_the_same_seed_gives_the_same_vocabulary(way: str) -> None:
     found = []
     for seed in (3, 3, 4):
         made = environments.make(f"{__name__}:Missions-v0", 2, way)

@@ -22,13 +22,13 @@ from pgkeras.spaces import actions_from_gymnasium, observations_from_gymnasium
 from pgkeras.spaces.spec import DistributionKind, PolicySpec
 from tests.environments.scripted import ENDED, Faulty, Scripted, reward_of
 
-# Slot by slot; slots get 3, 3, 2 and 2 of ten episodes.
+# Lengths of the episodes of each slot. With ten episodes, the slots play 3, 3, 2 and 2.
 LENGTHS = [(3, 1, 5), (1, 1, 1), (40, 2), (7, 300)]
 QUOTAS = [3, 3, 2, 2]
 
 
 class ScriptedActor:
-    """Acts by the observation alone, or by noise, and keeps all that it was given."""
+    """Acts by the observation or by the noise, and records the noise."""
 
     def __init__(self, environment: Environments, by_noise: bool = False) -> None:
         observation = observations_from_gymnasium(environment.observation_space)
@@ -71,7 +71,7 @@ KINDS = pytest.mark.parametrize(
 
 
 def check_scripted(trajectory: Trajectory, quotas: list[int], both: bool = False) -> None:
-    """Every row must be the one that the script has there."""
+    """Checks every row against the script."""
     episodes = [(slot, e) for slot, quota in enumerate(quotas) for e in range(quota)]
     lengths = [LENGTHS[slot][e] for slot, e in episodes]
     assert trajectory.lengths.tolist() == lengths
@@ -100,18 +100,18 @@ def check_scripted(trajectory: Trajectory, quotas: list[int], both: bool = False
 def test_a_trajectory_is_the_scripted_episodes(make: Callable[..., Environments], both: bool) -> None:
     envs = make(both=both)
     collector = Collector(envs, ScriptedActor(envs))
-    for epoch in range(2):  # the tape is used again
+    for epoch in range(2):  # the tape is reused
         check_scripted(collector.collect(10, np.random.SeedSequence(0, spawn_key=(epoch,))), QUOTAS, both)
 
 
 @KINDS
 @pytest.mark.parametrize(("episodes", "quotas"), [(1, [1]), (3, [1, 1, 1]), (4, [1, 1, 1, 1]), (5, [2, 1, 1, 1])])
-def test_quotas_are_dealt_out_slot_by_slot(make: Callable[..., Environments], episodes: int, quotas: list[int]) -> None:
+def test_quotas_are_assigned_round_robin(make: Callable[..., Environments], episodes: int, quotas: list[int]) -> None:
     envs = make()
     check_scripted(Collector(envs, ScriptedActor(envs)).collect(episodes, np.random.SeedSequence(0)), quotas)
 
 
-def test_more_steps_than_the_tape_first_holds() -> None:
+def test_the_tape_grows_beyond_its_initial_size() -> None:
     envs = PlainEnvironments([Scripted(0, (2500,)), Scripted(1, (3,))])
     trajectory = Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
     assert trajectory.lengths.tolist() == [2500, 3]
@@ -119,7 +119,7 @@ def test_more_steps_than_the_tape_first_holds() -> None:
 
 
 class Coin(gymnasium.Env[Any, Any]):
-    """Lasts one step or sixty, at even odds."""
+    """Episodes of 1 or 60 steps, each with probability 1/2."""
 
     observation_space = gymnasium.spaces.Box(0, 60, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -135,13 +135,13 @@ class Coin(gymnasium.Env[Any, Any]):
 
 
 @pytest.mark.parametrize("episodes", [8, 24])
-def test_short_episodes_are_not_favoured(episodes: int) -> None:
+def test_short_episodes_are_not_favored(episodes: int) -> None:
     envs = PlainEnvironments([Coin() for _ in range(8)])
     collector = Collector(envs, ScriptedActor(envs))
     long = np.concatenate(
         [collector.collect(episodes, np.random.SeedSequence(s)).lengths for s in range(600 // episodes)]
     )
-    # 600 fair coins: 4 standard deviations are 4 sqrt(600)/2 = 49. Taking the first to finish would give far fewer.
+    # 600 fair coins: 4 standard deviations are 4 sqrt(600)/2 = 49. The first to finish would be mostly short.
     assert abs((long == 60).sum() - 300) < 49
 
 
@@ -161,11 +161,11 @@ def fallen(state: NDArray[np.float64], margin: float) -> bool:
 
 
 def assert_obeys_cartpole(trajectory: Trajectory) -> None:
-    """Every episode begins near the middle, moves by the equations, earns 1 a step and ends with its fall."""
+    """Every episode begins near the middle, obeys the equations, earns 1 per step and ends when the pole falls."""
     for b, length in enumerate(trajectory.lengths):
         states = trajectory.observations[:length, b].astype(np.float64)
         assert np.abs(states[0]).max() <= 0.05 + 1e-6
-        assert (trajectory.rewards[:length, b] == 1).all()  # a reset's row, of reward 0, is not counted
+        assert (trajectory.rewards[:length, b] == 1).all()  # a reset's row, with reward 0, is not counted
         for t in range(length):
             following = cartpole_next(states[t], int(trajectory.samples[t, b]))
             if t + 1 < length:
@@ -205,7 +205,7 @@ def assert_same(a: Trajectory, b: Trajectory) -> None:
 
 
 @pytest.mark.parametrize("vectorization", ["vector", "plain"])
-def test_the_seed_decides_the_episodes_whatever_was_played_before(vectorization: str) -> None:
+def test_episodes_depend_on_the_seed_and_not_on_earlier_ones(vectorization: str) -> None:
     envs = environments.make("CartPole-v1", 3, vectorization)
     collector = Collector(envs, ScriptedActor(envs, by_noise=True))
     seeds = [np.random.SeedSequence(9, spawn_key=(epoch,)) for epoch in (0, 1)]
@@ -218,7 +218,7 @@ def test_the_seed_decides_the_episodes_whatever_was_played_before(vectorization:
 
 
 class Shared(Scripted):
-    """Draws its rewards from the generators that all of a process shares."""
+    """Draws its rewards from the global generators of the process."""
 
     def step(self, action: Any) -> Any:
         observation, _, *rest = super().step(action)
@@ -227,7 +227,7 @@ class Shared(Scripted):
 
 @pytest.mark.parametrize("slots", [1, 3])
 @pytest.mark.parametrize("way", ["plain", "sync"])
-def test_the_seed_decides_what_environments_draw_from_shared_generators(way: str, slots: int) -> None:
+def test_the_seed_determines_draws_from_global_generators(way: str, slots: int) -> None:
     gymnasium.register("Shared-v0", Shared)
     try:
         envs = environments.make("Shared-v0", slots, way)
@@ -240,7 +240,7 @@ def test_the_seed_decides_what_environments_draw_from_shared_generators(way: str
         del gymnasium.registry["Shared-v0"]
 
 
-def test_every_slot_of_every_epoch_and_run_has_a_seed_of_its_own() -> None:
+def test_seeds_are_unique_per_slot_epoch_and_run() -> None:
     slots = [Scripted(i) for i in range(4)]
     envs = PlainEnvironments(slots)
     collector = Collector(envs, ScriptedActor(envs))
@@ -260,11 +260,11 @@ def test_noise_is_fresh_for_every_step_slot_and_epoch() -> None:
         collector.collect(2, np.random.SeedSequence(0, spawn_key=(epoch,)))
     noise = np.concatenate(actor.noise)[:, 0]
     assert len(noise) == 2400
-    # Of 2400 draws of 24 bits, n**2/2/2**24 = 0.17 pairs are expected to meet by chance.
+    # 2400 draws of 24 bits have n**2/2/2**24 = 0.17 expected collisions.
     assert len(np.unique(noise)) >= 2397
 
 
-def test_steps_of_idle_slots_are_counted_apart() -> None:
+def test_steps_of_idle_slots_are_counted_separately() -> None:
     envs = synchronous(AutoresetMode.SAME_STEP)()
     collector = Collector(envs, ScriptedActor(envs))
     trajectory = collector.collect(10, np.random.SeedSequence(0))
@@ -272,16 +272,16 @@ def test_steps_of_idle_slots_are_counted_apart() -> None:
     assert collector.idle_steps == 4 * 307 - trajectory.steps
 
 
-def test_environments_are_given_actions_of_their_own_type() -> None:
+def test_actions_have_the_type_of_the_action_space() -> None:
     seen: list[Any] = []
 
-    class Noting(Faulty):
+    class Recording(Faulty):
         def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
             seen.append(action)
             return super().step(action)
 
     for kind in ("discrete", "continuous"):
-        envs = PlainEnvironments([Noting(action=kind)])
+        envs = PlainEnvironments([Recording(action=kind)])
         Collector(envs, ScriptedActor(envs)).collect(1, np.random.SeedSequence(0))
     assert all(type(action) is int for action in seen[:4])
     assert all(action.dtype == np.float64 and action.shape == (2,) for action in seen[4:])
@@ -303,7 +303,7 @@ def test_observations_keep_their_fractions_after_an_integer_start() -> None:
         ("nan observation", r"observation is not finite at step 2 of episode 0"),
         ("infinite observation", r"observation is not finite at step 2 of episode 0"),
         ("nan reward", r"reward is not finite at step 1 of episode 0"),
-        ("no reward", r"expected a number as the reward, or an array of one, got None"),
+        ("no reward", r"expected a number as reward, or an array of one element, got None"),
         ("shape", r"step 1.*\(3,\).*\(2,\)"),
         ("broadcast shape", r"step 1.*\(3,\).*\(1,\)"),
         ("scalar", r"step 1.*\(3,\).*\(\)"),
@@ -318,7 +318,7 @@ def test_a_failing_environment_is_named_with_the_step(fault: str, message: str) 
 
 
 @pytest.mark.parametrize(("episodes", "resets"), [(1, [1, 1]), (2, [1, 1]), (3, [2, 1]), (6, [3, 3])])
-def test_no_environment_is_reset_for_an_episode_that_nobody_plays(episodes: int, resets: list[int]) -> None:
+def test_there_is_no_reset_after_the_last_episode_of_a_slot(episodes: int, resets: list[int]) -> None:
     counts = [0, 0]
 
     def counting(slot: int) -> gymnasium.Env[Any, Any]:
@@ -334,7 +334,7 @@ def test_no_environment_is_reset_for_an_episode_that_nobody_plays(episodes: int,
     assert counts == resets
 
 
-def test_a_healthy_one_passes() -> None:
+def test_an_environment_without_faults_passes() -> None:
     envs = environments.make("tests.environments.scripted:Faulty-v0", 2)
     assert Collector(envs, ScriptedActor(envs)).collect(3, np.random.SeedSequence(0)).lengths.tolist() == [4, 4, 4]
 
@@ -363,21 +363,21 @@ def test_close_closes_every_environment() -> None:
         ("Zzzzzz-v0", "pgkeras doctor --environments"),
         ("no_such_module:Foo-v0", "cannot import module 'no_such_module'"),
         ("tests.environments.scripted:Scriptde-v0", "did you mean Scripted-v0"),
-        # One's own ./textwrap.py is hidden by the standard library's.
-        ("textwrap:Own-v0", r"\(the module textwrap that was imported is .*textwrap\.py\)"),
+        # The standard library hides a local ./textwrap.py.
+        ("textwrap:Own-v0", r"\(the imported module textwrap is .*textwrap\.py\)"),
         ("tests.environments.scripted:NeedsMore-v0", r'pip install "gymnasium\[robots-and-more\]"'),
         ("ALE/Pong-v5", r'pip install "gymnasium\[atari\]"'),
         ("not an id", "unknown"),
         ("", "unknown"),
     ],
 )
-def test_environments_that_cannot_be_made(env_id: str, message: str) -> None:
+def test_environments_that_cannot_be_created(env_id: str, message: str) -> None:
     with pytest.raises(EnvironmentSetupError, match=message) as caught:
         environments.make(env_id, 2)
     assert env_id in str(caught.value)
 
 
-def test_no_vector_entry_point_is_said() -> None:
+def test_a_missing_vector_entry_point_is_an_error() -> None:
     with pytest.raises(EnvironmentSetupError, match="Pendulum-v1 has no vector entry point"):
         environments.make("Pendulum-v1", 2, "vector")
     assert isinstance(environments.make("Pendulum-v1", 2), PlainEnvironments)
@@ -385,7 +385,7 @@ def test_no_vector_entry_point_is_said() -> None:
     assert isinstance(environments.make("CartPole-v1", 1), PlainEnvironments)
 
 
-def test_episodes_that_never_end_are_refused() -> None:
+def test_episodes_that_never_end_are_an_error() -> None:
     class Endless(gymnasium.Env[np.ndarray, Any]):
         observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
         action_space = gymnasium.spaces.Discrete(2)
@@ -402,7 +402,7 @@ def test_episodes_that_never_end_are_refused() -> None:
 
 
 class EndlessTwin(gymnasium.Env[np.ndarray, Any]):
-    """Every other copy has episodes that never end; those of the rest have five steps."""
+    """Episodes of every second copy never end. Those of the other copies have five steps."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -421,7 +421,7 @@ class EndlessTwin(gymnasium.Env[np.ndarray, Any]):
         return np.zeros(1, np.float32), 0.0, self._steps == 5 and not self._endless, False, {}
 
 
-def test_episodes_that_nobody_wants_do_not_hide_one_that_never_ends() -> None:
+def test_idle_slots_do_not_hide_an_episode_that_never_ends() -> None:
     EndlessTwin.copies = 0
     envs = VectorEnvironments(SyncVectorEnv([EndlessTwin] * 2))
     with pytest.raises(EnvironmentStepError, match=r"no episode ended within 1,000 steps.*max_episode_steps"):
@@ -429,7 +429,7 @@ def test_episodes_that_nobody_wants_do_not_hide_one_that_never_ends() -> None:
 
 
 @pytest.mark.parametrize("vectorization", ["vector", "plain"])
-def test_episodes_are_truncated_where_the_settings_say(vectorization: str) -> None:
+def test_episodes_are_truncated_at_max_episode_steps(vectorization: str) -> None:
     envs = environments.make("CartPole-v1", 4, vectorization, max_episode_steps=5)
     trajectory = Collector(envs, ScriptedActor(envs)).collect(4, np.random.SeedSequence(0))
     assert trajectory.lengths.max() == 5
@@ -437,7 +437,7 @@ def test_episodes_are_truncated_where_the_settings_say(vectorization: str) -> No
 
 
 class Buffered(gymnasium.Env[np.ndarray, Any]):
-    """Three steps long; observes into one array, again and again."""
+    """Episodes of three steps. All observations share one array."""
 
     observation_space = gymnasium.spaces.Box(-10.0, 10.0, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -455,24 +455,24 @@ class Buffered(gymnasium.Env[np.ndarray, Any]):
         return self.buffer, 0.0, self.buffer[0] == self.length, False, {}
 
 
-def test_final_observations_are_not_written_over_by_a_reset() -> None:
+def test_a_reset_does_not_overwrite_final_observations() -> None:
     envs = PlainEnvironments([Buffered()])
     trajectory = Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
     assert trajectory.final_observations.tolist() == [[3.0], [3.0]]
 
 
-def test_idle_steps_are_those_that_were_taken_for_nobody() -> None:
+def test_idle_steps_are_counted_in_lockstep_environments_only() -> None:
     plain = PlainEnvironments([Buffered(2), Buffered(9)])
     collector = Collector(plain, ScriptedActor(plain))
     assert collector.collect(2, np.random.SeedSequence(0)).lengths.tolist() == [2, 9]
-    assert collector.idle_steps == 0  # the first slot rested while the second went on
+    assert collector.idle_steps == 0  # the first slot was not stepped while the second played on
     vector = environments.make("CartPole-v1", 4, "vector")
     collector = Collector(vector, ScriptedActor(vector))
     lengths = collector.collect(4, np.random.SeedSequence(0)).lengths
     assert collector.idle_steps == 4 * lengths.max() - lengths.sum() > 0
 
 
-def test_what_is_told_of_progress_is_what_was_stepped() -> None:
+def test_the_callback_receives_the_number_of_steps() -> None:
     taken: list[int] = []
 
     class Counted(Scripted):
@@ -481,15 +481,15 @@ def test_what_is_told_of_progress_is_what_was_stepped() -> None:
             return super().step(action)
 
     envs = PlainEnvironments([Counted(i, lengths) for i, lengths in enumerate(LENGTHS)])
-    told: list[tuple[int, int]] = []
-    collector = Collector(envs, ScriptedActor(envs), lambda steps, _: told.append((steps, len(taken))))
-    # Three slots play; the last of them goes on alone for long.
+    reported: list[tuple[int, int]] = []
+    collector = Collector(envs, ScriptedActor(envs), lambda steps, _: reported.append((steps, len(taken))))
+    # Three slots play. The last of them plays on alone for most of the time.
     trajectory = collector.collect(3, np.random.SeedSequence(0))
-    assert len(told) == trajectory.lengths.max() - 1
-    assert all(steps == counted for steps, counted in told)
+    assert len(reported) == trajectory.lengths.max() - 1
+    assert all(steps == counted for steps, counted in reported)
 
 
-def test_an_environments_missing_module_is_named() -> None:
+def test_a_missing_module_of_an_environment_is_named() -> None:
     def needy() -> None:
         import no_such_simulator  # noqa: F401
 
@@ -502,7 +502,7 @@ def test_an_environments_missing_module_is_named() -> None:
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_episodes_of_one_step_do_not_run_into_those_of_the_next_epoch(mode: AutoresetMode) -> None:
+def test_episodes_of_one_step_stay_within_their_epoch(mode: AutoresetMode) -> None:
     envs = VectorEnvironments(SyncVectorEnv([lambda i=i: Scripted(i, (1,)) for i in range(3)], autoreset_mode=mode))
     collector = Collector(envs, ScriptedActor(envs))
     for epoch in range(3):
@@ -512,7 +512,7 @@ def test_episodes_of_one_step_do_not_run_into_those_of_the_next_epoch(mode: Auto
 gymnasium.register("SharedByModule-v0", Shared)
 
 
-def test_the_seed_decides_what_environments_of_a_worker_draw_from_shared_generators() -> None:
+def test_the_seed_determines_draws_from_global_generators_in_workers() -> None:
     envs = environments.make(f"{__name__}:SharedByModule-v0", 3, "async", workers=1)
     try:
         collector = Collector(envs, ScriptedActor(envs))

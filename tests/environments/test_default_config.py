@@ -1,4 +1,4 @@
-"""Which settings an environment gets that has no preset of its own."""
+"""Default settings of environments without a preset."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_discrete_actions_have_a_preset():
     assert config.entropy_bonus > 0 == resolve("Choice-v0").entropy_bonus
 
 
-def test_endless_episodes_are_truncated_and_that_is_told(caplog):
+def test_endless_episodes_are_truncated_with_a_warning(caplog):
     endless = {"env_kwargs": {"length": 10**6}, "envs": 1, "episodes": 1, "hidden": (4,), "steps": 1}
     config = config_for("tests.environments.fragile:Fragile-v0", overrides=endless)
     assert config.max_episode_steps == LONGEST_EPISODE
@@ -40,20 +40,20 @@ def test_endless_episodes_are_truncated_and_that_is_told(caplog):
     training.finish()
     assert "Fragile-v0 has episodes that were truncated after 10,000 steps" in caplog.text
     assert config_for("CliffWalking-v1", overrides={"max_episode_steps": 50}).max_episode_steps == 50
-    assert config_for("FrozenLake-v1").max_episode_steps is None, "it has its own"
+    assert config_for("FrozenLake-v1").max_episode_steps is None, "the environment has a limit"
     assert config_for("CliffWalking-v1", "discrete").max_episode_steps is None
 
 
-def test_an_environment_that_cannot_be_made_has_the_defaults():
-    assert config_for("Unheard-v0") == resolve("Unheard-v0"), "whoever plays it says what is wrong"
+def test_an_environment_that_cannot_be_created_has_the_defaults():
+    assert config_for("Unheard-v0") == resolve("Unheard-v0"), "the error is raised on the first play"
 
 
-def test_a_preset_that_is_named_or_the_environments_own_comes_first():
+def test_a_named_preset_and_the_environments_preset_take_precedence():
     assert config_for("Dial-v0", "default") == resolve("Dial-v0", "default")
     assert config_for("Pendulum-v1") == resolve("Pendulum-v1") != resolve("Pendulum-v1", "continuous")
 
 
-def test_simulators_say_what_their_actions_are():
+def test_the_action_space_of_a_simulator_selects_the_preset():
     box = Box(np.zeros(2), np.ones(2), np.dtype(np.float32))
     assert not differ(config_for("my-robot", action_space=box))
     assert config_for("my-game", action_space=Discrete(3)) == resolve("my-game", "discrete")

@@ -1,4 +1,4 @@
-"""The demonstration environments keep what they promise, found by enumeration."""
+"""Properties of the demonstration environments, verified by enumeration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ IDS = [
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.filterwarnings("ignore:.*WARN")
-def test_observations_are_in_their_spaces_and_seeds_decide(env_id: str) -> None:
-    # gymnasium's own checker acts without looking at masks, and MinAtar's generator is not gymnasium's.
+def test_observations_are_in_their_spaces_and_depend_on_the_seed(env_id: str) -> None:
+    # gymnasium's checker ignores masks, and MinAtar does not use gymnasium's generator.
     if env_id in ("TMaze-v0", "MemoryS7-v0", "GoToDoor-v0", "Fetch-v0", "GoToLocal-v0"):
         check_env(gymnasium.make(env_id, disable_env_checker=True).unwrapped, skip_render_check=True)
     records = [list(play(env_id, seed)) for seed in (3, 3, 4)]
@@ -64,7 +64,7 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def expected_return(length: int, policy: np.ndarray) -> float:
-    """Of a memoryless policy ``[4 observations, 3 actions]``, by the distribution over places, step by step."""
+    """Returns that of a memoryless policy ``[4 observations, 3 actions]``, from the distribution over places."""
     total = 0.0
     for sign in (LEFT, RIGHT):
         place = np.zeros(length + 1)
@@ -81,7 +81,7 @@ def expected_return(length: int, policy: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("length", [1, 2, 7])
-def test_no_memoryless_policy_returns_more_than_a_half_in_the_maze(length: int) -> None:
+def test_no_memoryless_policy_returns_more_than_one_half_in_the_maze(length: int) -> None:
     returns = [expected_return(length, np.eye(3)[list(choices)]) for choices in itertools.product(range(3), repeat=4)]
     assert len(returns) == 81
     assert max(returns) == 0.5
@@ -89,7 +89,7 @@ def test_no_memoryless_policy_returns_more_than_a_half_in_the_maze(length: int) 
     assert max(expected_return(length, policy) for policy in random) <= 0.5
 
 
-def test_the_enumeration_is_of_this_maze() -> None:
+def test_the_enumeration_matches_the_maze() -> None:
     policy = np.array([[0.1, 0.2, 0.7], [0.3, 0.2, 0.5], [0.2, 0.1, 0.7], [0.3, 0.4, 0.3]])
     env = TMaze(length=3)
     generator = np.random.default_rng(0)
@@ -103,12 +103,12 @@ def test_the_enumeration_is_of_this_maze() -> None:
             total += reward
             done = terminated or truncated
         returns.append(total)
-    # Returns are 0 or 1: four standard errors of a mean of 4000 are below 0.032.
+    # Returns are 0 or 1, so 4 standard errors of a mean of 4000 are below 0.032.
     assert abs(np.mean(returns) - expected_return(3, policy)) < 0.032
 
 
 @pytest.mark.parametrize("sign", [LEFT, RIGHT])
-def test_one_who_remembers_the_sign_returns_1(sign: int) -> None:
+def test_remembering_the_sign_returns_1(sign: int) -> None:
     env = TMaze(length=5)
     observation, _ = env.reset(options={"sign": sign})
     remembered = int(observation.argmax())
@@ -119,7 +119,7 @@ def test_one_who_remembers_the_sign_returns_1(sign: int) -> None:
     assert env.step(np.int64(remembered))[1:4] == (1.0, True, False)
 
 
-def test_dawdling_in_the_maze_is_truncated() -> None:
+def test_the_maze_truncates_long_episodes() -> None:
     env = TMaze(length=2)
     env.reset(seed=0)
     ends = [env.step(np.int64(LEFT))[2:4] for _ in range(12)]
@@ -127,14 +127,14 @@ def test_dawdling_in_the_maze_is_truncated() -> None:
 
 
 def leaps(square: int, size: int) -> set[int]:
-    """Squares whose distance along one axis is 1 and along the other 2: the definition of a knight's leap."""
+    """Returns the squares at distance 1 along one axis and 2 along the other: the definition of a knight's move."""
     row, column = divmod(square, size)
     squares = itertools.product(range(size), repeat=2)
     return {r * size + c for r, c in squares if {abs(r - row), abs(c - column)} == {1, 2}}
 
 
-def test_one_who_looks_round_and_remembers_is_right_in_the_hallway() -> None:
-    # By the agent's own eyes alone: what stands in the room is seen from where it starts, or after one turn.
+def test_looking_around_and_remembering_solves_the_hallway() -> None:
+    # Uses only the agent's view: the object in the room is visible from the start, or after one turn.
     returns = []
     for seed in range(60):
         env = gymnasium.make("MemoryS7-v0", disable_env_checker=True)
@@ -159,14 +159,13 @@ def test_one_who_looks_round_and_remembers_is_right_in_the_hallway() -> None:
 
 
 def _thing(seen: np.ndarray, column: int, row: int) -> str | None:
-    """The thing in a square of what is seen; the agent is at column 3 and row 6, and looks to row 0."""
+    """Returns the object in a square of the view; the agent is at column 3 and row 6, and looks towards row 0."""
     return {5: "key", 6: "ball"}.get(int(seen[column, row, :11].argmax()))
 
 
-def test_at_the_end_of_a_hallway_of_size_11_nothing_tells_what_stood_in_the_room() -> None:
-    # Its last two squares, which are entered facing ahead: what is seen there, wherever one looks, depends on what
-    # stands at the end alone. Both things are drawn independently, so that no memoryless policy is right more than half
-    # the time.
+def test_the_end_of_a_hallway_of_size_11_does_not_reveal_the_object_in_the_room() -> None:
+    # The last two squares are entered facing ahead. The views from them, in all directions, depend only on the object
+    # at the end. Both objects are drawn independently, so no memoryless policy is right more than half of the time.
     views: dict[str, np.ndarray] = {}
     counts = dict.fromkeys(itertools.product(("key", "ball"), repeat=2), 0)
     for seed in range(200):
@@ -177,14 +176,14 @@ def test_at_the_end_of_a_hallway_of_size_11_nothing_tells_what_stood_in_the_room
 
 
 @pytest.mark.parametrize("size", [7, 9])
-def test_at_the_end_of_a_shorter_hallway_one_look_back_tells_all(size: int) -> None:
+def test_looking_back_in_a_shorter_hallway_reveals_the_object(size: int) -> None:
     views = {(first, end): seen for first, end, seen in (_look_around(size, seed) for seed in range(30))}
     assert len(views) == 4
     assert len({seen[-2].tobytes() for seen in views.values()}) == 4  # from the last square, facing back
 
 
 def _look_around(size: int, seed: int) -> tuple[str, str, np.ndarray]:
-    """The room's thing, the one at the hallway's end on the left, and the views of its last two squares, any way."""
+    """Returns the objects in the room and at the left end, and all views from the hallway's last two squares."""
     env = gymnasium.make("MemoryS7-v0", size=size, disable_env_checker=True)
     env.reset(seed=seed)
     room, middle = env.unwrapped, size // 2
@@ -196,13 +195,13 @@ def _look_around(size: int, seed: int) -> tuple[str, str, np.ndarray]:
 
 
 @pytest.mark.parametrize("size", [5, 8])
-def test_hallways_of_other_sizes_are_refused(size: int) -> None:
+def test_hallways_of_other_sizes_are_rejected(size: int) -> None:
     with pytest.raises(ValueError, match=f"size: expected 7 or an odd number above, got {size}"):
         gymnasium.make("MemoryS7-v0", size=size)
 
 
 @pytest.mark.parametrize("mask_in", ["info", "observation"])
-def test_the_mask_is_the_knights_unvisited_leaps(mask_in: Any) -> None:
+def test_the_mask_allows_moves_to_unvisited_squares(mask_in: Any) -> None:
     env = KnightsTour(size=6, mask_in=mask_in)
     generator = np.random.default_rng(1)
     for start in range(36):
@@ -230,7 +229,7 @@ def test_the_mask_is_the_knights_unvisited_leaps(mask_in: Any) -> None:
             assert (reward, truncated) == (1.0, False)
 
 
-def test_every_square_of_the_board_begins_a_tour_of_all() -> None:
+def test_a_complete_tour_exists_from_every_square() -> None:
     for start in range(36):
         env = KnightsTour(size=6)
         env.reset(options={"start": start})
@@ -240,21 +239,21 @@ def test_every_square_of_the_board_begins_a_tour_of_all() -> None:
 
 
 def _tour(start: int, size: int) -> list[int]:
-    """By Warnsdorff's rule, to go where the fewest leaps lead on, with ties broken by chance; tried until it is one."""
+    """Finds a tour by Warnsdorff's rule (go where the fewest moves lead on) with random tie-breaking and retries."""
     generator = np.random.default_rng(0)
-    neighbours = [leaps(square, size) for square in range(size * size)]
+    neighbors = [leaps(square, size) for square in range(size * size)]
     while True:
         path, left = [start], set(range(size * size)) - {start}
-        while free := sorted(neighbours[path[-1]] & left):
-            onward = np.array([len(neighbours[square] & left) for square in free])
+        while free := sorted(neighbors[path[-1]] & left):
+            onward = np.array([len(neighbors[square] & left) for square in free])
             path.append(int(generator.choice(np.array(free)[onward == onward.min()])))
             left.remove(path[-1])
         if not left:
             return path[1:]
 
 
-def test_only_the_mission_tells_the_door() -> None:
-    # The same room with each of its four doors as the target: everything but the mission looks the same.
+def test_only_the_mission_names_the_door() -> None:
+    # The same room with each of its four doors as the target: only the mission differs.
     env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
     blank = gymnasium.make("GoToDoor-v0", blank=True, disable_env_checker=True)
     colours = set()
@@ -271,11 +270,11 @@ def test_only_the_mission_tells_the_door() -> None:
         assert withheld["mission"] == ""
         np.testing.assert_array_equal(withheld["image"], observation["image"])
         beside = [[abs(x - i % 5) + abs(y - i // 5) for i in doors.values()] for x in (1, 2, 3) for y in (1, 2, 3)]
-        assert max(distances.count(1) for distances in beside) == 1  # no square is beside two doors
+        assert max(distances.count(1) for distances in beside) == 1  # no square is next to two doors
     assert colours == {0, 1, 2, 3}
 
 
-def test_planes_are_minigrids_numbers() -> None:
+def test_planes_encode_minigrids_values() -> None:
     env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
     observation, _ = env.reset(seed=1)
     task = env
@@ -290,7 +289,7 @@ def test_planes_are_minigrids_numbers() -> None:
     np.testing.assert_array_equal(planes[..., 17:].argmax(-1), raw[..., 2])
 
 
-def test_done_beside_the_right_door_pays_and_elsewhere_does_not() -> None:
+def test_done_is_rewarded_next_to_the_right_door_only() -> None:
     paid = []
     for seed in range(400):
         env = gymnasium.make("GoToDoor-v0", disable_env_checker=True)
@@ -301,10 +300,10 @@ def test_done_beside_the_right_door_pays_and_elsewhere_does_not() -> None:
         assert terminated
         assert reward == pytest.approx(1 - 0.9 / 100 if beside else 0)
         paid.append(beside)
-    assert 20 < sum(paid) < 80  # one square of nine, 400 times: 44 expected
+    assert 20 < sum(paid) < 80  # 1/9 of 400: 44 expected
 
 
-def test_fetching_what_was_named_pays_and_only_the_mission_names_it() -> None:
+def test_fetching_the_named_object_is_rewarded_and_only_the_mission_names_it() -> None:
     alike = pays = 0
     for seed in range(300):
         env = gymnasium.make("Fetch-v0", disable_env_checker=True)
@@ -319,7 +318,7 @@ def test_fetching_what_was_named_pays_and_only_the_mission_names_it() -> None:
         named = [f"{cell.color} {cell.type}" for _, cell in things]
         assert sum(observation["mission"].endswith(name) for name in named) == 1 + (named[0] == named[1])
         alike += named[0] == named[1]
-        # Put before the first thing and facing it, the agent picks it up.
+        # The agent stands in front of the first object, faces it, and picks it up.
         place, _ = things[0]
         room.agent_pos, room.agent_dir = (place % 5 - 1, place // 5), 0
         _, reward, terminated, _, _ = env.step(3)
@@ -327,14 +326,14 @@ def test_fetching_what_was_named_pays_and_only_the_mission_names_it() -> None:
         right = observation["mission"].endswith(named[0])
         assert reward == pytest.approx(1 - 0.9 / 125 if right else 0)
         pays += right
-    assert 8 < alike < 46  # one in twelve of 300: 25 expected
+    assert 8 < alike < 46  # 1/12 of 300: 25 expected
     assert 118 < pays < 206  # 13/24 of 300: 162.5 expected, with a standard deviation of 8.6
 
 
 @pytest.mark.parametrize("blank", [False, True])
-def test_going_to_what_was_named_is_babyais_level(blank: bool) -> None:
-    # BabyAI's own environment beside it: the same rooms, missions, rewards and ends; the same squares, but for those
-    # that its walls hide, which hold nothing.
+def test_go_to_local_matches_babyais_level(blank: bool) -> None:
+    # Compared with BabyAI's environment: rooms, missions, rewards and ends are equal. Squares are equal except those
+    # that BabyAI's walls hide, which are empty or walls.
     ours = gymnasium.make("GoToLocal-v0", blank=blank, disable_env_checker=True)
     theirs = gymnasium.make("BabyAI-GoToLocal-v0", disable_env_checker=True)
     generator = np.random.default_rng(0)
@@ -359,4 +358,4 @@ def test_going_to_what_was_named_is_babyais_level(blank: bool) -> None:
             ended = expected[1] or expected[2]
         returns.append(expected[0])
     assert hidden > 0
-    assert 0.1 < np.mean(returns) < 0.4  # by random actions
+    assert 0.1 < np.mean(returns) < 0.4  # with random actions

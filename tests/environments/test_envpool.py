@@ -1,4 +1,4 @@
-"""EnvPool's environments; skipped where it is not installed, since its assets weigh 1 GB."""
+"""EnvPool environments. Skipped if EnvPool is not installed, because its assets take 1 GB."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def test_a_limit_truncates() -> None:
     envs.close()
 
 
-def test_what_it_does_not_know_is_refused_by_name() -> None:
-    with pytest.raises(EnvironmentSetupError, match="Nope-v1: EnvPool cannot make it"):
+def test_unknown_ids_and_settings_are_named() -> None:
+    with pytest.raises(EnvironmentSetupError, match="Nope-v1: EnvPool cannot create this environment"):
         environments.make("Nope-v1", 2, "envpool")
-    with pytest.raises(EnvironmentSetupError, match=r"CartPole-v1: EnvPool cannot make it: .*gravitas"):
+    with pytest.raises(EnvironmentSetupError, match=r"CartPole-v1: EnvPool cannot create this environment: .*gravitas"):
         environments.make(Recipe("CartPole-v1", {"gravitas": 3}), 2, "envpool")

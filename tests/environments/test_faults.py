@@ -1,4 +1,4 @@
-"""Environments that crash, hang or return nonsense: the error names environment, step and field, and no run is lost."""
+"""Errors of environments that crash, hang or return invalid values name environment, step and field; runs survive."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def collect(
     episodes: int = 6,
     wrappers: tuple[WrapperCall, ...] = (),
 ) -> str:
-    """The message of the error that a fault raises; environments are closed after it, in time."""
+    """Returns the error message of a fault, and checks that the environments close in time."""
     envs = environments.make(Recipe(UNRULY, {"fault": fault, "at": at}, wrappers), 2, way, workers=2, timeout=timeout)
     try:
         with pytest.raises(EnvironmentStepError) as caught:
@@ -63,13 +63,13 @@ def collect(
         ("short at truncation", "Unruly-v0 failed at step "),
     ],
 )
-def test_nonsense_is_named(fault: str, message: str, way: str) -> None:
+def test_invalid_results_are_named_with_the_step(fault: str, message: str, way: str) -> None:
     assert collect(fault, way).startswith(message)
 
 
 @pytest.mark.parametrize("way", ["plain", "async"])
 @pytest.mark.parametrize(("fault", "field"), [("rewards", "reward"), ("shape", "observation"), ("text", "observation")])
-def test_the_field_is_named(fault: str, field: str, way: str) -> None:
+def test_errors_name_the_field(fault: str, field: str, way: str) -> None:
     assert field in collect(fault, way)
 
 
@@ -81,7 +81,7 @@ def test_the_field_is_named(fault: str, field: str, way: str) -> None:
         ("nan at truncation", "Unruly-v0: final observation seen.all is not finite after step "),
     ],
 )
-def test_the_part_is_named(fault: str, message: str, way: str) -> None:
+def test_errors_name_the_part_of_the_observation(fault: str, message: str, way: str) -> None:
     assert collect(fault, way, wrappers=(WrapperCall("tests.environments.unruly:Parted"),)).startswith(message)
 
 
@@ -92,7 +92,7 @@ def test_the_final_observation_of_a_truncated_episode_is_checked(way: str) -> No
     assert "which was truncated" in message
 
 
-def test_what_a_terminal_state_looks_like_nobody_asks() -> None:
+def test_terminal_observations_are_not_checked() -> None:
     envs = environments.make(Recipe(UNRULY, {"fault": "nan at termination"}), 2, "plain")
     trajectory = Collector(envs, ScriptedActor(envs)).collect(8, np.random.SeedSequence(0))
     assert np.isnan(trajectory.final_observations[trajectory.terminated]).all()
@@ -102,28 +102,28 @@ def test_what_a_terminal_state_looks_like_nobody_asks() -> None:
 @pytest.mark.parametrize(
     ("fault", "message"),
     [
-        ("killed", r"Unruly-v0 failed at step 2: the process of environment \d was killed by SIGKILL"),
-        ("exits", r"Unruly-v0 failed at step 2: the process of environment \d exited with 3"),
+        ("killed", r"Unruly-v0 failed at step 2: the worker process of environment \d was killed by SIGKILL"),
+        ("exits", r"Unruly-v0 failed at step 2: the worker process of environment \d exited with 3"),
     ],
 )
 def test_a_worker_that_dies_is_named(fault: str, message: str) -> None:
-    assert re.fullmatch(message, collect(fault, "async"))  # of either of two, which fail alike
+    assert re.fullmatch(message, collect(fault, "async"))  # either of two, which fail in the same way
 
 
-def test_what_cannot_be_sent_by_a_worker_is_named() -> None:
-    told = collect("unsendable reward", "async")
-    assert told == collect("unsendable reward", "plain")
-    assert "expected a number as the reward, or an array of one, got Unsendable()" in told
+def test_results_that_cannot_be_pickled_are_named() -> None:
+    message = collect("unsendable reward", "async")
+    assert message == collect("unsendable reward", "plain")
+    assert "expected a number as reward, or an array of one element, got Unsendable()" in message
     message = collect("unsendable observation", "async")
-    assert message.startswith("Unruly-v0 failed at step 2: what it returned cannot be sent by its process: TypeError: ")
+    assert message.startswith("Unruly-v0 failed at step 2: the result cannot be sent by the worker process: TypeError")
     assert message.endswith("; use vectorization=plain")
 
 
-def test_a_constructor_that_hangs_is_ended_with_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_constructor_that_hangs_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_START_SECONDS", 1.0)
     before = set(psutil.Process().children())
     with pytest.raises(
-        EnvironmentSetupError, match=r"Unruly-v0: its environment cannot be made: no answer within 4 s \(env_timeout"
+        EnvironmentSetupError, match=r"Unruly-v0: the environment cannot be created: no response within 4 s \(env"
     ):
         environments.make(Recipe(UNRULY, {"fault": "making hangs"}), 3, "async", workers=2, timeout=1.0)
     left = [child for child in set(psutil.Process().children()) - before if child.status() != psutil.STATUS_ZOMBIE]
@@ -132,36 +132,36 @@ def test_a_constructor_that_hangs_is_ended_with_processes(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("way", ["plain", "sync", "async"])
 @pytest.mark.parametrize("fault", ["sleeps", "spins", "swallows"])
-def test_a_step_that_hangs_is_ended(fault: str, way: str) -> None:
+def test_a_step_that_hangs_is_interrupted(fault: str, way: str) -> None:
     began = time.monotonic()
     message = collect(fault, way, timeout=1.5)
-    assert message == "Unruly-v0 failed at step 2: no answer within 1.5 s (env_timeout_seconds)"
+    assert message == "Unruly-v0 failed at step 2: no response within 1.5 s (env_timeout_seconds)"
     assert time.monotonic() - began >= 1.5
 
 
 @pytest.mark.parametrize("way", ["plain", "async"])
-def test_a_reset_that_hangs_is_ended(way: str) -> None:
+def test_a_reset_that_hangs_is_interrupted(way: str) -> None:
     message = collect("reset hangs", way, timeout=1.5)
-    assert message == "Unruly-v0 failed at reset: no answer within 1.5 s (env_timeout_seconds)"
+    assert message == "Unruly-v0 failed at reset: no response within 1.5 s (env_timeout_seconds)"
 
 
 @pytest.mark.parametrize("after", [1, 2, 7])
-def test_after_a_step_that_was_broken_off_the_next_answers_are_the_next_ones(after: int) -> None:
-    """A time limit or Ctrl-C leaves workers with answers that nobody has taken."""
+def test_stale_results_of_an_interrupted_step_are_discarded(after: int) -> None:
+    """A timeout or Ctrl-C leaves unread results in the pipes."""
     expected, got = (environments.make(UNRULY, 4, way, workers=2) for way in ("plain", "async"))
     try:
         played = [Collector(e, ScriptedActor(e)).collect(5, np.random.SeedSequence(3)) for e in (expected, got)]
         assert_same(*played)
-        seen = []
+        calls = []
 
-        def broken_off(*arguments: Any) -> Any:
-            seen.append(arguments)
-            if len(seen) == after:
+        def interrupted_wait(*arguments: Any) -> Any:
+            calls.append(arguments)
+            if len(calls) == after:
                 raise KeyboardInterrupt
             return wait(*arguments)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pgkeras.environments.processes.wait", broken_off)
+            patch.setattr("pgkeras.environments.processes.wait", interrupted_wait)
             with pytest.raises(KeyboardInterrupt):
                 Collector(got, ScriptedActor(got)).collect(5, np.random.SeedSequence(4))
         again = [Collector(e, ScriptedActor(e)).collect(5, np.random.SeedSequence(3)) for e in (expected, got)]
@@ -171,14 +171,14 @@ def test_after_a_step_that_was_broken_off_the_next_answers_are_the_next_ones(aft
         got.close()
 
 
-def test_closed_processes_say_so() -> None:
+def test_closed_processes_raise_an_error() -> None:
     envs = environments.make(UNRULY, 2, "async", workers=1)
     envs.close()
-    with pytest.raises(EnvironmentStepError, match="failed at reset: its processes have been closed"):
+    with pytest.raises(EnvironmentStepError, match="failed at reset: the worker processes are closed"):
         Collector(envs, ScriptedActor(envs)).collect(2, np.random.SeedSequence(0))
 
 
-def test_a_program_that_leaves_processes_open_ends(tmp_path: Path) -> None:
+def test_a_program_exits_without_closing_its_processes(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import weakref\n"
@@ -195,46 +195,46 @@ def test_a_program_that_leaves_processes_open_ends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["plain", "async"])
-def test_in_time_is_in_time(way: str) -> None:
+def test_steps_within_the_limit_succeed(way: str) -> None:
     envs = environments.make(UNRULY, 2, way, timeout=30)
     assert Collector(envs, ScriptedActor(envs)).collect(6, np.random.SeedSequence(0)).steps >= 30
     envs.close()
 
 
-def test_an_alarm_of_somebody_else_goes_on() -> None:
-    rung: list[float] = []
-    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+def test_another_timer_continues() -> None:
+    fired: list[float] = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: fired.append(time.monotonic()))
     other = signal.setitimer(signal.ITIMER_REAL, 2.0)
     try:
         envs = environments.make(Recipe(UNRULY, {"fault": "sleeps", "at": 20}), 1, "plain", timeout=0.5)
-        with pytest.raises(EnvironmentStepError, match=r"no answer within 0\.5 s"):
+        with pytest.raises(EnvironmentStepError, match=r"no response within 0\.5 s"):
             Collector(envs, ScriptedActor(envs)).collect(9, np.random.SeedSequence(0))
-        assert not rung
+        assert not fired
         assert 0.5 < signal.getitimer(signal.ITIMER_REAL)[0] < 1.6
         signal.setitimer(signal.ITIMER_REAL, 0.01)
         time.sleep(0.2)
-        assert len(rung) == 1
+        assert len(fired) == 1
     finally:
         signal.setitimer(signal.ITIMER_REAL, *other)
         signal.signal(signal.SIGALRM, handler)
 
 
-def test_an_alarm_of_somebody_else_that_is_due_meanwhile_rings_after_it() -> None:
-    rung: list[float] = []
-    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+def test_another_alarm_that_becomes_due_fires_afterwards() -> None:
+    fired: list[float] = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: fired.append(time.monotonic()))
     other = signal.setitimer(signal.ITIMER_REAL, 0.005)
     try:
         _within(100.0, time.sleep, 0.02)
         deadline = time.monotonic() + 10
-        while not rung:
-            assert time.monotonic() < deadline, "it is lost"
+        while not fired:
+            assert time.monotonic() < deadline, "the alarm is lost"
             time.sleep(0.001)
     finally:
         signal.setitimer(signal.ITIMER_REAL, *other)
         signal.signal(signal.SIGALRM, handler)
 
 
-def test_where_there_are_no_alarms_a_limit_is_refused_and_processes_have_it() -> None:
+def test_without_alarms_only_processes_support_a_limit() -> None:
     outcome: list[Any] = []
 
     def make() -> None:
@@ -248,13 +248,13 @@ def test_where_there_are_no_alarms_a_limit_is_refused_and_processes_have_it() ->
     thread.start()
     thread.join(60)
     assert "use vectorization=async" in outcome[0]
-    assert "no answer within 1 s" in outcome[1]
+    assert "no response within 1 s" in outcome[1]
 
 
 @pytest.mark.parametrize(
     ("fault", "settings", "message"),
     [
-        ("sleeps", ["env_timeout_seconds=1"], "no answer within 1 s"),
+        ("sleeps", ["env_timeout_seconds=1"], "no response within 1 s"),
         ("killed", ["vectorization=async", "env_workers=1"], "was killed by SIGKILL"),
     ],
 )
@@ -262,7 +262,7 @@ def test_a_run_keeps_its_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, settings: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # An epoch is 4 episodes of 5 to 9 steps, and the fault comes at the 300th step: after 8 epochs or more.
+    # An epoch is 4 episodes of 5 to 9 steps, so the fault at step 300 comes after at least 8 epochs.
     pairs = ["envs=1", "episodes=4", "hidden=4", "checkpoint_seconds=0", *settings]
     pairs += [f"env_kwargs.fault={fault}", "env_kwargs.at=300"]
     arguments = ["train", UNRULY, "--steps", "2000", "--out", "run", "--no-export"]
@@ -274,7 +274,7 @@ def test_a_run_keeps_its_last_checkpoint(
     epochs = runs.read_metrics(tmp_path / "run")
     assert len(epochs) >= 7
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]
-    if fault == "killed":  # one shows it for all: the run goes on after its last whole epoch, without the fault
+    if fault == "killed":  # one case is enough: without the fault, the run continues after its last whole epoch
         arguments = ["train", "--resume", "run", "--steps", "400", "--no-export", "--set", "env_kwargs.fault=none"]
         resumed = here(*arguments)
         assert resumed.exit_code == 0, resumed.output

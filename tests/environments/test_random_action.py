@@ -1,4 +1,4 @@
-"""Random actions that a mask allows."""
+"""Random actions under an action mask."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pgkeras.environments.random_action import random_action
             {"hands": (None, np.array([0, 0, 1]))},
         ),
         (spaces.Dict(move=spaces.Discrete(3), say=spaces.Discrete(2)), np.array([0, 1, 0, 0, 1])),
-        (spaces.MultiDiscrete([2, 3]), np.ones((2, 3))),  # of combinations: nobody can follow it
+        (spaces.MultiDiscrete([2, 3]), np.ones((2, 3))),  # a mask of combinations is not supported
         (spaces.Box(-1, 1), np.ones(3)),
     ],
     ids=str,
 )
-def test_an_environment_is_not_asked_for_what_it_forbids(space: gymnasium.Space[Any], mask: Any) -> None:
+def test_random_actions_are_allowed_by_the_mask(space: gymnasium.Space[Any], mask: Any) -> None:
     space.seed(0)
     actions = [random_action(space, mask) for _ in range(40)]
     assert all(space.contains(action) for action in actions), actions[0]

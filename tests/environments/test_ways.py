@@ -1,4 +1,4 @@
-"""Every way to play environments plays the same episodes, and leaves nothing behind."""
+"""All vectorization modes play the same episodes and release their resources."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def played(envs: Environments, episodes: int = 13, epochs: int = 2) -> list[Traj
 
 @pytest.mark.parametrize("env_id", [UNRULY, "CartPole-v1"])
 @pytest.mark.parametrize(("way", "workers"), [("sync", None), ("async", 1), ("async", 2), ("async", 9)])
-def test_the_episodes_are_those_of_plain_environments(env_id: str, way: str, workers: int | None) -> None:
+def test_the_episodes_equal_those_of_plain_environments(env_id: str, way: str, workers: int | None) -> None:
     plain = played(environments.make(env_id, 5, "plain"))
     other = played(environments.make(env_id, 5, way, workers=workers))
     for one, another in zip(plain, other, strict=True):
@@ -62,7 +62,7 @@ def test_continuous_actions_reach_the_workers() -> None:
     assert_same(plain[0], other[0])
 
 
-def test_dead_slots_are_not_stepped_by_workers() -> None:
+def test_workers_do_not_step_idle_slots() -> None:
     envs = environments.make(UNRULY, 2, "async", workers=2)
     collector = Collector(envs, ScriptedActor(envs, by_noise=True))
     collector.collect(1, np.random.SeedSequence(0))
@@ -84,7 +84,7 @@ def test_close_ends_the_workers() -> None:
     assert not [worker for worker in workers if worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_workers_end_when_the_last_reference_goes() -> None:
+def test_workers_end_with_the_last_reference() -> None:
     envs = environments.make(UNRULY, 2, "async", workers=1)
     (worker,) = workers_of(psutil.Process())[-1:]
     del envs
@@ -96,20 +96,20 @@ def test_a_run_that_cannot_be_set_up_leaves_no_workers() -> None:
     before = workers_of(psutil.Process())
     with pytest.raises(ConfigError, match="activation 'nonsense'") as caught:
         Training(config)
-    assert caught.tb is not None, "which holds on to all that there was"
+    assert caught.tb is not None, "the traceback keeps the frames alive"
     assert workers_of(psutil.Process()) == before
 
 
 @pytest.mark.slow
-def test_a_script_without_a_main_guard_is_told_of_it(tmp_path: Path) -> None:
+def test_a_missing_main_guard_is_named(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text('import pgkeras\npgkeras.train("CartPole-v1", vectorization="async", envs=1, steps=100)\n')
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "serving")])}
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("pgkeras.errors.EnvironmentSetupError: CartPole-v1: its environment cannot be made: ")
-    assert last.endswith('has to do so under: if __name__ == "__main__":')
+    assert last.startswith("pgkeras.errors.EnvironmentSetupError: CartPole-v1: the environment cannot be created: ")
+    assert last.endswith('must do so under: if __name__ == "__main__":')
 
 
 @pytest.mark.parametrize("busy", [pytest.param(False, marks=pytest.mark.slow), True])
@@ -143,7 +143,7 @@ if __name__ == "__main__":
         process.communicate()
 
 
-def test_keyword_arguments_reach_the_environment_in_every_way() -> None:
+def test_keyword_arguments_reach_the_environment_in_every_mode() -> None:
     for way in ("vector", "plain"):
         with pytest.raises(EnvironmentSetupError, match=r"CartPole-v1.* with gravitas=1.*gravitas"):
             environments.make(Recipe("CartPole-v1", {"gravitas": 1}), 2, way)
@@ -171,7 +171,7 @@ def test_wrappers_are_applied_from_the_innermost_out(way: str) -> None:
         np.testing.assert_allclose(played(envs, 2, 1)[0].observations[0], expected, rtol=1e-6)
 
 
-def test_gymnasiums_wrappers_by_name_wrap_vector_environments_too() -> None:
+def test_gymnasium_wrappers_wrap_vector_environments() -> None:
     recipe = Recipe("CartPole-v1", {}, (WrapperCall("ClipReward", {"max_reward": 0.25}),))
     for slots, kind in ((4, VectorEnvironments), (1, PlainEnvironments)):
         envs = environments.make(recipe, slots)
@@ -180,7 +180,7 @@ def test_gymnasiums_wrappers_by_name_wrap_vector_environments_too() -> None:
         assert (trajectory.rewards[trajectory.mask] == 0.25).all()
 
 
-def test_a_wrapper_that_cannot_wrap_vector_environments_makes_them_plain_and_says_so(
+def test_a_wrapper_without_a_vector_version_falls_back_to_plain_with_a_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     recipe = Recipe("CartPole-v1", {}, (DOUBLED,))
@@ -190,7 +190,7 @@ def test_a_wrapper_that_cannot_wrap_vector_environments_makes_them_plain_and_say
         environments.make(recipe, 4, "vector")
 
 
-def test_a_registration_with_wrappers_is_played_plain_where_its_vector_entry_point_cannot_have_them(
+def test_a_registration_with_wrappers_falls_back_to_plain(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     spec = gymnasium.spec("CartPole-v1")
@@ -203,15 +203,15 @@ def test_a_registration_with_wrappers_is_played_plain_where_its_vector_entry_poi
     )
     try:
         assert_same(*(played(environments.make("Wrapped-v0", 4, way), 6, 1)[0] for way in ("auto", "plain")))
-        assert "Wrapped-v0: wrapper Clip cannot wrap its vector entry point: playing plain" in caplog.text
+        assert "Wrapped-v0: wrapper Clip cannot wrap the vector entry point; falling back" in caplog.text
         with pytest.raises(EnvironmentSetupError, match="wrapper Clip cannot wrap a vector environment; use vectoriz"):
             environments.make("Wrapped-v0", 4, "vector")
     finally:
         del gymnasium.registry["Wrapped-v0"]
 
 
-def shown_by(env: Any) -> list[Any]:
-    """What an environment shows from a seed on."""
+def first_results(env: Any) -> list[Any]:
+    """Returns the observations and rewards of an environment after a seeded reset."""
     observation, _ = env.reset(seed=3)
     shown = [observation, 0.0]
     for i in range(5):
@@ -233,14 +233,12 @@ def shown_by(env: Any) -> list[Any]:
     ],
     ids=lambda call: call.name.rpartition(":")[2],
 )
-def test_wrappers_whose_state_outlives_an_episode_are_warned_about(
-    call: WrapperCall, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_wrappers_with_running_statistics_cause_a_warning(call: WrapperCall, caplog: pytest.LogCaptureFixture) -> None:
     recipe = Recipe("Acrobot-v1" if call.name == "RescaleObservation" else "CartPole-v1", {}, (call,))
     used, new = (environments.make_one(recipe) for _ in range(2))
     for _ in range(3):
-        shown_by(used)
-    keeps_state = shown_by(used) != shown_by(new)  # which a resumed run and an evaluation do not have
+        first_results(used)
+    keeps_state = first_results(used) != first_results(new)  # a resumed run and an evaluation lose this state
     for way in ("auto", "plain", "sync", "async"):
         caplog.clear()
         environments.make(recipe, 2, way, workers=1).close()
@@ -254,9 +252,9 @@ def test_wrappers_whose_state_outlives_an_episode_are_warned_about(
     [
         (WrapperCall("ClipRewards"), "wrapper ClipRewards: .*did you mean ClipReward"),
         (WrapperCall("no_such_module:X"), "wrapper no_such_module:X: cannot import module 'no_such_module'"),
-        (WrapperCall("tests.environments.unruly:X"), "wrapper tests.environments.unruly:X: .*none of that name"),
+        (WrapperCall("tests.environments.unruly:X"), "wrapper tests.environments.unruly:X: .*has no wrapper 'X'"),
         (WrapperCall("ClipReward", {"top": 1}), r"wrapper ClipReward\(top=1\) cannot be applied: TypeError"),
-        (WrapperCall("numpy:array"), "wrapper numpy:array: made ndarray, which is no gymnasium.Env"),
+        (WrapperCall("numpy:array"), "wrapper numpy:array: expected it to return a gymnasium.Env, got ndarray"),
     ],
 )
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1"])
@@ -274,15 +272,15 @@ def test_a_recipe_is_read_from_settings() -> None:
         Recipe.read({"env_id": "E-v0", "wrappers": [7]})
 
 
-def test_envpool_is_refused_by_name_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_envpool_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "envpool", None)
     with pytest.raises(MissingExtraError, match=r'pip install "pgkeras\[envpool\]"'):
         environments.make("CartPole-v1", 2, "envpool")
-    with pytest.raises(EnvironmentSetupError, match="wrapper ClipReward cannot wrap environments of EnvPool"):
+    with pytest.raises(EnvironmentSetupError, match="wrapper ClipReward cannot wrap EnvPool environments"):
         environments.make(Recipe("CartPole-v1", {}, (WrapperCall("ClipReward"),)), 2, "envpool")
 
 
-def test_sync_environments_know_their_specification() -> None:
+def test_sync_environments_have_their_specification() -> None:
     envs = environments.make("CartPole-v1", 2, "sync")
     assert envs.spec is not None
     assert (envs.spec.id, envs.spec.reward_threshold) == ("CartPole-v1", 475.0)
@@ -298,8 +296,8 @@ def test_shares_of_slots_are_even() -> None:
 
 @pytest.mark.parametrize("env_id", ["KnightsTour-v0", "KnightsTourDict-v0"])
 @pytest.mark.parametrize("way", ["sync", "async"])
-def test_masks_come_along(env_id: str, way: str) -> None:
-    # An illegal action raises in the environment. Rows are the board's 72 planes and the mask.
+def test_masks_reach_the_policy(env_id: str, way: str) -> None:
+    # The environment raises an error for an illegal action.
     recipe = Recipe(f"benchmarks.environments:{env_id}", {"size": 5})
     trajectories = []
     for kind in ("plain", way):
@@ -312,7 +310,7 @@ def test_masks_come_along(env_id: str, way: str) -> None:
 
 
 class Masked(gymnasium.Env[Any, Any]):
-    """Gives masks in a form, and at some of the times."""
+    """Returns masks in the given form, always or only at some steps."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
 
@@ -353,9 +351,7 @@ gymnasium.register("Masked-v0", Masked)
         ("tuple", "odd"),
     ],
 )
-def test_masks_of_any_form_and_at_any_time_are_those_of_plain_environments(
-    mode: AutoresetMode, form: str, when: str
-) -> None:
+def test_masks_of_any_form_equal_those_of_plain_environments(mode: AutoresetMode, form: str, when: str) -> None:
     recipe = Recipe(f"{__name__}:Masked-v0", {"form": form, "when": when})
     together = SyncVectorEnv([lambda: Masked(form, when)] * 3, autoreset_mode=mode)
     trajectories = []
@@ -369,7 +365,7 @@ def test_masks_of_any_form_and_at_any_time_are_those_of_plain_environments(
 
 
 class LastOfEach:
-    """Takes the last choice, which is always allowed, or the first of two components' each."""
+    """Chooses the last action, which is always allowed; for two components, the first and the last value."""
 
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
@@ -382,7 +378,7 @@ class LastOfEach:
 
 
 class FirstLegal:
-    """Takes the first action that the mask allows."""
+    """Chooses the first action that the mask allows."""
 
     def __init__(self, spec: PolicySpec) -> None:
         self.spec = spec
@@ -396,7 +392,7 @@ class FirstLegal:
 
 
 @pytest.mark.parametrize("way", ["plain", "sync", "async"])
-def test_masks_of_parts_survive_the_resets_of_others(way: str) -> None:
+def test_masks_of_parts_survive_the_resets_of_other_slots(way: str) -> None:
     settings: dict[str, Any] = {
         "envs": 3,
         "episodes": 9,
@@ -406,14 +402,14 @@ def test_masks_of_parts_survive_the_resets_of_others(way: str) -> None:
         "loggers": "none",
     }
     training = Training(Config(env_id="tests.environments.unruly:PartsMasked-v0", **settings))
-    lengths = {metrics.episode_length for metrics in training}  # an action that is not allowed is an error
+    lengths = {metrics.episode_length for metrics in training}  # the environment raises for a masked action
     training.finish()
     assert training.policy.spec.mask_size == 3
     assert max(lengths) > 5, "episodes end at different times"
 
 
 @pytest.mark.parametrize("mode", list(AutoresetMode))
-def test_what_else_vector_environments_tell_does_no_harm(mode: AutoresetMode) -> None:
+def test_additional_info_of_vector_environments_is_ignored(mode: AutoresetMode) -> None:
     copies = [partial(gymnasium.make, UNRULY)] * 3
     plain, talkative = (
         played(VectorEnvironments(kind(copies, autoreset_mode=mode))) for kind in (SyncVectorEnv, Talkative)
@@ -423,17 +419,17 @@ def test_what_else_vector_environments_tell_does_no_harm(mode: AutoresetMode) ->
 
 
 class Talkative(SyncVectorEnv):
-    """Tells things that are no arrays with a row for each copy."""
+    """Adds values to the info that are not arrays with a row for each copy."""
 
     def step(self, actions: Any) -> Any:
-        *outcome, info = super().step(actions)
+        *results, info = super().step(actions)
         more = {"frames_per_second": 60.0, "names": ("a",)}
         finals = {"final_info": {**info["final_info"], **more}} if "final_info" in info else {}
-        return *outcome, {**info, **more, **finals}
+        return *results, {**info, **more, **finals}
 
 
 class Stuck(gymnasium.Env[Any, Any]):
-    """Of four steps; after the second it allows no action."""
+    """Episodes of four steps. The mask after the second step allows no action."""
 
     observation_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -448,15 +444,15 @@ class Stuck(gymnasium.Env[Any, Any]):
         return np.zeros(2, np.float32), 1.0, self._steps == 4, False, {"action_mask": mask}
 
 
-def test_a_mask_that_allows_nothing_is_told() -> None:
+def test_a_mask_that_allows_no_action_is_an_error() -> None:
     envs = PlainEnvironments([Stuck()])
     look = environments.look(envs, 0)
     spec = PolicySpec.by_default(look.observation_space, look.action_space, mask_size=look.mask_size)
-    with pytest.raises(EnvironmentStepError, match=r"an action mask is wrong: .*at least one allowed action"):
+    with pytest.raises(EnvironmentStepError, match=r"an action mask is invalid: .*at least one allowed action"):
         Collector(envs, LastOfEach(spec)).collect(1, np.random.SeedSequence(0))
 
 
-def test_masks_that_are_not_wanted_are_left_out() -> None:
+def test_masks_can_be_ignored() -> None:
     assert environments.look(PlainEnvironments([Stuck()]), 0, masks=False).mask_size == 0
 
 
@@ -479,7 +475,7 @@ gymnasium.register("Closing-v0", Closing)
     ("way", "kind"),
     [("plain", "bare"), ("sync", "bare"), ("async", "bare"), ("plain", "watched"), ("plain", "restarting")],
 )
-def test_every_way_closes_its_environments(way: str, kind: str, tmp_path: Path) -> None:
+def test_every_mode_closes_its_environments(way: str, kind: str, tmp_path: Path) -> None:
     recipe = Recipe(f"{__name__}:Closing-v0", {"path": str(tmp_path / "closed")})
 
     def make() -> Environments:

@@ -1,4 +1,4 @@
-"""Environments that go wrong in every way, and wrappers. Importing this module registers them."""
+"""Environments with faults, and wrappers. Importing this module registers the environments."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 
 class Unruly(gymnasium.Env[Any, Any]):
-    """Episodes of 5 to 9 steps through random numbers, at whose ``at``-th step of all ``fault`` happens.
+    """Episodes of 5 to 9 steps. ``fault`` happens at step ``at``, counted over all episodes.
 
-    Every step's observation is (a random number, the last action, the step), and the odd episodes are truncated.
+    The observation is (a random number, the last action, the steps left), and odd episodes are truncated.
     """
 
     def __init__(self, fault: str = "none", at: int = 40) -> None:
@@ -26,7 +26,7 @@ class Unruly(gymnasium.Env[Any, Any]):
         self._steps = self._episodes = 0
         if fault == "making hangs":
             time.sleep(3600)
-        self._buffer = np.zeros(3, np.float32)  # the same one for every observation
+        self._buffer = np.zeros(3, np.float32)  # reused for every observation
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
@@ -101,7 +101,7 @@ class Unsendable:
 
 
 class Centred(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Observations less the mean of all that it has seen."""
+    """Subtracts the running mean of the observations."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -114,7 +114,7 @@ class Centred(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Doubled(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Observations times ``factor``."""
+    """Multiplies observations by ``factor``."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], factor: float = 2.0) -> None:
         super().__init__(env)
@@ -125,14 +125,14 @@ class Doubled(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class Shifted(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Observations plus 1."""
+    """Adds 1 to observations."""
 
     def observation(self, observation: Any) -> Any:
         return observation + np.float32(1)
 
 
 class Parted(gymnasium.ObservationWrapper[Any, Any, Any]):
-    """Observations in one of two parts, of which the other is always well."""
+    """Puts the observation into one of two parts. The other part is constant."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
@@ -143,7 +143,7 @@ class Parted(gymnasium.ObservationWrapper[Any, Any, Any]):
 
 
 class PartsMasked(gymnasium.Env[Any, Any]):
-    """Actions of parts, one of which allows its last two values only; episodes of 2 to 9 steps."""
+    """Structured actions, one part of which allows only its last two values. Episodes have 2 to 9 steps."""
 
     observation_space = Box(-1, 1, (2,), np.float32)
     action_space = Dict({"move": Discrete(3), "turn": Box(-1, 1, (1,), np.float32)})

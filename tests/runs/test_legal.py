@@ -125,7 +125,7 @@ def test_where_litert_answers_otherwise_the_saved_model_is_published_without_it(
     [
         (spaces.Box(0, 9, (2,), np.uint64), "its dtype is uint64"),
         (spaces.Box(0, 9, (2,), np.uint32), "its dtype is uint32"),
-        (spaces.Dict({1: spaces.Discrete(2)}), "key 1 is no text"),  # type: ignore[dict-item]
+        (spaces.Dict({1: spaces.Discrete(2)}), "key 1 is not a string"),  # type: ignore[dict-item]
     ],
 )
 def test_spaces_without_messages_are_refused_before_training(space: Any, message: str) -> None:

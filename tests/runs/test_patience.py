@@ -210,7 +210,7 @@ def test_what_never_ends_is_warned_about_long_before_it_is_given_up(caplog: pyte
 
 def test_an_epoch_that_does_not_fit_into_memory_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trajectory, "available_bytes", lambda: 50_000.0)
-    with pytest.raises(EnvironmentStepError, match=r"there is no memory for as many again .*max_episode_steps=N"):
+    with pytest.raises(EnvironmentStepError, match=r"there is not enough memory to double that .*max_episode_steps=N"):
         list(Training(fragile({"length": 0})))
 
 

@@ -1,4 +1,4 @@
-"""Simulators whose every transition follows from the actions alone: no seeds, so that anybody plays the same."""
+"""Simulators whose transitions depend only on the actions, without seeds, so that episodes are reproducible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ACTIONS = Discrete(2)
 
 
 class Streak(gymnasium.Env[Any, Any]):
-    """Action 1 earns 1 and goes on, action 0 ends the episode, and so do five steps: the longer, the better."""
+    """Action 1 earns 1 and continues; action 0 ends the episode. Episodes are truncated after five steps."""
 
     observation_space = gymnasium.spaces.Box(0, 10, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -42,7 +42,7 @@ gymnasium.register("Streak-v0", Streak)
 
 
 def exact_gradient(p: float) -> float:
-    """The gradient of the expected return by the logit of P(action 1) = p, summed over all episodes there are."""
+    """Returns the gradient of the expected return with respect to the logit of P(action 1) = p, by enumeration."""
     total = 0.0
     for ones in range(MOST_STEPS + 1):
         actions = [1.0] * ones + [0.0] * (ones < MOST_STEPS)
@@ -52,15 +52,15 @@ def exact_gradient(p: float) -> float:
 
 
 class ScriptedSimulator(threading.Thread):
-    """Plays copies of :class:`Streak` in one session, until the run ends it or it is told to leave.
+    """Plays copies of :class:`Streak` in one session, until the run ends or ``before`` returns True.
 
     Args:
-        target: Where to connect.
-        rows: How many copies.
-        same_step: Whether the message that ends an episode shows the first observation of the next.
-        holds: Whether it holds copies that are asked to wait.
-        before: Called before each message with the number of those sent; it may sleep. True: the simulator leaves.
-        options: Of the session.
+        target: Address to connect to.
+        rows: Number of copies.
+        same_step: Whether the message that ends an episode has the first observation of the next.
+        holds: Whether the simulator holds copies when the run asks for it.
+        before: Called before each message with the number of messages sent. It may sleep, or return True to disconnect.
+        options: Options of the session.
     """
 
     def __init__(
@@ -89,24 +89,25 @@ class ScriptedSimulator(threading.Thread):
 
     def _play(self, session: Any) -> None:
         copies = [Streak() for _ in range(self._rows)]
-        shown = np.array([copy.reset()[0] for copy in copies])
-        starts, outcome = np.ones(self._rows, np.bool_), None
+        observation = np.array([copy.reset()[0] for copy in copies])
+        starts, transition = np.ones(self._rows, np.bool_), None
         while not self._before(self.sent):
             self.sent += 1
-            given = () if outcome is None else outcome
-            actions = session.step(shown, *given, episode_start=starts)
+            actions = session.step(observation, *(transition or ()), episode_start=starts)
             hold = np.zeros(self._rows, np.bool_)
             if self._holds and session.hold is not None:
                 hold = session.hold
-            over = np.zeros(self._rows, np.bool_) if outcome is None or self._same_step else outcome[1] | outcome[2]
+            over = np.zeros(self._rows, np.bool_)
+            if transition is not None and not self._same_step:
+                over = transition[1] | transition[2]
             reward, starts = np.zeros(self._rows, np.float32), hold | over
             terminated, truncated = np.zeros(self._rows, np.bool_), np.zeros(self._rows, np.bool_)
             for i, copy in enumerate(copies):
                 if over[i]:
-                    shown[i] = copy.reset()[0]
+                    observation[i] = copy.reset()[0]
                 elif not hold[i]:
-                    shown[i], reward[i], terminated[i], truncated[i], _ = copy.step(int(actions[i]))
+                    observation[i], reward[i], terminated[i], truncated[i], _ = copy.step(int(actions[i]))
                     self.steps += 1
                     if self._same_step and (terminated[i] or truncated[i]):
-                        shown[i], starts[i] = copy.reset()[0], True
-            outcome = reward, terminated, truncated
+                        observation[i], starts[i] = copy.reset()[0], True
+            transition = reward, terminated, truncated

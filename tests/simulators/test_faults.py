@@ -1,4 +1,4 @@
-"""What goes wrong between a run and its simulators, and what each of them is told."""
+"""Faults between a run and its simulators, and the errors that each side gets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from pgkeras import runs
 from pgkeras.bundle import bundle
 from pgkeras.cli import simulate
 from pgkeras.client import PolicyClient
-from pgkeras.environments.plain import native
+from pgkeras.environments.plain import action_splitter
 from pgkeras.environments.simulate import Simulator
 from pgkeras.environments.trajectory import Trajectory
 from pgkeras.errors import (
@@ -52,7 +52,7 @@ from tests.simulators.test_learning import EnoughError, played
 
 ROOT = Path(__file__).parents[2]
 ONE = np.zeros((1, 2), np.float32)
-NOTHING = np.zeros(1, np.bool_)
+FALSE = np.zeros(1, np.bool_)
 
 
 @contextmanager
@@ -63,7 +63,7 @@ def listening(**settings: Any) -> Iterator[Simulators]:
 
 @contextmanager
 def teaching(**settings: Any) -> Iterator[tuple[Simulators, PolicyClient]]:
-    """Listening and learning, and a client."""
+    """A server that plays batches, and a client of it."""
     with (
         listening(**settings) as simulators,
         learning(simulators),
@@ -74,7 +74,7 @@ def teaching(**settings: Any) -> Iterator[tuple[Simulators, PolicyClient]]:
 
 @contextmanager
 def learning(simulators: Simulators) -> Iterator[None]:
-    """Has batches be played on and on beside the body."""
+    """Plays batch after batch in a thread while the body runs."""
     over = threading.Event()
 
     def watch(steps: int, episodes: int) -> None:
@@ -114,36 +114,36 @@ def declared(**changes: Any) -> dict[str, Any]:
         ),
         ({"observation_space": Discrete(4)}, "simulator.observation_space: expected that of this run, Box"),
         ({"action_space": Discrete(3)}, r"simulator.action_space: expected that of this run, Discrete\(2\), got"),
-        ({"mode": "greedy"}, "mode: expected sampled actions and nothing else, since the policy is in training"),
+        ({"mode": "greedy"}, "mode: expected sampled actions and nothing else, because the policy is in training"),
         ({"outputs": ["entropy"]}, "outputs: expected sampled actions and nothing else"),
-        ({"environments": 2}, "observation: expected 2 observations, one for each environment that simulator.env"),
+        ({"environments": 2}, "observation: expected 2 observations, one for each of simulator.env"),
     ],
 )
-def test_a_simulator_that_does_not_fit_is_refused_by_name(changes: dict[str, Any], message: str) -> None:
+def test_an_unsuitable_simulator_is_rejected_with_the_field(changes: dict[str, Any], message: str) -> None:
     with listening() as simulators, learning(simulators), PolicyClient(simulators.target, timeout=20.0) as client:
         good = ScriptedSimulator(simulators.target)
         simulators.wait()
         with client.play(**declared(**changes)) as session, pytest.raises(InvalidRequestError, match=message):
             session.step(np.zeros((1, *session._observation_space.shape), session._observation_space.dtype))
         before = good.steps
-        wait_until(lambda: good.steps > before + 5)  # and nobody else notices
+        wait_until(lambda: good.steps > before + 5)  # the other simulator is not affected
         assert good.failure is None
 
 
-STRANGE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "an observation that is no number": (
-        lambda session: session.step(np.full((1, 2), np.nan, np.float32), 0.0 * NOTHING, NOTHING, NOTHING),
+INVALID: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "an observation that is not finite": (
+        lambda session: session.step(np.full((1, 2), np.nan, np.float32), 0.0 * FALSE, FALSE, FALSE),
         "observation.*finite",
     ),
-    "a reward that is no number": (
-        lambda session: session.step(ONE, np.array([np.inf]), NOTHING, NOTHING),
+    "a reward that is not finite": (
+        lambda session: session.step(ONE, np.array([np.inf]), FALSE, FALSE),
         "reward: expected finite numbers",
     ),
     "rewards of another shape": (
-        lambda session: session.step(ONE, np.zeros(2), NOTHING, NOTHING),
+        lambda session: session.step(ONE, np.zeros(2), FALSE, FALSE),
         r"reward: expected shape \[1\]",
     ),
-    "an outcome without its end": (lambda session: session.step(ONE, np.zeros(1)), "terminated: expected what"),
+    "a transition without terminated": (lambda session: session.step(ONE, np.zeros(1)), "terminated: expected what"),
     "more environments": (
         lambda session: session.step(np.zeros((2, 2), np.float32), *[np.zeros(2, np.bool_)] * 3),
         "reward|observation: expected 1 observations",
@@ -151,14 +151,14 @@ STRANGE: dict[str, tuple[Callable[[Any], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", STRANGE)
-def test_a_message_that_is_wrong_is_refused_and_its_session_goes_on(case: str) -> None:
-    send, message = STRANGE[case]
+@pytest.mark.parametrize("case", INVALID)
+def test_an_invalid_message_is_rejected_and_the_session_continues(case: str) -> None:
+    send, message = INVALID[case]
     with teaching() as (_, client), client.play(**declared()) as session:
         session.step(ONE)
         with pytest.raises(InvalidRequestError, match=message):
             send(session)
-        session.step(ONE, np.zeros(1), NOTHING, NOTHING)
+        session.step(ONE, np.zeros(1), FALSE, FALSE)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_message_that_is_wrong_is_refused_and_its_session_goes_on(case: str) -
         ),
     ],
 )
-def test_a_space_that_would_fill_the_memory_is_refused(space: Any, size: str) -> None:
+def test_a_space_that_exceeds_the_size_limit_is_rejected(space: Any, size: str) -> None:
     with listening() as simulators, PolicyClient(simulators.target, timeout=20.0) as client:
         with client.play(observation_space=OBSERVATIONS, action_space=ACTIONS) as session:
             session._next.simulator.observation_space.CopyFrom(encode_space(space))
@@ -182,27 +182,27 @@ def test_a_space_that_would_fill_the_memory_is_refused(space: Any, size: str) ->
         assert not simulators.is_declared
 
 
-def test_a_second_declaration_is_not_read() -> None:
+def test_a_second_declaration_is_ignored() -> None:
     with teaching() as (_, client), client.play(**declared()) as session:
         session.step(ONE)
         session._next.simulator.name = "another"
-        session.step(ONE, np.zeros(1), NOTHING, NOTHING)
+        session.step(ONE, np.zeros(1), FALSE, FALSE)
 
 
-def test_a_thousand_environments_too_many_are_refused() -> None:
+def test_environments_beyond_the_batch_size_are_rejected() -> None:
     with teaching(max_batch_size=8) as (_, client), client.play(**declared()) as session:
         with pytest.raises(InvalidRequestError, match="at most 8 observations"):
             session.step(np.zeros((1008, 2), np.float32))
         session.step(np.zeros((8, 2), np.float32))
 
 
-def test_clients_that_declare_nothing_play_once_the_spaces_are_known() -> None:
+def test_clients_without_a_declaration_play_once_the_spaces_are_known() -> None:
     with listening() as simulators, learning(simulators), PolicyClient(simulators.target, timeout=2.0) as client:
         with pytest.raises(ServerUnavailableError, match="no simulator has declared its spaces yet"):
             client.describe()
         ScriptedSimulator(simulators.target)
         simulators.wait()
-        wait_until(lambda: simulators._hub.learning is not None)
+        wait_until(lambda: simulators._hub.codec is not None)
         assert client.describe().spec.action_space == ACTIONS
         with client.play() as session:
             assert session.step(ONE)[0] in (0, 1)
@@ -212,7 +212,7 @@ def test_clients_that_declare_nothing_play_once_the_spaces_are_known() -> None:
             other.describe()
 
 
-def test_a_simulator_that_falls_silent_loses_its_episode_and_nobody_elses() -> None:
+def test_a_silent_simulator_loses_only_its_own_episode() -> None:
     with listening(session_idle_seconds=1.0) as simulators:
         silent = ScriptedSimulator(simulators.target, 1, before=lambda sent: time.sleep(4.0) if sent == 1 else None)
         good = ScriptedSimulator(simulators.target, 1)
@@ -224,25 +224,25 @@ def test_a_simulator_that_falls_silent_loses_its_episode_and_nobody_elses() -> N
         assert isinstance(silent.failure, DeadlineExceededError)
 
 
-def test_an_episode_that_is_started_over_is_played_anew() -> None:
+def test_a_restarted_episode_counts_as_lost() -> None:
     with listening() as simulators, PolicyClient(simulators.target, timeout=20.0) as client:
         found: list[Any] = []
         playing = threading.Thread(target=lambda: found.append(played(simulators, 2)))
         playing.start()
         with client.play(**declared()) as session:
             session.step(ONE)
-            session.step(ONE, np.array([7.0]), NOTHING, NOTHING, episode_start=~NOTHING)  # it was under way
+            session.step(ONE, np.array([7.0]), FALSE, FALSE, episode_start=~FALSE)  # in the middle of the episode
             for reward in (1.0, 2.0):
-                session.step(ONE, np.array([reward]), ~NOTHING, NOTHING)
+                session.step(ONE, np.array([reward]), ~FALSE, FALSE)
                 if reward == 1.0:
-                    session.step(ONE, np.array([9.0]), NOTHING, NOTHING)
+                    session.step(ONE, np.array([9.0]), FALSE, FALSE)
         playing.join(20)
     ((trajectory, lost),) = found
     assert lost == 1
     assert trajectory.rewards.sum(axis=0).tolist() == [1.0, 2.0]
 
 
-def test_the_end_of_a_run_is_told_to_those_who_wait() -> None:
+def test_waiting_simulators_learn_of_the_end_of_the_run() -> None:
     with listening() as simulators:
         player = ScriptedSimulator(simulators.target, 1)
         simulators.wait()
@@ -279,7 +279,7 @@ def address(process: subprocess.Popen[str]) -> str:
 
 
 class Persistent(threading.Thread):
-    """Plays Streak in one session after another, wherever the run is, as every client's example does."""
+    """Plays Streak in one session after another, at the current target, as every client's example does."""
 
     def __init__(self, target: str) -> None:
         super().__init__(daemon=True)
@@ -293,7 +293,7 @@ class Persistent(threading.Thread):
             time.sleep(0.05)
 
 
-def test_a_run_that_is_killed_and_resumed_ends_with_the_weights_of_an_undisturbed_one(tmp_path: Path) -> None:
+def test_a_killed_and_resumed_run_ends_with_the_same_weights(tmp_path: Path) -> None:
     undisturbed = train(tmp_path / "undisturbed")
     player = Persistent(address(undisturbed))
     assert undisturbed.wait(60) == 0, undisturbed.stderr
@@ -315,7 +315,7 @@ def _epochs(directory: Path) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
-def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_ends_the_run_and_its_simulators(number: signal.Signals, tmp_path: Path) -> None:
     run = train(tmp_path / "run", "--export", "--export-to", str(tmp_path / "policies"), steps=10**9)
     player = ScriptedSimulator(address(run), 4)
     wait_until(lambda: (tmp_path / "run" / "metrics.jsonl").exists() and _epochs(tmp_path / "run") > 3)
@@ -331,7 +331,7 @@ def test_a_signal_ends_a_run_with_simulators_and_tells_them(number: signal.Signa
 
 
 @pytest.mark.slow
-def test_simulators_that_are_killed_cost_their_episodes_only(tmp_path: Path) -> None:
+def test_killed_simulators_lose_only_their_own_episodes(tmp_path: Path) -> None:
     run = train(tmp_path / "run", steps=3000)
     target = address(run)
     command = [sys.executable, "-m", "pgkeras", "simulate", "tests.simulators.scripted:Streak-v0", "--target", target]
@@ -355,7 +355,7 @@ def ran(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_simulate_plays_a_trained_policy_and_is_refused_with_other_spaces(tmp_path: Path) -> None:
+def test_simulate_plays_a_trained_policy_and_is_rejected_with_other_spaces(tmp_path: Path) -> None:
     from benchmarks.soak.server import SHIPPED, serving
 
     with serving(SHIPPED, tmp_path) as server:
@@ -368,7 +368,7 @@ def test_simulate_plays_a_trained_policy_and_is_refused_with_other_spaces(tmp_pa
         assert "simulator.observation_space: expected the policy's, Box" in other.stderr
 
 
-def test_simulate_says_once_that_it_waits_and_that_the_run_is_over(tmp_path: Path) -> None:
+def test_simulate_reports_waiting_and_the_end_of_the_run_once(tmp_path: Path) -> None:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "pgkeras", "simulate", "tests.simulators.scripted:Streak-v0"]
     command += ["--target", f"127.0.0.1:{port}", "--environments", "2", "--patience", "40"]
@@ -377,15 +377,15 @@ def test_simulate_says_once_that_it_waits_and_that_the_run_is_over(tmp_path: Pat
         assert player.stderr.readline() == f"Waiting for a run or a server at 127.0.0.1:{port}, for 40 s at most.\n"
         run = train(tmp_path / "run", "--listen", f"127.0.0.1:{port}", steps=200)
         assert run.wait(60) == 0
-        told = player.stderr.readline()
+        line = player.stderr.readline()
         player.send_signal(signal.SIGINT)
         stdout, stderr = player.communicate(timeout=20)
-    assert re.match(r"The (run is over|server is stopping)[^.]*\. Waiting for a run or a server at ", told), told
+    assert re.match(r"The (run is over|server is stopping)[^.]*\. Waiting for a run or a server at ", line), line
     assert stderr.split() == ["Interrupted."]
     assert not stdout.startswith("0 steps")
 
 
-def test_what_is_told_of_playing_counts_no_waiting(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_the_reported_speed_excludes_waiting(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     played = SimpleNamespace(steps=0, episodes=0, returns=[])
@@ -423,7 +423,7 @@ def test_a_dry_run_reports_what_simulators_send(tmp_path: Path) -> None:
         (gymnasium.spaces.Box(np.array([-1.7e308, 0.0]), np.array([1.7e308, 1e300]), dtype=np.float64), False),
     ],
 )
-def test_random_actions_are_those_that_are_allowed(space: Any, masked: bool) -> None:
+def test_random_actions_are_in_the_space_and_allowed(space: Any, masked: bool) -> None:
     size = {"Discrete": 4, "MultiDiscrete": 5}.get(type(space).__name__, 0)
     mask = np.tile(np.array([1, 0, 1, 0, 1][:size], np.bool_), (50, 1))
     simulators = SimpleNamespace(
@@ -441,7 +441,7 @@ def test_random_actions_are_those_that_are_allowed(space: Any, masked: bool) -> 
         assert set(np.unique(first)) == {0, 2}
 
 
-def test_random_actions_of_parts_are_those_that_are_allowed() -> None:
+def test_random_structured_actions_are_in_the_space_and_allowed() -> None:
     box = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
     space = gymnasium.spaces.Dict(
         aim=box, move=gymnasium.spaces.Discrete(3), say=gymnasium.spaces.MultiDiscrete([2, 2])
@@ -452,14 +452,14 @@ def test_random_actions_of_parts_are_those_that_are_allowed() -> None:
     actor = RandomActor(simulators, seed=0)  # type: ignore[arg-type]
     observation = np.tile(np.array([0, 0, 1, 0, 1, 0, 1, 1, 1], np.float32), (50, 1))
     actions = actor.spec.from_graph(actor.act(observation, np.zeros((50, 1), np.float32), None)[1])
-    assert all(space.contains(one) for one in native(space)(actions))
+    assert all(space.contains(one) for one in action_splitter(space)(actions))
     assert set(actions["move"].tolist()) == {0, 2}
     assert set(actions["say"][:, 0].tolist()) == {1}
     assert len(np.unique(actions["aim"])) > 50
 
 
 @pytest.mark.parametrize("mask_size", [0, 2])
-def test_a_dry_run_says_what_is_worth_a_look(mask_size: int) -> None:
+def test_a_dry_run_reports_possible_problems(mask_size: int) -> None:
     played = Trajectory(
         observations=np.full((1, 3, 2 + mask_size), 20.0, np.float32),
         samples=np.zeros((1, 3)),
@@ -478,7 +478,7 @@ def test_a_dry_run_says_what_is_worth_a_look(mask_size: int) -> None:
         ["2", "of"],
         ["number", "0"],
     ]
-    assert "was 20, outside of its bounds 0 to 10" in looks[-1]
+    assert "was 20, outside its bounds 0 to 10" in looks[-1]
 
 
 def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
@@ -498,7 +498,7 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
         metrics = urllib.request.urlopen(f"{page}metrics").read().decode()
         assert "pgkeras_sessions 1" in metrics
         pixels = browsed(page, tmp_path)
-        assert drawn_in(pixels, (37, 99, 168)) > 200, "the learning curve, in the page's accent colour"
+        assert drawn_in(pixels, (37, 99, 168)) > 200, "the learning curve, in the page's accent color"
         training.finish()
 
 
@@ -521,13 +521,13 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
         (["--listen", "127.0.0.1:0", "--name", "x", "--spaces", "nowhere.json"], "cannot read nowhere.json"),
     ],
 )
-def test_options_that_do_not_go_together_are_told_at_once(options: list[str], message: str) -> None:
-    told = ran([sys.executable, "-m", "pgkeras", "train", *options])
-    assert told.returncode in (1, 2)
-    assert message in " ".join(told.stderr.split())
+def test_incompatible_options_are_rejected_immediately(options: list[str], message: str) -> None:
+    process = ran([sys.executable, "-m", "pgkeras", "train", *options])
+    assert process.returncode in (1, 2)
+    assert message in " ".join(process.stderr.split())
 
 
-def test_a_run_taught_by_simulators_is_exported_and_resumed_by_the_commands_that_it_tells(tmp_path: Path) -> None:
+def test_the_printed_commands_export_and_resume_a_run_with_simulators(tmp_path: Path) -> None:
     run = train(tmp_path / "my run", steps=10**9)
     player = Persistent(address(run))
     wait_until(lambda: (tmp_path / "my run" / "metrics.jsonl").exists() and _epochs(tmp_path / "my run") > 3)
@@ -554,17 +554,17 @@ def test_a_run_taught_by_simulators_is_exported_and_resumed_by_the_commands_that
     other.over = True
 
 
-def test_a_listening_run_warns_of_variables_that_are_none(tmp_path: Path) -> None:
+def test_a_listening_run_warns_of_unknown_variables(tmp_path: Path) -> None:
     environment = {**os.environ, "PGKERAS_SERVE_TOKN_FILE": "x", "PGKERAS_SERVE_WORKERS": "2"}
     command = [sys.executable, "-m", "pgkeras", "train", "--listen", "127.0.0.1:0", "--name", "x"]
-    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "no such variable: PGKERAS_SERVE_TOKN_FILE" in told.stderr
-    assert told.returncode == 1
-    assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in told.stderr
+    process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert "no such variable: PGKERAS_SERVE_TOKN_FILE" in process.stderr
+    assert process.returncode == 1
+    assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in process.stderr
 
 
 class Lasting(gymnasium.Env[Any, Any]):
-    """CartPole's spaces, and episodes of a length, which is their return."""
+    """Environment with CartPole's spaces, whose episodes have a fixed length, which is also their return."""
 
     observation_space = gymnasium.make("CartPole-v1").observation_space
     action_space = gymnasium.spaces.Discrete(2)
@@ -581,7 +581,7 @@ class Lasting(gymnasium.Env[Any, Any]):
         return np.zeros(4, np.float32), 1.0, self.taken == self.length, False, {}
 
 
-def test_short_episodes_do_not_take_the_place_of_long_ones(tmp_path: Path) -> None:
+def test_short_episodes_do_not_replace_long_ones(tmp_path: Path) -> None:
     from benchmarks.soak.server import SHIPPED, serving
 
     simulator = Simulator([Lasting(2), Lasting(30), Lasting(3)], episodes=5)
@@ -591,7 +591,7 @@ def test_short_episodes_do_not_take_the_place_of_long_ones(tmp_path: Path) -> No
 
 
 class Fickle(gymnasium.Env[Any, Any]):
-    """Five steps an episode. Only its steps give masks, its rewards are arrays, and one reset takes long."""
+    """Episodes of five steps. Only steps return masks, rewards are arrays, and one reset may be slow."""
 
     observation_space = gymnasium.spaces.Box(-1.0, 1.0, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(3)
@@ -626,9 +626,9 @@ def simulating(target: str, environment: gymnasium.Env[Any, Any], patience: floa
     return thread
 
 
-def test_a_simulator_whose_session_was_idle_for_too_long_opens_another() -> None:
+def test_a_simulator_reconnects_after_an_idle_timeout() -> None:
     environment = Fickle()
-    environment.slow_reset = 4  # of which the first is the check's
+    environment.slow_reset = 4  # the first reset is that of the interface check
     with listening(session_idle_seconds=1.0) as simulators:
         thread = simulating(simulators.target, environment, patience=1.0)
         simulators.wait()
@@ -638,11 +638,11 @@ def test_a_simulator_whose_session_was_idle_for_too_long_opens_another() -> None
     assert not thread.is_alive()
 
 
-def test_a_simulator_is_patient_from_when_it_last_heard_of_the_server() -> None:
+def test_patience_is_measured_from_the_last_message_of_the_server() -> None:
     with listening() as simulators:
         thread = simulating(simulators.target, Fickle(), patience=3.0)
         simulators.wait()
-        time.sleep(4.5)  # the policy is made; it is told to wait
+        time.sleep(4.5)  # while the policy is being built, the simulator is told to wait
         port = int(simulators.target.rpartition(":")[2])
     time.sleep(1.0)
     assert thread.is_alive()
@@ -687,7 +687,7 @@ def test_simulators_in_processes_end_with_the_command(tmp_path: Path) -> None:
     wait_until(lambda: not subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, check=False).stdout)
 
 
-def test_a_signal_breaks_off_an_evaluation_that_waits_for_simulators(tmp_path: Path) -> None:
+def test_a_signal_interrupts_an_evaluation_that_waits_for_simulators(tmp_path: Path) -> None:
     settings = {"steps": 10**9, "evaluation_every": 1, "evaluation_episodes": 50, "hidden": (8,), "episodes": 4}
     with listening() as simulators:
         leaves = threading.Event()
@@ -703,7 +703,7 @@ def test_a_signal_breaks_off_an_evaluation_that_waits_for_simulators(tmp_path: P
 
 
 def _leave_in_an_evaluation(training: Training, leaves: threading.Event) -> None:
-    """Has the simulators leave once the first epoch is over, and interrupts the run a moment later."""
+    """Disconnects the simulators after the first epoch, and interrupts the run a second later."""
 
     def watch() -> None:
         wait_until(lambda: training.epoch == 1, 20)

@@ -1,4 +1,4 @@
-"""A run that learns from simulators that connect: the same as in this process, and unbiased whoever comes and goes."""
+"""Runs with simulators: the weights equal those of a local run, and disconnects do not bias the gradient."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def simulators() -> Iterator[Simulators]:
 
 
 class Coin:
-    """Acts without looking: 1 with probability P."""
+    """Chooses action 1 with probability P, whatever the observation."""
 
     spec = PolicySpec(OBSERVATIONS, ACTIONS, DistributionKind.CATEGORICAL)
 
@@ -53,22 +53,22 @@ class Coin:
 
 
 def played(simulators: Simulators, episodes: int, seed: int = 0) -> tuple[Trajectory, int]:
-    """One batch of episodes by Coin, and how many were lost on the way."""
+    """Returns a batch of episodes played by Coin, and the number of lost episodes."""
     simulators.wait()
     collector = simulators.collector(Coin())
-    trajectory = collector.collect(episodes, np.random.SeedSequence(0, spawn_key=(seed,)))  # as that of an epoch
+    trajectory = collector.collect(episodes, np.random.SeedSequence(0, spawn_key=(seed,)))  # like an epoch's seed
     assert len(trajectory.lengths) == episodes
     return trajectory, collector.episodes_lost
 
 
 def gradients(trajectory: Trajectory) -> NDArray[np.float64]:
-    """The estimate of the gradient of every episode, by the logit of P(action 1)."""
+    """Returns each episode's estimate of the gradient with respect to the logit of P(action 1)."""
     returns = np.flip(np.cumsum(np.flip(trajectory.rewards, 0), 0), 0)
     return np.asarray((((trajectory.samples - P) * returns) * trajectory.mask).sum(axis=0))
 
 
-# With the first observation of the next episode in the message that ends one, as the environments here do it, slots may
-# play several; but the last observation of an episode, which a value network wants, is lost on the way.
+# If the message that ends an episode has the next episode's first observation, as in local environments, slots may play
+# several episodes. The final observation, which a value network needs, is then lost.
 @pytest.mark.parametrize(
     ("same_step", "memory", "baseline"),
     [
@@ -80,7 +80,7 @@ def gradients(trajectory: Trajectory) -> NDArray[np.float64]:
         (True, "gru", "leave-one-out"),
     ],
 )
-def test_a_run_with_one_session_ends_with_the_weights_of_one_in_this_process(
+def test_one_session_gives_the_same_weights_as_a_local_run(
     simulators: Simulators, same_step: bool, memory: str, baseline: str
 ) -> None:
     episodes = 6 if same_step else 4
@@ -96,9 +96,9 @@ def test_a_run_with_one_session_ends_with_the_weights_of_one_in_this_process(
 
 
 @pytest.mark.parametrize("name", ["Gamepad", "Desk"])
-def test_simulators_teach_actions_that_are_made_of_parts(simulators: Simulators, name: str) -> None:
+def test_a_policy_with_structured_actions_learns_from_simulators(simulators: Simulators, name: str) -> None:
     copies = [gymnasium.make(f"tests.reinforce.bandits:{name}-v0") for _ in range(8)]
-    simulator = Simulator(copies, seed=1)  # which checks every action that it is given
+    simulator = Simulator(copies, seed=1)  # the environments check every action
 
     def play() -> None:
         with PolicyClient(simulators.target, timeout=20.0) as client, contextlib.suppress(ServerUnavailableError):
@@ -113,7 +113,7 @@ def test_simulators_teach_actions_that_are_made_of_parts(simulators: Simulators,
     assert simulator.episodes >= 16 * len(returns)
 
 
-def test_episodes_are_as_the_simulator_played_them(simulators: Simulators) -> None:
+def test_episodes_match_what_the_simulator_played(simulators: Simulators) -> None:
     ScriptedSimulator(simulators.target, 3)
     trajectory, lost = played(simulators, 7)
     assert lost == 0
@@ -127,15 +127,15 @@ def test_episodes_are_as_the_simulator_played_them(simulators: Simulators) -> No
 
 
 @pytest.mark.parametrize("holds", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_slow_late_and_leaving_simulators_do_not_bias_the_gradient(simulators: Simulators, holds: bool) -> None:
-    """Lengths go with returns here, so whoever favours what is done first shows at once."""
+def test_slow_late_and_disconnecting_simulators_do_not_bias_the_gradient(simulators: Simulators, holds: bool) -> None:
+    """Returns grow with the length here, so a preference for short episodes would be visible."""
     over = threading.Event()
 
     def slowly(sent: int) -> bool:
         time.sleep(0.0005 * (sent % 4))
         return over.is_set()
 
-    def briefly(sent: int) -> bool:  # leaves when its episodes have begun, whatever they would have brought
+    def briefly(sent: int) -> bool:  # disconnects when its episodes have begun, independent of their returns
         return sent == 1 or over.is_set()
 
     def come_and_go() -> None:
@@ -152,15 +152,15 @@ def test_slow_late_and_leaving_simulators_do_not_bias_the_gradient(simulators: S
         trajectory, missing = played(simulators, 40, seed)
         found.append(gradients(trajectory))
         lost += missing
-    over.set()  # who waits for an answer is told by the end of the run
+    over.set()  # the end of the run ends the sessions that wait for a response
     estimates = np.concatenate(found)
     error = estimates.std(ddof=1) / np.sqrt(len(estimates))
     assert abs(estimates.mean() - exact_gradient(P)) < 4 * error
-    assert error < 0.1 * exact_gradient(P), "the interval says something"
+    assert error < 0.1 * exact_gradient(P), "the interval is narrow enough"
     assert lost > 10
 
 
-def test_what_a_leaving_simulator_had_left_is_played_by_others(simulators: Simulators) -> None:
+def test_other_simulators_play_the_remaining_episodes_of_a_disconnected_one(simulators: Simulators) -> None:
     stays = ScriptedSimulator(simulators.target, 1, before=lambda _: time.sleep(0.002))
     leaves = ScriptedSimulator(simulators.target, 4, before=lambda sent: sent == 2)
     wait_until(lambda: len(simulators.connected) == 2)
@@ -171,8 +171,8 @@ def test_what_a_leaving_simulator_had_left_is_played_by_others(simulators: Simul
     assert stays.steps >= trajectory.lengths.sum() - 8
 
 
-def test_those_who_wait_play_what_the_last_player_leaves(simulators: Simulators) -> None:
-    """A simulator that connects anew is there before the server notices that its old connection is dead."""
+def test_waiting_simulators_take_over_from_the_last_player(simulators: Simulators) -> None:
+    """A simulator may reconnect before the server notices that its old connection is dead."""
     over = threading.Event()
     leaves = ScriptedSimulator(simulators.target, 1, before=lambda _: over.wait(0.002))
     trajectories: list[Trajectory] = []
@@ -181,14 +181,14 @@ def test_those_who_wait_play_what_the_last_player_leaves(simulators: Simulators)
     wait_until(lambda: leaves.steps > 20)
     waiting = [ScriptedSimulator(simulators.target, rows) for rows in (1, 2)]
     wait_until(lambda: len(simulators.connected) == 3 and all(one.sent for one in waiting))
-    assert [one.steps for one in waiting] == [0, 0], "what there is to play is dealt out already"
+    assert [one.steps for one in waiting] == [0, 0], "all episodes are assigned already"
     over.set()
     playing.join(30)
     assert [len(trajectory.lengths) for trajectory in trajectories] == [60]
     assert all(one.steps for one in waiting)
 
 
-def test_with_nobody_connected_a_run_waits(simulators: Simulators) -> None:
+def test_a_run_waits_for_a_simulator(simulators: Simulators) -> None:
     ScriptedSimulator(simulators.target, 2, before=lambda sent: sent == 3)
     simulators.wait()
     later = threading.Timer(1.0, lambda: ScriptedSimulator(simulators.target, 1))
@@ -198,7 +198,7 @@ def test_with_nobody_connected_a_run_waits(simulators: Simulators) -> None:
     assert trajectory.lengths.sum() > 30
 
 
-def test_a_simulator_that_joins_plays_from_the_next_batch_on(simulators: Simulators) -> None:
+def test_a_new_simulator_plays_from_the_next_batch(simulators: Simulators) -> None:
     first = ScriptedSimulator(simulators.target, 1)
     simulators.wait()
     played(simulators, 5)
@@ -210,21 +210,23 @@ def test_a_simulator_that_joins_plays_from_the_next_batch_on(simulators: Simulat
     assert first.steps - before < trajectory.lengths.sum()
 
 
-def test_a_policy_that_simulators_taught_says_so_when_it_is_evaluated(simulators: Simulators, tmp_path: Path) -> None:
+def test_evaluating_a_policy_learned_from_simulators_needs_an_environment(
+    simulators: Simulators, tmp_path: Path
+) -> None:
     ScriptedSimulator(simulators.target, 2)
     simulators.wait()
     training = run_to_end(Training(Config(env_id="streak", **SETTINGS | {"envs": 2, "episodes": 2}), source=simulators))
     training.export(tmp_path)
     command = [sys.executable, "-m", "pgkeras", "evaluate", str(tmp_path), "--episodes", "3"]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert told.returncode == 1
-    assert "was taught by simulators that connected: serve it with pgkeras serve" in told.stderr
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "was taught by simulators that connected: serve it with pgkeras serve" in refused.stderr
     environment = ["--env", "tests.simulators.scripted:Streak-v0"]
     played = subprocess.run([*command, *environment], capture_output=True, text=True, timeout=60, check=False)
     assert played.returncode == 0, played.stderr
 
 
-def test_a_policy_that_fails_to_act_ends_the_run(simulators: Simulators) -> None:
+def test_an_error_of_the_policy_ends_the_run(simulators: Simulators) -> None:
     class Failing(Coin):
         def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: Any) -> Any:
             raise MemoryError("no room")
@@ -239,7 +241,7 @@ def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> N
     players = [ScriptedSimulator(simulators.target, 2, timeout=3.0) for _ in range(3)]
     simulators.wait()
     simulators.collector(Coin())
-    wait_until(lambda: len(simulators._hub.seated) == 3)
+    wait_until(lambda: len(simulators._hub.ready_sessions) == 3)
     for seed in range(6):
         played(simulators, 2, seed)
     assert [one.episodes for one in simulators.connected] == [4, 4, 4]
@@ -247,8 +249,8 @@ def test_more_environments_than_episodes_take_turns(simulators: Simulators) -> N
 
 
 @pytest.mark.parametrize("every", [0, 1])
-def test_whose_turn_it_is_follows_from_the_epoch(tmp_path: Path, every: int) -> None:
-    """Also after a resume, and whatever is evaluated: with fewer episodes than environments, others would play."""
+def test_the_turn_depends_on_the_epoch(tmp_path: Path, every: int) -> None:
+    """The turn must not change after a resume or with evaluations, if there are fewer episodes than environments."""
     settings = {**SETTINGS, "envs": 5, "episodes": 2, "evaluation_episodes": 3, "checkpoint_seconds": 0}
 
     def taught(directory: Path, most: int | None = None, **more: Any) -> Training:
@@ -268,14 +270,14 @@ def test_whose_turn_it_is_follows_from_the_epoch(tmp_path: Path, every: int) -> 
     assert resumed.epoch == undisturbed.epoch > 5
 
 
-def test_whoever_has_to_wait_while_others_play_is_told_so(simulators: Simulators) -> None:
-    """However often it looks whether it is its turn."""
+def test_waiting_messages_are_sent_while_others_play(simulators: Simulators) -> None:
+    """Waking the session does not delay the messages."""
     ScriptedSimulator(simulators.target, 1, before=lambda _: time.sleep(0.01))
     simulators.wait()
     waits = ScriptedSimulator(simulators.target, 1, timeout=3.0)
     simulators.collector(Coin())
-    wait_until(lambda: len(simulators._hub.seated) == 2)
-    session = simulators._hub.seated[1]
+    wait_until(lambda: len(simulators._hub.ready_sessions) == 2)
+    session = simulators._hub.ready_sessions[1]
     until = time.monotonic() + 5
     while time.monotonic() < until:
         simulators._loop.call_soon_threadsafe(session.wake)
@@ -284,7 +286,7 @@ def test_whoever_has_to_wait_while_others_play_is_told_so(simulators: Simulators
     assert waits.failure is None
 
 
-def test_evaluations_ask_for_greedy_episodes_and_teach_nothing(simulators: Simulators) -> None:
+def test_evaluations_play_greedily_and_do_not_train(simulators: Simulators) -> None:
     settings = {**SETTINGS, "envs": 2, "episodes": 2}
     ScriptedSimulator(simulators.target, 2)
     simulators.wait()
@@ -301,17 +303,17 @@ def test_evaluations_ask_for_greedy_episodes_and_teach_nothing(simulators: Simul
     without.finish()
 
 
-def test_simulators_are_told_to_be_patient_while_they_wait(simulators: Simulators) -> None:
+def test_waiting_messages_prevent_a_timeout(simulators: Simulators) -> None:
     player = ScriptedSimulator(simulators.target, 1, timeout=3.0)
     simulators.wait()
-    time.sleep(5.0)  # as a policy that is being built, or improved, may take
+    time.sleep(5.0)  # building or updating a policy may take this long
     trajectory, _ = played(simulators, 3)
     assert player.failure is None
     assert trajectory.steps > 0
 
 
 class Hundred(gymnasium.Env[Any, Any]):
-    """Every episode has a hundred steps, which the observations count."""
+    """Episodes of 100 steps. The observation is the number of steps."""
 
     observation_space = gymnasium.spaces.Box(0.0, 100.0, (2,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)
@@ -331,7 +333,7 @@ class EnoughError(Exception):
 
 
 @pytest.mark.parametrize("patience", [0.0, 0.5])
-def test_after_a_batch_that_was_broken_off_whole_episodes_are_played(simulators: Simulators, patience: float) -> None:
+def test_whole_episodes_are_played_after_an_interrupted_batch(simulators: Simulators, patience: float) -> None:
     simulator, over = Simulator([Hundred() for _ in range(3)]), threading.Event()
 
     def play() -> None:
@@ -357,7 +359,7 @@ def test_after_a_batch_that_was_broken_off_whole_episodes_are_played(simulators:
 
 
 @pytest.mark.parametrize("in_thread", [False, True])
-def test_each_simulator_gets_the_actions_for_what_it_shows(in_thread):
+def test_each_simulator_receives_the_actions_for_its_observations(in_thread):
     go = threading.Event()
 
     class Echo:
@@ -367,14 +369,14 @@ def test_each_simulator_gets_the_actions_for_what_it_shows(in_thread):
 
     async def ask():
         batch = Batch(Echo(), 9, np.random.SeedSequence(0), in_thread, 10**6)
-        shown = [np.arange(n, dtype=np.float32)[:, np.newaxis] + 100 * n for n in (1, 3, 2, 4)]
-        asked = [asyncio.create_task(batch.act(o, np.zeros((len(o), 1), np.float32), -o)) for o in shown]
+        observations = [np.arange(n, dtype=np.float32)[:, np.newaxis] + 100 * n for n in (1, 3, 2, 4)]
+        tasks = [asyncio.create_task(batch.act(o, np.zeros((len(o), 1), np.float32), -o)) for o in observations]
         await asyncio.sleep(0)
-        asked.pop(1).cancel()  # its simulator has left
-        shown.pop(1)
+        tasks.pop(1).cancel()  # its simulator has disconnected
+        observations.pop(1)
         go.set()
         async with asyncio.timeout(60):
-            return shown, [await one for one in asked]
+            return observations, [await task for task in tasks]
 
     for observation, (samples, actions, state) in zip(*asyncio.run(ask()), strict=True):
         np.testing.assert_array_equal(samples, observation)
@@ -382,7 +384,7 @@ def test_each_simulator_gets_the_actions_for_what_it_shows(in_thread):
         np.testing.assert_array_equal(state, 1 - observation)
 
 
-def test_simulators_whose_episodes_do_not_end_are_given_up():
+def test_episodes_that_never_end_are_an_error():
     with Simulators("hundred", ServerConfig(port=0, drain_seconds=1.0), endless_steps=50) as simulators:
 
         def play():

@@ -1,4 +1,4 @@
-"""Which environments of a session play an episode that counts, beside a count of each by itself."""
+"""The states of a session's environments, compared with a model of each environment."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from pgkeras.simulators.slots import EpisodeSlots
 
 
-class One:
-    """An environment by itself."""
+class SingleSlot:
+    """The state of one environment."""
 
     def __init__(self, remaining: int) -> None:
         self.remaining = remaining
@@ -19,7 +19,7 @@ class One:
         self.begun: int | None = None
 
     def advance(self, ended: bool, is_first: bool) -> tuple[int | None, bool]:
-        """The first step of the episode that has ended, and whether one was broken off."""
+        """Returns the first step of the episode that has ended, and whether an episode was broken off."""
         finished, broken = None, False
         if self.begun is not None:
             if ended:
@@ -42,11 +42,11 @@ class One:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_they_are_as_each_is_by_itself(seed: int) -> None:
+def test_states_match_those_of_independent_environments(seed: int) -> None:
     rng = np.random.default_rng(seed)
     rows = int(rng.integers(1, 5))
     quota = rng.integers(0, 6, rows)
-    slots, alone = EpisodeSlots(rows), [One(int(n)) for n in quota]
+    slots, alone = EpisodeSlots(rows), [SingleSlot(int(n)) for n in quota]
     slots.remaining = quota.copy()
     found, first = np.zeros(rows, int), np.ones(rows, bool)
     ended = np.zeros(rows, bool)
@@ -69,19 +69,19 @@ def test_they_are_as_each_is_by_itself(seed: int) -> None:
         assert slots.all_play == all(one.begun is not None and not one.is_first for one in alone)
         assert slots.remaining.tolist() == [one.remaining for one in alone]
         ended = rng.random(rows) < 0.3
-        # As some simulators do it at once, and others a message later; and some start over in between.
+        # Some simulators reset in the same message, others one message later. Some start over within an episode.
         first = np.where(rng.random(rows) < 0.5, ended, over) | (rng.random(rows) < 0.1)
     assert (found + slots.remaining == quota).all()
 
 
-def test_what_is_given_up_is_not_played() -> None:
-    slots, nobody = EpisodeSlots(2), np.zeros(2, bool)
+def test_cancelled_episodes_are_not_played() -> None:
+    slots, none = EpisodeSlots(2), np.zeros(2, bool)
     slots.remaining = np.array([2, 1])
-    slots.advance(nobody, ~nobody)
+    slots.advance(none, ~none)
     slots.begin(0)
-    slots.advance(nobody, nobody)
+    slots.advance(none, none)
     assert slots.all_play
-    assert slots.give_up() == 3
-    found: Any = slots.advance(~nobody, ~nobody)
+    assert slots.cancel() == 3
+    found: Any = slots.advance(~none, ~none)
     assert found == ([], 0)
     assert (slots.under_way, slots.plays().any(), slots.remaining.sum()) == (0, False, 0)

@@ -1,4 +1,4 @@
-"""How spaces differ, for people."""
+"""Descriptions of the difference between two spaces."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def box(low: Any = -1.0, high: Any = 1.0, shape: tuple[int, ...] = (2,), dtype: 
         (Text(max_length=5), Text(max_length=6), "Text"),
     ],
 )
-def test_the_first_difference_is_named(one: Any, other: Any, found: str) -> None:
+def test_difference_describes_the_first_difference(one: Any, other: Any, found: str) -> None:
     if found:
         assert difference(one, other).startswith(found)
     else:

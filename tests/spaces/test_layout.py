@@ -1,4 +1,4 @@
-"""Observations of any space as rows, their tokens, and the way back."""
+"""Observations of any space as rows, their tokens, and the inverse."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ GYMNASIUM_SPACES: list[gymnasium.Space[Any]] = [
 ]
 
 
-def own(space: gymnasium.Space[Any]) -> Any:
+def converted(space: gymnasium.Space[Any]) -> Any:
     texts = ["a b", "xyz c", "abc"]
     return map_texts(
         observations_from_gymnasium(space),
@@ -44,7 +44,7 @@ def own(space: gymnasium.Space[Any]) -> Any:
 
 
 def batch_of(samples: list[Any]) -> Any:
-    """What a batched value looks like, from single ones."""
+    """Joins single values into a batch."""
     first = samples[0]
     if isinstance(first, dict):
         return {key: batch_of([sample[key] for sample in samples]) for key in first}
@@ -54,10 +54,10 @@ def batch_of(samples: list[Any]) -> Any:
 
 
 @pytest.mark.parametrize("space", GYMNASIUM_SPACES, ids=str)
-def test_what_is_packed_can_be_unpacked(space: gymnasium.Space[Any]) -> None:
+def test_unpack_inverts_pack(space: gymnasium.Space[Any]) -> None:
     space.seed(3)
     samples = [space.sample() for _ in range(9)]
-    layout = Layout.of(own(space))
+    layout = Layout.of(converted(space))
     rows = layout.pack(batch_of(samples))
     assert (rows.shape, rows.dtype) == ((9, *layout.shape), np.float32)
     values, mask = layout.unpack(rows)
@@ -65,7 +65,7 @@ def test_what_is_packed_can_be_unpacked(space: gymnasium.Space[Any]) -> None:
     np.testing.assert_array_equal(layout.pack(values), rows)
     written = np.full_like(rows, np.nan)
     for row, sample in zip(written, samples, strict=True):
-        layout.write(row, sample)  # as an environment gives it
+        layout.write(row, sample)
     np.testing.assert_array_equal(written, rows)
     if space is not GYMNASIUM_SPACES[2]:
         for leaf in layout.leaves:
@@ -78,9 +78,9 @@ def test_what_is_packed_can_be_unpacked(space: gymnasium.Space[Any]) -> None:
                 assert value.dtype == leaf.space.dtype
 
 
-def test_vector_environments_observations_are_written_alike() -> None:
+def test_batches_of_vector_environments_are_written_like_single_observations() -> None:
     space = gym.Dict({"a": gym.Box(-1, 1, (2, 2), np.float32), "b": gym.Text(6), "c": gym.Discrete(4)})
-    layout = Layout.of(own(space))
+    layout = Layout.of(converted(space))
     samples = [space.sample() for _ in range(4)]
     one_by_one = np.zeros((4, *layout.shape), np.float32)
     for row, sample in zip(one_by_one, samples, strict=True):
@@ -97,7 +97,7 @@ def test_vector_environments_observations_are_written_alike() -> None:
     np.testing.assert_array_equal(together, one_by_one)
 
 
-def test_masks_stand_at_the_end_of_a_row() -> None:
+def test_masks_are_at_the_end_of_a_row() -> None:
     layout = Layout.of(
         observations_from_gymnasium(gym.Box(0, 255, (2, 2), np.uint8)),
         MultiDiscrete(np.array([2, 1]), np.zeros(2, int)),
@@ -110,7 +110,7 @@ def test_masks_stand_at_the_end_of_a_row() -> None:
     np.testing.assert_array_equal(mask, [[True, False, True], [False, False, True]])
     row = np.zeros(7, np.float32)
     layout.write(row, np.zeros((2, 2), np.uint8), (np.array([1, 0], np.int8), np.array([1], np.int8)))
-    np.testing.assert_array_equal(row[4:], [1, 0, 1])  # one array for each component of a MultiDiscrete
+    np.testing.assert_array_equal(row[4:], [1, 0, 1])  # from one array per component of the MultiDiscrete
 
 
 @pytest.mark.parametrize(
@@ -122,21 +122,21 @@ def test_masks_stand_at_the_end_of_a_row() -> None:
         (3.5, r"expected an observation with the part 'a', got 3\.5"),
     ],
 )
-def test_what_an_environment_gives_is_not_trusted(observation: Any, message: str) -> None:
+def test_observations_of_environments_are_validated(observation: Any, message: str) -> None:
     layout = Layout.of(observations_from_gymnasium(gym.Dict({"a": gym.Box(0, 1, (2,)), "b": gym.Discrete(2)})))
     with pytest.raises((ValueError, TypeError), match=message):
         layout.write(np.zeros(layout.shape, np.float32), observation)
 
 
-def test_integers_that_float32_cannot_hold_are_refused() -> None:
+def test_integers_beyond_the_precision_of_float32_are_rejected() -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"Discrete\(16777218\) of big"):
         Layout.of(Dict({"big": Discrete(2**24 + 2)}))
-    Layout.of(Discrete(2**24 + 2))  # alone it is an integer
+    Layout.of(Discrete(2**24 + 2))  # a Discrete that is not packed stays an integer
 
 
 @pytest.mark.parametrize("space", GYMNASIUM_SPACES, ids=str)
-def test_spaces_and_values_cross_the_wire(space: gymnasium.Space[Any]) -> None:
-    mine = own(space)
+def test_spaces_and_values_survive_encoding_and_decoding(space: gymnasium.Space[Any]) -> None:
+    mine = converted(space)
     there = decode_space(encode_space(mine))
     assert there == mine
     assert str(there) == str(mine)
@@ -154,7 +154,7 @@ def test_spaces_and_values_cross_the_wire(space: gymnasium.Space[Any]) -> None:
     message = tensors_pb2.Value()
     write_value(message, single)
     alone, has_batch_axis = there.batched(decode_value(message, there))
-    assert has_batch_axis == isinstance(there, Text)  # where there are only texts, one of each is a batch of one
+    assert has_batch_axis == isinstance(there, Text)  # a single text is decoded as a batch of one
     np.testing.assert_array_equal(layout.pack(alone), layout.pack(batch)[:1])
 
 
@@ -171,14 +171,14 @@ def test_spaces_and_values_cross_the_wire(space: gymnasium.Space[Any]) -> None:
         ("text", "observation"),
     ],
 )
-def test_the_part_that_is_wrong_is_named(value: Any, field: str) -> None:
+def test_errors_name_the_invalid_part(value: Any, field: str) -> None:
     space = observations_from_gymnasium(gym.Dict({"a": gym.Box(0, 1, (2,)), "b": gym.Text(5)}))
     with pytest.raises(InvalidRequestError) as caught:
         space.batched(value)
     assert caught.value.field == field
 
 
-def test_tuples_are_sequences_or_parts_by_number() -> None:
+def test_tuples_are_sequences_or_mappings_by_index() -> None:
     space = Tuple((Discrete(3), Discrete(4)))
     assert cast((1, 2), space).keys() == {"0", "1"}
     rows = Layout.of(space).pack(space.batched((np.array([1, 2]), np.array([3, 0])))[0])
@@ -187,7 +187,7 @@ def test_tuples_are_sequences_or_parts_by_number() -> None:
         cast((1, 2, 3), space)
 
 
-def test_words_are_numbered_in_order_and_strangers_look_alike() -> None:
+def test_words_are_numbered_in_order_and_unknown_words_share_a_number() -> None:
     space = tokenizer.with_vocabulary(Text(), ["Go to the red ball", "go to the key!"])
     assert space.vocabulary == ("!", "ball", "go", "key", "red", "the", "to")
     assert space.max_tokens == 7
@@ -198,14 +198,14 @@ def test_words_are_numbered_in_order_and_strangers_look_alike() -> None:
 
 
 @pytest.mark.parametrize("examples", [["N", "E", "S", "W"], ["A B", "B A"], ["1 2 3 4", "1 2 3 5", "1 2 3 1"]])
-def test_words_of_one_character_are_told_apart(examples: list[str]) -> None:
+def test_words_of_one_character_are_distinguished(examples: list[str]) -> None:
     space = tokenizer.with_vocabulary(Text(), examples)
     rows = {row.tobytes() for row in tokenizer.encode(space, examples)}
     assert len(rows) == len(examples)
     assert tokenizer.UNKNOWN not in tokenizer.encode(space, examples)
 
 
-def test_texts_without_spaces_are_read_character_by_character() -> None:
+def test_texts_without_spaces_are_read_by_character() -> None:
     space = tokenizer.with_vocabulary(Text(max_length=4, charset="01"), ["0110", "1"])
     assert (space.vocabulary, space.max_tokens) == (("0", "1"), 4)
     np.testing.assert_array_equal(tokenizer.encode(space, ["101"]), [[3, 2, 3, 0]])
@@ -213,7 +213,7 @@ def test_texts_without_spaces_are_read_character_by_character() -> None:
 
 @settings(max_examples=200)
 @given(st.lists(st.text(max_size=20), min_size=1, max_size=4), st.text(max_size=30))
-def test_what_is_read_of_any_text_can_be_read_again(examples: list[str], text: str) -> None:
+def test_decoded_texts_encode_to_the_same_numbers(examples: list[str], text: str) -> None:
     space = tokenizer.with_vocabulary(Text(), examples)
     ids = tokenizer.encode(space, [text])
     assert ids.shape == (1, space.max_tokens)

@@ -1,4 +1,4 @@
-"""Spaces of several integers or bits: what they take, what they refuse, and what they are called."""
+"""Spaces of several integers or bits: accepted values, rejected values, and names."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LEVERS = MultiDiscrete(np.array([[2, 3]]), np.array([[0, -1]]))
 SWITCHES = MultiBinary((2, 2))
 
 
-def test_every_value_of_the_space_is_taken_alone_or_in_a_batch():
+def test_every_value_is_accepted_alone_or_in_a_batch():
     for a in (0, 1):
         for b in (-1, 0, 1):
             batch, has_batch_axis = LEVERS.batched(np.array([[a, b]]))
@@ -47,14 +47,14 @@ def test_every_value_of_the_space_is_taken_alone_or_in_a_batch():
         gym.spaces.Tuple([gym.spaces.Discrete(2), gym.spaces.Tuple([])]),
     ],
 )
-def test_parts_that_cannot_be_named_or_are_none_are_refused(space: gym.Space[Any]) -> None:
+def test_dotted_keys_and_empty_structures_are_rejected(space: gym.Space[Any]) -> None:
     for convert in (actions_from_gymnasium, observations_from_gymnasium):
         with pytest.raises(UnsupportedSpaceError, match="is not supported"):
             convert(space)
 
 
 @pytest.mark.parametrize("space", [Discrete(10**9), MultiDiscrete(np.array([2, 10**9]), np.zeros(2, np.int64))])
-def test_more_actions_than_memory_can_hold_are_refused(space: ArraySpace) -> None:
+def test_too_many_actions_are_rejected(space: ArraySpace) -> None:
     with pytest.raises(UnsupportedSpaceError, match="integers to choose from"):
         families(space)
 
@@ -73,7 +73,7 @@ def test_more_actions_than_memory_can_hold_are_refused(space: ArraySpace) -> Non
         (SWITCHES, np.zeros((2, 2), np.bool_), "dtype int8, got dtype bool"),
     ],
 )
-def test_what_is_not_in_the_space_is_refused(space, array, message):
+def test_values_outside_the_space_are_rejected(space, array, message):
     with pytest.raises(InvalidRequestError, match=message) as caught:
         space.batched(array, "the action")
     assert str(caught.value).startswith("the action: expected")
@@ -90,7 +90,7 @@ def test_gymnasium_spaces_are_mirrored():
     assert actions_from_gymnasium(gymnasium.spaces.MultiBinary(3)) == MultiBinary((3,))
 
 
-def test_spaces_are_equal_when_their_values_are():
+def test_spaces_with_different_values_differ():
     assert MultiDiscrete(LEVERS.nvec, np.array([[0, 0]])) != LEVERS
     assert MultiDiscrete(np.array([2, 3]), np.array([0, -1])) != LEVERS
     assert MultiDiscrete(LEVERS.nvec, LEVERS.start, np.dtype(np.int32)) != LEVERS
@@ -98,7 +98,7 @@ def test_spaces_are_equal_when_their_values_are():
     assert MultiBinary((4,)) != SWITCHES
 
 
-def test_parts_in_another_order_are_another_space():
+def test_the_order_of_parts_matters():
     one = Dict({"a": Discrete(2), "b": SWITCHES})
     other = Dict({"b": SWITCHES, "a": Discrete(2)})
     assert one == Dict({"a": Discrete(2), "b": MultiBinary((2, 2))})
@@ -108,7 +108,7 @@ def test_parts_in_another_order_are_another_space():
     assert Layout.of(one).pack(row).tolist() != Layout.of(other).pack(row).tolist()
 
 
-def test_equal_spaces_have_one_hash():
+def test_equal_spaces_have_equal_hashes():
     zero, below = (Box(np.array([bound]), np.ones(1), np.dtype(np.float32)) for bound in (0.0, -0.0))
     assert zero == below
     assert len({zero, below}) == 1
@@ -116,14 +116,14 @@ def test_equal_spaces_have_one_hash():
     assert len({one, other}) == 1
 
 
-def test_spaces_say_what_they_are():
+def test_spaces_have_readable_names():
     assert str(LEVERS) == "MultiDiscrete([[2, 3]], start=[[0, -1]])"
     assert str(MultiDiscrete(np.array([4]), np.array([0]))) == "MultiDiscrete([4])"
     assert str(SWITCHES) == "MultiBinary([2, 2])"
     assert str(MultiBinary((3,))) == "MultiBinary(3)"
 
 
-def test_spaces_that_cannot_be_are_refused():
+def test_invalid_spaces_are_rejected():
     with pytest.raises(ValueError, match="every nvec must be at least 1, got 0"):
         MultiDiscrete(np.array([2, 0]), np.array([0, 0]))
     with pytest.raises(ValueError, match="start has"):
@@ -133,7 +133,7 @@ def test_spaces_that_cannot_be_are_refused():
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
-def test_a_box_of_integer_actions_is_choices_from_its_lower_bounds(dtype: type) -> None:
+def test_a_box_of_integer_actions_is_a_multidiscrete(dtype: type) -> None:
     low, high = np.array([[1, 0], [3, 7]], dtype), np.array([[4, 0], [5, 100]], dtype)
     space = actions_from_gymnasium(gym.spaces.Box(low, high, dtype=dtype))
     assert space == MultiDiscrete(high.astype(int) - low + 1, low.astype(int), np.dtype(dtype))
@@ -143,6 +143,6 @@ def test_a_box_of_integer_actions_is_choices_from_its_lower_bounds(dtype: type) 
         space.batched((high.astype(int) + 1).astype(dtype))
 
 
-def test_a_box_of_too_many_integer_actions_is_refused() -> None:
+def test_a_box_of_too_many_integer_actions_is_rejected() -> None:
     with pytest.raises(UnsupportedSpaceError, match=r"4,294,967,296 integers to choose from.*TransformAction"):
         actions_from_gymnasium(gym.spaces.Box(-(2**31), 2**31 - 1, (1,), np.int32))

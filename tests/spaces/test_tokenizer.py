@@ -1,4 +1,4 @@
-"""Texts that are made of tokens are in their space, and a policy reads the same tokens in them again."""
+"""Decoded texts are in their space, and encode to the same tokens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHARACTERS = " \tABCDEXYZabcdxyz019!?.,-_éÄß\ufffd"
 
 @st.composite
 def spaces_and_texts(draw: st.DrawFn) -> tuple[Text, list[str]]:
-    """A space whose vocabulary is of some of its texts, and other texts of it."""
+    """Draws a space whose vocabulary is from some of its texts, and a list of these and other texts."""
     charset = "".join(sorted(draw(st.sets(st.sampled_from(CHARACTERS), min_size=1, max_size=12))))
     charset = draw(st.sampled_from([charset, charset + " " * (" " not in charset), ""]))
     least = draw(st.sampled_from([0, 1, 7, 30, 100]))
@@ -25,8 +25,8 @@ def spaces_and_texts(draw: st.DrawFn) -> tuple[Text, list[str]]:
 
 
 @given(spaces_and_texts())
-@example((Text(7, 7, "", ("000000", "?", "\ufffd"), 3), ["000000."]))  # no room for a blank before a word
-def test_the_texts_are_in_the_space_and_read_alike(found: tuple[Text, list[str]]) -> None:
+@example((Text(7, 7, "", ("000000", "?", "\ufffd"), 3), ["000000."]))  # too short for a space before a word
+def test_decoded_texts_are_in_the_space_and_encode_alike(found: tuple[Text, list[str]]) -> None:
     space, texts = found
     rows = tokenizer.encode(space, texts)
     written = tokenizer.decode(space, rows)
@@ -35,7 +35,7 @@ def test_the_texts_are_in_the_space_and_read_alike(found: tuple[Text, list[str]]
 
 
 @given(spaces_and_texts(), st.integers(0, 2**32 - 1))
-def test_texts_of_any_tokens_are_in_the_space(found: tuple[Text, list[str]], seed: int) -> None:
+def test_any_token_numbers_decode_to_texts_in_the_space(found: tuple[Text, list[str]], seed: int) -> None:
     space, _ = found
     rows = np.random.default_rng(seed).integers(0, len(space.vocabulary) + tokenizer.FIRST, (5, space.max_tokens))
     space.batched(tokenizer.decode(space, rows))
@@ -51,6 +51,6 @@ def test_texts_of_any_tokens_are_in_the_space(found: tuple[Text, list[str]], see
         (Text(1, 9, " Xabc"), ["abc cab"], "abc bbb", "abc X"),
     ],
 )
-def test_what_is_written(space: Text, examples: list[str], text: str, expected: str) -> None:
+def test_decode_returns_the_expected_text(space: Text, examples: list[str], text: str, expected: str) -> None:
     space = tokenizer.with_vocabulary(space, examples)
     assert tokenizer.decode(space, tokenizer.encode(space, [text])) == [expected]
