@@ -33,7 +33,7 @@ func TestAVersionWithALabelIsRefused(t *testing.T) {
 	connect(t, "127.0.0.1:1", label)
 }
 
-func TestOptionsThatACallHasNoUseForAreRefused(t *testing.T) {
+func TestOptionsThatACallDoesNotSupportAreRefused(t *testing.T) {
 	client := serve(t, &scripted{response: &pgkerasv1.ActResponse{Action: zeros(pgkerasv1.DataType_DATA_TYPE_INT64, 8)}})
 	session := open(t, client)
 	mask := pgkeras.Mask(pgkeras.NewTensor([]bool{true, true}))
