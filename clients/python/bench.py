@@ -81,8 +81,8 @@ def measure(seconds: float, step: Callable[[], object]) -> dict[str, Any]:
     return {"messages": len(latencies), "seconds": elapsed, "p50_us": float(p50), "p99_us": float(p99)}
 
 
-def obey(order: str) -> dict[str, Any]:
-    verb, *arguments = order.split()
+def execute(command: str) -> dict[str, Any]:
+    verb, *arguments = command.split()
     if verb == "serve":
         return serve()
     target, environments, seconds = arguments
@@ -91,4 +91,4 @@ def obey(order: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(obey(line)), flush=True)
+        print(json.dumps(execute(line)), flush=True)

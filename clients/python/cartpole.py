@@ -61,13 +61,13 @@ class CartPole:
 
         A cart that holds shows the first observation of its episode again.
         """
-        _, speed, angle, turning = self.state.T
+        _, speed, angle, angular_speed = self.state.T
         sine, cosine = np.sin(angle), np.cos(angle)
-        push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * turning**2 * sine) / TOTAL_MASS
-        turning_change = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
-        speed_change = push - MASS_POLE * LENGTH * turning_change * cosine / TOTAL_MASS
+        push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * angular_speed**2 * sine) / TOTAL_MASS
+        angular_acceleration = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
+        acceleration = push - MASS_POLE * LENGTH * angular_acceleration * cosine / TOTAL_MASS
         moves = 1 if hold is None else ~hold
-        self.state += TAU * (np.stack([speed, speed_change, turning, turning_change]) * moves).T
+        self.state += TAU * (np.stack([speed, acceleration, angular_speed, angular_acceleration]) * moves).T
         self.age += moves
         terminated = (np.abs(self.state[:, 0]) > MAX_X) | (np.abs(self.state[:, 2]) > MAX_ANGLE)
         truncated = ~terminated & (self.age >= MAX_STEPS)
@@ -99,7 +99,7 @@ def play(client: PolicyClient, episodes: int) -> dict[str, float]:
     return {"episodes": episodes, "mean_return": float(np.mean(returns)), "steps": sum(returns)}
 
 
-def race(client: PolicyClient, environments: int, steps: int) -> dict[str, float]:
+def measure(client: PolicyClient, environments: int, steps: int) -> dict[str, float]:
     """Steps many environments in every message, and takes the time."""
     cartpole = CartPole(environments, seed=0)
     reward = np.ones(environments)
@@ -124,7 +124,7 @@ def teach(client: PolicyClient, environments: int, patience: float) -> dict[str,
         "environments": environments,
         "name": "CartPole in Python",
     }
-    reward, messages, heard = np.ones(environments), 0, time.monotonic()
+    reward, messages, last_response = np.ones(environments), 0, time.monotonic()
     while True:
         cartpole = CartPole(environments, seed=messages)
         session = client.play(**declared)
@@ -137,8 +137,8 @@ def teach(client: PolicyClient, environments: int, patience: float) -> dict[str,
                     starts = terminated | truncated if session.hold is None else terminated | truncated | session.hold
                     action = session.step(cartpole.observation(), reward, terminated, truncated, episode_start=starts)
         except ServerUnavailableError:
-            heard = session.heard or heard  # if only that the policy is being improved
-            if time.monotonic() - heard >= patience:
+            last_response = session.heard or last_response  # if only that the policy is being improved
+            if time.monotonic() - last_response >= patience:
                 if not messages:
                     raise
                 return {"environments": environments, "messages": messages}
@@ -160,7 +160,7 @@ def main() -> None:
         if options.teach:
             report = teach(client, options.teach, options.patience)
         elif options.environments:
-            report = race(client, options.environments, options.steps)
+            report = measure(client, options.environments, options.steps)
         else:
             report = play(client, options.episodes)
     print(json.dumps(report))

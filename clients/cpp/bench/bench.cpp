@@ -111,20 +111,20 @@ int main() {
   std::vector<std::unique_ptr<grpc::Server>> servers;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
-    std::string order, target;
+    std::string command, target;
     std::int64_t environments = 0;
     double seconds = 0;
-    words >> order >> target >> environments >> seconds;
+    words >> command >> target >> environments >> seconds;
     try {
-      if (order == "serve") {
+      if (command == "serve") {
         int port = 0;
         grpc::ServerBuilder builder;
         builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
         builder.RegisterService(&service);
         servers.push_back(builder.BuildAndStart());
         std::cout << "{\"port\": " << port << "}" << std::endl;
-      } else if ((order == "play" || order == "echo") && environments > 0 && seconds > 0) {
-        std::cout << (order == "play" ? play : echo)(target, environments, seconds) << std::endl;
+      } else if ((command == "play" || command == "echo") && environments > 0 && seconds > 0) {
+        std::cout << (command == "play" ? play : echo)(target, environments, seconds) << std::endl;
       } else {
         throw std::invalid_argument("expected serve, or play or echo TARGET ENVIRONMENTS SECONDS; got: " + line);
       }

@@ -44,7 +44,7 @@ void play(pgkeras::Client& client, long episodes) {
 }
 
 // Every environment begins its next episode at once: the observation is then that episode's first, and `over` says so.
-void race(pgkeras::Client& client, long environments, long steps) {
+void measure(pgkeras::Client& client, long environments, long steps) {
   std::vector<CartPole> cartpoles;
   for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
   const std::vector<float> rewards(environments, 1.0F);
@@ -91,7 +91,7 @@ pgkeras::Simulator declaration(long environments) {
 // Plays in one session until it ends, and counts the messages. The same loop plays a trained policy. The observation
 // after an episode's last action is shown too: the next step begins the next episode. An environment that is asked to
 // hold waits where it is.
-void teach_in_a_session(pgkeras::Client& client, long environments, long& messages) {
+void teach_session(pgkeras::Client& client, long environments, long& messages) {
   std::vector<CartPole> cartpoles;
   for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
   const std::vector<float> rewards(environments, 1.0F);
@@ -128,7 +128,7 @@ long teach(pgkeras::Client& client, long environments, std::chrono::seconds pati
   for (auto heard = clock::now();;) {
     const long before = messages;
     try {
-      teach_in_a_session(client, environments, messages);
+      teach_session(client, environments, messages);
     } catch (const pgkeras::ServerUnavailableError&) {
       if (messages > before) heard = clock::now();
       if (clock::now() - heard >= patience) {
@@ -153,7 +153,7 @@ int main(int count, char** words) {
     }
     pgkeras::Client client(flags.require("target"), {.policy = flags.find("policy").value_or("cartpole-v1")});
     if (const auto environments = flags.number("environments", 0)) {
-      race(client, environments, flags.number("steps", 1000));
+      measure(client, environments, flags.number("steps", 1000));
     } else {
       play(client, flags.number("episodes", 20));
     }

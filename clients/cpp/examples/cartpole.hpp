@@ -27,7 +27,7 @@ class CartPole {
   // Begins an episode, uniformly within 0.05 in all four numbers.
   void reset() {
     std::uniform_real_distribution<double> start(-0.05, 0.05);
-    for (auto* number : {&x_, &speed_, &angle_, &turning_}) *number = start(random_);
+    for (auto* number : {&x_, &speed_, &angle_, &angular_speed_}) *number = start(random_);
     steps_ = 0;
   }
 
@@ -36,7 +36,7 @@ class CartPole {
     x_ = state[0];
     speed_ = state[1];
     angle_ = state[2];
-    turning_ = state[3];
+    angular_speed_ = state[3];
     steps_ = 0;
   }
 
@@ -44,14 +44,14 @@ class CartPole {
   void step(std::int64_t action) {
     const double sine = std::sin(angle_);
     const double cosine = std::cos(angle_);
-    const double push = ((action == 1 ? force : -force) + mass_pole * length * turning_ * turning_ * sine) / total_mass;
-    const double turning_change =
+    const double push = ((action == 1 ? force : -force) + mass_pole * length * angular_speed_ * angular_speed_ * sine) / total_mass;
+    const double angular_acceleration =
         (gravity * sine - cosine * push) / (length * (4.0 / 3.0 - mass_pole * cosine * cosine / total_mass));
-    const double speed_change = push - mass_pole * length * turning_change * cosine / total_mass;
+    const double acceleration = push - mass_pole * length * angular_acceleration * cosine / total_mass;
     x_ += tau_ * speed_;
-    speed_ += tau_ * speed_change;
-    angle_ += tau_ * turning_;
-    turning_ += tau_ * turning_change;
+    speed_ += tau_ * acceleration;
+    angle_ += tau_ * angular_speed_;
+    angular_speed_ += tau_ * angular_acceleration;
     ++steps_;
   }
 
@@ -62,7 +62,7 @@ class CartPole {
   // Position, speed, angle and angular speed.
   std::array<float, 4> observation() const {
     return {static_cast<float>(x_), static_cast<float>(speed_), static_cast<float>(angle_),
-            static_cast<float>(turning_)};
+            static_cast<float>(angular_speed_)};
   }
 
  private:
@@ -71,6 +71,6 @@ class CartPole {
   double x_ = 0;
   double speed_ = 0;
   double angle_ = 0;
-  double turning_ = 0;
+  double angular_speed_ = 0;
   int steps_ = 0;
 };

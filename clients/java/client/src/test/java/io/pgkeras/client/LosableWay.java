@@ -10,7 +10,7 @@ import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 
-/** A way to a server whose connections can be made to lead nowhere: what they get is dropped. */
+/** A proxy that can lose its connections: it then reads and drops all data. */
 final class LosableWay implements AutoCloseable {
   private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
   private final List<AtomicBoolean> lost = new CopyOnWriteArrayList<>();
@@ -35,7 +35,7 @@ final class LosableWay implements AutoCloseable {
     return "127.0.0.1:" + listener.getLocalPort();
   }
 
-  /** Makes the connections that there are lead nowhere; later ones are whole. */
+  /** Loses all current connections. Later connections work. */
   void lose() {
     lost.forEach(flag -> flag.set(true));
   }
@@ -59,7 +59,7 @@ final class LosableWay implements AutoCloseable {
               try {
                 work.run();
               } catch (IOException closed) {
-                // The test is over, or one side has gone.
+                // The test has ended, or one side has disconnected.
               }
             });
     thread.setDaemon(true);

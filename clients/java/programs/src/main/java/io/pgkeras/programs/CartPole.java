@@ -3,7 +3,7 @@ package io.pgkeras.programs;
 import java.util.random.RandomGenerator;
 
 /**
- * One cart. Equations and constants are those of gymnasium/envs/classic_control/cartpole.py, after
+ * One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after
  * Barto, Sutton & Anderson, "Neuronlike adaptive elements that can solve difficult learning control
  * problems" (1983).
  */
@@ -11,9 +11,9 @@ final class CartPole {
   private static final double GRAVITY = 9.8;
   private static final double MASS_POLE = 0.1;
   private static final double TOTAL_MASS = 1.0 + MASS_POLE;
-  private static final double LENGTH = 0.5; // half the pole's
+  private static final double LENGTH = 0.5; // half the length of the pole
   private static final double FORCE = 10;
-  private static final double TAU = 0.02; // seconds from step to step
+  private static final double TAU = 0.02; // seconds per step
   private static final double MAX_X = 2.4;
   private static final double MAX_ANGLE = 12 * 2 * Math.PI / 360;
   private static final int MAX_STEPS = 500;

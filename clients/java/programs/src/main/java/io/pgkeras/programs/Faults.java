@@ -22,7 +22,7 @@ import java.io.File;
 import java.io.IOException;
 import java.time.Duration;
 
-/** The scenarios in which something is wrong. */
+/** The scenarios of errors and faults. */
 record Faults(Conformance program) {
   private static final Duration SOON = Duration.ofMillis(300);
 
