@@ -1,4 +1,4 @@
-// The benchmark program that conformance/README.md describes: orders come from standard input, one a line.
+// The benchmark program that conformance/README.md describes. It reads commands from standard input, one per line.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 namespace v1 = pgkeras::v1;
 
-// What a step sends that is not the first.
+// The content of every step after the first.
 struct Batch {
   explicit Batch(std::int64_t environments)
       : observations(4 * environments), rewards(environments, 1.0F), ends(environments), shape{environments, 4} {}
@@ -29,7 +29,7 @@ struct Batch {
   pgkeras::Shape shape;
 };
 
-// Steps over and over; the first, which opens the session, is not counted.
+// Measures repeated steps. The first, which opens the session, is not counted.
 std::string measure(double seconds, const std::function<void()>& step) {
   step();
   std::vector<double> microseconds;

@@ -23,7 +23,7 @@ constexpr std::array<float, 3> short_row = {0.0F, 0.1F, 0.0F};
 constexpr auto going_on = pgkeras::Outcome{.reward = 1.0F};
 const pgkeras::Shape scalar;
 
-// An action of a batch may stand alone or in a list.
+// Returns actions as a list, whether the vector has one number or a list.
 std::vector<std::int64_t> integers(const json& value) {
   return value.is_array() ? value.get<std::vector<std::int64_t>>() : std::vector{value.get<std::int64_t>()};
 }
@@ -194,7 +194,7 @@ void Scenarios::masks() {
 
 namespace {
 
-// Whether an answer of the policy `structured` is as the mask of its scenario has it.
+// Checks that a response of the policy `structured` matches the mask of its scenario.
 void check_parts(const pgkeras::Actions& answer) {
   for (const auto* parts : {&answer.parts, &answer.greedy_parts}) {
     const auto aim = parts->at("aim").values<float>();
