@@ -1,4 +1,4 @@
-"""Takes the time of sessions, and of gRPC's own streams beside them; ``conformance/README.md`` describes its orders."""
+"""Measures sessions of the client and bare gRPC streams. ``conformance/README.md`` describes its commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgkeras.v1 import service_pb2, service_pb2_grpc
 
 
 class Echo(service_pb2_grpc.PolicyServiceServicer):
-    """Answers every message with zeros, one for each row."""
+    """Responds to every message with zeros, one per row."""
 
     async def Play(self, requests: AsyncIterator[Any], context: Any) -> None:  # noqa: N802
         async for request in requests:

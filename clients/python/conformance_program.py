@@ -1,4 +1,4 @@
-"""The conformance program of the Python client; ``conformance/README.md`` says what it has to do."""
+"""The conformance program of the Python client. ``conformance/README.md`` specifies it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROW = np.array([0.0, 0.1, 0.0, -0.1], np.float32)
 
 
 class Skip(Exception):  # noqa: N818
-    """The scenario cannot be run here; the message says why."""
+    """Raised by a scenario that cannot be run. The message says why."""
 
 
 class Scenarios:

@@ -12,9 +12,8 @@
 // Every tick sends a request, and waits for its response until the tick's deadline. A missed deadline
 //
 //   - repeats the last action;
-//   - is counted, in `misses` and `misses_in_a_row`. A robot that must not repeat actions for long checks the latter
-//   and
-//     brakes;
+//   - is counted, in `misses` and `misses_in_a_row`. A robot that must not repeat actions for long checks the
+//     latter and brakes;
 //   - is logged, with one line when misses begin and one when they end.
 //
 // A response that has arrived when the tick checks is used, even if the operating system resumed the tick after its

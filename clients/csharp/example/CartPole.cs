@@ -3,7 +3,7 @@ using System;
 namespace Pgkeras.Example
 {
     /// <summary>
-    /// One cart. Equations and constants are those of gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton
+    /// One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton
     /// and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
     /// </summary>
     public sealed class CartPole
@@ -14,9 +14,9 @@ namespace Pgkeras.Example
         private const double Gravity = 9.8;
         private const double MassPole = 0.1;
         private const double TotalMass = 1.0 + MassPole;
-        private const double Length = 0.5; // half the pole's
+        private const double Length = 0.5; // half the length of the pole
         private const double Force = 10;
-        private const double Tau = 0.02; // seconds from step to step
+        private const double Tau = 0.02; // seconds per step
         private const int MaxSteps = 500;
 
         private readonly Random random;
@@ -47,7 +47,7 @@ namespace Pgkeras.Example
             Reset(Start(), Start(), Start(), Start());
         }
 
-        /// <summary>Begins an episode in a state of one's choice: metres, radians and seconds.</summary>
+        /// <summary>Starts an episode in a given state. Units are meters, radians and seconds.</summary>
         public void Reset(double x, double speed, double angle, double turning)
         {
             this.x = x;

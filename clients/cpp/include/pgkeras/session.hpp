@@ -59,10 +59,9 @@ struct StepOptions {
 ///     declared simulator is refused, which ends the session
 /// @throws ServerBusyError if the server is busy (the same step may be retried), or if it has too many sessions, which
 ///     ends this one
-/// @throws DeadlineExceededError if no response arrived in time (the step counts, and its action is lost); if the
-/// server
-///     does not read and the step was not sent (the message says so, and the step does not count); or if the server has
-///     ended the session because it was idle
+/// @throws DeadlineExceededError if no response arrived in time (the step counts, and its action is lost); if
+///     the server does not read and the step was not sent (the message says so, and the step does not count); or if the
+///     server has ended the session because it was idle
 /// @throws ServerUnavailableError if the server is unreachable or stopping; open a new session
 /// @throws ServerFailedError if the response is malformed; the step counts
 class Session {
