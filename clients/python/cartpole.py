@@ -64,7 +64,9 @@ class CartPole:
         _, speed, angle, angular_speed = self.state.T
         sine, cosine = np.sin(angle), np.cos(angle)
         push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * angular_speed**2 * sine) / TOTAL_MASS
-        angular_acceleration = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
+        angular_acceleration = (GRAVITY * sine - cosine * push) / (
+            LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS)
+        )
         acceleration = push - MASS_POLE * LENGTH * angular_acceleration * cosine / TOTAL_MASS
         moves = 1 if hold is None else ~hold
         self.state += TAU * (np.stack([speed, acceleration, angular_speed, angular_acceleration]) * moves).T
