@@ -3,8 +3,8 @@ using System;
 namespace Pgkeras.Example
 {
     /// <summary>
-    /// One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton
-    /// and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+    /// One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton and
+    /// Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
     /// </summary>
     public sealed class CartPole
     {

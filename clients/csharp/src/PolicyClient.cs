@@ -7,13 +7,15 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>Client of one policy on a server. Thread-safe.</summary> <remarks> If the server cannot be reached, a
-    /// call is retried with backoff until its timeout. A client that has never received a response fails immediately
-    /// instead, because its address may be wrong. Failures are thrown as <see cref="PolicyServiceException"/>,
-    /// cancellation as <see cref="OperationCanceledException"/>. </remarks>
+    /// <summary>Client of one policy on a server. Thread-safe.</summary>
+    /// <remarks>
+    /// If the server cannot be reached, a call is retried with backoff until its timeout. A client that has never
+    /// received a response fails immediately instead, because its address may be wrong. Failures are thrown as <see
+    /// cref="PolicyServiceException"/>, cancellation as <see cref="OperationCanceledException"/>.
+    /// </remarks>
     public sealed class PolicyClient
     {
-        /// <summary>How long a call may take that has no timeout of its own.</summary>
+        /// <summary>The timeout of calls that do not set their own.</summary>
         public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(10);
 
         private static readonly TimeSpan FirstBackoff = TimeSpan.FromMilliseconds(100);
@@ -26,12 +28,14 @@ namespace Pgkeras.Client
         private volatile GetPolicyResponse known;
         private volatile bool answered;
 
-        /// <summary>Creates a client on a channel, which the caller owns and disposes.</summary> <param
-        /// name="channel">Such as <c>GrpcChannel.ForAddress("http://127.0.0.1:50051", options)</c>.</param> <param
-        /// name="policy">The policy; null or without a name if the server has only one.</param> <param
-        /// name="timeout">The timeout of calls that do not set their own.</param> <param name="token">The token that
-        /// authenticates every call. Use TLS, because others can read it otherwise.</param> <exception
-        /// cref="InvalidRequestException">The token is malformed.</exception>
+        /// <summary>Creates a client on a channel, which the caller owns and disposes.</summary>
+        /// <param name="channel">Such as <c>GrpcChannel.ForAddress("http://127.0.0.1:50051", options)</c>.</param>
+        /// <param name="policy">The policy; null or without a name if the server has only one.</param>
+        /// <param name="timeout">The timeout of calls that do not set their own.</param>
+        /// <param name="token">
+        /// The token that authenticates every call. Use TLS, because others can read it otherwise.
+        /// </param>
+        /// <exception cref="InvalidRequestException">The token is malformed.</exception>
         public PolicyClient(ChannelBase channel, PolicyRef policy = null, TimeSpan? timeout = null, string token = null)
         {
             invoker = channel.CreateCallInvoker();
@@ -52,7 +56,7 @@ namespace Pgkeras.Client
         /// <summary>The target that the client calls.</summary>
         public string Target { get; }
 
-        /// <summary>How long a call may take that has no timeout of its own.</summary>
+        /// <summary>The timeout of calls that do not set their own.</summary>
         public TimeSpan Timeout { get; }
 
         /// <summary>Returns the policy's description and the limits. Later requests carry its spec hash.</summary>
@@ -121,12 +125,16 @@ namespace Pgkeras.Client
         }
 
         /// <summary>Opens a session of a simulator that declares itself, which can also train a policy.</summary>
-        /// <remarks> With <c>pgkeras train --listen</c>, the policy in training learns from the session, and returns
-        /// only sampled actions. A server of trained policies checks that the spaces match the policy's: an <see
-        /// cref="InvalidRequestException"/> of the first step names the field that differs. </remarks> <param
-        /// name="simulator">Its spaces, created by <see cref="Spaces"/>, its number of environments and its
-        /// name.</param> <param name="mode">Whether actions are sampled from the distribution, or its mode is
-        /// selected.</param> <param name="timeout">The timeout of each step.</param>
+        /// <remarks>
+        /// With <c>pgkeras train --listen</c>, the policy in training learns from the session, and returns only sampled
+        /// actions. A server of trained policies checks that the spaces match the policy's: an <see
+        /// cref="InvalidRequestException"/> of the first step names the field that differs.
+        /// </remarks>
+        /// <param name="simulator">
+        /// Its spaces, created by <see cref="Spaces"/>, its number of environments and its name.
+        /// </param>
+        /// <param name="mode">Whether actions are sampled from the distribution, or its mode is selected.</param>
+        /// <param name="timeout">The timeout of each step.</param>
         public Session Play(Simulator simulator, ActMode mode = ActMode.Sample, TimeSpan? timeout = null)
         {
             var first = new PlayRequest { Policy = policy, Simulator = simulator, Mode = mode };

@@ -36,9 +36,11 @@ namespace Pgkeras.Client
             later.Outputs.Add(first.Outputs);
         }
 
-        /// <summary> Sent by a policy in training, one flag per environment. Where it is true, the environment should
-        /// not take its action but send the same first observation again in the next step, with <c>episodeStart</c>.
-        /// Null if no environment should wait. </summary>
+        /// <summary>
+        /// Sent by a policy in training, one flag per environment. Where it is true, the environment should not take
+        /// its action but send the same first observation again in the next step, with <c>episodeStart</c>. Null if no
+        /// environment should wait.
+        /// </summary>
         public bool[] Hold
         {
             get { return hold; }
@@ -51,21 +53,30 @@ namespace Pgkeras.Client
             get { return failure != null; }
         }
 
-        /// <summary>Reports the outcome of the previous actions and returns the next ones.</summary> <remarks> After an
-        /// <see cref="InvalidRequestException"/> the session is as if the step had not been made. After a <see
+        /// <summary>Reports the outcome of the previous actions and returns the next ones.</summary>
+        /// <remarks>
+        /// After an <see cref="InvalidRequestException"/> the session is as if the step had not been made. After a <see
         /// cref="ServerBusyException"/> the same step may be retried. A step that times out counts, and its action is
         /// lost. A timeout that passes while the server does not read ends the session. A server that has too many
         /// sessions, refuses the simulator, or has seen the session idle for too long also ends it with one of these
-        /// exceptions, so check <see cref="IsOver"/> after an exception. </remarks> <param name="observation">Always a
-        /// batch: one row per environment, the same number at every step.</param> <param name="reward">The reward of
-        /// each environment. Like the next two it is null at the first step.</param> <param name="terminated">Whether
-        /// the episode ended in a terminal state.</param> <param name="truncated">Whether the episode was cut
-        /// off.</param> <param name="episodeStart"> Whether each observation is the first of an episode. If null: where
-        /// the step before it ended an episode. </param> <param name="actionMask">The allowed actions; null allows
-        /// all.</param> <param name="within"> The timeout of the step; the client's timeout if null. It restarts
-        /// whenever a policy in training reports that it is being updated. </param> <param name="cancellation"> Ends
-        /// the step like its timeout, with an <see cref="OperationCanceledException"/>: it counts, and its action is
-        /// lost. </param>
+        /// exceptions, so check <see cref="IsOver"/> after an exception.
+        /// </remarks>
+        /// <param name="observation">Always a batch: one row per environment, the same number at every step.</param>
+        /// <param name="reward">The reward of each environment. Like the next two it is null at the first step.</param>
+        /// <param name="terminated">Whether the episode ended in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off.</param>
+        /// <param name="episodeStart">
+        /// Whether each observation is the first of an episode. If null: where the step before it ended an episode.
+        /// </param>
+        /// <param name="actionMask">The allowed actions; null allows all.</param>
+        /// <param name="within">
+        /// The timeout of the step; the client's timeout if null. It restarts whenever a policy in training reports
+        /// that it is being updated.
+        /// </param>
+        /// <param name="cancellation">
+        /// Ends the step like its timeout, with an <see cref="OperationCanceledException"/>: it counts, and its action
+        /// is lost.
+        /// </param>
         public Task<ActResponse> StepAsync(
             V1.Tensor observation,
             float[] reward = null,

@@ -7,10 +7,12 @@ namespace Pgkeras.Client
     /// <summary>Observation and action spaces. The kinds are those of gymnasium.spaces.</summary>
     public static class Spaces
     {
-        /// <summary>Arrays of float32 numbers within bounds, which may be infinite.</summary> <param name="shape">The
-        /// shape of one observation or action, without a batch axis.</param> <param name="low">One bound for all
-        /// elements, or one per element in C order, like <paramref name="high"/>.</param> <param name="high">The upper
-        /// bounds.</param>
+        /// <summary>Arrays of float32 numbers within bounds, which may be infinite.</summary>
+        /// <param name="shape">The shape of one observation or action, without a batch axis.</param>
+        /// <param name="low">
+        /// One bound for all elements, or one per element in C order, like <paramref name="high"/>.
+        /// </param>
+        /// <param name="high">The upper bounds.</param>
         public static Space Box(long[] shape, double[] low, double[] high)
         {
             return Box(DataType.Float32, shape, low, high);

@@ -6,8 +6,10 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary> Converts arrays to tensors and back, in one piece. Tensors are little-endian, like every machine that
-    /// Unity and Godot run on. </summary>
+    /// <summary>
+    /// Converts arrays to tensors and back, in one piece. Tensors are little-endian, like every machine that Unity and
+    /// Godot run on.
+    /// </summary>
     public static class Tensors
     {
         /// <summary>Returns a tensor of values in C order. Without a shape it is a vector.</summary>
