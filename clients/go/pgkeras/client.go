@@ -299,7 +299,7 @@ func call[Request, Response any](
 		deadline, _ := ctx.Deadline()
 		typed := c.translate(ctx, err, trailer, deadline.Sub(begin))
 		var late *DeadlineExceededError
-		if last != nil && errors.As(typed, &late) && !isTheServers(trailer) {
+		if last != nil && errors.As(typed, &late) && !isFromServer(trailer) {
 			return nil, last // the error before says why there was no response
 		}
 		// gRPC gives a call the same status if this client closed the connection and if the server cancelled the call.

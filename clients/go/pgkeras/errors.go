@@ -160,7 +160,7 @@ func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, 
 	}
 	answer := status.Convert(err)
 	typed := ErrorFromStatus(answer)
-	if isTheServers(trailer) {
+	if isFromServer(trailer) {
 		return typed
 	}
 	switch e := typed.(type) {
@@ -183,7 +183,7 @@ func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, 
 }
 
 // Reports whether the server wrote the status, rather than gRPC.
-func isTheServers(trailer metadata.MD) bool { return len(trailer.Get(detailsKey)) > 0 }
+func isFromServer(trailer metadata.MD) bool { return len(trailer.Get(detailsKey)) > 0 }
 
 // Returns the error for a response that did not arrive before ctx ended.
 func (c *Client) late(ctx context.Context, begin time.Time) error {

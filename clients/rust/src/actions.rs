@@ -151,7 +151,7 @@ pub fn read_step(response: v1::PlayResponse, single: bool) -> Result<Actions, Er
         Some(play_response::Result::Error(error)) => return Err(error_of_step(&error)),
         _ => return Err(unreadable("it has neither actions nor an error")),
     };
-    let hold = read(response.hold, "hold", DataType::Bool).map_err(not_ours)?;
+    let hold = read(response.hold, "hold", DataType::Bool).map_err(as_server_failure)?;
     let (actions, hold) =
         if single { (actions.first_row()?, hold.map(Tensor::first_row).transpose()?) } else { (actions, hold) };
     let hold = hold.map(|hold| hold.values().map(|values| values.into_owned())).transpose()?.unwrap_or_default();
@@ -164,11 +164,11 @@ pub fn read_step(response: v1::PlayResponse, single: bool) -> Result<Actions, Er
 ///
 /// [`Error::ServerFailed`] if it is malformed.
 pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
-    parse_actions(response).map_err(not_ours)
+    parse_actions(response).map_err(as_server_failure)
 }
 
 /// Turns an `InvalidRequest` of a decoder into `ServerFailed`, because the response is malformed.
-fn not_ours(error: Error) -> Error {
+fn as_server_failure(error: Error) -> Error {
     if matches!(error, Error::InvalidRequest { .. }) { unreadable(&error.to_string()) } else { error }
 }
 

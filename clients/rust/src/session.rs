@@ -62,9 +62,9 @@ pub struct StepOptions<'a> {
 /// - [`Error::ServerBusy`] if the server is busy (the same step may be retried), or if it has too many sessions, which
 ///   ends this one;
 /// - [`Error::DeadlineExceeded`] in three cases. If no response arrived in time, the step counts and its action is
-///   lost;
-///   the same is true if the future of a step is dropped. If the server does not read and the step was not sent, the
-///   message says so and the step does not count. If the session was idle for too long, the server has ended it;
+///   lost; the same is true if the future of a step is dropped. If the server does not read and the step was not
+///   sent, the message says so and the step does not count. If the session was idle for too long, the server has ended
+///   it;
 /// - [`Error::ServerUnavailable`] if the server is unreachable or stopping (open a new session);
 /// - other errors.
 ///

@@ -43,7 +43,7 @@ impl Call {
         unavailable(format!("{} has ended the session; open a new one", self.target))
     }
 
-    fn nobody(&self, reason: &str) -> Error {
+    fn unreachable(&self, reason: &str) -> Error {
         unavailable(format!(
             "no policy server answers at {}; start one with: pgkeras serve, or check the address ({reason})",
             self.target
@@ -67,12 +67,12 @@ pub fn error_of(status: &Status, call: &Call) -> Error {
     }
     let plain = Status::new(status.code(), status.message());
     if status.source().is_some() && status.code() != Code::OutOfRange {
-        return call.nobody(&reasons(status)); // not sent by the server: the connection has failed
+        return call.unreachable(&reasons(status)); // not sent by the server: the connection has failed
     }
     match status.code() {
         Code::DeadlineExceeded => call.late(),
         Code::Cancelled => call.cut_off(),
-        Code::Unavailable => call.nobody(status.message()),
+        Code::Unavailable => call.unreachable(status.message()),
         _ => translate(status.message(), &plain),
     }
 }

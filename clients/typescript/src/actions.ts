@@ -1,7 +1,7 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
 import { ActMode, ActOutput, type ActResponse, type PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Tensor as TensorMessage, Value } from "./generated/pgkeras/v1/tensors.js";
-import { errorOfStatus, InvalidRequestError, ServerFailedError, understood, unreadable } from "./errors.js";
+import { errorOfStatus, InvalidRequestError, ServerFailedError, asServerFailure, unreadable } from "./errors.js";
 import { decodeTensor, type DType, type Elements, type Tensor, textOf } from "./tensor.js";
 
 /** How an action is selected: sampled from the distribution, or its mode (the most probable action, or the mean). */
@@ -84,7 +84,7 @@ export function readStep({ result, hold }: PlayResponse, single: boolean): Actio
     throw unreadable("it has neither actions nor an error");
   }
   const actions = readActions(result.value);
-  const held = { ...actions, hold: hold && understood(() => valuesOf(hold, "hold", "bool") as Uint8Array) };
+  const held = { ...actions, hold: hold && asServerFailure(() => valuesOf(hold, "hold", "bool") as Uint8Array) };
   return single ? firstRow(held, [result.value.logProb, result.value.entropy, hold]) : held;
 }
 
@@ -97,7 +97,7 @@ export function readActions(response: ActResponse): Actions {
   if (!response.action && !response.structuredAction) {
     throw unreadable("it has no action");
   }
-  return understood(() => decodeActions(response));
+  return asServerFailure(() => decodeActions(response));
 }
 
 function decodeActions(response: ActResponse): Actions {

@@ -153,7 +153,7 @@ export function isLate(error: unknown): boolean {
 }
 
 /** Runs a decoder. Turns its InvalidRequestError into a ServerFailedError, because the response is malformed. */
-export function understood<T>(reading: () => T): T {
+export function asServerFailure<T>(reading: () => T): T {
   try {
     return reading();
   } catch (error) {

@@ -56,7 +56,8 @@ public record Actions(
     }
     Actions actions = decode(message.getAct());
     if (message.hasHold()) {
-      Tensor hold = understood(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL));
+      Tensor hold =
+          asServerFailure(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL));
       actions = actions.withHold((single ? firstRow(hold) : hold).booleans());
     }
     return single ? actions.firstRow() : actions;
@@ -71,11 +72,11 @@ public record Actions(
     if (!message.hasAction() && !message.hasStructuredAction()) {
       throw unreadable("it has no action");
     }
-    return understood(() -> read(message));
+    return asServerFailure(() -> read(message));
   }
 
   /** Runs a decoder. Turns its InvalidRequestException into a ServerFailedException. */
-  private static <T> T understood(Supplier<T> reading) {
+  private static <T> T asServerFailure(Supplier<T> reading) {
     try {
       return reading.get();
     } catch (InvalidRequestException wrong) {

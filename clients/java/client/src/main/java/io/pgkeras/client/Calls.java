@@ -61,7 +61,7 @@ final class Calls {
               PolicyServiceException typed = Failures.translate(error, target, due.within());
               if (last != null
                   && typed instanceof DeadlineExceededException
-                  && !Failures.isTheServers(error)) {
+                  && !Failures.isFromServer(error)) {
                 return CompletableFuture.<A>failedFuture(last); // says why there was no response
               }
               if (!answered

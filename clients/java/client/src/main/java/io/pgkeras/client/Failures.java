@@ -65,7 +65,7 @@ final class Failures {
   }
 
   /** Whether the server wrote the status of a failed call, rather than gRPC. */
-  static boolean isTheServers(Throwable error) {
+  static boolean isFromServer(Throwable error) {
     return details(error) != null;
   }
 
