@@ -128,12 +128,12 @@ namespace Pgkeras.Client
             request.EpisodeStart = episodeStart == null ? null : Tensors.Of(episodeStart);
             request.ActionMask = actionMask;
             template = later;
-            using (var patience = new Patience(allowed, cancellation))
+            using (var stepTimeout = new StepTimeout(allowed, cancellation))
             {
                 try
                 {
-                    await SendAsync(request, patience).ConfigureAwait(false);
-                    return Read(await ReceiveAsync(patience).ConfigureAwait(false));
+                    await SendAsync(request, stepTimeout).ConfigureAwait(false);
+                    return Read(await ReceiveAsync(stepTimeout).ConfigureAwait(false));
                 }
                 catch (RpcException error)
                 {
@@ -154,12 +154,12 @@ namespace Pgkeras.Client
             call.Dispose();
         }
 
-        private async Task SendAsync(PlayRequest request, Patience patience)
+        private async Task SendAsync(PlayRequest request, StepTimeout stepTimeout)
         {
             try
             {
                 Task sending = call.RequestStream.WriteAsync(request);
-                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
+                await Task.WhenAny(sending, stepTimeout.Over).ConfigureAwait(false);
                 if (sending.IsCompleted)
                 {
                     await sending.ConfigureAwait(false);
@@ -169,26 +169,26 @@ namespace Pgkeras.Client
             catch (InvalidOperationException error) when (!(error is ObjectDisposedException))
             {
                 // WriteAsync throws this when the stream has ended. Reading returns the reason, if there is one.
-                await ReceiveAsync(patience).ConfigureAwait(false);
+                await ReceiveAsync(stepTimeout).ConfigureAwait(false);
                 throw Ended(EndedByServer(error));
             }
             // The server does not read. A stream allows only one write at a time.
             ending.Cancel();
-            Ended(Failures.Late(target, patience.Allowed, null));
-            patience.Cancellation.ThrowIfCancellationRequested();
+            Ended(Failures.Late(target, stepTimeout.Allowed, null));
+            stepTimeout.Cancellation.ThrowIfCancellationRequested();
             throw failure;
         }
 
-        private async Task<PlayResponse> ReceiveAsync(Patience patience)
+        private async Task<PlayResponse> ReceiveAsync(StepTimeout stepTimeout)
         {
             while (true)
             {
                 // Reuses the pending read of a step that timed out, because a stream allows only one read at a time.
                 reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
-                if (await Task.WhenAny(reading, patience.Over).ConfigureAwait(false) != reading)
+                if (await Task.WhenAny(reading, stepTimeout.Over).ConfigureAwait(false) != reading)
                 {
-                    patience.Cancellation.ThrowIfCancellationRequested();
-                    throw Failures.Late(target, patience.Allowed, null);
+                    stepTimeout.Cancellation.ThrowIfCancellationRequested();
+                    throw Failures.Late(target, stepTimeout.Allowed, null);
                 }
                 bool more = await reading.ConfigureAwait(false);
                 reading = null;
@@ -205,7 +205,7 @@ namespace Pgkeras.Client
                 {
                     return response;
                 }
-                patience.Renew();
+                stepTimeout.Renew();
             }
         }
 
@@ -244,11 +244,11 @@ namespace Pgkeras.Client
         }
 
         /// <summary>The timeout of a step. Its timer is disposed with the step.</summary>
-        private sealed class Patience : IDisposable
+        private sealed class StepTimeout : IDisposable
         {
             private CancellationTokenSource timer;
 
-            public Patience(TimeSpan allowed, CancellationToken cancellation)
+            public StepTimeout(TimeSpan allowed, CancellationToken cancellation)
             {
                 Allowed = allowed;
                 Cancellation = cancellation;

@@ -102,7 +102,8 @@ export class PlaySession {
       episodeStart: flags(options.episodeStart),
       actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? asRow(mask) : mask),
     };
-    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the server reads the other fields only in the first message
+    // The server reads the other fields only in the first message.
+    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs };
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
     return readStep(response, single);
   }
