@@ -44,7 +44,7 @@ int main(int count, char** words) {
     }
     std::cout << loop.ticks() << " ticks at " << hertz << " Hz, " << loop.misses() << " deadlines missed, " << overruns
               << " ticks overrun, " << falls << " falls\n"
-              << "from a tick's begin to its answer: p50 " << std::lround(loop.latency().quantile(0.5)) << " us, p99 "
+              << "from tick to response: p50 " << std::lround(loop.latency().quantile(0.5)) << " us, p99 "
               << std::lround(loop.latency().quantile(0.99)) << " us\n"
               << loop.latency();
     return 0;

@@ -61,7 +61,7 @@ TEST_F(ControlLoopTest, HoldsTheLastActionCountsAndRecovers) {
 
   server_->go_on();
   EXPECT_EQ(until_answered(falls_left), 0);
-  EXPECT_EQ(until_answered(falls_right), 1) << "an answer that is too old is not taken for a new one";
+  EXPECT_EQ(until_answered(falls_right), 1) << "a late response is dropped";
   EXPECT_NE(log_.str().find("answered again after 1"), std::string::npos) << log_.str();
   EXPECT_EQ(loop_.sessions(), 1U) << "the session has lasted";
   EXPECT_EQ(loop_.latency().total() + loop_.misses(), loop_.ticks());
@@ -137,7 +137,7 @@ TEST_F(ScriptedLoopTest, ContinuesAfterABusyServerOrALateResponse) {
     until_answered();
   }
   EXPECT_EQ(rewards_.size(), 4U);
-  EXPECT_EQ(rewards_[1], -1) << "the first question is still the first";
+  EXPECT_EQ(rewards_[1], -1) << "the first request is still the first";
   EXPECT_EQ(loop_.sessions(), 1U);
 }
 

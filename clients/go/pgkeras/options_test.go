@@ -15,7 +15,7 @@ func TestATokenIsPrintableASCII(t *testing.T) {
 		if invalid := failsWith[*pgkeras.InvalidRequestError](t, err); invalid.Field != "token" {
 			t.Errorf("%q: the error is of %s", token, invalid.Field)
 		} else if strings.TrimSpace(token) != "" && strings.Contains(err.Error(), strings.TrimSpace(token)) {
-			t.Errorf("the error tells the token: %v", err)
+			t.Errorf("the message contains the token: %v", err)
 		}
 	}
 	connect(t, "127.0.0.1:1", pgkeras.WithToken("two words~!"))

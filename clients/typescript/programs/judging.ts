@@ -29,8 +29,8 @@ export async function failure<E extends Error>(kinds: readonly Kind<E>[], call: 
     await call;
   } catch (error) {
     const kind = kinds.find((one) => error instanceof one);
-    check(kind !== undefined, `it failed with ${error}, not ${kinds.map((one) => one.name)}`);
+    check(kind !== undefined, `got ${error}, expected ${kinds.map((one) => one.name)}`);
     return error as E;
   }
-  throw new Error(`it was answered, and did not fail with ${kinds.map((one) => one.name)}`);
+  throw new Error(`the call succeeded, expected ${kinds.map((one) => one.name)}`);
 }

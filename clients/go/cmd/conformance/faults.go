@@ -120,7 +120,7 @@ func (p *program) busy() error {
 	if err := all(
 		err,
 		check(full != nil && full.RetryAfter > 0, "retry after %v", full),
-		check(second.Over() && !first.Over(), "the second session goes on, or the first is over"),
+		check(second.Over() && !first.Over(), "the second session is not over, or the first one is"),
 	); err != nil {
 		return err
 	}

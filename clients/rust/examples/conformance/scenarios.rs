@@ -50,7 +50,7 @@ fn close(got: &[f32], expected: &[f64], what: &str) -> Done {
 }
 
 fn floats(tensor: Option<&Tensor>) -> Result<Vec<f32>, Failure> {
-    let tensor = tensor.ok_or_else(|| Failure::Fail("an output is not there".into()))?;
+    let tensor = tensor.ok_or_else(|| Failure::Fail("a requested output is missing".into()))?;
     Ok(tensor.values()?.into_owned())
 }
 
@@ -161,7 +161,7 @@ impl Scenarios {
         let scalar = |tensor: Option<&Tensor>| tensor.is_some_and(|tensor| tensor.shape().is_empty());
         let scalars =
             scalar(Some(&answer.action)) && scalar(answer.log_prob.as_ref()) && scalar(answer.entropy.as_ref());
-        check(scalars, "an array that should be a scalar is none")?;
+        check(scalars, "expected a scalar")?;
         let total: f32 = probabilities(&answer)?.iter().sum();
         check(answer.distribution["probabilities"].shape() == [2], "probabilities of another shape")?;
         close(&[total], &[1.0], "sum of the probabilities")?;
@@ -399,7 +399,7 @@ impl Scenarios {
         first.begin(ROW).await?;
         let mut second = client.play(&GREEDY).await?;
         let mut answer = second.begin(ROW).await;
-        check(second.is_over() && !first.is_over(), "the second session goes on, or the first is over")?;
+        check(second.is_over() && !first.is_over(), "the second session is not over, or the first one is")?;
         drop(first);
         for _ in 0..10 {
             let Err(Error::ServerBusy { retry_after, .. }) = answer else { return fail(format!("{answer:?}")) };

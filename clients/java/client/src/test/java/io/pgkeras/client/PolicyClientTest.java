@@ -74,7 +74,7 @@ class PolicyClientTest {
     ActOptions soon = ActOptions.sample().withTimeout(Duration.ofMillis(500));
     var error = assertThrows(ServerUnavailableException.class, () -> client.act(ROW, soon));
     assertEquals("starting", error.getMessage());
-    assertTrue(server.calls.get() > 1, "it was not made again");
+    assertTrue(server.calls.get() > 1, "it was not retried");
   }
 
   @Test

@@ -60,9 +60,9 @@ final class Checks {
       if (kind.isInstance(error)) {
         return kind.cast(error);
       }
-      throw new Failed(kind.getSimpleName() + " was expected, but it gave " + error);
+      throw new Failed("expected " + kind.getSimpleName() + ", got " + error);
     }
-    throw new Failed(kind.getSimpleName() + " was expected, but it was answered");
+    throw new Failed("expected " + kind.getSimpleName() + ", but the call succeeded");
   }
 
   static Tensor observation(JsonObject vector) {

@@ -80,7 +80,8 @@ record Faults(Conformance program) {
         first.step(ROW);
         full = failure(ServerBusyException.class, () -> second.step(ROW));
         check(
-            second.isOver() && !first.isOver(), "the second session goes on, or the first is over");
+            second.isOver() && !first.isOver(),
+            "the second session is not over, or the first one is");
         check(
             !full.retryAfter().isZero() && !full.retryAfter().isNegative(),
             "retry after " + full.retryAfter());
