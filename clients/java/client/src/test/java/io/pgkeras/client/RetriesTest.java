@@ -165,10 +165,10 @@ class RetriesTest {
 
   @Test
   void aLostConnectionIsReplaced() throws IOException {
-    try (var way = new LosableWay(server.port());
-        var lost = PolicyClient.builder(way.target()).timeout(Duration.ofSeconds(80)).build()) {
+    try (var proxy = new LossyProxy(server.port());
+        var lost = PolicyClient.builder(proxy.target()).timeout(Duration.ofSeconds(80)).build()) {
       lost.describe();
-      way.lose();
+      proxy.loseConnections();
       lost.describe(); // a ping is sent after 20 s
     }
   }

@@ -11,12 +11,12 @@ import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 
 /** A proxy that can lose its connections: it then reads and drops all data. */
-final class LosableWay implements AutoCloseable {
+final class LossyProxy implements AutoCloseable {
   private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
   private final List<AtomicBoolean> lost = new CopyOnWriteArrayList<>();
   private final List<Socket> sockets = new CopyOnWriteArrayList<>();
 
-  LosableWay(int port) throws IOException {
+  LossyProxy(int port) throws IOException {
     start(
         () -> {
           while (true) {
@@ -25,8 +25,8 @@ final class LosableWay implements AutoCloseable {
             AtomicBoolean flag = new AtomicBoolean();
             lost.add(flag);
             sockets.addAll(List.of(near, far));
-            start(() -> pass(near, far, flag));
-            start(() -> pass(far, near, flag));
+            start(() -> forward(near, far, flag));
+            start(() -> forward(far, near, flag));
           }
         });
   }
@@ -36,7 +36,7 @@ final class LosableWay implements AutoCloseable {
   }
 
   /** Loses all current connections. Later connections work. */
-  void lose() {
+  void loseConnections() {
     lost.forEach(flag -> flag.set(true));
   }
 
@@ -66,7 +66,7 @@ final class LosableWay implements AutoCloseable {
     thread.start();
   }
 
-  private static void pass(Socket from, Socket to, AtomicBoolean lost) throws IOException {
+  private static void forward(Socket from, Socket to, AtomicBoolean lost) throws IOException {
     InputStream in = from.getInputStream();
     OutputStream out = to.getOutputStream();
     byte[] buffer = new byte[1 << 16];
