@@ -36,15 +36,17 @@ public final class Bench {
 
   /** Executes the commands on standard input until its end. */
   public static void main(String[] words) throws IOException, InterruptedException {
-    var orders = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-    for (String line = orders.readLine(); line != null; line = orders.readLine()) {
-      String[] order = line.trim().split(" +");
+    var commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+      String[] command = line.trim().split(" +");
       Map<String, Object> answer =
-          switch (order[0]) {
+          switch (command[0]) {
             case "serve" -> serve();
-            case "play" -> play(order[1], Integer.parseInt(order[2]), Double.parseDouble(order[3]));
-            case "echo" -> echo(order[1], Integer.parseInt(order[2]), Double.parseDouble(order[3]));
-            default -> throw new IllegalArgumentException("unknown order: " + line);
+            case "play" ->
+                play(command[1], Integer.parseInt(command[2]), Double.parseDouble(command[3]));
+            case "echo" ->
+                echo(command[1], Integer.parseInt(command[2]), Double.parseDouble(command[3]));
+            default -> throw new IllegalArgumentException("unknown command: " + line);
           };
       System.out.println(new Gson().toJson(answer));
     }
