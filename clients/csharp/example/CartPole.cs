@@ -23,7 +23,7 @@ namespace Pgkeras.Example
         private double x;
         private double speed;
         private double angle;
-        private double turning;
+        private double angularSpeed;
         private int age;
 
         public CartPole(Random random)
@@ -48,12 +48,12 @@ namespace Pgkeras.Example
         }
 
         /// <summary>Starts an episode in a given state. Units are meters, radians and seconds.</summary>
-        public void Reset(double x, double speed, double angle, double turning)
+        public void Reset(double x, double speed, double angle, double angularSpeed)
         {
             this.x = x;
             this.speed = speed;
             this.angle = angle;
-            this.turning = turning;
+            this.angularSpeed = angularSpeed;
             age = 0;
         }
 
@@ -62,14 +62,14 @@ namespace Pgkeras.Example
             double push = action == 1 ? Force : -Force;
             double sine = Math.Sin(angle);
             double cosine = Math.Cos(angle);
-            push = (push + (MassPole * Length * turning * turning * sine)) / TotalMass;
-            double turningChange = ((Gravity * sine) - (cosine * push))
+            push = (push + (MassPole * Length * angularSpeed * angularSpeed * sine)) / TotalMass;
+            double angularAcceleration = ((Gravity * sine) - (cosine * push))
                 / (Length * ((4.0 / 3) - (MassPole * cosine * cosine / TotalMass)));
-            double speedChange = push - (MassPole * Length * turningChange * cosine / TotalMass);
+            double acceleration = push - (MassPole * Length * angularAcceleration * cosine / TotalMass);
             x += Tau * speed;
-            speed += Tau * speedChange;
-            angle += Tau * turning;
-            turning += Tau * turningChange;
+            speed += Tau * acceleration;
+            angle += Tau * angularSpeed;
+            angularSpeed += Tau * angularAcceleration;
             age++;
         }
 
@@ -78,7 +78,7 @@ namespace Pgkeras.Example
             into[at] = (float)x;
             into[at + 1] = (float)speed;
             into[at + 2] = (float)angle;
-            into[at + 3] = (float)turning;
+            into[at + 3] = (float)angularSpeed;
         }
 
         private double Start()

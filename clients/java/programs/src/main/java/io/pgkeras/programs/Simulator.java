@@ -60,7 +60,7 @@ public final class Simulator {
         var session = client.play(ActOptions.greedy())) {
       Map<String, Object> report =
           environments > 0
-              ? race(session, environments, Integer.parseInt(arguments.get("steps", "1000")))
+              ? measure(session, environments, Integer.parseInt(arguments.get("steps", "1000")))
               : play(session, Integer.parseInt(arguments.get("episodes", "20")));
       System.out.println(new Gson().toJson(report));
     }
@@ -88,7 +88,7 @@ public final class Simulator {
   }
 
   /** Measures the throughput with many environments in every message. */
-  private static Map<String, Object> race(Session session, int environments, int steps) {
+  private static Map<String, Object> measure(Session session, int environments, int steps) {
     Simulator simulator = new Simulator(environments);
     long[] actions = simulator.begin(session);
     long begin = System.nanoTime();
@@ -108,7 +108,7 @@ public final class Simulator {
   private static Map<String, Object> teach(
       PolicyClient client, int environments, Duration patience) {
     long messages = 0;
-    long heard = System.nanoTime();
+    long lastResponse = System.nanoTime();
     while (true) {
       long before = messages;
       try (Session session = client.play(declaration(environments), ActOptions.sample())) {
@@ -127,9 +127,9 @@ public final class Simulator {
         }
       } catch (ServerUnavailableException gone) {
         if (messages > before) {
-          heard = System.nanoTime(); // also while the policy is being updated
+          lastResponse = System.nanoTime(); // also while the policy is being updated
         }
-        if (System.nanoTime() - heard < patience.toNanos()) {
+        if (System.nanoTime() - lastResponse < patience.toNanos()) {
           pause(gone);
           continue;
         }
