@@ -28,11 +28,11 @@ namespace Pgkeras.Example
             int environments = Number(words, "--environments", 0);
             using (GrpcChannel channel = GrpcChannel.ForAddress("http://" + target, Options(target)))
             {
-                int teachers = Number(words, "--teach", 0);
-                if (teachers > 0)
+                int teachEnvironments = Number(words, "--teach", 0);
+                if (teachEnvironments > 0)
                 {
                     TimeSpan patience = TimeSpan.FromSeconds(Number(words, "--patience", 10));
-                    Console.WriteLine(await TeachAsync(new PolicyClient(channel), teachers, patience));
+                    Console.WriteLine(await TeachAsync(new PolicyClient(channel), teachEnvironments, patience));
                     return;
                 }
                 string policy = Flag(words, "--policy", "cartpole-v1");
@@ -41,7 +41,7 @@ namespace Pgkeras.Example
                 {
                     Console.WriteLine(
                         environments > 0
-                            ? await RaceAsync(session, environments, Number(words, "--steps", 1000))
+                            ? await MeasureAsync(session, environments, Number(words, "--steps", 1000))
                             : await PlayAsync(session, Number(words, "--episodes", 20)));
                 }
             }
@@ -108,7 +108,7 @@ namespace Pgkeras.Example
             }
         }
 
-        private static async Task<string> RaceAsync(Session session, int environments, int steps)
+        private static async Task<string> MeasureAsync(Session session, int environments, int steps)
         {
             var simulator = new Simulator(session, environments);
             await simulator.StepAsync();
