@@ -1,4 +1,4 @@
-# Everything is installed into .venv by the targets that need it: a machine needs only python3 (3.11 to 3.13) and make.
+# Targets install what they need into .venv. The machine needs only python3 (3.11 to 3.13) and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,28 +14,28 @@ help: ## Show this help.
 quickstart: $(VENV)/.run ## Train, export, serve and play CartPole: the whole pipeline in one command.
 	$(BIN)/pgkeras quickstart
 
-# Two processes more than it may use cores, since tests wait for other processes now and then.
+# Two more processes than available cores, because tests sometimes wait for other processes.
 WORKERS = $(shell $(BIN)/python -c "from pgkeras import cores; print(min(4, cores.available() + 2))")
 
-test: $(VENV)/.dev ## Run the tests, by up to four processes.
+test: $(VENV)/.dev ## Run the tests, with up to four processes.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
-test-slow: $(VENV)/.dev ## Run the long proofs as well.
+test-slow: $(VENV)/.dev ## Run the slow tests as well.
 	$(BIN)/python -m pytest -m "slow or not slow"
 
-test-packaging: $(VENV)/.dev ## Build the package, check it, and install it on every Python that there is.
+test-packaging: $(VENV)/.dev ## Build the package, check it, and install it on every installed Python.
 	$(BIN)/python -m pytest -m slow tests/packaging
 
-dist: $(VENV)/.dev ## Build what a release uploads, with a bill of materials, into dist/.
+dist: $(VENV)/.dev ## Build the files of a release, with a bill of materials, into dist/.
 	rm -rf dist
 	$(BIN)/uv build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/cyclonedx-py environment --output-file dist/bill-of-materials.json $(BIN)/python
 
-test-clients: $(VENV)/.dev ## Build and check the clients whose toolchain is installed (REQUIRE=all: and miss none).
+test-clients: $(VENV)/.dev ## Build and check the clients whose toolchain is installed (REQUIRE=all: fail if one is not).
 	$(BIN)/python -m conformance $(if $(REQUIRE),--require $(REQUIRE))
 
-docs: $(VENV)/.dev ## Build the documentation as a site, into build/site.
+docs: $(VENV)/.dev ## Build the documentation site into build/site.
 	$(BIN)/mkdocs build
 
 lint: $(VENV)/.dev $(VENV)-protos/.installed ## Check style, types, imports, the protocol and the committed stubs.
@@ -53,15 +53,15 @@ format: $(VENV)/.dev ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(VENV)-protos/.installed $(VENV)/.dev ## Generate the committed stubs, of Python and of the clients, from protos/.
+protos: $(VENV)-protos/.installed $(VENV)/.dev ## Generate the committed stubs of Python and of the clients from protos/.
 	$(call generate,.)
 	$(BIN)/python -m conformance.reference
 	$(BIN)/python -m conformance --generate
 
-clean: ## Remove the virtual environments and whatever was built.
+clean: ## Remove the virtual environments and all build outputs.
 	rm -rf $(VENV) $(VENV)-protos build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The generator is older than the runtime on purpose: its code loads on protobuf 6.31.1 and on 7.
+# The generator is deliberately older than the runtime, because its code loads on protobuf 6.31.1 and on 7.
 define generate
 	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --python_out=$(1) --pyi_out=$(1) $(STUBS:%=%.proto)
 	$(VENV)-protos/bin/python -m grpc_tools.protoc -Iprotos --grpc_python_out=$(1) pgkeras/v1/service.proto
@@ -69,8 +69,8 @@ endef
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else \
-	  "pgkeras needs Python 3.11 to 3.13; name one with: make PYTHON=python3.12")'
-	@echo "Making $(VENV) and installing into it; that takes a minute or two."
+	  "pgkeras needs Python 3.11 to 3.13; select one with: make PYTHON=python3.12")'
+	@echo "Creating $(VENV) and installing into it; this takes a minute or two."
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --upgrade pip -c constraints.txt
 	@touch $@
@@ -80,7 +80,7 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@echo "Installing what the tests and checks need into $(VENV)."
+	@echo "Installing the dependencies of tests and checks into $(VENV)."
 	@$(PIP) install --quiet -e ".[all,docs,hub,mlflow,ray,trace,tune,wandb]" --group test --group benchmarks --group lint -c constraints.txt
 	@touch $@
 

@@ -1,1 +1,1 @@
-"""Benchmarks: each a module to run, and each a ratio taken in one run beside a peer or a bound."""
+"""Benchmarks, one per module. Each measures a ratio to a peer or a bound within one run."""

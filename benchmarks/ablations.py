@@ -1,12 +1,11 @@
-"""What each setting is worth: four environments by their presets, with one setting changed at a time.
+"""Ablations: four environments with their presets, with one setting changed at a time.
 
 ``python -m benchmarks.ablations`` trains every variant for the same number of steps: settings, and the ideas of
-``benchmarks.ideas``, which are not settings. A variant that changes nothing, as the preset has that value already, is
-not run. What counts is the mean return of the last 100 training episodes, and the mean over the whole run, which says
-how fast it got there.
+``benchmarks.ideas``, which are not settings. A variant that equals the preset is not run. The table has the mean return
+of the last 100 training episodes, and the mean over the whole run, which measures how fast the return rises.
 
-Every run is a line of ``docs/ablations.jsonl``; what is there already, by the settings of today, is not run again. At
-the end the table is written into ``docs/ablations.md``.
+Every run is a line of ``docs/ablations.jsonl``. Runs in that file with the current settings are not repeated. At the
+end the table is written to ``docs/ablations.md``.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ _FILE = DOCS / "ablations.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.ablations -->"
 _AS_IT_IS = "as it is"
 STEPS = {"CartPole-v1": 100_000, "LunarLander-v3": 300_000, "Pendulum-v1": 200_000, "Hopper-v5": 300_000}
-# Presets as they were when the table was begun: its variants are of those.
+# The values of the presets when the table was started. Its variants change those.
 _OF_THEN: dict[str, dict[str, Any]] = {
     "LunarLander-v3": {"batch_steps": None, "learning_rate_schedule": "linear"},
     "Pendulum-v1": {"batch_steps": None, "gamma": 0.9, "optimizer": "adam", "target_kl": None},
@@ -76,7 +75,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 def main() -> None:
     parser = parser_of_runs(__doc__, one=("CASE", "VARIANT", "SEED"), only=STEPS)
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS), help="these alone")
+    parser.add_argument(
+        "--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS), help="run only these variants"
+    )
     options = parser.parse_args()
     if options.one:
         case, variant, seed = options.one
@@ -104,7 +105,7 @@ def _config(case: str, variant: str, seed: int) -> Config:
 
 
 def _differs(case: str, variant: str) -> bool:
-    """Whether a variant is another than the preset, and goes with the environment's actions."""
+    """Whether a variant differs from the preset, and supports the environment's actions."""
     if "distribution" in VARIANTS[variant] or variant == STATE_DEVIATION:
         return case in ("Pendulum-v1", "Hopper-v5")
     if variant == SYMLOG:
@@ -113,7 +114,7 @@ def _differs(case: str, variant: str) -> bool:
 
 
 def _is_current(run: dict[str, Any]) -> bool:
-    """Whether the run is by the settings of today."""
+    """Whether the run has the current settings."""
     case, variant = run["case"], run["variant"]
     return variant in VARIANTS and by_settings(run, _config(case, variant, run["seed"]))
 
@@ -142,7 +143,7 @@ def _tables(runs: list[dict[str, Any]]) -> str:
 
 
 def _over_the_run(run: dict[str, Any]) -> float:
-    """The mean return over the steps of a run."""
+    """Returns the mean return over the steps of a run."""
     _, steps, returns = np.array(run["curve"], np.float64).T
     return float(np.trapezoid(returns, steps) / (steps[-1] - steps[0]))
 

@@ -1,8 +1,7 @@
-"""How long the policy in training takes to act, by LiteRT and by TensorFlow: what ``act_engine=auto`` chooses between.
+"""Time of an action during training with LiteRT and with TensorFlow, the engines of ``act_engine=auto``.
 
-``python -m benchmarks.acting`` times one call for a batch of observations by either engine, in turns, for an MLP and
-for the two networks that read images. The fastest call is what the engine needs; the median is what the machine left
-of it.
+``python -m benchmarks.acting`` times one call for a batch of observations with the engines in alternation, for an MLP
+and for the two image networks. The fastest call is the time of the engine; the median includes the load of the machine.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ _ENGINES = ("litert", "tensorflow")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=32, help="observations a call")
-    parser.add_argument("--calls", type=int, default=200, help="calls of each engine, by turns")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--rows", type=int, default=32, help="observations per call")
+    parser.add_argument("--calls", type=int, default=200, help="calls of each engine, in alternation")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     options = parser.parse_args()
     print(machine(), flush=True)
     results = [_row(network, options.rows, options.calls) for network in _NETWORKS]
@@ -48,7 +47,7 @@ def _row(network: str, rows: int, calls: int) -> dict[str, str]:
     actors = {engine: FrozenPolicy(policy, engine) for engine in _ENGINES}
     seconds: dict[str, list[float]] = {engine: [] for engine in _ENGINES}
     for actor in actors.values():
-        actor.act(observation, noise)  # its first call sets it up
+        actor.act(observation, noise)  # the first call initializes the engine
     for _ in range(calls):
         for engine, actor in actors.items():
             began = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Training for a budget of processor time, ours and a peer's; every run is kept as a line of JSON.
+"""Trains pgkeras or a peer for a budget of processor time. Every run is saved as a line of JSON.
 
-Processor time on one thread, not that of the clock: so runs take nothing from each other, and a busy machine changes
-nothing but how long one waits. A setting ``time_limit`` goes by the clock: such a run takes fewer steps on a busy
-machine. Imports and setup are not counted for anybody.
+The budget is processor time on one thread, not wall-clock time, because concurrent runs and a busy machine then do not
+change the results. The setting ``time_limit`` is wall-clock time: such a run takes fewer steps on a busy machine.
+Imports and setup are not counted for any library.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pgkeras.environments.default_config import CONTINUOUS, DISCRETE, LONGEST_EP
 from pgkeras.settings.config import Config, resolve
 from pgkeras.settings.recipe import Recipe, WrapperCall
 
-if TYPE_CHECKING:  # which takes seconds to import: only runs do
+if TYPE_CHECKING:  # takes seconds to import, and only runs need it
     from pgkeras.runs.training import Training
 
 __all__ = [
@@ -55,44 +55,44 @@ _ONE_THREAD = {
     "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
     "CUDA_VISIBLE_DEVICES": "",
 }
-NEVER = 1e9  # a return that none of the environments can give, to stop at
-_ENDLESS = 10**12  # steps that none can take in the time
-_POINTS = 100  # of a curve
+NEVER = 1e9  # a stop return that no environment reaches
+_ENDLESS = 10**12  # more steps than any run can take in the time
+_POINTS = 100  # points of a curve
 _INSTALLING = threading.Lock()
 
 
 def parser_of_runs(
     doc: str | None, one: Sequence[str], only: Collection[str] = (), learners: Collection[str] = (), seeds: int = 3
 ) -> argparse.ArgumentParser:
-    """The command line of a benchmark whose runs are kept: which of them to run, and how many at once.
+    """Returns the argument parser of a benchmark whose runs are saved: which runs to make, and how many at once.
 
     Args:
         doc: The benchmark's docstring.
-        one: What tells one run from another, for ``--one``, by which :func:`in_process` runs it.
-        only: The environments, for ``--only``; none if there is no such option.
-        learners: Likewise, for ``--learners``.
-        seeds: How many seeds by default.
+        one: Names of the values that identify a run, for ``--one``, with which :func:`in_process` runs it.
+        only: The environments, for ``--only``; empty for no such option.
+        learners: The learners, for ``--learners``; empty for no such option.
+        seeds: Default number of seeds.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told = "how many seeds, from 0 on; with 0 the page is written"
-    parser.add_argument("--seeds", type=int, default=seeds, help=told)
+    explanation = "number of seeds, from 0 on; 0 only writes the page"
+    parser.add_argument("--seeds", type=int, default=seeds, help=explanation)
     if only:
-        parser.add_argument("--only", nargs="*", choices=only, default=list(only), help="these environments alone")
+        parser.add_argument("--only", nargs="*", choices=only, default=list(only), help="run only these environments")
     if learners:
-        parser.add_argument("--learners", nargs="*", choices=learners, default=list(learners), help="these alone")
-    parser.add_argument("--jobs", type=int, default=2, help="how many runs at once")
+        parser.add_argument("--learners", nargs="*", choices=learners, default=list(learners), help="run only these")
+    parser.add_argument("--jobs", type=int, default=2, help="number of concurrent runs")
     parser.add_argument("--one", nargs=len(one), metavar=tuple(one), help=argparse.SUPPRESS)
     return parser
 
 
 def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | None = None) -> Config:
-    """The settings of a run that only its budget ends.
+    """Returns the settings of a run that only its budget ends.
 
     Args:
         case: The environment.
-        seed: Of the run.
-        settings: Beside the preset's and the case's.
-        preset: By default the one for the case's kind of actions, as where an environment has none of its own.
+        seed: Seed of the run.
+        settings: Settings in addition to those of the preset and the case.
+        preset: The preset. By default the one for the case's kind of actions, which environments without a preset use.
     """
     fixed = {"seed": seed, "stop_return": NEVER, "steps": _ENDLESS}
     environment = {"env_kwargs": dict(case.kwargs) or None, "wrappers": case.wrappers}
@@ -102,24 +102,24 @@ def config_of(case: Case, seed: int, settings: Mapping[str, Any], preset: str | 
 
 
 def by_settings(run: Mapping[str, Any], config: Config) -> bool:
-    """Whether a run that was kept is by these settings; those that came later had their defaults."""
+    """Whether a saved run has these settings. Settings that were added later count as their defaults."""
     return Config.from_json({**Config(env_id=config.env_id).to_json(), **run["config"]}) == config
 
 
 def played(case: Case) -> Recipe:
-    """The environment of a case as it is evaluated."""
+    """Returns the environment of a case for evaluations."""
     return Recipe(case.env_id, case.kwargs, tuple(WrapperCall(name) for name in case.wrappers), case.evaluation_steps)
 
 
 def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISODES, **more: Any) -> dict[str, Any]:
-    """Trains for so many seconds of processor time, and plays greedy episodes with what came of it.
+    """Trains for some seconds of processor time, and plays greedy episodes with the resulting policy.
 
     Args:
         case: The environment.
         config: The settings.
-        seconds: Of processor time; infinity where its steps alone end it.
-        episodes: How many are played with what came of it.
-        **more: For :class:`pgkeras.runs.training.Training`.
+        seconds: Processor time; infinity if only the steps end the run.
+        episodes: Number of greedy episodes.
+        **more: Further arguments of :class:`pgkeras.runs.training.Training`.
 
     Returns:
         ``steps``, ``seconds``, ``last_100`` (mean training return), ``greedy`` (mean return of the evaluation),
@@ -154,13 +154,13 @@ def train_for(case: Case, config: Config, seconds: float, episodes: int = EPISOD
 
 
 def greedy_mean(training: Training, recipe: Recipe, episodes: int, slots: int = EPISODES, which: str = "best") -> float:
-    """Mean return of greedy episodes by the policy that a run exports.
+    """Returns the mean return of greedy episodes with the policy that a run exports.
 
     Args:
         training: The run.
-        recipe: What is played.
-        episodes: How many.
-        slots: How many environments play them side by side.
+        recipe: The environment.
+        episodes: Number of episodes.
+        slots: Number of parallel environments.
         which: "best" or "last"; see :meth:`pgkeras.Training.export`.
     """
     from pgkeras import engines, environments, evaluation
@@ -175,15 +175,15 @@ def greedy_mean(training: Training, recipe: Recipe, episodes: int, slots: int = 
 def peer_for(
     case: Case, algorithm: str, seed: int, seconds: float, library: str = peers.SB3, **more: Any
 ) -> dict[str, Any]:
-    """The same by an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`.
+    """Like :func:`train_for` with an algorithm of Stable-Baselines3 or SBX; see :func:`benchmarks.peers.budget`.
 
     Raises:
-        RuntimeError: The peers' environment cannot be installed: no other run of a peer would do better.
+        RuntimeError: The peers' environment cannot be installed. All other runs of peers would fail, too.
         subprocess.CalledProcessError: The run failed.
     """
     asked = {"library": library, "case": asdict(case), "algorithm": algorithm, "seed": seed, "seconds": seconds}
     asked |= {"episodes": EPISODES, "evaluation_seed": EVALUATION_SEED, **more}
-    with _INSTALLING:  # one after the other: the first to come installs
+    with _INSTALLING:  # the first run installs; the others wait
         try:
             python = peers.environment(sbx=library == peers.SBX)
         except subprocess.CalledProcessError as error:
@@ -192,10 +192,10 @@ def peer_for(
 
 
 def in_process(module: str, arguments: Sequence[str]) -> dict[str, Any]:
-    """What a benchmark prints as its last line when it is called so, on one thread in a process of its own.
+    """Runs a benchmark module in a separate process with one thread. Returns the JSON of its last line.
 
     Raises:
-        subprocess.CalledProcessError: It failed; its traceback is on standard error.
+        subprocess.CalledProcessError: The process failed. Its traceback is on standard error.
     """
     command = [sys.executable, "-m", module, *arguments]
     environ = {**os.environ, **_ONE_THREAD}
@@ -211,14 +211,14 @@ def fill(
     jobs: int,
     is_current: Callable[[dict[str, Any]], bool],
 ) -> list[dict[str, Any]]:
-    """Runs what is wanted and not in the file yet, and appends each outcome to it as soon as it is there.
+    """Makes the wanted runs that are missing from the file, and appends each result as soon as it is available.
 
     Args:
-        file: Where runs are kept.
-        wanted: What tells one run from another; it becomes a part of its line.
-        run: Runs one.
-        jobs: How many at once.
-        is_current: Whether a run of the file is by the settings of today; others count as not there.
+        file: The file of saved runs.
+        wanted: The values that identify each run. They become part of its line.
+        run: Makes one run.
+        jobs: Number of concurrent runs.
+        is_current: Whether a saved run has the current settings. Others count as missing.
 
     Returns:
         The runs of the file that are current.
@@ -230,7 +230,7 @@ def fill(
     def one(which: Mapping[str, Any]) -> None:
         try:
             outcome = run(which)
-        except subprocess.CalledProcessError as error:  # the others go on
+        except subprocess.CalledProcessError as error:  # the other runs continue
             print(f"{dict(which)}: exit status {error.returncode}", file=sys.stderr, flush=True)
             return
         with file.open("a") as stream:

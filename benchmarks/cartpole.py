@@ -1,9 +1,9 @@
-"""How long until CartPole-v1 is solved: the mean return of the last 100 training episodes reaches 475.
+"""Time until CartPole-v1 is solved: the mean return of the last 100 training episodes reaches 475.
 
-``python -m benchmarks.cartpole --seeds 10`` trains every seed in a process of its own. Seconds of training include
-everything from the first episode on, the first trace of the gradient step too; imports and setup (making environments
-and network, converting the act graph) are reported apart. ``--peers`` runs other libraries under the same criterion,
-in turn with pgkeras, in a virtual environment of their own, and prints the ratio to the fastest.
+``python -m benchmarks.cartpole --seeds 10`` trains every seed in a separate process. Seconds of training include
+everything from the first episode on, including the first trace of the gradient step. Imports and setup (creating the
+environments and the network, converting the act graph) are reported separately. ``--peers`` alternates with other
+libraries under the same criterion, in a separate virtual environment, and prints ratios to pgkeras.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from benchmarks.report import machine, spread, table, write_json
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="how many seeds, from 0 on")
-    parser.add_argument("--preset", help="a preset other than the environment's own")
-    parser.add_argument("--peers", action="store_true", help="run the peers beside it")
-    parser.add_argument("--peer-seeds", type=int, default=3, help="how many seeds the peers get")
-    parser.add_argument("--time-limit", type=float, default=150.0, help="seconds after which a peer's run is given up")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds, from 0 on")
+    parser.add_argument("--preset", help="a preset other than the environment's")
+    parser.add_argument("--peers", action="store_true", help="also run the peers")
+    parser.add_argument("--peer-seeds", type=int, default=3, help="number of seeds of the peers")
+    parser.add_argument("--time-limit", type=float, default=150.0, help="seconds after which a peer's run is stopped")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--one", type=int, metavar="SEED", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one is not None:
@@ -43,13 +43,13 @@ def main() -> None:
         print(_line(runs[-1]), flush=True)
         if python is not None and seed < options.peer_seeds:
             for peer in peers.PEERS:
-                # One thread: with more, torch's wait for each other on networks as small as these.
+                # One thread, because torch's threads slow each other down with networks this small.
                 runs.append(peers.run(python, peer, seed, options.time_limit, max_steps=1_000_000, threads=1))
                 print(_line(runs[-1]), flush=True)
     rows = _rows(runs)
     print("\n" + table(rows))
     if not all(run["solved"] for run in runs):
-        print("A run that was given up counts with the time it had: the true figures are higher.")
+        print("A run that was stopped counts with its time limit: the true figures are higher.")
     write_json(options.json, "python -m benchmarks.cartpole " + " ".join(sys.argv[1:]), runs)
 
 

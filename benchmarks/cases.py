@@ -1,4 +1,4 @@
-"""The environments of ``benchmarks.defaults``: twenty of many kinds, for none of which the defaults were tuned."""
+"""The environments of ``benchmarks.defaults``: 20 of many kinds. The defaults were tuned for none of them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _FLAT = "gymnasium.wrappers:FlattenObservation"
 
 @dataclass(frozen=True)
 class Case:
-    """An environment, and what a learner must be told about it.
+    """An environment and its configuration for all learners.
 
     Args:
-        env_id: ``module:id`` where a module registers it.
+        env_id: The id, as ``module:id`` if a module registers it.
         kwargs: Keyword arguments of the environment.
         wrappers: Wrappers, ``module:Name``, the same for all learners.
-        settings: Settings of pgkeras beside the defaults, where the task itself asks for one (memory).
-        continuous: Whether its actions are continuous.
-        peer_policy: Class of policy in Stable-Baselines3.
-        peer_wrappers: Wrappers without which Stable-Baselines3 does not take the observations.
-        is_unlimited: Whether its registration has no limit on the length of episodes.
-        evaluation_steps: Steps after which an evaluation's episode is truncated, where the environment has no limit.
+        settings: Settings of pgkeras in addition to the defaults, if the task requires one (memory).
+        continuous: Whether the actions are continuous.
+        peer_policy: Policy class in Stable-Baselines3.
+        peer_wrappers: Wrappers that Stable-Baselines3 needs for the observations.
+        is_unlimited: Whether the registration has no limit on the length of episodes.
+        evaluation_steps: Steps after which an evaluation truncates an episode, if the environment has no limit.
     """
 
     env_id: str

@@ -1,8 +1,8 @@
-"""``pgkeras bench`` beside ghz, an independent load tool: the same server, the same load, in turns.
+"""Compares ``pgkeras bench`` with ghz, an independent load tool: the same server, the same load, in alternation.
 
-ghz is installed by ``go install`` into the user's cache directory, unless it is on the PATH. Both keep the same number
-of calls in flight on one connection, many short rounds each, in turns. What else the machine does only slows a round
-down, so the tools are compared by their best rounds, figure by figure.
+Unless ghz is on the PATH, ``go install`` installs it into the user's cache directory. Both tools keep the same number
+of calls in flight on one connection, in many short, alternating rounds. Other load on the machine only slows a round
+down, so each figure is compared by the best rounds of both tools.
 
     python -m benchmarks.check_load [--rounds N] [--json FILE]
 """
@@ -27,29 +27,29 @@ from benchmarks.soak.server import SHIPPED
 _GHZ = "github.com/bojand/ghz/cmd/ghz@v0.121.0"
 _PROTOS = Path(__file__).parent.parent / "protos"
 _FIGURES = ("calls/s", "p50 ms", "p99 ms")
-# How far apart the best rounds may be. The client is part of a closed loop, and theirs is in another language.
+# Tolerance between the best rounds. The client is part of a closed loop, and ghz is written in another language.
 _TOLERANCES = {"calls/s": 0.30, "p50 ms": 0.30, "p99 ms": 0.60}
 
 
 def ghz() -> str:
-    """The path of the program; installs it when it is not there.
+    """Returns the path of ghz, and installs it if it is missing.
 
     Raises:
-        SystemExit: Neither it nor Go is installed.
+        SystemExit: Neither ghz nor Go is installed.
     """
     if found := shutil.which("ghz"):
         return found
     directory = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pgkeras" / "bin"
     if not (directory / "ghz").exists():
         if shutil.which("go") is None:
-            raise SystemExit("ghz is needed, and Go to install it: see https://ghz.sh")
+            raise SystemExit("This benchmark needs ghz, or Go to install it: see https://ghz.sh")
         print(f"Installing ghz into {directory}.", file=sys.stderr)
         subprocess.run(["go", "install", _GHZ], check=True, env={**os.environ, "GOBIN": str(directory)})
     return str(directory / "ghz")
 
 
 def by_ghz(program: str, target: str, payload: Path, in_flight: int, seconds: float) -> dict[str, float]:
-    """What ghz finds."""
+    """Returns the measurements of ghz."""
     command = [program, "--insecure", "--proto", "pgkeras/v1/service.proto", "--import-paths", str(_PROTOS)]
     command += ["--call", "pgkeras.v1.PolicyService.Act", "--binary-file", str(payload)]
     command += ["-c", str(in_flight), "--connections", "1", "-z", f"{seconds}s", "--duration-stop", "wait"]
@@ -62,7 +62,7 @@ def by_ghz(program: str, target: str, payload: Path, in_flight: int, seconds: fl
 
 
 def by_bench(target: str, in_flight: int, seconds: float) -> dict[str, float]:
-    """What ``pgkeras bench`` finds."""
+    """Returns the measurements of ``pgkeras bench``."""
     command = [sys.executable, "-m", "pgkeras", "bench", "--target", target, "--concurrency", str(in_flight)]
     command += ["--duration", str(seconds), "--warmup", "0.2", "--json"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
@@ -96,7 +96,7 @@ def measure(rounds: int, seconds: float) -> list[dict[str, Any]]:
 
 
 def summarize(results: list[dict[str, Any]]) -> tuple[str, bool]:
-    """The results as a table, and whether every figure lies within its tolerance."""
+    """Returns the results as a table, and whether every figure is within its tolerance."""
     rows, agree = [], True
     for result in results:
         for figure in _FIGURES:
@@ -122,8 +122,8 @@ def summarize(results: list[dict[str, Any]]) -> tuple[str, bool]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each tool (default 10)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn, in seconds (default 1)")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of each tool (default 10)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a round, in seconds (default 1)")
     options = parser.parse_args()
     results = measure(options.rounds, options.seconds)
     text, agree = summarize(results)

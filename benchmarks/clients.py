@@ -1,9 +1,9 @@
-"""Sessions of every client, beside a bare echo of its language's own gRPC stack.
+"""Measures sessions of every client, compared with a bare echo in its language's gRPC library.
 
-Each client's benchmark program (``conformance/README.md`` describes it) runs as a process that plays with
-``pgkeras serve``, and with an echo server that it starts in another process of its own. The two take turns, many short
-rounds each, so that a drift of the machine cancels; a ratio is the median over rounds of (session / echo). The policy
-server is Python in every row, so that a ratio is mostly about how far Python's gRPC is from the language's own.
+Each client's benchmark program (``conformance/README.md`` describes it) plays with ``pgkeras serve``, and with an echo
+server that it starts in another process. The two alternate in many short rounds, which cancels drift of the machine. A
+ratio is the median over rounds of (session / echo). The policy server is Python in every row, so the ratio mainly
+compares Python's gRPC library with that of the language.
 
 python -m benchmarks.clients [--client NAME ...] [--json FILE]
 """
@@ -33,17 +33,17 @@ class Program:
     """A client's benchmark program.
 
     Args:
-        process: It runs, and waits for orders.
+        process: The running process, which waits for commands.
     """
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
     def ask(self, *words: object) -> dict[str, Any]:
-        """Sends an order and waits for its answer.
+        """Sends a command and returns its result.
 
         Raises:
-            RuntimeError: It ended instead.
+            RuntimeError: The program ended instead.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -51,7 +51,7 @@ class Program:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the benchmark program ended at the order {words}")
+            raise RuntimeError(f"the benchmark program ended at the command {words}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 
@@ -75,10 +75,10 @@ def started(client: Client) -> Iterator[Program]:
 
 
 def measure(client: Client, target: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """Plays and echoes in turns, with one environment and with many; one result for each number of environments."""
+    """Alternates play and echo, with one environment and with many. Returns one result per number of environments."""
     with started(client) as server, started(client) as program:
         ends = {"play": target, "echo": f"127.0.0.1:{server.ask('serve')['port']}"}
-        for verb, end in ends.items():  # virtual machines compile what runs often
+        for verb, end in ends.items():  # warm-up: virtual machines compile frequent code
             program.ask(verb, end, 1, seconds)
         return [_compare(program, ends, environments, rounds, seconds) for environments in ENVIRONMENTS]
 
@@ -102,7 +102,7 @@ def _compare(program: Program, ends: dict[str, str], environments: int, rounds: 
 
 
 def rows(client: str, results: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """A client's results as a reader wants them."""
+    """Formats a client's results."""
     for one in results:
         count = one["environments"]
         yield {
@@ -122,9 +122,9 @@ def main() -> None:
     """Measures, and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ready = [client for client in find_all() if client.bench]
-    parser.add_argument("--client", action="append", choices=[client.name for client in ready], help="only this one")
-    parser.add_argument("--rounds", type=int, default=10, help="turns of each (default 10)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn (default 1)")
+    parser.add_argument("--client", action="append", choices=[client.name for client in ready], help="only this client")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of each (default 10)")
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a round in seconds (default 1)")
     parser.add_argument("--json", type=Path, help="write the result to this file")
     options = parser.parse_args()
     found: dict[str, list[dict[str, Any]]] = {}

@@ -1,13 +1,13 @@
-"""The defaults alone, on twenty environments for which nobody tuned them, beside another library's defaults.
+"""Compares the defaults with another library's defaults, on 20 environments that neither was tuned for.
 
-``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` as ``pgkeras train`` does one that has
-no preset: by the preset for its kind of actions. Each run has 90 seconds of processor time on one thread (see
-``benchmarks.budget``), and so have the PPO and the A2C of Stable-Baselines3, each by its own defaults; random actions
-play beside them.
+``python -m benchmarks.defaults`` trains each environment of ``benchmarks.cases`` like ``pgkeras train`` without a
+preset of its own: with the preset for its kind of actions. Each run has 90 seconds of processor time on one thread (see
+``benchmarks.budget``). PPO and A2C of Stable-Baselines3 have the same time and their own defaults. Random actions are
+included for comparison.
 
-Every run is a line of ``docs/defaults.jsonl``; what is there already, by the settings of today, is not run again. At
-the end the table is written into ``docs/defaults.md``. The environments need the dependency group ``cases``; the peer
-has an environment of its own (see ``benchmarks.peers``).
+Every run is a line of ``docs/defaults.jsonl``. Runs in that file with the current settings are not repeated. At the end
+the table is written to ``docs/defaults.md``. The environments need the dependency group ``cases``. The peer has a
+separate virtual environment (see ``benchmarks.peers``).
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ _LEARNERS = ("pgkeras", "PPO", "A2C", "random")
 
 def main() -> None:
     parser = parser_of_runs(__doc__, one=("CASE", "LEARNER", "SEED"), only=CASES, learners=_LEARNERS)
-    parser.add_argument("--seconds", type=float, default=90.0, help="of processor time, for each run")
-    parser.add_argument("--set", action="append", default=[], help="a setting beside the defaults, for an experiment")
-    parser.add_argument("--file", type=Path, default=_FILE, help="where runs are kept")
+    parser.add_argument("--seconds", type=float, default=90.0, help="processor time of each run")
+    parser.add_argument("--set", action="append", default=[], help="a setting that differs from the defaults")
+    parser.add_argument("--file", type=Path, default=_FILE, help="file of saved runs")
     options = parser.parse_args()
     if options.one:
         case, learner, seed = options.one
         print(json.dumps(_run(CASES[case], learner, int(seed), options.seconds, options.set)))
         return
-    wanted = [  # breadth first: a row of one seed says more than none
+    wanted = [  # breadth first: one seed of every environment before the next seed
         {"case": case, "learner": learner, "seed": seed}
         for seed in range(options.seeds)
         for case in options.only
@@ -77,7 +77,7 @@ def main() -> None:
 
 
 def _is_current(run: dict[str, Any], options: argparse.Namespace) -> bool:
-    """Whether the run is of a case, and for pgkeras by the settings of today."""
+    """Whether the run is of a known case and, for pgkeras, has the current settings."""
     if run["case"] not in CASES or run["learner"] not in _LEARNERS or run["budget"] != options.seconds:
         return run["learner"] == "random" and run["case"] in CASES
     if run["learner"] != "pgkeras":
@@ -92,7 +92,7 @@ def _run(case: Case, learner: str, seed: int, seconds: float, assigned: list[str
 
 
 def _random(recipe: Recipe) -> float:
-    """Mean return of random actions, of those that a mask allows."""
+    """Returns the mean return of random actions, among those that the mask allows."""
     from pgkeras import environments
 
     env = environments.make_one(recipe)
@@ -125,7 +125,7 @@ def _table(runs: list[dict[str, Any]]) -> str:
 
 
 def _level(ours: float, best: float, random: float | None) -> bool:
-    """Whether it is at least the best, less a fiftieth of what there is between that and random play."""
+    """Whether ours is at least the best return, less 2 % of the difference between that and random play."""
     return ours >= best - 0.02 * abs(best - (best if random is None else random))
 
 

@@ -1,16 +1,16 @@
-"""Our presets beside what one would install otherwise, for the same seconds.
+"""Compares our presets with other libraries for the same processor time.
 
-``python -m benchmarks.duel`` trains fourteen environments for 300 seconds of processor time on one thread each (see
-``benchmarks.budget``; ours end by the clock, so that they need a core each): by our preset, by the PPO of
-Stable-Baselines3 with RL Zoo's settings, by the PPO of SBX, which is the same in JAX, with the same settings, and where
-actions are continuous by SBX's SAC. Each library has an environment of its own (see ``benchmarks.peers``). What counts
-is 100 greedy episodes with what the learner leaves behind, and the mean return of the last 100 training episodes. Ours
-leaves what it exports: where the preset evaluates while it trains, which the seconds include, the policy that did best
-then. The peers leave their last policy.
+``python -m benchmarks.duel`` trains 14 environments for 300 seconds of processor time on one thread each (see
+``benchmarks.budget``; our runs end by wall-clock time, so each needs a core): with our preset, with the PPO of
+Stable-Baselines3 and RL Zoo's settings, with the PPO of SBX, which is the same in JAX, with the same settings, and for
+continuous actions with SBX's SAC. Each library has a separate virtual environment (see ``benchmarks.peers``). The
+tables have the return of 100 greedy episodes with the final policy, and the mean return of the last 100 training
+episodes. Our final policy is the exported one: if the preset evaluates during training, which the seconds include, the
+best policy of those evaluations. The peers' final policy is their last one.
 
-Every run is a line of ``docs/duel.jsonl``; what is there already, by the settings of today, is not run again. At the
-end the tables are written into ``docs/duel.md``, and the learning curves over seconds into ``docs/images/duel.png``;
-with other ``--seconds`` there are tables and a picture (``duel-1800.png``) of their own.
+Every run is a line of ``docs/duel.jsonl``. Runs in that file with the current settings are not repeated. At the end the
+tables are written to ``docs/duel.md``, and the learning curves over seconds to ``docs/images/duel.png``. Other values
+of ``--seconds`` have separate tables and figures (``duel-1800.png``).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _MARKER = "<!-- made by python -m benchmarks.duel -->"
 _OURS = "pgkeras"
 _PEERS = {"SB3 PPO": (peers.SB3, "PPO"), "SBX PPO": (peers.SBX, "PPO"), "SBX SAC": (peers.SBX, "SAC")}
 _LEARNERS = (_OURS, *_PEERS)
-_COLOURS = {_OURS: "#2563a8", "SB3 PPO": "#c05621", "SBX PPO": "#6b7280", "SBX SAC": "#3f8f4f"}
+_COLORS = {_OURS: "#2563a8", "SB3 PPO": "#c05621", "SBX PPO": "#6b7280", "SBX SAC": "#3f8f4f"}
 _EPISODES = 100
 _SECONDS = 300.0
-_WIDTH = 5  # pictures beside each other
+_WIDTH = 5  # panels per row
 _OURS_LESS_THEIRS = """Ours less theirs, in greedy episodes: the difference of the means, in brackets the smallest and
 largest difference of two seeds, and P, the share of such pairs in which ours is ahead:"""
 _GREEDY = "Mean return of 100 greedy episodes, of what is exported and of the peers' last policies:"
@@ -68,17 +68,17 @@ CASES = (
     "CartPole-v1",
 )
 _DISCRETE = ("LunarLander-v3", "Acrobot-v1", "CartPole-v1")
-# A preset that is made for much shorter runs is changed as in the table of docs/results.md for more steps.
+# Presets for much shorter runs have the changes of the table for more steps in docs/results.md.
 _CHANGES = {row.env_id: {k: v for k, v in row.settings.items() if k != "steps"} for row in LONGER}
-# A run of ours ends, and its schedule with it, by its time limit, which leaves evaluations out: they get the rest of
-# the seconds. Two environments are learnt long before, and end by their steps.
+# Our runs and their schedules end by a time limit, which excludes evaluations: those get the remaining seconds. Two
+# environments are learned long before, and end by their steps.
 _TRAINING = 0.92
 _LEARNT = {"Pendulum-v1": 1_000_000, "CartPole-v1": 3_000_000}
 
 
 def main() -> None:
     parser = parser_of_runs(__doc__, one=("CASE", "SEED"), only=CASES, learners=_LEARNERS)
-    parser.add_argument("--seconds", type=float, default=_SECONDS, help="of processor time, for each run")
+    parser.add_argument("--seconds", type=float, default=_SECONDS, help="processor time of each run")
     options = parser.parse_args()
     if options.one:
         case, seed = options.one
@@ -125,7 +125,7 @@ def _config(case: str, seed: int, seconds: float) -> Config:
 
 
 def _is_current(run: dict[str, Any]) -> bool:
-    """Whether the run is by the settings of today; how fast its machine was may have ended it sooner or later."""
+    """Whether the run has the current settings, except for limits that depend on the speed of its machine."""
     case, learner = run["case"], run["learner"]
     if case not in CASES or learner not in _LEARNERS:
         return False
@@ -137,7 +137,7 @@ def _is_current(run: dict[str, Any]) -> bool:
 
 
 def _tables(runs: list[dict[str, Any]], seconds: float) -> str:
-    """The tables of runs of so many seconds; those of a budget of their own come with their picture."""
+    """Returns the tables of runs of a budget. Budgets other than the default include their figure."""
     parts = [f"## {seconds:,.0f} seconds"]
     if seconds != _SECONDS:
         parts.append(f"![Mean training return over {seconds:,.0f} seconds](images/{_picture_of(seconds)})")
@@ -164,7 +164,7 @@ def _returns(runs: list[dict[str, Any]], key: str) -> str:
 
 
 def _comparison(runs: list[dict[str, Any]]) -> str:
-    """Difference of means; over pairs of a run of ours and one of theirs, its range and how often ours is ahead."""
+    """Returns differences of means, and over pairs of our and their runs the range and how often ours is ahead."""
     rows, ahead, met = [], dict.fromkeys(_PEERS, 0), dict.fromkeys(_PEERS, 0)
     for case in (case for case in CASES if _met(runs, case)):
         ours = np.array([run["greedy"] for run in _of(runs, case, _OURS)])
@@ -190,7 +190,7 @@ def _difference(ours: Floats, theirs: Floats) -> str:
 
 
 def _digits(returns: Sequence[float]) -> int:
-    """How many decimals such returns are told with."""
+    """Returns the number of decimals for returns of this magnitude."""
     return 1 if np.abs(returns).max() < 100 else 0
 
 
@@ -199,7 +199,7 @@ def _picture_of(seconds: float) -> str:
 
 
 def _picture(runs: list[dict[str, Any]], seconds: float) -> Figure:
-    """Mean training return over seconds, a small picture for each environment."""
+    """Plots mean training return over seconds, one panel per environment."""
     cases = [case for case in CASES if _met(runs, case)]
     rows = max(1, -(-len(cases) // _WIDTH))
     columns = max(1, -(-len(cases) // rows))
@@ -209,16 +209,16 @@ def _picture(runs: list[dict[str, Any]], seconds: float) -> Figure:
         for learner in _LEARNERS:
             for run in _of(runs, case, learner):
                 points = [(at, value) for at, _, value in run["curve"] if value is not None]
-                if points[-1][0] < 0.98 * seconds:  # learnt before the time was over
+                if points[-1][0] < 0.98 * seconds:  # learned before the end of the time
                     points.append((seconds, points[-1][1]))
-                panel.plot(*zip(*points, strict=True), color=_COLOURS[learner], linewidth=1.1, alpha=0.9)
+                panel.plot(*zip(*points, strict=True), color=_COLORS[learner], linewidth=1.1, alpha=0.9)
         panel.set_title(case, fontsize=9)
         panel.tick_params(labelsize=7)
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_xlim(0, seconds)
     for panel in panels[len(cases) :]:
         panel.axis("off")
-    handles = [Line2D([], [], color=_COLOURS[learner], label=learner) for learner in _present(runs)]
+    handles = [Line2D([], [], color=_COLORS[learner], label=learner) for learner in _present(runs)]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False, fontsize=9)
     figure.supxlabel("seconds of processor time", fontsize=9)
     figure.supylabel("mean training return", fontsize=9)
@@ -226,12 +226,12 @@ def _picture(runs: list[dict[str, Any]], seconds: float) -> Figure:
 
 
 def _present(runs: list[dict[str, Any]]) -> list[str]:
-    """The learners of which there are runs: ours, then the peers."""
+    """Returns the learners that have runs: ours, then the peers."""
     return [_OURS, *(peer for peer in _PEERS if any(run["learner"] == peer for run in runs))]
 
 
 def _met(runs: list[dict[str, Any]], case: str) -> bool:
-    """Whether there are runs of ours, and of a peer."""
+    """Whether there are runs of ours and of a peer."""
     return any(_of(runs, case, peer) for peer in _PEERS) and bool(_of(runs, case, _OURS))
 
 

@@ -1,4 +1,4 @@
-"""The ceiling: a bare ``grpc.aio`` server that decodes a request and answers with a ready response."""
+"""The upper bound: a bare ``grpc.aio`` server that decodes a request and returns a constant response."""
 
 from __future__ import annotations
 

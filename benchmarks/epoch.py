@@ -1,7 +1,7 @@
-"""Where an epoch's time goes: the parts of both phases, by processor time on one thread.
+"""Profile of an epoch: processor time of the parts of both phases, on one thread.
 
-``python -m benchmarks.epoch`` trains a few environments by their presets for a few seconds each, with a clock around
-each part. The rest is what no clock is around: the tape, returns, metrics.
+``python -m benchmarks.epoch`` trains a few environments with their presets for a few seconds each, and times each part.
+"The rest" is not timed: the tape, returns, metrics.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ PARTS: dict[str, tuple[tuple[Any, str], ...]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of processor time, for each environment")
-    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="these environments alone")
-    parser.add_argument("--json", type=Path, help="write the figures here")
+    parser.add_argument("--seconds", type=float, default=15.0, help="processor time of each environment")
+    parser.add_argument("--only", nargs="*", choices=CASES, default=list(CASES), help="run only these environments")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def shares(env_id: str, seconds: float) -> dict[str, float]:
-    """The share of each part, and the steps per second of the whole."""
+    """Returns the share of each part, and the total steps per second."""
     settings = {"evaluation_every": 0, "steps": 10**12}
     with clocks() as spent:
         training = Training(config_of(Case(env_id), 0, settings, preset_for(env_id)))
@@ -89,7 +89,7 @@ def shares(env_id: str, seconds: float) -> dict[str, float]:
 
 @contextmanager
 def clocks() -> Iterator[dict[str, float]]:
-    """Puts a clock around each part; gives the seconds of each so far."""
+    """Times each part. Yields the seconds of each so far."""
     spent: dict[str, float] = defaultdict(float)
     with ExitStack() as stack:
         for part, places in PARTS.items():

@@ -1,13 +1,13 @@
-"""The gradient step on a GPU against the same step on the CPU, for an MLP, a CNN and a GRU, by steps a batch.
+"""Compares the gradient step on a GPU and on the CPU, for an MLP, a CNN and a GRU, over batch sizes.
 
-``python -m benchmarks.gpu`` measures both devices in turn, each in a process of its own. A time is the median of
-repeated steps on a batch that is on the device already; the time with its transfer from the host is beside it.
+``python -m benchmarks.gpu`` measures each device in a separate process. A time is the median of repeated steps on a
+batch that is already on the device, followed by the time including the transfer from the host.
 
-Shares are of the most that the same device reaches in the same process: by a product of large matrices, for
-floating-point operations (TF32 on a GPU that has it, as in the step itself), and by a sum of large arrays, for
-bandwidth. Operations are counted from the layers: two for each weight and row that it meets forwards, and twice that
-backwards. Bytes are the least there can be: observations and each layer's output written once and read once, and the
-same for their gradients. Small networks are bound by neither, but by the launch of kernels.
+Shares refer to the maximum of the same device in the same process: a product of large matrices for floating-point
+operations (TF32 on GPUs that have it, as in the step), and a sum of large arrays for bandwidth. Operations are counted
+from the layers: two per weight and row in the forward pass, and twice that in the backward pass. Bytes are the minimum:
+observations and each layer's output are written once and read once, and the same for their gradients. Small networks
+are bound by neither, but by kernel launches.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LENGTH = 128  # steps of an episode
 
 
 class Case(NamedTuple):
-    """A network and what it sees."""
+    """A network and its observations."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -51,12 +51,13 @@ SIZES = (4_096, 16_384, 65_536, 262_144)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="*", choices=CASES, default=list(CASES), help="these networks alone")
-    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="steps a batch")
-    parser.add_argument("--devices", nargs="*", choices=["CPU", "GPU"], default=["CPU", "GPU"], help="these alone")
-    parser.add_argument("--seconds", type=float, default=2.0, help="how long each size is repeated (at least 3 times)")
-    parser.add_argument("--matrix", type=int, default=0, help="width of the large matrices; by default by device")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--networks", nargs="*", choices=CASES, default=list(CASES), help="measure only these networks")
+    parser.add_argument("--sizes", nargs="*", type=int, default=list(SIZES), help="steps per batch")
+    parser.add_argument("--devices", nargs="*", choices=["CPU", "GPU"], default=["CPU", "GPU"], help="only these")
+    parser.add_argument("--seconds", type=float, default=2.0, help="duration of each size (at least 3 repetitions)")
+    width = "width of the large matrices; the default depends on the device"
+    parser.add_argument("--matrix", type=int, default=0, help=width)
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--one", choices=["CPU", "GPU"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -85,7 +86,7 @@ def main() -> None:
 def measure(
     device: str, networks: list[str], sizes: list[int], seconds: float, matrix: int
 ) -> Iterator[dict[str, Any]]:
-    """One line a network and size, in this process, on one kind of device."""
+    """Yields one line per network and size, measured in this process on one kind of device."""
     from pgkeras.backend import tf
 
     gpus = tf.config.list_physical_devices("GPU")
@@ -110,11 +111,11 @@ def measure(
 
 
 def reached(matrix: int, seconds: float) -> dict[str, float]:
-    """What the device reaches: floating-point operations and bytes per second."""
+    """Returns the floating-point operations and the bytes per second that the device reaches."""
     from pgkeras.backend import tf
 
     a = tf.random.stateless_normal([matrix, matrix], [0, 1])
-    # One number is read back, so that the product is done when the clock is stopped.
+    # Reads one number back, which waits until the product is complete.
     product = tf.function(lambda: tf.linalg.matmul(a, a)[0, 0])
     array = tf.zeros([matrix * matrix * 4])
     addition = tf.function(lambda: (array + 1.0)[0])
@@ -125,7 +126,7 @@ def reached(matrix: int, seconds: float) -> dict[str, float]:
 
 
 def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> dict[str, Any]:
-    """Seconds for one gradient step, and how much of the device it uses."""
+    """Returns the time of one gradient step, and its share of the device's maximum."""
     from pgkeras.backend import keras
     from pgkeras.policy.policy import Policy
     from pgkeras.reinforce.train_step import TrainStep
@@ -152,7 +153,7 @@ def timed(network: str, size: int, seconds: float, rates: dict[str, float]) -> d
 
 
 def space(case: Case) -> Any:
-    """What a case's network observes."""
+    """Returns the observation space of a case."""
     from pgkeras.spaces import Box
 
     low, high = (0, 255) if case.dtype == "uint8" else (-np.inf, np.inf)
@@ -160,7 +161,7 @@ def space(case: Case) -> Any:
 
 
 def counts(policy: Any) -> tuple[int, int]:
-    """Of one step, forwards: floating-point operations, and numbers that its layers put out."""
+    """Returns the floating-point operations of one forward step, and the number of outputs of its layers."""
     from pgkeras.backend import keras
     from pgkeras.reinforce.frozen_policy import layers
 
@@ -178,7 +179,7 @@ def counts(policy: Any) -> tuple[int, int]:
 
 
 def _episodes(case: Case, size: int) -> tuple[Any, np.ndarray]:
-    """Episodes of random steps, all of the same length."""
+    """Returns episodes of random steps, all of the same length."""
     from pgkeras.environments.trajectory import Trajectory
 
     generator = np.random.default_rng(0)
@@ -199,7 +200,7 @@ def _episodes(case: Case, size: int) -> tuple[Any, np.ndarray]:
 
 
 def _seconds(call: Callable[[], Any], seconds: float) -> list[float]:
-    """How long each of several calls took, after a first one."""
+    """Returns the seconds of each of several calls, after a warm-up call."""
     call()
     times: list[float] = []
     while sum(times) < seconds or len(times) < 3:
@@ -210,7 +211,7 @@ def _seconds(call: Callable[[], Any], seconds: float) -> list[float]:
 
 
 def report(results: list[dict[str, Any]]) -> str:
-    """The results as a table, with the GPU's time as a share of the CPU's where both were measured."""
+    """Formats the results as a table, with the speedup over the CPU if both were measured."""
     of_cpu = {(r["network"], r["steps"]): r for r in results if "network" in r and r["device"].startswith("CPU")}
     rows = []
     for result in results:

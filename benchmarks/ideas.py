@@ -1,6 +1,6 @@
-"""Ideas that are not options of pgkeras, for ``benchmarks.ablations``: each changes one run from outside.
+"""Ideas that are not options of pgkeras, for ``benchmarks.ablations``. Each patches one run.
 
-An idea is a context manager: what is trained while it lasts, is trained by it. It gives keyword arguments for
+An idea is a context manager that changes the training inside it. It yields keyword arguments for
 :class:`pgkeras.runs.training.Training`.
 """
 
@@ -35,21 +35,21 @@ Floats = NDArray[np.float64]
 ONE_START = "one start for all episodes of a batch, leave-one-out"
 STATE_DEVIATION = "deviation that depends on the state"
 SYMLOG = "symmetric logarithm of returns for the value network"
-_KEPT = 0.97  # of an average of weights, from one gradient step to the next
+_KEPT = 0.97  # decay of the average of weights per gradient step
 _MOST_ADVANTAGE = 3.0  # times their root mean square
-_GROWTH = 4  # of batches, over a run
+_GROWTH = 4  # of the batch size over a run
 
 
 @contextmanager
 def mirrored_noise(config: Config) -> Iterator[dict[str, Any]]:
-    """Every second environment samples by the mirror image of its neighbour's noise, so that pairs deviate oppositely.
+    """Every second environment samples with the mirrored noise of its neighbor, so that pairs deviate oppositely.
 
-    What is uniform becomes ``1 - u``, what is normal ``-z``.
+    Uniform noise becomes ``1 - u``, normal noise ``-z``.
     """
     draw, pairs = noise.draw, config.envs // 2
 
     def mirrored(generator: np.random.Generator, spec: PolicySpec, rows: int) -> NDArray[np.float32]:
-        if rows % config.envs:  # an export's examples, which no environments play
+        if rows % config.envs:  # the examples of an export, not of environments
             return draw(generator, spec, rows)
         drawn = draw(generator, spec, rows).reshape(-1, config.envs, spec.noise_size)
         first = drawn[:, : 2 * pairs : 2]
@@ -62,7 +62,7 @@ def mirrored_noise(config: Config) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def one_start(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
-    """All environments begin a batch from the same seed, so that their mean return is that of this start."""
+    """All environments start a batch from the same seed, so that their mean return is that of this start."""
     reset = PlainEnvironments.reset
 
     def alike(self: PlainEnvironments, seeds: Sequence[int], tape: Rows) -> None:
@@ -90,7 +90,7 @@ def symmetric_logarithm(config: Config) -> Iterator[dict[str, Any]]:  # noqa: AR
 
 @contextmanager
 def clipped_advantages(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
-    """Advantages beyond three times their root mean square are cut to that."""
+    """Advantages are clipped at three times their root mean square."""
     rescale = returns.rescale
 
     def rescaled(values: Floats, of: Floats, mask: NDArray[np.bool_]) -> Floats:
@@ -102,7 +102,7 @@ def clipped_advantages(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG
 
 @contextmanager
 def state_dependent_deviation(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
-    """The deviation of Gaussian actions comes from the state, as their mean does, and begins as configured."""
+    """The deviation of Gaussian actions depends on the state, like their mean, and starts as configured."""
 
     def head(features: Any, distribution: Distribution, initial_log_std: float, seed: int) -> Any:
         size, gain = distribution.state_independent_size, policy._HEAD_GAIN
@@ -119,7 +119,7 @@ def state_dependent_deviation(config: Config) -> Iterator[dict[str, Any]]:  # no
 
 
 class _Average(Callback):
-    """Averages the weights of all policies, the last ones most, and takes them at the end."""
+    """Keeps an exponential average of the weights, and assigns it at the end."""
 
     def __init__(self) -> None:
         self._mean: list[NDArray[Any]] | None = None
@@ -136,13 +136,13 @@ class _Average(Callback):
 
 @contextmanager
 def averaged_weights(config: Config) -> Iterator[dict[str, Any]]:  # noqa: ARG001 - called alike
-    """What is played at the end is the running average of the weights, over the last few dozen gradient steps."""
+    """The final policy has the running average of the weights over the last few dozen gradient steps."""
     yield {"callbacks": [_Average()]}
 
 
 @contextmanager
 def growing_batches(config: Config) -> Iterator[dict[str, Any]]:
-    """Batches grow over the run, linearly, to four times their size."""
+    """Batches grow linearly over the run to four times their size."""
     to_play = Phases.episodes_to_play
 
     def more(self: Phases) -> int:

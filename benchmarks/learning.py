@@ -1,17 +1,15 @@
-"""What is learnt: every row of docs/results.md, over several seeds.
+"""Trains every row of docs/results.md with several seeds.
 
-``python -m benchmarks.learning`` trains the rows of ``benchmarks.rows``, each seed in a process of its own on one
-thread. Every run is a line of ``docs/results.jsonl``; what is there already, by the settings of today, is not run
-again. At the end the tables are written into ``docs/results.md``. MuJoCo's environments need
-``pip install "gymnasium[mujoco]"``, LunarLander ``pip install "gymnasium[box2d]"``, and Pong
-``pip install ale-py opencv-python-headless``.
+``python -m benchmarks.learning`` trains the rows of ``benchmarks.rows``, each seed in a separate process on one thread.
+Every run is a line of ``docs/results.jsonl``. Runs in that file with the current settings are not repeated. At the end
+the tables are written to ``docs/results.md``. MuJoCo's environments need ``pip install "gymnasium[mujoco]"``,
+LunarLander ``pip install "gymnasium[box2d]"``, and Pong ``pip install ale-py opencv-python-headless``.
 
-Nothing stops early, so that figures are of final performance: a run that reached the goal and lost it again shows.
-Beside them stands the policy that is exported, which is the one that did best in evaluations where the preset asks for
-some.
+No run stops early, so figures show final performance, including runs that reached the goal and lost it again. They are
+followed by figures of the exported policy, which is the best one in evaluations if the preset has evaluations.
 
-A figure is the interquartile mean over seeds (the mean of the middle half) with its 95 % bootstrap interval, as
-Agarwal et al. 2021 advise, "Deep reinforcement learning at the edge of the statistical precipice".
+A figure is the interquartile mean over seeds (the mean of the middle half), as Agarwal et al. 2021 advise, "Deep
+reinforcement learning at the edge of the statistical precipice", followed by the lowest and the highest seed.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from pgkeras.settings.recipe import Recipe
 
 DOCS = Path(__file__).parent.parent / "docs"
 _EPISODES = 100  # of the greedy evaluations
-_SLOTS = 10  # environments side by side that play them; other numbers would play other episodes
+_SLOTS = 10  # parallel environments of the evaluations; other numbers would play other episodes
 _CURVE_POINTS = 50
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 _TABLES = {"presets": ROWS, "longer": LONGER, "defaults": DEFAULTS}
@@ -51,8 +49,8 @@ mean of 1,000 episodes. Made by `python -m benchmarks.learning --table defaults`
 
 def main() -> None:
     parser = parser_of_runs(__doc__, one=("ROW", "SEED"), seeds=5)
-    parser.add_argument("--table", choices=_TABLES, default="presets", help="the rows of this table")
-    parser.add_argument("--only", nargs="*", choices=[row.env_id for row in ROWS], help="of these environments alone")
+    parser.add_argument("--table", choices=_TABLES, default="presets", help="run the rows of this table")
+    parser.add_argument("--only", nargs="*", choices=[row.env_id for row in ROWS], help="run only these environments")
     options = parser.parse_args()
     if options.one:
         name, seed = options.one
@@ -63,7 +61,7 @@ def main() -> None:
         parser.error(f"--only {env_id}: the table {options.table!r} has no such row")
     wanted = [
         {"row": row.name, "seed": seed}
-        for seed in range(options.seeds)  # breadth first: a row of one seed says more than none
+        for seed in range(options.seeds)  # breadth first: one seed of every row before the next seed
         for row in rows
     ]
 
@@ -85,7 +83,7 @@ def main() -> None:
 
 
 def _is_current(run: dict[str, Any]) -> bool:
-    """Whether the run is of a row and by the settings of today."""
+    """Whether the run is of a known row and has the current settings."""
     row = _NAMED.get(run["row"])
     return row is not None and by_settings(run, row.config(run["seed"]))
 

@@ -1,6 +1,6 @@
-"""A client that keeps a number of calls or sessions going and counts; it takes orders as JSON lines on stdin.
+"""A load generator that keeps a number of calls or sessions in flight. It reads commands as JSON lines from stdin.
 
-It sends ready bytes, so that it can keep a server busy. gRPC's C core does the work.
+It sends serialized requests, which lets one process saturate a server. gRPC's C core does the work.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pgkeras.bench import loops
 from pgkeras.bench.report import quantiles
 
 
-async def _drive(channel: Any, order: dict[str, Any]) -> dict[str, Any]:
-    record, seconds = loops.Record(), order["seconds"]
-    payload = bytes.fromhex(order["payload"])
-    in_flight, sessions = range(order["in_flight"]), []
-    if "first" in order:
-        sessions = [loops.SessionCaller(channel, bytes.fromhex(order["first"]), seconds + 30) for _ in in_flight]
+async def _drive(channel: Any, command: dict[str, Any]) -> dict[str, Any]:
+    record, seconds = loops.Record(), command["seconds"]
+    payload = bytes.fromhex(command["payload"])
+    in_flight, sessions = range(command["in_flight"]), []
+    if "first" in command:
+        sessions = [loops.SessionCaller(channel, bytes.fromhex(command["first"]), seconds + 30) for _ in in_flight]
     asks = [session.exchange for session in sessions] or [loops.act(channel, 30) for _ in in_flight]
     start = time.perf_counter()
     window = loops.Window(start, start, start + seconds)
@@ -39,12 +39,12 @@ async def _drive(channel: Any, order: dict[str, Any]) -> dict[str, Any]:
 async def _main() -> None:
     channels: dict[str, Any] = {}
     for line in sys.stdin:
-        order = json.loads(line)
-        target = order["target"]
+        command = json.loads(line)
+        target = command["target"]
         if target not in channels:
             options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
             channels[target] = grpc.aio.insecure_channel(target, options)
-        print(json.dumps(await _drive(channels[target], order)), flush=True)
+        print(json.dumps(await _drive(channels[target], command)), flush=True)
 
 
 if __name__ == "__main__":

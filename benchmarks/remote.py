@@ -1,11 +1,12 @@
-"""Learning from simulators that connect, beside the same learner in one process, and beside a server that only plays.
+"""Compares learning from connected simulators with the same learner in one process, and with a server that only plays.
 
-``python -m benchmarks.remote [--seeds 10]`` needs the C++ client built (``python -m conformance --client cpp``). Rows:
+``python -m benchmarks.remote [--seeds 10]`` needs the C++ client (``python -m conformance --client cpp`` builds it).
+Rows:
 
-- seconds of training until CartPole-v1 is solved (mean return of 475 over 100 episodes), in one process; from one C++
-  simulator with 24 environments a message; from 24 C++ simulators of one environment each. In turns, seed by seed.
-  With ``--peers`` also RLlib's PPO with the external simulator of its own example, in an environment of its own.
-- environment steps a second while episodes are collected, beside the same simulator with ``pgkeras serve``, in turns.
+- seconds of training until CartPole-v1 is solved (mean return of 475 over 100 episodes): in one process; from one C++
+  simulator with 24 environments per message; from 24 C++ simulators with one environment each. They alternate, seed by
+  seed. ``--peers`` adds RLlib's PPO with the external simulator of RLlib's example, in a separate virtual environment.
+- environment steps per second during collection, in alternation with the same simulator and ``pgkeras serve``.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ _SECONDS = 120
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="how many seeds, from 0 on")
-    parser.add_argument("--turns", type=int, default=5, help="how often steps a second are measured")
+    parser.add_argument("--seeds", type=int, default=10, help="number of seeds, from 0 on")
+    parser.add_argument("--turns", type=int, default=5, help="number of measurements of steps per second")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--peers", action="store_true", help="run RLlib's example beside it")
-    parser.add_argument("--peer-seeds", type=int, default=3, help="how many seeds it gets")
-    parser.add_argument("--time-limit", type=float, default=300.0, help="seconds after which it is given up")
+    parser.add_argument("--peers", action="store_true", help="also run RLlib's example")
+    parser.add_argument("--peer-seeds", type=int, default=3, help="number of seeds of RLlib's example")
+    parser.add_argument("--time-limit", type=float, default=300.0, help="seconds after which RLlib's run is stopped")
     options = parser.parse_args()
     print(machine())
     if options.peers:
@@ -58,7 +59,7 @@ def _peer(seeds: int, time_limit: float) -> list[dict[str, Any]]:
 
 
 def solved(seeds: int) -> dict[str, list[float | None]]:
-    """Seconds of training until CartPole is solved; None for a run that was not."""
+    """Returns seconds of training until CartPole is solved; None for a run that did not solve it."""
     ways: dict[str, Callable[[int, Path], dict[str, Any]]] = {
         "one process": _in_process,
         "1 simulator, 24 environments": lambda seed, scratch: _taught(seed, scratch, 1, 24),
@@ -86,7 +87,7 @@ def solved(seeds: int) -> dict[str, list[float | None]]:
 
 
 def steps_per_second(turns: int) -> dict[str, list[tuple[float, float]]]:
-    """Environment steps a second with a policy in training, while episodes are collected, and with a served one."""
+    """Returns environment steps per second during the collection of a policy in training, and with a served policy."""
     shapes = [(1, 1), (1, 24), (1, 64), (1, 256), (8, 1), (64, 1)]
     found: dict[str, list[tuple[float, float]]] = {}
     for simulators, environments in shapes:

@@ -1,4 +1,4 @@
-"""What every benchmark prints: the machine, a table, and JSON for whoever wants it."""
+"""Output of the benchmarks: the machine, a table, and optionally JSON."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 __all__ = ["END", "machine", "mean_and_range", "spread", "table", "write_below", "write_json"]
 
 END = "<!-- made by hand from here on -->"
-"""Where what a benchmark writes into a document ends, and the rest of the document goes on."""
+"""Marks the end of the generated part of a document."""
 
 
 def machine() -> dict[str, Any]:
-    """The machine in a few words, without anything that identifies it."""
+    """Returns a short description of the machine, without anything that identifies it."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -32,18 +32,18 @@ def machine() -> dict[str, Any]:
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Median, and lowest to highest."""
+    """Formats the median, and the lowest to the highest value."""
     return f"{statistics.median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
 
 
 def mean_and_range(values: Sequence[float], digits: int = 0) -> str:
-    """Mean, and lowest to highest where there are several."""
+    """Formats the mean, and the lowest to the highest if there are several values."""
     mean = f"{statistics.fmean(values):,.{digits}f}"
     return f"{mean} ({min(values):,.{digits}f} to {max(values):,.{digits}f})" if len(values) > 1 else mean
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as a Markdown table, with the first row's keys as its head."""
+    """Formats rows as a Markdown table, with the first row's keys as its header."""
     rows = list(rows)
     head = list(rows[0])
     lines = [[str(row.get(key, "")) for key in head] for row in rows]
@@ -53,7 +53,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def write_below(document: Path, marker: str, text: str) -> None:
-    """Puts a text in the place of what stands below a marker in a document, up to its :data:`END` if it has one."""
+    """Replaces the text below a marker in a document, up to :data:`END` if the document has it."""
     head, _, below = document.read_text().partition(marker)
     _, end, tail = below.partition(END)
     rest = f"\n{end}{tail}" if end else ""
@@ -61,6 +61,6 @@ def write_below(document: Path, marker: str, text: str) -> None:
 
 
 def write_json(path: Path | None, command: str, results: Any) -> None:
-    """Writes results with the machine and the command, when a path is given."""
+    """Writes the results with the machine and the command, if a path is given."""
     if path is not None:
         path.write_text(json.dumps({"command": command, "machine": machine(), "results": results}, indent=2) + "\n")

@@ -1,4 +1,4 @@
-"""The rows of docs/results.md: environments, and what others report of them, by the names in ``SOURCES``."""
+"""The rows of docs/results.md: environments, and results of others, with the names in ``SOURCES``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["DEFAULTS", "LONGER", "ROWS", "SOURCES", "Row"]
 
 @dataclass(frozen=True)
 class Row:
-    """An environment by a preset, and what stands beside what it reaches.
+    """An environment with a preset, and the results of others for comparison.
 
     Args:
         env_id: The environment.
         beside: The last column.
-        preset: By default the environment's own.
-        settings: Over those of the preset.
+        preset: The preset. By default the environment's.
+        settings: Settings that override those of the preset.
     """
 
     env_id: str
@@ -30,16 +30,16 @@ class Row:
 
     @property
     def name(self) -> str:
-        """What its runs are kept by; no other row has it."""
+        """The unique key of the row's saved runs."""
         return ", ".join(part for part in (self.env_id, self.preset, self.changes) if part)
 
     @property
     def changes(self) -> str:
-        """The settings, as ``--set`` takes them."""
+        """The settings in the form of ``--set``."""
         return " ".join(f"{name}={value}" for name, value in self.settings.items())
 
     def config(self, seed: int) -> Config:
-        """The settings of a run."""
+        """Returns the settings of a run."""
         given = {"seed": seed, "stop_return": NEVER, **self.settings}
         return resolve(self.env_id, self.preset or preset_for(self.env_id), given)
 
@@ -91,7 +91,7 @@ ROWS = [
     Row(f"{_OURS}FetchBlank-v0", "the same with the text blanked: 0.54 at most"),
 ]
 
-# By the same presets, for more steps.
+# The same presets, for more steps.
 LONGER = [
     Row(
         "LunarLander-v3",
@@ -107,7 +107,7 @@ LONGER = [
     Row(f"{_MINATAR}SpaceInvaders-v1", "AC ~185 (MinAtar)", settings={"steps": 5_000_000, "entropy_bonus": 0.02}),
 ]
 
-# By the defaults alone; beside them stands what random actions return.
+# Only the defaults. The last column has the return of random actions.
 DEFAULTS = [
     Row("CartPole-v1", "22.2", DEFAULT),
     Row("Acrobot-v1", "-499.1", DEFAULT),

@@ -1,11 +1,11 @@
-"""Collecting on Ray, beside collecting in one process: steps per second, and what moving weights and episodes costs.
+"""Compares collection on Ray with collection in one process: steps per second, and the cost of transfers.
 
-``python -m benchmarks.scale`` needs ``pip install "pgkeras[ray]"`` and MuJoCo. Of each environment the same episodes
-are collected in turns: in this process, by ``async`` workers, and by one Ray actor and more, up to one a core. The
-policy is the default network, untrained and frozen; what is learnt does not depend on where episodes are played.
-``--plot FILE`` draws what follows from these costs: with n actors of k environments, and n k episodes an epoch, an
-epoch takes the k episodes of one actor, and for each actor a call and the transfer of its episodes, one after the other
-in the driver.
+``python -m benchmarks.scale`` needs ``pip install "pgkeras[ray]"`` and MuJoCo. The same episodes of each environment
+are collected in alternation: in this process, by ``async`` workers, and by one or more Ray actors, up to one per core.
+The policy is the default network, untrained and frozen, because learning does not depend on where episodes are played.
+``--plot FILE`` plots a model based on these costs. With n actors of k environments, and n k episodes per epoch, an
+epoch takes the time of one actor's k episodes, plus for each actor a call and the transfer of its episodes, which the
+driver makes in sequence.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _ENVIRONMENTS = ("LunarLander-v3", "HalfCheetah-v5")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--envs", type=int, default=16, help="copies of each environment, and episodes an epoch")
-    parser.add_argument("--turns", type=int, default=5, help="how often each way is measured")
+    parser.add_argument("--envs", type=int, default=16, help="copies of each environment, and episodes per epoch")
+    parser.add_argument("--turns", type=int, default=5, help="number of measurements")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw the model for the first environment")
+    parser.add_argument("--plot", type=Path, help="plot the model to this file")
     options = parser.parse_args()
     print(machine())
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -56,7 +56,7 @@ def _measured(env_id: str, envs: int, turns: int) -> dict[str, dict[str, Any]]:
     }
     import ray
 
-    # All ways are there at once, and take turns.
+    # All variants exist at the same time, and alternate.
     ray.init(num_cpus=1 + cores, include_dashboard=False, log_to_driver=False)
     sources, collectors = [], {}
     try:
@@ -97,7 +97,7 @@ def _measured(env_id: str, envs: int, turns: int) -> dict[str, dict[str, Any]]:
 
 
 def _call_ms(ray: Any, weights: Any, trajectory: Any) -> float:
-    """Milliseconds to bring weights to an actor and an epoch's episodes back; the median of twenty."""
+    """Returns the milliseconds to send weights to an actor and an epoch's episodes back: the median of 20 calls."""
 
     class Mirror:
         def answer(self, given: Any, wanted: Any) -> Any:
@@ -134,7 +134,7 @@ def _rows(ways: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
 
 
 def _plot(found: dict[str, dict[str, dict[str, Any]]], path: Path) -> None:
-    """Draws steps per second over the number of actors: computed from measured costs, and the points measured."""
+    """Plots steps per second over the number of actors: computed from the measured costs, and as measured."""
     from matplotlib import pyplot as plt
 
     actors = np.unique(np.geomspace(1, 1000, 60).astype(int))

@@ -1,7 +1,7 @@
-"""Serving, against the ceiling: a bare ``grpc.aio`` echo server in the same run.
+"""Compares serving with its upper bound, a bare ``grpc.aio`` echo server in the same run.
 
-The two servers take turns, many short rounds each, so that a drift of the machine cancels; a ratio is the median over
-rounds of (ours / echo). The client is gRPC's C core in a process of its own, sending ready bytes.
+The two servers alternate in many short rounds, which cancels drift of the machine. A ratio is the median over rounds of
+(ours / echo). The client is gRPC's C core in a separate process, which sends serialized requests.
 
     python -m benchmarks.serving [--json FILE]
 """
@@ -57,13 +57,15 @@ from pgkeras.spaces import Box, Discrete
 images = Box(np.zeros((84, 84, 4)), np.full((84, 84, 4), 255.0), np.dtype(np.uint8))
 export_policy(Policy(images, Discrete(6)), Path(sys.argv[1]), "cnn", {})
 """
-_IMAGES = ((32, 3), (128, 1))  # in a call, and calls in flight
+_IMAGES = ((32, 3), (128, 1))  # images per call, and calls in flight
 
+PACKAGES = ("pgkeras", "grpcio", "protobuf", "numpy", "ai-edge-litert")
+"""The packages whose versions are saved with the results."""
 _TARGETS = {"Act": 0.85, "Play": 0.75, "observations/s": 150_000, "ready s": 1.0, "RSS MB": 120, "act us": 25}
 
 
 class Process:
-    """A server under load, and what it costs."""
+    """A server or load generator process, and its resource usage."""
 
     def __init__(self, *command: str) -> None:
         arguments = [sys.executable, "-m", *command]
@@ -72,25 +74,25 @@ class Process:
         )
 
     def line(self) -> str:
-        """The next line that it prints."""
+        """Returns the next line that the process prints."""
         assert self.popen.stdout is not None
         return self.popen.stdout.readline().strip()
 
-    def ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Sends an order and waits for its result."""
+    def ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Sends a command and waits for its result."""
         assert self.popen.stdin is not None
-        self.popen.stdin.write(json.dumps(order) + "\n")
+        self.popen.stdin.write(json.dumps(command) + "\n")
         self.popen.stdin.flush()
         answer: dict[str, Any] = json.loads(self.line())
         return answer
 
     def cpu_seconds(self) -> float:
-        """User and system time so far, of all its threads."""
+        """Returns the user and system time of all threads so far."""
         fields = Path(f"/proc/{self.popen.pid}/stat").read_text().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / 100
 
     def rss_mb(self) -> float:
-        """Resident memory, in MiB."""
+        """Returns the resident memory in MiB."""
         status = Path(f"/proc/{self.popen.pid}/status").read_text()
         return int(status.split("VmRSS:")[1].split()[0]) / 1024
 
@@ -112,7 +114,7 @@ def act_request(rows: int | None) -> bytes:
 
 
 def play_requests() -> dict[str, str]:
-    """The first message of a session of one environment, and the one that it then repeats."""
+    """Returns the first message of a session of one environment, and the message that it then repeats."""
     observation = tensors_pb2.Value(tensor=encode_tensor(np.zeros((1, 4), np.float32)))
     going_on = encode_tensor(np.zeros(1, np.bool_))
     first = service_pb2.PlayRequest(id=1, observation=observation)
@@ -127,7 +129,7 @@ def play_requests() -> dict[str, str]:
 
 
 def seconds_until_ready(root: Path) -> float:
-    """From spawning the process until health says SERVING."""
+    """Returns the seconds from the start of the process until its health is SERVING."""
     with tempfile.TemporaryDirectory() as scratch:
         port_file = Path(scratch) / "port"
         start = time.perf_counter()
@@ -143,7 +145,7 @@ def seconds_until_ready(root: Path) -> float:
 
 def compare(load: Process, servers: dict[str, tuple[Process, str]], messages: dict[str, str], in_flight: int,
             rounds: int, seconds: float) -> dict[str, Any]:  # fmt: skip
-    """Calls a second of both servers, in turns."""
+    """Measures calls per second of both servers in alternation."""
     rates: dict[str, list[float]] = {name: [] for name in servers}
     calls = dict.fromkeys(servers, 0)
     cpu = dict.fromkeys(servers, 0.0)
@@ -170,7 +172,7 @@ def compare(load: Process, servers: dict[str, tuple[Process, str]], messages: di
 
 
 def in_process(root: Path) -> dict[str, float]:
-    """Microseconds for one observation: the engine alone, and from request bytes to response bytes."""
+    """Returns microseconds per observation: of the engine, and from request bytes to response bytes."""
     found = bundle.open_bundle(bundle.find(root))
     engine = engines.load(found)
     generator = noise.seeded(0)
@@ -196,7 +198,7 @@ def in_process(root: Path) -> dict[str, float]:
 
 
 def images(rounds: int, seconds: float) -> list[dict[str, float]]:
-    """Milliseconds an image takes the server, and the engine alone, which take turns."""
+    """Returns milliseconds per image of the server and of the engine, measured in alternation."""
     with contextlib.ExitStack() as stack:
         root = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subprocess.run([sys.executable, "-c", EXPORT_CNN, str(root)], check=True, stderr=subprocess.DEVNULL)
@@ -210,11 +212,11 @@ def images(rounds: int, seconds: float) -> list[dict[str, float]]:
             pixels = np.random.default_rng(0).integers(0, 256, (count, 84, 84, 4), np.uint8)
             value = tensors_pb2.Value(tensor=encode_tensor(pixels))
             payload = service_pb2.ActRequest(observation=value).SerializeToString().hex()
-            order = {"target": target, "in_flight": in_flight, "seconds": seconds, "payload": payload}
+            command = {"target": target, "in_flight": in_flight, "seconds": seconds, "payload": payload}
             inputs = {"observation": pixels, "noise": noise.draw(noise.seeded(0), found.spec, count)}
             served, bare = [], []
             for _ in range(rounds):
-                answer = load.ask(order)
+                answer = load.ask(command)
                 served.append(answer["seconds"] / answer["calls"] / count)
                 calls, began = 0, time.perf_counter()
                 while (spent := time.perf_counter() - began) < seconds:
@@ -265,8 +267,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
             "cnn": images(rounds, seconds),
             "load_average": Path("/proc/loadavg").read_text().split()[:3],
             "machine": f"{platform.machine()}, {len(_cpus())} CPUs",
-            "versions": {"python": platform.python_version()}
-            | {name: metadata.version(name) for name in ("pgkeras", "grpcio", "protobuf", "numpy", "ai-codec-litert")},
+            "versions": {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES},
         }
 
 
@@ -317,8 +318,8 @@ def report(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, help="write the result to this file")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each server (default 20)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn (default 0.5)")
+    parser.add_argument("--rounds", type=int, default=20, help="rounds of each server (default 20)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a round in seconds (default 0.5)")
     options = parser.parse_args()
     result = measure(options.rounds, options.seconds)
     print(report(result))

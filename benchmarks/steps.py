@@ -1,14 +1,14 @@
-"""When simulator steps are expensive: what is learnt within so many of them, with ``reuse`` and without, and by PPO.
+"""Sample efficiency, for expensive simulators: returns after a number of steps, with and without ``reuse``, and of PPO.
 
-``python -m benchmarks.steps`` trains six environments for 100,000 steps each, whatever the time: by the preset
-``slow-simulator``, which takes up to 20 gradient steps on a batch; by the same with a discount for each environment; by
-one natural gradient step on a batch, with such a discount; by the environment's own preset; and by the PPO of
-Stable-Baselines3 with RL Zoo's settings, in an environment of its own (see ``benchmarks.peers``). What counts is the
-mean return of the last 100 training episodes. With ``--steps 1000000``, PPO is not run: its published figures stand
-beside ours, and greedy episodes count, as they do there.
+``python -m benchmarks.steps`` trains six environments for 100,000 steps each, without a time limit: with the preset
+``slow-simulator``, which takes up to 20 gradient steps per batch; with the same and a discount for each environment;
+with one natural gradient step per batch and such a discount; with the environment's preset; and with the PPO of
+Stable-Baselines3 and RL Zoo's settings, in a separate virtual environment (see ``benchmarks.peers``). The table has the
+mean return of the last 100 training episodes. With ``--steps 1000000``, PPO is not run: the table has its published
+figures, which are of greedy episodes, and ours of greedy episodes, too.
 
-Every run is a line of ``docs/steps.jsonl``; what is there already, by the settings of today, is not run again. At the
-end the table is written into ``docs/steps.md``.
+Every run is a line of ``docs/steps.jsonl``. Runs in that file with the current settings are not repeated. At the end
+the table is written to ``docs/steps.md``.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ _ONE_STEP = {
     "target_kl": 0.1,
 }
 _PUBLISHED_STEPS = 1_000_000
-# Of one run each, on earlier versions of some environments, and of Pendulum after 100,000 steps: RL Baselines3 Zoo,
-# `benchmark.md`.
+# From RL Baselines3 Zoo, `benchmark.md`: one run each, on earlier versions of some environments, and for Pendulum after
+# 100,000 steps.
 _PUBLISHED = {
     "Hopper-v5": 2_410.4,
     "Walker2d-v5": 3_478.8,
@@ -54,9 +54,9 @@ _PUBLISHED = {
     "Pendulum-v1": -172.2,
     "Acrobot-v1": -73.5,
 }
-_LEVEL = 0.1  # of the peer's distance from what random play returns: "within 10 %"
+_LEVEL = 0.1  # "within 10 %" of the difference between the peer and random play
 
-# The environments, and what random actions return there, roughly.
+# The environments, and the approximate returns of random actions.
 _RANDOM = {
     "Hopper-v5": 18.0,
     "Walker2d-v5": 2.0,
@@ -65,7 +65,7 @@ _RANDOM = {
     "Pendulum-v1": -1_200.0,
     "Acrobot-v1": -499.0,
 }
-# The discount that suits each of them where steps are few.
+# A suitable discount for each of them with few steps.
 _GAMMA = {
     "Hopper-v5": 0.995,
     "Walker2d-v5": 0.995,
@@ -78,7 +78,7 @@ _GAMMA = {
 
 def main() -> None:
     parser = parser_of_runs(__doc__, one=("CASE", "LEARNER", "SEED"), only=_RANDOM, learners=_LEARNERS)
-    parser.add_argument("--steps", type=int, default=100_000, help="of the environment, for each run")
+    parser.add_argument("--steps", type=int, default=100_000, help="environment steps of each run")
     options = parser.parse_args()
     if options.one:
         case, learner, seed = options.one
@@ -116,13 +116,13 @@ def _config(case: str, learner: str, seed: int, steps: int) -> Config:
 
 
 def _kept_as(case: str, learner: str) -> str:
-    """The learner by whose name its runs are kept: an own discount may be the preset's, and the run the same."""
+    """Returns the name that a learner's runs are saved under. If its discount equals the preset's, runs are shared."""
     same = learner == _TUNED and _config(case, _TUNED, 0, 1) == _config(case, _SLOW, 0, 1)
     return _SLOW if same else learner
 
 
 def _is_current(run: dict[str, Any]) -> bool:
-    """Whether the run is by the settings of today."""
+    """Whether the run has the current settings."""
     case, learner = run["case"], run["learner"]
     if learner == _PPO:
         return bool(run["config"] == peers.zoo("PPO", case))

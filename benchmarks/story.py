@@ -1,7 +1,7 @@
-"""The pictures of docs/policy-gradients.md: the algorithm at work on CartPole-v1, in under a minute.
+"""Creates the figures of docs/policy-gradients.md: the algorithm on CartPole-v1, in under a minute.
 
-``python -m benchmarks.story`` trains by the defaults, seeds fixed, and draws what happens on the way into
-``docs/images/story-*.png``. It prints the figures that the page quotes.
+``python -m benchmarks.story`` trains with the defaults and fixed seeds, and plots the run to
+``docs/images/story-*.png``. It prints the numbers that the page quotes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from pgkeras.settings.config import resolve
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 _SETTINGS = {"envs": 16, "episodes": 16, "vectorization": "plain", "seed": 1, "stop_return": 475.0, "steps": 400_000}
-# The pole leans and falls to the right: push right.
+# The pole leans and falls to the right: the right action is to push right.
 _STATE = np.array([[0.0, 0.3, 0.08, 0.6]], np.float32)
 _GRADIENTS = 200
 _BLUE, _ORANGE = "#2563a8", "#c05621"
 
 
 class Story:
-    """Takes notes while a run goes on.
+    """Records a run.
 
     Args:
         training: The run.
@@ -69,7 +69,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     training = Training(resolve("CartPole-v1", "default", _SETTINGS))
     player = Collector(environments.make("CartPole-v1", 16, "plain"), FrozenPolicy(training.policy))
-    batch = player.collect(16, np.random.SeedSequence(7))  # by the policy that knows nothing yet
+    batch = player.collect(16, np.random.SeedSequence(7))  # with the untrained policy
     story = Story(training)
     variances = _variances_of(training, player)
     story.tell()
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def _variances_of(training: Training, player: Collector) -> dict[str, float]:
-    """The variance of the gradient estimate from 16 episodes, the sum over its components, by baseline."""
+    """Returns the variance of the gradient estimate from 16 episodes, summed over its components, by baseline."""
     baselines = {"no baseline": NO_BASELINE, "leave-one-out": from_batch("leave-one-out")}
     gradients: dict[str, list[NDArray[Any]]] = {name: [] for name in baselines}
     for i in range(_GRADIENTS):

@@ -1,10 +1,10 @@
-"""Steps per second of whole training: as a share of the bare environment's with random actions, and beside peers.
+"""Steps per second of training, compared with the bare environment with random actions, and with peers.
 
-``python -m benchmarks.training`` measures both of a pair in turn, several times, and prints the median of the ratios.
-Training is everything from the first episode to the last gradient step; setup, which makes environments and graphs and
-runs each graph once, is not. Random play includes resets, as training does. ``--peers`` adds what other libraries reach
-with the same network and as many environments: each training has a process of its own, with one thread and with two,
-and the better of both counts, the peer's as well as ours.
+``python -m benchmarks.training`` alternates between both of a pair several times, and prints the median of the ratios.
+Training is everything from the first episode to the last gradient step. Setup, which creates environments and graphs
+and runs each graph once, is excluded. Random play includes resets, like training. ``--peers`` adds other libraries with
+the same network and the same number of environments: each training runs in a separate process, with one thread and with
+two, and the better result counts, for the peer and for pgkeras.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from benchmarks.report import machine, spread, table, write_json
 from pgkeras.runs.training import Training
 from pgkeras.settings.config import resolve
 
-_THREADS = (1, 2)  # beside a peer: the better speed counts
+_THREADS = (1, 2)  # in comparisons with a peer: the better speed counts
 _PEER_ENVS = 8
 
 
 @dataclass(frozen=True)
 class Case:
-    """Training beside the bare environment."""
+    """A comparison of training with the bare environment."""
 
     name: str
     env_id: str
     settings: dict[str, Any]
     preset: str | None
-    bare: Callable[[int], float]  # steps per second in so many steps
+    bare: Callable[[int], float]  # steps per second, measured over a number of steps
     steps: int
     goal: float
 
 
 @dataclass(frozen=True)
 class PeerCase:
-    """Training beside another library's."""
+    """A comparison of training with another library's."""
 
     name: str
     env_id: str
@@ -61,7 +61,7 @@ class PeerCase:
 
 
 def single(env_id: str, steps: int) -> float:
-    """Steps per second of one plain environment."""
+    """Returns the steps per second of one plain environment."""
     env = gymnasium.make(env_id, disable_env_checker=True)
     env.reset(seed=0)
     env.action_space.seed(0)
@@ -76,7 +76,7 @@ def single(env_id: str, steps: int) -> float:
 
 
 def vector(env_id: str, steps: int, slots: int, mode: gymnasium.VectorizeMode) -> float:
-    """Steps per second of a vector environment with discrete actions."""
+    """Returns the steps per second of a vector environment with discrete actions."""
     env = gymnasium.make_vec(env_id, slots, vectorization_mode=mode)
     env.reset(seed=0)
     actions = np.random.default_rng(0).integers(env.single_action_space.n, size=(steps // slots, slots))
@@ -156,7 +156,7 @@ PEER_CASES = (
 
 
 def train(env_id: str, preset: str | None, seed: int, steps: int, settings: dict[str, Any]) -> float:
-    """Steps per second of pgkeras."""
+    """Returns the steps per second of pgkeras."""
     config = resolve(env_id, preset, {"seed": seed, "steps": steps, "stop_return": NEVER, **settings})
     training = Training(config)
     for _ in training:
@@ -166,7 +166,7 @@ def train(env_id: str, preset: str | None, seed: int, steps: int, settings: dict
 
 
 def train_in_process(case: PeerCase, seed: int, threads: int) -> float:
-    """Steps per second of pgkeras in a process of its own, as a peer has one."""
+    """Returns the steps per second of pgkeras in a separate process, like a peer's."""
     command = [sys.executable, "-m", "benchmarks.training", "--one", case.name, str(seed)]
     environ = os.environ | {"TF_NUM_INTRAOP_THREADS": str(threads)}
     process = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environ)
@@ -175,10 +175,10 @@ def train_in_process(case: PeerCase, seed: int, threads: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="how often each pair is measured")
-    parser.add_argument("--only", default="", help="only cases whose name contains this")
+    parser.add_argument("--repeats", type=int, default=5, help="measurements of each pair")
+    parser.add_argument("--only", default="", help="measure only cases whose name contains this text")
     parser.add_argument("--peers", action="store_true", help="also measure other libraries")
-    parser.add_argument("--json", type=Path, help="also write the results here")
+    parser.add_argument("--json", type=Path, help="also write the results to this file")
     parser.add_argument("--one", nargs=2, metavar=("CASE", "SEED"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:

@@ -1,12 +1,12 @@
-"""What policy gradients can and value-based learning cannot, and the other way round: beside Stable-Baselines3's DQN.
+"""Compares the strengths of policy gradients and of value-based learning, by Stable-Baselines3's DQN.
 
 ``python -m benchmarks.values`` has three parts, each with the same processor time on one thread for both (see
-``benchmarks.budget``): CartPole to 475, with DQN by RL Zoo's settings; one task with 2 to 10,000 actions and with a
-continuous one; and two tasks whose best policy is a mixture. DQN is in an environment of its own (see
+``benchmarks.budget``): CartPole to 475, with RL Zoo's settings for DQN; one task with 2 to 10,000 actions and with a
+continuous action; and two tasks whose best policy is stochastic. DQN has a separate virtual environment (see
 ``benchmarks.peers``).
 
-Every run is a line of ``docs/values.jsonl``; what is there already is not run again. At the end the tables are written
-into ``docs/values.md``, and the picture into ``docs/images/values.png``.
+Every run is a line of ``docs/values.jsonl``. Runs in that file with the current settings are not repeated. At the end
+the tables are written to ``docs/values.md``, and the figure to ``docs/images/values.png``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ DOCS = Path(__file__).parent.parent / "docs"
 _FILE = DOCS / "values.jsonl"
 _MARKER = "<!-- made by python -m benchmarks.values -->"
 _GOAL = 475.0
-_STEPS = 10**9  # of which DQN counts the share in which it explores less and less; seconds end it before
-# By default a tenth of the steps; here of as many as it takes in the time, about.
+_STEPS = 10**9  # DQN's schedule of exploration is a share of these; the time ends the run earlier
+# The default is a tenth of the steps. Here it is about a tenth of the steps that DQN takes in the time.
 _EXPLORATION = {"exploration_fraction": 5_000 / _STEPS}
 # RL Baselines3 Zoo, hyperparams/dqn.yml, CartPole-v1; 0.16 of 50,000 steps.
 _ZOO = {
@@ -54,13 +54,13 @@ _ACTIONS = (2, 10, 100, 1_000, 10_000)
 
 @dataclass(frozen=True)
 class Task:
-    """What both learn.
+    """A task for both learners.
 
     Args:
         case: The environment.
-        seconds: Of processor time for each run.
-        preset: Of pgkeras; by default the one for the kind of actions.
-        dqn: Settings of DQN; None where it cannot learn the task.
+        seconds: Processor time of each run.
+        preset: Preset of pgkeras. By default the one for the kind of actions.
+        dqn: Settings of DQN; None if it does not support the task.
         stop_return: Mean return over 100 episodes at which a run ends.
     """
 
@@ -71,7 +71,7 @@ class Task:
     stop_return: float | None = None
 
     def config(self, seed: int) -> Config:
-        """The settings of pgkeras."""
+        """Returns the settings of pgkeras."""
         goal = {} if self.stop_return is None else {"stop_return": self.stop_return}
         return config_of(self.case, seed, goal, self.preset)
 
@@ -120,7 +120,7 @@ def main() -> None:
 
 
 def _is_current(run: dict[str, Any]) -> bool:
-    """Whether the run is by the settings of today."""
+    """Whether the run has the current settings."""
     task = TASKS.get(run["task"])
     if task is None or run["budget"] != task.seconds:
         return False

@@ -1,8 +1,8 @@
-"""The whole of ``pgkeras train CartPole-v1``, from the shell's prompt to the exported policy, by the clock.
+"""Wall-clock time of ``pgkeras train CartPole-v1``, from the shell's prompt to the exported policy.
 
-``python -m benchmarks.wall`` runs the command some times, each in a process and a directory of its own, and says where
-the time goes. ``--peers`` runs Stable-Baselines3's PPO for the same task in turn with it, until the same criterion is
-met (see ``benchmarks.cartpole``); it exports nothing. ``--wrong`` measures how long wrong input takes to be told.
+``python -m benchmarks.wall`` runs the command several times, each in a new process and directory, and prints the parts
+of the time. ``--peers`` alternates with Stable-Baselines3's PPO for the same task, until the same criterion is met (see
+``benchmarks.cartpole``); it exports nothing. ``--wrong`` measures the time until an error message for invalid input.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _WRONG = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="how often")
-    parser.add_argument("--peers", action="store_true", help="run Stable-Baselines3's script in turn with it")
-    parser.add_argument("--wrong", action="store_true", help="measure wrong input instead")
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds")
+    parser.add_argument("--peers", action="store_true", help="alternate with Stable-Baselines3's script")
+    parser.add_argument("--wrong", action="store_true", help="measure invalid input instead")
     parser.add_argument("--json", type=Path, help="write the results to this file")
     options = parser.parse_args()
     if options.wrong:

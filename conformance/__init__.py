@@ -1,1 +1,1 @@
-"""The conformance suite: what a client in any language has to get right, and a runner that checks it."""
+"""The conformance suite: vectors and scenarios for clients in any language, and a runner that checks clients."""

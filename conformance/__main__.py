@@ -1,9 +1,9 @@
-"""Checks clients: builds them, runs their own tests, the scenarios and their simulators.
+"""Checks clients: builds them, and runs their tests, the scenarios and their simulators.
 
-python -m conformance                       every client whose toolchain is installed
-python -m conformance --require go,rust     and fails if one of these was skipped; "all" is all but the optional ones
-python -m conformance --generate            only generates their committed stubs anew
-python -m conformance --program 'COMMAND'   the scenarios alone, with a program of yours
+python -m conformance                       checks every client whose toolchain is installed
+python -m conformance --require go,rust     also fails if one of these was skipped; "all" means all but optional clients
+python -m conformance --generate            only regenerates the committed stubs
+python -m conformance --program 'COMMAND'   runs only the scenarios, with your program
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ def main() -> None:
     """Checks clients, and exits with 1 if one failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [client.name for client in find_all()]
-    parser.add_argument("--client", action="append", choices=known, help="only this one; may be given several times")
-    parser.add_argument("--program", help="a conformance program of your own, instead of the clients")
-    parser.add_argument("--require", default="", help="clients that must not be skipped, separated by commas, or all")
-    parser.add_argument("--generate", action="store_true", help="generate the committed stubs, and do nothing else")
+    parser.add_argument("--client", action="append", choices=known, help="check only this client; can be repeated")
+    parser.add_argument("--program", help="run the scenarios with this conformance program instead of the clients")
+    parser.add_argument("--require", default="", help="comma-separated clients that must not be skipped, or all")
+    parser.add_argument("--generate", action="store_true", help="only generate the committed stubs")
     options = parser.parse_args()
     required = set(filter(None, options.require.split(",")))
     if required == {"all"}:
         required = {client.name for client in find_all() if not client.optional}
     if not required <= set(known):
-        parser.error(f"--require: there are {', '.join(known)}, not {', '.join(sorted(required - set(known)))}")
+        unknown = ", ".join(sorted(required - set(known)))
+        parser.error(f"--require: unknown client {unknown}; known clients: {', '.join(known)}")
     chosen = [client for client in find_all() if not options.client or client.name in options.client]
     if options.generate:
         _generate(chosen)
@@ -56,7 +57,7 @@ def main() -> None:
 def _generate(clients: list[Client]) -> None:
     for client in clients:
         if client.generate and client.missing():
-            print(f"{client.name}: not generated, since {', '.join(client.missing())} is not installed")
+            print(f"{client.name}: not generated because {', '.join(client.missing())} is not installed")
             continue
         for command in client.generate:
             client.run(client.command(command))
@@ -74,7 +75,7 @@ def _check(client: Client, servers: Stage, required: bool) -> list[str]:
     except (OSError, subprocess.SubprocessError) as error:
         return [f"{client.name}: {error}"]
     if not client.conformance:
-        print("skipped: the scenarios, for which it has no program", flush=True)
+        print("skipped: the scenarios, because the client has no program for them", flush=True)
         return []
     failures = _scenarios(client.name, client.command(client.conformance), servers, client.directory)
     return failures + _simulate(client, servers) + _teach(client)
@@ -98,16 +99,19 @@ def _simulate(client: Client, servers: Stage) -> list[str]:
     except (OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         return [f"{client.name}: simulator: {error}"]
     if report["episodes"] != 20 or report["mean_return"] < SOLVED:
-        return [f"{client.name}: simulator: {report}, but a mean return of at least {SOLVED:g} is expected"]
+        return [f"{client.name}: simulator: expected a mean return of at least {SOLVED:g}, got {report}"]
     return []
 
 
 def _teach(client: Client) -> list[str]:
     if not client.teach:
-        print("skipped: teaching a policy, for which it has no program", flush=True)
+        print("skipped: training a policy, because the client has no program for it", flush=True)
         return []
     try:
-        for check, done in ((is_refused, "other spaces are refused"), (survives, "left and restarted, it goes on")):
+        for check, done in (
+            (is_refused, "other spaces are refused"),
+            (survives, "the simulator survives the loss of another one and a restart of the run"),
+        ):
             with tempfile.TemporaryDirectory() as scratch:
                 check(client, Path(scratch))
             print(f"teaching: {done}", flush=True)
@@ -115,9 +119,9 @@ def _teach(client: Client) -> list[str]:
             report = teach_and_play(client, Path(scratch))
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return [f"{client.name}: teaching: {error}"]
-    print(f"taught CartPole; 20 episodes of what it taught: mean return {report['mean_return']:g}", flush=True)
+    print(f"trained CartPole; 20 episodes with the trained policy: mean return {report['mean_return']:g}", flush=True)
     if report["mean_return"] < SOLVED:
-        return [f"{client.name}: teaching: {report}, but a mean return of at least {SOLVED:g} is expected"]
+        return [f"{client.name}: teaching: expected a mean return of at least {SOLVED:g}, got {report}"]
     return []
 
 

@@ -1,6 +1,6 @@
-"""The policies that the scenarios are played with.
+"""Exports the policies for the scenarios.
 
-python -m conformance.fixtures DIRECTORY    exports them there
+python -m conformance.fixtures DIRECTORY    exports them to DIRECTORY
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ STRUCTURE = Dict(
 
 
 def export(root: Path) -> None:
-    """Does :func:`export_all` in a process of its own, so that TensorFlow's threads and memory stay out of this one.
+    """Runs :func:`export_all` in a separate process, to keep TensorFlow's threads and memory out of this one.
 
     Raises:
-        RuntimeError: It failed; the message has what the process said.
+        RuntimeError: The export failed. The message has the standard error of the process.
     """
     command = [sys.executable, "-m", "conformance.fixtures", str(root)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
@@ -49,7 +49,7 @@ def export(root: Path) -> None:
 
 
 def export_all(root: Path) -> None:
-    """Puts the policy that ships and the fixtures into a directory of policies."""
+    """Writes the shipped policy and the fixtures to a directory of policies."""
     shutil.copytree(ROOT / "saved_models" / "cartpole-v1" / "1", root / "cartpole-v1" / "1")
     _export_image(root)
     _export(root, "masked", VECTOR, Discrete(5), mask_size=5)
@@ -65,7 +65,7 @@ def _export_image(root: Path) -> None:
 
     space = Box(np.zeros(IMAGE_SHAPE), np.full(IMAGE_SHAPE, 255.0), np.dtype(np.uint8))
     image = keras.Input(IMAGE_SHAPE, dtype="uint8")
-    # Sees one pixel in 256 x 256: the scenario is about the message, not about the network.
+    # The network uses one pixel in 256 x 256, because the scenario tests the message, not the network.
     pixels = keras.layers.Flatten()(keras.ops.cast(image[:, ::256, ::256], "float32") / 255.0)
     network = keras.Model(image, keras.layers.Dense(4)(pixels))
     export_policy(Policy(space, Discrete(3), network), root, "image", {"env_id": "Image-v0"})
@@ -80,7 +80,7 @@ def _export(
 
     policy = Policy(observations, actions, settings=NetworkSettings(hidden=(8,), **settings), mask_size=mask_size)
     generator = np.random.default_rng(0)
-    for variable in policy.variables:  # large enough that what it saw and remembers shows in its probabilities
+    for variable in policy.variables:  # large enough for observations and memory to change the probabilities
         variable.assign(generator.normal(0.0, 0.5, variable.shape).astype(np.float32))
     export_policy(policy, root, name, {"env_id": "Test-v0"})
 

@@ -1,4 +1,4 @@
-"""A proxy whose answers come late."""
+"""A proxy that delays responses."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-__all__ = ["late"]
+__all__ = ["delayed"]
 
 
 @contextlib.contextmanager
-def late(target: str, seconds: float) -> Iterator[str]:
-    """Forwards connections to ``target``; what comes back is passed on ``seconds`` later. Yields its own HOST:PORT."""
+def delayed(target: str, seconds: float) -> Iterator[str]:
+    """Forwards connections to ``target`` and delays its responses by ``seconds``. Yields the proxy's HOST:PORT."""
     loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="late-proxy", daemon=True)
+    thread = threading.Thread(target=loop.run_forever, name="delay-proxy", daemon=True)
     thread.start()
-    proxy = _Late(target, seconds)
+    proxy = _DelayProxy(target, seconds)
     try:
         yield asyncio.run_coroutine_threadsafe(proxy.start(), loop).result(10)
     finally:
@@ -26,7 +26,7 @@ def late(target: str, seconds: float) -> Iterator[str]:
         loop.close()
 
 
-class _Late:
+class _DelayProxy:
     def __init__(self, target: str, seconds: float) -> None:
         self._host, _, port = target.rpartition(":")
         self._port = int(port)
@@ -56,7 +56,7 @@ class _Late:
                     both.create_task(self._forward(reader, back_writer, 0.0))
                     both.create_task(self._forward(back_reader, writer, self._seconds))
         except* (OSError, asyncio.CancelledError):
-            pass  # either side has gone, and the other's connection is closed with it
+            pass  # one side has disconnected, and the connection to the other is closed
         finally:
             self._connections.discard(task)
 
@@ -79,6 +79,6 @@ class _Late:
                 pending.put_nowait((loop.time() + seconds, data))
             pending.put_nowait((loop.time() + seconds, b""))
 
-        async with asyncio.TaskGroup() as both:  # when one ends by an error, so does the other
+        async with asyncio.TaskGroup() as both:  # an error in one task cancels the other
             both.create_task(collect())
             both.create_task(deliver())

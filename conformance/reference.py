@@ -1,7 +1,7 @@
-"""Generates ``docs/protocol/reference.md`` from the comments of ``protos/``.
+"""Generates ``docs/protocol/reference.md`` from the comments in ``protos/``.
 
 python -m conformance.reference            writes docs/protocol/reference.md
-python -m conformance.reference --check    fails if that would change it
+python -m conformance.reference --check    fails if the file is out of date
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _HEADER = """\
 Every method, message and field of `pgkeras.v1`. Written by `python -m conformance.reference` from the comments in
 [`protos/pgkeras/v1`](../../protos/pgkeras/v1); change those. Field numbers stand before the fields' names.
 """
-# Numbers of fields in descriptor.proto, of which the paths of source locations are made.
+# Field numbers of descriptor.proto, which form the paths of source locations.
 _MESSAGE, _ENUM, _SERVICE = 4, 5, 6
 _FIELD, _ONEOF, _VALUE, _METHOD = 2, 8, 2, 2
 _Field = descriptor_pb2.FieldDescriptorProto
@@ -36,10 +36,10 @@ _Path = tuple[int, ...]
 
 
 def generate() -> str:
-    """The page's text.
+    """Returns the text of the page.
 
     Raises:
-        subprocess.CalledProcessError: buf refuses the files.
+        subprocess.CalledProcessError: buf rejects the files.
         FileNotFoundError: buf is not installed.
     """
     command = ["buf", "build", str(ROOT / "protos"), "--as-file-descriptor-set", "--output", "-"]
@@ -127,7 +127,7 @@ def _cell(comment: str) -> str:
 def main() -> None:
     """Writes the page, or checks it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is out of date")
+    parser.add_argument("--check", action="store_true", help="do not write; fail if the file is out of date")
     if not parser.parse_args().check:
         FILE.write_text(generate(), encoding="utf-8")
     elif FILE.read_text(encoding="utf-8") != generate():

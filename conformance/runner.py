@@ -1,4 +1,4 @@
-"""Runs a conformance program against real servers, and judges what it prints."""
+"""Runs a conformance program against policy servers, and parses its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import trustme
 from pgkeras_serving.transport.tokens import create_token, hashed_line
 
 from conformance.clients import playing_environment
-from conformance.proxy import late
+from conformance.proxy import delayed
 from conformance.servers import Server, serve
 
 __all__ = ["Outcome", "Stage", "play_cartpole", "run_program", "scenarios", "stage"]
@@ -32,12 +32,12 @@ _LINE = re.compile(r"(PASS|FAIL|SKIP) ([a-z_]+)(?:: (.*))?")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one scenario.
+    """The result of one scenario.
 
     Args:
-        scenario: Its name.
+        scenario: Name of the scenario.
         status: PASS, FAIL or SKIP.
-        reason: Why it failed or was skipped.
+        reason: Why the scenario failed or was skipped.
     """
 
     scenario: str
@@ -47,12 +47,12 @@ class Outcome:
 
 @dataclass
 class Stage:
-    """The servers that scenarios are played on.
+    """The servers of the scenarios.
 
     Args:
         target: HOST:PORT of the server of all fixtures.
-        flags: What a program is started with.
-        restart: Stops that server and starts it anew at the same address; calls its argument in between.
+        flags: Flags of the conformance program.
+        restart: Stops that server, calls its argument, and starts the server again at the same address.
     """
 
     target: str
@@ -65,15 +65,15 @@ def stage(policies: Path, scratch: Path) -> Iterator[Stage]:
     """Starts all servers.
 
     Args:
-        policies: The directory that :func:`conformance.fixtures.export` has filled.
-        scratch: A directory for their logs.
+        policies: The directory that :func:`conformance.fixtures.export` has written.
+        scratch: A directory for the servers' logs.
     """
     with contextlib.ExitStack() as stack:
         busy = stack.enter_context(serve(policies, scratch / "busy", "--max-sessions", "1"))
         dead = stack.enter_context(_dead())
         running = stack.enter_context(contextlib.ExitStack())
         server = running.enter_context(serve(policies, scratch / "main"))
-        slow = stack.enter_context(late(server.target, LATENESS_SECONDS))
+        slow = stack.enter_context(delayed(server.target, LATENESS_SECONDS))
         current: list[Server] = [server]
 
         def restart(meanwhile: Callable[[], None]) -> None:
@@ -97,7 +97,7 @@ def stage(policies: Path, scratch: Path) -> Iterator[Stage]:
 
 
 def _secured(stack: contextlib.ExitStack, policies: Path, scratch: Path) -> list[str]:
-    """Starts a server with a certificate and a token, and gives back the flags that tell of it."""
+    """Starts a server with a certificate and a token. Returns the flags of its address, certificate and token."""
     scratch.mkdir()
     ca, tokens, token = scratch / "ca.pem", scratch / "tokens", create_token()
     certificate, key = scratch / "server.crt", scratch / "server.key"
@@ -120,7 +120,7 @@ def _dead() -> Iterator[str]:
 
 
 def scenarios() -> list[str]:
-    """Names of all scenarios, in order."""
+    """Returns the names of all scenarios, in order."""
     return [scenario["name"] for scenario in json.loads((HERE / "scenarios.json").read_text())]
 
 
@@ -128,8 +128,8 @@ def run_program(command: Sequence[str], stage: Stage, directory: Path) -> list[O
     """Runs a conformance program to its end.
 
     Returns:
-        One outcome for each scenario, in order. A scenario that the program did not speak of has failed; so has the
-        last one if the program did not end, or ended with another exit status than its lines call for.
+        One outcome per scenario, in order. A scenario that the program did not report has failed. An additional outcome
+        "program" has failed if the program did not end, or if its exit status does not match its lines.
     """
     process = subprocess.Popen(
         [*command, *stage.flags],
@@ -146,17 +146,17 @@ def run_program(command: Sequence[str], stage: Stage, directory: Path) -> list[O
         if process.poll() is None:
             process.kill()
         process.communicate()
-    outcomes = [found.get(name, Outcome(name, "FAIL", "the program did not speak of it")) for name in scenarios()]
+    outcomes = [found.get(name, Outcome(name, "FAIL", "the program did not report it")) for name in scenarios()]
     expected = int(any(outcome.status == "FAIL" for outcome in found.values()))
     if trouble is None and process.returncode != expected:
-        trouble = f"the program ended with {process.returncode}, but its lines call for {expected}"
+        trouble = f"the program ended with {process.returncode}, but its lines require {expected}"
     if trouble is not None:
         outcomes.append(Outcome("program", "FAIL", trouble))
     return outcomes
 
 
 def _follow(process: subprocess.Popen[str], stage: Stage, found: dict[str, Outcome]) -> str | None:
-    """Reads the program's lines into ``found`` until it ends; gives back what it did wrong."""
+    """Parses the program's lines into ``found`` until it ends. Returns what it did wrong, if anything."""
     lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(process, lines), daemon=True).start()
     deadline = time.monotonic() + _PROGRAM_SECONDS
@@ -173,7 +173,7 @@ def _follow(process: subprocess.Popen[str], stage: Stage, found: dict[str, Outco
             continue
         match = _LINE.fullmatch(line.strip())
         if match is None or match[2] in found:
-            return f"the program printed {line!r}, which is no new PASS, FAIL or SKIP"
+            return f"the program printed {line!r}, expected a new PASS, FAIL or SKIP line"
         found[match[2]] = Outcome(match[2], match[1], match[3] or "")
 
 
@@ -186,10 +186,10 @@ def _read(process: subprocess.Popen[str], lines: queue.SimpleQueue[str | None]) 
 
 
 def play_cartpole(command: Sequence[str], target: str, directory: Path, *options: str) -> dict[str, float]:
-    """Runs a simulator to its end and gives back its report.
+    """Runs a simulator to its end and returns its report.
 
     Raises:
-        subprocess.SubprocessError: It failed, or did not end.
+        subprocess.SubprocessError: The simulator failed, or did not end.
     """
     result = subprocess.run(
         [*command, "--target", target, *options],

@@ -1,4 +1,4 @@
-"""Seeded calls and sessions, answered by a real server."""
+"""Generates the vectors of seeded calls and sessions with a policy server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["calls", "policy", "sessions", "structured_observations"]
 
 POLICY = "cartpole-v1"
 _ROWS = 16
-# A draw this close to where one action ends and the next begins might fall on the other side on another processor.
+# A sample this close to the boundary between two actions might select the other one on another processor.
 _MARGIN = 1e-4
 
 
 def policy(target: str) -> dict[str, Any]:
-    """What GetPolicy says of it."""
+    """Returns the policy's description by GetPolicy."""
     with PolicyClient(target, POLICY) as client:
         info = client.describe()
     return {
@@ -35,7 +35,7 @@ def policy(target: str) -> dict[str, Any]:
 
 
 def calls(target: str) -> list[dict[str, Any]]:
-    """Act: single observations and batches, sampled by seed and greedy."""
+    """Returns vectors of Act: single observations and batches, sampled with a seed and greedy."""
     generator = np.random.default_rng(0)
     found = []
     with PolicyClient(target, POLICY) as client:
@@ -70,12 +70,12 @@ def calls(target: str) -> list[dict[str, Any]]:
 
 
 def sessions(target: str) -> list[dict[str, Any]]:
-    """Play: seeded sessions of one and of three environments, with episodes that end."""
+    """Returns vectors of Play: seeded sessions of one and of three environments, with episodes that end."""
     return [_session(target, f"{environments}_environments", environments, 7) for environments in (1, 3)]
 
 
 def structured_observations(target: str) -> dict[str, Any]:
-    """Act on a batch of observations of parts, which ``scenarios.md`` describes; the policy is a fixture."""
+    """Returns the vector of Act on a batch of structured observations, which ``scenarios.md`` describes."""
     seed = 5
     observations = {
         "camera": (np.arange(_ROWS * 48) % 251).astype(np.uint8).reshape(_ROWS, 4, 4, 3),
@@ -118,7 +118,7 @@ def _check_margin(client: PolicyClient, seed: int, probabilities: NDArray[np.flo
 
 def _check(drawn: NDArray[np.float32], probabilities: NDArray[np.float32]) -> None:
     if (np.abs(drawn - np.cumsum(probabilities, axis=1)[:, :-1]) < _MARGIN).any():
-        raise RuntimeError("a draw falls on a boundary between two actions; choose other observations")
+        raise RuntimeError("a sample is too close to the boundary between two actions; choose other observations")
 
 
 def _array(array: NDArray[np.float32]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Real servers, as processes of their own."""
+"""Policy servers as child processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Server:
     target: str
 
     def stop(self) -> None:
-        """Lets it drain and waits for its end."""
+        """Drains the server and waits until it has ended."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
@@ -36,12 +36,12 @@ def serve(root: Path, scratch: Path, *options: str) -> Iterator[Server]:
     """Starts a server of the policies under ``root`` and waits until it is ready.
 
     Args:
-        root: A directory of policies, or one policy's or version's own.
-        scratch: Where its log goes, and the number of its port.
-        options: Further options of ``pgkeras serve``; without ``--port`` it takes any free one.
+        root: A directory of policies, of one policy or of one version.
+        scratch: Directory for the log and the port number.
+        options: Further options of ``pgkeras serve``. Without ``--port`` the server uses a free port.
 
     Raises:
-        RuntimeError: It did not start; the message has its log.
+        RuntimeError: The server did not start. The message has its log.
     """
     scratch.mkdir(parents=True, exist_ok=True)
     port_file, log = scratch / "port", scratch / "log"

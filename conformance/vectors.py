@@ -1,10 +1,10 @@
-"""Generates ``vectors.json``: bytes of the protocol beside what a client has to make of them.
+"""Generates ``vectors.json``: messages of the protocol, and the values that a client must decode them to.
 
     python -m conformance.vectors            writes conformance/vectors.json
-    python -m conformance.vectors --check    fails if that would change it
+    python -m conformance.vectors --check    fails if the file is out of date
 
-Messages are base64 of their protobuf encoding. Integers of 64 bits and seeds are decimal strings, and what JSON has no
-number for is "NaN", "Infinity" or "-Infinity". ``conformance/README.md`` explains every section.
+Messages are base64 of their protobuf encoding. Integers of 64 bits and seeds are decimal strings. Non-finite numbers
+are "NaN", "Infinity" or "-Infinity". ``conformance/README.md`` explains every section.
 """
 
 from __future__ import annotations
@@ -45,24 +45,24 @@ _SAMPLES: dict[str, list[Any]] = {
 
 
 def data_type(dtype: str) -> Any:
-    """The DataType of a NumPy dtype's name."""
+    """Returns the DataType for the name of a NumPy dtype."""
     return tensors_pb2.DataType.Value(f"DATA_TYPE_{dtype.upper()}")
 
 
 def tensor(array: NDArray[Any]) -> tensors_pb2.Tensor:
-    """An array as a message, without the project's own codec, which is among those to be checked."""
+    """Encodes an array without the project's codec, because the vectors test that, too."""
     little = array.astype(array.dtype.newbyteorder("<"))
     return tensors_pb2.Tensor(dtype=data_type(array.dtype.name), shape=array.shape, data=little.tobytes("C"))
 
 
 def base64_of(message: Message | bytes) -> str:
-    """The base64 of bytes, or of a message's encoding."""
+    """Returns the base64 of bytes, or of a message's encoding."""
     data = message if isinstance(message, bytes) else message.SerializeToString(deterministic=True)
     return base64.b64encode(data).decode("ascii")
 
 
 def plain(array: NDArray[Any]) -> list[Any]:
-    """An array's elements in C order, as JSON can hold them."""
+    """Returns an array's elements in C order, as JSON values."""
     if array.dtype in (np.dtype(np.int64), np.dtype(np.uint64)):
         return [str(value) for value in array.ravel().tolist()]
     if array.dtype.kind != "f":
@@ -71,7 +71,7 @@ def plain(array: NDArray[Any]) -> list[Any]:
 
 
 def number(value: Any) -> float | str:
-    """The shortest decimal that reads back as the same float of its width, or a word for what is not finite."""
+    """Returns the shortest decimal that parses to the same float of its width, or a string if it is not finite."""
     if np.isnan(value):
         return "NaN"
     if np.isinf(value):
@@ -80,12 +80,12 @@ def number(value: Any) -> float | str:
 
 
 def described(array: NDArray[Any]) -> dict[str, Any]:
-    """An array as the vectors give it."""
+    """Returns an array in the form of the vectors."""
     return {"dtype": array.dtype.name, "shape": list(array.shape), "values": plain(array)}
 
 
 def tensors() -> list[dict[str, Any]]:
-    """Every dtype, and every kind of shape."""
+    """Returns vectors of every dtype and every kind of shape."""
     arrays = {f"{dtype}_matrix": np.array(values, dtype).reshape(2, 3) for dtype, values in _SAMPLES.items()}
     arrays |= {f"{dtype}_scalar": np.array(values[2], dtype) for dtype, values in _SAMPLES.items()}
     arrays |= {
@@ -102,7 +102,7 @@ def tensors() -> list[dict[str, Any]]:
 
 
 def bad_tensors() -> list[dict[str, Any]]:
-    """What is no tensor, and the field that the error has to name when the tensor itself is called "tensor"."""
+    """Returns invalid tensors, and the field that the error must name if the tensor is called "tensor"."""
     one = data_type("float32")
     cases = {
         "no_dtype": (tensors_pb2.Tensor(shape=[1], data=bytes(4)), "tensor.dtype"),
@@ -125,7 +125,7 @@ def bad_tensors() -> list[dict[str, Any]]:
 
 
 def spaces() -> list[dict[str, Any]]:
-    """Every kind of space; ``json`` is the canonical JSON form of the message."""
+    """Returns vectors of every kind of space. ``json`` is the canonical JSON form of the message."""
     float32, uint8, int64 = data_type("float32"), data_type("uint8"), data_type("int64")
     box = spaces_pb2.BoxSpace(dtype=float32, shape=[2], low=[-1.5, -math.inf], high=[1.5, math.inf])
     image = spaces_pb2.BoxSpace(dtype=uint8, shape=[84, 84, 4], low=[0], high=[255])
@@ -175,7 +175,7 @@ def _space(name: str, message: spaces_pb2.Space) -> dict[str, Any]:
 
 
 def distributions() -> list[dict[str, Any]]:
-    """Every kind of distribution, for a batch; and one for a single observation."""
+    """Returns vectors of every kind of distribution for a batch, and of one for a single observation."""
     tensors = {
         "categorical": {"probabilities": [[0.25, 0.75], [1.0, 0.0]]},
         "diagonal_gaussian": {"mean": [[0.5, -1.0], [0.0, 2.0]], "stddev": [[1.0, 0.25], [0.5, 4.0]]},
@@ -211,7 +211,7 @@ def distributions() -> list[dict[str, Any]]:
 
 
 def errors() -> list[dict[str, Any]]:
-    """Failed calls: code, message and the ``grpc-status-details-bin`` trailer, and the typed error that they mean."""
+    """Returns failed calls: code, message and ``grpc-status-details-bin`` trailer, and the expected typed error."""
     bad = error_details_pb2.BadRequest(
         field_violations=[{"field": "observation", "description": "expected shape [4], got shape [3]"}]
     )
@@ -256,7 +256,7 @@ def errors() -> list[dict[str, Any]]:
         ("not_offered", "UNIMPLEMENTED", "Method not found!", None, {"error": "server_failed"}),
         ("unknown", "UNKNOWN", "?", None, {"error": "server_failed"}),
     ]  # fmt: skip
-    # A delay that is no time to wait is none, and none is longer than a year.
+    # A delay of zero or less counts as none, and none is longer than a year.
     for name, duration in (no_time | endless).items():
         delay = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(**duration))
         seconds = 365 * 24 * 3600.0 if name in endless else None
@@ -292,7 +292,7 @@ def _error(
 
 
 def bad_answers() -> list[dict[str, Any]]:
-    """What is no answer to a step of a single environment, where the action is an int64; ``says`` is in the error."""
+    """Returns malformed responses to a step of a single environment. ``says`` is part of the error message."""
 
     def answer(**fields: Any) -> service_pb2.PlayResponse:
         return service_pb2.PlayResponse(
@@ -330,7 +330,7 @@ def bad_answers() -> list[dict[str, Any]]:
 
 
 def generate() -> dict[str, Any]:
-    """All vectors."""
+    """Returns all vectors."""
     with tempfile.TemporaryDirectory() as scratch:
         policies = Path(scratch) / "policies"
         fixtures.export(policies)
@@ -351,7 +351,7 @@ def generate() -> dict[str, Any]:
 
 
 def text(vectors: dict[str, Any]) -> str:
-    """The file's content: one vector a line, so that a change shows in a diff."""
+    """Formats the file with one vector per line, which makes diffs readable."""
     lines = []
     for section, content in vectors.items():
         if isinstance(content, list):
@@ -363,7 +363,7 @@ def text(vectors: dict[str, Any]) -> str:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two vectors agree: numbers with a fraction within rounding, since processors differ in it."""
+    """Whether two vectors are equal. Floats may differ by rounding, which depends on the processor."""
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
     if isinstance(a, list) and isinstance(b, list):
@@ -376,9 +376,10 @@ def same(a: Any, b: Any) -> bool:
 def main() -> None:
     """Writes the vectors, or checks them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing; fail if the file is out of date")
+    parser.add_argument("--check", action="store_true", help="do not write; fail if the file is out of date")
+    check = parser.parse_args().check
     vectors = generate()
-    if not parser.parse_args().check:
+    if not check:
         FILE.write_text(text(vectors), encoding="utf-8")
     elif not same(json.loads(FILE.read_text(encoding="utf-8")), vectors):
         sys.exit("conformance/vectors.json is out of date: run python -m conformance.vectors")

@@ -1,6 +1,6 @@
-"""An environment of your own: a corridor to walk along.
+"""A custom environment: a corridor.
 
-Train it from this folder with
+Train on it from this folder with
 
 pgkeras train corridor:Corridor-v0
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Corridor(gymnasium.Env[np.ndarray, np.int64]):
-    """Walk right to reach the end of a corridor; every step costs a little."""
+    """Walk right to reach the end of a corridor. Every step has a small cost."""
 
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
     action_space = gymnasium.spaces.Discrete(2)

@@ -1,4 +1,4 @@
-"""A network of your own: any keras.Model from observations to features.
+"""A custom network: any keras.Model from observations to features.
 
 Run it with: python examples/own_network.py
 """

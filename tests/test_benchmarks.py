@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from benchmarks import budget, gpu, report, rows, steps
+from benchmarks import budget, gpu, report, rows, serving, steps
 from pgkeras.policy.policy import Policy
 from pgkeras.settings.groups import EstimatorSettings, NetworkSettings
 from pgkeras.spaces import Discrete
@@ -117,6 +118,11 @@ def test_a_report_replaces_only_its_own_section(tmp_path: Path) -> None:
     for _ in range(2):
         report.write_below(page, "<!-- made -->", "new")
     assert page.read_text() == f"# Title\n\n<!-- made -->\n\nnew\n\n{report.END}\n\nby hand\n"
+
+
+def test_serving_reads_the_versions_of_installed_packages() -> None:
+    for package in serving.PACKAGES:
+        assert metadata.version(package)
 
 
 def test_rows_of_the_results_have_unique_names() -> None:

@@ -1,11 +1,11 @@
-"""Environments that show what a policy can learn: memory, masks, text, images, many actions, mixtures.
+"""Environments that test what a policy can learn: memory, masks, text, images, many actions, mixtures.
 
-Importing this module registers them, so any command takes them from the project's folder::
+Importing this module registers them. From the project's folder, every command accepts them::
 
     pgkeras train benchmarks.environments:TMaze-v0
 
-What they are, and what the best policies of a kind can reach in each, is in docs/environments.md. MinAtar's and
-MiniGrid's need the packages ``minatar`` and ``minigrid`` (dependency group ``benchmarks``), but only when one is made.
+docs/environments.md describes them and the best returns. The MinAtar and MiniGrid environments need the packages
+``minatar`` and ``minigrid`` (dependency group ``benchmarks``) when they are created.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ gymnasium.register("Aim-v0", "benchmarks.environments.choices:Aim")
 gymnasium.register("RockPaperScissors-v0", "benchmarks.environments.choices:RockPaperScissors")
 gymnasium.register("SwitchedCorridor-v0", "benchmarks.environments.choices:SwitchedCorridor")
 
-# As MinAtar registers them itself, whose import takes two seconds: it draws by seaborn.
+# Registered like MinAtar does, without importing it, which takes two seconds because it imports seaborn.
 for _game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"):
     gymnasium.register(
         f"MinAtar/{_game.title().replace('_', '')}-v1",

@@ -1,4 +1,4 @@
-"""Small tasks: one with as many actions as one likes, and two whose best policy is a mixture."""
+"""Small tasks: one with any number of actions, and two whose best policy is stochastic."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Aim", "RockPaperScissors", "SwitchedCorridor"]
 
 
 class Aim(gymnasium.Env[NDArray[np.float32], Any]):
-    """Eight shots at targets on a line from 0 to 1; each pays 1 less twice its distance.
+    """Eight shots at targets on a line from 0 to 1. The reward of each is 1 minus twice its distance.
 
-    Aiming at random returns 2.7 on average, always at the middle 4, and at the target 8. With n choices the line is cut
-    into n parts, and a shot goes to the middle of one.
+    Random aiming returns 2.7 on average, aiming at the middle 4, and aiming at the target 8. With n choices the line is
+    divided into n parts, and a shot hits the middle of one.
 
     Args:
-        choices: How many parts; None for a continuous action.
+        choices: Number of parts; None for a continuous action.
     """
 
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -52,10 +52,10 @@ class Aim(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 class SwitchedCorridor(gymnasium.Env[NDArray[np.float32], Any]):
-    """Three rooms that look the same; in the second, left and right are switched (Sutton & Barto, example 13.1).
+    """Three identical rooms; in the second, left and right are switched (Sutton & Barto, example 13.1).
 
-    A step costs 1 until the goal beyond the third. Going right with probability 0.59 returns -11.6, the best there is;
-    always the same way never arrives.
+    A step costs 1 until the goal after the third room. Going right with probability 0.59 returns -11.6, the optimum.
+    Always going the same way never reaches the goal.
     """
 
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -78,10 +78,10 @@ class SwitchedCorridor(gymnasium.Env[NDArray[np.float32], Any]):
 
 
 class RockPaperScissors(gymnasium.Env[NDArray[np.float32], Any]):
-    """Thirty rounds against an opponent who counters what was played most often so far.
+    """Thirty rounds against an opponent that counters the most frequent action so far.
 
-    A win pays 1, a loss -1. Observations never change. Each of the three with the same probability returns 0, the best
-    there is for a policy without memory; always the same returns -29 on average.
+    A win is worth 1, a loss -1. Observations never change. Uniformly random actions return 0, the optimum for a policy
+    without memory. Always playing the same action returns -29 on average.
     """
 
     observation_space = gymnasium.spaces.Box(0.0, 1.0, (1,), np.float32)
@@ -93,7 +93,7 @@ class RockPaperScissors(gymnasium.Env[NDArray[np.float32], Any]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Forgets what was played."""
+        """Resets the counts of actions."""
         super().reset(seed=seed)
         self._played[:] = 0
         return np.ones(1, np.float32), {}

@@ -1,4 +1,4 @@
-"""Masks: the knight's tour, in which at most 8 of all the squares may be gone to."""
+"""Masks: the knight's tour, in which at most 8 of all squares are legal."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ _LEAPS = [(1, 2), (2, 1), (2, -1), (1, -2), (-1, -2), (-2, -1), (-2, 1), (-1, 2)
 
 
 class KnightsTour(gymnasium.Env[Any, np.int64]):
-    """A knight goes from square to square and never to the same one twice; every leap is worth 1.
+    """A knight moves on a board and never visits a square twice. Every move is worth 1.
 
-    The action is the square to go to, one of ``size ** 2``. Legal are the knight's leaps to squares that have not been
-    visited: never more than 8, and 3.3 on average where leaps are drawn at random on 6 by 6 squares. ``action_mask``
-    marks them with 1, as int8. An illegal action raises ValueError. The episode ends where there is no legal one.
+    The action is the target square, one of ``size ** 2``. Knight's moves to unvisited squares are legal: at most 8, and
+    3.3 on average for random moves on 6 by 6 squares. ``action_mask`` marks them with 1, as int8. An illegal action
+    raises ValueError. The episode ends when no move is legal.
 
-    The observation is the board as two planes, ``[size * size * 2]`` of 0 and 1: which squares were visited, and where
-    the knight stands. The knight starts on a square drawn at random. From every square of an even board of 6 or more
-    squares a side there is a tour of all squares (there are closed ones: Schwenk, "Which rectangular chessboards have
-    a knight's tour?", Mathematics Magazine 64, 1991), so that the best return is ``size ** 2 - 1`` whatever the start.
+    The observation is the board as two planes, ``[size * size * 2]`` of 0 and 1: the visited squares, and the knight's
+    position. The knight starts on a random square. From every square of an even board with at least 6 squares per side
+    there is a tour of all squares (closed tours exist: Schwenk, "Which rectangular chessboards have a knight's tour?",
+    Mathematics Magazine 64, 1991), so the best return is ``size ** 2 - 1`` for every start.
 
     Args:
-        size: Squares along a side: 5 to 16.
-        mask_in: Where the mask is: "info", or "observation" for a Dict of ``observation`` and ``action_mask``.
+        size: Squares per side: 5 to 16.
+        mask_in: Location of the mask: "info", or "observation" for a Dict of ``observation`` and ``action_mask``.
     """
 
     metadata = {"render_modes": []}  # noqa: RUF012 - as gymnasium declares it
@@ -51,7 +51,7 @@ class KnightsTour(gymnasium.Env[Any, np.int64]):
         self._knight = 0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Puts the knight on a square drawn at random, or on the option ``start``."""
+        """Places the knight on a random square, or on the option ``start``."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(self._squares))
         self._knight = (options or {}).get("start", drawn)
@@ -60,7 +60,7 @@ class KnightsTour(gymnasium.Env[Any, np.int64]):
         return self._look()
 
     def step(self, action: np.int64) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Leaps.
+        """Moves the knight.
 
         Raises:
             ValueError: The action is illegal.
@@ -88,7 +88,7 @@ class KnightsTour(gymnasium.Env[Any, np.int64]):
 
 
 def _reach(size: int) -> NDArray[np.bool_]:
-    """``[squares, squares]``: which squares are a knight's leap from each."""
+    """Returns ``[squares, squares]``: which squares are a knight's move from each."""
     reach = np.zeros((size * size, size * size), np.bool_)
     for row in range(size):
         for column in range(size):

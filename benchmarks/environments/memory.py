@@ -1,4 +1,4 @@
-"""Memory: a T-maze, which no policy without one can solve."""
+"""Memory: a T-maze, which no policy without memory can solve."""
 
 from __future__ import annotations
 
@@ -16,19 +16,18 @@ LEFT, RIGHT, FORWARD = 0, 1, 2
 
 
 class TMaze(gymnasium.Env[Observation, np.int64]):
-    """A corridor that ends in a junction; a sign at its start says which way to turn there (Bakker 2002).
+    """A corridor that ends in a junction. A sign at its start says which way to turn there (Bakker 2002).
 
-    The observation is one of four, as a unit vector: a sign to the left, a sign to the right, the corridor, the
-    junction. Actions are left, right and forward. Turning in the corridor, or going forward at the junction, moves
-    nobody. Turning at the junction ends the episode, with a reward of 1 for the way that the sign showed and 0 for the
-    other. After ``4 * (length + 1)`` steps the episode is truncated.
+    The observation is one of four unit vectors: a sign to the left, a sign to the right, the corridor, the junction.
+    Actions are left, right and forward. Turning in the corridor and going forward at the junction have no effect.
+    Turning at the junction ends the episode, with a reward of 1 for the direction of the sign and 0 for the other.
+    After ``4 * (length + 1)`` steps the episode is truncated.
 
-    Whoever has a memory can return 1. At the junction every memoryless policy turns left with the same probability
-    whichever sign there was, so that it is right at most half the time: its expected return is at most 1/2, which
-    walking straight on and turning anyhow reaches.
+    A policy with memory can return 1. A memoryless policy turns left at the junction with the same probability for both
+    signs, so its expected return is at most 1/2. Walking straight and turning at random reaches that.
 
     Bakker, "Reinforcement learning with long short-term memory", Advances in Neural Information Processing Systems 14,
-    2002, section 4.1; there the corridor is as long as one likes, too.
+    2002, section 4.1, where the length of the corridor is also a parameter.
 
     Args:
         length: Steps from the sign to the junction, at least 1.
@@ -48,7 +47,7 @@ class TMaze(gymnasium.Env[Observation, np.int64]):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
-        """Draws a sign, at even odds; the option ``sign`` (0 for left, 1 for right) sets it."""
+        """Draws a sign with equal probabilities. The option ``sign`` (0 for left, 1 for right) sets it."""
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(2))
         self._sign = (options or {}).get("sign", drawn)

@@ -1,4 +1,4 @@
-"""Text: rooms with doors or things in them, and a sentence that says which one is meant."""
+"""Text: rooms with doors or objects, and a sentence that names the target."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.environments.planes import DONE, PICK_UP, Planes
 
 __all__ = ["Instructed", "Quick", "make_fetch", "make_go_to_door", "make_go_to_local"]
 
-# Turns what is to be seen, by column and row of the room, so that ahead is up: facing right, down, left, up.
+# Rotate the view, indexed by column and row of the room, so that forward is up: facing right, down, left, up.
 _AHEAD: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...] = (
     lambda seen: seen[::-1].swapaxes(0, 1),
     lambda seen: seen[::-1, ::-1],
@@ -32,14 +32,14 @@ _AHEAD: tuple[Callable[[NDArray[np.uint8]], NDArray[np.uint8]], ...] = (
 
 
 class Quick(MiniGridEnv):
-    """MiniGrid's own observations of square rooms without occluders; steps and resets take a quarter of the time.
+    """MiniGrid's observations of square rooms without occlusion. Steps and resets take a quarter of the time.
 
-    MiniGrid builds and turns a grid of objects at every step, and asks each of them for its numbers. Here the objects
-    are asked once an episode, and again when something was picked up or put down; what the agent sees is cut out of an
-    array of their numbers and turned.
+    MiniGrid builds and rotates a grid of objects at every step, and encodes each of them. This class encodes the
+    objects once per episode, and again when an object was picked up or put down. The view is a rotated slice of the
+    encoded array.
     """
 
-    _grid: Grid | None = None  # what _numbers are of
+    _grid: Grid | None = None  # the grid that _numbers encodes
     _carried: WorldObj | None = None
 
     def gen_obs(self) -> dict[str, Any]:
@@ -68,20 +68,20 @@ class _Fetch(Quick, FetchEnv):
 class _GoToLocal(Quick, GoToLocal):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.see_through_walls = True  # RoomGrid takes no argument for it; all that walls hide here is emptiness
+        self.see_through_walls = True  # RoomGrid has no argument for it; walls hide only empty squares here
 
     def _gen_grid(self, width: int, height: int) -> None:
-        with redirect_stdout(None):  # it prints a line for each room that it draws again
+        with redirect_stdout(None):  # it prints a line for each room that it redraws
             super()._gen_grid(width, height)
 
 
 class Instructed(Planes):
-    """A MiniGrid task whose mission is part of what a policy sees: planes of 0 and 1, and a text.
+    """A MiniGrid task whose observations include the mission: planes of 0 and 1, and a text.
 
     Args:
-        env: The task, with MiniGrid's usual observations.
-        fourth: MiniGrid's number of the fourth action; none for three actions.
-        blank: Whether the mission is withheld: the text is then empty, and all else is as it was.
+        env: The task, with MiniGrid's default observations.
+        fourth: MiniGrid's number of the fourth action; None for three actions.
+        blank: Whether the mission is withheld. The text is then empty; nothing else changes.
     """
 
     def __init__(self, env: gymnasium.Env[Any, Any], fourth: int | None, blank: bool = False) -> None:
@@ -96,52 +96,52 @@ class Instructed(Planes):
 
 
 def make_go_to_door(blank: bool = False, size: int = 5, render_mode: str | None = None) -> Instructed:
-    """A room of ``size`` by ``size`` squares with a door of another colour in each wall; "go to the red door".
+    """A room of ``size`` by ``size`` squares with a door of a different color in each wall; "go to the red door".
 
-    To say "done" beside the door that was named returns ``1 - 0.9 * steps / (4 * size ** 2)``; to say it anywhere else
-    ends the episode with 0. The door is drawn evenly among the four, which are never beside the same square where
-    ``size`` is 5, and only the mission tells which it is: without reading it, no policy's expected return is above 1/4.
+    The action "done" next to the named door returns ``1 - 0.9 * steps / (4 * size ** 2)``; anywhere else it ends the
+    episode with 0. The door is drawn uniformly from the four, which are never adjacent to the same square if ``size``
+    is 5. Only the mission says which it is: without reading it, no policy's expected return is above 1/4.
 
     MiniGrid-GoToDoor of Chevalier-Boisvert et al., "Minigrid & Miniworld", NeurIPS Datasets and Benchmarks 2023.
 
     Args:
         blank: Whether the mission is withheld.
-        size: Squares along a side, walls included: 5 to 8.
-        render_mode: As gymnasium's.
+        size: Squares per side, including walls: 5 to 8.
+        render_mode: As in gymnasium.
     """
-    view = 2 * size - 3  # the least odd number that takes in the room from every square of it, facing any way
+    view = 2 * size - 3  # the smallest odd size that shows the whole room from every square in every direction
     return Instructed(_GoToDoor(size, agent_view_size=view, render_mode=render_mode), DONE, blank)
 
 
 def make_fetch(blank: bool = False, render_mode: str | None = None) -> Instructed:
-    """A room of 5 by 5 squares with two things in it, keys or balls of six colours; "go fetch a blue key".
+    """A room of 5 by 5 squares with two objects, keys or balls of six colors; "go fetch a blue key".
 
-    To pick up what was named returns ``1 - 0.9 * steps / 125``; to pick up the other ends the episode with 0. Which of
-    the two is meant is drawn evenly, and only the mission tells; one time in twelve they are alike. Without reading it,
-    no policy's expected return is above 1/2 + 1/24 = 13/24.
+    Picking up the named object returns ``1 - 0.9 * steps / 125``; picking up the other one ends the episode with 0. The
+    target is drawn uniformly from the two, and only the mission says which it is. The two are identical with
+    probability 1/12. Without reading the mission, no policy's expected return is above 1/2 + 1/24 = 13/24.
 
     MiniGrid-Fetch of Chevalier-Boisvert et al., "Minigrid & Miniworld", NeurIPS Datasets and Benchmarks 2023.
 
     Args:
         blank: Whether the mission is withheld.
-        render_mode: As gymnasium's.
+        render_mode: As in gymnasium.
     """
     return Instructed(_Fetch(5, 2, agent_view_size=5, render_mode=render_mode), PICK_UP, blank)
 
 
 def make_go_to_local(blank: bool = False, size: int = 8, things: int = 8, render_mode: str | None = None) -> Instructed:
-    """A room of ``size`` by ``size`` squares with keys, balls and boxes of six colours in it; "go to the red ball".
+    """A room of ``size`` by ``size`` squares with keys, balls and boxes of six colors; "go to the red ball".
 
-    To stand before what was named, facing it, returns ``1 - 0.9 * steps / size ** 2``; to go to anything else costs
-    steps only. The agent sees 7 by 7 squares ahead of it.
+    Standing in front of the named object and facing it returns ``1 - 0.9 * steps / size ** 2``. Going to another object
+    only costs steps. The agent sees 7 by 7 squares ahead of it.
 
     The level GoToLocal of Chevalier-Boisvert et al., "BabyAI: a platform to study the sample efficiency of grounded
     language learning", ICLR 2019.
 
     Args:
         blank: Whether the mission is withheld.
-        size: Squares along a side, walls included.
-        things: How many things lie in the room.
-        render_mode: As gymnasium's.
+        size: Squares per side, including walls.
+        things: Number of objects in the room.
+        render_mode: As in gymnasium.
     """
     return Instructed(_GoToLocal(room_size=size, num_dists=things, render_mode=render_mode), None, blank)

@@ -1,17 +1,17 @@
-"""Other libraries on CartPole-v1 under pgkeras's criterion, in a virtual environment and a process of their own.
+"""Other libraries on CartPole-v1 under pgkeras's criterion, in a separate virtual environment and process.
 
-Solved means that the mean return of the last 100 training episodes reaches 475. Seconds run from the first step of
-training to the step that ends it; imports and setup (making environments, network and optimiser) are reported apart.
-Everything runs on the CPU, with each library's own default number of threads (torch: one a core) unless ``run`` is told
-another. On networks this small several threads mostly wait for each other, and all the more while anything else wants
-the cores, so a fair comparison tries one thread too and takes the better.
+Solved means that the mean return of the last 100 training episodes reaches 475. Seconds are measured from the first
+training step to the last one. Imports and setup (creating environments, network and optimizer) are reported separately.
+Everything runs on the CPU, with each library's default number of threads (torch: one per core) unless ``run`` sets
+another. With networks this small, several threads mostly wait for each other, especially on a busy machine, so a fair
+comparison also tries one thread and takes the better result.
 
-The environment is exactly ``requirements.txt``, installed in one step with ``--no-deps``, because torch's wheels for
-Linux are built for CUDA and ask for more of it than a CPU needs. They can't be imported without any: torch's shared
-libraries link against CUDA's, and the loader wants those present. So those are listed, what only a GPU would open is
-not, and ``pip check`` names the difference. That comes to about 2.5 GB to download and 5 GB on disk, kept in
-``$PGKERAS_PEERS`` or else in ``pgkeras/peers`` in the user's cache directory; delete it when done. SBX, which is
-Stable-Baselines3 in JAX, has another beside it, whose name ends in ``-sbx``: ``requirements-sbx.txt`` on top.
+The virtual environment is exactly ``requirements.txt``, installed in one step with ``--no-deps``, because torch's
+wheels for Linux are built for CUDA and require more of it than a CPU needs. They cannot be imported without any of it:
+torch's shared libraries link against CUDA's. Those are listed, packages that only a GPU uses are not, and ``pip check``
+reports the difference. The download is about 2.5 GB and the environment 5 GB, in ``$PGKERAS_PEERS`` or
+``pgkeras/peers`` in the user's cache directory; delete it afterwards. SBX, which is Stable-Baselines3 in JAX, has a
+second environment whose name ends in ``-sbx``, with ``requirements-sbx.txt`` in addition.
 """
 
 from __future__ import annotations
@@ -43,23 +43,23 @@ _SCRIPTS[EXTERNAL] = ("rllib_external.py", "ppo")
 
 SB3, SBX = "stable_baselines3", "sbx"
 """The packages of the libraries that :func:`budget` knows."""
-_MARKER = "pgkeras-peers.json"  # what the environment was made from; written last
-_STARTUP_SECONDS = 300  # for imports on a cold disk, before the peer's own time limit begins
+_MARKER = "pgkeras-peers.json"  # the requirements that the environment was created from; written last
+_STARTUP_SECONDS = 300  # for imports from a cold disk, before the peer's time limit starts
 
 
 def environment(directory: Path | None = None, *, sbx: bool = False) -> Path:
-    """Makes the peers' virtual environment unless it is there already.
+    """Creates the peers' virtual environment unless it exists.
 
     Args:
-        directory: Where it lives. By default ``$PGKERAS_PEERS``, or ``pgkeras/peers`` in the user's cache directory.
-        sbx: Whether it is the one of SBX.
+        directory: Its directory. By default ``$PGKERAS_PEERS``, or ``pgkeras/peers`` in the user's cache directory.
+        sbx: Whether to create the environment of SBX.
 
     Returns:
-        Its Python interpreter.
+        The environment's Python interpreter.
 
     Raises:
-        FileExistsError: The directory holds something else.
-        subprocess.CalledProcessError: pip failed; its messages are on standard error.
+        FileExistsError: The directory has other content.
+        subprocess.CalledProcessError: pip failed. Its messages are on standard error.
     """
     directory = (directory or _default_directory()).expanduser().absolute()
     files = [_HERE / "requirements.txt"]
@@ -81,12 +81,12 @@ def environment(directory: Path | None = None, *, sbx: bool = False) -> Path:
         shutil.rmtree(directory)
 
     directory.parent.mkdir(parents=True, exist_ok=True)
-    print(f"Making the peers' virtual environment in {directory} (once; downloads about 2.5 GB)", flush=True)
-    # Its interpreter finds its own place at start-up, so a finished environment may be renamed.
+    print(f"Creating the peers' virtual environment in {directory} (once; downloads about 2.5 GB)", flush=True)
+    # The interpreter finds its location at start-up, so a finished environment can be renamed.
     with tempfile.TemporaryDirectory(dir=directory.parent, prefix=f"{directory.name}-") as temporary:
         unfinished = Path(temporary) / "environment"
         venv.create(unfinished, with_pip=True)
-        # What is unpacked is kept; a second copy in pip's cache would cost its size again.
+        # Without pip's cache, which would keep a second copy of the packages.
         options = ["--quiet", "--no-deps", "--no-cache-dir", "--only-binary=:all:", "--disable-pip-version-check"]
         command = [unfinished / "bin" / "python", "-m", "pip", "install", *options]
         command += [part for file in files for part in ("-r", file)]
@@ -99,15 +99,15 @@ def environment(directory: Path | None = None, *, sbx: bool = False) -> Path:
 def run(
     python: Path, peer: str, seed: int, time_limit: float, max_steps: int, threads: int | None = None
 ) -> dict[str, Any]:
-    """Trains one peer in a process of its own.
+    """Trains one peer in a separate process.
 
     Args:
         python: The interpreter that ``environment`` returned.
         peer: One of ``PEERS``, or ``EXTERNAL``.
         seed: Seeds the peer's environments, network and sampling.
-        time_limit: Seconds of training after which the run is given up.
-        max_steps: Environment steps after which the run is given up.
-        threads: How many threads computation gets; by default as many as the library takes.
+        time_limit: Seconds of training after which the run is stopped.
+        max_steps: Environment steps after which the run is stopped.
+        threads: Number of compute threads; by default the library's default.
 
     Returns:
         ``peer``, ``seed``, ``solved``, ``seconds`` (of training), ``steps`` (of the environments together),
@@ -115,9 +115,9 @@ def run(
         ``versions`` (package to version).
 
     Raises:
-        ValueError: There is no such peer.
-        subprocess.CalledProcessError: The peer failed; its traceback is on standard error.
-        subprocess.TimeoutExpired: The peer ran on far beyond its time limit.
+        ValueError: The peer is unknown.
+        subprocess.CalledProcessError: The peer failed. Its traceback is on standard error.
+        subprocess.TimeoutExpired: The peer ran far beyond its time limit.
     """
     if peer not in _SCRIPTS:
         raise ValueError(f"peer {peer!r}: expected one of {', '.join(_SCRIPTS)}")
@@ -137,15 +137,15 @@ def run(
 
 
 def speed(python: Path, case: str, seed: int, steps: int, envs: int, threads: int) -> float:
-    """Steps per second of a peer's training, in a process of its own.
+    """Returns the steps per second of a peer's training, in a separate process.
 
     Args:
         python: The interpreter that ``environment`` returned.
         case: "cnn" for Stable-Baselines3's A2C, "lstm" for sb3-contrib's recurrent PPO.
         seed: Seeds environments, network and sampling.
         steps: Environment steps to train for.
-        envs: How many environments it plays at once.
-        threads: How many threads computation gets.
+        envs: Number of parallel environments.
+        threads: Number of compute threads.
 
     Raises:
         subprocess.CalledProcessError: The peer failed; its traceback is on standard error.
@@ -157,14 +157,14 @@ def speed(python: Path, case: str, seed: int, steps: int, envs: int, threads: in
 
 
 def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Trains Stable-Baselines3 on one of ``benchmarks.cases`` for as much processor time, in a process of its own.
+    """Trains Stable-Baselines3 on one of ``benchmarks.cases`` for a budget of processor time, in a separate process.
 
     Args:
         python: The interpreter that ``environment`` returned.
-        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; if need be
-            also ``library`` (``SBX`` for the same algorithms in JAX), ``settings`` of the algorithm (those of
+        asked: ``case``, ``algorithm``, ``seed``, ``seconds``, ``episodes`` and ``evaluation_seed``; optionally
+            ``library`` (``SBX`` for the same algorithms in JAX), ``settings`` of the algorithm (such as those of
             :func:`zoo`), and ``steps`` or ``stop_return``, at which training ends.
-        environ: Environment variables beside one's own.
+        environ: Environment variables in addition to those of this process.
 
     Returns:
         ``steps``, ``seconds``, ``last_100`` (mean training return; None before the first episode), ``greedy`` (mean
@@ -188,7 +188,7 @@ def budget(python: Path, asked: Mapping[str, Any], environ: Mapping[str, str] | 
 
 
 def zoo(algorithm: str, env_id: str) -> dict[str, Any]:
-    """RL Baselines3 Zoo's settings of "PPO" or "SAC" for an environment, ``n_envs`` and ``normalize`` among them."""
+    """Returns RL Baselines3 Zoo's settings of "PPO" or "SAC", including ``n_envs`` and ``normalize``."""
     tables = tomllib.loads((_HERE / "zoo.toml").read_text())
     settings: dict[str, Any] = tables[algorithm][env_id]
     return settings
@@ -201,5 +201,5 @@ def _default_directory() -> Path:
 
 
 def _clean_environ() -> dict[str, str]:
-    """The environment variables, without those that would let pgkeras's own packages or a GPU in."""
+    """Returns the environment variables, without those that would expose pgkeras's packages or a GPU."""
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"CUDA_VISIBLE_DEVICES": ""}

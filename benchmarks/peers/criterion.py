@@ -1,6 +1,6 @@
-"""When a peer's run ends, and what it reports. Imports nothing but the standard library.
+"""The stopping criterion of a peer's run, and its report. Imports only the standard library.
 
-pgkeras's own constants can't be imported here: its packages are not in the peers' environment.
+pgkeras's constants cannot be imported, because its packages are not in the peers' environment.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def parse_arguments(description: str | None, algorithms: list[str]) -> argparse.
 
 
 class Criterion:
-    """Follows a run's training episodes and says when it is over.
+    """Tracks a run's training episodes and decides when it ends.
 
     Args:
-        time_limit: Seconds of training after which the run is given up.
-        max_steps: Environment steps after which the run is given up.
+        time_limit: Seconds of training after which the run is stopped.
+        max_steps: Environment steps after which the run is stopped.
     """
 
     def __init__(self, time_limit: float, max_steps: int) -> None:
@@ -46,7 +46,7 @@ class Criterion:
         self._imported = time.perf_counter()
 
     def begin(self) -> None:
-        """Marks the end of the setup and the beginning of training."""
+        """Marks the end of the setup and the start of training."""
         self._began = time.perf_counter()
 
     def finish_episode(self, episode_return: float) -> None:
@@ -56,19 +56,19 @@ class Criterion:
         self.solved = self.solved or (len(self._recent) == WINDOW and self._mean_return() >= THRESHOLD)
 
     def measured(self, steps: int, episodes: int, mean_return: float | None) -> None:
-        """Takes a library's own mean return of the last :data:`WINDOW` episodes; None where none has ended."""
+        """Sets the library's mean return of the last :data:`WINDOW` episodes; None if none has ended."""
         self.steps, self.episodes = steps, episodes
         self._recent = deque([] if mean_return is None else [mean_return], maxlen=1)
         self.solved = episodes >= WINDOW and mean_return is not None and mean_return >= THRESHOLD
 
     @property
     def finished(self) -> bool:
-        """Whether the environment is solved or a limit reached."""
+        """Whether the environment is solved or a limit has been reached."""
         out_of_time = time.perf_counter() - self._began >= self.time_limit
         return self.solved or self.steps >= self.max_steps or out_of_time
 
     def report(self, seed: int, packages: list[str]) -> None:
-        """Prints the outcome as one line of JSON; training ends here."""
+        """Prints the outcome as one line of JSON. The time of training ends with this call."""
         seconds = time.perf_counter() - self._began
         result = {
             "seed": seed,

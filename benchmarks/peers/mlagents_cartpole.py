@@ -1,9 +1,9 @@
 """ML-Agents' PPO on CartPole-v1 through its low-level API, without Unity, until it is solved.
 
-The environment is an ``mlagents_envs.base_env.BaseEnv`` in the trainer's own process, so nothing goes over a wire: what
-Unity's communicator would cost comes on top. Settings are ML-Agents' defaults for PPO, but that the time horizon is an
-episode's limit. Newer releases ask for exactly Python 3.10.1 to 3.10.12, and this one for torch 1.8 on Python 3.8, so
-that it has an environment of its own, made by hand:
+The environment is an ``mlagents_envs.base_env.BaseEnv`` in the trainer's process, so the cost of Unity's communicator
+is not included. Settings are ML-Agents' defaults for PPO, except that the time horizon is the episode limit. Newer
+releases require Python 3.10.1 to 3.10.12, and this one torch 1.8 on Python 3.8, so it needs a separate virtual
+environment, which is created manually:
 
     python3.8 -m venv DIR
     DIR/bin/pip install mlagents==0.28.0 "protobuf<3.21" "numpy<1.24" "gymnasium<1" six
@@ -48,7 +48,7 @@ def main() -> None:
     criterion.imported()
 
     class CartPoles(BaseEnv):
-        """Copies of CartPole-v1, each of them an agent, which has another id in every episode."""
+        """Copies of CartPole-v1. Each is an agent, with a new id in every episode."""
 
         def __init__(self) -> None:
             seen = ObservationSpec((4,), (DimensionProperty.NONE,), ObservationType.DEFAULT, "state")

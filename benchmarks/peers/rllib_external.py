@@ -1,8 +1,8 @@
-"""RLlib's PPO on CartPole-v1, played by the external simulator of RLlib's own example, until it is solved.
+"""RLlib's PPO on CartPole-v1, played by the external simulator of RLlib's example, until it is solved.
 
-Settings and simulator are those of ``ray/rllib/examples/envs/env_connecting_to_rllib_w_tcp_client.py``, but that
-RLlib's side is one process. The simulator, in a process of its own, computes actions itself by a copy of the network in
-torch, and sends RLlib's episodes in bulk: RLlib's server answers no request for an action.
+Settings and simulator are those of ``ray/rllib/examples/envs/env_connecting_to_rllib_w_tcp_client.py``, except that
+RLlib's side is one process. The simulator runs in a separate process, computes actions with a copy of the network in
+torch, and sends episodes in bulk: RLlib's server does not compute actions on request.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
         simulator.stdin.flush()
         while not criterion.finished:
             result = algorithm.train()["env_runners"]
-            mean = result.get("episode_return_mean")  # of the last hundred
+            mean = result.get("episode_return_mean")  # of the last 100 episodes
             criterion.measured(
                 int(result.get("num_env_steps_sampled_lifetime", 0)),
                 int(result.get("num_episodes_lifetime", 0)),

@@ -7,8 +7,8 @@ from typing import Any
 from criterion import Criterion, parse_arguments
 
 # RL Baselines3 Zoo (DLR-RM/rl-baselines3-zoo at 22e3ff2, 2026-04-23), CartPole-v1 in hyperparams/a2c.yml and ppo.yml.
-# Whatever is not named there is Stable-Baselines3's default, as in the Zoo. "lin_X" there is X times the share of
-# n_timesteps that remains, so a run that is not solved by then ends there.
+# All other settings are Stable-Baselines3's defaults, as in the Zoo. "lin_X" in the Zoo is X times the remaining share
+# of n_timesteps, so a run ends after n_timesteps even if it is not solved.
 ENVIRONMENTS = 8
 SETTINGS: dict[str, dict[str, Any]] = {
     "a2c": {"ent_coef": 0.0},

@@ -1,6 +1,6 @@
-"""Stable-Baselines3 or SBX, by defaults or by settings that are given, for so much processor time, or so many steps.
+"""Trains Stable-Baselines3 or SBX, with defaults or given settings, for a processor time or a number of steps.
 
-Reads one table of JSON from standard input, prints the outcome as one line of JSON.
+Reads one JSON object from standard input, and prints the outcome as one line of JSON.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-_POINTS = 100  # of a learning curve
+_POINTS = 100  # points of a learning curve
 
 sys.path.append(str(Path(__file__).parents[2]))  # for benchmarks.environments
 
 
 def make(case: dict[str, Any], evaluation: bool = False) -> gymnasium.Env[Any, Any]:
-    """Makes the environment of a case; see ``benchmarks.cases``."""
+    """Creates the environment of a case; see ``benchmarks.cases``."""
     module, _, env_id = case["env_id"].rpartition(":")
     if env_id.startswith("MinAtar/"):
         importlib.import_module("minatar.gym").register_envs()
@@ -39,7 +39,7 @@ def make(case: dict[str, Any], evaluation: bool = False) -> gymnasium.Env[Any, A
 
 
 def _activation(library: str, name: str) -> Any:
-    """An activation by its name in torch, in the terms of the library that computes it."""
+    """Returns an activation of the library by its name in torch."""
     if library == "sbx":
         return getattr(importlib.import_module("flax.linen"), name.lower())
     return getattr(importlib.import_module("torch.nn"), name)
@@ -61,7 +61,7 @@ def main() -> None:
     curve: list[tuple[float, int, float | None]] = []
 
     class Stop(BaseCallback):
-        """Ends training when the time is over."""
+        """Ends training when the time has passed."""
 
         def _on_step(self) -> bool:
             recent.extend(info["episode"]["r"] for info in self.locals["infos"] if "episode" in info)

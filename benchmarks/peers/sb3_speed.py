@@ -1,7 +1,7 @@
 """Steps per second of Stable-Baselines3's A2C with a CNN, and of sb3-contrib's recurrent PPO with an LSTM.
 
-Both are given the networks that pgkeras has in the same case (``benchmarks/training.py``), and otherwise keep their
-defaults. The first step is not timed, so that no setup is.
+Both have the networks of pgkeras in the same case (``benchmarks/training.py``), and otherwise their defaults. The first
+step is not timed, which excludes setup.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ class SmallCnn(BaseFeaturesExtractor):
         )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features of images, whose channels come last."""
+        """Returns the features of images, whose channels are last."""
         return self.layers(images.permute(0, 3, 1, 2))
 
 
 class Numbers(gymnasium.ObservationWrapper):
-    """MinAtar's bits as float32, which is what Stable-Baselines3 takes them for."""
+    """Converts MinAtar's bits to float32, which Stable-Baselines3 expects."""
 
     def __init__(self, env: gymnasium.Env[Any, Any]) -> None:
         super().__init__(env)
         self.observation_space = gymnasium.spaces.Box(0.0, 1.0, env.observation_space.shape)
 
     def observation(self, observation: Any) -> Any:
-        """One observation's numbers."""
+        """Returns one observation as float32."""
         return observation.astype("float32")
 
 
 class Clock(BaseCallback):
-    """Begins to count at the end of the first step."""
+    """Starts the time at the end of the first step."""
 
     began: float | None = None
     first = 0

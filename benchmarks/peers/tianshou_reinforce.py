@@ -1,4 +1,4 @@
-"""Tianshou's REINFORCE on CartPole-v1 with the settings of Tianshou's own example, until it is solved."""
+"""Tianshou's REINFORCE on CartPole-v1 with the settings of Tianshou's example, until it is solved."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 from criterion import Criterion, parse_arguments
 
-# thu-ml/tianshou at v2.0.1, test/discrete/test_reinforce.py: Tianshou's own CartPole-v1 script for REINFORCE (there is
-# none in examples/discrete). Left out, because the criterion is on training episodes: its test episodes.
+# thu-ml/tianshou at v2.0.1, test/discrete/test_reinforce.py: Tianshou's CartPole-v1 script for REINFORCE
+# (examples/discrete has none). Its test episodes are omitted, because the criterion uses training episodes.
 ENVIRONMENTS = 8
 BUFFER_SIZE = 20_000
 HIDDEN_SIZES = (64, 64)
@@ -38,7 +38,7 @@ def main() -> None:
     criterion.imported()
 
     class CountingCollector(Collector):
-        """Shows the criterion every training episode; the trainer keeps their returns to itself."""
+        """Reports every training episode to the criterion, because the trainer does not expose their returns."""
 
         def collect(self, *args: Any, **kwargs: Any) -> CollectStats:
             stats = super().collect(*args, **kwargs)
@@ -80,8 +80,8 @@ def main() -> None:
             training_collector=CountingCollector(
                 algorithm, environments, VectorReplayBuffer(BUFFER_SIZE, ENVIRONMENTS)
             ),
-            # An epoch ends once it has this many steps, hence after one collection and its updates. Epochs bear on
-            # nothing but tests and logs, and the criterion is looked at between them.
+            # An epoch ends when it has this many steps, so after one collection and its updates. Epochs only affect
+            # tests and logs. The criterion is checked between them.
             epoch_num_steps=1,
             collection_step_num_env_steps=None,
             collection_step_num_episodes=EPISODES_PER_COLLECTION,

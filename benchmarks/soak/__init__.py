@@ -1,1 +1,1 @@
-"""What a policy server is put through: swaps, overload, floods, kills and nonsense; and what comes of it."""
+"""Stress and fault tests of a policy server: version swaps, overload, many sessions, kills and fuzzing."""

@@ -1,11 +1,11 @@
-"""Puts a policy server through all of it, or some of it, and says what came of it.
+"""Runs all or some stress and fault tests of a policy server, and reports their results.
 
-    python -m benchmarks.soak                                  # everything once: some ten minutes
+    python -m benchmarks.soak                                  # all tests once: about ten minutes
     python -m benchmarks.soak swaps kills --json soak.json
     python -m benchmarks.soak fuzz --inputs 1000000
-    python -m benchmarks.soak --minutes 480                    # everything, again and again
+    python -m benchmarks.soak --minutes 480                    # all tests, repeatedly
 
-Exits with 1 when something was not as it has to be. Latencies are reported, not judged.
+Exits with 1 if a check failed. Latencies are reported, but not checked.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scenarios", nargs="*", help="swaps, kills, crowd, overload, remote, fuzz (default: all)")
     parser.add_argument("--json", type=Path, help="write the results to this file, one line each")
-    parser.add_argument("--minutes", type=float, default=0.0, help="begin again until so many have passed")
-    parser.add_argument("--inputs", type=int, default=100_000, help="of fuzz: inputs of each kind (default 100000)")
-    parser.add_argument("--swaps", type=int, default=100, help="how many swaps (default 100)")
-    parser.add_argument("--kills", type=int, default=25, help="how many kills (default 25)")
-    parser.add_argument("--epochs", type=int, default=1000, help="of remote: how many epochs (default 1000)")
-    parser.add_argument("--sessions", type=int, default=1000, help="of crowd: how many sessions (default 1000)")
+    parser.add_argument("--minutes", type=float, default=0.0, help="repeat for this many minutes")
+    parser.add_argument("--inputs", type=int, default=100_000, help="fuzz: inputs of each kind (default 100000)")
+    parser.add_argument("--swaps", type=int, default=100, help="swaps: number of swaps (default 100)")
+    parser.add_argument("--kills", type=int, default=25, help="kills: number of kills (default 25)")
+    parser.add_argument("--epochs", type=int, default=1000, help="remote: number of epochs (default 1000)")
+    parser.add_argument("--sessions", type=int, default=1000, help="crowd: number of sessions (default 1000)")
     options = parser.parse_args()
     known: dict[str, Callable[[Path], dict[str, Any]]] = {
         "swaps": lambda scratch: swaps(scratch, options.swaps),
@@ -76,7 +76,7 @@ def main() -> None:
         "fuzz": lambda scratch: fuzz(scratch, options.inputs),
     }
     if unknown := set(options.scenarios) - set(known):
-        parser.error(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        parser.error(f"unknown scenario {', '.join(sorted(unknown))}; known scenarios: {', '.join(known)}")
     faults: list[str] = []
     end = time.monotonic() + options.minutes * 60
     while True:

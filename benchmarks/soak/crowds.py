@@ -1,4 +1,4 @@
-"""Many sessions at once, playing and idle."""
+"""Many concurrent sessions, playing and idle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ __all__ = ["crowd"]
 
 
 def crowd(scratch: Path, sessions: int = 1000, seconds: float = 5.0, connections: int = 4) -> dict[str, Any]:
-    """Plays ``sessions`` sessions at once; then leaves as many idle, and calls beside them.
+    """Plays ``sessions`` concurrent sessions. Then keeps the same number idle, and makes calls at the same time.
 
     Args:
         scratch: A directory.
-        sessions: How many.
-        seconds: How long to play, and to call.
-        connections: Over how many connections.
+        sessions: Number of sessions.
+        seconds: Duration of playing, and of the calls.
+        connections: Number of connections.
     """
     with serving(SHIPPED, scratch, "--max-sessions", str(sessions)) as server:
         rss = [server.rss_mb()]
@@ -69,7 +69,7 @@ async def _idle(target: str, sessions: int, connections: int, seconds: float) ->
         return service_pb2.PlayResponse.FromString(await stream.read()).HasField("act")
 
     opened = sum(await asyncio.gather(*map(open_one, streams)))
-    # It says nothing: a refusal that comes while a message is being written is lost in grpc.aio, which gives INTERNAL.
+    # Sends no message, because grpc.aio replaces a refusal that arrives during a write by INTERNAL.
     another = channels[0].stream_stream("/pgkeras.v1.PolicyService/Play")(timeout=30.0)
     refused = (await another.code()).name
     report = await asyncio.to_thread(bench.run, bench.Load(target, rate=100.0, duration=seconds))

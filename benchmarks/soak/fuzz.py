@@ -1,4 +1,4 @@
-"""Nonsense: mutated, truncated and random bytes, as calls, in sessions, as connections, and past the transport."""
+"""Fuzzing: mutated, truncated and random bytes in calls, sessions and connections, and without the transport."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ __all__ = [
     "recorded_call",
 ]
 
-# What a request that is no protocol buffer is answered with.
+# The status for a request that is not a valid protocol buffer.
 _UNPARSED = {"INVALID_ARGUMENT"}
 _REFUSED = {"INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
 _LENGTHS = (-(2**63), -1, 0, 1, 2, 3, 4, 5, 16, 4096, 4097, 2**31, 2**62, 2**63 - 1)
@@ -46,12 +46,12 @@ _TRACES = ("Traceback", 'File "', "site-packages", ".py:")
 
 
 class Mutator:
-    """An endless source of broken messages.
+    """An endless source of malformed messages.
 
     Args:
-        seeds: Whole messages.
-        seed: Of the breaking.
-        kind: Their type; None if they are no protocol buffers.
+        seeds: Valid messages.
+        seed: Seed of the mutations.
+        kind: Type of the messages; None if they are not protocol buffers.
     """
 
     def __init__(self, seeds: list[bytes], seed: int, kind: Any = None) -> None:
@@ -60,7 +60,7 @@ class Mutator:
         self._generator = np.random.default_rng(seed)
 
     def __call__(self) -> bytes:
-        """The next: one in twenty is random; of the others, half have wrong fields and half are mutated bytes."""
+        """Returns the next message. 5 % are random; of the others, half have wrong fields and half mutated bytes."""
         integers = self._generator.integers
         if integers(20) == 0:
             return self._generator.bytes(int(integers(200)))
@@ -72,7 +72,7 @@ class Mutator:
             at = int(integers(len(data) + 1))
             length = int(integers(1, 9))
             kind = integers(7)
-            if kind == 0:  # a bit
+            if kind == 0:  # flips a bit
                 data[at : at + 1] = bytes(byte ^ 1 << int(integers(8)) for byte in data[at : at + 1])
             elif kind == 1:
                 data[at : at + length] = self._generator.bytes(length)
@@ -80,18 +80,18 @@ class Mutator:
                 del data[at : at + length]
             elif kind == 3:
                 data[at:at] = self._generator.bytes(length)
-            elif kind == 4:  # the end is missing
+            elif kind == 4:  # truncates the message
                 del data[at:]
-            elif kind == 5:  # a part of another message
+            elif kind == 5:  # inserts a part of another message
                 other = self._seeds[integers(len(self._seeds))]
                 start = int(integers(len(other)))
                 data[at:at] = other[start : start + 4 * length]
-            else:  # a huge length or number
+            else:  # writes a huge length or number
                 data[at : at + 1] = b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"
         return bytes(data)
 
     def _scrambled(self, message: Any) -> bytes:
-        """A message, one to three fields of which, at any depth, hold something else."""
+        """Returns a message with one to three changed fields at any depth."""
         for _ in range(self._generator.integers(1, 4)):
             inner = message
             while True:
@@ -133,7 +133,7 @@ def _value(array: Any) -> tensors_pb2.Value:
 
 
 def act_seeds() -> list[bytes]:
-    """Right ActRequests to the shipped policy, and some that are wrong in an instructive way."""
+    """Returns valid ActRequests to the shipped policy, and some that are invalid in typical ways."""
     one, batch = np.zeros(4, np.float32), np.ones((3, 4), np.float32)
     ref = policy_pb2.PolicyRef(name="cartpole-v1", version=1)
     requests = [
@@ -155,7 +155,7 @@ _SIMULATOR = service_pb2.Simulator(
 
 
 def play_seeds() -> list[bytes]:
-    """Right PlayRequests to the shipped policy, first and later ones."""
+    """Returns valid PlayRequests to the shipped policy, first and later ones."""
     flags, rewards = encode_tensor(np.zeros(2, np.bool_)), encode_tensor(np.ones(2, np.float32))
     rows = _value(np.zeros((2, 4), np.float32))
     requests = [
@@ -171,7 +171,7 @@ def play_seeds() -> list[bytes]:
 
 
 def _check(code: str, details: str, request: bytes, kind: Any, allowed: set[str]) -> None:
-    """Raises AssertionError when an answer is not the right one for a broken request."""
+    """Raises AssertionError if the response to a malformed request is wrong."""
     try:
         kind.FromString(request)
         expected = allowed
@@ -180,14 +180,14 @@ def _check(code: str, details: str, request: bytes, kind: Any, allowed: set[str]
     if code not in expected:
         raise AssertionError(f"{code} ({details}) for {request.hex()}")
     if any(trace in details for trace in _TRACES):
-        raise AssertionError(f"a trace in an answer to {request.hex()}: {details}")
+        raise AssertionError(f"a traceback in the response to {request.hex()}: {details}")
 
 
 async def fuzz_calls(target: str, count: int, seed: int = 0, in_flight: int = 64) -> Counter[str]:
-    """Sends ``count`` broken requests as bytes to Act, and a good one after every hundred.
+    """Sends ``count`` malformed requests to Act, and a valid one after every hundred.
 
     Raises:
-        AssertionError: An answer was not the right one.
+        AssertionError: A response was wrong.
     """
     codes: Counter[str] = Counter()
     good = act_seeds()[0]
@@ -209,17 +209,17 @@ async def fuzz_calls(target: str, count: int, seed: int = 0, in_flight: int = 64
                 if i % 100 == 0 and not service_pb2.ActResponse.FromString(await act(good, timeout=60)).HasField(
                     "action"
                 ):
-                    raise AssertionError(f"no action for a good request after {request.hex()}")
+                    raise AssertionError(f"no action for a valid request after {request.hex()}")
 
         await asyncio.gather(*map(worker, range(in_flight)))
     return codes
 
 
 async def fuzz_sessions(target: str, count: int, seed: int = 0, in_flight: int = 16) -> Counter[str]:
-    """Sends ``count`` broken messages in sessions, until each is ended by one of them; then another is opened.
+    """Sends ``count`` malformed messages in sessions. When one of them ends its session, another is opened.
 
     Raises:
-        AssertionError: An answer was not the right one, or a session hung.
+        AssertionError: A response was wrong, or a session hung.
     """
     codes: Counter[str] = Counter()
     right = play_seeds()
@@ -259,10 +259,10 @@ async def fuzz_sessions(target: str, count: int, seed: int = 0, in_flight: int =
 
 
 def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
-    """Puts broken messages that still parse past the transport: into a policy's edge, and into sessions.
+    """Passes malformed messages that still parse to a policy's codec and to sessions, without the transport.
 
     Raises:
-        Exception: Any that is not a PolicyServiceError, which is a defect.
+        Exception: Any other than PolicyServiceError, which is a bug.
     """
     outcomes: Counter[str] = Counter()
     store = Store(ServerConfig(SHIPPED))
@@ -298,7 +298,7 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
             message = plays()
             try:
                 _, number = await session.answer(message)
-            except InvalidRequestError:  # no message at all
+            except InvalidRequestError:  # not a message
                 continue
             code = code_pb2.Code.Name(number)
             if code == "INTERNAL":
@@ -306,7 +306,7 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
             outcomes[f"Play: {code}"] += 1
 
     try:
-        with np.errstate(over="ignore", invalid="ignore"):  # as the server's process does
+        with np.errstate(over="ignore", invalid="ignore"):  # like the server process
             asyncio.run(main())
     finally:
         store.close()
@@ -314,10 +314,10 @@ def fuzz_edge(count: int, seed: int = 0) -> Counter[str]:
 
 
 def fuzz_connections(target: str, count: int, seed: int = 0) -> int:
-    """Opens ``count`` connections that send broken HTTP/2: a call's bytes, mutated, or cut off in the middle.
+    """Opens ``count`` connections that send malformed HTTP/2: mutated or truncated bytes of a call.
 
     Returns:
-        How many bytes were sent.
+        The number of bytes that were sent.
     """
     host, _, port = target.rpartition(":")
     mutate = Mutator([recorded_call(host, int(port)), b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01"], seed)
@@ -336,7 +336,7 @@ def fuzz_connections(target: str, count: int, seed: int = 0) -> int:
 
 
 def _connected(host: str, port: int, seconds: float = 30.0) -> socket.socket:
-    """A connection; a server that has to open its front again has a while for it."""
+    """Returns a connection. Retries for some seconds, because the server may have to reopen its port."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -348,7 +348,7 @@ def _connected(host: str, port: int, seconds: float = 30.0) -> socket.socket:
 
 
 def recorded_call(host: str, port: int) -> bytes:
-    """The bytes that gRPC's own client sends for one call."""
+    """Returns the bytes that a gRPC client sends for one call."""
     recorded = bytearray()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         relay = threading.Thread(target=_relay, args=(listener, host, port, recorded))
@@ -378,7 +378,7 @@ def _received(connection: socket.socket) -> Iterator[bytes]:
 
 
 def fuzz(scratch: Path, count: int = 100_000) -> dict[str, Any]:
-    """All of it against one server: ``count`` inputs each past the transport, as calls and in sessions."""
+    """Runs all fuzzers against one server: ``count`` inputs each without the transport, as calls and in sessions."""
     with serving(SHIPPED, scratch) as server:
         rss = server.rss_mb()
         found: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Servers that are killed while their directory is written to, and clients that go on."""
+"""Kills servers while their directory is written to, and checks that clients continue."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.02, 1.0
 
 
 def kills(scratch: Path, count: int = 20, clients: int = 4, seed: int = 0, longest_life: float = 1.0) -> dict[str, Any]:
-    """SIGKILLs a server ``count`` times at random moments, and starts it again at the same address.
+    """Kills a server with SIGKILL ``count`` times at random times, and starts it again at the same address.
 
-    All the while versions are published into its directory, some by an atomic rename and some by a plain copy, whose
-    half-written files a starting server meets. Half of the clients call, half play; after a failure they wait, twice as
-    long after each.
+    At the same time, versions are published to its directory, some by an atomic rename and some by a plain copy, so a
+    starting server finds partially written files. Half of the clients make calls, half play sessions. After a failure
+    they wait, with exponential backoff.
 
     Args:
         scratch: A directory.
-        count: How many kills.
-        clients: How many clients.
-        seed: Of the moments.
-        longest_life: Most seconds between ready and killed.
+        count: Number of kills.
+        clients: Number of clients.
+        seed: Seed of the random times.
+        longest_life: Maximum seconds between ready and killed.
     """
     moments = random.Random(seed)
     policy = scratch / "policies" / "p"
@@ -94,7 +94,7 @@ def _publish(policy: Path, stop: threading.Event, tally: _Tally) -> None:
             publish(policy, version)
         else:
             target = policy / str(version)
-            for file in sorted(file for file in SHIPPED.rglob("*") if file.is_file()):  # not in one piece
+            for file in sorted(file for file in SHIPPED.rglob("*") if file.is_file()):  # file by file, not atomically
                 (target / file.relative_to(SHIPPED)).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(file, target / file.relative_to(SHIPPED))
                 stop.wait(0.01)

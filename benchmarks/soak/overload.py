@@ -1,4 +1,4 @@
-"""More load than a server can carry."""
+"""Overload: more load than a server can handle."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def overload(
     rounds: int = 3,
     seconds: float = 4.0,
 ) -> dict[str, Any]:
-    """Finds the peak of a server by a closed loop, then offers ``factor`` times as much on schedule, in turns.
+    """Alternates between a closed loop, which measures the peak throughput, and ``factor`` times that load.
 
     Args:
-        root: What to serve: one slow policy, so that its engine is the limit and not the load generator.
+        root: The served policy: a slow one, because its engine must be the bottleneck, not the load generator.
         scratch: A directory.
         options: Arguments of the server.
-        factor: How many times the peak is offered.
-        batch: Observations in a call.
-        rounds: How often.
-        seconds: Length of a turn.
+        factor: Offered load as a multiple of the peak.
+        batch: Observations per call.
+        rounds: Number of rounds.
+        seconds: Length of a round.
     """
     peaks, goodputs, shares = [], [], []
     codes: dict[str, int] = {}
@@ -71,9 +71,9 @@ def overload(
 
 
 def _peak(load: bench.Load) -> float:
-    """Calls answered a second, in a turn that is long enough for one: a busy machine may answer none in a short one."""
+    """Returns completed calls per second. Doubles the duration until a call completes, for busy machines."""
     for _ in range(6):
         if answered := bench.run(load).answered_per_second:
             return answered
         load = dataclasses.replace(load, duration=2 * load.duration)
-    raise RuntimeError(f"{load.target} answered no call within {load.duration / 2:g} s")
+    raise RuntimeError(f"{load.target} completed no call within {load.duration / 2:g} s")

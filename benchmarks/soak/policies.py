@@ -1,4 +1,4 @@
-"""Policies to serve that are slower than any transport."""
+"""Policies that are slower than the transport."""
 
 from __future__ import annotations
 
@@ -23,5 +23,5 @@ export_policy(Policy(observations, Discrete(2), settings=settings), Path(sys.arg
 
 
 def export_slow(root: Path) -> None:
-    """Exports an MLP 4-2048-2048-2 as ``slow``: milliseconds for one observation, a second for thousands."""
+    """Exports an MLP 4-2048-2048-2 as ``slow``. It takes milliseconds per observation, and a second for thousands."""
     subprocess.run([sys.executable, "-c", _EXPORT, str(root)], check=True, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""A run that learns from simulators which come and go: does its memory grow?"""
+"""Checks that the memory of a run does not grow while simulators connect and disconnect."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SPACES = {
     "observation_space": Box(np.full(3, -1.0), np.full(3, 1.0), np.dtype(np.float32)),
     "action_space": Discrete(2),
 }
-_SETTLED = 0.1  # of the epochs, after which all that is kept should be there
+_SETTLED = 0.1  # share of the epochs after which memory should be constant
 
 
 def remote(scratch: Path, epochs: int = 1000, simulators: int = 4) -> dict[str, Any]:
-    """Trains for some epochs of short episodes, while simulators come, play some hundred messages and go.
+    """Trains for some epochs of short episodes. Simulators connect, play up to 400 messages and disconnect.
 
     Args:
         scratch: A directory.
-        epochs: How many.
-        simulators: How many play at any time.
+        epochs: Number of epochs.
+        simulators: Number of concurrent simulators.
     """
     over = threading.Event()
     came = [0] * simulators
@@ -71,7 +71,7 @@ def _come_and_go(target: str, seed: int, came: list[int], over: threading.Event)
 
 
 def _play(session: Any, generator: np.random.Generator, messages: int, over: threading.Event) -> None:
-    """Episodes of a few steps, the last of which may be left in its middle."""
+    """Plays episodes of a few steps. The last one may be left unfinished."""
     session.step(generator.uniform(-1, 1, 3))
     for _ in range(messages):
         if over.is_set():

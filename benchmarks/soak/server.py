@@ -1,4 +1,4 @@
-"""A real server process that can be killed and started again at the same address."""
+"""A server process that can be killed and started again at the same address."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 __all__ = ["SHIPPED", "Server", "publish", "serving"]
 
 SHIPPED = Path(__file__).parents[2] / "saved_models" / "cartpole-v1" / "1"
-"""A small policy that is there without training."""
+"""A small policy that needs no training."""
 
 
 class Server:
     """``python -m pgkeras serve``, as a process.
 
     Args:
-        root: What to serve.
-        scratch: Where its port and its log are written; an earlier server's log there goes.
-        options: More arguments.
-        prelude: Python that runs first.
+        root: The directory to serve.
+        scratch: Directory for the port number and the log. An earlier log is deleted.
+        options: Further arguments.
+        prelude: Python code that runs first.
     """
 
     def __init__(self, root: Path, scratch: Path, *options: str, prelude: str = "") -> None:
@@ -36,16 +36,16 @@ class Server:
         self.log.unlink(missing_ok=True)
         self.port = 0
         self.ready = ""
-        """The line that it prints when it is ready."""
+        """The line that the server prints when it is ready."""
         self.process: subprocess.Popen[str]
 
     @property
     def target(self) -> str:
-        """Its address."""
+        """The address of the server."""
         return f"127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Starts it, at the address that it had before if it had one, and waits until it is ready."""
+        """Starts the server, at its previous address if it had one, and waits until it is ready."""
         command = [sys.executable, *self._program, "serve", str(self._root), "--port", str(self.port)]
         command += ["--port-file", str(self._port_file), *self._options]
         with self.log.open("a") as stderr:
@@ -58,18 +58,18 @@ class Server:
         self.port = int(self._port_file.read_text())
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Kills the server with SIGKILL."""
         self.process.kill()
         self.process.communicate()
 
     def stop(self) -> int:
-        """SIGTERM, and its exit status."""
+        """Stops the server with SIGTERM. Returns its exit status."""
         self.process.send_signal(signal.SIGTERM)
         self.process.communicate(timeout=60)
         return self.process.returncode
 
     def said(self) -> str:
-        """The log, once nothing more comes: a thread of the server writes it, a moment after what it tells of."""
+        """Returns the log when it no longer grows, because a thread of the server writes it with a delay."""
         text = None
         while (now := self.log.read_text()) != text:
             text = now
@@ -77,7 +77,7 @@ class Server:
         return now
 
     def rss_mb(self) -> float:
-        """Resident memory, in MiB."""
+        """Returns the resident memory in MiB."""
         return self._status("VmRSS:") / 1024
 
     def _status(self, name: str) -> int:
@@ -87,7 +87,7 @@ class Server:
 
 @contextlib.contextmanager
 def serving(root: Path, scratch: Path, *options: str, prelude: str = "") -> Iterator[Server]:
-    """A :class:`Server` that is there for the length of the body."""
+    """Runs a :class:`Server` during the body of a with statement."""
     server = Server(root, scratch, *options, prelude=prelude)
     server.start()
     try:
@@ -100,7 +100,7 @@ def serving(root: Path, scratch: Path, *options: str, prelude: str = "") -> Iter
 
 
 def publish(policy: Path, version: int, source: Path = SHIPPED) -> Path:
-    """Copies a version beside its place and renames it, as an export does."""
+    """Copies a version under a hidden name next to its destination and renames it, like an export."""
     scratch = policy / f".copy-{version}"
     shutil.copytree(source, scratch)
     return scratch.rename(policy / str(version))

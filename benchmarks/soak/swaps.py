@@ -1,4 +1,4 @@
-"""Version swaps under load, in turns with undisturbed load."""
+"""Version swaps under load, in alternation with load without swaps."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _PAUSE_SECONDS = 0.2
 
 
 def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float = 3.0) -> dict[str, Any]:
-    """Publishes ``count`` versions one after the other, deleting old ones, while calls and sessions go on.
+    """Publishes ``count`` versions in sequence and deletes old ones, during calls and sessions.
 
-    Spells with swaps and spells without take turns, so that a drift of the machine cancels.
+    Rounds with and without swaps alternate, which cancels drift of the machine.
 
     Args:
         scratch: A directory.
-        count: How many swaps.
-        rate: Calls a second; half as many messages go through sessions at the same time.
-        seconds: Length of a spell.
+        count: Number of swaps.
+        rate: Calls per second. Half as many messages per second go through sessions at the same time.
+        seconds: Length of a round.
     """
     policy = scratch / "policies" / "p"
     policy.mkdir(parents=True)
@@ -45,7 +45,7 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
     calls = 0
     with (
         serving(scratch / "policies", scratch, "--poll-seconds", "0.02") as server,
-        # In a process of its own, since it would hold up the calls in this one, and they would look slow.
+        # In a separate process, because it would delay the calls of this one, which would look slow.
         ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as swapper,
         ThreadPoolExecutor(1) as player,
     ):
@@ -68,7 +68,7 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
         clean = "Traceback" not in server.log.read_text()
         status = server.stop()
     tails = {spell: quantiles(np.concatenate(found)) for spell, found in latencies.items()}
-    # The first spells fill caches; from then on memory should stand still.
+    # The first rounds fill caches. After that, memory should be constant.
     settled = np.array(memory[len(memory) // 3 :]).T
     return {
         "swaps": done,
@@ -85,14 +85,14 @@ def swaps(scratch: Path, count: int = 100, rate: float = 200.0, seconds: float =
 
 
 def _bench(target: str, options: list[str]) -> dict[str, int]:
-    """Runs a load in a process of its own, since grpc.aio is at its best with one event loop in a process."""
+    """Runs a load in a separate process, because grpc.aio works best with one event loop per process."""
     command = [sys.executable, "-m", "pgkeras", "bench", "--target", target, "--json", *options]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return {code: int(number) for code, number in found["codes"].items()}
 
 
 def _swap(policy: Path, target: str, done: int, most: int, seconds: float) -> int:
-    """Publishes versions for a while, and waits for each to be served; gives their number."""
+    """Publishes versions for some seconds, and waits until each is served. Returns their number."""
     swapped, end = 0, time.monotonic() + seconds
     with PolicyClient(target) as client:
         while swapped < most and time.monotonic() < end:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Formatter, linters, and whether the committed stubs are what buf generates from protos/.
+# Runs the formatter and the linters, and checks that the committed stubs match what buf generates from protos/.
 set -euo pipefail
 cd "$(dirname "$0")"
 unformatted=$(gofmt -l .)

@@ -1,4 +1,4 @@
-"""Takes the time of sessions, and of gRPC's own streams beside them; ``conformance/README.md`` describes its orders."""
+"""Measures sessions of the client and bare gRPC streams. ``conformance/README.md`` describes its commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgkeras.v1 import service_pb2, service_pb2_grpc
 
 
 class Echo(service_pb2_grpc.PolicyServiceServicer):
-    """Answers every message with zeros, one for each row."""
+    """Responds to every message with zeros, one per row."""
 
     async def Play(self, requests: AsyncIterator[Any], context: Any) -> None:  # noqa: N802
         async for request in requests:
@@ -81,8 +81,8 @@ def measure(seconds: float, step: Callable[[], object]) -> dict[str, Any]:
     return {"messages": len(latencies), "seconds": elapsed, "p50_us": float(p50), "p99_us": float(p99)}
 
 
-def obey(order: str) -> dict[str, Any]:
-    verb, *arguments = order.split()
+def execute(command: str) -> dict[str, Any]:
+    verb, *arguments = command.split()
     if verb == "serve":
         return serve()
     target, environments, seconds = arguments
@@ -91,4 +91,4 @@ def obey(order: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     for line in sys.stdin:
-        print(json.dumps(obey(line)), flush=True)
+        print(json.dumps(execute(line)), flush=True)

@@ -1,12 +1,12 @@
-"""CartPole-v1, simulated here and steered by a policy server through a session.
+"""Simulates CartPole-v1 and requests its actions from a policy server, through a session.
 
-    python cartpole.py --target 127.0.0.1:50051                                     20 episodes, greedily
-    python cartpole.py --target 127.0.0.1:50051 --environments 256 --steps 1000     how fast many at once are
-    python cartpole.py --target 127.0.0.1:50051 --teach 24 --patience 10            teaches a policy in training
-                                                                                    (pgkeras train --listen), until
-                                                                                    nobody has answered for 10 seconds
+    python cartpole.py --target 127.0.0.1:50051                                     plays 20 episodes, greedily
+    python cartpole.py --target 127.0.0.1:50051 --environments 256 --steps 1000     measures throughput
+    python cartpole.py --target 127.0.0.1:50051 --teach 24 --patience 10            trains a policy (pgkeras train
+                                                                                    --listen), until no run has
+                                                                                    responded for 10 seconds
 
-Equations and constants are those of gymnasium's ``envs/classic_control/cartpole.py``, after Barto, Sutton & Anderson,
+Equations and constants are from gymnasium's ``envs/classic_control/cartpole.py``, after Barto, Sutton & Anderson,
 "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
 """
 
@@ -29,20 +29,20 @@ GRAVITY = 9.8
 MASS_CART = 1.0
 MASS_POLE = 0.1
 TOTAL_MASS = MASS_CART + MASS_POLE
-LENGTH = 0.5  # half the pole's
+LENGTH = 0.5  # half the length of the pole
 FORCE = 10.0
-TAU = 0.02  # seconds from step to step
+TAU = 0.02  # seconds per step
 MAX_X = 2.4
 MAX_ANGLE = 12 * 2 * math.pi / 360
 MAX_STEPS = 500
 
 
 class CartPole:
-    """As many carts as wanted, each with its pole; an episode that ends is followed by the next at once.
+    """A batch of carts. A cart whose episode has ended is reset immediately.
 
     Args:
-        environments: How many, B.
-        seed: Of the starts.
+        environments: Number of carts, B.
+        seed: Seed of the start states.
     """
 
     def __init__(self, environments: int, seed: int) -> None:
@@ -51,23 +51,25 @@ class CartPole:
         self.age = np.zeros(environments, np.int64)
 
     def observation(self) -> NDArray[np.float32]:
-        """Position, speed, angle and angular speed, ``[B, 4]``."""
+        """Returns position, speed, angle and angular speed, ``[B, 4]``."""
         return self.state.astype(np.float32)
 
     def step(
         self, action: NDArray[Any], hold: NDArray[np.bool_] | None = None
     ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Pushes to the right where the action is 1, else to the left; gives back terminated and truncated, ``[B]``.
+        """Pushes to the right where the action is 1, else to the left. Returns terminated and truncated, ``[B]``.
 
-        A cart that holds shows the first observation of its episode again.
+        A cart that is held repeats the first observation of its episode.
         """
-        _, speed, angle, turning = self.state.T
+        _, speed, angle, angular_speed = self.state.T
         sine, cosine = np.sin(angle), np.cos(angle)
-        push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * turning**2 * sine) / TOTAL_MASS
-        turning_change = (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS))
-        speed_change = push - MASS_POLE * LENGTH * turning_change * cosine / TOTAL_MASS
+        push = (np.where(action == 1, FORCE, -FORCE) + MASS_POLE * LENGTH * angular_speed**2 * sine) / TOTAL_MASS
+        angular_acceleration = (GRAVITY * sine - cosine * push) / (
+            LENGTH * (4 / 3 - MASS_POLE * cosine**2 / TOTAL_MASS)
+        )
+        acceleration = push - MASS_POLE * LENGTH * angular_acceleration * cosine / TOTAL_MASS
         moves = 1 if hold is None else ~hold
-        self.state += TAU * (np.stack([speed, speed_change, turning, turning_change]) * moves).T
+        self.state += TAU * (np.stack([speed, acceleration, angular_speed, angular_acceleration]) * moves).T
         self.age += moves
         terminated = (np.abs(self.state[:, 0]) > MAX_X) | (np.abs(self.state[:, 2]) > MAX_ANGLE)
         truncated = ~terminated & (self.age >= MAX_STEPS)
@@ -81,7 +83,7 @@ class CartPole:
 
 
 def play(client: PolicyClient, episodes: int) -> dict[str, float]:
-    """Plays whole episodes, one after the other."""
+    """Plays whole episodes in sequence."""
     cartpole = CartPole(1, seed=0)
     returns = [0.0]
     with client.play("greedy") as session:
@@ -94,13 +96,13 @@ def play(client: PolicyClient, episodes: int) -> dict[str, float]:
                 if len(returns) == episodes:
                     break
                 returns.append(0.0)
-            # The observation is the next episode's first already, and episode_start says so.
+            # If the episode has ended, the observation is the first of the next one, which episode_start reports.
             action = session.step(cartpole.observation(), np.ones(1), terminated, truncated, episode_start=over)
     return {"episodes": episodes, "mean_return": float(np.mean(returns)), "steps": sum(returns)}
 
 
-def race(client: PolicyClient, environments: int, steps: int) -> dict[str, float]:
-    """Steps many environments in every message, and takes the time."""
+def measure(client: PolicyClient, environments: int, steps: int) -> dict[str, float]:
+    """Measures the throughput with many environments in every message."""
     cartpole = CartPole(environments, seed=0)
     reward = np.ones(environments)
     with client.play("greedy") as session:
@@ -116,7 +118,7 @@ def race(client: PolicyClient, environments: int, steps: int) -> dict[str, float
 
 
 def teach(client: PolicyClient, environments: int, patience: float) -> dict[str, float]:
-    """Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again."""
+    """Plays until no run has responded for the duration of patience. A run that stops may be started again."""
     bounds = np.array([2 * MAX_X, math.inf, 2 * MAX_ANGLE, math.inf])
     declared: dict[str, Any] = {
         "observation_space": Box(-bounds, bounds, np.dtype(np.float32)),
@@ -124,7 +126,7 @@ def teach(client: PolicyClient, environments: int, patience: float) -> dict[str,
         "environments": environments,
         "name": "CartPole in Python",
     }
-    reward, messages, heard = np.ones(environments), 0, time.monotonic()
+    reward, messages, last_response = np.ones(environments), 0, time.monotonic()
     while True:
         cartpole = CartPole(environments, seed=messages)
         session = client.play(**declared)
@@ -137,8 +139,8 @@ def teach(client: PolicyClient, environments: int, patience: float) -> dict[str,
                     starts = terminated | truncated if session.hold is None else terminated | truncated | session.hold
                     action = session.step(cartpole.observation(), reward, terminated, truncated, episode_start=starts)
         except ServerUnavailableError:
-            heard = session.heard or heard  # if only that the policy is being improved
-            if time.monotonic() - heard >= patience:
+            last_response = session.heard or last_response  # also while the policy is being updated
+            if time.monotonic() - last_response >= patience:
                 if not messages:
                     raise
                 return {"environments": environments, "messages": messages}
@@ -160,7 +162,7 @@ def main() -> None:
         if options.teach:
             report = teach(client, options.teach, options.patience)
         elif options.environments:
-            report = race(client, options.environments, options.steps)
+            report = measure(client, options.environments, options.steps)
         else:
             report = play(client, options.episodes)
     print(json.dumps(report))

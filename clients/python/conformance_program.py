@@ -1,4 +1,4 @@
-"""The conformance program of the Python client; ``conformance/README.md`` says what it has to do."""
+"""The conformance program of the Python client. ``conformance/README.md`` specifies it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ROW = np.array([0.0, 0.1, 0.0, -0.1], np.float32)
 
 
 class Skip(Exception):  # noqa: N818
-    """The scenario cannot be run here; the message says why."""
+    """Raised by a scenario that cannot be run. The message says why."""
 
 
 class Scenarios:
@@ -111,7 +111,7 @@ class Scenarios:
             error = failure(InvalidRequestError, lambda: session.step(ROW[:3], 1.0, False, False))
             check(error.field == "observation", f"field {error.field}")
             check(not session.is_over, "the session is over")
-            check(session.step(ROW, 1.0, False, False).shape == (), "no answer after the error")
+            check(session.step(ROW, 1.0, False, False).shape == (), "no response after the error")
 
     def unknown_policy(self) -> None:
         with PolicyClient(self.options.target, "no-such-policy") as client:
@@ -257,7 +257,7 @@ class Scenarios:
                 first.step(ROW)
                 with client.play() as second:
                     error = failure(ServerBusyError, lambda: second.step(ROW))
-                    check(second.is_over and not first.is_over, "the second session goes on, or the first is over")
+                    check(second.is_over and not first.is_over, "the second session is not over, or the first one is")
                 check(error.retry_after > 0, f"retry after {error.retry_after}")
             for _ in range(10):
                 time.sleep(error.retry_after)
@@ -324,7 +324,7 @@ def failure(kind: Any, call: Callable[[], Any]) -> Any:
         answer = call()
     except kind as error:
         return error
-    raise AssertionError(f"it was answered with {answer}, not {kind}")
+    raise AssertionError(f"expected {kind}, got {answer}")
 
 
 def read(observation: dict[str, Any]) -> NDArray[np.float32]:

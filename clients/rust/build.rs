@@ -1,4 +1,4 @@
-//! Generates the messages and the stub from `protos/`, with a compiler written in Rust: no protoc is needed.
+//! Generates the messages and the stub from `protos/`, with a compiler written in Rust, which replaces protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = "../../protos";

@@ -10,10 +10,10 @@ export default tseslint.config(
     extends: [tseslint.configs.strictTypeChecked],
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
-      "@typescript-eslint/restrict-template-expressions": "off", // arrays and numbers in messages are wanted
+      "@typescript-eslint/restrict-template-expressions": "off", // error messages format arrays and numbers
       "@typescript-eslint/no-confusing-void-expression": ["error", { ignoreArrowShorthand: true }],
     },
   },
-  // The vectors are whatever their file says.
+  // The vectors are untyped JSON.
   { files: ["programs/*.ts"], rules: { "@typescript-eslint/no-explicit-any": "off" } },
 );

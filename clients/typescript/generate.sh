@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Generates the stubs into the folder that is named, from protos/ and from google.rpc's, which pgkeras installs.
+# Generates the stubs into the given folder, from protos/ and from the google.rpc protos that pgkeras installs.
 set -euo pipefail
 out=$(realpath -m "${1:-$(dirname "$0")/src/generated}")
 cd "$(dirname "$0")"

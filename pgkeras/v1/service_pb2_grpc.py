@@ -28,17 +28,17 @@ if _version_not_supported:
 class PolicyServiceStub(object):
     """Serves trained policies to simulators.
 
-    Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+    Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
 
-    - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
-    - NOT_FOUND: no such policy, version or label; the message lists what there is.
-    - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
-    - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
-    - DEADLINE_EXCEEDED: the answer would have come too late.
-    - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
-    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
-    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
-    - INTERNAL: a defect of the server; its log has the reason.
+    - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+    - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+    - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+    - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+    - DEADLINE_EXCEEDED: the response would have been too late.
+    - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+    - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+    - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+    - INTERNAL: an internal error of the server; its log has the reason.
     """
 
     def __init__(self, channel):
@@ -72,44 +72,44 @@ class PolicyServiceStub(object):
 class PolicyServiceServicer(object):
     """Serves trained policies to simulators.
 
-    Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+    Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
 
-    - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
-    - NOT_FOUND: no such policy, version or label; the message lists what there is.
-    - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
-    - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
-    - DEADLINE_EXCEEDED: the answer would have come too late.
-    - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
-    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
-    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
-    - INTERNAL: a defect of the server; its log has the reason.
+    - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+    - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+    - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+    - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+    - DEADLINE_EXCEEDED: the response would have been too late.
+    - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+    - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+    - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+    - INTERNAL: an internal error of the server; its log has the reason.
     """
 
     def Act(self, request, context):
-        """Answers one observation, or one batch of them, with actions and their distribution.
+        """Returns the actions for one observation or a batch of observations, and their distribution.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Play(self, request_iterator, context):
-        """Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+        """Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
 
-        A server that does not offer sessions answers UNIMPLEMENTED.
+        A server without sessions returns UNIMPLEMENTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetPolicy(self, request, context):
-        """Describes one policy and the server's limits.
+        """Returns the description of one policy and the server's limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListPolicies(self, request, context):
-        """Describes all policies and versions that are ready.
+        """Returns the descriptions of all policy versions that are ready.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,17 +149,17 @@ def add_PolicyServiceServicer_to_server(servicer, server):
 class PolicyService(object):
     """Serves trained policies to simulators.
 
-    Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+    Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
 
-    - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
-    - NOT_FOUND: no such policy, version or label; the message lists what there is.
-    - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
-    - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
-    - DEADLINE_EXCEEDED: the answer would have come too late.
-    - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
-    - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
-    - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
-    - INTERNAL: a defect of the server; its log has the reason.
+    - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+    - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+    - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+    - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+    - DEADLINE_EXCEEDED: the response would have been too late.
+    - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+    - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+    - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+    - INTERNAL: an internal error of the server; its log has the reason.
     """
 
     @staticmethod

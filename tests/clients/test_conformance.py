@@ -58,11 +58,11 @@ def test_its_simulator_is_solved_by_the_shipped_policy(stage):
 @pytest.mark.parametrize(
     ("code", "scenario", "reason"),
     [
-        ("print('PASS describe')", "single", "did not speak of it"),
+        ("print('PASS describe')", "single", "did not report it"),
         ("print('FAIL describe: no')", "program", "ended with 0"),
         ("print('SKIP describe: x'); raise SystemExit(1)", "program", "ended with 1"),
-        ("print('PASS describe'); print('PASS describe')", "program", "no new"),
-        ("print('hello')", "program", "no new"),
+        ("print('PASS describe'); print('PASS describe')", "program", "expected a new"),
+        ("print('hello')", "program", "expected a new"),
     ],
 )
 def test_a_program_that_misbehaves_fails(code, scenario, reason, tmp_path):

@@ -196,7 +196,7 @@ def _look_around(size: int, seed: int) -> tuple[str, str, np.ndarray]:
 
 @pytest.mark.parametrize("size", [5, 8])
 def test_hallways_of_other_sizes_are_rejected(size: int) -> None:
-    with pytest.raises(ValueError, match=f"size: expected 7 or an odd number above, got {size}"):
+    with pytest.raises(ValueError, match=f"size: expected 7 or a larger odd number, got {size}"):
         gymnasium.make("MemoryS7-v0", size=size)
 
 

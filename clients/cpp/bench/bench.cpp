@@ -1,4 +1,4 @@
-// The benchmark program that conformance/README.md describes: orders come from standard input, one a line.
+// The benchmark program that conformance/README.md describes. It reads commands from standard input, one per line.
 #include <grpcpp/grpcpp.h>
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 namespace v1 = pgkeras::v1;
 
-// What a step sends that is not the first.
+// The content of every step after the first.
 struct Batch {
   explicit Batch(std::int64_t environments)
       : observations(4 * environments), rewards(environments, 1.0F), ends(environments), shape{environments, 4} {}
@@ -29,7 +29,7 @@ struct Batch {
   pgkeras::Shape shape;
 };
 
-// Steps over and over; the first, which opens the session, is not counted.
+// Measures repeated steps. The first, which opens the session, is not counted.
 std::string measure(double seconds, const std::function<void()>& step) {
   step();
   std::vector<double> microseconds;
@@ -111,20 +111,20 @@ int main() {
   std::vector<std::unique_ptr<grpc::Server>> servers;
   for (std::string line; std::getline(std::cin, line);) {
     std::istringstream words(line);
-    std::string order, target;
+    std::string command, target;
     std::int64_t environments = 0;
     double seconds = 0;
-    words >> order >> target >> environments >> seconds;
+    words >> command >> target >> environments >> seconds;
     try {
-      if (order == "serve") {
+      if (command == "serve") {
         int port = 0;
         grpc::ServerBuilder builder;
         builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
         builder.RegisterService(&service);
         servers.push_back(builder.BuildAndStart());
         std::cout << "{\"port\": " << port << "}" << std::endl;
-      } else if ((order == "play" || order == "echo") && environments > 0 && seconds > 0) {
-        std::cout << (order == "play" ? play : echo)(target, environments, seconds) << std::endl;
+      } else if ((command == "play" || command == "echo") && environments > 0 && seconds > 0) {
+        std::cout << (command == "play" ? play : echo)(target, environments, seconds) << std::endl;
       } else {
         throw std::invalid_argument("expected serve, or play or echo TARGET ENVIRONMENTS SECONDS; got: " + line);
       }

@@ -1,4 +1,4 @@
-// What scenarios check with.
+// Checks of the scenarios.
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ inline void check_close(std::span<const float> got, const std::vector<double>& e
   }
 }
 
-// The exception of that kind that a call fails with.
+// Returns the exception of a call that must fail with the given type.
 template <typename Error, typename Call>
 Error failure(Call call) {
   try {

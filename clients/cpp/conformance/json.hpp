@@ -1,4 +1,4 @@
-// Reading conformance/vectors.json.
+// Reads conformance/vectors.json.
 #pragma once
 
 #include <cmath>
@@ -40,7 +40,7 @@ Message from_vector(const nlohmann::json& base64) {
   return message;
 }
 
-// A float32 array as the vectors give it: data and shape.
+// A float32 array of the vectors: data and shape.
 struct FloatArray {
   explicit FloatArray(const nlohmann::json& array) : shape(array["shape"]) {
     const auto bytes = from_base64(array["data"]);

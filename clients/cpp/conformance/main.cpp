@@ -1,4 +1,4 @@
-// The conformance program that conformance/README.md describes.
+// The conformance program of the C++ client. conformance/README.md specifies it.
 #include <functional>
 #include <iostream>
 #include <utility>

@@ -1,5 +1,5 @@
-// The observations of the scenario structured_observations, from a row on: a batch of that shape, or single ones
-// without one.
+// The observations of the scenario structured_observations from a row on: a batch of the given shape, or a single
+// observation without it.
 #pragma once
 
 #include <map>
@@ -15,7 +15,7 @@ inline std::size_t count(const pgkeras::Shape& shape) {
   return product;
 }
 
-// A part, each of whose elements follows from its place among those of all rows.
+// A part. Each element is computed from its index among the elements of all rows.
 template <typename T, typename Element>
 pgkeras::Observation counted(std::size_t row, pgkeras::Shape batch, const pgkeras::Shape& shape, Element element) {
   std::vector<T> values(count(batch) * count(shape));
@@ -47,7 +47,7 @@ inline pgkeras::Observation parts(std::size_t row, const pgkeras::Shape& batch) 
   return observation(row, batch, hands(row, batch), position(row, batch, 4));
 }
 
-// Whether observations with a part that is missing, and with one of another shape, fail by the parts' names.
+// Checks that observations with a missing part and with a part of the wrong shape fail with an error that names it.
 template <typename Ask>
 void check_wrong_parts(Ask ask, std::size_t row, const pgkeras::Shape& batch) {
   auto hand = hands(row, batch);

@@ -23,7 +23,7 @@ constexpr std::array<float, 3> short_row = {0.0F, 0.1F, 0.0F};
 constexpr auto going_on = pgkeras::Outcome{.reward = 1.0F};
 const pgkeras::Shape scalar;
 
-// An action of a batch may stand alone or in a list.
+// Returns actions as a list, whether the vector has one number or a list.
 std::vector<std::int64_t> integers(const json& value) {
   return value.is_array() ? value.get<std::vector<std::int64_t>>() : std::vector{value.get<std::int64_t>()};
 }
@@ -73,7 +73,7 @@ void Scenarios::describe() {
 void Scenarios::single() {
   const auto answer = client_.act(row, {.mode = Mode::greedy});
   check(answer.action.shape() == scalar && answer.log_prob->shape() == scalar && answer.entropy->shape() == scalar,
-        "an array that should be a scalar is none");
+        "expected a scalar");
   const auto probabilities = probabilities_of(answer);
   check(answer.distribution.at("probabilities").shape() == pgkeras::Shape{2}, "probabilities of another shape");
   check(std::abs(sum(probabilities) - 1) < 1e-5, "probabilities do not sum to 1");
@@ -132,7 +132,7 @@ void Scenarios::session_goes_on() {
   const auto error = failure<pgkeras::InvalidRequestError>([&] { session.step(short_row, 1.0F, false, false); });
   check(error.field == "observation", "field " + error.field);
   check(!session.over(), "the session is over");
-  check(session.step(row, 1.0F, false, false).action.shape() == scalar, "no answer after the error");
+  check(session.step(row, 1.0F, false, false).action.shape() == scalar, "no response after the error");
 }
 
 void Scenarios::unknown_policy() {
@@ -194,7 +194,7 @@ void Scenarios::masks() {
 
 namespace {
 
-// Whether an answer of the policy `structured` is as the mask of its scenario has it.
+// Checks that a response of the policy `structured` matches the mask of its scenario.
 void check_parts(const pgkeras::Actions& answer) {
   for (const auto* parts : {&answer.parts, &answer.greedy_parts}) {
     const auto aim = parts->at("aim").values<float>();
@@ -326,7 +326,7 @@ void Scenarios::busy() {
   auto second = client.play();
   auto wait = failure<pgkeras::ServerBusyError>([&] { second.step(row); }).retry_after;
   check(wait > 0ns, "no time to wait");
-  check(second.over() && !first.over(), "the second session goes on, or the first is over");
+  check(second.over() && !first.over(), "the second session is not over, or the first one is");
   first.close();
   for (int attempt = 0; attempt < 10; ++attempt) {
     std::this_thread::sleep_for(wait);

@@ -8,7 +8,7 @@
 
 #include "../examples/flags.hpp"
 
-// A scenario that cannot be run here.
+// Thrown by a scenario that cannot be run.
 class Skip : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -39,7 +39,7 @@ class Scenarios {
 
  private:
   std::string flag(const std::string& name) const;
-  // A client of a policy that not every server has.
+  // Returns a client of a policy that the server may lack.
   pgkeras::Client fixture(const std::string& policy) const;
 
   const Flags& flags_;

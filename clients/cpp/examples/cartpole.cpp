@@ -1,11 +1,10 @@
-// CartPole in C++, played by a policy server:
+// CartPole in C++, played with the actions of a policy server:
 //
 //   cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
-//   cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
-//   cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in
-//   training
-//                                                                  (pgkeras train --listen) learns; ends when nobody
-//                                                                  has answered for 10 seconds
+//   cartpole --target HOST:PORT --environments 256 [--steps 1000]  measures throughput with many environments
+//   cartpole --target HOST:PORT --teach 24 [--patience 10]         trains a policy (pgkeras train --listen) with 24
+//                                                                  environments; ends when no run has responded
+//                                                                  for 10 seconds
 #include "cartpole.hpp"
 
 #include <chrono>
@@ -43,8 +42,9 @@ void play(pgkeras::Client& client, long episodes) {
             << ", \"steps\": " << steps << "}\n";
 }
 
-// Every environment begins its next episode at once: the observation is then that episode's first, and `over` says so.
-void race(pgkeras::Client& client, long environments, long steps) {
+// Measures the throughput. A cart whose episode has ended is reset immediately: its observation is then the first of
+// the next episode, which `over` reports.
+void measure(pgkeras::Client& client, long environments, long steps) {
   std::vector<CartPole> cartpoles;
   for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
   const std::vector<float> rewards(environments, 1.0F);
@@ -88,10 +88,10 @@ pgkeras::Simulator declaration(long environments) {
           .name = "CartPole in C++"};
 }
 
-// Plays in one session until it ends, and counts the messages. The same loop plays a trained policy. The observation
-// after an episode's last action is shown too: the next step begins the next episode. An environment that is asked to
-// hold waits where it is.
-void teach_in_a_session(pgkeras::Client& client, long environments, long& messages) {
+// Plays one session until it ends, and counts its messages. The same loop plays a trained policy. It also sends the
+// observation after an episode's last action; the next step starts the next episode. An environment that is held does
+// not move.
+void teach_session(pgkeras::Client& client, long environments, long& messages) {
   std::vector<CartPole> cartpoles;
   for (long i = 0; i < environments; ++i) cartpoles.emplace_back(i);
   const std::vector<float> rewards(environments, 1.0F);
@@ -121,17 +121,17 @@ void teach_in_a_session(pgkeras::Client& client, long environments, long& messag
   }
 }
 
-// A run that is gone may be started again: it is looked for as long as patience lasts.
+// Plays until no run has responded for the duration of patience. A run that stops may be started again.
 long teach(pgkeras::Client& client, long environments, std::chrono::seconds patience) {
   using clock = std::chrono::steady_clock;
   long messages = 0;
-  for (auto heard = clock::now();;) {
+  for (auto last_response = clock::now();;) {
     const long before = messages;
     try {
-      teach_in_a_session(client, environments, messages);
+      teach_session(client, environments, messages);
     } catch (const pgkeras::ServerUnavailableError&) {
-      if (messages > before) heard = clock::now();
-      if (clock::now() - heard >= patience) {
+      if (messages > before) last_response = clock::now();
+      if (clock::now() - last_response >= patience) {
         if (messages == 0) throw;
         return messages;
       }
@@ -153,7 +153,7 @@ int main(int count, char** words) {
     }
     pgkeras::Client client(flags.require("target"), {.policy = flags.find("policy").value_or("cartpole-v1")});
     if (const auto environments = flags.number("environments", 0)) {
-      race(client, environments, flags.number("steps", 1000));
+      measure(client, environments, flags.number("steps", 1000));
     } else {
       play(client, flags.number("episodes", 20));
     }

@@ -1,5 +1,5 @@
-// CartPole-v1: the equations and constants of gymnasium/envs/classic_control/cartpole.py, which are those of Barto,
-// Sutton & Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+// CartPole-v1. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton &
+// Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
 #pragma once
 
 #include <array>
@@ -13,30 +13,30 @@ class CartPole {
   static constexpr double gravity = 9.8;
   static constexpr double mass_pole = 0.1;
   static constexpr double total_mass = 1.0 + mass_pole;
-  static constexpr double length = 0.5;  // half the pole's
+  static constexpr double length = 0.5;  // half the length of the pole
   static constexpr double force = 10.0;
   static constexpr double limit_x = 2.4;
   static constexpr double limit_angle = 12 * 2 * std::numbers::pi / 360;
   static constexpr int limit_steps = 500;
 
-  // seed: of the starts. seconds_per_step: 0.02 in CartPole-v1.
+  // seed: determines the start states. seconds_per_step: 0.02 in CartPole-v1.
   explicit CartPole(std::uint64_t seed, double seconds_per_step = 0.02) : random_(seed), tau_(seconds_per_step) {
     reset();
   }
 
-  // Begins an episode, uniformly within 0.05 in all four numbers.
+  // Starts an episode, with all four numbers uniform in [-0.05, 0.05].
   void reset() {
     std::uniform_real_distribution<double> start(-0.05, 0.05);
-    for (auto* number : {&x_, &speed_, &angle_, &turning_}) *number = start(random_);
+    for (auto* number : {&x_, &speed_, &angle_, &angular_speed_}) *number = start(random_);
     steps_ = 0;
   }
 
-  // Begins an episode at a state of the caller's.
+  // Starts an episode in a given state.
   void reset(const std::array<double, 4>& state) {
     x_ = state[0];
     speed_ = state[1];
     angle_ = state[2];
-    turning_ = state[3];
+    angular_speed_ = state[3];
     steps_ = 0;
   }
 
@@ -44,14 +44,15 @@ class CartPole {
   void step(std::int64_t action) {
     const double sine = std::sin(angle_);
     const double cosine = std::cos(angle_);
-    const double push = ((action == 1 ? force : -force) + mass_pole * length * turning_ * turning_ * sine) / total_mass;
-    const double turning_change =
+    const double push =
+        ((action == 1 ? force : -force) + mass_pole * length * angular_speed_ * angular_speed_ * sine) / total_mass;
+    const double angular_acceleration =
         (gravity * sine - cosine * push) / (length * (4.0 / 3.0 - mass_pole * cosine * cosine / total_mass));
-    const double speed_change = push - mass_pole * length * turning_change * cosine / total_mass;
+    const double acceleration = push - mass_pole * length * angular_acceleration * cosine / total_mass;
     x_ += tau_ * speed_;
-    speed_ += tau_ * speed_change;
-    angle_ += tau_ * turning_;
-    turning_ += tau_ * turning_change;
+    speed_ += tau_ * acceleration;
+    angle_ += tau_ * angular_speed_;
+    angular_speed_ += tau_ * angular_acceleration;
     ++steps_;
   }
 
@@ -59,10 +60,10 @@ class CartPole {
   bool truncated() const { return !terminated() && steps_ >= limit_steps; }
   bool over() const { return terminated() || truncated(); }
 
-  // Position, speed, angle and angular speed.
+  // Returns position, speed, angle and angular speed.
   std::array<float, 4> observation() const {
     return {static_cast<float>(x_), static_cast<float>(speed_), static_cast<float>(angle_),
-            static_cast<float>(turning_)};
+            static_cast<float>(angular_speed_)};
   }
 
  private:
@@ -71,6 +72,6 @@ class CartPole {
   double x_ = 0;
   double speed_ = 0;
   double angle_ = 0;
-  double turning_ = 0;
+  double angular_speed_ = 0;
   int steps_ = 0;
 };

@@ -54,7 +54,7 @@ bool ControlLoop::ask(const pgkeras::Observation& observation, const pgkeras::Ou
   return true;
 }
 
-// Whether there is a session that is not busy with an older question.
+// Whether there is a session without a pending request.
 bool ControlLoop::ready() {
   if (session_ && due_) due_ = !session_->receive(Clock::now());
   if (session_) return !due_;
@@ -72,15 +72,15 @@ bool ControlLoop::ready() {
   return true;
 }
 
-// After an error: without the session, if it is over, else as if the question had not been asked.
+// Recovers from an error: drops the session if it has ended, else undoes the request.
 void ControlLoop::recover(const pgkeras::Error& error) {
-  if (!session_) return;  // none could be opened
+  if (!session_) return;  // opening a session failed
   if (session_->over()) {
     log_ << "tick " << ticks_ << ": the session is lost: " << error.what() << '\n';
     session_.reset();
     return;
   }
-  if (!std::exchange(due_, false)) return;  // the stream is jammed, and nothing was sent
+  if (!std::exchange(due_, false)) return;  // the server does not read, and nothing was sent
   first_ = asked_first_;
   add(unreported_, asked_);
 }

@@ -1,4 +1,4 @@
-// A policy in a loop that must not wait: one tick, one action, whatever becomes of the server.
+// A policy in a control loop that must not block: every tick has an action, also if the server fails.
 #pragma once
 
 #include <chrono>
@@ -9,42 +9,42 @@
 
 #include "histogram.hpp"
 
-// Every tick asks the policy, and waits for its answer until the tick's deadline. What a missed deadline does:
+// Every tick sends a request, and waits for its response until the tick's deadline. A missed deadline
 //
-//   - the last action is held: the tick gives it again;
-//   - it is counted, in `misses` and `misses_in_a_row`: a robot whose actions must not be held for long looks at the
+//   - repeats the last action;
+//   - is counted, in `misses` and `misses_in_a_row`. A robot that must not repeat actions for long checks the
 //     latter and brakes;
-//   - it is logged, with one line when misses begin and one when they end.
+//   - is logged, with one line when misses begin and one when they end.
 //
-// An answer that is there when the tick looks is used, even where the operating system let the tick sleep past its
-// deadline. As long as an answer is due, nothing else is asked: a server that was slow finds one question when it comes
-// back, not all that it missed. That answer is too old to act on and is dropped; the next tick asks anew, and reports
-// the rewards of all ticks since the last question. So it does after a question that the server refuses. When a session
-// ends with an error, another is opened beside the loop.
+// A response that has arrived when the tick checks is used, even if the operating system resumed the tick after its
+// deadline. While a response is due, no other request is sent, so a slow server finds one request when it recovers, not
+// all that it missed. That response is too old and is dropped. The next tick sends a new request, which reports the
+// rewards of all ticks since the last one. The same happens after a request that the server refuses. If a session ends
+// with an error, another one is opened in the background.
 class ControlLoop {
  public:
   using Clock = std::chrono::steady_clock;
 
   struct Options {
-    Clock::duration deadline;     // from a tick's begin to its action
-    pgkeras::Tensor safe_action;  // before the first answer
+    Clock::duration deadline;     // from the start of a tick to its action
+    pgkeras::Tensor safe_action;  // before the first response
     pgkeras::PlayOptions play = {};
   };
 
   // Opens a session, which may take as long as the client's timeout. The client must outlive the loop.
-  // log: where misses are told.
+  // log: receives a line when misses begin and end.
   ControlLoop(pgkeras::Client& client, Options options, std::ostream& log);
 
-  // The action for this tick: the policy's, or the last one. The outcome is that of the tick before; after one that
-  // ended an episode, the observation is the next one's first. Throws InvalidRequestError if the policy cannot take the
-  // observation, and nothing for what the server or the network does.
+  // Returns the action for this tick: the policy's, or the last one. The outcome is that of the previous tick. If it
+  // ended an episode, the observation is the first of the next one. Throws InvalidRequestError if the policy cannot
+  // take the observation. Does not throw if the server or the network fails.
   const pgkeras::Tensor& tick(const pgkeras::Observation& observation, const pgkeras::Outcome& outcome);
 
   std::uint64_t ticks() const { return ticks_; }
   std::uint64_t misses() const { return misses_; }
   std::uint64_t misses_in_a_row() const { return misses_in_a_row_; }
   std::uint64_t sessions() const { return sessions_; }
-  const Histogram& latency() const { return latency_; }  // of the ticks that were answered in time
+  const Histogram& latency() const { return latency_; }  // of ticks that met their deadline
 
  private:
   bool ask(const pgkeras::Observation& observation, const pgkeras::Outcome& outcome, Clock::time_point begin);
@@ -60,7 +60,7 @@ class ControlLoop {
   Clock::time_point next_opening_;
   pgkeras::Tensor action_;
   pgkeras::Outcome unreported_;
-  pgkeras::Outcome asked_;  // what the last question reported
+  pgkeras::Outcome asked_;  // the outcome that the last request reported
   Histogram latency_;
   bool first_ = true;
   bool asked_first_ = true;

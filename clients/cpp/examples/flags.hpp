@@ -1,4 +1,4 @@
-// The programs' command lines: --name value, in any order.
+// Parses the programs' command lines: --name value, in any order.
 #pragma once
 
 #include <iostream>
@@ -36,7 +36,7 @@ class Flags {
   std::map<std::string, std::string> values_;
 };
 
-// Runs a program: whatever it throws is said, and its exit status is 1.
+// Runs a program. If it throws, prints the message and returns 1.
 template <typename Program>
 int run(int count, char** words, Program program) {
   try {

@@ -1,4 +1,4 @@
-// How long something took, over and over: counts in buckets that grow by a quarter octave.
+// A histogram of durations, in buckets that grow by a factor of 2^(1/4).
 #pragma once
 
 #include <algorithm>
@@ -21,7 +21,7 @@ class Histogram {
 
   std::uint64_t total() const { return total_; }
 
-  // The upper end, in microseconds, of the bucket below which that part of the durations lies.
+  // Returns the upper bound, in microseconds, of the bucket that contains the given quantile.
   double quantile(double part) const {
     std::uint64_t below = 0;
     for (std::size_t bucket = 0; bucket < counts_.size(); ++bucket) {

@@ -1,8 +1,8 @@
-// A robot's control loop: a cart with a pole, steered 500 times a second by a policy server.
+// The control loop of a robot: a policy server controls a cart with a pole at 500 Hz.
 //
 //   robot --target HOST:PORT [--seconds 10] [--hertz 500] [--deadline-us 1500]
 //
-// Stop the server for a moment while it runs (kill -STOP, kill -CONT) to see deadlines missed, and the loop recover.
+// Pause the server while it runs (kill -STOP, kill -CONT) to see missed deadlines and the recovery.
 #include <algorithm>
 #include <chrono>
 #include <iostream>
@@ -39,12 +39,12 @@ int main(int count, char** words) {
       next += period;
       const auto now = ControlLoop::Clock::now();
       overruns += now > next;
-      next = std::max(next, now);  // a tick that was late is not made up for by a burst of others
+      next = std::max(next, now);  // no burst of ticks after a late one
       std::this_thread::sleep_until(next);
     }
     std::cout << loop.ticks() << " ticks at " << hertz << " Hz, " << loop.misses() << " deadlines missed, " << overruns
               << " ticks overrun, " << falls << " falls\n"
-              << "from a tick's begin to its answer: p50 " << std::lround(loop.latency().quantile(0.5)) << " us, p99 "
+              << "from tick to response: p50 " << std::lround(loop.latency().quantile(0.5)) << " us, p99 "
               << std::lround(loop.latency().quantile(0.99)) << " us\n"
               << loop.latency();
     return 0;

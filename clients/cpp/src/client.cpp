@@ -17,29 +17,30 @@
 namespace pgkeras {
 namespace {
 
-// gRPC's own 4 MB is too small for batches of images.
+// gRPC's default of 4 MB is too small for batches of images.
 constexpr int max_message_bytes = 64 << 20;
 
-// A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+// Reconnects within a second after a restart. gRPC's default backoff grows to two minutes.
 constexpr auto first_backoff = std::chrono::milliseconds(100);
 constexpr auto longest_backoff = std::chrono::milliseconds(1000);
 
-// A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
-// answer comes. A server allows a ping every 10 s; a shorter patience than a call's own would end sessions that a
-// network only delays.
+// A silent connection is pinged, and closed if there is no response, because nothing else detects a peer that has
+// vanished, for example after a power failure. By default a server permits a ping every 10 s. A ping timeout shorter
+// than that of a call would end sessions that the network only delays.
 constexpr auto keepalive = std::chrono::milliseconds(20'000);
 constexpr auto keepalive_timeout = std::chrono::milliseconds(10'000);
-// The same for pings of gRPC's own; a minute by default. Its headers have no name for it in every version.
+// The same timeout for gRPC's internal pings, a minute by default. Not every version of gRPC's headers defines this
+// name.
 constexpr auto ping_timeout_argument = "grpc.http2.ping_timeout_ms";
 
-// Whether a target is this machine: no proxy leads to it, whatever http_proxy says, and nobody else can see what is
-// sent.
+// Whether a target is on this machine. Such a connection ignores http_proxy, and its messages cannot be read on the
+// way.
 bool is_loopback(const std::string& target) {
   static const std::regex pattern(R"(unix(-abstract)?:.*|(localhost|127(\.\d+){3}|\[::1\])(:\d+)?)");
   return std::regex_match(target, pattern);
 }
 
-// gRPC aborts the process where a header has other characters.
+// gRPC aborts the process if a header has other characters.
 void check_token(const std::string& token) {
   const auto is_printable = [](char letter) { return letter >= ' ' && letter <= '~'; };
   if (!std::ranges::all_of(token, is_printable) || token.starts_with(' ') || token.ends_with(' ')) {
@@ -47,7 +48,7 @@ void check_token(const std::string& token) {
   }
 }
 
-// gRPC would say of these no more than that it cannot connect, and leave out a certificate whose key is missing.
+// gRPC would only report that it cannot connect, and would ignore a certificate whose key is missing.
 void check_tls(const TlsOptions& tls) {
   if (tls.client_certificate.empty() != tls.client_key.empty()) {
     throw InvalidRequestError("tls", "client_certificate and client_key, or neither", "one of them");
@@ -77,7 +78,7 @@ std::shared_ptr<grpc::Channel> connect(const std::string& target, const ClientOp
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, keepalive.count());
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, keepalive_timeout.count());
   arguments.SetInt(ping_timeout_argument, keepalive_timeout.count());
-  // Idle clients and sessions find out, too: without these, pings end or become rare where nothing else is sent.
+  // Pings idle connections, too. Without these, pings end or become rare if nothing else is sent.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   if (is_loopback(target)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
@@ -99,12 +100,12 @@ v1::PolicyRef reference(const ClientOptions& options) {
   return ref;
 }
 
-// Whether a call that ended so is made again: nobody answers, or the server has more calls than it lets wait.
+// Whether a call that ended with this status is retried: the server is unavailable, or its queue is full.
 bool is_gone(const grpc::Status& status) {
   return status.error_code() == grpc::UNAVAILABLE || status.error_code() == grpc::CANCELLED;
 }
 
-// Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.
+// Subtracts up to a half at random, because clients of a restarted server should not reconnect at the same time.
 Clock::duration shortened(Clock::duration backoff) {
   thread_local std::minstd_rand generator(std::random_device{}());
   return Clock::duration(std::uniform_int_distribution(backoff.count() / 2, backoff.count())(generator));
@@ -120,7 +121,7 @@ struct Client::Impl {
         channel(connect(this->target, options)),
         stub(v1::PolicyService::NewStub(channel)) {}
 
-  // When a method of the client has to be done, whatever calls it makes.
+  // The deadline that all calls of one client method share.
   struct Due {
     Call call;
     TimePoint at;
@@ -152,12 +153,12 @@ struct Client::Impl {
       const auto wait =
           std::max<Clock::duration>(retry_delay(status).value_or(Clock::duration::zero()), shortened(backoff));
       if (!answered || !is_gone(status) || Clock::now() + wait >= deadline) {
-        // Why the tries before failed says more than that the time is over.
+        // The reason why earlier attempts failed is more informative than the timeout.
         throw_error(last && status.error_code() == grpc::DEADLINE_EXCEEDED ? *last : status, call);
       }
       last = status;
       const auto again = Clock::now() + wait;
-      // gRPC makes headway with a connection only while somebody waits for it.
+      // gRPC connects only while a thread waits for the channel.
       channel->WaitForConnected(std::chrono::system_clock::now() + wait);
       std::this_thread::sleep_until(again);
       backoff = std::min<Clock::duration>(2 * backoff, longest_backoff);
@@ -230,7 +231,7 @@ Session Client::play(const PlayOptions& options) {
     simulator.set_version(options.simulator->version);
   } else {
     const auto spec_hash = impl_->spec_hash_once(due);
-    impl_->get_policy(due);  // a session is not made again: this is what waits for a server that restarts
+    impl_->get_policy(due);  // waits for a server that restarts, because opening a session is not retried
     first.set_spec_hash(spec_hash);
   }
   first.set_mode(act_mode(options.mode));

@@ -5,7 +5,7 @@
 namespace pgkeras {
 namespace {
 
-// Every parameter of every distribution is a tensor: whatever kind there is, its fields are its parameters.
+// Decodes a distribution by reflection, because all fields of all kinds are tensors: the parameters.
 std::map<std::string, Tensor> read_distribution(const v1::Distribution& distribution) {
   std::map<std::string, Tensor> parameters;
   if (distribution.has_structured()) {
@@ -28,7 +28,7 @@ std::map<std::string, Tensor> read_distribution(const v1::Distribution& distribu
   return parameters;
 }
 
-// The leaves of a value by their paths.
+// Collects the leaves of a value, keyed by path.
 void read_parts(const v1::Value& value, const std::string& path, const std::string& field,
                 std::map<std::string, Tensor>& found) {
   if (!value.has_fields()) {
@@ -71,7 +71,7 @@ std::optional<Tensor> row(std::optional<Tensor>&& tensor) {
   return std::move(*tensor).first_row();
 }
 
-// The answer for the only observation of a batch.
+// Removes the batch axis of the response to a batch of one.
 Actions first_row(Actions&& actions) {
   if (actions.parts.empty()) actions.action = std::move(actions.action).first_row();
   first_rows(actions.parts);

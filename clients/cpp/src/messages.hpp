@@ -1,4 +1,4 @@
-// What calls and sessions share: arguments to messages, answers to arrays.
+// Encodes the arguments of calls and sessions, and decodes responses.
 #pragma once
 
 #include <grpcpp/client_context.h>
@@ -35,14 +35,14 @@ void set_outputs(Request& request, const std::vector<Output>& outputs) {
 
 void set_token(grpc::ClientContext& context, const std::string& token);
 
-// Throws ServerFailedError if that is not what this client reads.
+// Decodes a response. Throws ServerFailedError if it is malformed.
 Actions read_actions(v1::ActResponse&& response);
 
-// The answer to a session's step; that to a single environment has no batch axis. Throws the error that is the answer,
-// or ServerFailedError if it is not what this client reads, or not for a single environment.
+// Decodes the response to a session's step. Removes the batch axis for a single environment. Throws the error in the
+// response, or ServerFailedError if it is malformed or does not have one row for a single environment.
 Actions read_step(v1::PlayResponse&& response, bool single);
 
-// Makes one observation a batch of one.
+// Turn one observation into a batch of one.
 void add_batch_axis(v1::Value& value);
 void add_batch_axis(v1::Tensor& tensor);
 

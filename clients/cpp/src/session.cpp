@@ -34,7 +34,7 @@ Session::Impl::~Impl() {
   queue.Shutdown();
   void* event = nullptr;
   bool ok = false;
-  while (queue.Next(&event, &ok)) continue;  // what is pending refers to this object
+  while (queue.Next(&event, &ok)) continue;  // pending events refer to this object
 }
 
 void Session::Impl::write(const v1::PlayRequest& request, TimePoint deadline) {
@@ -63,7 +63,7 @@ std::optional<v1::PlayResponse> Session::Impl::read(TimePoint deadline, std::opt
 }
 
 void Session::Impl::close(TimePoint deadline) {
-  if (closed) return;  // gRPC aborts the process where a stream is ended twice
+  if (closed) return;  // gRPC aborts the process if a stream is ended twice
   while (!finished && (!started || writing) && pump(deadline)) continue;
   if (started && !writing && !finishing) {
     stream->WritesDone(tag(Event::write));
@@ -74,8 +74,8 @@ void Session::Impl::close(TimePoint deadline) {
   context.TryCancel();
 }
 
-// gRPC counts in milliseconds, which is as long as some loops have for a whole step: the last of them are waited for in
-// smaller pieces.
+// gRPC waits in whole milliseconds, but some control loops have only that long for a step. The last milliseconds are
+// therefore polled in shorter intervals.
 bool Session::Impl::pump(TimePoint deadline) {
   constexpr auto coarse = std::chrono::milliseconds(2);
   constexpr auto fine = std::chrono::microseconds(20);
@@ -103,7 +103,7 @@ void Session::Impl::handle(Event event, bool ok) {
       writing = false;
       break;
     case Event::read:
-      if (!ok || incoming.id() != id) break;  // one to a step that was given up
+      if (!ok || incoming.id() != id) break;  // a response to a step that timed out
       if (incoming.has_waiting()) {
         asked_to_wait = true;
       } else {

@@ -1,4 +1,4 @@
-// A session's stream, driven by the thread that makes the steps: no other thread, no lock, no answer handed over.
+// A session's stream. The thread that makes the steps drives it, so there is no other thread and no lock.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -16,10 +16,10 @@
 namespace pgkeras {
 
 struct Session::Impl {
-  // What gRPC reports to the completion queue.
+  // The events of the completion queue.
   enum class Event : std::intptr_t { start = 1, write, read, finish };
 
-  // first: everything that does not change from message to message; what is read in the first alone, too.
+  // first: the template of all messages, with the fields that only the first message carries.
   Impl(const std::shared_ptr<grpc::Channel>& channel, v1::PlayRequest first, Call call, const std::string& token);
   Impl(const Impl&) = delete;
   Impl& operator=(const Impl&) = delete;
@@ -27,14 +27,14 @@ struct Session::Impl {
 
   v1::PlayRequest request(Observation&& observation, const std::optional<Outcomes>& outcomes,
                           const StepOptions& options);
-  // Waits until the message before has left.
+  // Waits until the previous message has been sent, then sends.
   void write(const v1::PlayRequest& request, TimePoint deadline);
-  // The answer to the last message; nothing if it has not come in time. With patience, the deadline begins anew each
-  // time that a policy in training asks for it.
+  // Returns the response to the last message, or nothing if it does not arrive in time. With patience, the deadline
+  // restarts whenever a policy in training asks to wait.
   std::optional<v1::PlayResponse> read(TimePoint deadline, std::optional<Timeout> patience);
   std::optional<Actions> receive(TimePoint deadline, std::optional<Timeout> patience = {});
   void close(TimePoint deadline);
-  // Handles one event; false if there was none in time.
+  // Handles one event. Returns false if none arrived in time.
   bool pump(TimePoint deadline);
   void handle(Event event, bool ok);
   void fail_if_over() const;

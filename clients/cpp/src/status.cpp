@@ -13,7 +13,7 @@ namespace {
 
 using std::chrono::nanoseconds;
 
-// gRPC's own words for an oversized message, which comes without details.
+// Part of gRPC's message for an oversized message. That status has no details.
 constexpr auto size_refusal = "larger than max";
 constexpr auto default_retry = std::chrono::seconds(1);
 
@@ -41,7 +41,7 @@ std::optional<nanoseconds> retry_delay(const v1::PlayError& error) {
   const auto info = find<client::rpc::RetryInfo>(error);
   if (!info) return std::nullopt;
   const auto& delay = info->retry_delay();
-  // Nanoseconds hold fewer seconds than a Duration.
+  // The range of std::chrono::nanoseconds is smaller than that of a protobuf Duration.
   const auto seconds = std::clamp<std::int64_t>(delay.seconds(), -longest_time.count(), longest_time.count());
   const auto time = std::min<nanoseconds>(std::chrono::seconds(seconds) + nanoseconds(delay.nanos()), longest_time);
   if (time <= nanoseconds::zero()) return std::nullopt;
@@ -91,7 +91,7 @@ void throw_error(const v1::PlayError& error) {
     case grpc::DEADLINE_EXCEEDED:
       throw DeadlineExceededError(message);
     case grpc::UNAVAILABLE:
-    case grpc::CANCELLED:  // a stopping server cuts off what is left
+    case grpc::CANCELLED:  // a stopping server cancels the remaining calls
       throw ServerUnavailableError(message, retry_delay(error));
     case grpc::UNAUTHENTICATED:
       throw UnauthenticatedError(message);

@@ -21,7 +21,7 @@ std::string name(v1::DataType dtype) {
   return full.empty() ? std::to_string(dtype) : full.substr(sizeof("DATA_TYPE_") - 1);
 }
 
-// Bytes that the elements take; nothing when that is beyond what memory can hold.
+// Returns the size of the elements in bytes, or nothing if it overflows.
 std::optional<std::size_t> size_in_bytes(v1::DataType dtype, const Shape& shape) {
   if (std::ranges::find(shape, 0) != shape.end()) return 0;
   auto size = element_size(dtype);
@@ -91,7 +91,7 @@ Tensor::Tensor(const v1::Tensor& message, std::string_view field)
                                 std::to_string(static_cast<unsigned char>(*wrong)));
     }
   }
-  // A string's own memory may be aligned for single bytes only.
+  // The memory of a string may be aligned for single bytes only.
   bytes_.resize(data.size());
   if (!data.empty()) std::memcpy(bytes_.data(), data.data(), data.size());
 }

@@ -1,4 +1,4 @@
-// A proxy whose connections can die without a word to either end, as when a machine loses power.
+// A proxy that can silently drop the data of its connections, as when a machine loses power.
 #pragma once
 
 #include <netinet/in.h>
@@ -40,7 +40,7 @@ class BlackHole {
 
   std::string target() const { return "127.0.0.1:" + std::to_string(port_); }
 
-  // From now on, what comes over the connections that stand is dropped.
+  // Drops all further data of the current connections.
   void swallow() {
     const std::lock_guard lock(mutex_);
     for (const auto& living : living_) *living = false;

@@ -4,8 +4,8 @@
 
 namespace {
 
-// States that gymnasium 1.4's CartPole-v1 reaches from the same starts by the same actions.
-TEST(CartPoleTest, MovesAsGymnasiumsDoes) {
+// States of gymnasium 1.4's CartPole-v1 after the same start states and actions.
+TEST(CartPoleTest, MovesLikeGymnasiumsCart) {
   CartPole cartpole(0);
   cartpole.reset({0.01, -0.02, 0.03, -0.04});
   for (const int action : {1, 0, 0, 1, 1, 1, 0, 1}) cartpole.step(action);
@@ -14,7 +14,7 @@ TEST(CartPoleTest, MovesAsGymnasiumsDoes) {
   for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_NEAR(cartpole.observation()[i], expected[i], 1e-6);
 }
 
-TEST(CartPoleTest, FallsWhenGymnasiumsDoes) {
+TEST(CartPoleTest, FallsWhenGymnasiumsPoleDoes) {
   CartPole cartpole(0);
   cartpole.reset({0, 0, 0, 0});
   int steps = 0;
@@ -24,7 +24,7 @@ TEST(CartPoleTest, FallsWhenGymnasiumsDoes) {
 }
 
 TEST(CartPoleTest, IsCutOffAfter500Steps) {
-  CartPole cartpole(0, 0);  // time stands still, and so does the pole
+  CartPole cartpole(0, 0);  // 0 s per step, so the pole never moves
   for (int i = 0; i < 499; ++i) cartpole.step(1);
   EXPECT_FALSE(cartpole.over());
   cartpole.step(1);

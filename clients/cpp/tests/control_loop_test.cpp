@@ -1,4 +1,4 @@
-// What a missed deadline does to a control loop, with a real server that is stopped, goes on and dies.
+// Tests the control loop with missed deadlines, with a real server that is paused, resumed and killed.
 #include "control_loop.hpp"
 
 #include <gtest/gtest.h>
@@ -28,7 +28,7 @@ class ControlLoopTest : public testing::Test {
     return loop_.tick(observation, {.reward = 1}).item<std::int64_t>();
   }
 
-  // The answer of the first tick that has one; what other processes do to this machine must not fail the test.
+  // Returns the action of the first tick that has a response, because load on this machine must not fail the test.
   std::int64_t until_answered(const std::array<float, 4>& observation) {
     for (int i = 0; i < 2000; ++i) {
       const auto action = tick(observation);
@@ -61,7 +61,7 @@ TEST_F(ControlLoopTest, HoldsTheLastActionCountsAndRecovers) {
 
   server_->go_on();
   EXPECT_EQ(until_answered(falls_left), 0);
-  EXPECT_EQ(until_answered(falls_right), 1) << "an answer that is too old is not taken for a new one";
+  EXPECT_EQ(until_answered(falls_right), 1) << "a late response is dropped";
   EXPECT_NE(log_.str().find("answered again after 1"), std::string::npos) << log_.str();
   EXPECT_EQ(loop_.sessions(), 1U) << "the session has lasted";
   EXPECT_EQ(loop_.latency().total() + loop_.misses(), loop_.ticks());
@@ -77,17 +77,17 @@ TEST_F(ControlLoopTest, OpensAnotherSessionWhenTheServerWasRestarted) {
   EXPECT_GT(loop_.sessions(), 1U);
 }
 
-TEST_F(ControlLoopTest, SaysSoWhenThePolicyCannotTakeTheObservation) {
+TEST_F(ControlLoopTest, ThrowsIfThePolicyCannotTakeTheObservation) {
   const std::array<float, 3> short_row = {};
   EXPECT_THROW(loop_.tick(short_row, {}), pgkeras::InvalidRequestError);
 }
 
-// A loop whose server answers as a test says.
+// A loop with a scripted server.
 class ScriptedLoopTest : public testing::Test {
  protected:
   void tick(float reward) { loop_.tick(falls_left, {.reward = reward}); }
 
-  // Ticks until there is an answer.
+  // Ticks until a response arrives.
   void until_answered(float reward = 0) {
     for (int i = 0; i < 200; ++i) {
       tick(reward);
@@ -97,7 +97,7 @@ class ScriptedLoopTest : public testing::Test {
     throw std::runtime_error("the loop does not recover: " + log_.str());
   }
 
-  // From now on, the n-th message, and only that, is answered with an error: in its answer, or by the stream's end.
+  // Lets only the n-th message from now on fail, with an error in its response or by ending the stream.
   void fail(int n, grpc::StatusCode code, bool ends) {
     server_.play = [=, this, messages = 0](Scripted::Stream& stream, const pgkeras::v1::PlayRequest& request) mutable {
       const auto data = request.reward().data();
@@ -112,7 +112,7 @@ class ScriptedLoopTest : public testing::Test {
   }
 
   Scripted server_;
-  std::vector<float> rewards_;  // that each message has; -1 for none
+  std::vector<float> rewards_;  // of each message; -1 for none
   pgkeras::Client client_{server_.target()};
   std::ostringstream log_;
   ControlLoop loop_{
@@ -121,7 +121,7 @@ class ScriptedLoopTest : public testing::Test {
       log_};
 };
 
-TEST_F(ScriptedLoopTest, GoesOnAfterARefusedQuestionAndReportsItsRewardAgain) {
+TEST_F(ScriptedLoopTest, ContinuesAfterARefusedRequestAndReportsItsRewardAgain) {
   fail(2, grpc::StatusCode::INVALID_ARGUMENT, false);
   tick(0);
   EXPECT_THROW(tick(2), pgkeras::InvalidRequestError);
@@ -131,17 +131,17 @@ TEST_F(ScriptedLoopTest, GoesOnAfterARefusedQuestionAndReportsItsRewardAgain) {
   EXPECT_EQ(loop_.sessions(), 1U);
 }
 
-TEST_F(ScriptedLoopTest, GoesOnAfterABusyMomentOrALateAnswer) {
+TEST_F(ScriptedLoopTest, ContinuesAfterABusyServerOrALateResponse) {
   for (const auto code : {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::DEADLINE_EXCEEDED}) {
     fail(1, code, false);
     until_answered();
   }
   EXPECT_EQ(rewards_.size(), 4U);
-  EXPECT_EQ(rewards_[1], -1) << "the first question is still the first";
+  EXPECT_EQ(rewards_[1], -1) << "the first request is still the first";
   EXPECT_EQ(loop_.sessions(), 1U);
 }
 
-TEST_F(ScriptedLoopTest, OpensAnotherSessionWhateverEndsOne) {
+TEST_F(ScriptedLoopTest, OpensAnotherSessionAfterAnyError) {
   std::uint64_t sessions = 1;
   for (const auto code :
        {grpc::StatusCode::RESOURCE_EXHAUSTED, grpc::StatusCode::DEADLINE_EXCEEDED, grpc::StatusCode::UNAVAILABLE}) {
@@ -155,7 +155,7 @@ TEST_F(ScriptedLoopTest, OpensAnotherSessionWhateverEndsOne) {
   EXPECT_EQ(loop_.sessions(), ++sessions) << log_.str();
 }
 
-TEST(Histogram, QuantilesAreUpperEndsOfTheirBuckets) {
+TEST(Histogram, QuantilesAreTheUpperBoundsOfTheirBuckets) {
   Histogram histogram;
   for (int i = 0; i < 99; ++i) histogram.add(100us);
   histogram.add(10ms);

@@ -1,4 +1,4 @@
-// A gRPC server on a real socket, which answers as a test says. Its policy observes nothing in particular.
+// A gRPC server on a real socket with scripted responses. Its policy does not specify an observation space.
 #pragma once
 
 #include <grpcpp/grpcpp.h>
@@ -31,7 +31,7 @@ class Scripted final : public pgkeras::v1::PolicyService::Service {
     tensor.set_data(std::string(1, static_cast<char>(action)));
   }
 
-  // Answers a message with an action, or with an error that leaves the session open.
+  // Responds to a message with an action, or with an error that leaves the session open.
   static void answer(Stream& stream, const pgkeras::v1::PlayRequest& request,
                      grpc::StatusCode code = grpc::StatusCode::OK) {
     pgkeras::v1::PlayResponse response;
@@ -44,11 +44,11 @@ class Scripted final : public pgkeras::v1::PolicyService::Service {
     stream.Write(response);
   }
 
-  // How long describing the policy takes.
+  // How long GetPolicy takes.
   std::chrono::milliseconds slowness{0};
-  // What a call of Act ends with.
+  // The status of a call of Act.
   std::function<grpc::Status()> act = [] { return grpc::Status::OK; };
-  // What becomes of a message of a session, which goes on unless this gives a status that ends it.
+  // Handles a message of a session. Returning a status ends the session.
   std::function<grpc::Status(Stream&, const pgkeras::v1::PlayRequest&)> play = [](Stream& stream, const auto& request) {
     answer(stream, request);
     return grpc::Status::OK;

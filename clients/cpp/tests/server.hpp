@@ -1,4 +1,4 @@
-// A real policy server as a child process: python3 -m pgkeras serve, or what $PGKERAS_PYTHON names.
+// A policy server as a child process: python3 -m pgkeras serve, or with the interpreter in $PGKERAS_PYTHON.
 #pragma once
 
 #include <sys/wait.h>

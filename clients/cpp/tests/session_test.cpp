@@ -1,4 +1,4 @@
-// What sessions and calls do when the server does not answer, with a real server that is stopped and goes on.
+// Tests sessions and calls whose server does not respond, with a real server that is paused and resumed.
 #include <gtest/gtest.h>
 
 #include <array>
@@ -18,7 +18,7 @@ using namespace std::chrono_literals;
 using pgkeras::Mode;
 using pgkeras::Output;
 
-// The cart runs left or right; the policy that ships pushes against it.
+// The pole falls left or right; the shipped policy pushes against it.
 constexpr std::array<float, 4> falls_left = {0, 0, -0.1F, -1};
 constexpr std::array<float, 4> falls_right = {0, 0, 0.1F, 1};
 constexpr auto going_on = pgkeras::Outcome{.reward = 1};
@@ -39,7 +39,7 @@ class SessionTest : public testing::Test {
   pgkeras::Client client_{server_.target()};
 };
 
-TEST_F(SessionTest, AStepThatMissesItsDeadlineIsDroppedAndTheNextIsAnswered) {
+TEST_F(SessionTest, AStepThatMissesItsDeadlineLosesItsActionAndTheNextStepWorks) {
   auto session = client_.play({.mode = Mode::greedy});
   session.step(falls_left);
   server_.pause();
@@ -50,7 +50,7 @@ TEST_F(SessionTest, AStepThatMissesItsDeadlineIsDroppedAndTheNextIsAnswered) {
   EXPECT_EQ(session.step(falls_right, going_on).action.item<std::int64_t>(), 1);
 }
 
-TEST_F(SessionTest, NothingHangsWhileTheServerStandsStill) {
+TEST_F(SessionTest, NothingHangsWhileTheServerIsPaused) {
   std::optional<pgkeras::Session> closed = client_.play();
   std::optional<pgkeras::Session> dropped = client_.play();
   closed->step(falls_left);
@@ -64,7 +64,7 @@ TEST_F(SessionTest, NothingHangsWhileTheServerStandsStill) {
   dropped.reset();  // the test's time limit is the assertion
 }
 
-TEST_F(SessionTest, IsClosedTwiceWhileTheServerStandsStill) {
+TEST_F(SessionTest, CanBeClosedTwiceWhileTheServerIsPaused) {
   auto session = client_.play();
   session.step(falls_left);
   server_.pause();
@@ -73,20 +73,20 @@ TEST_F(SessionTest, IsClosedTwiceWhileTheServerStandsStill) {
   EXPECT_TRUE(session.over());
 }
 
-TEST_F(SessionTest, ThatIsNeverSteppedIsClosed) {
+TEST_F(SessionTest, CanBeClosedWithoutAStep) {
   auto session = client_.play();
   session.close();
   EXPECT_THROW(session.step(falls_left), pgkeras::ServerUnavailableError);
 }
 
-TEST_F(SessionTest, AWrongMessageLeavesItAsItWas) {
+TEST_F(SessionTest, AnInvalidMessageLeavesItUnchanged) {
   auto session = client_.play({.mode = Mode::greedy});
   const std::array<double, 4> doubles = {};
   EXPECT_THROW(session.step(doubles), pgkeras::InvalidRequestError);
   EXPECT_EQ(session.step(falls_right).action.item<std::int64_t>(), 1);
 }
 
-TEST_F(SessionTest, AnswersWhatWasAskedFor) {
+TEST_F(SessionTest, ReturnsTheRequestedOutputs) {
   const auto full =
       client_.play({.outputs = {Output::log_prob, Output::entropy, Output::greedy_action}}).step(falls_right);
   EXPECT_TRUE(full.log_prob && full.entropy && full.greedy_action);
@@ -95,7 +95,7 @@ TEST_F(SessionTest, AnswersWhatWasAskedFor) {
   EXPECT_FALSE(lean.log_prob || lean.entropy || lean.greedy_action);
 }
 
-TEST_F(SessionTest, AMessageThatIsTooLargeIsTheCallersMistake) {
+TEST_F(SessionTest, AMessageThatIsTooLargeIsAnInvalidRequest) {
   const std::vector<float> rows(4 << 22);
   try {
     client_.act(pgkeras::ArrayView(rows, {1 << 22, 4}));
@@ -120,7 +120,7 @@ TEST(ClientTest, SendsATokenOverTlsOrToThisMachine) {
   }
 }
 
-TEST(ClientTest, RefusesATokenThatNoHeaderCanHold) {
+TEST(ClientTest, RefusesATokenWithInvalidCharacters) {
   for (const char* token : {"secret\n", " secret", "secret ", "sec\tret", "gehe\xc3\xafm"}) {
     try {
       pgkeras::Client("127.0.0.1:1", {.token = token});
@@ -131,7 +131,7 @@ TEST(ClientTest, RefusesATokenThatNoHeaderCanHold) {
   }
 }
 
-TEST(ClientTest, RefusesCertificatesThatAreNone) {
+TEST(ClientTest, RefusesInvalidCertificates) {
   const std::string certificate = "-----BEGIN CERTIFICATE-----", key = "-----BEGIN PRIVATE KEY-----";
   const auto refused = [](const pgkeras::TlsOptions& tls) {
     try {
@@ -149,7 +149,7 @@ TEST(ClientTest, RefusesCertificatesThatAreNone) {
   EXPECT_EQ(refused({}), "");
 }
 
-// What a server that is stopping says, and when to come back.
+// The status of a server that is stopping, with a RetryInfo.
 grpc::Status draining(std::int64_t seconds) {
   pgkeras::client::rpc::RetryInfo retry;
   retry.mutable_retry_delay()->set_seconds(seconds);
@@ -161,7 +161,7 @@ grpc::Status draining(std::int64_t seconds) {
   return {grpc::UNAVAILABLE, "draining", error.SerializeAsString()};
 }
 
-TEST(ClientTest, ADelayThatIsNoTimeToWaitDoesNotHurryIt) {
+TEST(ClientTest, ADelayOfZeroOrLessKeepsTheBackoff) {
   for (const std::int64_t seconds : {std::int64_t{0}, std::int64_t{-1}, std::numeric_limits<std::int64_t>::min()}) {
     Scripted server;
     std::atomic<int> calls = 0;
@@ -177,7 +177,7 @@ TEST(ClientTest, ADelayThatIsNoTimeToWaitDoesNotHurryIt) {
   }
 }
 
-TEST(ClientTest, ADelayBeyondTheDeadlineEndsTheCallAtOnce) {
+TEST(ClientTest, ADelayBeyondTheDeadlineEndsTheCallImmediately) {
   for (const std::int64_t seconds : {std::int64_t{10'000'000'000}, std::numeric_limits<std::int64_t>::max()}) {
     Scripted server;
     std::atomic<int> calls = 0;
@@ -193,7 +193,7 @@ TEST(ClientTest, ADelayBeyondTheDeadlineEndsTheCallAtOnce) {
   }
 }
 
-TEST(ClientTest, AConnectionThatDiesWithoutAWordIsGivenUp) {
+TEST(ClientTest, ASilentlyLostConnectionIsReplaced) {
   Scripted server;
   BlackHole proxy(server.target());
   pgkeras::Client client(proxy.target());
@@ -224,7 +224,7 @@ TEST(ClientTest, AStepTakesAMaskWithAndWithoutABatchAxis) {
   EXPECT_EQ(shapes, (std::vector<std::vector<std::int64_t>>{{1, 2}, {1, 2}}));
 }
 
-TEST(ClientTest, ManyEnvironmentsEndInBytesOrBools) {
+TEST(ClientTest, FlagsOfManyEnvironmentsAreBytesOrBools) {
   Scripted server;
   std::vector<std::string> ends;
   server.play = [&ends](Scripted::Stream& stream, const auto& request) {
@@ -244,14 +244,14 @@ TEST(ClientTest, ManyEnvironmentsEndInBytesOrBools) {
   EXPECT_EQ(ends, (std::vector<std::string>{"", {1, 0, 0, 1}}));
 }
 
-TEST(ClientTest, TheFirstCallTakesNoLongerThanItMay) {
+TEST(ClientTest, TheFirstCallRespectsTheTimeout) {
   Scripted server;
   server.slowness = 300ms;
   pgkeras::Client client(server.target(), {.timeout = 400ms});
-  EXPECT_THROW(client.play(), pgkeras::DeadlineExceededError);  // it describes the policy twice
+  EXPECT_THROW(client.play(), pgkeras::DeadlineExceededError);  // calls GetPolicy twice
 }
 
-TEST(ClientTest, TakesTheLongestTimeout) {
+TEST(ClientTest, AcceptsTheLongestTimeout) {
   Scripted server;
   int calls = 0;
   server.act = [&calls] { return ++calls < 2 ? grpc::Status::CANCELLED : grpc::Status::OK; };
@@ -263,7 +263,7 @@ TEST(ClientTest, TakesTheLongestTimeout) {
   session.close(pgkeras::Timeout::max());
 }
 
-TEST(ClientTest, SaysThatACallWasCutOff) {
+TEST(ClientTest, ReportsThatACallWasCutOff) {
   Scripted server;
   server.play = [](Scripted::Stream&, const auto&) { return grpc::Status::CANCELLED; };
   pgkeras::Client client(server.target());
@@ -275,7 +275,7 @@ TEST(ClientTest, SaysThatACallWasCutOff) {
   }
 }
 
-TEST(ClientTest, ACallThatIsCutOffIsMadeAgain) {
+TEST(ClientTest, ACallThatIsCutOffIsRetried) {
   Scripted server;
   int calls = 0;
   server.act = [&calls] { return ++calls < 3 ? grpc::Status::CANCELLED : grpc::Status::OK; };

@@ -1,4 +1,4 @@
-// conformance/vectors.json: what conformance/README.md says a client shows of each section.
+// Tests the client against conformance/vectors.json, as conformance/README.md specifies.
 #include <google/protobuf/util/json_util.h>
 #include <gtest/gtest.h>
 
@@ -43,7 +43,7 @@ T element(const json& value) {
   return static_cast<T>(number(value));
 }
 
-// float16 has no C++ type here: the number that its bits mean.
+// Converts the bits of a float16, for which C++20 has no type, to a number.
 double from_half(std::uint16_t bits) {
   const double sign = bits & 0x8000 ? -1 : 1;
   const int exponent = bits >> 10 & 0x1f;
@@ -162,7 +162,7 @@ TEST(Vectors, Distributions) {
   }
 }
 
-// An error as the vectors describe it: its kind and what it carries.
+// Converts an error to its form in the vectors: its kind and fields.
 json describe(const std::exception_ptr& thrown) {
   const auto seconds = [](std::chrono::nanoseconds time) { return std::chrono::duration<double>(time).count(); };
   try {
@@ -224,7 +224,7 @@ TEST(Tensor, RefusesToReadElementsOfAnotherType) {
   EXPECT_THROW(tensor.item<float>(2), pgkeras::InvalidRequestError);
 }
 
-TEST(ArrayView, RefusesAShapeThatTheElementsDoNotFill) {
+TEST(ArrayView, RefusesAShapeThatDoesNotMatchTheElements) {
   const std::vector<float> values(7);
   EXPECT_THROW(pgkeras::ArrayView(values, {2, 4}), pgkeras::InvalidRequestError);
 }

@@ -1,4 +1,4 @@
-// The outline of Grpc.Core.Api and Grpc.Net.Client; see Protobuf.cs.
+// Stubs of Grpc.Core.Api and Grpc.Net.Client; see Protobuf.cs.
 using System;
 using System.Collections;
 using System.Collections.Generic;

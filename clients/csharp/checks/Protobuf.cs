@@ -1,5 +1,5 @@
-// The outline of Google.Protobuf, so that Mono's compiler can check this client where there is no NuGet: signatures as
-// its documentation has them, and no behaviour. Not part of the client.
+// Stubs of Google.Protobuf, which let Mono's compiler check this client without NuGet: the documented signatures,
+// without behavior. Not part of the client.
 using System;
 using System.Collections;
 using System.Collections.Generic;

@@ -2,7 +2,7 @@ using System;
 using System.Threading;
 using Pgkeras.Client;
 
-/// <summary>Shows that times of any size become such that timers and calls take. Run by check.sh, as it needs no gRPC.</summary>
+/// <summary>Checks that times of any size are clamped to the range of timers and calls. check.sh runs it.</summary>
 public static class Times
 {
     public static void Main()
@@ -27,7 +27,7 @@ public static class Times
             }
             using (var timer = new Timer(state => { }))
             {
-                timer.Change(bounded, Timeout.InfiniteTimeSpan); // which throws if that is too long
+                timer.Change(bounded, Timeout.InfiniteTimeSpan); // throws if that is too long
             }
         }
     }

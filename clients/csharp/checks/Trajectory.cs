@@ -2,7 +2,7 @@ using System;
 using System.Globalization;
 using Pgkeras.Example;
 
-/// <summary>Prints what the cart does when it is pushed as the first argument says, a digit a step.</summary>
+/// <summary>Prints the trajectory of the cart. The first argument has one action (a digit) per step.</summary>
 public static class Trajectory
 {
     public static void Main(string[] words)

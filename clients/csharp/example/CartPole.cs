@@ -3,8 +3,8 @@ using System;
 namespace Pgkeras.Example
 {
     /// <summary>
-    /// One cart. Equations and constants are those of gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton
-    /// and Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+    /// One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton and
+    /// Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
     /// </summary>
     public sealed class CartPole
     {
@@ -14,16 +14,16 @@ namespace Pgkeras.Example
         private const double Gravity = 9.8;
         private const double MassPole = 0.1;
         private const double TotalMass = 1.0 + MassPole;
-        private const double Length = 0.5; // half the pole's
+        private const double Length = 0.5; // half the length of the pole
         private const double Force = 10;
-        private const double Tau = 0.02; // seconds from step to step
+        private const double Tau = 0.02; // seconds per step
         private const int MaxSteps = 500;
 
         private readonly Random random;
         private double x;
         private double speed;
         private double angle;
-        private double turning;
+        private double angularSpeed;
         private int age;
 
         public CartPole(Random random)
@@ -47,13 +47,13 @@ namespace Pgkeras.Example
             Reset(Start(), Start(), Start(), Start());
         }
 
-        /// <summary>Begins an episode in a state of one's choice: metres, radians and seconds.</summary>
-        public void Reset(double x, double speed, double angle, double turning)
+        /// <summary>Starts an episode in a given state. Units are meters, radians and seconds.</summary>
+        public void Reset(double x, double speed, double angle, double angularSpeed)
         {
             this.x = x;
             this.speed = speed;
             this.angle = angle;
-            this.turning = turning;
+            this.angularSpeed = angularSpeed;
             age = 0;
         }
 
@@ -62,14 +62,14 @@ namespace Pgkeras.Example
             double push = action == 1 ? Force : -Force;
             double sine = Math.Sin(angle);
             double cosine = Math.Cos(angle);
-            push = (push + (MassPole * Length * turning * turning * sine)) / TotalMass;
-            double turningChange = ((Gravity * sine) - (cosine * push))
+            push = (push + (MassPole * Length * angularSpeed * angularSpeed * sine)) / TotalMass;
+            double angularAcceleration = ((Gravity * sine) - (cosine * push))
                 / (Length * ((4.0 / 3) - (MassPole * cosine * cosine / TotalMass)));
-            double speedChange = push - (MassPole * Length * turningChange * cosine / TotalMass);
+            double acceleration = push - (MassPole * Length * angularAcceleration * cosine / TotalMass);
             x += Tau * speed;
-            speed += Tau * speedChange;
-            angle += Tau * turning;
-            turning += Tau * turningChange;
+            speed += Tau * acceleration;
+            angle += Tau * angularSpeed;
+            angularSpeed += Tau * angularAcceleration;
             age++;
         }
 
@@ -78,7 +78,7 @@ namespace Pgkeras.Example
             into[at] = (float)x;
             into[at + 1] = (float)speed;
             into[at + 2] = (float)angle;
-            into[at + 3] = (float)turning;
+            into[at + 3] = (float)angularSpeed;
         }
 
         private double Start()

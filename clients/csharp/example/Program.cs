@@ -11,8 +11,9 @@ using Pgkeras.V1;
 namespace Pgkeras.Example
 {
     /// <summary>
-    /// Plays CartPole-v1: --target HOST:PORT [--episodes 20], or --environments 256 --steps 1000, or teaches it to
-    /// <c>pgkeras train --listen</c> with --teach 24 [--patience 10], until nobody has answered for 10 seconds.
+    /// Plays CartPole-v1: --target HOST:PORT [--episodes 20]. --environments 256 --steps 1000 measures the throughput.
+    /// --teach 24 [--patience 10] trains a policy (<c>pgkeras train --listen</c>), until no run has responded for 10
+    /// seconds.
     /// </summary>
     public static class Program
     {
@@ -27,11 +28,11 @@ namespace Pgkeras.Example
             int environments = Number(words, "--environments", 0);
             using (GrpcChannel channel = GrpcChannel.ForAddress("http://" + target, Options(target)))
             {
-                int teachers = Number(words, "--teach", 0);
-                if (teachers > 0)
+                int teachEnvironments = Number(words, "--teach", 0);
+                if (teachEnvironments > 0)
                 {
                     TimeSpan patience = TimeSpan.FromSeconds(Number(words, "--patience", 10));
-                    Console.WriteLine(await TeachAsync(new PolicyClient(channel), teachers, patience));
+                    Console.WriteLine(await TeachAsync(new PolicyClient(channel), teachEnvironments, patience));
                     return;
                 }
                 string policy = Flag(words, "--policy", "cartpole-v1");
@@ -40,7 +41,7 @@ namespace Pgkeras.Example
                 {
                     Console.WriteLine(
                         environments > 0
-                            ? await RaceAsync(session, environments, Number(words, "--steps", 1000))
+                            ? await MeasureAsync(session, environments, Number(words, "--steps", 1000))
                             : await PlayAsync(session, Number(words, "--episodes", 20)));
                 }
             }
@@ -59,7 +60,8 @@ namespace Pgkeras.Example
             return Format("{{\"episodes\": {0}, \"mean_return\": {1}, \"steps\": {2}}}", episodes, (double)steps / episodes, steps);
         }
 
-        /// <summary>Plays until nobody has answered for as long as patience lasts: a run may be started again.</summary>
+        /// <summary>Plays until no run has responded for the duration of patience. A run may be started
+        /// again.</summary>
         private static async Task<string> TeachAsync(PolicyClient client, int environments, TimeSpan patience)
         {
             double[] bounds = { 2 * CartPole.MaxX, double.PositiveInfinity, 2 * CartPole.MaxAngle, double.PositiveInfinity };
@@ -91,7 +93,7 @@ namespace Pgkeras.Example
                 {
                     if (messages > before)
                     {
-                        silence.Restart(); // the run spoke till now, if only to say that the policy is being improved
+                        silence.Restart(); // the run has responded until now, also while the policy was being updated
                     }
                     if (silence.Elapsed >= patience)
                     {
@@ -106,7 +108,7 @@ namespace Pgkeras.Example
             }
         }
 
-        private static async Task<string> RaceAsync(Session session, int environments, int steps)
+        private static async Task<string> MeasureAsync(Session session, int environments, int steps)
         {
             var simulator = new Simulator(session, environments);
             await simulator.StepAsync();
@@ -123,8 +125,7 @@ namespace Pgkeras.Example
         }
 
         /// <summary>
-        /// No proxy stands between a machine and itself, whatever http_proxy says; and a connection that leads nowhere any
-        /// more is given up.
+        /// Returns a handler that ignores http_proxy on this machine, and closes connections whose peer has vanished.
         /// </summary>
         private static GrpcChannelOptions Options(string target)
         {

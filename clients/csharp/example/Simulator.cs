@@ -4,7 +4,7 @@ using Pgkeras.Client;
 
 namespace Pgkeras.Example
 {
-    /// <summary>Several carts in one session: what a MonoBehaviour or a Node calls at its own pace.</summary>
+    /// <summary>Several carts in one session. A MonoBehaviour or a Node can call it at its own rate.</summary>
     public sealed class Simulator
     {
         private readonly Session session;
@@ -34,7 +34,7 @@ namespace Pgkeras.Example
             }
         }
 
-        /// <summary>Moves every cart by its action and asks for the next; tells how many episodes have ended.</summary>
+        /// <summary>Steps all carts and requests the next actions. Returns how many episodes have ended.</summary>
         public async Task<int> StepAsync()
         {
             if (actions == null)
@@ -47,7 +47,7 @@ namespace Pgkeras.Example
             {
                 if (hold != null && hold[i])
                 {
-                    // It shows the first observation of its episode again.
+                    // The cart repeats the first observation of its episode.
                     terminated[i] = truncated[i] = false;
                     starts[i] = true;
                     continue;
@@ -62,7 +62,7 @@ namespace Pgkeras.Example
                     carts[i].Reset();
                 }
             }
-            // The observation is the next episode's first already, where one has ended.
+            // The observation of a cart whose episode has ended is the first of its next episode.
             actions = (await session.StepAsync(Observe(), reward, terminated, truncated, starts)).Action.Longs();
             hold = session.Hold;
             return ended;

@@ -7,23 +7,24 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>What failed calls mean.</summary>
+    /// <summary>Translates the status of failed calls to exceptions.</summary>
     internal static class Failures
     {
         private const string Details = "grpc-status-details-bin";
         private const string Domain = "pgkeras";
         private static readonly TimeSpan DefaultRetryAfter = TimeSpan.FromSeconds(1);
 
-        // The words of gRPC's servers, and of grpc-dotnet, for a message that is too large; they come without details.
+        // Parts of the messages of gRPC servers and of grpc-dotnet for a message that is too large. Such a status has
+        // no details.
         private static readonly string[] SizeRefusals = { "larger than max", "exceeds the maximum configured message size" };
 
-        /// <summary>Whether a call's time is over by this side's clock: the server has said nothing.</summary>
+        /// <summary>Whether a call reached its deadline on this side, without a response from the server.</summary>
         public static bool IsLate(RpcException error)
         {
             return error.StatusCode == StatusCode.DeadlineExceeded && Trailer(error) == null;
         }
 
-        /// <summary>The exception of a call that failed, with what to do about it.</summary>
+        /// <summary>Returns the exception of a failed call, with a message that says what to do.</summary>
         public static PolicyServiceException Translate(RpcException error, string target, TimeSpan timeout)
         {
             Metadata.Entry entry = Trailer(error);
@@ -40,7 +41,7 @@ namespace Pgkeras.Client
                 }
                 catch (InvalidProtocolBufferException)
                 {
-                    // Something on the way has mangled it; code and message are left.
+                    // The trailer was corrupted on the way. Code and message are still valid.
                 }
             }
             switch (error.StatusCode)
@@ -64,7 +65,7 @@ namespace Pgkeras.Client
             }
         }
 
-        /// <summary>No answer came in time.</summary>
+        /// <summary>Returns the exception for a response that did not arrive in time.</summary>
         public static DeadlineExceededException Late(string target, TimeSpan timeout, Exception inner)
         {
             return new DeadlineExceededException(
@@ -73,21 +74,21 @@ namespace Pgkeras.Client
                 inner);
         }
 
-        /// <summary>The channel has been disposed of.</summary>
+        /// <summary>Returns the exception for a call on a disposed channel.</summary>
         public static ServerUnavailableException Closed(string target, Exception inner)
         {
             return new ServerUnavailableException("the connection to " + target + " has been closed", null, inner);
         }
 
-        /// <summary>This client cannot read the server's answer.</summary>
+        /// <summary>Returns the exception for a response that this client cannot decode.</summary>
         public static ServerFailedException Unreadable(string reason, Exception inner)
         {
             return new ServerFailedException(
                 "the server's answer cannot be read: " + reason + "; is the server newer than this client?", inner);
         }
 
-        /// <summary>An answer that has actions.</summary>
-        /// <exception cref="ServerFailedException">It has none.</exception>
+        /// <summary>Returns the response if it has actions.</summary>
+        /// <exception cref="ServerFailedException">The response has no actions.</exception>
         public static ActResponse WithActions(ActResponse response)
         {
             if (response.Action == null && response.StructuredAction == null)
@@ -97,7 +98,7 @@ namespace Pgkeras.Client
             return response;
         }
 
-        /// <summary>The exception that a status means.</summary>
+        /// <summary>Returns the exception for a status.</summary>
         public static PolicyServiceException Of(PlayError status, Exception inner)
         {
             string message = status.Message;
@@ -171,7 +172,7 @@ namespace Pgkeras.Client
                 }
                 catch (InvalidProtocolBufferException)
                 {
-                    // A mangled detail is as good as none.
+                    // A corrupted detail counts as missing.
                 }
             }
             return null;

@@ -7,15 +7,15 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>Asks one policy on a server for actions. Safe for use by several threads.</summary>
+    /// <summary>Client of one policy on a server. Thread-safe.</summary>
     /// <remarks>
-    /// A call that the server cannot be reached for is made again, with back-off, as long as its timeout allows. Only a
-    /// client that was never answered says so at once, since its address may be wrong. Whatever fails is thrown as a
-    /// <see cref="PolicyServiceException"/>; what its caller cancels, as an <see cref="OperationCanceledException"/>.
+    /// If the server cannot be reached, a call is retried with backoff until its timeout. A client that has never
+    /// received a response fails immediately instead, because its address may be wrong. Failures are thrown as <see
+    /// cref="PolicyServiceException"/>, cancellation as <see cref="OperationCanceledException"/>.
     /// </remarks>
     public sealed class PolicyClient
     {
-        /// <summary>How long a call may take that has no timeout of its own.</summary>
+        /// <summary>The timeout of calls that do not set their own.</summary>
         public static readonly TimeSpan DefaultTimeout = TimeSpan.FromSeconds(10);
 
         private static readonly TimeSpan FirstBackoff = TimeSpan.FromMilliseconds(100);
@@ -28,12 +28,14 @@ namespace Pgkeras.Client
         private volatile GetPolicyResponse known;
         private volatile bool answered;
 
-        /// <summary>Makes a client of a channel, which the caller keeps and closes.</summary>
+        /// <summary>Creates a client on a channel, which the caller owns and disposes.</summary>
         /// <param name="channel">Such as <c>GrpcChannel.ForAddress("http://127.0.0.1:50051", options)</c>.</param>
-        /// <param name="policy">Which policy; null or without a name when the server has only one.</param>
-        /// <param name="timeout">How long a call may take that has no timeout of its own.</param>
-        /// <param name="token">What authenticates every call; send it over TLS, or others can read it.</param>
-        /// <exception cref="InvalidRequestException">The token cannot be sent.</exception>
+        /// <param name="policy">The policy; null or without a name if the server has only one.</param>
+        /// <param name="timeout">The timeout of calls that do not set their own.</param>
+        /// <param name="token">
+        /// The token that authenticates every call. Use TLS, because others can read it otherwise.
+        /// </param>
+        /// <exception cref="InvalidRequestException">The token is malformed.</exception>
         public PolicyClient(ChannelBase channel, PolicyRef policy = null, TimeSpan? timeout = null, string token = null)
         {
             invoker = channel.CreateCallInvoker();
@@ -45,19 +47,19 @@ namespace Pgkeras.Client
                 if (token.Length == 0 || token.Trim() != token || token.Any(letter => letter < ' ' || letter > '~'))
                 {
                     const string expected = "printable ASCII without spaces around it, as pgkeras token makes it";
-                    throw new InvalidRequestException("token", expected, "another", null); // which is a secret
+                    throw new InvalidRequestException("token", expected, "another", null); // the token is a secret
                 }
                 headers.Add("authorization", "Bearer " + token);
             }
         }
 
-        /// <summary>Whom the client calls.</summary>
+        /// <summary>The target that the client calls.</summary>
         public string Target { get; }
 
-        /// <summary>How long a call may take that has no timeout of its own.</summary>
+        /// <summary>The timeout of calls that do not set their own.</summary>
         public TimeSpan Timeout { get; }
 
-        /// <summary>Describes the policy and the limits. From then on, requests carry the spec hash that it gives.</summary>
+        /// <summary>Returns the policy's description and the limits. Later requests carry its spec hash.</summary>
         public async Task<GetPolicyResponse> DescribeAsync(
             TimeSpan? timeout = null, CancellationToken cancellation = default(CancellationToken))
         {
@@ -66,7 +68,7 @@ namespace Pgkeras.Client
             return found;
         }
 
-        /// <summary>Describes every policy and version that the server has ready.</summary>
+        /// <summary>Returns the description of every policy version that is ready on the server.</summary>
         public Task<ListPoliciesResponse> PoliciesAsync(
             TimeSpan? timeout = null, CancellationToken cancellation = default(CancellationToken))
         {
@@ -74,10 +76,10 @@ namespace Pgkeras.Client
                 PolicyServiceMethods.ListPolicies, new ListPoliciesRequest(), Deadline(timeout), cancellation);
         }
 
-        /// <summary>Asks for the action for one observation, or for each of a batch.</summary>
-        /// <param name="request">What to ask; policy and spec hash are filled in.</param>
-        /// <param name="timeout">How long the call may take.</param>
-        /// <param name="cancellation">Ends the call.</param>
+        /// <summary>Returns the action for one observation, or the actions for a batch.</summary>
+        /// <param name="request">The request; policy and spec hash are filled in.</param>
+        /// <param name="timeout">The timeout of the call.</param>
+        /// <param name="cancellation">Cancels the call.</param>
         public async Task<ActResponse> ActAsync(
             ActRequest request, TimeSpan? timeout = null, CancellationToken cancellation = default(CancellationToken))
         {
@@ -91,25 +93,25 @@ namespace Pgkeras.Client
                 await CallAsync(PolicyServiceMethods.Act, message, deadline, cancellation).ConfigureAwait(false));
         }
 
-        /// <summary>Opens a session for one simulator, of one or many environments.</summary>
-        /// <param name="mode">Whether actions are drawn from the distribution, or its mode is taken.</param>
+        /// <summary>Opens a session for a simulator with one or many environments.</summary>
+        /// <param name="mode">Whether actions are sampled from the distribution, or its mode is selected.</param>
         /// <param name="seed">Makes the whole session reproducible.</param>
-        /// <param name="outputs">What to answer besides the action.</param>
+        /// <param name="outputs">What a response contains besides the action.</param>
         public Task<Session> PlayAsync(ActMode mode = ActMode.Sample, ulong? seed = null, params ActOutput[] outputs)
         {
             return PlayAsync(mode, seed, null, default(CancellationToken), outputs);
         }
 
-        /// <summary>The same with a timeout of its own.</summary>
-        /// <param name="mode">As above, like the next.</param>
+        /// <summary>The same with a separate timeout.</summary>
+        /// <param name="mode">Whether actions are sampled from the distribution, or its mode is selected.</param>
         /// <param name="seed">Makes the whole session reproducible.</param>
-        /// <param name="timeout">How long opening the session may take, and each of its steps.</param>
-        /// <param name="cancellation">Ends the opening; a step has its own.</param>
-        /// <param name="outputs">What to answer besides the action.</param>
+        /// <param name="timeout">The timeout of opening the session, and of each of its steps.</param>
+        /// <param name="cancellation">Cancels the opening; steps have separate tokens.</param>
+        /// <param name="outputs">What a response contains besides the action.</param>
         public async Task<Session> PlayAsync(
             ActMode mode, ulong? seed, TimeSpan? timeout, CancellationToken cancellation, params ActOutput[] outputs)
         {
-            // A session is not made again, so this is what waits for a server that restarts.
+            // Opening a session is not retried, so this call waits for a server that restarts.
             GetPolicyResponse found = await GetPolicyAsync(Deadline(timeout), cancellation).ConfigureAwait(false);
             known = known ?? found;
             var first = new PlayRequest { Policy = policy, SpecHash = known.Policy.SpecHash, Mode = mode };
@@ -122,15 +124,17 @@ namespace Pgkeras.Client
             return Open(first, timeout);
         }
 
-        /// <summary>Opens a session of a simulator that declares itself, and so can also teach a policy.</summary>
+        /// <summary>Opens a session of a simulator that declares itself, which can also train a policy.</summary>
         /// <remarks>
-        /// Where <c>pgkeras train --listen</c> listens, the policy in training learns from it, and answers sampled actions
-        /// alone. A server of trained policies checks that the spaces are the policy's: an
-        /// <see cref="InvalidRequestException"/> of the first step names the field that differs.
+        /// With <c>pgkeras train --listen</c>, the policy in training learns from the session, and returns only sampled
+        /// actions. A server of trained policies checks that the spaces match the policy's: an <see
+        /// cref="InvalidRequestException"/> of the first step names the field that differs.
         /// </remarks>
-        /// <param name="simulator">Its spaces, made by <see cref="Spaces"/>, its environments, and what people call it.</param>
-        /// <param name="mode">Whether actions are drawn from the distribution, or its mode is taken.</param>
-        /// <param name="timeout">How long each of its steps may take.</param>
+        /// <param name="simulator">
+        /// Its spaces, created by <see cref="Spaces"/>, its number of environments and its name.
+        /// </param>
+        /// <param name="mode">Whether actions are sampled from the distribution, or its mode is selected.</param>
+        /// <param name="timeout">The timeout of each step.</param>
         public Session Play(Simulator simulator, ActMode mode = ActMode.Sample, TimeSpan? timeout = null)
         {
             var first = new PlayRequest { Policy = policy, Simulator = simulator, Mode = mode };
@@ -190,7 +194,7 @@ namespace Pgkeras.Client
                     cancellation.ThrowIfCancellationRequested();
                     if (last != null && Failures.IsLate(error))
                     {
-                        throw last; // which tells why there was no answer
+                        throw last; // the error before says why there was no response
                     }
                     PolicyServiceException failure = Failures.Translate(error, Target, within);
                     if (!answered || !(failure is ServerUnavailableException gone))

@@ -2,7 +2,7 @@ using System;
 
 namespace Pgkeras.Client
 {
-    /// <summary>A call to a policy server failed; its inner exception is gRPC's own, if there was one.</summary>
+    /// <summary>A call to a policy server failed. The inner exception is gRPC's exception, if there was one.</summary>
     public abstract class PolicyServiceException : Exception
     {
         protected PolicyServiceException(string message, Exception inner)
@@ -11,7 +11,7 @@ namespace Pgkeras.Client
         }
     }
 
-    /// <summary>A field of the request is wrong.</summary>
+    /// <summary>A field of the request is invalid.</summary>
     public sealed class InvalidRequestException : PolicyServiceException
     {
         public InvalidRequestException(string field, string expected, string got, Exception inner)
@@ -22,17 +22,17 @@ namespace Pgkeras.Client
             Got = got;
         }
 
-        /// <summary>Its path in the message, such as "observation".</summary>
+        /// <summary>The path of the field in the message, such as "observation".</summary>
         public string Field { get; }
 
-        /// <summary>What would have been right.</summary>
+        /// <summary>A description of a valid value.</summary>
         public string Expected { get; }
 
-        /// <summary>What came.</summary>
+        /// <summary>A description of the value that was received.</summary>
         public string Got { get; }
     }
 
-    /// <summary>There is no such policy, version or label; the message lists what there is.</summary>
+    /// <summary>The policy, version or label does not exist. The message lists those that do.</summary>
     public sealed class PolicyNotFoundException : PolicyServiceException
     {
         public PolicyNotFoundException(string message, Exception inner)
@@ -41,7 +41,7 @@ namespace Pgkeras.Client
         }
     }
 
-    /// <summary>The policy has another spec than when it was described: describe it again.</summary>
+    /// <summary>The policy's spec has changed since the client described it. Describe it again.</summary>
     public sealed class SpecMismatchException : PolicyServiceException
     {
         public SpecMismatchException(string message, Exception inner)
@@ -50,7 +50,7 @@ namespace Pgkeras.Client
         }
     }
 
-    /// <summary>The server is full.</summary>
+    /// <summary>The server is at capacity.</summary>
     public sealed class ServerBusyException : PolicyServiceException
     {
         public ServerBusyException(string message, TimeSpan retryAfter, Exception inner)
@@ -59,11 +59,11 @@ namespace Pgkeras.Client
             RetryAfter = retryAfter;
         }
 
-        /// <summary>How long to wait before trying again.</summary>
+        /// <summary>How long to wait before a retry.</summary>
         public TimeSpan RetryAfter { get; }
     }
 
-    /// <summary>No answer came in time.</summary>
+    /// <summary>No response arrived in time.</summary>
     public sealed class DeadlineExceededException : PolicyServiceException
     {
         public DeadlineExceededException(string message, Exception inner)
@@ -72,7 +72,7 @@ namespace Pgkeras.Client
         }
     }
 
-    /// <summary>Nobody answers at the address, or the server is starting or stopping; it ends a session.</summary>
+    /// <summary>No server responds at the address, or it is starting or stopping. Ends a session.</summary>
     public sealed class ServerUnavailableException : PolicyServiceException
     {
         public ServerUnavailableException(string message, TimeSpan? retryAfter, Exception inner)
@@ -81,11 +81,11 @@ namespace Pgkeras.Client
             RetryAfter = retryAfter;
         }
 
-        /// <summary>How long to wait before trying again, if the server said so.</summary>
+        /// <summary>How long the server asks to wait before a retry, if it says so.</summary>
         public TimeSpan? RetryAfter { get; }
     }
 
-    /// <summary>The call's token is missing, or not one that the server knows.</summary>
+    /// <summary>The call's token is missing or unknown to the server.</summary>
     public sealed class UnauthenticatedException : PolicyServiceException
     {
         public UnauthenticatedException(string message, Exception inner)
@@ -94,7 +94,7 @@ namespace Pgkeras.Client
         }
     }
 
-    /// <summary>The server has a defect, whose reason is in its log, or does not offer the call.</summary>
+    /// <summary>An internal error of the server (its log has the reason), or a call that is not implemented.</summary>
     public sealed class ServerFailedException : PolicyServiceException
     {
         public ServerFailedException(string message, Exception inner)

@@ -4,7 +4,7 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>The methods of pgkeras.v1.PolicyService, as its generator would write them.</summary>
+    /// <summary>The methods of pgkeras.v1.PolicyService, as Grpc.Tools would generate them.</summary>
     internal static class PolicyServiceMethods
     {
         private const string Service = "pgkeras.v1.PolicyService";

@@ -6,7 +6,7 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>One simulator's session, of one or many environments. For one caller at a time.</summary>
+    /// <summary>A simulator's session with one or many environments. Not thread-safe.</summary>
     public sealed class Session : IDisposable
     {
         private readonly AsyncDuplexStreamingCall<PlayRequest, PlayResponse> call;
@@ -37,41 +37,45 @@ namespace Pgkeras.Client
         }
 
         /// <summary>
-        /// Which environments should not take the actions of the last step, one flag for each; null: none. They have played
-        /// what a policy in training had them play: the next step sends the same first observation again, with
-        /// <c>episodeStart</c>.
+        /// Sent by a policy in training, one flag per environment. Where it is true, the environment should not take
+        /// its action but send the same first observation again in the next step, with <c>episodeStart</c>. Null if no
+        /// environment should wait.
         /// </summary>
         public bool[] Hold
         {
             get { return hold; }
         }
 
-        /// <summary>Whether the session has ended, with an exception or by Dispose; a step then throws what ended it.</summary>
+        /// <summary>Whether the session has ended, by an exception or by Dispose. Later steps throw that
+        /// exception.</summary>
         public bool IsOver
         {
             get { return failure != null; }
         }
 
-        /// <summary>Reports what the last actions led to, and asks for the next.</summary>
+        /// <summary>Reports the outcome of the previous actions and returns the next ones.</summary>
         /// <remarks>
-        /// An <see cref="InvalidRequestException"/> leaves the session as if the step had not been made; after a
-        /// <see cref="ServerBusyException"/> the same step may be made again; a step whose timeout passes counts, and its
-        /// action is lost. But a timeout that passes while the server takes nothing ends the session, and a server that has
-        /// too many sessions, that refuses the simulator, or for which a session was idle for too long, ends it with such an
-        /// exception: <see cref="IsOver"/> tells whether it goes on.
+        /// After an <see cref="InvalidRequestException"/> the session is as if the step had not been made. After a <see
+        /// cref="ServerBusyException"/> the same step may be retried. A step that times out counts, and its action is
+        /// lost. A timeout that passes while the server does not read ends the session. A server that has too many
+        /// sessions, refuses the simulator, or has seen the session idle for too long also ends it with one of these
+        /// exceptions, so check <see cref="IsOver"/> after an exception.
         /// </remarks>
-        /// <param name="observation">Always a batch: one row for each environment, as many at every step.</param>
-        /// <param name="reward">One for each environment; like the next two null at the first step.</param>
-        /// <param name="terminated">Whether the last action ended the episode in a terminal state.</param>
-        /// <param name="truncated">Whether the episode was cut off after it.</param>
-        /// <param name="episodeStart">Whether each observation is the first of an episode; null: after one that ended.</param>
-        /// <param name="actionMask">Which actions are allowed; null: all.</param>
+        /// <param name="observation">Always a batch: one row per environment, the same number at every step.</param>
+        /// <param name="reward">The reward of each environment. Like the next two it is null at the first step.</param>
+        /// <param name="terminated">Whether the episode ended in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off.</param>
+        /// <param name="episodeStart">
+        /// Whether each observation is the first of an episode. If null: where the step before it ended an episode.
+        /// </param>
+        /// <param name="actionMask">The allowed actions; null allows all.</param>
         /// <param name="within">
-        /// How long the step may take; the client's timeout when null. It begins anew whenever a policy in training lets the
-        /// simulator know that it is being improved.
+        /// The timeout of the step; the client's timeout if null. It restarts whenever a policy in training reports
+        /// that it is being updated.
         /// </param>
         /// <param name="cancellation">
-        /// Ends the step as its timeout does, with an <see cref="OperationCanceledException"/>: it counts, and its action is lost.
+        /// Ends the step like its timeout, with an <see cref="OperationCanceledException"/>: it counts, and its action
+        /// is lost.
         /// </param>
         public Task<ActResponse> StepAsync(
             V1.Tensor observation,
@@ -87,16 +91,16 @@ namespace Pgkeras.Client
             return StepAsync(value, reward, terminated, truncated, episodeStart, actionMask, within, cancellation);
         }
 
-        /// <summary>The same where the observation space is a Dict, a Tuple or a Text.</summary>
+        /// <summary>The same for an observation space that is a Dict, a Tuple or a Text.</summary>
         /// <param name="observation">
-        /// A batch, too: every tensor in it has a leading axis, and every text as many strings as there are environments.
+        /// A batch, too: every tensor has a leading axis, and every text has one string per environment.
         /// </param>
-        /// <param name="reward">As above, like what follows.</param>
-        /// <param name="terminated">Whether the last action ended the episode in a terminal state.</param>
-        /// <param name="truncated">Whether the episode was cut off after it.</param>
+        /// <param name="reward">The reward of each environment.</param>
+        /// <param name="terminated">Whether the episode ended in a terminal state.</param>
+        /// <param name="truncated">Whether the episode was cut off.</param>
         /// <param name="episodeStart">Whether each observation is the first of an episode.</param>
-        /// <param name="actionMask">Which actions are allowed.</param>
-        /// <param name="within">How long the step may take.</param>
+        /// <param name="actionMask">The allowed actions.</param>
+        /// <param name="within">The timeout of the step.</param>
         /// <param name="cancellation">Ends the step.</param>
         public async Task<ActResponse> StepAsync(
             Value observation,
@@ -124,12 +128,12 @@ namespace Pgkeras.Client
             request.EpisodeStart = episodeStart == null ? null : Tensors.Of(episodeStart);
             request.ActionMask = actionMask;
             template = later;
-            using (var patience = new Patience(allowed, cancellation))
+            using (var stepTimeout = new StepTimeout(allowed, cancellation))
             {
                 try
                 {
-                    await SendAsync(request, patience).ConfigureAwait(false);
-                    return Read(await ReceiveAsync(patience).ConfigureAwait(false));
+                    await SendAsync(request, stepTimeout).ConfigureAwait(false);
+                    return Read(await ReceiveAsync(stepTimeout).ConfigureAwait(false));
                 }
                 catch (RpcException error)
                 {
@@ -150,12 +154,12 @@ namespace Pgkeras.Client
             call.Dispose();
         }
 
-        private async Task SendAsync(PlayRequest request, Patience patience)
+        private async Task SendAsync(PlayRequest request, StepTimeout stepTimeout)
         {
             try
             {
                 Task sending = call.RequestStream.WriteAsync(request);
-                await Task.WhenAny(sending, patience.Over).ConfigureAwait(false);
+                await Task.WhenAny(sending, stepTimeout.Over).ConfigureAwait(false);
                 if (sending.IsCompleted)
                 {
                     await sending.ConfigureAwait(false);
@@ -164,27 +168,27 @@ namespace Pgkeras.Client
             }
             catch (InvalidOperationException error) when (!(error is ObjectDisposedException))
             {
-                // What WriteAsync says when the stream has ended. Reading says why, or else that it has just ended.
-                await ReceiveAsync(patience).ConfigureAwait(false);
+                // WriteAsync throws this when the stream has ended. Reading returns the reason, if there is one.
+                await ReceiveAsync(stepTimeout).ConfigureAwait(false);
                 throw Ended(EndedByServer(error));
             }
-            // The server takes nothing; a stream can have but one message on its way.
+            // The server does not read. A stream allows only one write at a time.
             ending.Cancel();
-            Ended(Failures.Late(target, patience.Allowed, null));
-            patience.Cancellation.ThrowIfCancellationRequested();
+            Ended(Failures.Late(target, stepTimeout.Allowed, null));
+            stepTimeout.Cancellation.ThrowIfCancellationRequested();
             throw failure;
         }
 
-        private async Task<PlayResponse> ReceiveAsync(Patience patience)
+        private async Task<PlayResponse> ReceiveAsync(StepTimeout stepTimeout)
         {
             while (true)
             {
-                // A read that a late answer left behind goes on; there can be but one.
+                // Reuses the pending read of a step that timed out, because a stream allows only one read at a time.
                 reading = reading ?? call.ResponseStream.MoveNext(CancellationToken.None);
-                if (await Task.WhenAny(reading, patience.Over).ConfigureAwait(false) != reading)
+                if (await Task.WhenAny(reading, stepTimeout.Over).ConfigureAwait(false) != reading)
                 {
-                    patience.Cancellation.ThrowIfCancellationRequested();
-                    throw Failures.Late(target, patience.Allowed, null);
+                    stepTimeout.Cancellation.ThrowIfCancellationRequested();
+                    throw Failures.Late(target, stepTimeout.Allowed, null);
                 }
                 bool more = await reading.ConfigureAwait(false);
                 reading = null;
@@ -195,13 +199,13 @@ namespace Pgkeras.Client
                 PlayResponse response = call.ResponseStream.Current;
                 if (response.Id != id)
                 {
-                    continue; // it is one whose deadline has passed
+                    continue; // a response to a step that timed out
                 }
                 if (response.ResultCase != PlayResponse.ResultOneofCase.Waiting)
                 {
                     return response;
                 }
-                patience.Renew();
+                stepTimeout.Renew();
             }
         }
 
@@ -227,7 +231,7 @@ namespace Pgkeras.Client
             return actions;
         }
 
-        /// <summary>What has ended the session: the first reason stays.</summary>
+        /// <summary>Records why the session has ended. The first reason is kept.</summary>
         private PolicyServiceException Ended(PolicyServiceException reason)
         {
             failure = failure ?? reason;
@@ -239,12 +243,12 @@ namespace Pgkeras.Client
             return new ServerUnavailableException(target + " has ended the session; open a new one", null, inner);
         }
 
-        /// <summary>How long a step waits, in a timer that does not outlive it.</summary>
-        private sealed class Patience : IDisposable
+        /// <summary>The timeout of a step. Its timer is disposed with the step.</summary>
+        private sealed class StepTimeout : IDisposable
         {
             private CancellationTokenSource timer;
 
-            public Patience(TimeSpan allowed, CancellationToken cancellation)
+            public StepTimeout(TimeSpan allowed, CancellationToken cancellation)
             {
                 Allowed = allowed;
                 Cancellation = cancellation;
@@ -255,7 +259,7 @@ namespace Pgkeras.Client
 
             public CancellationToken Cancellation { get; }
 
-            /// <summary>Is complete when it has waited so long, or nobody wants to wait any longer.</summary>
+            /// <summary>Completes when the timeout has passed or the step is cancelled.</summary>
             public Task Over { get; private set; }
 
             public void Renew()

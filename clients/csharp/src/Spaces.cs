@@ -4,19 +4,21 @@ using Pgkeras.V1;
 
 namespace Pgkeras.Client
 {
-    /// <summary>What a simulator shows and takes. The kinds are those of gymnasium.spaces.</summary>
+    /// <summary>Observation and action spaces. The kinds are those of gymnasium.spaces.</summary>
     public static class Spaces
     {
         /// <summary>Arrays of float32 numbers within bounds, which may be infinite.</summary>
-        /// <param name="shape">Of one observation or action, without a batch axis.</param>
-        /// <param name="low">One bound for all elements, or one for each in C order; so with <paramref name="high"/>.</param>
+        /// <param name="shape">The shape of one observation or action, without a batch axis.</param>
+        /// <param name="low">
+        /// One bound for all elements, or one per element in C order, like <paramref name="high"/>.
+        /// </param>
         /// <param name="high">The upper bounds.</param>
         public static Space Box(long[] shape, double[] low, double[] high)
         {
             return Box(DataType.Float32, shape, low, high);
         }
 
-        /// <summary>Images, of bytes.</summary>
+        /// <summary>uint8 images.</summary>
         public static Space Pixels(params long[] shape)
         {
             return Box(DataType.Uint8, shape, new double[] { 0 }, new double[] { 255 });
@@ -28,7 +30,7 @@ namespace Pgkeras.Client
             return new Space { Discrete = new DiscreteSpace { N = n, Dtype = DataType.Int64 } };
         }
 
-        /// <summary>Several integers at once: element i is one of 0 to counts[i] - 1.</summary>
+        /// <summary>Integer vectors, whose element i is in 0 to counts[i] - 1.</summary>
         public static Space MultiDiscrete(params long[] counts)
         {
             var space = new MultiDiscreteSpace { Dtype = DataType.Int64 };

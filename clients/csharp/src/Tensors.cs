@@ -7,85 +7,86 @@ using Pgkeras.V1;
 namespace Pgkeras.Client
 {
     /// <summary>
-    /// Tensors from and to arrays, in one piece. They are little-endian, like every machine that Unity and Godot run on.
+    /// Converts arrays to tensors and back, in one piece. Tensors are little-endian, like every machine that Unity and
+    /// Godot run on.
     /// </summary>
     public static class Tensors
     {
-        /// <summary>A tensor of values in C order; without a shape it is a vector of all of them.</summary>
-        /// <exception cref="ArgumentException">The shape has not as many elements as there are values.</exception>
+        /// <summary>Returns a tensor of values in C order. Without a shape it is a vector.</summary>
+        /// <exception cref="ArgumentException">The number of values does not match the shape.</exception>
         public static V1.Tensor Of(float[] values, params long[] shape)
         {
             return Make(DataType.Float32, values, shape);
         }
 
-        /// <summary>A tensor of float64 numbers.</summary>
+        /// <summary>Returns a float64 tensor.</summary>
         public static V1.Tensor Of(double[] values, params long[] shape)
         {
             return Make(DataType.Float64, values, shape);
         }
 
-        /// <summary>A tensor of int64 numbers, such as a Discrete or MultiDiscrete observation.</summary>
+        /// <summary>Returns an int64 tensor, such as a Discrete or MultiDiscrete observation.</summary>
         public static V1.Tensor Of(long[] values, params long[] shape)
         {
             return Make(DataType.Int64, values, shape);
         }
 
-        /// <summary>A tensor of int32 numbers.</summary>
+        /// <summary>Returns an int32 tensor.</summary>
         public static V1.Tensor Of(int[] values, params long[] shape)
         {
             return Make(DataType.Int32, values, shape);
         }
 
-        /// <summary>A tensor of int8 numbers, such as a MultiBinary observation.</summary>
+        /// <summary>Returns an int8 tensor, such as a MultiBinary observation.</summary>
         public static V1.Tensor Of(sbyte[] values, params long[] shape)
         {
             return Make(DataType.Int8, values, shape);
         }
 
-        /// <summary>A tensor of pixels.</summary>
+        /// <summary>Returns a uint8 tensor, the usual type of pixels.</summary>
         public static V1.Tensor Of(byte[] values, params long[] shape)
         {
             return Make(DataType.Uint8, values, shape);
         }
 
-        /// <summary>A tensor of flags, such as an action mask.</summary>
+        /// <summary>Returns a bool tensor, such as an action mask.</summary>
         public static V1.Tensor Of(bool[] values, params long[] shape)
         {
             return Make(DataType.Bool, values, shape);
         }
 
-        /// <summary>The elements of an int64 tensor, the usual type of discrete actions.</summary>
-        /// <exception cref="InvalidOperationException">Its elements are of another type; so with the others.</exception>
+        /// <summary>Returns the elements of an int64 tensor, the usual type of discrete actions.</summary>
+        /// <exception cref="InvalidOperationException">The tensor has another type, here and below.</exception>
         public static long[] Longs(this V1.Tensor tensor)
         {
             return Read<long>(tensor, DataType.Int64);
         }
 
-        /// <summary>The elements of an int32 tensor.</summary>
+        /// <summary>Returns the elements of an int32 tensor.</summary>
         public static int[] Ints(this V1.Tensor tensor)
         {
             return Read<int>(tensor, DataType.Int32);
         }
 
-        /// <summary>The elements of an int8 tensor, such as MultiBinary actions.</summary>
+        /// <summary>Returns the elements of an int8 tensor, such as MultiBinary actions.</summary>
         public static sbyte[] Bits(this V1.Tensor tensor)
         {
             return Read<sbyte>(tensor, DataType.Int8);
         }
 
-        /// <summary>The elements of a float64 tensor.</summary>
+        /// <summary>Returns the elements of a float64 tensor.</summary>
         public static double[] Doubles(this V1.Tensor tensor)
         {
             return Read<double>(tensor, DataType.Float64);
         }
 
-        /// <summary>The elements of a float32 tensor.</summary>
+        /// <summary>Returns the elements of a float32 tensor.</summary>
         public static float[] Floats(this V1.Tensor tensor)
         {
             return Read<float>(tensor, DataType.Float32);
         }
 
-        /// <summary>The elements of a bool tensor.</summary>
+        /// <summary>Returns the elements of a bool tensor.</summary>
         public static bool[] Flags(this V1.Tensor tensor)
         {
             return Read<bool>(tensor, DataType.Bool);
@@ -134,7 +135,7 @@ namespace Pgkeras.Client
                 {
                     return false;
                 }
-                // A product beyond the count, which might overflow, stays just beyond it unless an axis of length 0 follows.
+                // Caps the product at count + 1, because it might overflow. A later axis of length 0 still makes it 0.
                 product = length > 0 && product > count / length ? count + 1 : product * length;
             }
             return product == count;

@@ -9,10 +9,10 @@ import (
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
-// Output is a part of an answer besides the action.
+// Output is an optional part of a response; the action is always included.
 type Output = pgkerasv1.ActOutput
 
-// What an answer can have besides the action.
+// The optional parts of a response.
 const (
 	LogProb          = pgkerasv1.ActOutput_ACT_OUTPUT_LOG_PROB
 	Entropy          = pgkerasv1.ActOutput_ACT_OUTPUT_ENTROPY
@@ -20,7 +20,7 @@ const (
 	GreedyAction     = pgkerasv1.ActOutput_ACT_OUTPUT_GREEDY_ACTION
 )
 
-// CallOption changes how an action is chosen, or what is answered besides it.
+// CallOption configures how actions are selected, or what a response contains.
 type CallOption func(*choices)
 
 type choices struct {
@@ -30,38 +30,38 @@ type choices struct {
 	mask    *Tensor
 	state   []byte
 	starts  []bool
-	// Who plays; nil if it is not declared.
+	// The declared simulator; nil if there is none.
 	simulator *Simulator
-	// The names of the options that not every call takes.
+	// The names of the given options that not every call supports.
 	given []string
 }
 
-// Greedy takes the distribution's mode: the most probable action, or the mean. Without it, the action is drawn.
+// Greedy selects the distribution's mode: the most probable action, or the mean. Without it, actions are sampled.
 func Greedy() CallOption {
 	return func(c *choices) { c.mode = pgkerasv1.ActMode_ACT_MODE_GREEDY }
 }
 
-// Seed makes the draw reproducible; that of a whole session, when it opens one.
+// Seed makes sampling reproducible: of one call, or of a whole session if given to Play.
 func Seed(seed uint64) CallOption { return named("Seed", func(c *choices) { c.seed = &seed }) }
 
-// Outputs says what to answer besides the action.
+// Outputs selects what a response contains besides the action.
 func Outputs(outputs ...Output) CallOption {
 	return func(c *choices) { c.outputs = withAction(outputs) }
 }
 
-// Mask allows only the actions where it is true: bool, [mask_size], or [batch, mask_size] for a batch.
+// Mask allows only the actions where it is true. It is bool, of shape [mask_size], or [batch, mask_size] for a batch.
 func Mask(mask Tensor) CallOption { return named("Mask", func(c *choices) { c.mask = &mask }) }
 
-// State is, for policies with memory, that of the previous answer; none at the first step of an episode.
+// State passes the State of the previous response to a policy with memory. Omit it at the first step of an episode.
 func State(state []byte) CallOption { return named("State", func(c *choices) { c.state = state }) }
 
-// EpisodeStart tells, in a session, whether each observation is the first of an episode. Without it, those are that
-// follow a step which said terminated or truncated, as with Gymnasium's next-step autoreset.
+// EpisodeStart tells a session whether each observation is the first of an episode. Without it, an observation starts
+// an episode if the step before it was terminated or truncated, as with Gymnasium's next-step autoreset.
 func EpisodeStart(starts ...bool) CallOption {
 	return named("EpisodeStart", func(c *choices) { c.starts = starts })
 }
 
-// An option that not every call takes.
+// Records the name of an option that not every call supports.
 func named(name string, option CallOption) CallOption {
 	return func(c *choices) {
 		option(c)
@@ -73,7 +73,7 @@ func newChoices(outputs []Output) choices {
 	return choices{mode: pgkerasv1.ActMode_ACT_MODE_SAMPLE, outputs: withAction(outputs)}
 }
 
-// Goes by options, of which a call has no use for the refused ones.
+// Applies options. Returns an InvalidRequestError for those that the call refuses.
 func (c *choices) take(call string, options []CallOption, refused ...string) error {
 	for _, option := range options {
 		option(c)
@@ -90,44 +90,44 @@ func withAction(outputs []Output) []Output {
 	return append([]Output{pgkerasv1.ActOutput_ACT_OUTPUT_ACTION}, outputs...)
 }
 
-// Actions are the answer for one observation or a batch; the tensors have a batch axis if the observations had one.
+// Actions is the response for one observation or a batch. Its tensors have a batch axis if the observations had one.
 type Actions struct {
-	// Action is of the action space's type and shape; without elements where that is a Dict or Tuple.
+	// Action has the action space's type and shape. It has no elements if the space is a Dict or Tuple.
 	Action Tensor
-	// Parts are the action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys:
-	// "move", or "hands.1" for the second part of a Tuple.
+	// Parts holds the action's leaves if the action space is a Dict or Tuple. Keys are paths, with dots between the
+	// parts: "move", or "hands.1" for the second part of a Tuple.
 	Parts map[string]Tensor
-	// LogProb is ln P(action | observation), one for each observation; nil if not asked for, like what follows.
+	// LogProb is ln P(action | observation), one per observation. It is nil if not requested, like the fields below.
 	LogProb []float32
-	// Entropy is the distribution's, in nats.
+	// Entropy is the entropy of the distribution, in nats.
 	Entropy []float32
-	// GreedyAction is what Greedy would have done.
+	// GreedyAction is the action that Greedy would have returned.
 	GreedyAction *Tensor
-	// GreedyParts are that by the paths of Parts.
+	// GreedyParts holds the leaves of the greedy action, keyed like Parts.
 	GreedyParts map[string]Tensor
-	// Distribution is what the action was chosen from; nil also if it is of a kind that this client does not know.
+	// Distribution is the action distribution. It is nil also if this client does not know its kind.
 	Distribution *Distribution
-	// State is, for policies with memory, what to send with the next observation. A session holds it itself.
+	// State is the memory of a policy with memory, to be sent with the next observation. A session keeps it itself.
 	State []byte
-	// Policy and Version tell who answered.
+	// Policy and Version identify the policy version that responded.
 	Policy  string
 	Version int64
-	// Hold is, from a policy in training, true for each environment that should not take its action, but show the same
-	// first observation again in the next step, with EpisodeStart. It is nil where none should wait.
+	// Hold comes from a policy in training. Where it is true, the environment should not take its action but send the
+	// same first observation again in the next step, with EpisodeStart. It is nil if no environment should wait.
 	Hold []bool
 }
 
 // Distribution is an action distribution.
 type Distribution struct {
-	// Kind is the name of the message in protos/pgkeras/v1/policy.proto, in lower case: "categorical",
-	// "diagonal_gaussian" and so on.
+	// Kind is the message's name in protos/pgkeras/v1/policy.proto in lower case, such as "categorical" or
+	// "diagonal_gaussian".
 	Kind string
-	// Parameters are the message's fields by name, such as "probabilities"; those of a structured distribution have the
-	// path of their part before it, as in "move.probabilities".
+	// Parameters holds the message's fields by name, such as "probabilities". In a structured distribution the part's
+	// path precedes the name, as in "move.probabilities".
 	Parameters map[string]Tensor
 }
 
-// The answer to a session's step; that to a single environment has no batch axis.
+// Decodes the response to a session's step. Removes the batch axis for a single environment.
 func readStep(response *pgkerasv1.PlayResponse, single bool) (*Actions, error) {
 	if failure := response.GetError(); failure != nil {
 		return nil, errorOfStep(failure)
@@ -150,7 +150,7 @@ func readStep(response *pgkerasv1.PlayResponse, single bool) (*Actions, error) {
 	return actions, nil
 }
 
-// An answer as arrays; what cannot be read is the server's failure.
+// Decodes a response. Returns a ServerFailedError if it is malformed.
 func readActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	if response.GetAction() == nil && response.GetStructuredAction() == nil {
 		return nil, unreadable("it has no action")
@@ -198,7 +198,7 @@ func decodeActions(response *pgkerasv1.ActResponse) (*Actions, error) {
 	return actions, nil
 }
 
-// The elements of a tensor of one type; nil if there is no tensor.
+// Returns the elements of a tensor of type T, or nil if there is no tensor.
 func elements[T Element](message *pgkerasv1.Tensor, field string) ([]T, error) {
 	if message == nil {
 		return nil, nil
@@ -213,7 +213,7 @@ func elements[T Element](message *pgkerasv1.Tensor, field string) ([]T, error) {
 	return Values[T](tensor)
 }
 
-// DecodeDistribution reads a message; nil if it is of a kind that this client does not know.
+// DecodeDistribution decodes a message. It returns nil if this client does not know the distribution's kind.
 func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) {
 	reflected := message.ProtoReflect()
 	kind := reflected.WhichOneof(reflected.Descriptor().Oneofs().ByName("kind"))
@@ -250,7 +250,7 @@ func DecodeDistribution(message *pgkerasv1.Distribution) (*Distribution, error) 
 	return found, nil
 }
 
-// The leaves of a value by their paths.
+// Returns the leaves of a value, keyed by path.
 func readParts(message *pgkerasv1.Value, field string) (map[string]Tensor, error) {
 	found := map[string]Tensor{}
 	var collect func(value *pgkerasv1.Value, path string) error
@@ -274,7 +274,7 @@ func readParts(message *pgkerasv1.Value, field string) (map[string]Tensor, error
 	return found, collect(message, "")
 }
 
-// Leaves the first row of answers to a batch of one, which they were read from.
+// Drops the batch axis of actions that were decoded from response, the response to a batch of one.
 func (a *Actions) first(response *pgkerasv1.PlayResponse) error {
 	if a.Parts == nil {
 		if err := a.Action.dropAxis(); err != nil {
@@ -303,7 +303,7 @@ func (a *Actions) first(response *pgkerasv1.PlayResponse) error {
 	)
 }
 
-// Drops the batch axis of an answer to a batch of one.
+// Drops the leading axis, whose length must be 1.
 func (t *Tensor) dropAxis() error {
 	if len(t.Shape) == 0 || t.Shape[0] != 1 {
 		return notOne(t.Shape)
@@ -312,7 +312,7 @@ func (t *Tensor) dropAxis() error {
 	return nil
 }
 
-// Whether a tensor, if there is one, has one number for one observation.
+// Returns an error if there is a tensor and its shape is not [1].
 func isOne(message *pgkerasv1.Tensor) error {
 	if message == nil || slices.Equal(message.GetShape(), []int64{1}) {
 		return nil

@@ -22,7 +22,7 @@ func acting(response *pgkerasv1.ActResponse) *pgkerasv1.PlayResponse {
 	return &pgkerasv1.PlayResponse{Result: &pgkerasv1.PlayResponse_Act{Act: response}}
 }
 
-// Answers of no use to a single environment that the vectors do not have, with words that the error has.
+// Malformed responses to a single environment that the vectors do not cover, keyed by part of the error message.
 func wrong() map[string]*pgkerasv1.PlayResponse {
 	const f32, i64 = pgkerasv1.DataType_DATA_TYPE_FLOAT32, pgkerasv1.DataType_DATA_TYPE_INT64
 	row := func() *pgkerasv1.Tensor { return zeros(i64, 8, 1) }
@@ -46,13 +46,13 @@ func TestBadAnswers(t *testing.T) {
 	}
 }
 
-func TestAWrongAnswerIsTheServersFailure(t *testing.T) {
+func TestAMalformedResponseIsAServerFailure(t *testing.T) {
 	for words, answer := range wrong() {
 		t.Run(words, func(t *testing.T) { isTheServersFailure(t, answer, words) })
 	}
 }
 
-// A single step that is answered so fails with such words, and leaves the session open.
+// Checks that a step with this response fails with this message and leaves the session open.
 func isTheServersFailure(t *testing.T, answer *pgkerasv1.PlayResponse, words string) {
 	t.Helper()
 	session := open(t, serve(t, &scripted{play: func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error) {
@@ -69,12 +69,12 @@ func isTheServersFailure(t *testing.T, answer *pgkerasv1.PlayResponse, words str
 	}
 	var invalid *pgkeras.InvalidRequestError
 	if errors.As(err, &invalid) {
-		t.Error("it is said to be the request's")
+		t.Error("it is an InvalidRequestError")
 	}
-	step(t, session, row, 2) // the session goes on
+	step(t, session, row, 2) // the session is still open
 }
 
-func TestAWrongAnswerToACallIsTheServersFailure(t *testing.T) {
+func TestAMalformedResponseToACallIsAServerFailure(t *testing.T) {
 	_, err := serve(t, &scripted{response: &pgkerasv1.ActResponse{}}).Act(context.Background(), row)
 	failsWith[*pgkeras.ServerFailedError](t, err)
 }

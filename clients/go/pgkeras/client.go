@@ -23,25 +23,25 @@ import (
 )
 
 const (
-	// DefaultTimeout is how long a call may take whose context has no deadline.
+	// DefaultTimeout limits calls whose context has no deadline.
 	DefaultTimeout = 10 * time.Second
-	// MaxMessageBytes is the largest message that is sent or received; gRPC's own 4 MB is too small for images.
+	// MaxMessageBytes is the largest message that the client sends or receives. gRPC's default of 4 MB is too small for
+	// images.
 	MaxMessageBytes = 64 << 20
 
 	firstBackoff   = 100 * time.Millisecond
 	longestBackoff = time.Second
 
-	// A server permits pings every 10 s, unless it is told otherwise. A shorter patience than a call's own would end
-	// sessions that a network only delays.
+	// By default a server permits a ping every 10 s. A ping timeout shorter than that of a call would end sessions that
+	// the network only delays.
 	keepaliveTime    = 20 * time.Second
 	keepaliveTimeout = 10 * time.Second
 )
 
-// Client is a connection to a policy server, and one policy on it. Several goroutines may use it at once.
+// Client is a connection to a policy server, bound to one policy. It is safe for concurrent use by multiple goroutines.
 //
-// A call for which the server cannot be reached is made again, with back-off, as long as its deadline allows: a server
-// that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
-// wrong.
+// If the server cannot be reached, a call is retried with backoff until its deadline, so it survives a restart of the
+// server. A client that has never received a response fails immediately instead, because its address may be wrong.
 type Client struct {
 	target     string
 	timeout    time.Duration
@@ -55,14 +55,14 @@ type Client struct {
 	known      *Policy
 }
 
-// Policy is a policy as the server describes it.
+// Policy is the server's description of a policy.
 type Policy struct {
 	*pgkerasv1.Policy
-	// Limits are what the server accepts; nil in a list of policies.
+	// Limits are the server's limits; nil in a list of policies.
 	Limits *pgkerasv1.Limits
 }
 
-// Option changes how a client connects, or which policy it asks.
+// Option configures the connection of a client, or selects its policy.
 type Option func(*settings)
 
 type settings struct {
@@ -75,31 +75,32 @@ type settings struct {
 	dial    []grpc.DialOption
 }
 
-// WithPolicy names the policy; it may be left out when the server has only one.
+// WithPolicy selects the policy by name. It may be omitted if the server has only one policy.
 func WithPolicy(name string) Option { return func(s *settings) { s.policy = name } }
 
-// WithVersion asks a concrete version, instead of the newest.
+// WithVersion selects a fixed version instead of the newest.
 func WithVersion(version int64) Option { return func(s *settings) { s.version = &version } }
 
-// WithLabel asks the version that has this label, such as "stable".
+// WithLabel selects the version that has this label, such as "stable".
 func WithLabel(label string) Option { return func(s *settings) { s.label = &label } }
 
-// WithTimeout is how long a call may take whose context has no deadline.
+// WithTimeout limits calls whose context has no deadline.
 func WithTimeout(timeout time.Duration) Option { return func(s *settings) { s.timeout = timeout } }
 
-// WithTLS secures the connection; an empty configuration trusts the system's authorities.
+// WithTLS encrypts the connection. An empty configuration trusts the system's certificate authorities.
 func WithTLS(config *tls.Config) Option { return func(s *settings) { s.tls = config } }
 
-// WithToken authenticates every call, over TLS or to this machine: unencrypted, others could read it on the way.
+// WithToken authenticates every call. It requires TLS or a target on this machine, because a token that is sent
+// unencrypted can be read on the way.
 func WithToken(token string) Option { return func(s *settings) { s.token = &token } }
 
-// WithDialOptions adds options of gRPC's own.
+// WithDialOptions adds gRPC dial options.
 func WithDialOptions(options ...grpc.DialOption) Option {
 	return func(s *settings) { s.dial = append(s.dial, options...) }
 }
 
-// Dial makes a client of the server at a target, HOST:PORT. It connects with the first call. An InvalidRequestError says
-// that both a version and a label are given, or that the token cannot be sent.
+// Dial creates a client for the server at target, HOST:PORT. The first call connects. Dial returns an
+// InvalidRequestError if both a version and a label are given, or if the token cannot be sent.
 func Dial(target string, options ...Option) (*Client, error) {
 	chosen := settings{timeout: DefaultTimeout}
 	for _, option := range options {
@@ -119,19 +120,19 @@ func Dial(target string, options ...Option) (*Client, error) {
 	dial := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(secured),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxMessageBytes), grpc.MaxCallSendMsgSize(MaxMessageBytes)),
-		// A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+		// Reconnects within a second after a restart. gRPC's default backoff grows to two minutes.
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: firstBackoff, Multiplier: 2, Jitter: 0.2, MaxDelay: longestBackoff},
 			MinConnectTimeout: 5 * time.Second,
 		}),
-		// A connection that leads nowhere any more is given up; nothing else would tell.
+		// Closes a connection whose peer has vanished. Nothing else detects it.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: keepaliveTime, Timeout: keepaliveTimeout, PermitWithoutStream: true,
 		}),
 	}, chosen.dial...)
 	connection, err := grpc.NewClient(target, dial...)
 	if err != nil {
-		return nil, fmt.Errorf("pgkeras: %q is no address of a server, such as 127.0.0.1:50051: %w", target, err)
+		return nil, fmt.Errorf("pgkeras: invalid server address %q, expected one such as 127.0.0.1:50051: %w", target, err)
 	}
 	return &Client{
 		target:     target,
@@ -143,7 +144,7 @@ func Dial(target string, options ...Option) (*Client, error) {
 	}, nil
 }
 
-// The reference to the policy.
+// Builds the policy reference from name, version and label.
 func (s *settings) reference() (*pgkerasv1.PolicyRef, error) {
 	policy := &pgkerasv1.PolicyRef{Name: s.policy}
 	switch {
@@ -158,7 +159,7 @@ func (s *settings) reference() (*pgkerasv1.PolicyRef, error) {
 	return policy, nil
 }
 
-// Whether the token can be sent to a target.
+// Returns an error if the token is malformed or would be sent to target unencrypted.
 func (s *settings) checkToken(target string) error {
 	if s.token == nil {
 		return nil
@@ -167,7 +168,7 @@ func (s *settings) checkToken(target string) error {
 	unprintable := func(r rune) bool { return r < ' ' || r > '~' }
 	if token == "" || token != strings.TrimSpace(token) || strings.ContainsFunc(token, unprintable) {
 		expected := "printable ASCII without spaces around it, as pgkeras token makes it"
-		return &InvalidRequestError{Field: "token", Expected: expected, Got: "another"} // which is a secret
+		return &InvalidRequestError{Field: "token", Expected: expected, Got: "another"} // the token is a secret
 	}
 	if s.tls == nil && !isThisMachine(target) {
 		return &InvalidRequestError{
@@ -177,7 +178,7 @@ func (s *settings) checkToken(target string) error {
 	return nil
 }
 
-// Whether nobody else can see what is sent to a target.
+// Reports whether messages to target stay on this machine.
 func isThisMachine(target string) bool {
 	if strings.HasPrefix(target, "unix:") || strings.HasPrefix(target, "unix-abstract:") {
 		return true
@@ -186,13 +187,14 @@ func isThisMachine(target string) bool {
 	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
-// Close closes the connection; calls in flight fail.
+// Close closes the connection. Calls in flight fail.
 func (c *Client) Close() error {
 	c.closed.Store(true)
 	return c.connection.Close()
 }
 
-// Describe describes the policy and the server's limits. From then on, requests carry the spec hash that it gives.
+// Describe returns the policy's description and the server's limits. Later requests carry the spec hash that it
+// returned.
 func (c *Client) Describe(ctx context.Context) (*Policy, error) {
 	response, err := c.getPolicy(ctx)
 	if err != nil {
@@ -205,7 +207,7 @@ func (c *Client) Describe(ctx context.Context) (*Policy, error) {
 	return policy, nil
 }
 
-// Policies describes every policy and version that the server has ready.
+// Policies returns the description of every policy version that is ready on the server.
 func (c *Client) Policies(ctx context.Context) ([]*Policy, error) {
 	response, err := call(ctx, c, c.stub.ListPolicies, &pgkerasv1.ListPoliciesRequest{})
 	if err != nil {
@@ -218,7 +220,7 @@ func (c *Client) Policies(ctx context.Context) ([]*Policy, error) {
 	return policies, nil
 }
 
-// Act asks for the action for one observation, or for each of a batch, which has one leading axis more.
+// Act returns the action for one observation, or the actions for a batch, which has a leading batch axis.
 func (c *Client) Act(ctx context.Context, observation Value, options ...CallOption) (*Actions, error) {
 	chosen := newChoices([]Output{LogProb, Entropy, WithDistribution})
 	if err := chosen.take("Act", options, "EpisodeStart", "Declare"); err != nil {
@@ -263,7 +265,8 @@ func (c *Client) describeOnce(ctx context.Context) (*Policy, error) {
 	return c.Describe(ctx)
 }
 
-// A context with a deadline. What makes several calls makes it once, so that they share it.
+// Returns a context with a deadline. A method that makes several calls calls this once, so that they share the
+// deadline.
 func (c *Client) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, bounded := ctx.Deadline(); bounded {
 		return ctx, func() {}
@@ -278,7 +281,7 @@ func (c *Client) authenticated(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "authorization", "Bearer "+*c.token)
 }
 
-// Makes a call, and makes it again for as long as its deadline allows while a server that was there is not.
+// Makes a call. Retries it until its deadline while a server that has responded before is unavailable.
 func call[Request, Response any](
 	ctx context.Context, c *Client, method func(context.Context, *Request, ...grpc.CallOption) (*Response, error), request *Request,
 ) (*Response, error) {
@@ -296,10 +299,10 @@ func call[Request, Response any](
 		deadline, _ := ctx.Deadline()
 		typed := c.translate(ctx, err, trailer, deadline.Sub(begin))
 		var late *DeadlineExceededError
-		if last != nil && errors.As(typed, &late) && !isTheServers(trailer) {
-			return nil, last // which tells why there was no answer
+		if last != nil && errors.As(typed, &late) && !isFromServer(trailer) {
+			return nil, last // the error before says why there was no response
 		}
-		// gRPC's status for a connection that this client has closed is that of a server which has cut a call off.
+		// gRPC gives a call the same status if this client closed the connection and if the server cancelled the call.
 		if !c.answered.Load() || c.closed.Load() || !errors.As(typed, &last) {
 			return nil, typed
 		}
@@ -309,7 +312,7 @@ func call[Request, Response any](
 		}
 		select {
 		case <-time.After(wait):
-		case <-ctx.Done(): // the next try tells how it ended
+		case <-ctx.Done(): // the next attempt returns the error
 		}
 	}
 }

@@ -23,47 +23,48 @@ const (
 	detailsKey        = "grpc-status-details-bin"
 	defaultRetryAfter = time.Second
 	longestRetryAfter = 365 * 24 * time.Hour
-	// gRPC's own words for a message that is too large, which comes without details.
+	// Part of gRPC's message for a message that is too large. That status has no details.
 	sizeRefusal = "larger than max"
 )
 
-// InvalidRequestError says which field of a request was wrong.
+// InvalidRequestError reports an invalid field of a request.
 type InvalidRequestError struct {
-	// Field is its path in the request, such as "observation.tensor.shape".
+	// Field is the path of the field in the request, such as "observation.tensor.shape".
 	Field string
-	// Expected is what would have been right, and Got what came.
+	// Expected describes a valid value, and Got the value that was received.
 	Expected, Got string
 	cause         error
 }
 
-// PolicyNotFoundError says that there is no such policy, version or label; its message lists what there is.
+// PolicyNotFoundError reports an unknown policy, version or label. Its message lists those that exist.
 type PolicyNotFoundError struct{ failure }
 
-// SpecMismatchError says that the policy now has another spec than when it was described: describe it again, and see
-// whether the simulator still fits it.
+// SpecMismatchError reports that the policy's spec has changed since the client described it. Call Describe again and
+// check that the simulator still matches.
 type SpecMismatchError struct{ failure }
 
-// ServerBusyError says that the server is full.
+// ServerBusyError reports that the server is at capacity.
 type ServerBusyError struct {
 	failure
-	// RetryAfter is how long to wait before trying again.
+	// RetryAfter is how long to wait before a retry.
 	RetryAfter time.Duration
 }
 
-// DeadlineExceededError says that no answer came in time; it is a context.DeadlineExceeded, too.
+// DeadlineExceededError reports that no response arrived in time. errors.Is also matches context.DeadlineExceeded.
 type DeadlineExceededError struct{ failure }
 
-// ServerUnavailableError says that nobody answers at the address, or that the server is starting or stopping.
+// ServerUnavailableError reports that no server responds at the address, or that it is starting or stopping.
 type ServerUnavailableError struct {
 	failure
-	// RetryAfter is how long to wait before trying again, if the server said so, else 0.
+	// RetryAfter is how long the server asks to wait before a retry, or 0 if it does not say.
 	RetryAfter time.Duration
 }
 
-// UnauthenticatedError says that the call's token is missing, or not one that the server knows: see WithToken.
+// UnauthenticatedError reports that the call's token is missing or unknown to the server; see WithToken.
 type UnauthenticatedError struct{ failure }
 
-// ServerFailedError says that the server has a defect, whose reason is in its log, or does not offer the call.
+// ServerFailedError reports an internal error of the server (its log has the reason), or that it does not implement the
+// call.
 type ServerFailedError struct{ failure }
 
 type failure struct {
@@ -78,13 +79,13 @@ func (e *InvalidRequestError) Error() string {
 	return fmt.Sprintf("%s: expected %s, got %s", e.Field, e.Expected, e.Got)
 }
 
-// Unwrap gives gRPC's own error, if the server refused the request.
+// Unwrap returns the gRPC error, if the server refused the request.
 func (e *InvalidRequestError) Unwrap() error { return e.cause }
 
-// Is tells errors.Is that this is a context.DeadlineExceeded.
+// Is makes errors.Is match context.DeadlineExceeded.
 func (e *DeadlineExceededError) Is(target error) bool { return target == context.DeadlineExceeded }
 
-// ErrorFromStatus is the typed error that a failed call's status means.
+// ErrorFromStatus returns the typed error for the status of a failed call, or nil for OK.
 func ErrorFromStatus(answer *status.Status) error {
 	cause := answer.Err()
 	if cause == nil {
@@ -135,7 +136,7 @@ func invalidRequest(answer *status.Status, cause error) error {
 	}
 }
 
-// How long the server asks to wait; 0 if it does not. A negative delay counts as none.
+// Returns how long the server asks to wait, or 0 if it does not say. A negative delay counts as none.
 func retryAfter(answer *status.Status) time.Duration {
 	info, _ := detail[*errdetails.RetryInfo](answer)
 	return min(max(0, info.GetRetryDelay().AsDuration()), longestRetryAfter)
@@ -151,15 +152,15 @@ func detail[T proto.Message](answer *status.Status) (T, bool) {
 	return none, false
 }
 
-// The error of a call that failed, with what to do about it. Its trailer tells whether the words are the server's own: gRPC
-// does not, where they have no details.
+// Returns the typed error of a failed call, with a message that says what to do. The trailer shows whether the server
+// wrote the status, because a gRPC status without details does not.
 func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, timeout time.Duration) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return fmt.Errorf("pgkeras: the call was cancelled by its caller: %w", ctx.Err())
 	}
 	answer := status.Convert(err)
 	typed := ErrorFromStatus(answer)
-	if isTheServers(trailer) {
+	if isFromServer(trailer) {
 		return typed
 	}
 	switch e := typed.(type) {
@@ -181,16 +182,16 @@ func (c *Client) translate(ctx context.Context, err error, trailer metadata.MD, 
 	return typed
 }
 
-// Whether a status is in the server's own words, and not in those of gRPC.
-func isTheServers(trailer metadata.MD) bool { return len(trailer.Get(detailsKey)) > 0 }
+// Reports whether the server wrote the status, rather than gRPC.
+func isFromServer(trailer metadata.MD) bool { return len(trailer.Get(detailsKey)) > 0 }
 
-// The error of an answer that did not come before a context's end.
+// Returns the error for a response that did not arrive before ctx ended.
 func (c *Client) late(ctx context.Context, begin time.Time) error {
 	deadline, _ := ctx.Deadline()
 	return c.translate(ctx, status.FromContextError(ctx.Err()).Err(), nil, max(0, deadline.Sub(begin)))
 }
 
-// The error that a session's message was answered with.
+// Returns the typed error that a session's step was answered with.
 func errorOfStep(answer *pgkerasv1.PlayError) error {
 	found := &spb.Status{Code: answer.GetCode(), Message: answer.GetMessage(), Details: answer.GetDetails()}
 	if err := ErrorFromStatus(status.FromProto(found)); err != nil {
@@ -203,7 +204,7 @@ func serverFailed(format string, values ...any) error {
 	return &ServerFailedError{failure{message: fmt.Sprintf(format, values...)}}
 }
 
-// The error of an answer that this client cannot read.
+// Returns the error for a response that this client cannot decode.
 func unreadable(reason any) error {
 	return serverFailed("the server's answer cannot be read: %v; is the server newer than this client?", reason)
 }

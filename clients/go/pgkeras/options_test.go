@@ -15,7 +15,7 @@ func TestATokenIsPrintableASCII(t *testing.T) {
 		if invalid := failsWith[*pgkeras.InvalidRequestError](t, err); invalid.Field != "token" {
 			t.Errorf("%q: the error is of %s", token, invalid.Field)
 		} else if strings.TrimSpace(token) != "" && strings.Contains(err.Error(), strings.TrimSpace(token)) {
-			t.Errorf("the error tells the token: %v", err)
+			t.Errorf("the message contains the token: %v", err)
 		}
 	}
 	connect(t, "127.0.0.1:1", pgkeras.WithToken("two words~!"))
@@ -33,7 +33,7 @@ func TestAVersionWithALabelIsRefused(t *testing.T) {
 	connect(t, "127.0.0.1:1", label)
 }
 
-func TestOptionsThatACallHasNoUseForAreRefused(t *testing.T) {
+func TestOptionsThatACallDoesNotSupportAreRefused(t *testing.T) {
 	client := serve(t, &scripted{response: &pgkerasv1.ActResponse{Action: zeros(pgkerasv1.DataType_DATA_TYPE_INT64, 8)}})
 	session := open(t, client)
 	mask := pgkeras.Mask(pgkeras.NewTensor([]bool{true, true}))

@@ -21,8 +21,8 @@ import (
 
 const year = 365 * 24 * time.Hour
 
-// A status with a RetryInfo.
-func again(t *testing.T, code codes.Code, delay *durationpb.Duration) *status.Status {
+// Returns a status with a RetryInfo.
+func statusWithRetryInfo(t *testing.T, code codes.Code, delay *durationpb.Duration) *status.Status {
 	t.Helper()
 	answer, err := status.New(code, "draining").WithDetails(&errdetails.RetryInfo{RetryDelay: delay})
 	if err != nil {
@@ -31,8 +31,8 @@ func again(t *testing.T, code codes.Code, delay *durationpb.Duration) *status.St
 	return answer
 }
 
-// A client that was answered once, of a server that from then on fails with the given error; and how often it did.
-func drained(t *testing.T, failure func(ctx context.Context, call int32) error) (*pgkeras.Client, *atomic.Int32) {
+// Returns a client that has received one response from a server whose further calls fail, and the number of calls.
+func failingClient(t *testing.T, failure func(ctx context.Context, call int32) error) (*pgkeras.Client, *atomic.Int32) {
 	t.Helper()
 	calls := new(atomic.Int32)
 	client := serve(t, &scripted{describe: func(ctx context.Context) error {
@@ -64,7 +64,9 @@ func TestARetryDelayIsNoShorterThanTheBackoffAndNoLongerThanAYear(t *testing.T) 
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, calls := drained(t, func(context.Context, int32) error { return again(t, codes.Unavailable, example.delay).Err() })
+			client, calls := failingClient(t, func(context.Context, int32) error {
+				return statusWithRetryInfo(t, codes.Unavailable, example.delay).Err()
+			})
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 			defer cancel()
 			_, err := client.Describe(ctx)
@@ -75,7 +77,7 @@ func TestARetryDelayIsNoShorterThanTheBackoffAndNoLongerThanAYear(t *testing.T) 
 			if made := calls.Load() - 1; made < 1 || made > example.mostCalls {
 				t.Errorf("%d calls in a second", made)
 			}
-			full := failsWith[*pgkeras.ServerBusyError](t, pgkeras.ErrorFromStatus(again(t, codes.ResourceExhausted, example.delay)))
+			full := failsWith[*pgkeras.ServerBusyError](t, pgkeras.ErrorFromStatus(statusWithRetryInfo(t, codes.ResourceExhausted, example.delay)))
 			if full.RetryAfter != example.busy {
 				t.Errorf("busy for %v, not %v", full.RetryAfter, example.busy)
 			}
@@ -83,8 +85,8 @@ func TestARetryDelayIsNoShorterThanTheBackoffAndNoLongerThanAYear(t *testing.T) 
 	}
 }
 
-func TestADeadlineThatPassesDuringRetriesTellsTheLastError(t *testing.T) {
-	client, _ := drained(t, func(ctx context.Context, call int32) error {
+func TestADeadlineThatPassesDuringRetriesReturnsTheLastError(t *testing.T) {
+	client, _ := failingClient(t, func(ctx context.Context, call int32) error {
 		if call < 3 {
 			return status.Error(codes.Unavailable, "draining")
 		}
@@ -103,52 +105,52 @@ func TestADeadlineThatPassesDuringRetriesTellsTheLastError(t *testing.T) {
 func TestACallThatIsCancelledBetweenTriesSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	client, _ := drained(t, func(context.Context, int32) error {
+	client, _ := failingClient(t, func(context.Context, int32) error {
 		time.AfterFunc(50*time.Millisecond, cancel)
-		return again(t, codes.Unavailable, durationpb.New(5*time.Second)).Err()
+		return statusWithRetryInfo(t, codes.Unavailable, durationpb.New(5*time.Second)).Err()
 	})
 	if _, err := client.Describe(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, not context.Canceled", err)
 	}
 }
 
-// A way to a server, whose connections can be made to lead nowhere: what they are sent is read and dropped.
-type way struct {
+// A proxy that can lose its connections: it then reads and drops all data.
+type lossyProxy struct {
 	listener net.Listener
 	target   string
 	lock     sync.Mutex
 	lost     []*atomic.Bool
 }
 
-func (w *way) serve() {
+func (p *lossyProxy) serve() {
 	for {
-		near, err := w.listener.Accept()
+		near, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", w.target)
+		far, err := net.Dial("tcp", p.target)
 		if err != nil {
 			_ = near.Close()
 			continue
 		}
 		lost := new(atomic.Bool)
-		w.lock.Lock()
-		w.lost = append(w.lost, lost)
-		w.lock.Unlock()
-		go pass(far, near, lost)
-		go pass(near, far, lost)
+		p.lock.Lock()
+		p.lost = append(p.lost, lost)
+		p.lock.Unlock()
+		go forward(far, near, lost)
+		go forward(near, far, lost)
 	}
 }
 
-func (w *way) lose() {
-	w.lock.Lock()
-	defer w.lock.Unlock()
-	for _, lost := range w.lost {
+func (p *lossyProxy) loseConnections() {
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	for _, lost := range p.lost {
 		lost.Store(true)
 	}
 }
 
-func pass(to io.WriteCloser, from io.Reader, lost *atomic.Bool) {
+func forward(to io.WriteCloser, from io.Reader, lost *atomic.Bool) {
 	buffer := make([]byte, 1<<16)
 	for {
 		n, err := from.Read(buffer)
@@ -166,7 +168,7 @@ func pass(to io.WriteCloser, from io.Reader, lost *atomic.Bool) {
 	}
 }
 
-func TestAConnectionThatLeadsNowhereIsGivenUp(t *testing.T) {
+func TestALostConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	server, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -178,13 +180,13 @@ func TestAConnectionThatLeadsNowhereIsGivenUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	proxy := &way{listener: listener, target: server.Addr().String()}
+	proxy := &lossyProxy{listener: listener, target: server.Addr().String()}
 	go proxy.serve()
 	client := connect(t, listener.Addr().String())
 	if _, err := client.Describe(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	proxy.lose()
+	proxy.loseConnections()
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute) // a ping is sent after 20 s
 	defer cancel()
 	if _, err := client.Describe(ctx); err != nil {

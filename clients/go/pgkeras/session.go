@@ -11,29 +11,29 @@ import (
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
-// ErrSessionClosed is what a step of a closed session fails with.
+// ErrSessionClosed is returned by a step of a closed session.
 var ErrSessionClosed = errors.New("pgkeras: the session has been closed; open a new one")
 
-// Session is one simulator's session, of one or many environments; the version that answers stays the same throughout
-// it. It is for one goroutine at a time.
+// Session is a simulator's session with one or many environments. The policy version stays the same throughout it. A
+// session is not safe for concurrent use.
 type Session struct {
 	client  *Client
 	stream  pgkerasv1.PolicyService_PlayClient
 	cancel  context.CancelFunc
 	timeout time.Duration
-	// What the policy observes.
+	// The observation space.
 	space    *Space
 	next     *pgkerasv1.PlayRequest
 	inbox    chan *pgkerasv1.PlayResponse
 	finished chan struct{}
-	// Why the reader stopped; to be read when finished is closed.
+	// Why the reader stopped. Read it only after finished is closed.
 	reason error
 	failed error
 	close  sync.Once
 }
 
-// Play opens a session. Its context, or without a deadline of its own the client's timeout, bounds the opening; the
-// session itself lasts until it is closed.
+// Play opens a session, which lasts until it is closed. The context's deadline, or else the client's timeout, limits
+// only the opening.
 func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, error) {
 	ctx, unbound := c.bounded(ctx)
 	defer unbound()
@@ -51,7 +51,7 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 		if err != nil {
 			return nil, err
 		}
-		// A session is not made again, so this is what waits for a server that restarts.
+		// Opening a session is not retried, so this call waits for a server that restarts.
 		if _, err := c.getPolicy(ctx); err != nil {
 			return nil, err
 		}
@@ -84,18 +84,17 @@ func (c *Client) Play(ctx context.Context, options ...CallOption) (*Session, err
 	return session, nil
 }
 
-// Step reports what the last action led to, and asks for the next.
+// Step reports the outcome of the previous action and returns the next one.
 //
-// The observation is of the observation space's shape for a single environment, or has a leading axis of B
-// environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and
-// truncated have one element for each environment; they are nil at the first step, and may be where every environment
-// starts an episode. Without a deadline of its own, a step has the client's timeout; it begins anew when a policy in
-// training says that it is being improved.
+// The observation has the observation space's shape for a single environment, or a leading axis of B environments, the
+// same B at every step. In a Dict or Tuple, the first array decides. Reward, terminated and truncated have one element
+// per environment. They are nil at the first step, and may be nil if every environment starts an episode. If ctx has no
+// deadline, the client's timeout applies. It restarts whenever a policy in training reports that it is being updated.
 //
-// An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step may
-// be made again; a step whose deadline passes counts, and its action is lost. But a deadline that passes while the server
-// takes nothing ends the session, and a server that has too many sessions, that refuses the simulator, or for which a
-// session was idle for too long, ends it with such an error: after an error, Over tells whether the session goes on.
+// After an InvalidRequestError the session is as if the step had not been made. After a ServerBusyError the same step
+// may be retried. A step whose deadline passes counts, and its action is lost. A deadline that passes while the server
+// does not read ends the session. A server that has too many sessions, refuses the simulator, or has seen the session
+// idle for too long also ends it with one of these errors, so check Over after an error.
 func (s *Session) Step(
 	ctx context.Context, observation Value, reward []float32, terminated, truncated []bool, options ...CallOption,
 ) (*Actions, error) {
@@ -103,12 +102,12 @@ func (s *Session) Step(
 		return nil, s.failed
 	}
 	begin, asked := time.Now(), ctx
-	if ctx.Err() != nil { // nothing is sent: a context that ends while a message is on its way ends the session
+	if ctx.Err() != nil { // sends nothing, because a context that ends during a send ends the session
 		return nil, s.client.late(ctx, begin)
 	}
 	_, bounded := ctx.Deadline()
 	release := func() {}
-	defer func() { release() }() // the last one
+	defer func() { release() }() // releases the latest context
 	renew := func() {
 		release()
 		begin = time.Now()
@@ -127,7 +126,7 @@ func (s *Session) Step(
 		return nil, err
 	}
 	response, err := s.receive(ctx, begin)
-	for err == nil && response.GetWaiting() != nil { // a policy in training is being improved
+	for err == nil && response.GetWaiting() != nil { // a policy in training is being updated
 		if !bounded {
 			renew()
 		}
@@ -139,10 +138,10 @@ func (s *Session) Step(
 	return readStep(response, single)
 }
 
-// Over is whether the session has ended, with an error or by Close; a step then fails with what ended it.
+// Over reports whether the session has ended, by an error or by Close. Later steps return the error that ended it.
 func (s *Session) Over() bool { return s.failed != nil }
 
-// Close ends the session; the server then counts no more of its episodes.
+// Close ends the session. The server then counts no more episodes of it.
 func (s *Session) Close() {
 	s.close.Do(func() {
 		if s.failed == nil {
@@ -188,7 +187,7 @@ func (s *Session) send(
 			message.ActionMask.Shape = []int64{1, message.ActionMask.Shape[0]}
 		}
 	}
-	// Sending waits when the server takes nothing; then the deadline ends the session.
+	// Send blocks while the server does not read. Then the deadline ends the session.
 	stop := context.AfterFunc(ctx, s.cancel)
 	err := s.stream.Send(message)
 	switch {
@@ -206,7 +205,7 @@ func (s *Session) send(
 	return nil
 }
 
-// Waits for the end of the stream, and tells why it came. The reader may have answers left that nobody takes any more.
+// Waits for the end of the stream and returns its reason. Discards responses that the reader still delivers.
 func (s *Session) end() error {
 	for {
 		select {
@@ -221,12 +220,12 @@ func (s *Session) receive(ctx context.Context, begin time.Time) (*pgkerasv1.Play
 	for {
 		select {
 		case response := <-s.inbox:
-			if response.GetId() == s.next.Id { // not one whose deadline has passed
+			if response.GetId() == s.next.Id { // skips responses to steps that timed out
 				return response, nil
 			}
 		case <-s.finished:
 			select {
-			case response := <-s.inbox: // which came before the end
+			case response := <-s.inbox: // arrived before the end
 				if response.GetId() == s.next.Id {
 					return response, nil
 				}

@@ -22,19 +22,19 @@ import (
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
-// A server on a real socket, whose policy observes the given space. It answers every message with the action of its id,
-// unless the test says otherwise.
+// A server on a real socket, whose policy has the given observation space. By default it answers each message with an
+// action equal to the message's id.
 type scripted struct {
 	pgkerasv1.UnimplementedPolicyServiceServer
 	space *pgkeras.Space
 	play  func(request *pgkerasv1.PlayRequest) (*pgkerasv1.PlayResponse, error)
-	// What a session does, in place of answering each message by play.
+	// Handles a session instead of play.
 	session func(stream playStream) error
-	// How long describing the policy takes.
+	// How long GetPolicy takes.
 	slowness time.Duration
-	// What describing it fails with, if anything.
+	// Returns the error of GetPolicy, if any.
 	describe func(ctx context.Context) error
-	// What a call of Act is answered with; without one, it is not answered.
+	// The response to Act. Without one, Act blocks until its deadline.
 	response *pgkerasv1.ActResponse
 }
 
@@ -132,7 +132,7 @@ func open(t *testing.T, client *pgkeras.Client, options ...pgkeras.CallOption) *
 
 var row = pgkeras.NewTensor([]float32{0, 0})
 
-// Steps, and fails the test unless the action is the expected one.
+// Makes a step. Fails the test unless it returns the expected action.
 func step(t *testing.T, session *pgkeras.Session, observation pgkeras.Value, expected uint8) *pgkeras.Actions {
 	t.Helper()
 	answer, err := session.Step(context.Background(), observation, nil, nil, nil)
@@ -154,7 +154,7 @@ func failsWith[E error](t *testing.T, err error) E {
 	return wanted
 }
 
-func TestAStepWhoseTimeIsOverIsNotSent(t *testing.T) {
+func TestAStepWhoseDeadlineHasPassedIsNotSent(t *testing.T) {
 	session := open(t, serve(t, &scripted{}))
 	step(t, session, row, 1)
 	over, cancel := context.WithTimeout(context.Background(), 0)
@@ -169,7 +169,7 @@ func TestAStepWhoseTimeIsOverIsNotSent(t *testing.T) {
 	step(t, session, row, 2)
 }
 
-// Steps with so much time that the test does not wait for it, and fails the test unless that is too short.
+// Makes a step with a deadline of 100 ms. Fails the test unless that deadline passes.
 func stepsLate(t *testing.T, session *pgkeras.Session, observation pgkeras.Value) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -178,7 +178,7 @@ func stepsLate(t *testing.T, session *pgkeras.Session, observation pgkeras.Value
 	failsWith[*pgkeras.DeadlineExceededError](t, err)
 }
 
-// Fails the test if a step is still under way after a few seconds.
+// Makes a step and returns its error. Fails the test if it takes longer than 5 s.
 func stepsSoon(t *testing.T, session *pgkeras.Session) error {
 	t.Helper()
 	ended := make(chan error, 1)
@@ -195,7 +195,7 @@ func stepsSoon(t *testing.T, session *pgkeras.Session) error {
 	}
 }
 
-func TestAStepAfterTwoLateAnswersFailsAsTheServerEndedTheSession(t *testing.T) {
+func TestAStepAfterTwoLateResponsesReturnsWhyTheServerEndedTheSession(t *testing.T) {
 	late := make(chan struct{})
 	session := open(t, serve(t, &scripted{session: func(stream playStream) error {
 		var requests [2]*pgkerasv1.PlayRequest
@@ -211,11 +211,11 @@ func TestAStepAfterTwoLateAnswersFailsAsTheServerEndedTheSession(t *testing.T) {
 	stepsLate(t, session, row)
 	stepsLate(t, session, row)
 	close(late)
-	time.Sleep(100 * time.Millisecond) // until the client has heard of the end
+	time.Sleep(100 * time.Millisecond) // until the client has received the end of the stream
 	failsWith[*pgkeras.PolicyNotFoundError](t, stepsSoon(t, session))
 }
 
-func TestAStepThatIsNotTakenInTimeEndsTheSessionAndSaysWhy(t *testing.T) {
+func TestAStepThatTheServerDoesNotReadEndsTheSession(t *testing.T) {
 	session := open(t, serve(t, &scripted{session: func(stream playStream) error {
 		<-stream.Context().Done() // without having read anything
 		return nil
@@ -231,7 +231,7 @@ func TestAStepThatIsNotTakenInTimeEndsTheSessionAndSaysWhy(t *testing.T) {
 	}
 }
 
-func TestTheServersWordsAreKeptThoughThereAreNoDetails(t *testing.T) {
+func TestTheServersMessageIsKeptWithoutDetails(t *testing.T) {
 	words := "idle for 60 s"
 	client := serve(t, &scripted{session: func(stream playStream) error {
 		encoded, _ := proto.Marshal(&spb.Status{Code: int32(codes.DeadlineExceeded), Message: words})
@@ -254,14 +254,14 @@ func TestACallThatIsCutOffSaysSo(t *testing.T) {
 	}
 }
 
-func TestTheFirstCallTakesNoLongerThanItMay(t *testing.T) {
+func TestTheFirstCallRespectsTheTimeout(t *testing.T) {
 	for name, first := range map[string]func(client *pgkeras.Client) error{
 		"acting": func(client *pgkeras.Client) error {
-			_, err := client.Act(context.Background(), row) // which is never answered
+			_, err := client.Act(context.Background(), row) // never answered
 			return err
 		},
 		"opening a session": func(client *pgkeras.Client) error {
-			_, err := client.Play(context.Background()) // which describes the policy twice
+			_, err := client.Play(context.Background()) // calls GetPolicy twice
 			return err
 		},
 	} {
@@ -275,7 +275,7 @@ func TestTheFirstCallTakesNoLongerThanItMay(t *testing.T) {
 	}
 }
 
-func TestATokenDoesNotTravelUnencrypted(t *testing.T) {
+func TestATokenIsNotSentUnencrypted(t *testing.T) {
 	for _, target := range []string{"robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "dns:///robot.example:1"} {
 		if _, err := pgkeras.Dial(target, pgkeras.WithToken("secret")); err == nil {
 			t.Errorf("it is sent to %s", target)
@@ -288,7 +288,7 @@ func TestATokenDoesNotTravelUnencrypted(t *testing.T) {
 	}
 }
 
-func TestADistributionOfAnUnknownKindIsLeftOut(t *testing.T) {
+func TestADistributionOfAnUnknownKindIsOmitted(t *testing.T) {
 	parts := map[string]*pgkerasv1.Distribution{"new": {}, "old": {Kind: &pgkerasv1.Distribution_Categorical{}}}
 	structured := &pgkerasv1.StructuredDistribution{Parts: parts}
 	for _, message := range []*pgkerasv1.Distribution{{}, {Kind: &pgkerasv1.Distribution_Structured{Structured: structured}}} {
@@ -301,7 +301,7 @@ func TestADistributionOfAnUnknownKindIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestAClosedClientFailsAtOnce(t *testing.T) {
+func TestAClosedClientFailsImmediately(t *testing.T) {
 	client := serve(t, &scripted{})
 	if _, err := client.Describe(context.Background()); err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func TestAClosedClientFailsAtOnce(t *testing.T) {
 	}
 }
 
-// A listener that accepts connections and says nothing.
+// Listens, but never sends anything, and returns the address.
 func silent(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -330,7 +330,7 @@ func silent(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-func TestOpeningADeclaredSessionTakesNoLongerThanItMay(t *testing.T) {
+func TestOpeningADeclaredSessionRespectsTheTimeout(t *testing.T) {
 	declared := pgkeras.Declare(pgkeras.Simulator{
 		ObservationSpace: pgkeras.DiscreteSpace(2), ActionSpace: pgkeras.DiscreteSpace(2),
 	})

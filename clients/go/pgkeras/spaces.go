@@ -7,20 +7,20 @@ import (
 	pgkerasv1 "github.com/pgkeras/pgkeras/clients/go/pgkeras/v1"
 )
 
-// Space is a set of observations or actions; the kinds are those of gymnasium.spaces.
+// Space is an observation or action space. The kinds are those of gymnasium.spaces.
 type Space = pgkerasv1.Space
 
-// Simulator is who plays. One that declares itself can also teach a policy, where pgkeras train --listen listens; a
-// server of trained policies checks that the spaces are the policy's.
+// Simulator describes the simulator that opens a session. A simulator that declares itself can also train a policy, by
+// connecting to pgkeras train --listen. A server of trained policies checks that the spaces match the policy's.
 type Simulator struct {
 	ObservationSpace, ActionSpace *Space
-	// Environments is how many it steps side by side; 0 leaves it open.
+	// Environments is the number of environments that it steps in parallel; 0 means unspecified.
 	Environments int
-	// Name and Version are for people.
+	// Name and Version are informational.
 	Name, Version string
 }
 
-// Declare tells, when it opens a session, who plays. The session then asks for nothing before its first step.
+// Declare declares the simulator when it opens a session. Play then makes no call before the first step.
 func Declare(simulator Simulator) CallOption {
 	return named("Declare", func(c *choices) { c.simulator = &simulator })
 }
@@ -35,26 +35,26 @@ func (s *Simulator) message() *pgkerasv1.Simulator {
 	}
 }
 
-// Unbounded is the bound of a number that has none.
+// Unbounded is the bound of a Box that has none; negate it for a lower bound.
 var Unbounded = math.Inf(1)
 
-// BoxSpace holds arrays of float32 numbers. Each bound is one number for all elements, or one for each in C order.
+// BoxSpace returns a space of float32 arrays. A bound is one number for all elements, or one per element in C order.
 func BoxSpace(shape []int64, low, high []float64) *Space {
 	return boxOf(pgkerasv1.DataType_DATA_TYPE_FLOAT32, shape, low, high)
 }
 
-// PixelSpace holds images, of bytes.
+// PixelSpace returns a space of uint8 images.
 func PixelSpace(shape ...int64) *Space {
 	return boxOf(pgkerasv1.DataType_DATA_TYPE_UINT8, shape, []float64{0}, []float64{255})
 }
 
-// DiscreteSpace holds the integers 0 to n - 1.
+// DiscreteSpace returns the space of the integers 0 to n - 1.
 func DiscreteSpace(n int64) *Space {
 	space := &pgkerasv1.DiscreteSpace{N: n, Dtype: pgkerasv1.DataType_DATA_TYPE_INT64}
 	return &Space{Kind: &pgkerasv1.Space_Discrete{Discrete: space}}
 }
 
-// MultiDiscreteSpace holds several integers at once: element i is one of 0 to counts[i] - 1.
+// MultiDiscreteSpace returns a space of integer vectors, whose element i is in 0 to counts[i] - 1.
 func MultiDiscreteSpace(counts ...int64) *Space {
 	space := &pgkerasv1.MultiDiscreteSpace{
 		Nvec: counts, Start: make([]int64, len(counts)), Shape: []int64{int64(len(counts))},
@@ -63,18 +63,18 @@ func MultiDiscreteSpace(counts ...int64) *Space {
 	return &Space{Kind: &pgkerasv1.Space_MultiDiscrete{MultiDiscrete: space}}
 }
 
-// MultiBinarySpace holds arrays of zeros and ones.
+// MultiBinarySpace returns a space of arrays of zeros and ones.
 func MultiBinarySpace(shape ...int64) *Space {
 	return &Space{Kind: &pgkerasv1.Space_MultiBinary{MultiBinary: &pgkerasv1.MultiBinarySpace{Shape: shape}}}
 }
 
-// Part is one part of a DictSpace.
+// Part is a named part of a DictSpace.
 type Part struct {
 	Key   string
 	Space *Space
 }
 
-// DictSpace holds named parts, in this order.
+// DictSpace returns a space of named parts, in this order.
 func DictSpace(parts ...Part) *Space {
 	space := &pgkerasv1.DictSpace{}
 	for _, part := range parts {
@@ -83,7 +83,7 @@ func DictSpace(parts ...Part) *Space {
 	return &Space{Kind: &pgkerasv1.Space_Dict{Dict: space}}
 }
 
-// TupleSpace holds ordered parts.
+// TupleSpace returns a space of ordered parts.
 func TupleSpace(parts ...*Space) *Space {
 	return &Space{Kind: &pgkerasv1.Space_Tuple{Tuple: &pgkerasv1.TupleSpace{Spaces: parts}}}
 }
@@ -92,7 +92,7 @@ func boxOf(dtype pgkerasv1.DataType, shape []int64, low, high []float64) *Space 
 	return &Space{Kind: &pgkerasv1.Space_Box{Box: &pgkerasv1.BoxSpace{Dtype: dtype, Shape: shape, Low: low, High: high}}}
 }
 
-// Axes of one value of a space; -1 if it is not a tensor.
+// Returns the number of axes of one value of a space, or -1 if the value is not a tensor.
 func rankOf(space *Space) int {
 	switch kind := space.GetKind().(type) {
 	case *pgkerasv1.Space_Box:
@@ -107,7 +107,7 @@ func rankOf(space *Space) int {
 	return -1
 }
 
-// The parts of a Dict or Tuple space, by the keys that they have in Fields; none of another.
+// Returns the parts of a Dict or Tuple space with their keys in Fields; none for other spaces.
 func partsOf(space *Space) []Part {
 	var parts []Part
 	for _, part := range space.GetDict().GetSpaces() {
@@ -119,8 +119,8 @@ func partsOf(space *Space) []Part {
 	return parts
 }
 
-// Whether a value is one observation and not a batch, going by its first array, and whether it has one: texts are a
-// batch, be it of one.
+// Reports whether a value is one observation rather than a batch, and whether that could be determined. The first array
+// decides. Texts alone do not, because they have a batch axis in both cases.
 func isSingle(value Value, space *Space) (single, told bool) {
 	switch value := value.(type) {
 	case Tensor:
@@ -135,7 +135,7 @@ func isSingle(value Value, space *Space) (single, told bool) {
 	return false, false
 }
 
-// One observation as a batch of one.
+// Returns one observation as a batch of one.
 func withBatchAxis(value Value) Value {
 	switch value := value.(type) {
 	case Tensor:

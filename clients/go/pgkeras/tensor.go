@@ -14,28 +14,28 @@ import (
 // Float16 holds the bits of an IEEE 754 binary16 number, for which Go has no type.
 type Float16 uint16
 
-// Element is what a tensor can consist of.
+// Element is the constraint on element types of a tensor.
 type Element interface {
 	bool | uint8 | int8 | uint16 | int16 | int32 | int64 | Float16 | float32 | float64
 }
 
-// Value is an observation, or a batch of them: a Tensor, or Texts or Fields where the observation space is a Text, a
-// Dict or a Tuple.
+// Value is an observation or a batch of observations: a Tensor, Texts for a Text space, or Fields for a Dict or Tuple
+// space.
 type Value interface {
 	message() *pgkerasv1.Value
 }
 
-// Texts are the strings of a batch for one Text space; a single one beside arrays without a batch axis is a single
-// observation's.
+// Texts holds the strings of a batch for one Text space. A single string next to arrays without a batch axis belongs to
+// a single observation.
 type Texts []string
 
-// Fields are the parts of a value of a Dict space by their keys, or of a Tuple space by "0", "1" and so on.
+// Fields holds the parts of a value, keyed by name for a Dict space and by "0", "1", ... for a Tuple space.
 type Fields map[string]Value
 
-// Tensor is a dense array in C order. Its memory is shared with the slice that it was made from and with those that
-// Values gives; do not change them while a call is under way.
+// Tensor is a dense array in C order. It shares its memory with the slice that it was made from and with slices that
+// Values returns. Do not modify them while a call is in flight.
 type Tensor struct {
-	// Shape has the length of every axis; it is empty for a scalar.
+	// Shape is the length of every axis; it is empty for a scalar.
 	Shape []int
 	dtype pgkerasv1.DataType
 	// Little-endian, as on the wire.
@@ -44,7 +44,7 @@ type Tensor struct {
 
 const maxAxes = 32
 
-// The type of Tensor.Shape's elements is the machine's; so is the order of its bytes.
+// Whether this machine stores integers in the byte order of the protocol.
 var littleEndian = binary.NativeEndian.Uint16([]byte{1, 0}) == 1
 
 var sizes = map[pgkerasv1.DataType]int{
@@ -86,8 +86,8 @@ func dataType[T Element]() pgkerasv1.DataType {
 	}
 }
 
-// NewTensor makes a tensor of values in C order, sharing their memory. Without a shape it is a vector of all of them.
-// It panics if the shape does not have as many elements as there are values, as an index out of range would.
+// NewTensor returns a tensor of values in C order and shares their memory. Without a shape it is a vector. It panics if
+// the number of values does not match the shape.
 func NewTensor[T Element](values []T, shape ...int) Tensor {
 	if shape == nil {
 		shape = []int{len(values)}
@@ -103,15 +103,15 @@ func NewTensor[T Element](values []T, shape ...int) Tensor {
 	return Tensor{Shape: slices.Clone(shape), dtype: dtype, data: data}
 }
 
-// Scalar makes a tensor without axes.
+// Scalar returns a tensor without axes.
 func Scalar[T Element](value T) Tensor {
 	tensor := NewTensor([]T{value})
 	tensor.Shape = []int{}
 	return tensor
 }
 
-// Values gives a tensor's elements in C order, sharing its memory where the machine allows it. They are not to be
-// changed.
+// Values returns a tensor's elements in C order. It shares the tensor's memory if byte order and alignment allow it; do
+// not modify the elements. It returns an error if the elements are not of type T.
 func Values[T Element](tensor Tensor) ([]T, error) {
 	dtype := dataType[T]()
 	if tensor.dtype != dtype {
@@ -134,10 +134,10 @@ func Values[T Element](tensor Tensor) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(data))), count), nil
 }
 
-// DataType is the type of the tensor's elements.
+// DataType returns the type of the tensor's elements.
 func (t Tensor) DataType() pgkerasv1.DataType { return t.dtype }
 
-// Bytes are the tensor's elements as they travel: little-endian and in C order. They are not to be changed.
+// Bytes returns the tensor's elements in wire format: little-endian, in C order. Do not modify them.
 func (t Tensor) Bytes() []byte { return t.data }
 
 func (t Tensor) proto() *pgkerasv1.Tensor {
@@ -164,8 +164,8 @@ func (f Fields) message() *pgkerasv1.Value {
 	return &pgkerasv1.Value{Kind: &pgkerasv1.Value_Fields{Fields: &pgkerasv1.Fields{Fields: fields}}}
 }
 
-// DecodeTensor reads a message, sharing its memory; field is its path in the answer, for the error, which is an
-// *InvalidRequestError.
+// DecodeTensor decodes a message and shares its memory. Its error is an *InvalidRequestError, which names field, the
+// path of the tensor in the response.
 func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 	size, known := sizes[message.GetDtype()]
 	if !known {
@@ -189,7 +189,7 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 		shape[i] = int(length)
 	}
 	data := message.GetData()
-	// Compared by division, because the product times the size may overflow.
+	// Divides instead of multiplying, because the product with the element size may overflow.
 	if count, ok := product(shape); !ok || len(data)%size != 0 || len(data)/size != count {
 		return Tensor{}, &InvalidRequestError{
 			Field:    field + ".data",
@@ -198,7 +198,7 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 		}
 	}
 	if message.GetDtype() == pgkerasv1.DataType_DATA_TYPE_BOOL {
-		// Go's own bool must be nothing but 0 or 1.
+		// A Go bool must be stored as 0 or 1.
 		if i := slices.IndexFunc(data, func(b byte) bool { return b > 1 }); i >= 0 {
 			return Tensor{}, &InvalidRequestError{
 				Field: field + ".data", Expected: "bytes of 0 or 1 for a bool", Got: fmt.Sprint(data[i]),
@@ -208,12 +208,12 @@ func DecodeTensor(message *pgkerasv1.Tensor, field string) (Tensor, error) {
 	return Tensor{Shape: shape, dtype: message.GetDtype(), data: data}, nil
 }
 
-// A shape as the other clients write it: "[2, 4]".
+// Formats a shape as the other clients do: "[2, 4]".
 func textOf[Length int | int64](shape []Length) string {
 	return strings.ReplaceAll(fmt.Sprint(shape), " ", ", ")
 }
 
-// The product of lengths, and whether it is one that an int can hold.
+// Returns the product of the lengths, and false if a length is negative or the product overflows an int.
 func product(shape []int) (int, bool) {
 	if slices.Contains(shape, 0) {
 		return 0, true

@@ -44,14 +44,14 @@ func number(t *testing.T, value json.RawMessage) float64 {
 	if unquoted, err := strconv.Unquote(text); err == nil {
 		text = unquoted
 	}
-	found, err := strconv.ParseFloat(text, 64) // which knows NaN and Infinity
+	found, err := strconv.ParseFloat(text, 64) // also parses NaN and Infinity
 	if err != nil {
 		t.Fatal(err)
 	}
 	return found
 }
 
-// The vector's values in Go's own type, and the tensor that is made of them.
+// Returns the vector's values as a Go slice, and the tensor made from them.
 func expected[T pgkeras.Element](values []json.RawMessage, shape []int, convert func(json.RawMessage) T) ([]T, pgkeras.Tensor) {
 	made := make([]T, len(values))
 	for i, value := range values {
@@ -112,7 +112,7 @@ func compare(t *testing.T, array vectors.Array, decoded pgkeras.Tensor) pgkeras.
 	return pgkeras.Tensor{}
 }
 
-// The bits of a number that binary16 holds exactly.
+// Returns the bits of a number that binary16 represents exactly.
 func half(value float64) pgkeras.Float16 {
 	bits := math.Float64bits(value)
 	sign, exponent := uint16(bits>>48)&0x8000, int(bits>>52&0x7ff)-1023
@@ -136,7 +136,7 @@ func TestTensors(t *testing.T) {
 				t.Fatal(err)
 			}
 			made := compare(t, vector.Array, decoded)
-			// The vector's NaN has other bits than Go's.
+			// The bits of the vector's NaN differ from those of Go's NaN.
 			if made.DataType() != decoded.DataType() || !slices.Equal(made.Bytes(), vector.Data) && vector.Name != "float64_matrix" {
 				t.Errorf("encodes as %v %x", made.DataType(), made.Bytes())
 			}
@@ -253,7 +253,7 @@ func TestErrors(t *testing.T) {
 			answer := status.New(codes.Code(vector.Code), vector.Message)
 			details := &spb.Status{}
 			if vector.Status != nil && proto.Unmarshal(vector.Status, details) == nil {
-				answer = status.FromProto(details) // as gRPC itself reads the trailer, if it is whole
+				answer = status.FromProto(details) // as gRPC reads the trailer if it can be decoded
 			}
 			err := pgkeras.ErrorFromStatus(answer)
 			found, retryAfter := kind(err)
@@ -273,7 +273,7 @@ func TestErrors(t *testing.T) {
 				}
 			}
 			if status.Code(errors.Unwrap(err)) != codes.Code(vector.Code) {
-				t.Errorf("gRPC's own status %v is not within", errors.Unwrap(err))
+				t.Errorf("the wrapped error is %v, not gRPC's status", errors.Unwrap(err))
 			}
 		})
 	}

@@ -1,4 +1,4 @@
-//! The benchmark program that `conformance/README.md` describes: orders come from standard input, one a line.
+//! The benchmark program that `conformance/README.md` describes. It reads commands from standard input, one per line.
 
 use std::error::Error;
 use std::io::BufRead;
@@ -39,7 +39,7 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-/// Latencies of steps that were made over and over.
+/// Latencies of repeated steps.
 struct Latencies {
     begin: Instant,
     seconds: f64,

@@ -1,4 +1,4 @@
-//! What is asked of a policy, and what it answers.
+//! Options of calls and sessions, and the decoded responses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::status::error_of_step;
 use crate::v1::{self, DataType, distribution::Kind, play_response};
 use crate::{Array, Error, Simulator, Tensor};
 
-/// How an action is chosen.
+/// Selects how an action is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
-    /// Drawn from the distribution.
+    /// A sample from the distribution.
     #[default]
     Sample,
     /// The distribution's mode: the most probable action, or the mean.
     Greedy,
 }
 
-/// What may be answered besides the action.
+/// An optional part of a response; the action is always included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Output {
     /// ln P(action | observation).
@@ -28,24 +28,24 @@ pub enum Output {
     Entropy,
     /// The distribution's parameters.
     Distribution,
-    /// What [`Mode::Greedy`] would have done.
+    /// The action that [`Mode::Greedy`] would have returned.
     GreedyAction,
 }
 
-/// How to act on a batch.
+/// Options of a call.
 #[derive(Clone, Debug)]
 pub struct ActOptions<'a> {
-    /// How to choose.
+    /// How actions are selected.
     pub mode: Mode,
-    /// Makes the draw reproducible.
+    /// Makes sampling reproducible.
     pub seed: Option<u64>,
-    /// What to answer besides the action.
+    /// What the response contains besides the action.
     pub outputs: &'a [Output],
     /// For policies that take one: bool, shape [batch, mask_size], true where an action is allowed.
     pub action_mask: Option<Array<'a>>,
-    /// For policies with memory: the state of the previous answer; empty at the first step of an episode.
+    /// For policies with memory: the state of the previous response. Empty at the first step of an episode.
     pub state: Bytes,
-    /// How long the call may take, tries included; the client's own timeout if not given.
+    /// Timeout of the call, including retries. Default: the client's timeout.
     pub timeout: Option<Duration>,
 }
 
@@ -56,55 +56,55 @@ impl Default for ActOptions<'_> {
     }
 }
 
-/// How to play a session.
+/// Options of a session.
 #[derive(Clone, Debug, Default)]
 pub struct PlayOptions<'a> {
-    /// How to choose actions.
+    /// How actions are selected.
     pub mode: Mode,
     /// Makes the whole session reproducible.
     pub seed: Option<u64>,
-    /// What to answer besides the actions.
+    /// What a response contains besides the actions.
     pub outputs: &'a [Output],
-    /// How long a step may take; the client's own timeout if not given. A policy in training says every few seconds that
-    /// it is there while it is being improved, and the time begins anew.
+    /// Timeout of a step. Default: the client's timeout. It restarts whenever a policy in training reports that it is
+    /// being updated.
     pub timeout: Option<Duration>,
-    /// Who plays: a simulator that declares itself can also teach a policy.
+    /// Declares the simulator. One that declares itself can also train a policy.
     pub simulator: Option<Simulator>,
 }
 
-/// The answer for one observation, or for a batch: arrays have a leading batch axis if the observations had one. What was
-/// not asked for is not there.
+/// The response for one observation or a batch. Arrays have a leading batch axis if the observations had one. Fields
+/// that were not requested are `None` or empty.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Actions {
-    /// Of the action space's type and shape; without elements where that is a Dict or Tuple.
+    /// The action, with the action space's type and shape. It has no elements if the space is a Dict or Tuple.
     pub action: Tensor,
-    /// The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: `move`,
+    /// The action's leaves if the action space is a Dict or Tuple. Keys are paths, with dots between the parts: `move`,
     /// or `hands.1` for the second part of a Tuple.
     pub parts: BTreeMap<String, Tensor>,
-    /// float32: ln P(action | observation); for a clipped continuous action, of the sample before clipping.
+    /// ln P(action | observation), float32. For a clipped continuous action, that of the sample before clipping.
     pub log_prob: Option<Tensor>,
-    /// float32, in nats.
+    /// The entropy of the distribution in nats, float32.
     pub entropy: Option<Tensor>,
-    /// What [`Mode::Greedy`] would have done.
+    /// The action that [`Mode::Greedy`] would have returned.
     pub greedy_action: Option<Tensor>,
-    /// The same by the paths of `parts`.
+    /// The leaves of the greedy action, keyed like `parts`.
     pub greedy_parts: BTreeMap<String, Tensor>,
-    /// The distribution's parameters by their names: `probabilities`, or `mean` and `stddev`, and so on; those of a
-    /// structured one have the path of their part before it, as in `move.probabilities`.
+    /// The distribution's parameters by name, such as `probabilities`, or `mean` and `stddev`. In a structured
+    /// distribution the part's path precedes the name, as in `move.probabilities`.
     pub distribution: BTreeMap<String, Tensor>,
     /// For policies with memory: the state to send with the next observation.
     pub state: Bytes,
-    /// Name of the policy that answered.
+    /// Name of the policy that responded.
     pub policy: String,
-    /// Its version.
+    /// Version of the policy that responded.
     pub version: i64,
-    /// From a policy in training, true for each environment that should not take its action, but show the same first
-    /// observation again in the next step, with `episode_start`. Empty where none should wait.
+    /// Sent by a policy in training. Where it is true, the environment should not take its action but send the same
+    /// first observation again in the next step, with `episode_start`. Empty if no environment should wait.
     pub hold: Vec<bool>,
 }
 
 impl Actions {
-    /// The answer for the only observation of a batch.
+    /// Removes the batch axis of the response to a batch of one.
     fn first_row(self) -> Result<Self, Error> {
         let first = |tensors: BTreeMap<String, Tensor>| {
             tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.first_row()?))).collect::<Result<_, Error>>()
@@ -139,11 +139,11 @@ pub(crate) fn output_numbers(outputs: &[Output]) -> Vec<i32> {
     std::iter::once(v1::ActOutput::Action as i32).chain(outputs.iter().map(number)).collect()
 }
 
-/// The answer to a session's step; that to a single environment has no batch axis.
+/// Decodes the response to a session's step. Removes the batch axis for a single environment.
 ///
 /// # Errors
 ///
-/// The error that is the answer; [`Error::ServerFailed`]: it is not what this client reads, or not for a single
+/// The error in the response, or [`Error::ServerFailed`] if it is malformed or does not have one row for a single
 /// environment.
 pub fn read_step(response: v1::PlayResponse, single: bool) -> Result<Actions, Error> {
     let actions = match response.result {
@@ -151,24 +151,24 @@ pub fn read_step(response: v1::PlayResponse, single: bool) -> Result<Actions, Er
         Some(play_response::Result::Error(error)) => return Err(error_of_step(&error)),
         _ => return Err(unreadable("it has neither actions nor an error")),
     };
-    let hold = read(response.hold, "hold", DataType::Bool).map_err(not_ours)?;
+    let hold = read(response.hold, "hold", DataType::Bool).map_err(as_server_failure)?;
     let (actions, hold) =
         if single { (actions.first_row()?, hold.map(Tensor::first_row).transpose()?) } else { (actions, hold) };
     let hold = hold.map(|hold| hold.values().map(|values| values.into_owned())).transpose()?.unwrap_or_default();
     Ok(Actions { hold, ..actions })
 }
 
-/// An answer as arrays.
+/// Decodes a response.
 ///
 /// # Errors
 ///
-/// [`Error::ServerFailed`]: it is not what this client reads.
+/// [`Error::ServerFailed`] if it is malformed.
 pub fn read_actions(response: v1::ActResponse) -> Result<Actions, Error> {
-    parse_actions(response).map_err(not_ours)
+    parse_actions(response).map_err(as_server_failure)
 }
 
-/// What is wrong with an answer is no fault of the request.
-fn not_ours(error: Error) -> Error {
+/// Turns an `InvalidRequest` of a decoder into `ServerFailed`, because the response is malformed.
+fn as_server_failure(error: Error) -> Error {
     if matches!(error, Error::InvalidRequest { .. }) { unreadable(&error.to_string()) } else { error }
 }
 
@@ -176,7 +176,7 @@ fn unreadable(reason: &str) -> Error {
     Error::ServerFailed(format!("the server's answer cannot be read: {reason}; is the server newer than this client?"))
 }
 
-/// A tensor of that type, if there is one.
+/// Decodes a tensor of the given type, if there is one.
 fn read(tensor: Option<v1::Tensor>, field: &str, dtype: DataType) -> Result<Option<Tensor>, Error> {
     let Some(tensor) = tensor else { return Ok(None) };
     let tensor = Tensor::from_message(&tensor, field)?;
@@ -217,7 +217,7 @@ fn parse_actions(response: v1::ActResponse) -> Result<Actions, Error> {
     })
 }
 
-/// The leaves of a value by their paths.
+/// Collects the leaves of a value, keyed by path.
 fn read_parts(value: v1::Value, path: &str, field: &str, found: &mut BTreeMap<String, Tensor>) -> Result<(), Error> {
     match value.kind {
         Some(v1::value::Kind::Fields(fields)) => {

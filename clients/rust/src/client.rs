@@ -16,51 +16,51 @@ use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, policy_ref::Select};
 use crate::{ActOptions, Actions, Error, Observation, PlayOptions, Session, Simulator};
 
-// gRPC's own 4 MB is too small for batches of images.
+// gRPC's default of 4 MB is too small for batches of images.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
-// A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
-// answer comes. A server allows a ping every 10 s; a shorter patience than a call's own would end sessions that a network
-// only delays.
+// A silent connection is pinged, and closed if there is no response, because nothing else detects a peer that has
+// vanished, for example after a power failure. By default a server permits a ping every 10 s. A ping timeout shorter
+// than that of a call would end sessions that the network only delays.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which version of a policy.
+/// Selects the version of a policy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum VersionChoice {
-    /// The newest.
+    /// The newest version.
     #[default]
     Newest,
-    /// This one.
+    /// A fixed version.
     Version(i64),
-    /// The one that has this label.
+    /// The version that has this label.
     Label(String),
 }
 
-/// How a connection is encrypted. Everything is PEM.
+/// TLS settings of a connection. All certificates and keys are PEM.
 #[derive(Clone, Debug, Default)]
 pub struct Tls {
-    /// The authorities to trust; the system's if not given.
+    /// The certificate authorities to trust. Default: the system's.
     pub root_certificates: Option<String>,
-    /// This client's certificate and its key, if the server asks for one.
+    /// The client's certificate and its key, if the server requires one.
     pub identity: Option<(String, String)>,
-    /// The name in the server's certificate, if it is not the target's.
+    /// The name in the server's certificate, if it differs from the target's host.
     pub server_name: Option<String>,
 }
 
-/// How to connect, and to what.
+/// Options of a [`Client`].
 #[derive(Clone)]
 pub struct ClientOptions {
-    /// Which policy; may be empty when the server has only one.
+    /// Name of the policy. May be empty if the server has only one.
     pub policy: String,
-    /// Which version of it.
+    /// Version of the policy.
     pub version: VersionChoice,
-    /// How long any call may take, connecting and tries included.
+    /// Timeout of calls that do not set their own, including connecting and retries.
     pub timeout: Duration,
-    /// Unencrypted if not given.
+    /// TLS settings. Unencrypted if `None`.
     pub tls: Option<Tls>,
-    /// Sent as a bearer token, over TLS or to this machine.
+    /// Bearer token. Requires TLS or a target on this machine.
     pub token: Option<String>,
 }
 
@@ -79,30 +79,30 @@ impl fmt::Debug for ClientOptions {
     }
 }
 
-/// What a server accepts.
+/// The limits of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most observations in one request.
+    /// Maximum number of observations in one request.
     pub max_batch_size: i64,
-    /// Largest message that it receives.
+    /// Largest message that the server receives.
     pub max_receive_message_bytes: i64,
-    /// Largest message that it sends.
+    /// Largest message that the server sends.
     pub max_send_message_bytes: i64,
 }
 
-/// A policy as a server offers it.
+/// The server's description of a policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyInfo {
     /// Name, version, spec, spec hash, engine, load time and provenance.
     pub policy: v1::Policy,
-    /// What the server accepts; not in a list of policies.
+    /// The server's limits; `None` in a list of policies.
     pub limits: Option<Limits>,
 }
 
-/// A connection to a policy server, and one policy on it. Clones share the connection.
+/// A connection to a policy server, bound to one policy. Clones share the connection.
 ///
-/// A call that finds the server unavailable is made again, with back-off, as long as its timeout allows: a server that is
-/// restarted is waited for. Only a client that was never answered says so at once, since its address may be wrong.
+/// If the server is unavailable, a call is retried with backoff until its timeout, so it survives a restart of the
+/// server. A client that has never received a response fails immediately instead, because its address may be wrong.
 #[derive(Clone, Debug)]
 pub struct Client {
     target: String,
@@ -112,7 +112,7 @@ pub struct Client {
     shared: Arc<Shared>,
 }
 
-/// When a method of the client has to be done, whatever calls it makes.
+/// The deadline that all calls of one client method share.
 struct Due {
     call: Call,
     at: Instant,
@@ -125,16 +125,16 @@ struct Shared {
 }
 
 impl Client {
-    /// A client of the server at `target`, HOST:PORT. It connects at its first call.
+    /// Creates a client of the server at `target`, HOST:PORT. The first call connects.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`]: the target is no address, a certificate or key is not PEM, or the token has characters
-    /// that no header can hold, or others could read it on its way.
+    /// [`Error::InvalidRequest`] if the target is not an address, if a certificate or key is not PEM, or if the token
+    /// has characters that are invalid in a header or would be sent unencrypted.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If called outside of a Tokio runtime.
     pub fn new(target: impl Into<String>, options: ClientOptions) -> Result<Self, Error> {
         let target = target.into();
         let endpoint = endpoint(&target, options.tls.as_ref())?;
@@ -152,7 +152,7 @@ impl Client {
         Ok(Client { target, options, token, stub, shared: Arc::default() })
     }
 
-    /// Asks for the action for one observation, or for each of a batch. Calls `describe` before the first time.
+    /// Returns the action for one observation, or the actions for a batch. The first call also describes the policy.
     ///
     /// # Errors
     ///
@@ -173,7 +173,7 @@ impl Client {
         read_actions(self.invoke(call, request, &due).await?)
     }
 
-    /// Opens a session for one simulator, of one or many environments, once the server answers.
+    /// Opens a session for a simulator with one or many environments, as soon as the server responds.
     ///
     /// # Errors
     ///
@@ -183,7 +183,7 @@ impl Client {
         let mut spec_hash = String::new();
         if options.simulator.is_none() {
             spec_hash = self.spec_hash(&due).await?;
-            // A session is not made again: this is what waits for a server that restarts.
+            // Opening a session is not retried, so this call waits for a server that restarts.
             self.get_policy(&due).await?;
         }
         let first = v1::PlayRequest {
@@ -198,7 +198,7 @@ impl Client {
         Ok(Session::open(self.stub.clone(), self.token.clone(), first, due.call))
     }
 
-    /// Describes the policy and the server's limits.
+    /// Returns the policy's description and the server's limits.
     ///
     /// # Errors
     ///
@@ -207,7 +207,7 @@ impl Client {
         self.describe_within(&self.due(None)).await
     }
 
-    /// Describes every policy and version that the server has ready, by name, then by version.
+    /// Returns the description of every policy version that is ready on the server, sorted by name, then by version.
     ///
     /// # Errors
     ///
@@ -284,7 +284,7 @@ impl Client {
                     return Ok(response.into_inner());
                 }
                 Ok(Err(status)) if !left().is_zero() => status,
-                // Why the tries before failed says more than that the time is over.
+                // The reason why earlier attempts failed is more informative than the timeout.
                 _ => return Err(last.unwrap_or_else(|| call.late())),
             };
             let error = error_of(&status, call);
@@ -300,7 +300,7 @@ impl Client {
     }
 }
 
-/// Refuses what is too large to send. tonic would end the call with nothing but "internal error".
+/// Refuses messages that are too large to send, because tonic would only report "internal error".
 pub(crate) fn check_size(message: &impl prost::Message) -> Result<(), Error> {
     match message.encoded_len() {
         0..=MAX_MESSAGE_BYTES => Ok(()),
@@ -320,7 +320,7 @@ fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
         .keep_alive_while_idle(true);
     let Some(tls) = tls else { return Ok(endpoint) };
     let not_pem = |got: String| Error::invalid("tls", "certificates and keys in PEM", got);
-    // Of a text without any certificate, rustls says nothing.
+    // rustls accepts a text without any certificate.
     if tls.root_certificates.as_ref().is_some_and(|pem| !pem.contains("CERTIFICATE-----")) {
         return Err(not_pem("root_certificates without one; are they a file's name?".to_owned()));
     }
@@ -338,7 +338,7 @@ fn endpoint(target: &str, tls: Option<&Tls>) -> Result<Endpoint, Error> {
     endpoint.tls_config(config).map_err(|error| not_pem(error.to_string()))
 }
 
-/// The header that shows a token.
+/// Returns the authorization header for a token.
 fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Error> {
     let wrong = || Error::invalid("token", "printable ASCII without spaces around it", "other characters, or none");
     if token.is_empty() || token.trim() != token || !token.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
@@ -349,13 +349,13 @@ fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Error> {
     Ok(value)
 }
 
-/// Whether nobody else can see what is sent there.
+/// Whether messages to the endpoint stay on this machine.
 fn is_this_machine(endpoint: &Endpoint) -> bool {
     let host = endpoint.uri().host().unwrap_or_default();
     host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
-/// Less a random part of up to a half, so that the clients of a server that comes back do not all come at once.
+/// Subtracts up to a half at random, because clients of a restarted server should not reconnect at the same time.
 fn shortened(backoff: Duration) -> Duration {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(0_u8) as f64 / u64::MAX as f64;

@@ -1,48 +1,48 @@
 use std::time::Duration;
 
-/// Why a call to a policy server failed.
+/// The error of a failed call to a policy server.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request is wrong.
+    /// A field of the request is invalid.
     #[error("{field}: expected {expected}, got {got}")]
     InvalidRequest {
-        /// Path of the wrong field in the request message, such as `observation.tensor.shape`.
+        /// Path of the invalid field in the request message, such as `observation.tensor.shape`.
         field: String,
-        /// What would have been right.
+        /// Description of a valid value.
         expected: String,
-        /// What came.
+        /// Description of the value that was received.
         got: String,
     },
-    /// No such policy, version or label; the message lists what there is.
+    /// The policy, version or label does not exist. The message lists those that do.
     #[error("{0}")]
     PolicyNotFound(String),
-    /// The policy's spec is not the one that the caller was written for.
+    /// The policy's spec has changed since the client described it.
     #[error("{0}")]
     SpecMismatch(String),
-    /// The server is full.
+    /// The server is at capacity.
     #[error("{message}; try again in {retry_after:?}")]
     ServerBusy {
-        /// What is full.
+        /// Which limit was reached.
         message: String,
-        /// How long to wait before trying again.
+        /// How long to wait before a retry.
         retry_after: Duration,
     },
-    /// No answer came in time.
+    /// No response arrived in time.
     #[error("{0}")]
     DeadlineExceeded(String),
-    /// Nobody answers at that address, or the server is starting or draining.
+    /// No server responds at the address, or it is starting or draining.
     #[error("{message}")]
     ServerUnavailable {
-        /// Who does not answer, and why.
+        /// Which server does not respond, and why.
         message: String,
-        /// How long to wait before trying again, if the server said so.
+        /// How long the server asks to wait before a retry, if it says so.
         retry_after: Option<Duration>,
     },
-    /// The call's token is missing or unknown.
+    /// The call's token is missing or unknown to the server.
     #[error("{0}")]
     Unauthenticated(String),
-    /// A defect of the server, or a call that it does not offer; its log has the reason.
+    /// An internal error of the server (its log has the reason), or a call that it does not implement.
     #[error("{0}")]
     ServerFailed(String),
 }

@@ -1,5 +1,5 @@
-//! A client of [pgkeras](https://github.com/pgkeras/pgkeras) policy servers: a simulator sends observations and rewards,
-//! and gets actions.
+//! A client of [pgkeras](https://github.com/pgkeras/pgkeras) policy servers. A simulator sends observations and rewards
+//! and receives actions.
 //!
 //! ```no_run
 //! # async fn simulate(_: i64) -> ([f32; 4], f32, bool, bool) { unimplemented!() }
@@ -14,7 +14,7 @@
 //! # }
 //! ```
 //!
-//! Every call and every step has a deadline. What fails is an [`Error`], whose message says what to do.
+//! Every call and every step has a deadline. Failures are returned as [`Error`], whose message says what to do.
 
 mod actions;
 mod client;
@@ -37,7 +37,7 @@ pub use session::{Outcome, Outcomes, Session, StepOptions};
 pub use spaces::Simulator;
 pub use tensor::{Array, Element, Observation, Tensor};
 
-/// What a client's own tests check; see `conformance/README.md`.
+/// Internals for the conformance tests; see `conformance/README.md`.
 #[doc(hidden)]
 pub mod testing {
     pub use crate::actions::{read_actions, read_step};

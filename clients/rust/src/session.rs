@@ -16,58 +16,59 @@ use crate::v1::policy_service_client::PolicyServiceClient;
 use crate::v1::{self, play_response};
 use crate::{Actions, Array, Error, Observation};
 
-// Messages on their way that the server has not read: only steps that missed their deadline are ever that many.
+// Capacity for messages that the server has not read yet. Only steps that missed their deadlines accumulate here.
 const OUTBOX: usize = 8;
 
-/// What the last action of one environment led to.
+/// The outcome of the previous action of one environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Outcome {
-    /// What it earned.
+    /// The reward.
     pub reward: f32,
-    /// Whether it ended the episode in a terminal state.
+    /// Whether the episode ended in a terminal state.
     pub terminated: bool,
-    /// Whether the episode was cut off after it.
+    /// Whether the episode was cut off.
     pub truncated: bool,
 }
 
-/// What the last actions of all environments led to, one element each.
+/// The outcomes of the previous actions of all environments, one element each.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Outcomes<'a> {
-    /// What they earned.
+    /// The rewards.
     pub reward: &'a [f32],
-    /// Whether they ended the episodes in a terminal state.
+    /// Whether the episodes ended in a terminal state.
     pub terminated: &'a [bool],
-    /// Whether the episodes were cut off after them.
+    /// Whether the episodes were cut off.
     pub truncated: &'a [bool],
 }
 
-/// What a step may say besides.
+/// Options of a step.
 #[derive(Clone, Debug, Default)]
 pub struct StepOptions<'a> {
-    /// Which observations are the first of an episode, one element per environment. Left out, those that follow a step
-    /// which said `terminated` or `truncated`, as with Gymnasium's next-step autoreset.
+    /// Whether each observation is the first of an episode, one element per environment. Default: true if the step
+    /// before it was `terminated` or `truncated`, as with Gymnasium's next-step autoreset.
     pub episode_start: Option<&'a [bool]>,
-    /// bool, shape [environments, mask_size]: which actions are allowed; or [mask_size] where one environment is stepped.
+    /// Allowed actions: bool, shape [environments, mask_size], or [mask_size] for a single environment.
     pub action_mask: Option<Array<'a>>,
-    /// How long this step may take; the session's own timeout if not given.
+    /// Timeout of this step. Default: the session's timeout.
     pub timeout: Option<Duration>,
 }
 
-/// One simulator's session, made by [`Client::play`](crate::Client::play). One version of the policy answers throughout
-/// it. It ends when it is dropped.
+/// A simulator's session, created by [`Client::play`](crate::Client::play). The policy version stays the same
+/// throughout it. Dropping it ends the session.
 ///
-/// Every step fails with
-/// - [`Error::InvalidRequest`] when an argument is wrong: the session is as if the step had not been made; or when the
-///   simulator that was declared is refused, which ends the session;
-/// - [`Error::ServerBusy`] when the server is busy: the same step may be made again; or when it has too many sessions,
-///   which ends this one;
-/// - [`Error::DeadlineExceeded`] when no answer came in time: the step counts, and its action is lost, as when the future
-///   of a step is dropped; or, as the message then says, when the server does not read and the step has not been sent, so
-///   that it does not count; or when the server has ended the session because it was idle;
-/// - [`Error::ServerUnavailable`] when the server is gone or stopping: open another session;
+/// A step fails with
+/// - [`Error::InvalidRequest`] if an argument is invalid (the session is as if the step had not been made), or if the
+///   declared simulator is refused, which ends the session;
+/// - [`Error::ServerBusy`] if the server is busy (the same step may be retried), or if it has too many sessions, which
+///   ends this one;
+/// - [`Error::DeadlineExceeded`] in three cases. If no response arrived in time, the step counts and its action is
+///   lost; the same is true if the future of a step is dropped. If the server does not read and the step was not
+///   sent, the message says so and the step does not count. If the session was idle for too long, the server has ended
+///   it;
+/// - [`Error::ServerUnavailable`] if the server is unreachable or stopping (open a new session);
 /// - other errors.
 ///
-/// After an error, [`Session::is_over`] tells whether the session goes on.
+/// Check [`Session::is_over`] after an error.
 pub struct Session {
     outbox: mpsc::Sender<v1::PlayRequest>,
     inbox: Inbox,
@@ -96,12 +97,12 @@ impl Session {
         if let Some(token) = token {
             request.metadata_mut().insert("authorization", token);
         }
-        // The server's first word may be its first answer, so the call is awaited by the first step.
+        // The first step awaits the call, because the server may send nothing before its first response.
         let inbox = Inbox::Opening(Box::pin(async move { stub.play(request).await }));
         Session { outbox, inbox, next: first, call, id: 0 }
     }
 
-    /// Asks for the action for the first observation of an episode, where there is no outcome to tell.
+    /// Returns the action for the first observation of an episode. Reports no outcome.
     ///
     /// # Errors
     ///
@@ -110,7 +111,7 @@ impl Session {
         self.step_with(observation, None, &StepOptions::default()).await
     }
 
-    /// Tells what the last action led to, and asks for the next.
+    /// Reports the outcome of the previous action and returns the next one.
     ///
     /// # Errors
     ///
@@ -126,7 +127,7 @@ impl Session {
         self.step_with(observation, Some(outcome), &StepOptions::default()).await
     }
 
-    /// The same, with all that a step may say.
+    /// Like [`step`](Session::step), with options.
     ///
     /// # Errors
     ///
@@ -146,7 +147,8 @@ impl Session {
         read_step(self.ask(request, options).await?, true)
     }
 
-    /// Like [`begin`](Session::begin) for many environments, as many in every step: observations have a leading axis.
+    /// Like [`begin`](Session::begin) for many environments, the same number in every step. Observations have a leading
+    /// batch axis.
     ///
     /// # Errors
     ///
@@ -186,7 +188,7 @@ impl Session {
         read_step(self.ask(request, options).await?, false)
     }
 
-    /// Whether an error has ended the session; a step then fails with that error.
+    /// Whether an error has ended the session. Later steps fail with that error.
     pub fn is_over(&self) -> bool {
         matches!(self.inbox, Inbox::Over(_))
     }
@@ -223,7 +225,7 @@ impl Session {
                 (self.next.policy, self.next.spec_hash, self.next.seed) = (None, String::new(), None);
                 self.next.simulator = None;
             }
-            Ok(Err(_)) => {} // the stream has ended, and says why
+            Ok(Err(_)) => {} // the stream has ended; `receive` returns why
             Err(_) => {
                 let target = call.target;
                 let message = format!("{target} does not read what it is sent; the step has not been sent");
@@ -232,7 +234,7 @@ impl Session {
         }
         let mut response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
         while let Some(play_response::Result::Waiting(_)) = response.result {
-            // A policy in training is being improved.
+            // A policy in training is being updated.
             let deadline = after(call.timeout);
             response = timeout_at(deadline, self.receive()).await.map_err(|_| call.late())??;
         }
@@ -248,7 +250,7 @@ impl Session {
                 },
                 Inbox::Open(stream) => match stream.message().await {
                     Ok(Some(response)) if response.id == self.id => return Ok(response),
-                    Ok(Some(_)) => {} // to a step whose deadline has passed
+                    Ok(Some(_)) => {} // a response to a step that timed out
                     Ok(None) => self.inbox = Inbox::Over(self.call.ended()),
                     Err(status) => self.inbox = Inbox::Over(error_of(&status, &self.call)),
                 },

@@ -1,4 +1,4 @@
-//! What a simulator shows and takes: the spaces that it declares. The kinds are those of `gymnasium.spaces`.
+//! Observation and action spaces, for simulators that declare them. The kinds are those of `gymnasium.spaces`.
 
 use crate::v1::space::Kind;
 use crate::v1::{
@@ -6,19 +6,19 @@ use crate::v1::{
 };
 pub use crate::v1::{DataType, Space};
 
-/// Who plays. A simulator that declares itself can also teach a policy, where `pgkeras train --listen` listens; a server
-/// of trained policies checks that the spaces are the policy's.
+/// Describes the simulator that opens a session. A simulator that declares itself can also train a policy, by
+/// connecting to `pgkeras train --listen`. A server of trained policies checks that the spaces match the policy's.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Simulator {
-    /// What its environments show.
+    /// The observation space.
     pub observation_space: Space,
-    /// What they take.
+    /// The action space.
     pub action_space: Space,
-    /// How many environments it steps side by side; 0 leaves it open.
+    /// Number of environments that it steps in parallel; 0 means unspecified.
     pub environments: i64,
-    /// What people call it.
+    /// The simulator's name, informational.
     pub name: String,
-    /// Its own version.
+    /// The simulator's version, informational.
     pub version: String,
 }
 
@@ -34,12 +34,13 @@ impl Simulator {
     }
 }
 
-/// Arrays of float32 numbers. Each bound is one number for all elements, or one for each in C order; it may be infinite.
+/// Arrays of float32 numbers. A bound is one number for all elements, or one per element in C order. It may be
+/// infinite.
 pub fn numbers(shape: &[i64], low: &[f64], high: &[f64]) -> Space {
     boxed(DataType::Float32, shape, low, high)
 }
 
-/// Images, of bytes.
+/// uint8 images.
 pub fn pixels(shape: &[i64]) -> Space {
     boxed(DataType::Uint8, shape, &[0.0], &[255.0])
 }
@@ -49,7 +50,7 @@ pub fn discrete(n: i64) -> Space {
     space(Kind::Discrete(DiscreteSpace { n, start: 0, dtype: DataType::Int64 as i32 }))
 }
 
-/// Several integers at once: element i is one of 0 to `counts[i] - 1`.
+/// Integer vectors, whose element i is in 0 to `counts[i] - 1`.
 pub fn multi_discrete(counts: &[i64]) -> Space {
     let (start, shape) = (vec![0; counts.len()], vec![counts.len() as i64]);
     space(Kind::MultiDiscrete(MultiDiscreteSpace { nvec: counts.into(), start, shape, dtype: DataType::Int64 as i32 }))

@@ -1,4 +1,4 @@
-//! The one table between gRPC status codes and errors.
+//! Translates gRPC status codes to errors.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -12,21 +12,21 @@ use crate::Error;
 use crate::v1::PlayError;
 
 const DEFAULT_RETRY: Duration = Duration::from_secs(1);
-// Nothing takes longer: the clock's range ends.
+// Upper limit of timeouts, within the range of the clock.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
-// gRPC's own words for an oversized message, which comes without details.
+// Part of gRPC's message for an oversized message. That status has no details.
 const SIZE_REFUSAL: &str = "larger than max";
 
-/// Whom a call was made to, and how long it was given: what an error message needs.
+/// The target and the timeout of a call, for error messages.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// HOST:PORT.
     pub target: String,
-    /// How long it was given.
+    /// The timeout that it was given.
     pub timeout: Duration,
 }
 
-/// When a time is over that begins now.
+/// Returns the deadline that is a timeout from now.
 pub(crate) fn after(time: Duration) -> Instant {
     Instant::now() + time.min(LONGEST)
 }
@@ -43,7 +43,7 @@ impl Call {
         unavailable(format!("{} has ended the session; open a new one", self.target))
     }
 
-    fn nobody(&self, reason: &str) -> Error {
+    fn unreachable(&self, reason: &str) -> Error {
         unavailable(format!(
             "no policy server answers at {}; start one with: pgkeras serve, or check the address ({reason})",
             self.target
@@ -58,7 +58,7 @@ impl Call {
     }
 }
 
-/// The error that a failed call means.
+/// Returns the error for the status of a failed call.
 pub fn error_of(status: &Status, call: &Call) -> Error {
     // A PlayError has the fields of a google.rpc.Status, under the same numbers.
     let details = PlayError::decode(status.details()).ok().filter(|error| error.code == status.code() as i32);
@@ -67,24 +67,24 @@ pub fn error_of(status: &Status, call: &Call) -> Error {
     }
     let plain = Status::new(status.code(), status.message());
     if status.source().is_some() && status.code() != Code::OutOfRange {
-        return call.nobody(&reasons(status)); // not the server's words, but of the connection's end
+        return call.unreachable(&reasons(status)); // not sent by the server: the connection has failed
     }
     match status.code() {
         Code::DeadlineExceeded => call.late(),
         Code::Cancelled => call.cut_off(),
-        Code::Unavailable => call.nobody(status.message()),
+        Code::Unavailable => call.unreachable(status.message()),
         _ => translate(status.message(), &plain),
     }
 }
 
-/// The error that concerns one message of a session.
+/// Returns the error for one message of a session.
 pub(crate) fn error_of_step(error: &PlayError) -> Error {
     let details = error.encode_to_vec().into();
     translate(&error.message, &Status::with_details(Code::from_i32(error.code), error.message.clone(), details))
 }
 
 fn translate(message: &str, status: &Status) -> Error {
-    // tonic makes a time below zero zero, which is no time to wait either.
+    // tonic clamps negative delays to zero, which counts as no delay.
     let retry_delay = || status.get_details_retry_info().and_then(|info| info.retry_delay);
     let retry_after = || retry_delay().filter(|delay| !delay.is_zero()).map(|delay| delay.min(LONGEST));
     let message = message.to_owned();
@@ -93,10 +93,10 @@ fn translate(message: &str, status: &Status) -> Error {
         Code::NotFound => Error::PolicyNotFound(message),
         Code::FailedPrecondition => Error::SpecMismatch(message),
         Code::ResourceExhausted if message.contains(SIZE_REFUSAL) => too_large(message),
-        Code::OutOfRange => too_large(message), // this client's own refusal
+        Code::OutOfRange => too_large(message), // refused by this client
         Code::ResourceExhausted => Error::ServerBusy { message, retry_after: retry_after().unwrap_or(DEFAULT_RETRY) },
         Code::DeadlineExceeded => Error::DeadlineExceeded(message),
-        // A stopping server cuts off what is left with CANCELLED.
+        // A stopping server ends the remaining calls with CANCELLED.
         Code::Unavailable | Code::Cancelled => Error::ServerUnavailable { message, retry_after: retry_after() },
         Code::Unauthenticated => Error::Unauthenticated(message),
         Code::Internal => Error::ServerFailed(message),
@@ -127,7 +127,7 @@ fn invalid_request(message: String, status: &Status) -> Error {
     }
 }
 
-/// A connection's failure, down to its cause.
+/// Describes a connection failure with its chain of causes.
 fn reasons(status: &Status) -> String {
     let mut words = status.message().to_owned();
     let mut source = status.source();

@@ -1,4 +1,4 @@
-//! Native arrays to and from the protocol's tensors, a whole array at a time.
+//! Converts native arrays to the protocol's tensors and back, a whole array at a time.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -13,12 +13,12 @@ compile_error!("tensors travel as little-endian memory");
 
 const MAX_AXES: usize = 32;
 
-/// A type that a tensor's elements can have.
+/// An element type of a tensor.
 pub trait Element: bytemuck::NoUninit {
-    /// The protocol's name for it.
+    /// The corresponding type of the protocol.
     const DTYPE: DataType;
 
-    /// Elements from memory that holds a whole number of them: in place where it is aligned for them, else copied in one
+    /// Reads elements from memory that holds a whole number of them. Borrows aligned memory, else copies it in one
     /// piece.
     #[doc(hidden)]
     fn read(bytes: &[u8]) -> Cow<'_, [Self]>;
@@ -48,7 +48,7 @@ impl Element for bool {
     }
 }
 
-/// A native array in C order, seen from outside.
+/// A borrowed native array in C order.
 #[derive(Clone, Debug)]
 pub struct Array<'a> {
     dtype: DataType,
@@ -57,25 +57,25 @@ pub struct Array<'a> {
 }
 
 impl<'a> Array<'a> {
-    /// An array of that shape.
+    /// Creates an array of the given shape.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`]: there are not as many values as the shape says.
+    /// [`Error::InvalidRequest`] if the number of values does not match the shape.
     pub fn new<T: Element>(values: &'a [T], shape: &[usize]) -> Result<Self, Error> {
         Self::from_bytes(T::DTYPE, bytemuck::cast_slice(values), shape)
     }
 
-    /// A single number, of no axes.
+    /// Creates an array without axes from a single number.
     pub fn scalar<T: Element>(value: &'a T) -> Self {
         Array { dtype: T::DTYPE, shape: Vec::new(), bytes: bytemuck::bytes_of(value) }
     }
 
-    /// An array of elements that Rust has no type for, such as float16: their little-endian bytes.
+    /// Creates an array from little-endian bytes, for element types that Rust lacks, such as float16.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`]: the bytes do not fit the shape.
+    /// [`Error::InvalidRequest`] if the number of bytes does not match the shape.
     pub fn from_bytes(dtype: DataType, bytes: &'a [u8], shape: &[usize]) -> Result<Self, Error> {
         let shape: Vec<i64> = shape.iter().map(|&length| i64::try_from(length).unwrap_or(i64::MAX)).collect();
         check(dtype as i32, &shape, bytes.len(), "array")?;
@@ -107,7 +107,7 @@ impl<'a, T: Element> From<&'a Vec<T>> for Array<'a> {
     }
 }
 
-/// An array that came with an answer.
+/// An array of a response.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
     dtype: DataType,
@@ -116,12 +116,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// Reads a message, whose memory it shares.
+    /// Decodes a message and shares its memory.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`], with a path that begins with `field`: the type is unknown, the shape is not one, or the
-    /// data do not fit them.
+    /// [`Error::InvalidRequest`], with a path that begins with `field`, if the type is unknown, the shape is invalid,
+    /// or the data does not match them.
     pub fn from_message(message: &v1::Tensor, field: &str) -> Result<Self, Error> {
         check(message.dtype, &message.shape, message.data.len(), field)?;
         let dtype = message.dtype();
@@ -132,26 +132,26 @@ impl Tensor {
         Ok(Tensor { dtype, shape, bytes: message.data.clone() })
     }
 
-    /// Type of the elements.
+    /// Returns the type of the elements.
     pub fn dtype(&self) -> DataType {
         self.dtype
     }
 
-    /// Length of every axis; empty for a scalar.
+    /// Returns the length of every axis; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// The elements' little-endian bytes, in C order.
+    /// Returns the elements' little-endian bytes, in C order.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The elements in C order.
+    /// Returns the elements in C order.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`]: they are not of type `T`.
+    /// [`Error::InvalidRequest`] if they are not of type `T`.
     pub fn values<T: Element>(&self) -> Result<Cow<'_, [T]>, Error> {
         if self.dtype != T::DTYPE {
             return Err(Error::invalid("values", format!("a reader of {:?}", self.dtype), format!("{:?}", T::DTYPE)));
@@ -159,11 +159,11 @@ impl Tensor {
         Ok(T::read(&self.bytes))
     }
 
-    /// One element, by its position in C order.
+    /// Returns one element, by its index in C order.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidRequest`]: the elements are not of type `T`, or there are not that many.
+    /// [`Error::InvalidRequest`] if the elements are not of type `T`, or if the index is out of range.
     pub fn item<T: Element>(&self, index: usize) -> Result<T, Error> {
         let values = self.values::<T>()?;
         let missing = || Error::invalid("item", format!("an index below {}", values.len()), index.to_string());
@@ -182,29 +182,29 @@ impl Tensor {
     }
 }
 
-/// What a policy observes: an array, or what follows the structure of its space.
+/// An observation or a batch of observations: an array, texts, or fields that follow the structure of the space.
 #[derive(Clone, Debug)]
 pub struct Observation(pub(crate) v1::Value);
 
 impl Observation {
-    /// For a Text space: one string per observation.
+    /// Creates observations of a Text space, one string per observation.
     pub fn texts(texts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let texts = texts.into_iter().map(Into::into).collect();
         Observation(v1::Value { kind: Some(v1::value::Kind::Texts(v1::Texts { texts })) })
     }
 
-    /// For a Dict space, by its keys, and for a Tuple, by "0", "1", and so on.
+    /// Creates an observation of a Dict space from its keys, or of a Tuple space from "0", "1", ...
     pub fn fields<'a>(parts: impl IntoIterator<Item = (&'a str, Observation)>) -> Self {
         let fields: HashMap<_, _> = parts.into_iter().map(|(key, part)| (key.to_owned(), part.0)).collect();
         Observation(v1::Value { kind: Some(v1::value::Kind::Fields(v1::Fields { fields })) })
     }
 
-    /// The message.
+    /// Returns the message.
     pub fn into_message(self) -> v1::Value {
         self.0
     }
 
-    /// Makes one observation a batch of one.
+    /// Turns one observation into a batch of one.
     pub(crate) fn into_batch(mut self) -> Self {
         add_batch_axis(&mut self.0);
         self

@@ -1,13 +1,13 @@
-//! The simulated cart and pole.
+//! Tests of the simulated CartPole.
 
 #[path = "../examples/cartpole/physics.rs"]
 mod physics;
 
 use physics::CartPole;
 
-/// States that gymnasium 1.4's CartPole-v1 reaches from the same starts by the same actions.
+/// States of gymnasium 1.4's CartPole-v1 after the same start states and actions.
 #[test]
-fn moves_as_gymnasiums_does() {
+fn moves_like_gymnasiums_cart() {
     let mut cartpole = CartPole::at([0.01, -0.02, 0.03, -0.04]);
     for action in [1, 0, 0, 1, 1, 1, 0, 1] {
         cartpole.step(action);
@@ -19,7 +19,7 @@ fn moves_as_gymnasiums_does() {
 }
 
 #[test]
-fn falls_when_gymnasiums_does() {
+fn falls_when_gymnasiums_pole_does() {
     let mut cartpole = CartPole::at([0.0; 4]);
     let steps = (1..).find(|_| {
         cartpole.step(1);
@@ -30,7 +30,7 @@ fn falls_when_gymnasiums_does() {
 }
 
 #[test]
-fn begins_within_five_hundredths() {
+fn starts_within_0_05() {
     let mut cartpole = CartPole::new(0);
     let mut start = || {
         cartpole.reset();

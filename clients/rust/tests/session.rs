@@ -1,4 +1,4 @@
-//! What sessions and calls do when the server does not answer, with a real server that is stopped and goes on.
+//! Tests sessions and calls whose server does not respond, with a real server that is paused and resumed.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -10,14 +10,14 @@ use std::time::{Duration, Instant};
 
 use pgkeras::{ActOptions, Client, ClientOptions, Error, Mode, Outcome, Output, PlayOptions, StepOptions, Tls};
 
-/// The policy that ships pushes against these.
+/// Observations that the shipped policy answers with different actions.
 const FALLS_LEFT: &[f32; 4] = &[0.0, 0.0, -0.1, -1.0];
 const FALLS_RIGHT: &[f32; 4] = &[0.0, 0.0, 0.1, 1.0];
 const GREEDY: PlayOptions<'_> =
     PlayOptions { mode: Mode::Greedy, seed: None, outputs: &[], timeout: None, simulator: None };
 const GOING_ON: Option<Outcome> = Some(Outcome { reward: 1.0, terminated: false, truncated: false });
 
-/// `python3 -m pgkeras serve`, or what `$PGKERAS_PYTHON` names.
+/// A server process: `python3 -m pgkeras serve`, or with the interpreter in `$PGKERAS_PYTHON`.
 struct Server {
     process: Child,
     port_file: PathBuf,
@@ -61,7 +61,7 @@ impl Drop for Server {
     }
 }
 
-/// A proxy to a server whose every word comes so much later.
+/// Starts a proxy that delays all data of the server. Returns its address.
 fn delayed(target: String, delay: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -85,12 +85,12 @@ fn delayed(target: String, delay: Duration) -> String {
     address
 }
 
-/// A proxy to a server: once the flag is set, what comes over the connections that stand is dropped, without a word to
-/// either end, as when a machine loses power.
+/// Starts a proxy that can silently drop the data of its connections, as when a machine loses power. Returns its
+/// address, and the number of connections to drop.
 fn black_hole(target: String) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let swallowed = Arc::new(AtomicUsize::new(0)); // of the connections, the first so many
+    let swallowed = Arc::new(AtomicUsize::new(0)); // drops the data of the first this many connections
     let shared = swallowed.clone();
     std::thread::spawn(move || {
         for (number, client) in listener.incoming().enumerate() {
@@ -119,7 +119,7 @@ fn within(milliseconds: u64) -> Option<Duration> {
 }
 
 #[tokio::test]
-async fn a_step_that_misses_its_deadline_is_dropped_and_the_next_is_answered() {
+async fn a_step_that_misses_its_deadline_loses_its_action_and_the_next_step_works() {
     let server = Server::start("late").await;
     let mut session = server.client().play(&GREEDY).await.unwrap();
     session.begin(FALLS_LEFT).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_step_that_misses_its_deadline_is_dropped_and_the_next_is_answered() {
 }
 
 #[tokio::test]
-async fn a_step_whose_future_is_dropped_counts_as_one_that_was_late() {
+async fn a_step_whose_future_is_dropped_counts_like_a_late_one() {
     let server = Server::start("dropped").await;
     let mut session = server.client().play(&GREEDY).await.unwrap();
     server.signal("-STOP");
@@ -147,7 +147,7 @@ async fn a_step_whose_future_is_dropped_counts_as_one_that_was_late() {
 }
 
 #[tokio::test]
-async fn nothing_hangs_while_the_server_stands_still() {
+async fn nothing_hangs_while_the_server_is_paused() {
     let server = Server::start("still").await;
     let client = server.client();
     let mut session = client.play(&GREEDY).await.unwrap();
@@ -157,7 +157,7 @@ async fn nothing_hangs_while_the_server_stands_still() {
     assert!(matches!(late, Err(Error::DeadlineExceeded(_))), "{late:?}");
     let late = client.play(&PlayOptions { timeout: within(50), ..GREEDY }).await.err();
     assert!(matches!(late, Some(Error::DeadlineExceeded(_))), "{late:?}");
-    // A server that reads nothing is sent a few messages, and is not waited for either.
+    // Sending to a server that does not read does not hang either.
     let rows = vec![0.0_f32; 4 << 16];
     let rows = pgkeras::Array::new(&rows, &[1 << 16, 4]).unwrap();
     for _ in 0..20 {
@@ -168,17 +168,17 @@ async fn nothing_hangs_while_the_server_stands_still() {
 }
 
 #[tokio::test]
-async fn opening_the_first_session_takes_no_longer_than_it_may() {
+async fn opening_the_first_session_respects_the_timeout() {
     let server = Server::start("slow").await;
     let target = delayed(server.target(), Duration::from_millis(200));
     let client = Client::new(target, ClientOptions::default()).unwrap();
     let options = PlayOptions { timeout: within(350), ..GREEDY };
-    let late = client.play(&options).await.err(); // it describes the policy twice
+    let late = client.play(&options).await.err(); // calls GetPolicy twice
     assert!(matches!(late, Some(Error::DeadlineExceeded(_))), "{late:?}");
 }
 
 #[tokio::test]
-async fn a_connection_that_dies_without_a_word_is_given_up() {
+async fn a_silently_lost_connection_is_replaced() {
     let server = Server::start("hole").await;
     let (target, swallowed) = black_hole(server.target());
     let client = Client::new(target, ClientOptions::default()).unwrap();
@@ -197,7 +197,7 @@ async fn a_connection_that_dies_without_a_word_is_given_up() {
 }
 
 #[tokio::test]
-async fn the_longest_timeout_is_none() {
+async fn the_longest_timeout_is_accepted() {
     let server = Server::start("long").await;
     let client = server.client();
     let longest = Some(Duration::MAX);
@@ -222,7 +222,7 @@ async fn a_token_is_sent_over_tls_or_to_this_machine() {
 }
 
 #[tokio::test]
-async fn a_token_that_no_header_can_hold_is_refused() {
+async fn a_token_with_invalid_characters_is_refused() {
     for token in ["", "secret\n", " secret", "secret ", "sec\tret", "gehe\u{ef}m"] {
         let options = ClientOptions { token: Some(token.into()), ..Default::default() };
         let refused = Client::new("127.0.0.1:1", options).map(|_| ());
@@ -234,7 +234,7 @@ async fn a_token_that_no_header_can_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_none_is_refused() {
+async fn an_invalid_certificate_is_refused() {
     let junk = || "client.pem".to_owned();
     let as_root = Tls { root_certificates: Some(junk()), ..Default::default() };
     let as_own = Tls { identity: Some((junk(), junk())), ..Default::default() };
@@ -245,7 +245,7 @@ async fn a_certificate_that_is_none_is_refused() {
 }
 
 #[tokio::test]
-async fn a_wrong_message_leaves_the_session_as_it_was() {
+async fn an_invalid_message_leaves_the_session_unchanged() {
     let server = Server::start("wrong").await;
     let mut session = server.client().play(&GREEDY).await.unwrap();
     let wrong = session.begin(&[0.0_f64; 4]).await;
@@ -254,7 +254,7 @@ async fn a_wrong_message_leaves_the_session_as_it_was() {
 }
 
 #[tokio::test]
-async fn what_was_asked_for_is_answered() {
+async fn the_requested_outputs_are_returned() {
     let server = Server::start("outputs").await;
     let outputs = &[Output::LogProb, Output::Entropy, Output::GreedyAction];
     let mut session = server.client().play(&PlayOptions { outputs, ..GREEDY }).await.unwrap();
@@ -281,7 +281,7 @@ async fn a_server_that_dies_ends_its_sessions() {
 }
 
 #[tokio::test]
-async fn a_message_that_is_too_large_is_the_callers_mistake() {
+async fn a_message_that_is_too_large_is_an_invalid_request() {
     let server = Server::start("large").await;
     let rows = vec![0.0_f32; 4 << 22];
     let rows = pgkeras::Array::new(&rows, &[1 << 22, 4]).unwrap();
@@ -290,7 +290,7 @@ async fn a_message_that_is_too_large_is_the_callers_mistake() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_none_is_named() {
+async fn an_invalid_target_is_named() {
     let wrong = Client::new("no target", ClientOptions::default());
     assert!(matches!(&wrong, Err(Error::InvalidRequest { field, .. }) if field == "target"), "{wrong:?}");
 }

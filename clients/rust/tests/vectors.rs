@@ -1,4 +1,4 @@
-//! `conformance/vectors.json`: what `conformance/README.md` says a client shows of each section.
+//! Tests the client against `conformance/vectors.json`, as `conformance/README.md` specifies.
 
 #[path = "../examples/support/vectors.rs"]
 mod vectors;
@@ -38,7 +38,7 @@ fn number(value: &Value) -> f64 {
     }
 }
 
-/// float16 has no Rust type here: the number that its bits mean.
+/// Converts the bits of a float16, for which Rust has no stable type, to a number.
 fn from_half(bits: u16) -> f64 {
     let sign = if bits & 0x8000 == 0 { 1.0 } else { -1.0 };
     let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
@@ -156,7 +156,7 @@ fn distributions() {
     }
 }
 
-/// An error as the vectors describe it.
+/// Converts an error to its form in the vectors.
 fn describe(error: &Error) -> Value {
     match error {
         Error::InvalidRequest { field, expected, got } => {
@@ -203,14 +203,14 @@ fn bad_answers() {
 }
 
 #[test]
-fn a_call_that_is_cut_off_says_so() {
+fn a_cancelled_call_reports_that_it_was_cut_off() {
     let call = Call { target: "127.0.0.1:1".into(), timeout: Duration::from_secs(1) };
     let error = error_of(&Status::cancelled(""), &call);
     assert!(error.to_string().contains("has cut the call off"), "{error}");
 }
 
 #[test]
-fn elements_are_read_only_as_what_they_are() {
+fn elements_are_read_only_as_their_own_type() {
     let tensor = Tensor::from_message(&tensor_of(&[1.0_f32, 2.0]), "tensor").unwrap();
     assert_eq!(tensor.item::<f32>(1), Ok(2.0));
     assert!(matches!(tensor.values::<i64>(), Err(Error::InvalidRequest { .. })));
@@ -218,11 +218,11 @@ fn elements_are_read_only_as_what_they_are() {
 }
 
 #[test]
-fn elements_are_read_wherever_their_memory_begins() {
+fn elements_are_read_at_any_alignment() {
     let numbers = [1.0_f64, -2.0, 3.5];
     let encoded = tensor_of(&numbers).encode_to_vec();
     for offset in 0..8 {
-        // Bytes that are decoded share this buffer, so that one of these tensors at most is aligned.
+        // The decoded bytes share this buffer, so at most one of these tensors is aligned.
         let buffer = prost::bytes::Bytes::from([vec![0; offset], encoded.clone()].concat()).slice(offset..);
         let tensor = Tensor::from_message(&v1::Tensor::decode(buffer).unwrap(), "tensor").unwrap();
         assert_eq!(*tensor.values::<f64>().unwrap(), numbers);
@@ -230,7 +230,7 @@ fn elements_are_read_wherever_their_memory_begins() {
 }
 
 #[test]
-fn an_array_fills_its_shape() {
+fn an_array_must_match_its_shape() {
     assert!(matches!(Array::new(&[0.0_f32; 7], &[2, 4]), Err(Error::InvalidRequest { .. })));
     assert!(Array::new(&[0.0_f32; 8], &[2, 4]).is_ok());
 }

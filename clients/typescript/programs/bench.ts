@@ -1,4 +1,4 @@
-/** Takes the time of sessions, and of gRPC's own streams beside them; conformance/README.md describes its orders. */
+/** Measures sessions of the client and bare gRPC streams. conformance/README.md describes its commands. */
 
 import { createInterface } from "node:readline";
 import { credentials, Server, ServerCredentials } from "@grpc/grpc-js";
@@ -94,18 +94,18 @@ async function measure(seconds: number, step: () => Promise<unknown>): Promise<o
   return { messages: latencies.length, seconds: elapsed, p50_us: at(0.5), p99_us: at(0.99) };
 }
 
-async function obey(order: string): Promise<object> {
-  const [verb, target = "", environments, seconds] = order.trim().split(/\s+/);
+async function execute(command: string): Promise<object> {
+  const [verb, target = "", environments, seconds] = command.trim().split(/\s+/);
   if (verb === "serve") {
     return serve();
   }
   if ((verb === "play" || verb === "echo") && seconds !== undefined) {
     return (verb === "play" ? play : echo)(target, Number(environments), Number(seconds));
   }
-  throw new Error(`unknown order ${order}`);
+  throw new Error(`unknown command ${command}`);
 }
 
-for await (const order of createInterface(process.stdin)) {
-  console.log(JSON.stringify(await obey(order)));
+for await (const command of createInterface(process.stdin)) {
+  console.log(JSON.stringify(await execute(command)));
 }
-process.exit(); // a server that still listens would keep it alive
+process.exit(); // a listening server would keep the process alive

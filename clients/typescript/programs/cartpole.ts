@@ -1,7 +1,7 @@
 /**
- * CartPole-v1, simulated here and steered by a policy server through a session.
+ * Simulates CartPole-v1 and requests its actions from a policy server, through a session.
  *
- * Equations and constants are those of gymnasium's envs/classic_control/cartpole.py, after Barto, Sutton & Anderson,
+ * Equations and constants are from gymnasium's envs/classic_control/cartpole.py, after Barto, Sutton & Anderson,
  * "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
  */
 
@@ -13,14 +13,14 @@ const GRAVITY = 9.8;
 const MASS_CART = 1.0;
 const MASS_POLE = 0.1;
 const TOTAL_MASS = MASS_CART + MASS_POLE;
-const LENGTH = 0.5; // half the pole's
+const LENGTH = 0.5; // half the length of the pole
 const FORCE = 10.0;
-const TAU = 0.02; // seconds from step to step
+const TAU = 0.02; // seconds per step
 const MAX_X = 2.4;
 const MAX_ANGLE = (12 * 2 * Math.PI) / 360;
 const MAX_STEPS = 500;
 
-/** Many carts, each with its pole; an episode that ends is followed by the next at once. */
+/** Many carts. A cart whose episode has ended is reset immediately. */
 class CartPoles {
   readonly observation: Float32Array;
   readonly reward: Float32Array;
@@ -44,7 +44,7 @@ class CartPoles {
     this.observation.set(this.states);
   }
 
-  /** A cart that holds shows the first observation of its episode again. */
+  /** Steps all carts. A cart that is held repeats the first observation of its episode. */
   step(actions: BigInt64Array, hold?: Uint8Array): void {
     for (let i = 0; i < this.environments; i++) {
       if (hold?.[i]) {
@@ -60,17 +60,17 @@ class CartPoles {
 
   private stepOne(i: number, force: number): void {
     const state = this.states.subarray(4 * i, 4 * i + 4);
-    const [x = 0, speed = 0, angle = 0, turning = 0] = state;
+    const [x = 0, speed = 0, angle = 0, angularSpeed = 0] = state;
     const cosine = Math.cos(angle);
     const sine = Math.sin(angle);
-    const push = (force + MASS_POLE * LENGTH * turning ** 2 * sine) / TOTAL_MASS;
-    const turningChange =
+    const push = (force + MASS_POLE * LENGTH * angularSpeed ** 2 * sine) / TOTAL_MASS;
+    const angularAcceleration =
       (GRAVITY * sine - cosine * push) / (LENGTH * (4 / 3 - (MASS_POLE * cosine ** 2) / TOTAL_MASS));
-    const speedChange = push - (MASS_POLE * LENGTH * turningChange * cosine) / TOTAL_MASS;
+    const acceleration = push - (MASS_POLE * LENGTH * angularAcceleration * cosine) / TOTAL_MASS;
     state[0] = x + TAU * speed;
-    state[1] = speed + TAU * speedChange;
-    state[2] = angle + TAU * turning;
-    state[3] = turning + TAU * turningChange;
+    state[1] = speed + TAU * acceleration;
+    state[2] = angle + TAU * angularSpeed;
+    state[3] = angularSpeed + TAU * angularAcceleration;
     const age = (this.ages[i] ?? 0) + 1;
     const fallen = Math.abs(state[0]) > MAX_X || Math.abs(state[2]) > MAX_ANGLE;
     this.ages[i] = age;
@@ -90,42 +90,42 @@ class CartPoles {
   }
 }
 
-async function answer(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<Actions> {
+async function step(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<Actions> {
   const observation = tensor(carts.observation, [carts.environments, 4]);
   const { reward, terminated, truncated, episodeStart } = carts;
   return isFirst
     ? session.step(observation)
-    : // The observation is the next episode's first already, where one has ended.
+    : // The observation of a cart whose episode has ended is the first of its next episode.
       session.step(observation, reward, terminated, truncated, { episodeStart });
 }
 
-async function ask(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<BigInt64Array> {
-  return (await answer(session, carts, isFirst)).action.values as BigInt64Array;
+async function requestActions(session: PlaySession, carts: CartPoles, isFirst: boolean): Promise<BigInt64Array> {
+  return (await step(session, carts, isFirst)).action.values as BigInt64Array;
 }
 
 async function play(session: PlaySession, episodes: number): Promise<object> {
   const carts = new CartPoles(1);
   let steps = 0;
   for (let ended = 0; ended < episodes; ended += carts.episodeStart[0] ?? 0) {
-    carts.step(await ask(session, carts, steps === 0));
+    carts.step(await requestActions(session, carts, steps === 0));
     steps++;
   }
   return { episodes, mean_return: steps / episodes, steps };
 }
 
-async function race(session: PlaySession, environments: number, steps: number): Promise<object> {
+async function measure(session: PlaySession, environments: number, steps: number): Promise<object> {
   const carts = new CartPoles(environments);
-  let actions = await ask(session, carts, true);
+  let actions = await requestActions(session, carts, true);
   const begin = performance.now();
   for (let i = 0; i < steps; i++) {
     carts.step(actions);
-    actions = await ask(session, carts, false);
+    actions = await requestActions(session, carts, false);
   }
   const seconds = (performance.now() - begin) / 1000;
   return { environments, steps, environment_steps_per_second: (environments * steps) / seconds };
 }
 
-/** Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again. */
+/** Plays until no run has responded for patienceMs. A run that stops may be started again. */
 async function teach(client: PolicyClient, environments: number, patienceMs: number): Promise<object> {
   const bounds = [2 * MAX_X, Number.POSITIVE_INFINITY, 2 * MAX_ANGLE, Number.POSITIVE_INFINITY];
   const simulator = {
@@ -139,13 +139,13 @@ async function teach(client: PolicyClient, environments: number, patienceMs: num
     name: "CartPole in TypeScript",
   };
   let messages = 0;
-  for (let heard = performance.now(); ;) {
+  for (let lastResponse = performance.now(); ;) {
     const before = messages;
     const session = await client.play({ simulator });
     const carts = new CartPoles(environments);
     try {
       for (let isFirst = true; ; isFirst = false) {
-        const { action, hold } = await answer(session, carts, isFirst);
+        const { action, hold } = await step(session, carts, isFirst);
         carts.step(action.values as BigInt64Array, hold);
         messages++;
       }
@@ -154,9 +154,9 @@ async function teach(client: PolicyClient, environments: number, patienceMs: num
         throw error;
       }
       if (messages > before) {
-        heard = performance.now(); // till now, if only that the policy is being improved
+        lastResponse = performance.now(); // also while the policy is being updated
       }
-      if (performance.now() - heard >= patienceMs) {
+      if (performance.now() - lastResponse >= patienceMs) {
         if (messages === 0) {
           throw error;
         }
@@ -184,7 +184,7 @@ if (options.teach) {
 } else {
   const session = await client.play({ mode: "greedy" });
   const report = options.environments
-    ? await race(session, Number(options.environments), Number(options.steps))
+    ? await measure(session, Number(options.environments), Number(options.steps))
     : await play(session, Number(options.episodes));
   console.log(JSON.stringify(report));
   session.close();

@@ -1,4 +1,4 @@
-/** The conformance program of the TypeScript client; conformance/README.md says what it has to do. */
+/** The conformance program of the TypeScript client. conformance/README.md specifies it. */
 
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline/promises";
@@ -16,7 +16,7 @@ export interface Program {
   readonly vectors: any;
   readonly client: PolicyClient;
   flag(name: string): string;
-  /** A client of one of the fixtures, or a reason to skip. */
+  /** Returns a client of a fixture policy. Throws Skip if the server does not have it. */
   fixture(policy: string): Promise<PolicyClient>;
   readLine(): Promise<void>;
 }
@@ -172,5 +172,5 @@ for (const [name, scenario] of Object.entries(SCENARIOS)) {
     }
   }
 }
-// Node would wait for the session that a failed scenario has left open.
+// A session that a failed scenario has left open would keep Node alive.
 process.exit();

@@ -46,7 +46,7 @@ async function busy(program: Program): Promise<void> {
   await first.step(ROW);
   const second = await client.play();
   let error = await failure([ServerBusyError], second.step(ROW));
-  check(second.isOver && !first.isOver, "the second session goes on, or the first is over");
+  check(second.isOver && !first.isOver, "the second session is not over, or the first one is");
   check(error.retryAfterMs > 0, `retry after ${error.retryAfterMs} ms`);
   first.close();
   for (let tries = 0; ; tries++) {

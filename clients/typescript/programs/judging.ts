@@ -3,7 +3,7 @@ import { tensor } from "../src/index.js";
 export const ROW = tensor(Float32Array.of(0, 0.1, 0, -0.1));
 export const SHORT_ROW = tensor(Float32Array.of(0, 0.1, 0));
 
-/** A scenario that cannot be run here; the message says why. */
+/** Thrown by a scenario that cannot be run. The message says why. */
 export class Skip extends Error {}
 
 export function check(right: boolean, complaint: string): asserts right {
@@ -23,14 +23,14 @@ export function near(got: Numbers, expected: Numbers): void {
 
 type Kind<E> = abstract new (...args: never[]) => E;
 
-/** The typed error that a call was expected to fail with. */
+/** Returns the error of a call that must fail with one of the given types. */
 export async function failure<E extends Error>(kinds: readonly Kind<E>[], call: Promise<unknown>): Promise<E> {
   try {
     await call;
   } catch (error) {
     const kind = kinds.find((one) => error instanceof one);
-    check(kind !== undefined, `it failed with ${error}, not ${kinds.map((one) => one.name)}`);
+    check(kind !== undefined, `got ${error}, expected ${kinds.map((one) => one.name)}`);
     return error as E;
   }
-  throw new Error(`it was answered, and did not fail with ${kinds.map((one) => one.name)}`);
+  throw new Error(`the call succeeded, expected ${kinds.map((one) => one.name)}`);
 }

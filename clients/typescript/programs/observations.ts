@@ -32,7 +32,7 @@ export async function structuredObservations(program: Program): Promise<void> {
   client.close();
 }
 
-/** Whether observations with a part that is missing, and with one of another shape, fail by the parts' names. */
+/** Checks that observations with a missing part and with a part of the wrong shape fail with an error that names it. */
 async function wrongParts(
   ask: (observation: Observation) => Promise<Actions>,
   row: number,
@@ -46,7 +46,7 @@ async function wrongParts(
   check(field === "observation.position" && expected.includes("[4]"), `${field}: ${expected}`);
 }
 
-/** The scenario's observations from a row on: a batch of that length, or without one a single observation. */
+/** Returns the scenario's observations from a row on: a batch of the given length, or a single observation. */
 function parts(row: number, batch: readonly number[] = []) {
   const places = (size: number) => Array.from({ length: size * (batch[0] ?? 1) }, (_, i) => row * size + i);
   return {

@@ -1,13 +1,13 @@
 import type { Distribution as DistributionMessage } from "./generated/pgkeras/v1/policy.js";
 import { ActMode, ActOutput, type ActResponse, type PlayResponse } from "./generated/pgkeras/v1/service.js";
 import type { Tensor as TensorMessage, Value } from "./generated/pgkeras/v1/tensors.js";
-import { errorOfStatus, InvalidRequestError, ServerFailedError, understood, unreadable } from "./errors.js";
+import { errorOfStatus, InvalidRequestError, ServerFailedError, asServerFailure, unreadable } from "./errors.js";
 import { decodeTensor, type DType, type Elements, type Tensor, textOf } from "./tensor.js";
 
-/** How an action is chosen: drawn from the distribution, or the most probable one (or the mean). */
+/** How an action is selected: sampled from the distribution, or its mode (the most probable action, or the mean). */
 export type Mode = "sample" | "greedy";
 
-/** What an answer can have besides the action. */
+/** The optional parts of a response; the action is always included. */
 export type Output = "logProb" | "entropy" | "distribution" | "greedyAction";
 
 /** An action distribution. */
@@ -15,38 +15,39 @@ export interface Distribution {
   /** The name of the message's field in policy.proto, such as `categorical` or `diagonal_gaussian`. */
   readonly kind: string;
   /**
-   * Its parameters by name, such as `probabilities`; those of a structured one have the path of their part before it, as
+   * The parameters by name, such as `probabilities`. In a structured distribution the part's path precedes the name, as
    * in `move.probabilities`.
    */
   readonly parameters: Readonly<Record<string, Tensor>>;
 }
 
-/** The answer for one observation or a batch; tensors have a batch axis if the observations had one. */
+/** The response for one observation or a batch. Tensors have a batch axis if the observations had one. */
 export interface Actions {
-  /** Of the action space's dtype and shape; without elements where that is a Dict or Tuple. */
+  /** Has the action space's dtype and shape. It has no elements if the space is a Dict or Tuple. */
   readonly action: Tensor;
   /**
-   * The action's leaves where the action space is a Dict or Tuple, by their paths with dots between the keys: `move`, or
+   * The action's leaves if the action space is a Dict or Tuple. Keys are paths, with dots between the parts: `move`, or
    * `hands.1` for the second part of a Tuple.
    */
   readonly parts?: Readonly<Record<string, Tensor>>;
-  /** ln P(action | observation), one for each observation; undefined if not asked for, like what follows. */
+  /** ln P(action | observation), one per observation. Undefined if not requested, like the fields below. */
   readonly logProb?: Float32Array;
-  /** In nats. */
+  /** Entropy of the distribution, in nats. */
   readonly entropy?: Float32Array;
-  /** What mode "greedy" would have done. */
+  /** The action that mode "greedy" would have returned. */
   readonly greedyAction?: Tensor;
-  /** That by the paths of `parts`. */
+  /** The leaves of the greedy action, keyed like `parts`. */
   readonly greedyParts?: Readonly<Record<string, Tensor>>;
+  /** Also undefined if this client does not know the distribution's kind. */
   readonly distribution?: Distribution;
-  /** For policies with memory: what to send with the next observation. A session holds it itself. */
+  /** Memory of a policy with memory, to be sent with the next observation. A session keeps it itself. */
   readonly state?: Uint8Array;
-  /** Who answered. */
+  /** Name of the policy that responded; `version` is its version. */
   readonly policy: string;
   readonly version: number;
   /**
-   * From a policy in training: 1 for each environment that should not take its action, but show the same first observation
-   * again in the next step, with `episodeStart`. Undefined where none should wait.
+   * From a policy in training. Where it is 1, the environment should not take its action but send the same first
+   * observation again in the next step, with `episodeStart`. Undefined if no environment should wait.
    */
   readonly hold?: Uint8Array;
 }
@@ -69,10 +70,10 @@ export function outputNumbers(outputs: readonly Output[]): ActOutput[] {
 }
 
 /**
- * The answer to a session's step; that to a single environment has no batch axis.
+ * Decodes the response to a session's step. Removes the batch axis for a single environment.
  *
- * @throws PolicyServiceError The error that is the answer; ServerFailedError: it cannot be read, or does not have one row
- *   for a single environment.
+ * @throws {@link PolicyServiceError} the error in the response.
+ * @throws {@link ServerFailedError} if the response is malformed, or does not have one row for a single environment.
  */
 export function readStep({ result, hold }: PlayResponse, single: boolean): Actions {
   if (result?.$case === "error") {
@@ -83,20 +84,20 @@ export function readStep({ result, hold }: PlayResponse, single: boolean): Actio
     throw unreadable("it has neither actions nor an error");
   }
   const actions = readActions(result.value);
-  const held = { ...actions, hold: hold && understood(() => valuesOf(hold, "hold", "bool") as Uint8Array) };
+  const held = { ...actions, hold: hold && asServerFailure(() => valuesOf(hold, "hold", "bool") as Uint8Array) };
   return single ? firstRow(held, [result.value.logProb, result.value.entropy, hold]) : held;
 }
 
 /**
- * An answer as arrays.
+ * Decodes a response.
  *
- * @throws ServerFailedError It cannot be read.
+ * @throws {@link ServerFailedError} if it is malformed.
  */
 export function readActions(response: ActResponse): Actions {
   if (!response.action && !response.structuredAction) {
     throw unreadable("it has no action");
   }
-  return understood(() => decodeActions(response));
+  return asServerFailure(() => decodeActions(response));
 }
 
 function decodeActions(response: ActResponse): Actions {
@@ -115,7 +116,7 @@ function decodeActions(response: ActResponse): Actions {
   };
 }
 
-/** The elements of a tensor of one dtype. */
+/** Returns the elements of a tensor, which must have the given dtype. */
 function valuesOf(message: TensorMessage, field: string, dtype: DType): Elements {
   const tensor = decodeTensor(message, field);
   if (tensor.dtype !== dtype) {
@@ -124,7 +125,7 @@ function valuesOf(message: TensorMessage, field: string, dtype: DType): Elements
   return tensor.values;
 }
 
-/** The leaves of a value by their paths. */
+/** Returns the leaves of a value, keyed by path. */
 function readParts(value: Value, field: string, path = ""): Record<string, Tensor> {
   if (value.kind?.$case !== "fields") {
     return { [path]: decodeTensor(value.kind?.$case === "tensor" ? value.kind.value : undefined, `${field}.${path}`) };
@@ -136,10 +137,10 @@ function readParts(value: Value, field: string, path = ""): Record<string, Tenso
   return found;
 }
 
-/** A distribution of whatever kind as arrays. */
+/** Decodes a distribution. Returns undefined if this client does not know its kind. */
 export function readDistribution(message: DistributionMessage): Distribution | undefined {
   if (message.kind === undefined) {
-    return undefined; // of a kind that this client does not know
+    return undefined; // an unknown kind
   }
   const kind = message.kind.$case.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
   const parameters: Record<string, Tensor> = {};
@@ -158,10 +159,10 @@ export function readDistribution(message: DistributionMessage): Distribution | u
 }
 
 /**
- * The only row of answers to a batch of one.
+ * Removes the batch axis of the response to a batch of one.
  *
- * @param numbers The messages of what has one number for each observation.
- * @throws ServerFailedError There is not one row.
+ * @param numbers - The messages that have one number per observation.
+ * @throws {@link ServerFailedError} if there is not exactly one row.
  */
 function firstRow(actions: Actions, numbers: readonly (TensorMessage | undefined)[]): Actions {
   const { distribution, greedyAction, greedyParts, parts } = actions;

@@ -20,56 +20,59 @@ import { LONGEST_TIMEOUT_MS, PlaySession } from "./session.js";
 import type { Simulator, Space } from "./spaces.js";
 import { encodeObservation, encodeTensor, type Observation, type Tensor } from "./tensor.js";
 
-/** How a connection is secured; what is left out is the system's. */
+/** TLS settings of a connection. Omitted fields use the system's defaults. */
 export interface TlsOptions {
-  /** PEM of the authorities that are trusted. */
+  /** PEM of the trusted certificate authorities. */
   readonly ca?: Buffer;
-  /** PEM of the client's own certificate chain and its key, for servers that demand one. */
+  /** PEM of the client's certificate chain, for servers that require client certificates. `key` is its private key. */
   readonly cert?: Buffer;
   readonly key?: Buffer;
   readonly verify?: VerifyOptions;
 }
 
-/** Whom to ask, and how. */
+/** Options of a {@link PolicyClient}. */
 export interface ClientOptions {
-  /** Which policy; may be left out when the server has only one. */
+  /** Name of the policy. May be omitted if the server has only one. */
   readonly policy?: string;
-  /** Which version, instead of the newest. */
+  /** A fixed version, instead of the newest. */
   readonly version?: number;
-  /** The version that has this label. */
+  /** Selects the version that has this label. */
   readonly label?: string;
-  /** How long a call may take that is not given its own time; 10 000. */
+  /** Timeout of calls that do not set their own. Default: 10 000. */
   readonly timeoutMs?: number;
-  /** Secures the connection; `{}` trusts the system's authorities. */
+  /** Encrypts the connection. `{}` trusts the system's certificate authorities. */
   readonly tls?: TlsOptions;
-  /** Authenticates every call, over TLS or to this machine: unencrypted, others could read it on the way. */
+  /**
+   * Authenticates every call. Requires TLS or a target on this machine, because a token that is sent unencrypted can be
+   * read on the way.
+   */
   readonly token?: string;
 }
 
-/** How an action is chosen, and what is answered besides it. */
+/** Selects how actions are chosen and what a response contains besides them. */
 export interface ActOptions {
   readonly mode?: Mode;
-  /** Makes the draw reproducible: an integer in [0, 2^64). */
+  /** Makes sampling reproducible: an integer in [0, 2^64). */
   readonly seed?: bigint | number;
-  /** Log-probability, entropy and distribution when left out. */
+  /** Default: log-probability, entropy and distribution. */
   readonly outputs?: readonly Output[];
   /** bool, [maskSize], or [batch, maskSize] for a batch: true where an action is allowed. */
   readonly mask?: Tensor;
-  /** For policies with memory: the state of the previous answer; none at the first step of an episode. */
+  /** For policies with memory: the state of the previous response. Omit it at the first step of an episode. */
   readonly state?: Uint8Array;
   readonly timeoutMs?: number;
 }
 
-/** How a session's actions are chosen; the action alone is answered unless outputs are named. */
+/** Options of a session. Without `outputs`, a response contains only the action. */
 export interface PlayOptions extends Pick<ActOptions, "mode" | "seed" | "outputs" | "timeoutMs"> {
-  /** Who plays: a simulator that declares itself can also teach a policy. */
+  /** Declares the simulator. One that declares itself can also train a policy. */
   readonly simulator?: Simulator;
 }
 
-/** A policy as the server describes it. */
+/** The server's description of a policy. */
 export interface PolicyInfo {
   readonly policy: Policy;
-  /** What the server accepts; undefined in a list of policies. */
+  /** The server's limits; undefined in a list of policies. */
   readonly limits?: Limits;
 }
 
@@ -81,33 +84,33 @@ type Unary<Request, Response> = (
 ) => ClientUnaryCall;
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-// gRPC's own 4 MB is too small for images.
+// gRPC's default of 4 MB is too small for images.
 const MAX_MESSAGE_BYTES = 64 * 2 ** 20;
 const FIRST_BACKOFF_MS = 100;
 const LONGEST_BACKOFF_MS = 1000;
-// A server permits pings every 10 s, unless it is told otherwise. A shorter patience than a call's own would end sessions
-// that a network only delays.
+// By default a server permits a ping every 10 s. A ping timeout shorter than that of a call would end sessions that the
+// network only delays.
 const KEEPALIVE_MS = 20_000;
 const KEEPALIVE_TIMEOUT_MS = 10_000;
-// This machine, to which nobody else can see what is sent.
+// Targets on this machine, where an unencrypted token cannot be read on the way.
 const LOOPBACK = /^unix:|^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$/;
 
 const TOKEN = /^[!-~]([ -~]*[!-~])?$/;
 
-/** When a method of the client has to be done, whatever calls it makes. */
+/** The deadline that all calls of one client method share. */
 interface Due {
-  /** How long it was given. */
+  /** The timeout that the deadline was computed from. */
   readonly timeoutMs: number;
-  /** By Date.now(). */
+  /** The deadline, on the clock of Date.now(). */
   readonly at: number;
 }
 
 /**
- * A connection to a policy server, and one policy on it.
+ * A connection to a policy server, bound to one policy.
  *
- * A call for which the server cannot be reached is made again, with back-off, as long as its timeout allows: a server
- * that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
- * wrong. Every method rejects with a child of PolicyServiceError.
+ * If the server cannot be reached, a call is retried with backoff until its timeout, so it survives a restart of the
+ * server. A client that has never received a response fails immediately instead, because its address may be wrong.
+ * Every method rejects with a subclass of {@link PolicyServiceError}.
  */
 export class PolicyClient {
   readonly #stub: PolicyServiceClient;
@@ -120,9 +123,10 @@ export class PolicyClient {
   readonly #sessions = new Set<PlaySession>();
 
   /**
-   * @param target HOST:PORT. The client connects with its first call.
-   * @throws InvalidRequestError Both a version and a label are given; or the version is no integer; or the token cannot
-   *   be sent, or would travel unencrypted.
+   * @param target - HOST:PORT. The first call connects.
+   * @throws {@link InvalidRequestError} if both a version and a label are given, if the version is not an integer, or
+   *   if
+   *   the token is malformed or would be sent unencrypted.
    */
   constructor(
     readonly target: string,
@@ -142,7 +146,7 @@ export class PolicyClient {
     if (token !== undefined) {
       if (!TOKEN.test(token)) {
         const expected = "printable ASCII without spaces around it, as pgkeras token makes it";
-        throw new InvalidRequestError("token", expected, "another"); // which is a secret
+        throw new InvalidRequestError("token", expected, "another"); // the token is a secret
       }
       if (!tls && !LOOPBACK.test(target)) {
         throw new InvalidRequestError("token", "tls, as others could read it on the way", `${target} without it`);
@@ -153,19 +157,19 @@ export class PolicyClient {
     this.#stub = new PolicyServiceClient(target, secured, {
       "grpc.max_receive_message_length": MAX_MESSAGE_BYTES,
       "grpc.max_send_message_length": MAX_MESSAGE_BYTES,
-      // A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+      // Reconnects within a second after a restart. gRPC's default backoff grows to two minutes.
       "grpc.initial_reconnect_backoff_ms": FIRST_BACKOFF_MS,
       "grpc.max_reconnect_backoff_ms": LONGEST_BACKOFF_MS,
-      // A connection that leads nowhere any more is given up; nothing else would tell.
+      // Closes a connection whose peer has vanished. Nothing else detects it.
       "grpc.keepalive_time_ms": KEEPALIVE_MS,
       "grpc.keepalive_timeout_ms": KEEPALIVE_TIMEOUT_MS,
       "grpc.keepalive_permit_without_calls": 1,
-      // No proxy leads to this machine, whatever http_proxy says.
+      // Ignores http_proxy for targets on this machine.
       ...(LOOPBACK.test(target) ? { "grpc.enable_http_proxy": 0 } : {}),
     });
   }
 
-  /** Asks for the action for one observation, or for each of a batch. */
+  /** Returns the action for one observation, or the actions for a batch. */
   async act(observation: Observation, options: ActOptions = {}): Promise<Actions> {
     const { outputs = ["logProb", "entropy", "distribution"], mode = "sample", seed, mask, timeoutMs } = options;
     const due = this.#due(timeoutMs);
@@ -183,7 +187,7 @@ export class PolicyClient {
     return readActions(await this.#call(this.#stub.act.bind(this.#stub), request, due));
   }
 
-  /** Opens a session for one simulator, of one or many environments; its version stays the same throughout. */
+  /** Opens a session for a simulator with one or many environments. The policy version stays the same throughout it. */
   async play(options: PlayOptions = {}): Promise<PlaySession> {
     const { mode = "sample", seed, outputs = [] } = options;
     const due = this.#due(options.timeoutMs);
@@ -199,23 +203,23 @@ export class PolicyClient {
       return this.#open(request, simulator.observationSpace, due.timeoutMs);
     }
     const info = await this.#describeOnce(due);
-    await this.#getPolicy(due); // a session is not made again, so this is what waits for a server that restarts
+    await this.#getPolicy(due); // waits for a server that restarts, because opening a session is not retried
     const request = { ...first, policy: this.#policy, specHash: info.policy.specHash };
     return this.#open(request, info.policy.spec?.observationSpace, due.timeoutMs);
   }
 
-  /** Describes the policy and the server's limits. From then on, requests carry the spec hash that it gives. */
+  /** Returns the policy's description and the server's limits. Later requests carry the spec hash that it returned. */
   async describe(timeoutMs?: number): Promise<PolicyInfo> {
     return this.#describe(this.#due(timeoutMs));
   }
 
-  /** Describes every policy and version that the server has ready. */
+  /** Returns the description of every policy version that is ready on the server. */
   async policies(timeoutMs?: number): Promise<PolicyInfo[]> {
     const response = await this.#call(this.#stub.listPolicies.bind(this.#stub), {}, this.#due(timeoutMs));
     return (response.policies ?? []).map((policy) => ({ policy }));
   }
 
-  /** Closes the sessions, and the connection once it has no calls in flight. */
+  /** Closes the sessions, and the connection as soon as no calls are in flight. */
   close(): void {
     this.#closed = true;
     for (const session of this.#sessions) {
@@ -236,7 +240,7 @@ export class PolicyClient {
       stream.once("status", () => this.#sessions.delete(session));
       return session;
     } catch (error) {
-      throw translate(error, this.target, timeoutMs); // such as that this client has been closed
+      throw translate(error, this.target, timeoutMs); // for example because this client has been closed
     }
   }
 
@@ -269,7 +273,7 @@ export class PolicyClient {
         return response;
       } catch (error) {
         if (last !== undefined && isLate(error)) {
-          throw last; // which tells why there was no answer
+          throw last; // the error before says why there was no response
         }
         const failure = translate(error, this.target, timeoutMs);
         if (this.#closed || !this.#answered || !(failure instanceof ServerUnavailableError)) {

@@ -2,7 +2,7 @@ import { type ServiceError, status } from "@grpc/grpc-js";
 import { BadRequest, ErrorInfo, RetryInfo } from "./generated/google/rpc/error_details.js";
 import { Status } from "./generated/google/rpc/status.js";
 
-/** A call to a policy server failed. Every error of this package is one of its children. */
+/** A call to a policy server failed. The base class of all errors of this package. */
 export class PolicyServiceError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -10,7 +10,7 @@ export class PolicyServiceError extends Error {
   }
 }
 
-/** The request is wrong: which field, what would have been right, and what came. */
+/** A field of the request is invalid. */
 export class InvalidRequestError extends PolicyServiceError {
   constructor(
     /** Path of the field in the request, such as `observation.tensor.shape`. */
@@ -23,17 +23,20 @@ export class InvalidRequestError extends PolicyServiceError {
   }
 }
 
-/** No such policy, version or label; the message lists what there is. */
+/** The policy, version or label does not exist. The message lists those that do. */
 export class PolicyNotFoundError extends PolicyServiceError {}
 
-/** The policy has another spec than when it was described: describe it again, and see whether the simulator fits it. */
+/**
+ * The policy's spec has changed since the client described it. Call `describe` again and check that the simulator still
+ * matches.
+ */
 export class SpecMismatchError extends PolicyServiceError {}
 
-/** The server is full. */
+/** The server is at capacity. */
 export class ServerBusyError extends PolicyServiceError {
   constructor(
     message: string,
-    /** How long to wait before trying again. */
+    /** How long to wait before a retry. */
     readonly retryAfterMs: number,
     options?: ErrorOptions,
   ) {
@@ -41,14 +44,14 @@ export class ServerBusyError extends PolicyServiceError {
   }
 }
 
-/** No answer came in time. */
+/** No response arrived in time. */
 export class DeadlineExceededError extends PolicyServiceError {}
 
-/** Nobody answers at the address, or the server is starting or stopping, or the client or session has been closed. */
+/** No server responds at the address, the server is starting or stopping, or the client or session has been closed. */
 export class ServerUnavailableError extends PolicyServiceError {
   constructor(
     message: string,
-    /** How long to wait before trying again, if the server said so. */
+    /** How long the server asks to wait before a retry, if it says so. */
     readonly retryAfterMs?: number,
     options?: ErrorOptions,
   ) {
@@ -56,20 +59,20 @@ export class ServerUnavailableError extends PolicyServiceError {
   }
 }
 
-/** The call's token is missing, or not one that the server knows. */
+/** The call's token is missing or unknown to the server. */
 export class UnauthenticatedError extends PolicyServiceError {}
 
-/** A defect of the server, whose log has the reason, or a call that it does not offer. */
+/** An internal error of the server (its log has the reason), or a call that it does not implement. */
 export class ServerFailedError extends PolicyServiceError {}
 
 const DETAILS_KEY = "grpc-status-details-bin";
 const DOMAIN = "pgkeras";
 const DEFAULT_RETRY_MS = 1000;
 const LONGEST_RETRY_MS = 365 * 24 * 3600 * 1000;
-// gRPC's own words for a message that is too large, which comes without details.
+// Part of gRPC's message for a message that is too large. That status has no details.
 const SIZE_REFUSAL = "larger than max";
 
-/** The typed error that a status means. */
+/** Returns the typed error for a status. */
 export function errorOfStatus(found: Status, cause?: unknown): PolicyServiceError {
   const message = found.message ?? "";
   const options = { cause };
@@ -101,7 +104,7 @@ export function errorOfStatus(found: Status, cause?: unknown): PolicyServiceErro
   }
 }
 
-/** The status of a call that failed: that of its trailer if it is whole, else just code and message. */
+/** Returns the status of a failed call: the one in its trailer if it can be decoded, else only code and message. */
 export function statusOf(code: number, message: string, trailer?: Uint8Array): Status {
   if (trailer !== undefined) {
     try {
@@ -110,13 +113,13 @@ export function statusOf(code: number, message: string, trailer?: Uint8Array): S
         return found;
       }
     } catch {
-      // Something on the way mangled it: code and message are still right.
+      // The trailer was corrupted on the way. Code and message are still valid.
     }
   }
   return { code, message, details: [] };
 }
 
-/** The typed error of a call that failed, with what to do about it. */
+/** Returns the typed error of a failed call, with a message that says what to do. */
 export function translate(error: unknown, target: string, timeoutMs: number): PolicyServiceError {
   if (error instanceof PolicyServiceError) {
     return error;
@@ -127,7 +130,7 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
   const trailer = trailerOf(error);
   const typed = errorOfStatus(statusOf(error.code, error.details, trailer), error);
   if (trailer !== undefined) {
-    return typed; // the server's own words
+    return typed; // the server wrote the message
   }
   if (typed instanceof DeadlineExceededError) {
     return late(target, timeoutMs, error);
@@ -144,13 +147,13 @@ export function translate(error: unknown, target: string, timeoutMs: number): Po
   return typed;
 }
 
-/** Whether an error is the end of a call's time, by this side's clock: the server has said nothing. */
+/** Whether a call reached its deadline on this side, without a response from the server. */
 export function isLate(error: unknown): boolean {
   return isServiceError(error) && error.code === status.DEADLINE_EXCEEDED && trailerOf(error) === undefined;
 }
 
-/** Does what reads an answer; what it finds wrong is the server's failure. */
-export function understood<T>(reading: () => T): T {
+/** Runs a decoder. Turns its InvalidRequestError into a ServerFailedError, because the response is malformed. */
+export function asServerFailure<T>(reading: () => T): T {
   try {
     return reading();
   } catch (error) {
@@ -161,15 +164,15 @@ export function understood<T>(reading: () => T): T {
   }
 }
 
-/** The error of an answer that this client cannot read. */
+/** Returns the error for a response that this client cannot decode. */
 export function unreadable(reason: string): ServerFailedError {
   return new ServerFailedError(`the server's answer cannot be read: ${reason}; is the server newer than this client?`);
 }
 
 /**
- * A number as an integer of the protocol.
+ * Converts a number to an integer of the protocol.
  *
- * @throws InvalidRequestError It is none.
+ * @throws {@link InvalidRequestError} if it is not a safe integer.
  */
 export function integer(number: number, field: string): bigint {
   if (!Number.isSafeInteger(number)) {
@@ -178,7 +181,7 @@ export function integer(number: number, field: string): bigint {
   return BigInt(number);
 }
 
-/** The error of an answer that did not come in time. */
+/** Returns the error for a response that did not arrive in time. */
 export function late(target: string, timeoutMs: number, cause?: unknown): DeadlineExceededError {
   const advice = "is it the right address? If the server is just slow, give the call a longer timeout";
   return new DeadlineExceededError(`no answer from ${target} within ${timeoutMs / 1000} s; ${advice}`, { cause });
@@ -198,7 +201,7 @@ function invalidRequest(found: Status, options: ErrorOptions): InvalidRequestErr
   return new InvalidRequestError(violation.field ?? "", accepted, violation.description ?? "", options);
 }
 
-/** How long the server asks to wait; a delay that is not above zero counts as none. */
+/** Returns how long the server asks to wait, in milliseconds. A delay of zero or less counts as none. */
 function retryAfter(found: Status): number | undefined {
   const { seconds = 0n, nanos = 0 } = detail(found, "google.rpc.RetryInfo", RetryInfo)?.retryDelay ?? {};
   const delay = Number(seconds) * 1000 + nanos / 1e6;
@@ -210,11 +213,11 @@ function detail<T>(found: Status, type: string, codec: { decode(data: Uint8Array
   try {
     return packed?.value && codec.decode(packed.value);
   } catch {
-    return undefined; // a mangled detail is as good as none
+    return undefined; // a corrupted detail counts as missing
   }
 }
 
-/** The server's own status, where an error has it. */
+/** Returns the serialized status that the server attached to an error, if any. */
 function trailerOf(error: ServiceError): Uint8Array | undefined {
   const trailer = error.metadata.get(DETAILS_KEY)[0];
   return trailer instanceof Uint8Array ? trailer : undefined;

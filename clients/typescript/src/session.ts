@@ -7,30 +7,30 @@ import type { Tensor as Message } from "./generated/pgkeras/v1/tensors.js";
 import { isSingle } from "./spaces.js";
 import { encodeObservation, encodeTensor, isTensor, isTexts, type Observation, type Tensor } from "./tensor.js";
 
-/** Further parts of a session's step. */
+/** Options of a session's step. */
 export interface StepOptions {
-  /** Whether the observation is the first of an episode. Left out, it is after a step that ended one. */
+  /** Whether the observation is the first of an episode. Default: true if the step before it ended an episode. */
   readonly episodeStart?: boolean | ArrayLike<boolean | number>;
   /** bool, [maskSize], or [batch, maskSize] for a batch: true where an action is allowed. */
   readonly mask?: Tensor;
   readonly timeoutMs?: number;
 }
 
-/** How long a server may take to end a session that is closed. */
+/** How long to wait for the server to end a session that has been closed. */
 const CLOSING_MS = 1000;
 
-/** Node's timers fire at once if they are set for longer: 25 days. */
+/** 25 days. Node's timers fire immediately if they are set for longer. */
 export const LONGEST_TIMEOUT_MS = 2 ** 31 - 1;
 
 interface Waiting {
   readonly id: bigint;
   readonly resolve: (response: PlayResponse) => void;
   readonly reject: (error: PolicyServiceError) => void;
-  /** Begins the time of the step anew. */
+  /** Restarts the timeout of the step. */
   readonly renew: () => void;
 }
 
-/** One simulator's session, made by PolicyClient.play. One step at a time. */
+/** A simulator's session, created by {@link PolicyClient.play}. It makes one step at a time. */
 export class PlaySession {
   #next: PlayRequest;
   #id = 0n;
@@ -50,10 +50,10 @@ export class PlaySession {
     stream.on("data", (response: PlayResponse) => {
       const waiting = this.#waiting;
       if (waiting === undefined || waiting.id !== response.id) {
-        return; // it is one whose deadline has passed
+        return; // a response to a step that timed out
       }
       if (response.result?.$case === "waiting") {
-        waiting.renew(); // a policy in training is being improved
+        waiting.renew(); // a policy in training is being updated
       } else {
         waiting.resolve(response);
       }
@@ -63,17 +63,17 @@ export class PlaySession {
   }
 
   /**
-   * Reports what the last action led to, and asks for the next.
+   * Reports the outcome of the previous action and returns the next one.
    *
-   * The observation is of the observation space's shape for a single environment, or has a leading axis of B
-   * environments, as many at every step; of a Dict or Tuple, that of its first array tells which. Reward, terminated and
-   * truncated are a number and booleans, or have one element for each environment; they are left out at the first step,
-   * and may be where every environment starts an episode.
+   * The observation has the observation space's shape for a single environment, or a leading axis of B environments,
+   * the same B at every step. In a Dict or Tuple, the first tensor decides. Reward, terminated and truncated are a
+   * number and booleans, or have one element per environment. Omit them at the first step; they may also be omitted if
+   * every environment starts an episode.
    *
-   * An InvalidRequestError leaves the session as if the step had not been made; after a ServerBusyError the same step
-   * may be made again; a step whose time is over counts, even if the server reads it later, and its action is lost. But a server that has too many
-   * sessions, that refuses the simulator, or for which a session was idle for too long, ends the session with such an
-   * error: after an error, `isOver` tells whether the session goes on.
+   * After an InvalidRequestError the session is as if the step had not been made. After a ServerBusyError the same step
+   * may be retried. A step that times out counts, even if the server reads it later, and its action is lost. A server
+   * that has too many sessions, refuses the simulator, or has seen the session idle for too long ends it with one of
+   * these errors, so check `isOver` after an error.
    */
   async step(
     observation: Observation,
@@ -102,21 +102,22 @@ export class PlaySession {
       episodeStart: flags(options.episodeStart),
       actionMask: mask && encodeTensor(single && mask.shape.length === 1 ? asRow(mask) : mask),
     };
-    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs }; // the rest is read in the first message alone
+    // The server reads the other fields only in the first message.
+    this.#next = { mode: this.#next.mode, outputs: this.#next.outputs };
     const response = await this.#exchange(request, options.timeoutMs ?? this.timeoutMs);
     return readStep(response, single);
   }
 
-  /** Whether the session has ended, with an error or by close(); a step then fails with what ended it. */
+  /** Whether the session has ended, by an error or by close(). Later steps fail with the error that ended it. */
   get isOver(): boolean {
     return this.#failure !== undefined;
   }
 
-  /** Ends the session; a step after it fails. */
+  /** Ends the session. Later steps fail. */
   close(): void {
     this.#end(new ServerUnavailableError("the session has been closed; open a new one"));
     this.stream.end();
-    // The stream of a server that does not answer would keep the process alive.
+    // The stream of a server that does not respond would keep the process alive.
     setTimeout(() => this.stream.cancel(), CLOSING_MS).unref();
   }
 
@@ -142,7 +143,7 @@ export class PlaySession {
   }
 }
 
-/** One observation as a batch of one. */
+/** Returns one observation as a batch of one. */
 function withBatchAxis(observation: Observation): Observation {
   if (isTensor(observation)) {
     return asRow(observation);

@@ -6,25 +6,25 @@ import { isTensor, isTexts, type Observation } from "./tensor.js";
 export type { Space };
 
 /**
- * Who plays. A simulator that declares itself can also teach a policy, where `pgkeras train --listen` listens; a server of
- * trained policies checks that the spaces are the policy's.
+ * Describes the simulator that opens a session. A simulator that declares itself can also train a policy, by connecting
+ * to `pgkeras train --listen`. A server of trained policies checks that the spaces match the policy's.
  */
 export interface Simulator {
   readonly observationSpace: Space;
   readonly actionSpace: Space;
-  /** How many environments it steps side by side; left out, that is open. */
+  /** Number of environments that it steps in parallel; omitted means unspecified. */
   readonly environments?: number;
-  /** What people call it. */
+  /** Informational, like `version`. */
   readonly name?: string;
   readonly version?: string;
 }
 
-/** A bound: one number for all elements, or one for each in C order. */
+/** A bound: one number for all elements, or one per element in C order. */
 type Bound = number | readonly number[];
 
 /**
- * What a simulator shows and takes. The kinds are those of gymnasium.spaces. An InvalidRequestError says which number is
- * no integer where one is needed.
+ * Constructors of observation and action spaces. The kinds are those of gymnasium.spaces. They throw an
+ * {@link InvalidRequestError} that names the field if a number must be an integer and is not.
  */
 export const spaces = {
   /** Arrays of float32 numbers within bounds, which may be infinite. */
@@ -32,7 +32,7 @@ export const spaces = {
     const value = { dtype: DataType.FLOAT32, shape: lengths(shape), low: bounds(low), high: bounds(high) };
     return { kind: { $case: "box", value } };
   },
-  /** Images, of bytes. */
+  /** uint8 images. */
   pixels(shape: readonly number[]): Space {
     const value = { dtype: DataType.UINT8, shape: lengths(shape), low: [0], high: [255] };
     return { kind: { $case: "box", value } };
@@ -41,7 +41,7 @@ export const spaces = {
   discrete(n: number): Space {
     return { kind: { $case: "discrete", value: { n: integer(n, "space.n"), dtype: DataType.INT64 } } };
   },
-  /** Several integers at once: element i is one of 0 to counts[i] - 1. */
+  /** Integer vectors, whose element i is in 0 to counts[i] - 1. */
   multiDiscrete(counts: readonly number[]): Space {
     const value = {
       nvec: counts.map((count) => integer(count, "space.nvec")),
@@ -56,7 +56,7 @@ export const spaces = {
     return { kind: { $case: "multiBinary", value: { shape: lengths(shape) } } };
   },
   /**
-   * Named parts, in this order. As pairs of key and space they may have keys such as "1", which JavaScript moves to the
+   * Named parts, in this order. Use pairs of key and space for keys such as "1", because JavaScript moves them to the
    * beginning of an object.
    */
   dict(parts: Readonly<Record<string, Space>> | readonly (readonly [string, Space])[]): Space {
@@ -71,8 +71,8 @@ export const spaces = {
 };
 
 /**
- * Whether a value is one observation and not a batch, going by its first tensor; undefined if it has none: texts are a
- * batch, be it of one.
+ * Whether a value is one observation rather than a batch. The first tensor decides. Returns undefined if there is none:
+ * texts do not decide, because they have a batch axis in both cases.
  */
 export function isSingle(observation: Observation, space: Space | undefined): boolean | undefined {
   if (isTensor(observation)) {
@@ -91,7 +91,7 @@ export function isSingle(observation: Observation, space: Space | undefined): bo
   return undefined;
 }
 
-/** How many axes one value of a space has; -1 if it is no tensor. */
+/** Returns the number of axes of one value of a space, or -1 if the value is not a tensor. */
 function rankOf(space: Space | undefined): number {
   switch (space?.kind?.$case) {
     case "box":
@@ -105,7 +105,7 @@ function rankOf(space: Space | undefined): number {
   }
 }
 
-/** The parts of a Dict or Tuple space, by the keys that they have in an observation; none of another. */
+/** Returns the parts of a Dict or Tuple space with their keys in an observation; none for other spaces. */
 function partsOf(space: Space | undefined): [string, Space | undefined][] {
   switch (space?.kind?.$case) {
     case "dict":

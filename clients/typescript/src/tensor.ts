@@ -6,22 +6,22 @@ import { DataType, type Tensor as Message, type Value } from "./generated/pgkera
 export type DType =
   "bool" | "uint8" | "int8" | "uint16" | "int16" | "int32" | "int64" | "float16" | "float32" | "float64";
 
-/** The arrays that hold a tensor's elements: bool as bytes of 0 or 1, float16 as the bits of IEEE 754 binary16. */
+/** The arrays that hold a tensor's elements. bool is stored as bytes of 0 or 1, float16 as IEEE 754 binary16 bits. */
 export type Elements =
   Uint8Array | Int8Array | Uint16Array | Int16Array | Int32Array | BigInt64Array | Float32Array | Float64Array;
 
 /** A dense array in C order. */
 export interface Tensor {
   readonly dtype: DType;
-  /** Length of every axis; empty for a scalar. */
+  /** Length of every axis. Empty for a scalar. */
   readonly shape: readonly number[];
   readonly values: Elements;
 }
 
 /**
- * An observation, or a batch of them, whose tensors have one leading axis more: a tensor, or strings where the space is
- * a Text, or an object of parts where it is a Dict or (with keys "0", "1" and so on) a Tuple. A single string beside
- * tensors without a batch axis is a single observation's.
+ * An observation, or a batch of observations whose tensors have a leading batch axis. It is a tensor, an array of
+ * strings for a Text space, or an object of parts for a Dict space or (with keys "0", "1", ...) a Tuple space. A single
+ * string next to tensors without a batch axis belongs to a single observation.
  */
 export type Observation = Tensor | readonly string[] | { readonly [part: string]: Observation };
 
@@ -53,11 +53,11 @@ const DEFAULTS = new Map<unknown, DType>([
 ]);
 
 /**
- * Makes a tensor of values in C order, sharing their memory.
+ * Returns a tensor of values in C order, which shares their memory.
  *
- * @param shape Length of every axis; a vector of all values when left out.
- * @param dtype Left out, it is the array's own; needed for bool and float16 alone.
- * @throws InvalidRequestError The shape does not have as many elements as there are values, or the dtype is not theirs.
+ * @param shape - Length of every axis. Default: a vector of all values.
+ * @param dtype - Default: the dtype of the array. Needed only for bool and float16.
+ * @throws {@link InvalidRequestError} if the number of values does not match the shape, or their type not the dtype.
  */
 export function tensor(
   values: Elements | Uint8ClampedArray,
@@ -66,7 +66,7 @@ export function tensor(
 ): Tensor {
   const chosen = dtype ?? DEFAULTS.get(values.constructor) ?? "uint8";
   const wanted = TYPES[chosen][1].name;
-  const kind: string = values[Symbol.toStringTag]; // of a Buffer, too, it is Uint8Array
+  const kind: string = values[Symbol.toStringTag]; // "Uint8Array" for a Buffer, too
   if (kind !== wanted && !(chosen === "uint8" && kind === "Uint8ClampedArray")) {
     throw new InvalidRequestError("tensor.dtype", `${wanted} for ${chosen}`, kind);
   }
@@ -79,7 +79,7 @@ export function tensor(
   return { dtype: chosen, shape, values: elements };
 }
 
-/** A tensor as a message. It has a copy of the numbers, as gRPC may read it when the caller has written others. */
+/** Encodes a tensor. Copies the values, because gRPC may read the message after the caller has overwritten them. */
 export function encodeTensor({ dtype, shape, values }: Tensor): Message {
   const data = new Uint8Array(values.buffer, values.byteOffset, values.byteLength).slice();
   return {
@@ -89,7 +89,7 @@ export function encodeTensor({ dtype, shape, values }: Tensor): Message {
   };
 }
 
-/** An observation as a message. */
+/** Encodes an observation. */
 export function encodeObservation(observation: Observation): Value {
   if (isTensor(observation)) {
     return { kind: { $case: "tensor", value: encodeTensor(observation) } };
@@ -110,10 +110,10 @@ export function isTensor(observation: Observation): observation is Tensor {
 }
 
 /**
- * A message as a tensor, sharing its memory where that is aligned.
+ * Decodes a tensor. Shares the message's memory where it is aligned.
  *
- * @param field Its path in the answer, for the error.
- * @throws InvalidRequestError The dtype is unknown, the shape is not one, or the data's length does not fit them.
+ * @param field - Path of the tensor in the response, for the error.
+ * @throws {@link InvalidRequestError} if the dtype is unknown, the shape is invalid, or the data does not match them.
  */
 export function decodeTensor(message: Message | undefined, field: string): Tensor {
   const dtype = DTYPES.get(message?.dtype ?? DataType.UNSPECIFIED);
@@ -141,23 +141,23 @@ export function decodeTensor(message: Message | undefined, field: string): Tenso
     throw new InvalidRequestError(`${field}.data`, "bytes of 0 or 1 for a bool", `${Math.max(...data)}`);
   }
   const ordered = inOrder(data, type.BYTES_PER_ELEMENT);
-  // Typed arrays begin at a multiple of their elements' size, messages' bytes anywhere.
+  // A typed array must begin at a multiple of its element size. The bytes of a message may begin anywhere.
   const aligned = ordered.byteOffset % type.BYTES_PER_ELEMENT === 0 ? ordered : new Uint8Array(ordered);
   const values = new type(aligned.buffer, aligned.byteOffset, data.length / type.BYTES_PER_ELEMENT);
   return { dtype, shape: lengths.map(Number), values };
 }
 
-/** A shape as the other clients write it: `[2, 4]`. */
+/** Formats a shape as the other clients do: `[2, 4]`. */
 export function textOf(shape: readonly (number | bigint)[]): string {
   return `[${shape.join(", ")}]`;
 }
 
-/** Whether an observation is the strings of a batch. */
+/** Whether an observation is an array of strings. */
 export function isTexts(observation: Observation): observation is readonly string[] {
   return Array.isArray(observation);
 }
 
-/** Bytes in the order of the other side: as they are on nearly every machine, else swapped in a copy. */
+/** Converts between this machine's byte order and little-endian. Copies only on big-endian machines. */
 function inOrder(data: Uint8Array, size: number): Uint8Array {
   if (IS_LITTLE_ENDIAN || size === 1) {
     return data;

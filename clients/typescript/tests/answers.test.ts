@@ -22,7 +22,7 @@ function acting(value: ActResponse): PlayResponse {
 
 const ACTION = zeros(INT64, 1);
 
-/** Answers of no use to a single environment that the vectors do not have, and words that the error has. */
+/** Malformed responses to a single environment that the vectors do not cover, with part of the error message. */
 const WRONG: [string, PlayResponse][] = [
   ["it has no action", acting({})],
   ["array of shape [0]", acting({ action: ACTION, greedyAction: zeros(INT64, 0) })],
@@ -42,16 +42,16 @@ const WRONG: [string, PlayResponse][] = [
 ];
 
 for (const [i, [words, wrong]] of WRONG.entries()) {
-  test(`wrong answer ${i} to a step is the server's failure`, () => isTheServersFailure(wrong, words));
+  test(`malformed response ${i} to a step is a server failure`, () => isServerFailure(wrong, words));
 }
 
 for (const { name, message, says } of vectors.bad_answers) {
-  test(`bad answer ${name} to a step is the server's failure`, () =>
-    isTheServersFailure(PlayResponse.decode(bytes(message)), says));
+  test(`bad answer ${name} to a step is a server failure`, () =>
+    isServerFailure(PlayResponse.decode(bytes(message)), says));
 }
 
-/** A single step that is answered so fails with such words, and leaves the session open. */
-async function isTheServersFailure(wrong: PlayResponse, words: string): Promise<void> {
+/** Checks that a step with this response fails with this message and leaves the session open. */
+async function isServerFailure(wrong: PlayResponse, words: string): Promise<void> {
   const client = await serve({
     play: each((request, stream) => {
       if (request.id === 1n) {
@@ -72,7 +72,7 @@ async function isTheServersFailure(wrong: PlayResponse, words: string): Promise<
   session.close();
 }
 
-test("a wrong answer to a call is the server's failure", async () => {
+test("a malformed response to a call is a server failure", async () => {
   const client = await serve({ act: (_call, callback) => callback(null, {}) });
   await assert.rejects(client.act(ROW), { name: "ServerFailedError", message: /is the server newer/ });
 });

@@ -28,8 +28,8 @@ function failure(delay?: Delay): { code: status; details: string; metadata: Meta
   return { code: status.UNAVAILABLE, details: "draining", metadata };
 }
 
-/** A client that was answered once, by a server that from then on fails; and the number of its calls. */
-async function drained(fail: (call: number) => ReturnType<typeof failure> | undefined) {
+/** Returns a client that has received one response from a server whose further calls fail, and its number of calls. */
+async function failingClient(fail: (call: number) => ReturnType<typeof failure> | undefined) {
   const count = { calls: 0 };
   const client = await serve({
     getPolicy: (_call, callback) => {
@@ -54,7 +54,7 @@ for (const [delay, retryAfterMs] of [
   [{ seconds: LARGEST, nanos: 2 ** 31 - 1 }, YEAR_MS],
 ] as [Delay, number | undefined][]) {
   test(`a retry delay of ${delay.seconds} s`, async () => {
-    const { client, count } = await drained(() => failure(delay));
+    const { client, count } = await failingClient(() => failure(delay));
     await assert.rejects(client.describe(1000), { name: "ServerUnavailableError", message: "draining", retryAfterMs });
     // With pauses of at least 50, 100, 200, 400 and 500 ms, six calls take longer than a second.
     const made = count.calls - 1;
@@ -71,12 +71,12 @@ for (const [delay, retryAfterMs] of [
   });
 }
 
-test("a deadline that passes during retries tells the last error", async () => {
-  const { client } = await drained((call) => (call < 3 ? failure({ seconds: 0n, nanos: 0 }) : undefined));
+test("a deadline that passes during retries returns the last error", async () => {
+  const { client } = await failingClient((call) => (call < 3 ? failure({ seconds: 0n, nanos: 0 }) : undefined));
   await assert.rejects(client.describe(1000), { name: "ServerUnavailableError", message: "draining" });
 });
 
-test("a connection that leads nowhere is given up", async () => {
+test("a lost connection is replaced", async () => {
   const port = await listen({});
   const lost = new Set<Socket>();
   const open: Socket[] = [];
@@ -89,7 +89,7 @@ test("a connection that leads nowhere is given up", async () => {
     ] as const) {
       from.on("data", (data) => void (lost.has(near) || to.write(data)));
       from.on("close", () => void (lost.has(near) || to.destroy()));
-      from.on("error", () => undefined); // what follows is that it closes
+      from.on("error", () => undefined); // "close" follows
     }
   });
   proxy.listen(0, "127.0.0.1");

@@ -12,7 +12,7 @@ import { encodeTensor } from "../src/tensor.js";
 
 export type Stream = ServerDuplexStream<PlayRequest, PlayResponse>;
 
-/** What a server does. */
+/** Handlers of a test server. */
 export interface Handlers {
   readonly getPolicy?: (call: unknown, callback: sendUnaryData<GetPolicyResponse>) => void;
   readonly act?: (call: unknown, callback: sendUnaryData<ActResponse>) => void;
@@ -23,7 +23,7 @@ export const SPACE = pgkeras.spaces.box([2], -1, 1);
 export const ROW = pgkeras.tensor(Float32Array.of(0, 0));
 export const DESCRIBED: GetPolicyResponse = { policy: { specHash: "hash", spec: { observationSpace: SPACE } } };
 
-/** Starts a server on a real socket, for the time of the test. */
+/** Starts a server on a real socket, which stops after the test. Returns its port. */
 export async function listen(handlers: Handlers): Promise<number> {
   const server = new Server();
   server.addService(PolicyServiceService, {
@@ -39,7 +39,7 @@ export async function listen(handlers: Handlers): Promise<number> {
   });
 }
 
-/** A client of such a server. */
+/** Starts a server and returns a client of it. */
 export async function serve(handlers: Handlers): Promise<pgkeras.PolicyClient> {
   return connect(await listen(handlers));
 }
@@ -50,7 +50,7 @@ export function connect(port: number, options?: pgkeras.ClientOptions): pgkeras.
   return client;
 }
 
-/** Handles every message of a session, and ends it when the client does. */
+/** Handles every message of a session, and ends the session when the client does. */
 export function each(play: (request: PlayRequest, stream: Stream) => void): (stream: Stream) => void {
   return (stream) => {
     stream.on("data", (request: PlayRequest) => play(request, stream));
@@ -58,7 +58,7 @@ export function each(play: (request: PlayRequest, stream: Stream) => void): (str
   };
 }
 
-/** Answers a message with the action of its id. */
+/** Responds to a message with an action equal to its id. */
 export function answer({ id }: PlayRequest, stream: Stream): void {
   const action = encodeTensor(pgkeras.tensor(BigInt64Array.of(id ?? 0n)));
   stream.write({ id, result: { $case: "act", value: { action } } });

@@ -6,12 +6,13 @@ import type { Value } from "../src/generated/pgkeras/v1/tensors.js";
 import * as pgkeras from "../src/index.js";
 import { answer, DESCRIBED, each, ROW, serve as serveBy, SPACE, type Stream } from "./serving.js";
 
-/** A client of a server on a real socket; describing the policy takes it so long. */
+/** Returns a client of a server on a real socket, whose GetPolicy takes slownessMs. */
 async function serve(play: (stream: Stream) => void, slownessMs = 0): Promise<pgkeras.PolicyClient> {
   return serveBy({
     getPolicy: (_call, callback) => {
       const reply = () => callback(null, DESCRIBED);
-      // This server gives up at once on a call whose deadline is too far for a timer, unless it is answered by then.
+      // Replies synchronously, because grpc-js servers cancel a call at once if its deadline exceeds the range of a
+      // timer.
       if (slownessMs) {
         setTimeout(reply, slownessMs);
       } else {
@@ -57,7 +58,7 @@ test("a single observation of parts becomes a batch of one", async () => {
   session.close();
 });
 
-test("a timeout that is longer than timers can be set for is waited for", async () => {
+test("a timeout may be longer than the range of timers", async () => {
   const client = await serve(each(answer));
   for (const timeoutMs of [2 ** 31, Number.POSITIVE_INFINITY]) {
     await client.describe(timeoutMs);
@@ -67,19 +68,19 @@ test("a timeout that is longer than timers can be set for is waited for", async 
   }
 });
 
-test("concurrent first calls have timeouts of their own", async () => {
+test("concurrent first calls have separate timeouts", async () => {
   const client = await serve(each(answer), 200);
   const [hasty, patient] = await Promise.allSettled([client.play({ timeoutMs: 100 }), client.play()]);
   assert.ok(hasty.status === "rejected" && hasty.reason instanceof pgkeras.DeadlineExceededError);
   assert.equal(patient.status, "fulfilled");
 });
 
-test("opening the first session takes no longer than it may", async () => {
+test("opening the first session respects the timeout", async () => {
   const client = await serve(each(answer), 300);
-  await assert.rejects(client.play({ timeoutMs: 400 }), pgkeras.DeadlineExceededError); // it describes the policy twice
+  await assert.rejects(client.play({ timeoutMs: 400 }), pgkeras.DeadlineExceededError); // calls GetPolicy twice
 });
 
-test("closing ends a session whose server does not answer", { timeout: 10_000 }, async () => {
+test("closing ends a session whose server does not respond", { timeout: 10_000 }, async () => {
   for (const what of ["session", "client"]) {
     let cut: Promise<unknown> | undefined;
     const client = await serve((stream) => {
@@ -94,7 +95,7 @@ test("closing ends a session whose server does not answer", { timeout: 10_000 },
   }
 });
 
-test("a message that waits to be sent keeps its numbers", async () => {
+test("a message that waits to be sent keeps its values", async () => {
   let read = () => {};
   const seen: number[] = [];
   const client = await serve((stream) => {
@@ -134,7 +135,7 @@ test("a session of a closed client is refused", async () => {
   await assert.rejects(client.play({ simulator }), pgkeras.ServerUnavailableError);
 });
 
-test("a token does not travel unencrypted", () => {
+test("a token is not sent unencrypted", () => {
   const connect = (target: string, tls?: object) => new pgkeras.PolicyClient(target, { token: "secret", tls }).close();
   for (const target of ["robot.example:50051", "10.0.0.7:50051", "127.example.com:50051", "dns:///robot.example:1"]) {
     assert.throws(() => connect(target), { name: "InvalidRequestError", field: "token" });
@@ -145,7 +146,7 @@ test("a token does not travel unencrypted", () => {
   }
 });
 
-test("a tensor is made of the array of its dtype", () => {
+test("a tensor requires an array of its dtype", () => {
   for (const [values, dtype] of [
     [Int32Array.of(1), "float32"],
     [Uint16Array.of(1), "int16"],
@@ -157,13 +158,13 @@ test("a tensor is made of the array of its dtype", () => {
   assert.equal(pgkeras.tensor(Uint8Array.of(1), [1], "bool").dtype, "bool");
   assert.equal(pgkeras.tensor(Uint16Array.of(1), [1], "float16").dtype, "float16");
   assert.equal(pgkeras.tensor(Buffer.of(1)).dtype, "uint8");
-  const clamped = Uint8ClampedArray.of(1); // as a canvas has them
+  const clamped = Uint8ClampedArray.of(1); // the type of a canvas' pixels
   const pixels = pgkeras.tensor(clamped);
   clamped[0] = 7;
   assert.deepEqual([pixels.dtype, pixels.values], ["uint8", Uint8Array.of(7)]);
 });
 
-test("a shape has lengths", () => {
+test("a shape consists of non-negative integers that match the values", () => {
   const values = new Float32Array(4);
   for (const shape of [[-2, -2], [2.5, 1.6], [Number.NaN], [5]]) {
     assert.throws(() => pgkeras.tensor(values, shape), { name: "InvalidRequestError", field: "tensor.shape" });
@@ -171,7 +172,7 @@ test("a shape has lengths", () => {
   assert.deepEqual(pgkeras.tensor(new Float32Array(0), [3, 0]).shape, [3, 0]);
 });
 
-test("what has to be an integer is one", async () => {
+test("non-integers are refused where integers are required", async () => {
   const invalid = (field: string) => ({ name: "InvalidRequestError", field });
   for (const number of [1.5, Number.NaN, Number.POSITIVE_INFINITY, 2 ** 53]) {
     assert.throws(() => new pgkeras.PolicyClient("127.0.0.1:1", { version: number }), invalid("policy.version"));
@@ -190,7 +191,7 @@ test("a token is printable ASCII", () => {
       () => connect(token),
       (error) => {
         assert.ok(error instanceof pgkeras.InvalidRequestError && error.field === "token");
-        assert.ok(!token.trim() || !error.message.includes(token.trim()), "it tells the token");
+        assert.ok(!token.trim() || !error.message.includes(token.trim()), "the message contains the token");
         return true;
       },
     );
@@ -198,7 +199,7 @@ test("a token is printable ASCII", () => {
   connect("two words~!");
 });
 
-test("a step while another is under way is refused, and that goes on", async () => {
+test("a step during another step is refused, and the other one completes", async () => {
   const waiting: (() => void)[] = [];
   const client = await serve(each((request, stream) => waiting.push(() => answer(request, stream))));
   const session = await client.play();
@@ -215,7 +216,7 @@ test("a step while another is under way is refused, and that goes on", async () 
   session.close();
 });
 
-test("the parts of a Dict have the order of their pairs", () => {
+test("the parts of a Dict keep the order of their pairs", () => {
   const { dict, discrete } = pgkeras.spaces;
   const keys = (space: pgkeras.Space) => space.kind?.$case === "dict" && space.kind.value.spaces?.map(({ key }) => key);
   const pairs = [

@@ -26,7 +26,7 @@ const KINDS = {
   server_failed: pgkeras.ServerFailedError,
 };
 
-/** The vector's values in the array that holds its dtype. */
+/** Returns the vector's values in the array type of its dtype. */
 function elements({ dtype, values }: ArrayVector): pgkeras.Elements {
   switch (dtype) {
     case "bool":
@@ -51,7 +51,7 @@ function elements({ dtype, values }: ArrayVector): pgkeras.Elements {
   }
 }
 
-/** The bits of a number that binary16 holds exactly. */
+/** Returns the bits of a number that binary16 represents exactly. */
 function half(value: number): number {
   const sign = value < 0 || Object.is(value, -0) ? 0x8000 : 0;
   const size = Math.abs(value);
@@ -89,7 +89,7 @@ for (const vector of vectors.bad_tensors) {
   });
 }
 
-test("answers share memory where it is aligned, and are right where it is not", () => {
+test("decoded tensors share aligned memory, and copy memory that is not aligned", () => {
   for (let offset = 0; offset < 8; offset++) {
     const data = new Uint8Array(32).subarray(offset, offset + 24);
     data.set([1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 3]);
@@ -99,7 +99,7 @@ test("answers share memory where it is aligned, and are right where it is not", 
   }
 });
 
-test("a tensor whose shape or dtype does not fit its values is refused", () => {
+test("a tensor whose shape or dtype does not match its values is refused", () => {
   assert.throws(() => pgkeras.tensor(Float32Array.of(1, 2), [3]), pgkeras.InvalidRequestError);
   assert.throws(() => pgkeras.tensor(Float32Array.of(1, 2), [2], "bool"), pgkeras.InvalidRequestError);
 });

@@ -5,7 +5,7 @@ export const vectors = JSON.parse(
   readFileSync(new URL("../../../../conformance/vectors.json", import.meta.url), "utf8"),
 );
 
-/** A vector's message. */
+/** Decodes base64. */
 export function bytes(base64: string): Uint8Array {
   return new Uint8Array(Buffer.from(base64, "base64"));
 }

@@ -1,4 +1,5 @@
-// Client: asks a policy server for actions.
+/// @file
+/// Client: a connection to a policy server.
 #pragma once
 
 #include <cstdint>
@@ -15,61 +16,64 @@
 
 namespace pgkeras {
 
+/// TLS settings of a connection.
 struct TlsOptions {
-  std::string root_certificates = {};   // PEM of the authorities to trust; the system's if empty
-  std::string client_certificate = {};  // PEM, with its key, if the server asks for one
-  std::string client_key = {};
-  std::string server_name = {};  // the name in the server's certificate, if it is not the target's
+  std::string root_certificates = {};   ///< PEM of the trusted certificate authorities; the system's if empty
+  std::string client_certificate = {};  ///< PEM of the client's certificate, if the server requires one
+  std::string client_key = {};          ///< PEM of its private key
+  std::string server_name = {};         ///< the name in the server's certificate, if it differs from the target's host
 };
 
+/// Options of a client.
 struct ClientOptions {
-  std::string policy = {};                     // which policy; may be empty when the server has only one
-  std::optional<std::int64_t> version = {};    // which version of it; the newest if neither this nor a label is given
-  std::optional<std::string> label = {};       // the version that has this label
-  Timeout timeout = std::chrono::seconds(10);  // of any call, connecting and retries included
-  std::optional<TlsOptions> tls = {};          // unencrypted if not given
-  std::string token = {};                      // sent as a bearer token, over TLS or to this machine
+  std::string policy = {};                     ///< name of the policy; may be empty if the server has only one
+  std::optional<std::int64_t> version = {};    ///< a fixed version; the newest if neither version nor label is given
+  std::optional<std::string> label = {};       ///< selects the version that has this label
+  Timeout timeout = std::chrono::seconds(10);  ///< default timeout of a call, including connecting and retries
+  std::optional<TlsOptions> tls = {};          ///< unencrypted if not given
+  std::string token = {};                      ///< bearer token; requires TLS or a target on this machine
 };
 
-// What a server accepts.
+/// The limits of a server.
 struct Limits {
   std::int64_t max_batch_size = 0;
   std::int64_t max_receive_message_bytes = 0;
   std::int64_t max_send_message_bytes = 0;
 };
 
-// A policy as a server offers it.
+/// The server's description of a policy.
 struct PolicyInfo {
   v1::Policy policy;
-  std::optional<Limits> limits = {};  // not in a list of policies
+  std::optional<Limits> limits = {};  ///< empty in a list of policies
 };
 
-// A connection to a policy server, and one policy on it. Safe for use by several threads.
-//
-// A call that finds the server unavailable is made again, with back-off, as long as its timeout allows: a server that
-// is restarted is waited for. Only a client that was never answered says so at once, since its address may be wrong.
-//
-// Every method throws ServerUnavailableError when nobody answers at the target, DeadlineExceededError when no answer
-// came in time, PolicyNotFoundError when there is no such policy, version or label, and any other child of Error.
+/// A connection to a policy server, bound to one policy. Thread-safe.
+///
+/// If the server is unavailable, a call is retried with backoff until its timeout, so it survives a restart of the
+/// server. A client that has never received a response fails immediately instead, because its address may be wrong.
+///
+/// Every method throws ServerUnavailableError if no server responds at the target, DeadlineExceededError if no response
+/// arrives in time, PolicyNotFoundError if the policy, version or label does not exist, and other subclasses of Error.
 class Client {
  public:
-  // target: HOST:PORT. Throws InvalidRequestError if both a version and a label are given, if the token has characters
-  // that no header can hold, or others could read it on its way, and if a certificate or a key is not PEM.
+  /// Creates a client of the server at target, HOST:PORT. The first call connects. Throws InvalidRequestError if both a
+  /// version and a label are given, if the token has characters that are invalid in a header or would be sent
+  /// unencrypted, and if a certificate or a key is not PEM.
   explicit Client(std::string target, ClientOptions options = {});
   Client(Client&&) noexcept;
   Client& operator=(Client&&) noexcept;
   ~Client();
 
-  // Asks for the action for one observation, or for each of a batch. Calls `describe` before the first time.
+  /// Returns the action for one observation, or the actions for a batch. The first call also describes the policy.
   Actions act(Observation observation, const ActOptions& options = {});
 
-  // Opens a session for one simulator, of one or many environments, once the server answers.
+  /// Opens a session for a simulator with one or many environments, as soon as the server responds.
   Session play(const PlayOptions& options = {});
 
-  // Describes the policy and the server's limits.
+  /// Returns the policy's description and the server's limits.
   PolicyInfo describe(std::optional<Timeout> timeout = {});
 
-  // Describes every policy and version that the server has ready, by name, then by version.
+  /// Returns the description of every policy version that is ready on the server, sorted by name, then by version.
   std::vector<PolicyInfo> policies(std::optional<Timeout> timeout = {});
 
  private:

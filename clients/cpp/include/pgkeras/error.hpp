@@ -1,14 +1,17 @@
-// Every exception that the client throws on purpose.
-//
-//   Error                       a call to a policy server failed
-//   ├── InvalidRequestError     the request is wrong: names the field, what was expected, what came
-//   ├── PolicyNotFoundError     no such policy, version or label
-//   ├── SpecMismatchError       the policy's spec is not the one that the caller was written for
-//   ├── ServerBusyError         the server is full; retry_after says how long to wait
-//   ├── DeadlineExceededError   no answer in time
-//   ├── ServerUnavailableError  nobody answers at that address, or the server is starting or draining
-//   ├── UnauthenticatedError    the call's token is missing or unknown
-//   └── ServerFailedError       a defect of the server, or a call that it does not offer
+/// @file
+/// The exceptions of the client.
+///
+/// @verbatim
+///   Error                       a call to a policy server failed
+///   ├── InvalidRequestError     a field of the request is invalid; says which, what was expected, what was received
+///   ├── PolicyNotFoundError     no such policy, version or label
+///   ├── SpecMismatchError       the policy's spec has changed since the client described it
+///   ├── ServerBusyError         the server is at capacity; retry_after says how long to wait
+///   ├── DeadlineExceededError   no response arrived in time
+///   ├── ServerUnavailableError  no server responds at the address, or it is starting or draining
+///   ├── UnauthenticatedError    the call's token is missing or unknown
+///   └── ServerFailedError       an internal error of the server, or a call that it does not implement
+/// @endverbatim
 #pragma once
 
 #include <chrono>
@@ -25,7 +28,7 @@ class Error : public std::runtime_error {
 
 class InvalidRequestError : public Error {
  public:
-  // field: path of the wrong field in the request message, such as observation.tensor.shape.
+  /// field: path of the invalid field in the request message, such as observation.tensor.shape.
   InvalidRequestError(std::string field, std::string expected, std::string got)
       : Error(field + ": expected " + expected + ", got " + got),
         field(std::move(field)),
@@ -66,7 +69,7 @@ class ServerUnavailableError : public Error {
                                   std::optional<std::chrono::nanoseconds> retry_after = std::nullopt)
       : Error(message), retry_after(retry_after) {}
 
-  const std::optional<std::chrono::nanoseconds> retry_after;  // if the server said when to come back
+  const std::optional<std::chrono::nanoseconds> retry_after;  ///< how long the server asks to wait before a retry
 };
 
 class UnauthenticatedError : public Error {

@@ -1,4 +1,5 @@
-// Native arrays to and from the protocol's tensors, a whole array at a time.
+/// @file
+/// Converts native arrays to the protocol's tensors and back, a whole array at a time.
 #pragma once
 
 #include <bit>
@@ -23,7 +24,7 @@ static_assert(std::endian::native == std::endian::little, "tensors travel as lit
 
 using Shape = std::vector<std::int64_t>;
 
-// The protocol's type for elements of type T; DATA_TYPE_UNSPECIFIED when there is none.
+/// Returns the protocol's type for elements of type T, or DATA_TYPE_UNSPECIFIED if there is none.
 template <typename T>
 constexpr v1::DataType data_type() {
   if constexpr (std::same_as<T, bool>) return v1::DATA_TYPE_BOOL;
@@ -46,26 +47,26 @@ template <typename R>
 concept ElementRange =
     std::ranges::contiguous_range<R> && std::ranges::sized_range<R> && Element<std::ranges::range_value_t<R>>;
 
-// Bytes of one element; 0 for a type unknown to this client.
+/// Returns the size of one element in bytes, or 0 for an unknown type.
 std::size_t element_size(v1::DataType dtype);
 
-// A native array in C order, seen from outside: it must outlive the view. Of elements that C++ has no type for
-// (float16), the bytes are given with their type.
+/// A view of a native array in C order. The array must outlive the view. For element types that C++ lacks (float16),
+/// pass the type and the bytes.
 class ArrayView {
  public:
-  // One axis, as long as the range.
+  /// A vector.
   template <ElementRange R>
-  ArrayView(const R& values)  // NOLINT(google-explicit-constructor): an array is meant wherever a view is asked for
+  ArrayView(const R& values)  // NOLINT(google-explicit-constructor): implicit conversion is intended
       : ArrayView(values, Shape{static_cast<std::int64_t>(std::ranges::size(values))}) {}
 
-  // Throws InvalidRequestError if the range is not as long as the shape says.
+  /// Throws InvalidRequestError if the length of the range does not match the shape.
   template <ElementRange R>
   ArrayView(const R& values, Shape shape)
       : ArrayView(data_type<std::ranges::range_value_t<R>>(), std::as_bytes(std::span(values)), std::move(shape)) {}
 
   ArrayView(v1::DataType dtype, std::span<const std::byte> bytes, Shape shape);
 
-  // A single number, of no axes.
+  /// Returns a view without axes of a single number.
   template <Element T>
   static ArrayView scalar(const T& value) {
     return ArrayView(data_type<T>(), std::as_bytes(std::span(&value, 1)), {});
@@ -81,15 +82,15 @@ class ArrayView {
   Shape shape_;
 };
 
-// An array with memory of its own, such as one that came with an answer.
+/// An array that owns its memory, such as one of a response.
 class Tensor {
  public:
   Tensor() = default;
 
   explicit Tensor(const ArrayView& array);
 
-  // Copies a message's bytes in one piece. Throws InvalidRequestError, with a path that begins with `field`, if the
-  // type is unknown, the shape is not one, or the data do not fit them.
+  /// Decodes a message, whose bytes are copied in one piece. Throws InvalidRequestError, with a path that begins with
+  /// `field`, if the type is unknown, the shape is invalid, or the data does not match them.
   Tensor(const v1::Tensor& message, std::string_view field);
 
   v1::DataType dtype() const { return dtype_; }
@@ -97,22 +98,22 @@ class Tensor {
   std::span<const std::byte> bytes() const { return bytes_; }
   std::size_t size() const { return element_size(dtype_) == 0 ? 0 : bytes_.size() / element_size(dtype_); }
 
-  // The elements in C order, not copied: the span lives as long as the tensor. Throws InvalidRequestError if they are
-  // not of type T.
+  /// Returns the elements in C order without a copy. The span is valid as long as the tensor. Throws
+  /// InvalidRequestError if the elements are not of type T.
   template <Element T>
   std::span<const T> values() const {
     check_type(data_type<T>());
     return {reinterpret_cast<const T*>(bytes_.data()), bytes_.size() / sizeof(T)};
   }
 
-  // One element, by its position in C order.
+  /// Returns one element, by its index in C order.
   template <Element T>
   T item(std::size_t index = 0) const {
     check_index(index);
     return values<T>()[index];
   }
 
-  // The same elements without the leading axis, whose length must be 1.
+  /// Returns the same elements without the leading axis, whose length must be 1.
   Tensor first_row() &&;
 
  private:
@@ -124,7 +125,7 @@ class Tensor {
   std::vector<std::byte> bytes_;
 };
 
-// What a policy observes: an array, or what follows the structure of its space.
+/// An observation or a batch of observations: an array, texts, or fields that follow the structure of the space.
 class Observation {
  public:
   Observation(const ArrayView& array);  // NOLINT(google-explicit-constructor)
@@ -132,13 +133,13 @@ class Observation {
   template <ElementRange R>
   Observation(const R& values) : Observation(ArrayView(values)) {}  // NOLINT(google-explicit-constructor)
 
-  // For a Text space: one string per observation.
+  /// Returns observations of a Text space, one string per observation.
   static Observation texts(std::span<const std::string> texts);
 
-  // For a Dict space, by its keys, and for a Tuple, by "0", "1", and so on.
+  /// Returns an observation of a Dict space from its keys, or of a Tuple space from "0", "1", ...
   static Observation fields(std::map<std::string, Observation> parts);
 
-  // The message; it can be taken out of an observation that is no longer needed.
+  /// Returns the message. It can be moved out of an observation that is no longer needed.
   const v1::Value& message() const& { return message_; }
   v1::Value&& message() && { return std::move(message_); }
 
@@ -148,7 +149,7 @@ class Observation {
   v1::Value message_;
 };
 
-// Writes an array into a message: little-endian, C order, one copy.
+/// Writes an array into a message: little-endian, C order, one copy.
 void write_tensor(v1::Tensor& message, const ArrayView& array);
 
 }  // namespace pgkeras

@@ -1,5 +1,5 @@
-// Command bench takes the time of sessions, and of gRPC's own streams beside them; conformance/README.md describes its
-// orders and answers.
+// Command bench measures sessions of the client, and bare gRPC streams for comparison. conformance/README.md describes
+// its commands and responses.
 package main
 
 import (
@@ -30,7 +30,7 @@ func (echo) Play(stream pgkerasv1.PolicyService_PlayServer) error {
 	for {
 		request, err := stream.Recv()
 		if err != nil {
-			return nil // the client has closed its side, or is gone
+			return nil // the client has closed the stream or disconnected
 		}
 		rows := request.GetObservation().GetTensor().GetShape()[0]
 		action := &pgkerasv1.Tensor{
@@ -99,7 +99,7 @@ func play(target string, environments int, seconds float64) (any, error) {
 	})
 }
 
-func bare(target string, environments int, seconds float64) (any, error) {
+func playStub(target string, environments int, seconds float64) (any, error) {
 	connection, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, err
@@ -156,12 +156,12 @@ func measure(seconds float64, step func() error) (any, error) {
 	return map[string]any{"messages": len(latencies), "seconds": elapsed, "p50_us": at(0.5), "p99_us": at(0.99)}, nil
 }
 
-func obey(words []string) (any, error) {
+func execute(words []string) (any, error) {
 	if len(words) == 1 && words[0] == "serve" {
 		return serve()
 	}
 	if len(words) != 4 {
-		return nil, fmt.Errorf("unknown order %q", words)
+		return nil, fmt.Errorf("unknown command %q", words)
 	}
 	environments, err := strconv.Atoi(words[2])
 	if err != nil {
@@ -174,13 +174,13 @@ func obey(words []string) (any, error) {
 	if words[0] == "play" {
 		return play(words[1], environments, seconds)
 	}
-	return bare(words[1], environments, seconds)
+	return playStub(words[1], environments, seconds)
 }
 
 func main() {
-	orders := bufio.NewScanner(os.Stdin)
-	for orders.Scan() {
-		answer, err := obey(strings.Fields(orders.Text()))
+	commands := bufio.NewScanner(os.Stdin)
+	for commands.Scan() {
+		answer, err := execute(strings.Fields(commands.Text()))
 		if err == nil {
 			err = json.NewEncoder(os.Stdout).Encode(answer)
 		}

@@ -1,6 +1,6 @@
-// Command cartpole simulates CartPole-v1 and asks a policy server for its actions.
+// Command cartpole simulates CartPole-v1 and requests its actions from a policy server.
 //
-// Equations and constants are those of gymnasium's envs/classic_control/cartpole.py, after Barto, Sutton & Anderson,
+// Equations and constants are from gymnasium's envs/classic_control/cartpole.py, after Barto, Sutton & Anderson,
 // "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
 package main
 
@@ -23,22 +23,22 @@ const (
 	massCart  = 1.0
 	massPole  = 0.1
 	totalMass = massCart + massPole
-	length    = 0.5 // half the pole's
+	length    = 0.5 // half the length of the pole
 	force     = 10.0
-	tau       = 0.02 // seconds from step to step
+	tau       = 0.02 // seconds per step
 	maxX      = 2.4
 	maxAngle  = 12 * 2 * math.Pi / 360
 	maxSteps  = 500
 )
 
 type cartPole struct {
-	x, speed, angle, turning float64
-	age                      int
-	random                   *rand.Rand
+	x, speed, angle, angularSpeed float64
+	age                           int
+	random                        *rand.Rand
 }
 
 func (c *cartPole) reset() {
-	for _, number := range []*float64{&c.x, &c.speed, &c.angle, &c.turning} {
+	for _, number := range []*float64{&c.x, &c.speed, &c.angle, &c.angularSpeed} {
 		*number = c.random.Float64()*0.1 - 0.05
 	}
 	c.age = 0
@@ -50,17 +50,17 @@ func (c *cartPole) step(action int64) (terminated, truncated bool) {
 		push = -force
 	}
 	sine, cosine := math.Sincos(c.angle)
-	push = (push + massPole*length*c.turning*c.turning*sine) / totalMass
-	turningChange := (gravity*sine - cosine*push) / (length * (4.0/3.0 - massPole*cosine*cosine/totalMass))
-	speedChange := push - massPole*length*turningChange*cosine/totalMass
-	c.x, c.speed = c.x+tau*c.speed, c.speed+tau*speedChange
-	c.angle, c.turning = c.angle+tau*c.turning, c.turning+tau*turningChange
+	push = (push + massPole*length*c.angularSpeed*c.angularSpeed*sine) / totalMass
+	angularAcceleration := (gravity*sine - cosine*push) / (length * (4.0/3.0 - massPole*cosine*cosine/totalMass))
+	acceleration := push - massPole*length*angularAcceleration*cosine/totalMass
+	c.x, c.speed = c.x+tau*c.speed, c.speed+tau*acceleration
+	c.angle, c.angularSpeed = c.angle+tau*c.angularSpeed, c.angularSpeed+tau*angularAcceleration
 	c.age++
 	terminated = math.Abs(c.x) > maxX || math.Abs(c.angle) > maxAngle
 	return terminated, !terminated && c.age >= maxSteps
 }
 
-// Many carts in one session; an episode that ends is followed by the next at once.
+// Many carts in one session. A cart whose episode has ended is reset immediately.
 type simulator struct {
 	carts                         []cartPole
 	observation                   []float32
@@ -88,13 +88,13 @@ func newSimulator(environments int) *simulator {
 
 func (s *simulator) observe() {
 	for i, cart := range s.carts {
-		for j, number := range []float64{cart.x, cart.speed, cart.angle, cart.turning} {
+		for j, number := range []float64{cart.x, cart.speed, cart.angle, cart.angularSpeed} {
 			s.observation[4*i+j] = float32(number)
 		}
 	}
 }
 
-// What to hold may be nil. A cart that holds shows the first observation of its episode again.
+// Steps all carts. A cart that is held repeats the first observation of its episode; hold may be nil.
 func (s *simulator) step(actions []int64, hold []bool) {
 	for i := range s.carts {
 		cart := &s.carts[i]
@@ -110,14 +110,14 @@ func (s *simulator) step(actions []int64, hold []bool) {
 	s.observe()
 }
 
-// Asks for the actions of all carts; the first time, nothing has happened yet.
+// Requests the actions of all carts. The first request of a session reports no outcome.
 func (s *simulator) ask(session *pgkeras.Session, first bool) (actions []int64, hold []bool, err error) {
 	observation := pgkeras.NewTensor(s.observation, len(s.carts), 4)
 	var answer *pgkeras.Actions
 	if first {
 		answer, err = session.Step(context.Background(), observation, nil, nil, nil)
 	} else {
-		// The observation is the next episode's first already, where one has ended.
+		// The observation of a cart whose episode has ended is the first of its next episode.
 		starts := pgkeras.EpisodeStart(s.starts...)
 		answer, err = session.Step(context.Background(), observation, s.reward, s.terminated, s.truncated, starts)
 	}
@@ -145,7 +145,7 @@ func play(session *pgkeras.Session, episodes int) (map[string]any, error) {
 	return map[string]any{"episodes": episodes, "mean_return": float64(steps) / float64(episodes), "steps": steps}, nil
 }
 
-func race(session *pgkeras.Session, environments, steps int) (map[string]any, error) {
+func measure(session *pgkeras.Session, environments, steps int) (map[string]any, error) {
 	s := newSimulator(environments)
 	actions, _, err := s.ask(session, true)
 	begin := time.Now()
@@ -160,21 +160,21 @@ func race(session *pgkeras.Session, environments, steps int) (map[string]any, er
 	return map[string]any{"environments": environments, "steps": steps, "environment_steps_per_second": rate}, err
 }
 
-// Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again.
+// Plays until no run has responded for the duration of patience. A run that stops may be started again.
 func teach(client *pgkeras.Client, environments int, patience time.Duration) (map[string]any, error) {
 	messages := 0
-	heard := time.Now()
+	lastResponse := time.Now()
 	for {
 		before := messages
-		err := teachInASession(client, environments, &messages)
+		err := teachSession(client, environments, &messages)
 		var unavailable *pgkeras.ServerUnavailableError
 		if !errors.As(err, &unavailable) {
 			return nil, err
 		}
 		if messages > before {
-			heard = time.Now()
+			lastResponse = time.Now()
 		}
-		if time.Since(heard) >= patience {
+		if time.Since(lastResponse) >= patience {
 			if messages == 0 {
 				return nil, err
 			}
@@ -184,8 +184,8 @@ func teach(client *pgkeras.Client, environments int, patience time.Duration) (ma
 	}
 }
 
-// Plays in one session until it ends, and counts the messages.
-func teachInASession(client *pgkeras.Client, environments int, messages *int) error {
+// Plays one session until it ends, and counts its messages.
+func teachSession(client *pgkeras.Client, environments int, messages *int) error {
 	angle := 2 * maxAngle
 	session, err := client.Play(context.Background(), pgkeras.Declare(pgkeras.Simulator{
 		ObservationSpace: pgkeras.BoxSpace(
@@ -214,14 +214,14 @@ func teachInASession(client *pgkeras.Client, environments int, messages *int) er
 
 func run() error {
 	target := flag.String("target", "127.0.0.1:50051", "HOST:PORT of the policy server")
-	episodes := flag.Int("episodes", 20, "episodes to play, one after the other")
-	environments := flag.Int("environments", 0, "step so many at once instead, and take the time")
-	steps := flag.Int("steps", 1000, "steps of those")
-	teaching := flag.Int("teach", 0, "step so many at once, from which a policy in training learns")
-	patience := flag.Float64("patience", 10, "how many seconds to look for a run that does not answer")
-	policy := flag.String("policy", "cartpole-v1", "which policy plays")
+	episodes := flag.Int("episodes", 20, "number of episodes to play in sequence")
+	environments := flag.Int("environments", 0, "measure the throughput with this many environments instead")
+	steps := flag.Int("steps", 1000, "number of steps of that measurement")
+	teachEnvironments := flag.Int("teach", 0, "train a policy with this many environments")
+	patience := flag.Float64("patience", 10, "seconds to keep trying when the run does not respond")
+	policy := flag.String("policy", "cartpole-v1", "the policy to play")
 	flag.Parse()
-	if *teaching > 0 {
+	if *teachEnvironments > 0 {
 		*policy = ""
 	}
 	client, err := pgkeras.Dial(*target, pgkeras.WithPolicy(*policy))
@@ -229,8 +229,8 @@ func run() error {
 		return err
 	}
 	defer func() { _ = client.Close() }()
-	if *teaching > 0 {
-		report, err := teach(client, *teaching, time.Duration(*patience*float64(time.Second)))
+	if *teachEnvironments > 0 {
+		report, err := teach(client, *teachEnvironments, time.Duration(*patience*float64(time.Second)))
 		if err != nil {
 			return err
 		}
@@ -243,7 +243,7 @@ func run() error {
 	defer session.Close()
 	var report map[string]any
 	if *environments > 0 {
-		report, err = race(session, *environments, *steps)
+		report, err = measure(session, *environments, *steps)
 	} else {
 		report, err = play(session, *episodes)
 	}

@@ -99,7 +99,7 @@ func (p *program) batch() error {
 	return nil
 }
 
-// The actions, and the probabilities that they were drawn with.
+// Returns the actions and the action probabilities.
 func decided(answer *pgkeras.Actions) (actions []int64, probabilities []float32, err error) {
 	if actions, err = pgkeras.Values[int64](answer.Action); err != nil {
 		return nil, nil, err
@@ -182,7 +182,7 @@ func observed(observation vectors.Observation) (pgkeras.Tensor, error) {
 	return tensor, check(slices.Equal(tensor.Bytes(), observation.Data), "data and values differ")
 }
 
-// The numbers of a JSON number or of lists of lists of them.
+// Flattens a JSON number or nested lists of numbers.
 func flat[T int64 | float32](value json.RawMessage) []T {
 	var number T
 	if json.Unmarshal(value, &number) == nil {
@@ -222,7 +222,7 @@ func check(right bool, complaint string, arguments ...any) error {
 	return fmt.Errorf(complaint, arguments...)
 }
 
-// The first error.
+// Returns the first error.
 func all(failures ...error) error {
 	for _, failure := range failures {
 		if failure != nil {

@@ -120,7 +120,7 @@ func (p *program) busy() error {
 	if err := all(
 		err,
 		check(full != nil && full.RetryAfter > 0, "retry after %v", full),
-		check(second.Over() && !first.Over(), "the second session goes on, or the first is over"),
+		check(second.Over() && !first.Over(), "the second session is not over, or the first one is"),
 	); err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (p *program) busy() error {
 	return err
 }
 
-// Opens a session and takes one step in it.
+// Opens a session and makes one step.
 func stepOnce(client *pgkeras.Client) error {
 	session, err := client.Play(background)
 	if err != nil {
@@ -221,11 +221,11 @@ func tenSteps(session *pgkeras.Session, first bool) error {
 	return nil
 }
 
-// The typed error that was expected, or an error about what came instead.
+// Returns the expected typed error, or an error that describes what was returned instead.
 func failure[T error](err error) (T, error) {
 	var wanted T
 	if errors.As(err, &wanted) {
 		return wanted, nil
 	}
-	return wanted, fmt.Errorf("%T was expected, but it gave %v", wanted, err)
+	return wanted, fmt.Errorf("expected %T, got %v", wanted, err)
 }

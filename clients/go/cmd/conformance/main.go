@@ -1,4 +1,4 @@
-// Command conformance is the conformance program of the Go client; conformance/README.md says what it has to do.
+// Command conformance is the conformance program of the Go client. conformance/README.md specifies it.
 package main
 
 import (
@@ -17,7 +17,7 @@ type options struct {
 	target, vectors, slowTarget, deadTarget, busyTarget, tlsTarget, ca, token, only string
 }
 
-// A scenario that cannot be run here; the message says why.
+// Why a scenario cannot be run.
 type skip string
 
 func (s skip) Error() string { return string(s) }

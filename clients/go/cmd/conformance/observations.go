@@ -60,7 +60,7 @@ func (p *program) structuredObservations() error {
 	return nil
 }
 
-// What finds out whether an answer is that of the vectors to the observations of parts.
+// Returns a function that compares a response to the vectors of the observations from a row on.
 func (p *program) judge(row int, batch ...int) func(answer *pgkeras.Actions, err error) error {
 	vector, end := p.vectors.StructuredObservations, row+1
 	if batch != nil {
@@ -80,7 +80,8 @@ func (p *program) judge(row int, batch ...int) func(answer *pgkeras.Actions, err
 	}
 }
 
-// Whether observations with a part that is missing, and with one of another shape, fail by the parts' names.
+// Checks that observations with a missing part and with a part of the wrong shape fail with an error that names the
+// part.
 func wrongParts(ask func(pgkeras.Fields) (*pgkeras.Actions, error), row int, batch ...int) error {
 	missing, short := parts(row, batch...), parts(row, batch...)
 	delete(missing["hands"].(pgkeras.Fields), "1")
@@ -96,7 +97,7 @@ func wrongParts(ask func(pgkeras.Fields) (*pgkeras.Actions, error), row int, bat
 	return all(err, check(named, "%v", invalid))
 }
 
-// The scenario's observations from a row on: a batch of that length, or without one a single observation.
+// Returns the scenario's observations from a row on: a batch of the given length, or a single observation without it.
 func parts(row int, batch ...int) pgkeras.Fields {
 	return pgkeras.Fields{
 		"camera": counted(row, func(i int) uint8 { return uint8(i % 251) }, batch, 4, 4, 3),
@@ -108,7 +109,7 @@ func parts(row int, batch ...int) pgkeras.Fields {
 	}
 }
 
-// The elements of a part from a row on, each by its place among those of all rows.
+// Returns the elements of a part from a row on. Each is computed from its index among the elements of all rows.
 func counted[T pgkeras.Element](row int, element func(i int) T, batch []int, shape ...int) pgkeras.Tensor {
 	size, count := 1, 1
 	for _, length := range shape {

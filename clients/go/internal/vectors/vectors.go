@@ -6,7 +6,7 @@ import (
 	"os"
 )
 
-// Vectors are the file's sections.
+// Vectors holds the sections of the file.
 type Vectors struct {
 	Tensors []struct {
 		Array
@@ -77,7 +77,7 @@ type Vectors struct {
 	} `json:"structured_observations"`
 }
 
-// Array is an array whose elements are as JSON can hold them.
+// Array is an array whose elements are encoded as in conformance/README.md.
 type Array struct {
 	DType  string
 	Shape  []int

@@ -29,20 +29,19 @@ type DistributionKind int32
 const (
 	// Never valid.
 	DistributionKind_DISTRIBUTION_KIND_UNSPECIFIED DistributionKind = 0
-	// One of n actions, each with its probability.
+	// One of n actions, each with a probability.
 	DistributionKind_DISTRIBUTION_KIND_CATEGORICAL DistributionKind = 1
 	// Independent normal distributions, one per action component; the action is clipped to the space's bounds.
 	DistributionKind_DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN DistributionKind = 2
-	// Several choices at once, independent of each other, each one of its own number of values.
+	// Several independent choices, each with its own number of values.
 	DistributionKind_DISTRIBUTION_KIND_MULTI_CATEGORICAL DistributionKind = 3
-	// Several bits at once, independent of each other.
+	// Several independent bits.
 	DistributionKind_DISTRIBUTION_KIND_MULTI_BERNOULLI DistributionKind = 4
 	// Independent normal distributions, one per action component, squashed smoothly into the space's bounds.
 	DistributionKind_DISTRIBUTION_KIND_SQUASHED_GAUSSIAN DistributionKind = 5
 	// Independent Kumaraswamy distributions, one per action component, between the space's bounds.
 	DistributionKind_DISTRIBUTION_KIND_KUMARASWAMY DistributionKind = 6
-	// Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
-	// others.
+	// For an action space that is a Dict or Tuple: each part has its own, independent distribution.
 	DistributionKind_DISTRIBUTION_KIND_STRUCTURED DistributionKind = 7
 )
 
@@ -97,22 +96,22 @@ func (DistributionKind) EnumDescriptor() ([]byte, []int) {
 	return file_pgkeras_v1_policy_proto_rawDescGZIP(), []int{0}
 }
 
-// What a policy consumes and produces. Two versions with equal specs are interchangeable for a client.
+// The inputs and outputs of a policy. For a client, versions with equal specs are interchangeable.
 type PolicySpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What the policy observes.
+	// The observation space.
 	ObservationSpace *Space `protobuf:"bytes,1,opt,name=observation_space,json=observationSpace,proto3" json:"observation_space,omitempty"`
-	// What the policy does.
+	// The action space.
 	ActionSpace *Space `protobuf:"bytes,2,opt,name=action_space,json=actionSpace,proto3" json:"action_space,omitempty"`
-	// The family of its action distribution.
+	// The family of the action distribution.
 	Distribution DistributionKind `protobuf:"varint,3,opt,name=distribution,proto3,enum=pgkeras.v1.DistributionKind" json:"distribution,omitempty"`
 	// Length of the recurrent state carried from step to step, in float32 elements; 0 for a policy without memory.
 	StateSize int64 `protobuf:"varint,4,opt,name=state_size,json=stateSize,proto3" json:"state_size,omitempty"`
-	// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
-	// in order, for a Dict or Tuple; 0 for a policy that takes none.
+	// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such
+	// parts, in order, for a Dict or Tuple; 0 for a policy without a mask.
 	MaskSize int64 `protobuf:"varint,5,opt,name=mask_size,json=maskSize,proto3" json:"mask_size,omitempty"`
-	// For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
-	// taken apart where it stands.
+	// For a structured distribution: the families of the action space's leaves, in order. Leaves of a nested Dict or
+	// Tuple take its place.
 	PartDistributions []DistributionKind `protobuf:"varint,6,rep,packed,name=part_distributions,json=partDistributions,proto3,enum=pgkeras.v1.DistributionKind" json:"part_distributions,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
@@ -190,22 +189,22 @@ func (x *PolicySpec) GetPartDistributions() []DistributionKind {
 	return nil
 }
 
-// A policy as a server offers it.
+// The description of a policy version.
 type Policy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Name: letters, digits, '.', '_' and '-', beginning with a letter or digit; at most 128 characters.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Concrete version: a positive integer.
+	// Version: a positive integer.
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
-	// What it consumes and produces.
+	// The inputs and outputs.
 	Spec *PolicySpec `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Hexadecimal SHA-256 of the spec. Opaque: compare it, do not compute it.
 	SpecHash string `protobuf:"bytes,4,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
-	// Engine that computes it: "litert" or "tensorflow".
+	// The inference engine: "litert" or "tensorflow".
 	Engine string `protobuf:"bytes,5,opt,name=engine,proto3" json:"engine,omitempty"`
 	// When the version was loaded and became ready.
 	LoadTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=load_time,json=loadTime,proto3" json:"load_time,omitempty"`
-	// Where the policy comes from: environment id, seed, configuration, package versions, returns.
+	// The origin of the policy: environment id, seed, configuration, package versions, returns.
 	Provenance *structpb.Struct `protobuf:"bytes,7,opt,name=provenance,proto3" json:"provenance,omitempty"`
 	// Labels that the server's operator has put on this version, sorted.
 	Labels []string `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty"`
@@ -308,14 +307,14 @@ func (x *Policy) GetEpisodes() *EpisodeSummary {
 	return nil
 }
 
-// How episodes went.
+// Statistics of episodes.
 type EpisodeSummary struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many have ended since the server loaded this version.
+	// Number of episodes that have ended since the server loaded this version.
 	Count int64 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
-	// Mean undiscounted return of the last 100; absent when there are none.
+	// Mean undiscounted return of the last 100 episodes; absent if there are none.
 	MeanReturn *float64 `protobuf:"fixed64,2,opt,name=mean_return,json=meanReturn,proto3,oneof" json:"mean_return,omitempty"`
-	// Their mean length, in actions; absent when there are none.
+	// Mean length of the last 100 episodes, in actions; absent if there are none.
 	MeanLength    *float64 `protobuf:"fixed64,3,opt,name=mean_length,json=meanLength,proto3,oneof" json:"mean_length,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -372,12 +371,12 @@ func (x *EpisodeSummary) GetMeanLength() float64 {
 	return 0
 }
 
-// Names one policy and, if wanted, one version of it.
+// Selects a policy and optionally a version.
 type PolicyRef struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Policy name. May be empty when the server holds exactly one policy.
+	// Policy name. May be empty if the server has exactly one policy.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Which version; the highest one when none is given.
+	// The version; if not set, the highest one.
 	//
 	// Types that are valid to be assigned to Select:
 	//
@@ -455,7 +454,7 @@ type isPolicyRef_Select interface {
 }
 
 type PolicyRef_Version struct {
-	// A concrete version.
+	// A fixed version.
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3,oneof"`
 }
 
@@ -468,12 +467,12 @@ func (*PolicyRef_Version) isPolicyRef_Select() {}
 
 func (*PolicyRef_Label) isPolicyRef_Select() {}
 
-// The version that answered.
+// The policy version that responded.
 type PolicyVersion struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Policy name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Concrete version.
+	// Version.
 	Version int64 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
 	// Hash of its spec, as in Policy.spec_hash.
 	SpecHash      string `protobuf:"bytes,3,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
@@ -535,7 +534,7 @@ func (x *PolicyVersion) GetSpecHash() string {
 // The action distribution of every observation in a batch.
 type Distribution struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Exactly one is set; which one is the policy's DistributionKind.
+	// Exactly one is set, according to the policy's DistributionKind.
 	//
 	// Types that are valid to be assigned to Kind:
 	//
@@ -666,12 +665,12 @@ type Distribution_DiagonalGaussian struct {
 }
 
 type Distribution_MultiCategorical struct {
-	// Several choices at once.
+	// Several independent choices.
 	MultiCategorical *MultiCategorical `protobuf:"bytes,3,opt,name=multi_categorical,json=multiCategorical,proto3,oneof"`
 }
 
 type Distribution_MultiBernoulli struct {
-	// Several bits at once.
+	// Several independent bits.
 	MultiBernoulli *MultiBernoulli `protobuf:"bytes,4,opt,name=multi_bernoulli,json=multiBernoulli,proto3,oneof"`
 }
 
@@ -686,7 +685,7 @@ type Distribution_Kumaraswamy struct {
 }
 
 type Distribution_Structured struct {
-	// A distribution for each part.
+	// One distribution per part.
 	Structured *StructuredDistribution `protobuf:"bytes,7,opt,name=structured,proto3,oneof"`
 }
 
@@ -704,7 +703,7 @@ func (*Distribution_Kumaraswamy) isDistribution_Kind() {}
 
 func (*Distribution_Structured) isDistribution_Kind() {}
 
-// P(action = start + i) = probabilities[i], where start is the action space's.
+// P(action = start + i) = probabilities[i], with the action space's start.
 type Categorical struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// float32, shape [batch, n] ([n] for a single observation); every row sums to 1.
@@ -805,11 +804,11 @@ func (x *DiagonalGaussian) GetStddev() *Tensor {
 	return nil
 }
 
-// Component i of the action is start[i] + j with the j-th of its own probabilities.
+// Component i of the action is start[i] + j with the j-th probability of that component.
 type MultiCategorical struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// float32, shape [batch, sum of nvec]: the probabilities of the first component's nvec[0] values, then those of the
-	// second's, and so on in C order; those of every component sum to 1.
+	// float32, shape [batch, sum of nvec]: the nvec[0] probabilities of the first component, then those of the second,
+	// and so on in C order. The probabilities of each component sum to 1.
 	Probabilities *Tensor `protobuf:"bytes,1,opt,name=probabilities,proto3" json:"probabilities,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -898,9 +897,9 @@ func (x *MultiBernoulli) GetProbabilities() *Tensor {
 	return nil
 }
 
-// Component i of the action is a function of a normal u with this mean and standard deviation: where both bounds are
-// finite, low + (high - low) * (tanh(u) + 1) / 2; where only one is, low + softplus(u) or high - softplus(u); and u
-// itself where none is.
+// Component i of the action is a function of a normal u with this mean and standard deviation. If both bounds are
+// finite: low + (high - low) * (tanh(u) + 1) / 2. If only one is finite: low + softplus(u) or high - softplus(u).
+// Otherwise: u.
 type SquashedGaussian struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// float32, shape [batch, ...action shape].
@@ -1010,11 +1009,11 @@ func (x *Kumaraswamy) GetB() *Tensor {
 	return nil
 }
 
-// The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
-// sum of theirs, and so is the entropy.
+// The independent distributions of the parts of a Dict or Tuple. The log-probability and the entropy of an action are
+// the sums over the parts.
 type StructuredDistribution struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By key of the Dict; the parts of a Tuple are named "0", "1", and so on.
+	// Keyed by the keys of the Dict, or by "0", "1", ... for a Tuple.
 	Parts         map[string]*Distribution `protobuf:"bytes,1,rep,name=parts,proto3" json:"parts,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -23,16 +23,16 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// How an action is chosen from the distribution.
+// How an action is selected from the distribution.
 type ActMode int32
 
 const (
 	// The same as SAMPLE.
 	ActMode_ACT_MODE_UNSPECIFIED ActMode = 0
-	// Draws from the distribution.
+	// Samples from the distribution.
 	ActMode_ACT_MODE_SAMPLE ActMode = 1
-	// Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
-	// densest of a Kumaraswamy distribution.
+	// Deterministic: the most probable discrete action, the mean of a Gaussian, the median of a squashed Gaussian, the
+	// mode of a Kumaraswamy distribution.
 	ActMode_ACT_MODE_GREEDY ActMode = 2
 )
 
@@ -77,13 +77,13 @@ func (ActMode) EnumDescriptor() ([]byte, []int) {
 	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{0}
 }
 
-// A part of the answer to Act, besides the action.
+// A part of a response.
 type ActOutput int32
 
 const (
 	// Never valid.
 	ActOutput_ACT_OUTPUT_UNSPECIFIED ActOutput = 0
-	// Nothing but the action: for the smallest answer, list this alone.
+	// The action, which is always returned. List only this for the smallest response.
 	ActOutput_ACT_OUTPUT_ACTION ActOutput = 1
 	// ln P(action | observation): a log-density for continuous actions.
 	ActOutput_ACT_OUTPUT_LOG_PROB ActOutput = 2
@@ -91,7 +91,7 @@ const (
 	ActOutput_ACT_OUTPUT_ENTROPY ActOutput = 3
 	// The distribution's parameters.
 	ActOutput_ACT_OUTPUT_DISTRIBUTION ActOutput = 4
-	// The action that ACT_MODE_GREEDY would have taken.
+	// The action that ACT_MODE_GREEDY would have returned.
 	ActOutput_ACT_OUTPUT_GREEDY_ACTION ActOutput = 5
 )
 
@@ -145,26 +145,26 @@ func (ActOutput) EnumDescriptor() ([]byte, []int) {
 // A batch of observations to act on.
 type ActRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which policy.
+	// The policy.
 	Policy *PolicyRef `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
-	// When set, the call fails with FAILED_PRECONDITION unless the chosen version has this spec.
+	// If set, the call fails with FAILED_PRECONDITION unless the selected version has this spec.
 	SpecHash string `protobuf:"bytes,2,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
-	// One observation (of the space's own shape), or a batch (with one leading axis). The answer has the same form.
+	// One observation (with the space's shape), or a batch (with a leading batch axis). The response has the same form.
 	Observation *Value `protobuf:"bytes,3,opt,name=observation,proto3" json:"observation,omitempty"`
-	// For policies that take one: bool, shape [batch, mask_size], true where an action is allowed; at least one must be,
-	// for every component of the action. All are allowed when it is absent.
+	// For policies with a mask: bool, shape [batch, mask_size], true where an action is allowed. At least one action must
+	// be allowed for every component. If absent, all actions are allowed.
 	ActionMask *Tensor `protobuf:"bytes,4,opt,name=action_mask,json=actionMask,proto3" json:"action_mask,omitempty"`
-	// For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque, but
-	// divisible: row i of a batch is the i-th of equally long pieces, so that batches may be put together anew, and a
-	// piece of zero bytes is the start of an episode. It is taken by every server that serves the same version's files,
-	// and by no other version: one that was not given out so is INVALID_ARGUMENT.
+	// For policies with memory: the state of the previous response; empty at the first step of an episode. Opaque, but
+	// divisible: row i of a batch is the i-th of equally long pieces, which may be recombined into other batches. A piece
+	// of zero bytes starts an episode. Every server of the same version's files accepts it. Any other state is
+	// INVALID_ARGUMENT.
 	State []byte `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`
-	// How to choose; SAMPLE when unspecified.
+	// How actions are selected; SAMPLE if unspecified.
 	Mode ActMode `protobuf:"varint,6,opt,name=mode,proto3,enum=pgkeras.v1.ActMode" json:"mode,omitempty"`
-	// Makes sampling reproducible: row i of the batch draws its noise from (seed, i) alone, whatever else the server
-	// computes at the same time. Without it, fresh randomness.
+	// Makes sampling reproducible: the noise of row i depends only on (seed, i), not on other requests. Without a seed,
+	// sampling is random.
 	Seed *uint64 `protobuf:"varint,7,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// What to answer besides the action; when empty: log_prob, entropy and distribution.
+	// What the response contains besides the action. If empty: log_prob, entropy and distribution.
 	Outputs       []ActOutput `protobuf:"varint,8,rep,packed,name=outputs,proto3,enum=pgkeras.v1.ActOutput" json:"outputs,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -259,25 +259,26 @@ func (x *ActRequest) GetOutputs() []ActOutput {
 // The actions for a batch of observations, in the request's order.
 type ActResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+	// Actions with the action space's type and shape, with a batch axis if the request had one. Absent if the action
 	// space is a Dict or Tuple.
 	Action *Tensor `protobuf:"bytes,1,opt,name=action,proto3" json:"action,omitempty"`
-	// float32, shape [batch]: ln P(action | observation). For a clipped continuous action, of the sample before clipping.
+	// float32, shape [batch]: ln P(action | observation). For a clipped continuous action, that of the sample before
+	// clipping.
 	LogProb *Tensor `protobuf:"bytes,2,opt,name=log_prob,json=logProb,proto3" json:"log_prob,omitempty"`
-	// float32, shape [batch], in nats.
+	// float32, shape [batch]: the entropy of the distribution, in nats.
 	Entropy *Tensor `protobuf:"bytes,3,opt,name=entropy,proto3" json:"entropy,omitempty"`
-	// Like action.
+	// The action that ACT_MODE_GREEDY would have returned, in the form of `action`.
 	GreedyAction *Tensor `protobuf:"bytes,4,opt,name=greedy_action,json=greedyAction,proto3" json:"greedy_action,omitempty"`
-	// The distribution that the action was chosen from.
+	// The distribution that the action was selected from.
 	Distribution *Distribution `protobuf:"bytes,5,opt,name=distribution,proto3" json:"distribution,omitempty"`
 	// For policies with memory: the state to send with the next observation; see ActRequest.state.
 	State []byte `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
-	// The version that answered.
+	// The policy version that responded.
 	Policy *PolicyVersion `protobuf:"bytes,7,opt,name=policy,proto3" json:"policy,omitempty"`
-	// Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
-	// had one.
+	// Actions if the action space is a Dict or Tuple: fields that follow its structure, each leaf with a batch axis if
+	// the request had one.
 	StructuredAction *Value `protobuf:"bytes,8,opt,name=structured_action,json=structuredAction,proto3" json:"structured_action,omitempty"`
-	// Like structured_action, in place of greedy_action.
+	// The greedy action if the action space is a Dict or Tuple, in the form of `structured_action`.
 	StructuredGreedyAction *Value `protobuf:"bytes,9,opt,name=structured_greedy_action,json=structuredGreedyAction,proto3" json:"structured_greedy_action,omitempty"`
 	unknownFields          protoimpl.UnknownFields
 	sizeCache              protoimpl.SizeCache
@@ -376,43 +377,43 @@ func (x *ActResponse) GetStructuredGreedyAction() *Value {
 	return nil
 }
 
-// One message of a simulator to the server in a session.
+// A message from a simulator to the server in a session.
 type PlayRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Echoed in the answer to this message.
+	// Returned in the response to this message.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Which policy; read in the session's first message, which fixes the version for the whole session.
+	// The policy. Read only in the session's first message, which fixes the version for the whole session.
 	Policy *PolicyRef `protobuf:"bytes,2,opt,name=policy,proto3" json:"policy,omitempty"`
-	// As in ActRequest; read in the session's first message.
+	// As in ActRequest. Read only in the session's first message.
 	SpecHash string `protobuf:"bytes,3,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
-	// Observations of the session's environments: always a batch, one row per environment, equally many in every message.
+	// Observations of the session's environments: always a batch, one row per environment, the same number in every
+	// message.
 	Observation *Value `protobuf:"bytes,4,opt,name=observation,proto3" json:"observation,omitempty"`
 	// float32, shape [batch]: the rewards of the previous actions. A row whose previous observation was the last of an
-	// episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, where no
-	// environment has taken an action: in the first message, and in one in which every environment starts an episode.
+	// episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, if no environment
+	// has taken an action: in the first message, and in one in which every environment starts an episode.
 	Reward *Tensor `protobuf:"bytes,5,opt,name=reward,proto3" json:"reward,omitempty"`
 	// bool, shape [batch]: the previous action ended the episode in a terminal state.
 	Terminated *Tensor `protobuf:"bytes,6,opt,name=terminated,proto3" json:"terminated,omitempty"`
 	// bool, shape [batch]: the episode was cut off after the previous action.
 	Truncated *Tensor `protobuf:"bytes,7,opt,name=truncated,proto3" json:"truncated,omitempty"`
-	// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
-	// first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
-	// the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
-	// first observation of the next episode with that message says so here. An episode that is started over before it
-	// ended is not counted.
+	// bool, shape [batch]: the observation is the first of an episode, which resets the memory. In the session's first
+	// message it is absent or true everywhere. If it is absent later, an episode starts with the message after the one
+	// with `terminated` or `truncated`, whose observation was the last of the episode. A simulator that sends the first
+	// observation of the next episode together with `terminated` or `truncated` must set it. An episode that is restarted
+	// before its end is not counted.
 	EpisodeStart *Tensor `protobuf:"bytes,8,opt,name=episode_start,json=episodeStart,proto3" json:"episode_start,omitempty"`
 	// As in ActRequest.
 	ActionMask *Tensor `protobuf:"bytes,9,opt,name=action_mask,json=actionMask,proto3" json:"action_mask,omitempty"`
 	// As in ActRequest.
 	Mode ActMode `protobuf:"varint,10,opt,name=mode,proto3,enum=pgkeras.v1.ActMode" json:"mode,omitempty"`
-	// As in ActRequest; read in the session's first message.
+	// As in ActRequest. Read only in the session's first message.
 	Seed *uint64 `protobuf:"varint,11,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
-	// As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
-	// nothing but the action.
+	// As in ActRequest, except that an empty list means only the action. A policy in training returns only the action.
 	Outputs []ActOutput `protobuf:"varint,12,rep,packed,name=outputs,proto3,enum=pgkeras.v1.ActOutput" json:"outputs,omitempty"`
-	// Who plays; read in the session's first message. A policy in training learns from simulators that declare
-	// themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
-	// that differs.
+	// The declaration of the simulator. Read only in the session's first message. A policy in training learns from
+	// simulators that declare themselves. A server of trained policies checks that the spaces match the policy's:
+	// INVALID_ARGUMENT names the field that differs.
 	Simulator     *Simulator `protobuf:"bytes,13,opt,name=simulator,proto3" json:"simulator,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -539,18 +540,19 @@ func (x *PlayRequest) GetSimulator() *Simulator {
 	return nil
 }
 
-// A simulator, as it declares itself.
+// The declaration of a simulator.
 type Simulator struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What its environments show, without a batch axis.
+	// The observation space of its environments, without a batch axis.
 	ObservationSpace *Space `protobuf:"bytes,1,opt,name=observation_space,json=observationSpace,proto3" json:"observation_space,omitempty"`
-	// What they take, likewise.
+	// The action space of its environments, without a batch axis.
 	ActionSpace *Space `protobuf:"bytes,2,opt,name=action_space,json=actionSpace,proto3" json:"action_space,omitempty"`
-	// How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open.
+	// Number of environments that it steps in parallel in this session: the batch axis of every message. 0 means
+	// unspecified.
 	Environments int64 `protobuf:"varint,3,opt,name=environments,proto3" json:"environments,omitempty"`
-	// What people call it.
+	// The simulator's name, informational.
 	Name string `protobuf:"bytes,4,opt,name=name,proto3" json:"name,omitempty"`
-	// Its own version.
+	// The simulator's version, informational.
 	Version       string `protobuf:"bytes,5,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -621,12 +623,12 @@ func (x *Simulator) GetVersion() string {
 	return ""
 }
 
-// The server's answer to one PlayRequest.
+// The server's response to one PlayRequest.
 type PlayResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The request's id.
 	Id uint64 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Either the actions or an error that concerns this message only; the session goes on after it.
+	// Either the actions or an error of this message. After an error the session stays open.
 	//
 	// Types that are valid to be assigned to Result:
 	//
@@ -634,10 +636,10 @@ type PlayResponse struct {
 	//	*PlayResponse_Error
 	//	*PlayResponse_Waiting
 	Result isPlayResponse_Result `protobuf_oneof:"result"`
-	// bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
-	// played what it was to play with this policy; its next message sends the same first observation again, with
-	// `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
-	// where it is false everywhere.
+	// bool, shape [batch], from a policy in training: true where the environment should not take its action, because it
+	// has completed its episodes with this policy. Its next message sends the same first observation again, with
+	// `episode_start`. If the environment takes the action anyway, its episode is not used for training. Absent if false
+	// everywhere.
 	Hold          *Tensor `protobuf:"bytes,4,opt,name=hold,proto3" json:"hold,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -726,18 +728,18 @@ type isPlayResponse_Result interface {
 }
 
 type PlayResponse_Act struct {
-	// The actions; `state` is empty, since the session holds it.
+	// The actions. `state` is empty, because the session keeps it.
 	Act *ActResponse `protobuf:"bytes,2,opt,name=act,proto3,oneof"`
 }
 
 type PlayResponse_Error struct {
-	// What was wrong with the message.
+	// The error of the message.
 	Error *PlayError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
 }
 
 type PlayResponse_Waiting struct {
-	// Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
-	// few seconds to simulators that have declared themselves, while a policy in training is being improved.
+	// No response yet. The response to this message will follow, and the client should restart its timeout. Sent every
+	// few seconds, while a policy in training is being updated, to simulators that have declared themselves.
 	Waiting *PlayWaiting `protobuf:"bytes,5,opt,name=waiting,proto3,oneof"`
 }
 
@@ -747,10 +749,10 @@ func (*PlayResponse_Error) isPlayResponse_Result() {}
 
 func (*PlayResponse_Waiting) isPlayResponse_Result() {}
 
-// Why an answer is not there yet.
+// Why the response is delayed.
 type PlayWaiting struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// For people.
+	// A text for people.
 	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -793,7 +795,7 @@ func (x *PlayWaiting) GetReason() string {
 	return ""
 }
 
-// An error that concerns one message of a session.
+// The error of one message of a session.
 type PlayError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// A google.rpc.Code.
@@ -857,10 +859,10 @@ func (x *PlayError) GetDetails() []*anypb.Any {
 	return nil
 }
 
-// Asks for one policy's description.
+// Requests the description of one policy.
 type GetPolicyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Which policy.
+	// The policy.
 	Policy        *PolicyRef `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -908,7 +910,7 @@ type GetPolicyResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The policy.
 	Policy *Policy `protobuf:"bytes,1,opt,name=policy,proto3" json:"policy,omitempty"`
-	// What the server accepts.
+	// The server's limits.
 	Limits        *Limits `protobuf:"bytes,2,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -958,35 +960,35 @@ func (x *GetPolicyResponse) GetLimits() *Limits {
 	return nil
 }
 
-// What a server accepts; beyond it, calls are answered with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
+// The limits of a server. Calls that exceed them fail with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Most observations in one request.
+	// Maximum number of observations in one request.
 	MaxBatchSize int64 `protobuf:"varint,1,opt,name=max_batch_size,json=maxBatchSize,proto3" json:"max_batch_size,omitempty"`
-	// Largest message received, in bytes.
+	// Largest message that the server receives, in bytes.
 	MaxReceiveMessageBytes int64 `protobuf:"varint,2,opt,name=max_receive_message_bytes,json=maxReceiveMessageBytes,proto3" json:"max_receive_message_bytes,omitempty"`
-	// Largest message sent, in bytes.
+	// Largest message that the server sends, in bytes.
 	MaxSendMessageBytes int64 `protobuf:"varint,3,opt,name=max_send_message_bytes,json=maxSendMessageBytes,proto3" json:"max_send_message_bytes,omitempty"`
-	// Most observations waiting for the policy; beyond it, calls are answered with RESOURCE_EXHAUSTED and RetryInfo.
+	// Maximum number of queued observations of a policy. Beyond it, calls fail with RESOURCE_EXHAUSTED and RetryInfo.
 	MaxQueued int64 `protobuf:"varint,4,opt,name=max_queued,json=maxQueued,proto3" json:"max_queued,omitempty"`
-	// How long an observation may wait for the policy; the same answer after it.
+	// Maximum time that an observation waits in the queue. After it, the call fails in the same way.
 	MaxQueueTime *durationpb.Duration `protobuf:"bytes,5,opt,name=max_queue_time,json=maxQueueTime,proto3" json:"max_queue_time,omitempty"`
-	// Most sessions at once, of all clients together.
+	// Maximum number of concurrent sessions, of all clients together.
 	MaxSessions int64 `protobuf:"varint,6,opt,name=max_sessions,json=maxSessions,proto3" json:"max_sessions,omitempty"`
-	// A session that moves nothing for so long is ended with DEADLINE_EXCEEDED.
+	// A session without a message for this time ends with DEADLINE_EXCEEDED.
 	SessionIdleTime *durationpb.Duration `protobuf:"bytes,7,opt,name=session_idle_time,json=sessionIdleTime,proto3" json:"session_idle_time,omitempty"`
-	// Most calls and sessions at once on one connection; further ones wait in the client, as HTTP/2 has it.
+	// Maximum number of concurrent calls and sessions on one connection. Further ones wait in the client, as in HTTP/2.
 	MaxStreamsPerConnection int64 `protobuf:"varint,8,opt,name=max_streams_per_connection,json=maxStreamsPerConnection,proto3" json:"max_streams_per_connection,omitempty"`
-	// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
-	// with RESOURCE_EXHAUSTED by gRPC itself.
+	// Largest metadata of a call in bytes, as HTTP/2 counts it. Beyond it, the call fails with INVALID_ARGUMENT, or gRPC
+	// fails it with RESOURCE_EXHAUSTED.
 	MaxHeaderBytes int64 `protobuf:"varint,9,opt,name=max_header_bytes,json=maxHeaderBytes,proto3" json:"max_header_bytes,omitempty"`
-	// Shortest interval of keepalive pings; a connection that pings oftener is closed.
+	// Shortest permitted interval of keepalive pings. A connection that pings more often is closed.
 	MinPingInterval *durationpb.Duration `protobuf:"bytes,10,opt,name=min_ping_interval,json=minPingInterval,proto3" json:"min_ping_interval,omitempty"`
-	// Most connections at once, of all clients together; further ones are closed.
+	// Maximum number of concurrent connections, of all clients together. Further ones are closed.
 	MaxConnections int64 `protobuf:"varint,11,opt,name=max_connections,json=maxConnections,proto3" json:"max_connections,omitempty"`
-	// A connection that is silent for so long is pinged, and closed if it does not answer.
+	// A connection that is silent for this time is pinged, and closed if it does not respond.
 	KeepaliveInterval *durationpb.Duration `protobuf:"bytes,12,opt,name=keepalive_interval,json=keepaliveInterval,proto3" json:"keepalive_interval,omitempty"`
-	// Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED.
+	// Whether compressed messages are accepted. If not, a call with one fails with UNIMPLEMENTED.
 	Compression   bool `protobuf:"varint,13,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1113,7 +1115,7 @@ func (x *Limits) GetCompression() bool {
 	return false
 }
 
-// Asks for all policies.
+// Requests the descriptions of all policies.
 type ListPoliciesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1150,7 +1152,7 @@ func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
 	return file_pgkeras_v1_service_proto_rawDescGZIP(), []int{10}
 }
 
-// All policies and versions that are ready.
+// All policy versions that are ready.
 type ListPoliciesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Sorted by name, then by version.

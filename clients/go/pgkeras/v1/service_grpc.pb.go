@@ -31,27 +31,27 @@ const (
 //
 // Serves trained policies to simulators.
 //
-// Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+// Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
 //
-// - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
-// - NOT_FOUND: no such policy, version or label; the message lists what there is.
-// - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
-// - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
-// - DEADLINE_EXCEEDED: the answer would have come too late.
-// - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
-// - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
-// - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
-// - INTERNAL: a defect of the server; its log has the reason.
+// - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+// - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+// - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+// - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+// - DEADLINE_EXCEEDED: the response would have been too late.
+// - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+// - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+// - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+// - INTERNAL: an internal error of the server; its log has the reason.
 type PolicyServiceClient interface {
-	// Answers one observation, or one batch of them, with actions and their distribution.
+	// Returns the actions for one observation or a batch of observations, and their distribution.
 	Act(ctx context.Context, in *ActRequest, opts ...grpc.CallOption) (*ActResponse, error)
-	// Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+	// Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
 	//
-	// A server that does not offer sessions answers UNIMPLEMENTED.
+	// A server without sessions returns UNIMPLEMENTED.
 	Play(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PlayRequest, PlayResponse], error)
-	// Describes one policy and the server's limits.
+	// Returns the description of one policy and the server's limits.
 	GetPolicy(ctx context.Context, in *GetPolicyRequest, opts ...grpc.CallOption) (*GetPolicyResponse, error)
-	// Describes all policies and versions that are ready.
+	// Returns the descriptions of all policy versions that are ready.
 	ListPolicies(ctx context.Context, in *ListPoliciesRequest, opts ...grpc.CallOption) (*ListPoliciesResponse, error)
 }
 
@@ -112,27 +112,27 @@ func (c *policyServiceClient) ListPolicies(ctx context.Context, in *ListPolicies
 //
 // Serves trained policies to simulators.
 //
-// Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+// Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
 //
-// - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
-// - NOT_FOUND: no such policy, version or label; the message lists what there is.
-// - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
-// - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
-// - DEADLINE_EXCEEDED: the answer would have come too late.
-// - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
-// - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
-// - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
-// - INTERNAL: a defect of the server; its log has the reason.
+// - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+// - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+// - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+// - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+// - DEADLINE_EXCEEDED: the response would have been too late.
+// - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+// - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+// - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+// - INTERNAL: an internal error of the server; its log has the reason.
 type PolicyServiceServer interface {
-	// Answers one observation, or one batch of them, with actions and their distribution.
+	// Returns the actions for one observation or a batch of observations, and their distribution.
 	Act(context.Context, *ActRequest) (*ActResponse, error)
-	// Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+	// Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
 	//
-	// A server that does not offer sessions answers UNIMPLEMENTED.
+	// A server without sessions returns UNIMPLEMENTED.
 	Play(grpc.BidiStreamingServer[PlayRequest, PlayResponse]) error
-	// Describes one policy and the server's limits.
+	// Returns the description of one policy and the server's limits.
 	GetPolicy(context.Context, *GetPolicyRequest) (*GetPolicyResponse, error)
-	// Describes all policies and versions that are ready.
+	// Returns the descriptions of all policy versions that are ready.
 	ListPolicies(context.Context, *ListPoliciesRequest) (*ListPoliciesResponse, error)
 	mustEmbedUnimplementedPolicyServiceServer()
 }

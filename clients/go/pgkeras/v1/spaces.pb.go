@@ -155,12 +155,12 @@ type Space_Discrete struct {
 }
 
 type Space_MultiDiscrete struct {
-	// Several integers at once, each with its own range.
+	// Several integers, each with its own range.
 	MultiDiscrete *MultiDiscreteSpace `protobuf:"bytes,3,opt,name=multi_discrete,json=multiDiscrete,proto3,oneof"`
 }
 
 type Space_MultiBinary struct {
-	// Several bits at once.
+	// Several bits.
 	MultiBinary *MultiBinarySpace `protobuf:"bytes,4,opt,name=multi_binary,json=multiBinary,proto3,oneof"`
 }
 
@@ -170,12 +170,12 @@ type Space_Text struct {
 }
 
 type Space_Dict struct {
-	// Named parts, each with a space of its own.
+	// Named parts, each with its own space.
 	Dict *DictSpace `protobuf:"bytes,6,opt,name=dict,proto3,oneof"`
 }
 
 type Space_Tuple struct {
-	// Ordered parts, each with a space of its own.
+	// Ordered parts, each with its own space.
 	Tuple *TupleSpace `protobuf:"bytes,7,opt,name=tuple,proto3,oneof"`
 }
 
@@ -200,9 +200,9 @@ type BoxSpace struct {
 	Dtype DataType `protobuf:"varint,1,opt,name=dtype,proto3,enum=pgkeras.v1.DataType" json:"dtype,omitempty"`
 	// Length of every axis, without the batch axis.
 	Shape []int64 `protobuf:"varint,2,rep,packed,name=shape,proto3" json:"shape,omitempty"`
-	// Lower bounds: one value that holds for every element, or one per element in C order. May be -inf.
+	// Lower bounds: one value for all elements, or one per element in C order. May be -inf.
 	Low []float64 `protobuf:"fixed64,3,rep,packed,name=low,proto3" json:"low,omitempty"`
-	// Upper bounds: one value that holds for every element, or one per element in C order. May be +inf.
+	// Upper bounds: one value for all elements, or one per element in C order. May be +inf.
 	High          []float64 `protobuf:"fixed64,4,rep,packed,name=high,proto3" json:"high,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -269,7 +269,7 @@ func (x *BoxSpace) GetHigh() []float64 {
 // The integers start, start + 1, ..., start + n - 1, as a scalar.
 type DiscreteSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// How many values there are; at least 1.
+	// Number of values; at least 1.
 	N int64 `protobuf:"varint,1,opt,name=n,proto3" json:"n,omitempty"`
 	// The smallest value.
 	Start int64 `protobuf:"varint,2,opt,name=start,proto3" json:"start,omitempty"`
@@ -330,7 +330,7 @@ func (x *DiscreteSpace) GetDtype() DataType {
 	return DataType_DATA_TYPE_UNSPECIFIED
 }
 
-// Arrays of integers: element i lies in start[i], ..., start[i] + nvec[i] - 1.
+// Arrays of integers: element i is in start[i], ..., start[i] + nvec[i] - 1.
 type MultiDiscreteSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Number of values of each element, in C order.
@@ -452,16 +452,16 @@ func (x *MultiBinarySpace) GetShape() []int64 {
 // Strings over a set of characters.
 type TextSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Fewest characters (Unicode code points).
+	// Minimum number of characters (Unicode code points).
 	MinLength int64 `protobuf:"varint,1,opt,name=min_length,json=minLength,proto3" json:"min_length,omitempty"`
-	// Most characters (Unicode code points).
+	// Maximum number of characters (Unicode code points).
 	MaxLength int64 `protobuf:"varint,2,opt,name=max_length,json=maxLength,proto3" json:"max_length,omitempty"`
-	// The characters allowed, sorted; empty when any is.
+	// The allowed characters, sorted; empty if all are allowed.
 	Charset string `protobuf:"bytes,3,opt,name=charset,proto3" json:"charset,omitempty"`
-	// In a policy's spec: the tokens that the policy tells apart, words or single characters; others all look alike to
-	// it. Empty in an action space and where the policy has yet to be made.
+	// In a policy's spec: the tokens that the policy distinguishes, words or single characters. It treats all other
+	// tokens alike. Empty in an action space, and before the policy exists.
 	Vocabulary []string `protobuf:"bytes,4,rep,name=vocabulary,proto3" json:"vocabulary,omitempty"`
-	// In a policy's spec: how many tokens of a text the policy reads; the rest are ignored.
+	// In a policy's spec: the number of tokens of a text that the policy reads. It ignores the rest.
 	MaxTokens     int64 `protobuf:"varint,5,opt,name=max_tokens,json=maxTokens,proto3" json:"max_tokens,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -532,10 +532,10 @@ func (x *TextSpace) GetMaxTokens() int64 {
 	return 0
 }
 
-// A mapping from keys to values, each of its own space.
+// A mapping from keys to values, each with its own space.
 type DictSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The parts in the space's own order, which is also the order of encoding.
+	// The parts, in the order of the space, which is also the order of encoding.
 	Spaces        []*NamedSpace `protobuf:"bytes,1,rep,name=spaces,proto3" json:"spaces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -581,7 +581,7 @@ func (x *DictSpace) GetSpaces() []*NamedSpace {
 // One part of a DictSpace.
 type NamedSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The key; unique within the DictSpace.
+	// The key, unique within the DictSpace.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// The space of the values under that key.
 	Space         *Space `protobuf:"bytes,2,opt,name=space,proto3" json:"space,omitempty"`
@@ -633,7 +633,7 @@ func (x *NamedSpace) GetSpace() *Space {
 	return nil
 }
 
-// A fixed number of values, each of its own space.
+// A fixed number of values, each with its own space.
 type TupleSpace struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The parts in order.

@@ -25,9 +25,9 @@ const (
 type DataType int32
 
 const (
-	// Never valid on the wire: a Tensor always names its type.
+	// Never valid in a message: a Tensor always has a type.
 	DataType_DATA_TYPE_UNSPECIFIED DataType = 0
-	// One byte an element, 0 or 1.
+	// One byte per element, 0 or 1.
 	DataType_DATA_TYPE_BOOL DataType = 1
 	// Unsigned 8-bit integer: the usual type of image pixels.
 	DataType_DATA_TYPE_UINT8 DataType = 2
@@ -108,9 +108,9 @@ func (DataType) EnumDescriptor() ([]byte, []int) {
 
 // A dense n-dimensional array.
 //
-// Elements are little-endian and in C order (the last axis varies fastest), with no padding, so that on most
-// machines `data` is exactly the memory of a native array. The length of `data` must be the product of `shape`
-// times the size of one element; anything else is INVALID_ARGUMENT.
+// Elements are little-endian and in C order (the last axis varies fastest), without padding: on most machines `data` is
+// exactly the memory of a native array. The length of `data` must be the product of `shape` times the size of one
+// element. Otherwise the call fails with INVALID_ARGUMENT.
 type Tensor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Type of every element.
@@ -261,7 +261,7 @@ type isValue_Kind interface {
 }
 
 type Value_Tensor struct {
-	// Numbers: of the space's own shape, or of that shape with a leading batch axis.
+	// Numbers, with the space's shape, or with that shape and a leading batch axis.
 	Tensor *Tensor `protobuf:"bytes,1,opt,name=tensor,proto3,oneof"`
 }
 
@@ -284,8 +284,8 @@ func (*Value_Fields) isValue_Kind() {}
 // The strings of a batch for one Text space, UTF-8.
 type Texts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One string per observation, in batch order. A single string beside arrays without a batch axis is a single
-	// observation's; where there are only texts, it is a batch of one.
+	// One string per observation, in batch order. A single string next to arrays without a batch axis belongs to a single
+	// observation. If there are only texts, it is a batch of one.
 	Texts         []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -331,7 +331,7 @@ func (x *Texts) GetTexts() []string {
 // The parts of a value of a Dict or Tuple space.
 type Fields struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// By key of the Dict space; the parts of a Tuple are named "0", "1", and so on.
+	// Keyed by the keys of the Dict space, or by "0", "1", ... for a Tuple.
 	Fields        map[string]*Value `protobuf:"bytes,1,rep,name=fields,proto3" json:"fields,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

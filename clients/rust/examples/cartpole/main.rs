@@ -1,11 +1,11 @@
-//! CartPole in Rust, played by a policy server:
+//! CartPole in Rust, played with the actions of a policy server:
 //!
 //! ```text
 //! cartpole --target HOST:PORT [--episodes 20]                    plays episodes, greedily
-//! cartpole --target HOST:PORT --environments 256 [--steps 1000]  steps many environments in every message
-//! cartpole --target HOST:PORT --teach 24 [--patience 10]         steps 24 environments, from which a policy in training
-//!                                                                (pgkeras train --listen) learns; ends when nobody has
-//!                                                                answered for 10 seconds
+//! cartpole --target HOST:PORT --environments 256 [--steps 1000]  measures the throughput with many environments
+//! cartpole --target HOST:PORT --teach 24 [--patience 10]         trains a policy (pgkeras train --listen) with 24
+//!                                                                environments; ends when no run has responded for
+//!                                                                10 seconds
 //! ```
 
 #[path = "../support/flags.rs"]
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(teach(&client, environments, patience).await?);
     }
     match flags.number("environments")? {
-        Some(environments) => race(&client, environments, flags.number("steps")?.unwrap_or(1000)).await?,
+        Some(environments) => measure(&client, environments, flags.number("steps")?.unwrap_or(1000)).await?,
         None => play(&client, flags.number("episodes")?.unwrap_or(20)).await?,
     }
     Ok(())
@@ -62,8 +62,9 @@ async fn play(client: &Client, episodes: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Every environment begins its next episode at once: the observation is then that episode's first, and `over` says so.
-async fn race(client: &Client, environments: usize, steps: usize) -> Result<(), Error> {
+/// Measures the throughput. A cart whose episode has ended is reset immediately: its observation is then the first of
+/// the next episode, which `over` reports.
+async fn measure(client: &Client, environments: usize, steps: usize) -> Result<(), Error> {
     let mut cartpoles: Vec<_> = (0..environments as u64).map(CartPole::new).collect();
     let reward = vec![1.0; environments];
     let (mut terminated, mut truncated) = (vec![false; environments], vec![false; environments]);
@@ -94,17 +95,17 @@ async fn race(client: &Client, environments: usize, steps: usize) -> Result<(), 
     Ok(())
 }
 
-/// Plays until nobody has answered for as long as patience lasts: a run that is gone may be started again.
+/// Plays until no run has responded for the duration of patience. A run that stops may be started again.
 async fn teach(client: &Client, environments: usize, patience: Duration) -> Result<(), Error> {
-    let (mut messages, mut heard) = (0, Instant::now());
+    let (mut messages, mut last_response) = (0, Instant::now());
     loop {
         let before = messages;
-        let Err(error) = teach_in_a_session(client, environments, &mut messages).await;
+        let Err(error) = teach_session(client, environments, &mut messages).await;
         if messages > before {
-            heard = Instant::now();
+            last_response = Instant::now();
         }
         match error {
-            Error::ServerUnavailable { .. } if heard.elapsed() < patience => {
+            Error::ServerUnavailable { .. } if last_response.elapsed() < patience => {
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             Error::ServerUnavailable { .. } if messages > 0 => {
@@ -116,9 +117,9 @@ async fn teach(client: &Client, environments: usize, patience: Duration) -> Resu
     }
 }
 
-/// Plays in one session until it ends, and counts the messages. A cart that holds shows the first observation of its
-/// episode again.
-async fn teach_in_a_session(client: &Client, environments: usize, messages: &mut u64) -> Result<Infallible, Error> {
+/// Plays one session until it ends, and counts its messages. A cart that is held repeats the first observation of its
+/// episode.
+async fn teach_session(client: &Client, environments: usize, messages: &mut u64) -> Result<Infallible, Error> {
     let mut cartpoles: Vec<_> = (0..environments as u64).map(CartPole::new).collect();
     let reward = vec![1.0; environments];
     let (mut terminated, mut truncated) = (vec![false; environments], vec![false; environments]);

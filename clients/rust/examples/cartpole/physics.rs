@@ -1,10 +1,10 @@
-//! CartPole-v1: the equations and constants of gymnasium/envs/classic_control/cartpole.py, which are those of Barto,
-//! Sutton & Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
+//! CartPole-v1. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after Barto, Sutton &
+//! Anderson, "Neuronlike adaptive elements that can solve difficult learning control problems" (1983).
 
 const GRAVITY: f64 = 9.8;
 const MASS_POLE: f64 = 0.1;
 const TOTAL_MASS: f64 = 1.0 + MASS_POLE;
-const LENGTH: f64 = 0.5; // half the pole's
+const LENGTH: f64 = 0.5; // half the length of the pole
 const FORCE: f64 = 10.0;
 const SECONDS_PER_STEP: f64 = 0.02;
 const LIMIT_X: f64 = 2.4;
@@ -16,13 +16,13 @@ pub struct CartPole {
     x: f64,
     speed: f64,
     angle: f64,
-    turning: f64,
+    angular_speed: f64,
     steps: u32,
     random: u64,
 }
 
 impl CartPole {
-    /// At the beginning of an episode; `seed` is that of the starts.
+    /// Returns a cart at the beginning of an episode. `seed` determines its start states.
     pub fn new(seed: u64) -> Self {
         let mut cartpole = Self::at([0.0; 4]);
         cartpole.random = seed;
@@ -30,29 +30,29 @@ impl CartPole {
         cartpole
     }
 
-    /// At the beginning of an episode, in that state: position, speed, angle and angular speed.
-    pub fn at([x, speed, angle, turning]: [f64; 4]) -> Self {
-        CartPole { x, speed, angle, turning, steps: 0, random: 0 }
+    /// Returns a cart at the beginning of an episode in a given state: position, speed, angle and angular speed.
+    pub fn at([x, speed, angle, angular_speed]: [f64; 4]) -> Self {
+        CartPole { x, speed, angle, angular_speed, steps: 0, random: 0 }
     }
 
-    /// Begins an episode, uniformly within 0.05 in all four numbers.
+    /// Starts an episode, with all four numbers uniform in [-0.05, 0.05].
     pub fn reset(&mut self) {
-        let [x, speed, angle, turning] = std::array::from_fn(|_| 0.1 * self.uniform() - 0.05);
-        *self = CartPole { random: self.random, ..Self::at([x, speed, angle, turning]) };
+        let [x, speed, angle, angular_speed] = std::array::from_fn(|_| 0.1 * self.uniform() - 0.05);
+        *self = CartPole { random: self.random, ..Self::at([x, speed, angle, angular_speed]) };
     }
 
     /// Pushes to the right for action 1, else to the left, and integrates by Euler's method. Every step earns 1.
     pub fn step(&mut self, action: i64) {
         let (sine, cosine) = self.angle.sin_cos();
         let force = if action == 1 { FORCE } else { -FORCE };
-        let push = (force + MASS_POLE * LENGTH * self.turning * self.turning * sine) / TOTAL_MASS;
-        let turning_change =
+        let push = (force + MASS_POLE * LENGTH * self.angular_speed * self.angular_speed * sine) / TOTAL_MASS;
+        let angular_acceleration =
             (GRAVITY * sine - cosine * push) / (LENGTH * (4.0 / 3.0 - MASS_POLE * cosine * cosine / TOTAL_MASS));
-        let speed_change = push - MASS_POLE * LENGTH * turning_change * cosine / TOTAL_MASS;
+        let acceleration = push - MASS_POLE * LENGTH * angular_acceleration * cosine / TOTAL_MASS;
         self.x += SECONDS_PER_STEP * self.speed;
-        self.speed += SECONDS_PER_STEP * speed_change;
-        self.angle += SECONDS_PER_STEP * self.turning;
-        self.turning += SECONDS_PER_STEP * turning_change;
+        self.speed += SECONDS_PER_STEP * acceleration;
+        self.angle += SECONDS_PER_STEP * self.angular_speed;
+        self.angular_speed += SECONDS_PER_STEP * angular_acceleration;
         self.steps += 1;
     }
 
@@ -61,17 +61,17 @@ impl CartPole {
         self.x.abs() > LIMIT_X || self.angle.abs() > LIMIT_ANGLE
     }
 
-    /// Whether the episode is cut off for its length.
+    /// Whether the episode has reached its maximum length.
     pub fn truncated(&self) -> bool {
         !self.terminated() && self.steps >= LIMIT_STEPS
     }
 
-    /// Position, speed, angle and angular speed.
+    /// Returns position, speed, angle and angular speed.
     pub fn observation(&self) -> [f32; 4] {
-        [self.x as f32, self.speed as f32, self.angle as f32, self.turning as f32]
+        [self.x as f32, self.speed as f32, self.angle as f32, self.angular_speed as f32]
     }
 
-    /// A number in [0, 1): SplitMix64 (Steele, Lea & Flood 2014).
+    /// Returns a random number in [0, 1), by SplitMix64 (Steele, Lea & Flood 2014).
     fn uniform(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;

@@ -1,4 +1,4 @@
-//! The conformance program that `conformance/README.md` describes.
+//! The conformance program of the Rust client. `conformance/README.md` specifies it.
 
 #[path = "../support/flags.rs"]
 mod flags;

@@ -1,5 +1,5 @@
-//! The observations of the scenario `structured_observations`, from a row on: a batch of that length, or without one a
-//! single observation.
+//! The observations of the scenario `structured_observations` from a row on: a batch of the given length, or a single
+//! observation without it.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use pgkeras::{Array, Element, Error, Observation};
 
 type Parts = BTreeMap<&'static str, Observation>;
 
-/// As they should be.
+/// Valid observations.
 pub fn parts(row: usize, batch: &[usize]) -> Result<Observation, Error> {
     Ok(Observation::fields(fields(row, batch)?))
 }
 
-/// Without `hands.1`.
+/// Observations without `hands.1`.
 pub fn missing_part(row: usize, batch: &[usize]) -> Result<Observation, Error> {
     let (mut all, mut hands) = (fields(row, batch)?, hands(row, batch)?);
     hands.remove("1");
@@ -20,7 +20,7 @@ pub fn missing_part(row: usize, batch: &[usize]) -> Result<Observation, Error> {
     Ok(Observation::fields(all))
 }
 
-/// With a `position` of three numbers.
+/// Observations with a `position` of three numbers.
 pub fn short_part(row: usize, batch: &[usize]) -> Result<Observation, Error> {
     let mut all = fields(row, batch)?;
     all.insert("position", counted(row, batch, &[3], |_| 0.0_f32)?);
@@ -42,7 +42,7 @@ fn hands(row: usize, batch: &[usize]) -> Result<Parts, Error> {
     ]))
 }
 
-/// A part, each of whose elements follows from its place among those of all rows.
+/// A part. Each element is computed from its index among the elements of all rows.
 fn counted<T: Element>(
     row: usize,
     batch: &[usize],

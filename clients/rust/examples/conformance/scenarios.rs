@@ -21,9 +21,9 @@ const GOING_ON: Option<Outcome> = Some(Outcome { reward: 1.0, terminated: false,
 
 /// Why a scenario did not pass.
 pub enum Failure {
-    /// It cannot be run here.
+    /// It cannot be run.
     Skip(String),
-    /// The client or the server did something else.
+    /// The client or the server behaved differently.
     Fail(String),
 }
 
@@ -50,11 +50,11 @@ fn close(got: &[f32], expected: &[f64], what: &str) -> Done {
 }
 
 fn floats(tensor: Option<&Tensor>) -> Result<Vec<f32>, Failure> {
-    let tensor = tensor.ok_or_else(|| Failure::Fail("an output is not there".into()))?;
+    let tensor = tensor.ok_or_else(|| Failure::Fail("a requested output is missing".into()))?;
     Ok(tensor.values()?.into_owned())
 }
 
-/// Whether an answer of the policy `structured` is as the mask of its scenario has it.
+/// Checks that a response of the policy `structured` matches the mask of its scenario.
 fn in_parts(answer: &Actions) -> Done {
     for parts in [&answer.parts, &answer.greedy_parts] {
         let aim = floats(parts.get("aim"))?;
@@ -73,7 +73,7 @@ fn in_parts(answer: &Actions) -> Done {
     close(&floats(answer.distribution.get("move.probabilities"))?, &certain, "move.probabilities")
 }
 
-/// Whether observations were refused for that part.
+/// Checks that observations were refused because of the given part.
 fn is_refused(answer: Result<Actions, Error>, part: &str, wanted: &str) -> Done {
     match answer {
         Err(Error::InvalidRequest { field, expected, .. }) if field == part && expected.contains(wanted) => Ok(()),
@@ -89,7 +89,7 @@ fn doubles(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| value.into()).collect()
 }
 
-/// The numbers in a list of any depth, or in none.
+/// Flattens a number or nested lists of numbers.
 fn numbers(value: &Value) -> Vec<f64> {
     match value {
         Value::Array(parts) => parts.iter().flat_map(numbers).collect(),
@@ -113,7 +113,7 @@ fn options(policy: &str, seconds: u64) -> ClientOptions {
     ClientOptions { policy: policy.into(), timeout: Duration::from_secs(seconds), ..Default::default() }
 }
 
-/// What the scenarios are run with.
+/// The options and fixtures of the scenarios.
 pub struct Scenarios {
     flags: Flags,
     vectors: Value,
@@ -161,7 +161,7 @@ impl Scenarios {
         let scalar = |tensor: Option<&Tensor>| tensor.is_some_and(|tensor| tensor.shape().is_empty());
         let scalars =
             scalar(Some(&answer.action)) && scalar(answer.log_prob.as_ref()) && scalar(answer.entropy.as_ref());
-        check(scalars, "an array that should be a scalar is none")?;
+        check(scalars, "expected a scalar")?;
         let total: f32 = probabilities(&answer)?.iter().sum();
         check(answer.distribution["probabilities"].shape() == [2], "probabilities of another shape")?;
         close(&[total], &[1.0], "sum of the probabilities")?;
@@ -399,7 +399,7 @@ impl Scenarios {
         first.begin(ROW).await?;
         let mut second = client.play(&GREEDY).await?;
         let mut answer = second.begin(ROW).await;
-        check(second.is_over() && !first.is_over(), "the second session goes on, or the first is over")?;
+        check(second.is_over() && !first.is_over(), "the second session is not over, or the first one is")?;
         drop(first);
         for _ in 0..10 {
             let Err(Error::ServerBusy { retry_after, .. }) = answer else { return fail(format!("{answer:?}")) };
@@ -449,7 +449,7 @@ impl Scenarios {
         self.flags.find(name).ok_or_else(|| Failure::Skip(format!("no --{name}")))
     }
 
-    /// A client of a policy that not every server has.
+    /// Returns a client of a policy that the server may lack.
     async fn fixture(&self, policy: &str) -> Result<Client, Failure> {
         let client = Client::new(&self.target, options(policy, 10))?;
         match client.describe().await {

@@ -1,13 +1,13 @@
-//! The programs' command lines: `--name value`, in any order.
+//! Parses the programs' command lines: `--name value`, in any order.
 
 use std::collections::HashMap;
 
-/// What a program was started with.
+/// The flags that a program was started with.
 pub struct Flags(HashMap<String, String>);
 
 #[allow(dead_code, reason = "every program uses some of it")]
 impl Flags {
-    /// This program's own.
+    /// Parses the flags of this process.
     pub fn from_arguments() -> Result<Self, String> {
         let mut words = std::env::args().skip(1);
         let mut flags = HashMap::new();
@@ -18,17 +18,17 @@ impl Flags {
         Ok(Flags(flags))
     }
 
-    /// The value of a flag that may be left out.
+    /// Returns the value of an optional flag.
     pub fn find(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
     }
 
-    /// The value of a flag that may not.
+    /// Returns the value of a required flag.
     pub fn required(&self, name: &str) -> Result<&str, String> {
         self.find(name).ok_or_else(|| format!("--{name} is missing"))
     }
 
-    /// A number that may be left out.
+    /// Returns the value of an optional numeric flag.
     pub fn number(&self, name: &str) -> Result<Option<usize>, String> {
         let parse = |value: &str| value.parse().map_err(|_| format!("--{name}: expected a number, got {value}"));
         self.find(name).map(parse).transpose()

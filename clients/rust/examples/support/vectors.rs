@@ -1,16 +1,16 @@
-//! Reading `conformance/vectors.json`.
+//! Reads `conformance/vectors.json`.
 
 use pgkeras::{Array, Error};
 use serde_json::Value;
 
-/// The file's content.
+/// Returns the content of the file.
 pub fn read(path: impl AsRef<std::path::Path>) -> Result<Value, Box<dyn std::error::Error>> {
     let path = path.as_ref();
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(serde_json::from_str(&text)?)
 }
 
-/// The bytes of a base64 string.
+/// Decodes a base64 string.
 pub fn base64(text: &Value) -> Vec<u8> {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let text = text.as_str().expect("base64 is a string");
@@ -23,12 +23,12 @@ pub fn base64(text: &Value) -> Vec<u8> {
     digits.chunks(4).flat_map(bytes).collect()
 }
 
-/// A list of lengths.
+/// Decodes a list of lengths.
 pub fn shape(value: &Value) -> Vec<usize> {
     serde_json::from_value(value.clone()).expect("a shape is a list of lengths")
 }
 
-/// A float32 array, as an observation is given.
+/// A float32 array: an observation in the vectors.
 #[allow(dead_code, reason = "every program uses some of it")]
 pub struct FloatArray {
     values: Vec<f32>,
@@ -44,7 +44,7 @@ impl FloatArray {
         FloatArray { values: values.collect(), shape: shape(&array["shape"]) }
     }
 
-    /// What a client takes.
+    /// Returns the array as an argument of the client.
     pub fn view(&self) -> Result<Array<'_>, Error> {
         Array::new(&self.values, &self.shape)
     }

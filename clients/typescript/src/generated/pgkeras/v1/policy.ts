@@ -15,37 +15,34 @@ import { Tensor } from "./tensors.js";
 export enum DistributionKind {
   /** UNSPECIFIED - Never valid. */
   UNSPECIFIED = 0,
-  /** CATEGORICAL - One of n actions, each with its probability. */
+  /** CATEGORICAL - One of n actions, each with a probability. */
   CATEGORICAL = 1,
   /** DIAGONAL_GAUSSIAN - Independent normal distributions, one per action component; the action is clipped to the space's bounds. */
   DIAGONAL_GAUSSIAN = 2,
-  /** MULTI_CATEGORICAL - Several choices at once, independent of each other, each one of its own number of values. */
+  /** MULTI_CATEGORICAL - Several independent choices, each with its own number of values. */
   MULTI_CATEGORICAL = 3,
-  /** MULTI_BERNOULLI - Several bits at once, independent of each other. */
+  /** MULTI_BERNOULLI - Several independent bits. */
   MULTI_BERNOULLI = 4,
   /** SQUASHED_GAUSSIAN - Independent normal distributions, one per action component, squashed smoothly into the space's bounds. */
   SQUASHED_GAUSSIAN = 5,
   /** KUMARASWAMY - Independent Kumaraswamy distributions, one per action component, between the space's bounds. */
   KUMARASWAMY = 6,
-  /**
-   * STRUCTURED - Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
-   * others.
-   */
+  /** STRUCTURED - For an action space that is a Dict or Tuple: each part has its own, independent distribution. */
   STRUCTURED = 7,
   UNRECOGNIZED = -1,
 }
 
-/** What a policy consumes and produces. Two versions with equal specs are interchangeable for a client. */
+/** The inputs and outputs of a policy. For a client, versions with equal specs are interchangeable. */
 export interface PolicySpec {
-  /** What the policy observes. */
+  /** The observation space. */
   observationSpace?:
     | Space
     | undefined;
-  /** What the policy does. */
+  /** The action space. */
   actionSpace?:
     | Space
     | undefined;
-  /** The family of its action distribution. */
+  /** The family of the action distribution. */
   distribution?:
     | DistributionKind
     | undefined;
@@ -54,30 +51,30 @@ export interface PolicySpec {
     | bigint
     | undefined;
   /**
-   * Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
-   * in order, for a Dict or Tuple; 0 for a policy that takes none.
+   * Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such
+   * parts, in order, for a Dict or Tuple; 0 for a policy without a mask.
    */
   maskSize?:
     | bigint
     | undefined;
   /**
-   * For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
-   * taken apart where it stands.
+   * For a structured distribution: the families of the action space's leaves, in order. Leaves of a nested Dict or
+   * Tuple take its place.
    */
   partDistributions?: DistributionKind[] | undefined;
 }
 
-/** A policy as a server offers it. */
+/** The description of a policy version. */
 export interface Policy {
   /** Name: letters, digits, '.', '_' and '-', beginning with a letter or digit; at most 128 characters. */
   name?:
     | string
     | undefined;
-  /** Concrete version: a positive integer. */
+  /** Version: a positive integer. */
   version?:
     | bigint
     | undefined;
-  /** What it consumes and produces. */
+  /** The inputs and outputs. */
   spec?:
     | PolicySpec
     | undefined;
@@ -85,7 +82,7 @@ export interface Policy {
   specHash?:
     | string
     | undefined;
-  /** Engine that computes it: "litert" or "tensorflow". */
+  /** The inference engine: "litert" or "tensorflow". */
   engine?:
     | string
     | undefined;
@@ -93,7 +90,7 @@ export interface Policy {
   loadTime?:
     | Date
     | undefined;
-  /** Where the policy comes from: environment id, seed, configuration, package versions, returns. */
+  /** The origin of the policy: environment id, seed, configuration, package versions, returns. */
   provenance?:
     | { [key: string]: any }
     | undefined;
@@ -105,30 +102,30 @@ export interface Policy {
   episodes?: EpisodeSummary | undefined;
 }
 
-/** How episodes went. */
+/** Statistics of episodes. */
 export interface EpisodeSummary {
-  /** How many have ended since the server loaded this version. */
+  /** Number of episodes that have ended since the server loaded this version. */
   count?:
     | bigint
     | undefined;
-  /** Mean undiscounted return of the last 100; absent when there are none. */
+  /** Mean undiscounted return of the last 100 episodes; absent if there are none. */
   meanReturn?:
     | number
     | undefined;
-  /** Their mean length, in actions; absent when there are none. */
+  /** Mean length of the last 100 episodes, in actions; absent if there are none. */
   meanLength?: number | undefined;
 }
 
-/** Names one policy and, if wanted, one version of it. */
+/** Selects a policy and optionally a version. */
 export interface PolicyRef {
-  /** Policy name. May be empty when the server holds exactly one policy. */
+  /** Policy name. May be empty if the server has exactly one policy. */
   name?:
     | string
     | undefined;
-  /** Which version; the highest one when none is given. */
+  /** The version; if not set, the highest one. */
   select?:
     | //
-    /** A concrete version. */
+    /** A fixed version. */
     { $case: "version"; value: bigint }
     | //
     /** A label that the server's operator has put on a version, such as "stable". */
@@ -136,13 +133,13 @@ export interface PolicyRef {
     | undefined;
 }
 
-/** The version that answered. */
+/** The policy version that responded. */
 export interface PolicyVersion {
   /** Policy name. */
   name?:
     | string
     | undefined;
-  /** Concrete version. */
+  /** Version. */
   version?:
     | bigint
     | undefined;
@@ -152,7 +149,7 @@ export interface PolicyVersion {
 
 /** The action distribution of every observation in a batch. */
 export interface Distribution {
-  /** Exactly one is set; which one is the policy's DistributionKind. */
+  /** Exactly one is set, according to the policy's DistributionKind. */
   kind?:
     | //
     /** One of n actions. */
@@ -161,10 +158,10 @@ export interface Distribution {
     /** Independent normal distributions. */
     { $case: "diagonalGaussian"; value: DiagonalGaussian }
     | //
-    /** Several choices at once. */
+    /** Several independent choices. */
     { $case: "multiCategorical"; value: MultiCategorical }
     | //
-    /** Several bits at once. */
+    /** Several independent bits. */
     { $case: "multiBernoulli"; value: MultiBernoulli }
     | //
     /** Normal distributions squashed into the bounds. */
@@ -173,12 +170,12 @@ export interface Distribution {
     /** Kumaraswamy distributions between the bounds. */
     { $case: "kumaraswamy"; value: Kumaraswamy }
     | //
-    /** A distribution for each part. */
+    /** One distribution per part. */
     { $case: "structured"; value: StructuredDistribution }
     | undefined;
 }
 
-/** P(action = start + i) = probabilities[i], where start is the action space's. */
+/** P(action = start + i) = probabilities[i], with the action space's start. */
 export interface Categorical {
   /** float32, shape [batch, n] ([n] for a single observation); every row sums to 1. */
   probabilities?: Tensor | undefined;
@@ -194,11 +191,11 @@ export interface DiagonalGaussian {
   stddev?: Tensor | undefined;
 }
 
-/** Component i of the action is start[i] + j with the j-th of its own probabilities. */
+/** Component i of the action is start[i] + j with the j-th probability of that component. */
 export interface MultiCategorical {
   /**
-   * float32, shape [batch, sum of nvec]: the probabilities of the first component's nvec[0] values, then those of the
-   * second's, and so on in C order; those of every component sum to 1.
+   * float32, shape [batch, sum of nvec]: the nvec[0] probabilities of the first component, then those of the second,
+   * and so on in C order. The probabilities of each component sum to 1.
    */
   probabilities?: Tensor | undefined;
 }
@@ -210,9 +207,9 @@ export interface MultiBernoulli {
 }
 
 /**
- * Component i of the action is a function of a normal u with this mean and standard deviation: where both bounds are
- * finite, low + (high - low) * (tanh(u) + 1) / 2; where only one is, low + softplus(u) or high - softplus(u); and u
- * itself where none is.
+ * Component i of the action is a function of a normal u with this mean and standard deviation. If both bounds are
+ * finite: low + (high - low) * (tanh(u) + 1) / 2. If only one is finite: low + softplus(u) or high - softplus(u).
+ * Otherwise: u.
  */
 export interface SquashedGaussian {
   /** float32, shape [batch, ...action shape]. */
@@ -234,11 +231,11 @@ export interface Kumaraswamy {
 }
 
 /**
- * The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
- * sum of theirs, and so is the entropy.
+ * The independent distributions of the parts of a Dict or Tuple. The log-probability and the entropy of an action are
+ * the sums over the parts.
  */
 export interface StructuredDistribution {
-  /** By key of the Dict; the parts of a Tuple are named "0", "1", and so on. */
+  /** Keyed by the keys of the Dict, or by "0", "1", ... for a Tuple. */
   parts?: { [key: string]: Distribution } | undefined;
 }
 

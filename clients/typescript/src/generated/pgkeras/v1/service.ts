@@ -26,25 +26,25 @@ import { Distribution, Policy, PolicyRef, PolicyVersion } from "./policy.js";
 import { Space } from "./spaces.js";
 import { Tensor, Value } from "./tensors.js";
 
-/** How an action is chosen from the distribution. */
+/** How an action is selected from the distribution. */
 export enum ActMode {
   /** UNSPECIFIED - The same as SAMPLE. */
   UNSPECIFIED = 0,
-  /** SAMPLE - Draws from the distribution. */
+  /** SAMPLE - Samples from the distribution. */
   SAMPLE = 1,
   /**
-   * GREEDY - Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
-   * densest of a Kumaraswamy distribution.
+   * GREEDY - Deterministic: the most probable discrete action, the mean of a Gaussian, the median of a squashed Gaussian, the
+   * mode of a Kumaraswamy distribution.
    */
   GREEDY = 2,
   UNRECOGNIZED = -1,
 }
 
-/** A part of the answer to Act, besides the action. */
+/** A part of a response. */
 export enum ActOutput {
   /** UNSPECIFIED - Never valid. */
   UNSPECIFIED = 0,
-  /** ACTION - Nothing but the action: for the smallest answer, list this alone. */
+  /** ACTION - The action, which is always returned. List only this for the smallest response. */
   ACTION = 1,
   /** LOG_PROB - ln P(action | observation): a log-density for continuous actions. */
   LOG_PROB = 2,
@@ -52,78 +52,81 @@ export enum ActOutput {
   ENTROPY = 3,
   /** DISTRIBUTION - The distribution's parameters. */
   DISTRIBUTION = 4,
-  /** GREEDY_ACTION - The action that ACT_MODE_GREEDY would have taken. */
+  /** GREEDY_ACTION - The action that ACT_MODE_GREEDY would have returned. */
   GREEDY_ACTION = 5,
   UNRECOGNIZED = -1,
 }
 
 /** A batch of observations to act on. */
 export interface ActRequest {
-  /** Which policy. */
+  /** The policy. */
   policy?:
     | PolicyRef
     | undefined;
-  /** When set, the call fails with FAILED_PRECONDITION unless the chosen version has this spec. */
+  /** If set, the call fails with FAILED_PRECONDITION unless the selected version has this spec. */
   specHash?:
     | string
     | undefined;
-  /** One observation (of the space's own shape), or a batch (with one leading axis). The answer has the same form. */
+  /** One observation (with the space's shape), or a batch (with a leading batch axis). The response has the same form. */
   observation?:
     | Value
     | undefined;
   /**
-   * For policies that take one: bool, shape [batch, mask_size], true where an action is allowed; at least one must be,
-   * for every component of the action. All are allowed when it is absent.
+   * For policies with a mask: bool, shape [batch, mask_size], true where an action is allowed. At least one action must
+   * be allowed for every component. If absent, all actions are allowed.
    */
   actionMask?:
     | Tensor
     | undefined;
   /**
-   * For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque, but
-   * divisible: row i of a batch is the i-th of equally long pieces, so that batches may be put together anew, and a
-   * piece of zero bytes is the start of an episode. It is taken by every server that serves the same version's files,
-   * and by no other version: one that was not given out so is INVALID_ARGUMENT.
+   * For policies with memory: the state of the previous response; empty at the first step of an episode. Opaque, but
+   * divisible: row i of a batch is the i-th of equally long pieces, which may be recombined into other batches. A piece
+   * of zero bytes starts an episode. Every server of the same version's files accepts it. Any other state is
+   * INVALID_ARGUMENT.
    */
   state?:
     | Uint8Array
     | undefined;
-  /** How to choose; SAMPLE when unspecified. */
+  /** How actions are selected; SAMPLE if unspecified. */
   mode?:
     | ActMode
     | undefined;
   /**
-   * Makes sampling reproducible: row i of the batch draws its noise from (seed, i) alone, whatever else the server
-   * computes at the same time. Without it, fresh randomness.
+   * Makes sampling reproducible: the noise of row i depends only on (seed, i), not on other requests. Without a seed,
+   * sampling is random.
    */
   seed?:
     | bigint
     | undefined;
-  /** What to answer besides the action; when empty: log_prob, entropy and distribution. */
+  /** What the response contains besides the action. If empty: log_prob, entropy and distribution. */
   outputs?: ActOutput[] | undefined;
 }
 
 /** The actions for a batch of observations, in the request's order. */
 export interface ActResponse {
   /**
-   * Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+   * Actions with the action space's type and shape, with a batch axis if the request had one. Absent if the action
    * space is a Dict or Tuple.
    */
   action?:
     | Tensor
     | undefined;
-  /** float32, shape [batch]: ln P(action | observation). For a clipped continuous action, of the sample before clipping. */
+  /**
+   * float32, shape [batch]: ln P(action | observation). For a clipped continuous action, that of the sample before
+   * clipping.
+   */
   logProb?:
     | Tensor
     | undefined;
-  /** float32, shape [batch], in nats. */
+  /** float32, shape [batch]: the entropy of the distribution, in nats. */
   entropy?:
     | Tensor
     | undefined;
-  /** Like action. */
+  /** The action that ACT_MODE_GREEDY would have returned, in the form of `action`. */
   greedyAction?:
     | Tensor
     | undefined;
-  /** The distribution that the action was chosen from. */
+  /** The distribution that the action was selected from. */
   distribution?:
     | Distribution
     | undefined;
@@ -131,43 +134,46 @@ export interface ActResponse {
   state?:
     | Uint8Array
     | undefined;
-  /** The version that answered. */
+  /** The policy version that responded. */
   policy?:
     | PolicyVersion
     | undefined;
   /**
-   * Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
-   * had one.
+   * Actions if the action space is a Dict or Tuple: fields that follow its structure, each leaf with a batch axis if
+   * the request had one.
    */
   structuredAction?:
     | Value
     | undefined;
-  /** Like structured_action, in place of greedy_action. */
+  /** The greedy action if the action space is a Dict or Tuple, in the form of `structured_action`. */
   structuredGreedyAction?: Value | undefined;
 }
 
-/** One message of a simulator to the server in a session. */
+/** A message from a simulator to the server in a session. */
 export interface PlayRequest {
-  /** Echoed in the answer to this message. */
+  /** Returned in the response to this message. */
   id?:
     | bigint
     | undefined;
-  /** Which policy; read in the session's first message, which fixes the version for the whole session. */
+  /** The policy. Read only in the session's first message, which fixes the version for the whole session. */
   policy?:
     | PolicyRef
     | undefined;
-  /** As in ActRequest; read in the session's first message. */
+  /** As in ActRequest. Read only in the session's first message. */
   specHash?:
     | string
     | undefined;
-  /** Observations of the session's environments: always a batch, one row per environment, equally many in every message. */
+  /**
+   * Observations of the session's environments: always a batch, one row per environment, the same number in every
+   * message.
+   */
   observation?:
     | Value
     | undefined;
   /**
    * float32, shape [batch]: the rewards of the previous actions. A row whose previous observation was the last of an
-   * episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, where no
-   * environment has taken an action: in the first message, and in one in which every environment starts an episode.
+   * episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, if no environment
+   * has taken an action: in the first message, and in one in which every environment starts an episode.
    */
   reward?:
     | Tensor
@@ -181,11 +187,11 @@ export interface PlayRequest {
     | Tensor
     | undefined;
   /**
-   * bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
-   * first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
-   * the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
-   * first observation of the next episode with that message says so here. An episode that is started over before it
-   * ended is not counted.
+   * bool, shape [batch]: the observation is the first of an episode, which resets the memory. In the session's first
+   * message it is absent or true everywhere. If it is absent later, an episode starts with the message after the one
+   * with `terminated` or `truncated`, whose observation was the last of the episode. A simulator that sends the first
+   * observation of the next episode together with `terminated` or `truncated` must set it. An episode that is restarted
+   * before its end is not counted.
    */
   episodeStart?:
     | Tensor
@@ -198,84 +204,84 @@ export interface PlayRequest {
   mode?:
     | ActMode
     | undefined;
-  /** As in ActRequest; read in the session's first message. */
+  /** As in ActRequest. Read only in the session's first message. */
   seed?:
     | bigint
     | undefined;
-  /**
-   * As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
-   * nothing but the action.
-   */
+  /** As in ActRequest, except that an empty list means only the action. A policy in training returns only the action. */
   outputs?:
     | ActOutput[]
     | undefined;
   /**
-   * Who plays; read in the session's first message. A policy in training learns from simulators that declare
-   * themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
-   * that differs.
+   * The declaration of the simulator. Read only in the session's first message. A policy in training learns from
+   * simulators that declare themselves. A server of trained policies checks that the spaces match the policy's:
+   * INVALID_ARGUMENT names the field that differs.
    */
   simulator?: Simulator | undefined;
 }
 
-/** A simulator, as it declares itself. */
+/** The declaration of a simulator. */
 export interface Simulator {
-  /** What its environments show, without a batch axis. */
+  /** The observation space of its environments, without a batch axis. */
   observationSpace?:
     | Space
     | undefined;
-  /** What they take, likewise. */
+  /** The action space of its environments, without a batch axis. */
   actionSpace?:
     | Space
     | undefined;
-  /** How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open. */
+  /**
+   * Number of environments that it steps in parallel in this session: the batch axis of every message. 0 means
+   * unspecified.
+   */
   environments?:
     | bigint
     | undefined;
-  /** What people call it. */
+  /** The simulator's name, informational. */
   name?:
     | string
     | undefined;
-  /** Its own version. */
+  /** The simulator's version, informational. */
   version?: string | undefined;
 }
 
-/** The server's answer to one PlayRequest. */
+/** The server's response to one PlayRequest. */
 export interface PlayResponse {
   /** The request's id. */
   id?:
     | bigint
     | undefined;
-  /** Either the actions or an error that concerns this message only; the session goes on after it. */
+  /** Either the actions or an error of this message. After an error the session stays open. */
   result?:
     | //
-    /** The actions; `state` is empty, since the session holds it. */
+    /** The actions. `state` is empty, because the session keeps it. */
     { $case: "act"; value: ActResponse }
     | //
-    /** What was wrong with the message. */
+    /** The error of the message. */
     { $case: "error"; value: PlayError }
     | //
     /**
-     * Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
-     * few seconds to simulators that have declared themselves, while a policy in training is being improved.
+     * No response yet. The response to this message will follow, and the client should restart its timeout. Sent every
+     * few seconds, while a policy in training is being updated, to simulators that have declared themselves.
      */
     { $case: "waiting"; value: PlayWaiting }
     | undefined;
   /**
-   * bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
-   * played what it was to play with this policy; its next message sends the same first observation again, with
-   * `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
-   * where it is false everywhere.
+   * bool, shape [batch], from a policy in training: true where the environment should not take its action, because it
+   * has completed its episodes with this policy. Its next message sends the same first observation again, with
+   * `episode_start`. If the environment takes the action anyway, its episode is not used for training. Absent if false
+   * everywhere.
    */
   hold?: Tensor | undefined;
 }
 
-/** Why an answer is not there yet. */
+/** Why the response is delayed. */
 export interface PlayWaiting {
-  /** For people. */
+  /** A text for people. */
   reason?: string | undefined;
 }
 
-/** An error that concerns one message of a session. */
+/** The error of one message of a session. */
 export interface PlayError {
   /** A google.rpc.Code. */
   code?:
@@ -289,9 +295,9 @@ export interface PlayError {
   details?: Any[] | undefined;
 }
 
-/** Asks for one policy's description. */
+/** Requests the description of one policy. */
 export interface GetPolicyRequest {
-  /** Which policy. */
+  /** The policy. */
   policy?: PolicyRef | undefined;
 }
 
@@ -301,72 +307,72 @@ export interface GetPolicyResponse {
   policy?:
     | Policy
     | undefined;
-  /** What the server accepts. */
+  /** The server's limits. */
   limits?: Limits | undefined;
 }
 
-/** What a server accepts; beyond it, calls are answered with INVALID_ARGUMENT or RESOURCE_EXHAUSTED. */
+/** The limits of a server. Calls that exceed them fail with INVALID_ARGUMENT or RESOURCE_EXHAUSTED. */
 export interface Limits {
-  /** Most observations in one request. */
+  /** Maximum number of observations in one request. */
   maxBatchSize?:
     | bigint
     | undefined;
-  /** Largest message received, in bytes. */
+  /** Largest message that the server receives, in bytes. */
   maxReceiveMessageBytes?:
     | bigint
     | undefined;
-  /** Largest message sent, in bytes. */
+  /** Largest message that the server sends, in bytes. */
   maxSendMessageBytes?:
     | bigint
     | undefined;
-  /** Most observations waiting for the policy; beyond it, calls are answered with RESOURCE_EXHAUSTED and RetryInfo. */
+  /** Maximum number of queued observations of a policy. Beyond it, calls fail with RESOURCE_EXHAUSTED and RetryInfo. */
   maxQueued?:
     | bigint
     | undefined;
-  /** How long an observation may wait for the policy; the same answer after it. */
+  /** Maximum time that an observation waits in the queue. After it, the call fails in the same way. */
   maxQueueTime?:
     | Duration
     | undefined;
-  /** Most sessions at once, of all clients together. */
+  /** Maximum number of concurrent sessions, of all clients together. */
   maxSessions?:
     | bigint
     | undefined;
-  /** A session that moves nothing for so long is ended with DEADLINE_EXCEEDED. */
+  /** A session without a message for this time ends with DEADLINE_EXCEEDED. */
   sessionIdleTime?:
     | Duration
     | undefined;
-  /** Most calls and sessions at once on one connection; further ones wait in the client, as HTTP/2 has it. */
+  /** Maximum number of concurrent calls and sessions on one connection. Further ones wait in the client, as in HTTP/2. */
   maxStreamsPerConnection?:
     | bigint
     | undefined;
   /**
-   * Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
-   * with RESOURCE_EXHAUSTED by gRPC itself.
+   * Largest metadata of a call in bytes, as HTTP/2 counts it. Beyond it, the call fails with INVALID_ARGUMENT, or gRPC
+   * fails it with RESOURCE_EXHAUSTED.
    */
   maxHeaderBytes?:
     | bigint
     | undefined;
-  /** Shortest interval of keepalive pings; a connection that pings oftener is closed. */
+  /** Shortest permitted interval of keepalive pings. A connection that pings more often is closed. */
   minPingInterval?:
     | Duration
     | undefined;
-  /** Most connections at once, of all clients together; further ones are closed. */
+  /** Maximum number of concurrent connections, of all clients together. Further ones are closed. */
   maxConnections?:
     | bigint
     | undefined;
-  /** A connection that is silent for so long is pinged, and closed if it does not answer. */
+  /** A connection that is silent for this time is pinged, and closed if it does not respond. */
   keepaliveInterval?:
     | Duration
     | undefined;
-  /** Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED. */
+  /** Whether compressed messages are accepted. If not, a call with one fails with UNIMPLEMENTED. */
   compression?: boolean | undefined;
 }
 
-/** Asks for all policies. */
+/** Requests the descriptions of all policies. */
 export interface ListPoliciesRequest {
 }
 
-/** All policies and versions that are ready. */
+/** All policy versions that are ready. */
 export interface ListPoliciesResponse {
   /** Sorted by name, then by version. */
   policies?: Policy[] | undefined;
@@ -1592,21 +1598,21 @@ export const ListPoliciesResponse: MessageFns<ListPoliciesResponse> = {
 /**
  * Serves trained policies to simulators.
  *
- * Every call may be given a deadline and should be. Errors are gRPC status codes with google.rpc details:
+ * Every call should have a deadline. Errors are gRPC status codes with google.rpc details:
  *
- * - INVALID_ARGUMENT: the request is wrong; BadRequest names the field, what was expected and what came.
- * - NOT_FOUND: no such policy, version or label; the message lists what there is.
- * - FAILED_PRECONDITION: the policy's spec is not the one named by `spec_hash`.
- * - RESOURCE_EXHAUSTED: the server is full or the message too large; RetryInfo says when to come back.
- * - DEADLINE_EXCEEDED: the answer would have come too late.
- * - UNAVAILABLE: the server is starting, draining or gone; try again, perhaps elsewhere.
- * - UNAUTHENTICATED: the server demands a token, as `authorization: Bearer TOKEN` in the metadata, that it knows.
- * - CANCELLED: more calls wait than the server lets wait; try again, as for UNAVAILABLE.
- * - INTERNAL: a defect of the server; its log has the reason.
+ * - INVALID_ARGUMENT: the request is invalid; BadRequest names the field, what was expected and what was received.
+ * - NOT_FOUND: no such policy, version or label; the message lists those that exist.
+ * - FAILED_PRECONDITION: the policy's spec does not match `spec_hash`.
+ * - RESOURCE_EXHAUSTED: the server is at capacity or the message is too large; RetryInfo says when to retry.
+ * - DEADLINE_EXCEEDED: the response would have been too late.
+ * - UNAVAILABLE: the server is starting, draining or unreachable; retry, possibly on another server.
+ * - UNAUTHENTICATED: the server requires a valid token, as `authorization: Bearer TOKEN` in the metadata.
+ * - CANCELLED: too many calls are waiting; retry as for UNAVAILABLE.
+ * - INTERNAL: an internal error of the server; its log has the reason.
  */
 export type PolicyServiceService = typeof PolicyServiceService;
 export const PolicyServiceService = {
-  /** Answers one observation, or one batch of them, with actions and their distribution. */
+  /** Returns the actions for one observation or a batch of observations, and their distribution. */
   act: {
     path: "/pgkeras.v1.PolicyService/Act" as const,
     requestStream: false as const,
@@ -1617,9 +1623,9 @@ export const PolicyServiceService = {
     responseDeserialize: (value: Buffer): ActResponse => ActResponse.decode(value),
   },
   /**
-   * Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+   * Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
    *
-   * A server that does not offer sessions answers UNIMPLEMENTED.
+   * A server without sessions returns UNIMPLEMENTED.
    */
   play: {
     path: "/pgkeras.v1.PolicyService/Play" as const,
@@ -1630,7 +1636,7 @@ export const PolicyServiceService = {
     responseSerialize: (value: PlayResponse): Buffer => Buffer.from(PlayResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): PlayResponse => PlayResponse.decode(value),
   },
-  /** Describes one policy and the server's limits. */
+  /** Returns the description of one policy and the server's limits. */
   getPolicy: {
     path: "/pgkeras.v1.PolicyService/GetPolicy" as const,
     requestStream: false as const,
@@ -1640,7 +1646,7 @@ export const PolicyServiceService = {
     responseSerialize: (value: GetPolicyResponse): Buffer => Buffer.from(GetPolicyResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetPolicyResponse => GetPolicyResponse.decode(value),
   },
-  /** Describes all policies and versions that are ready. */
+  /** Returns the descriptions of all policy versions that are ready. */
   listPolicies: {
     path: "/pgkeras.v1.PolicyService/ListPolicies" as const,
     requestStream: false as const,
@@ -1654,22 +1660,22 @@ export const PolicyServiceService = {
 } as const;
 
 export interface PolicyServiceServer extends UntypedServiceImplementation {
-  /** Answers one observation, or one batch of them, with actions and their distribution. */
+  /** Returns the actions for one observation or a batch of observations, and their distribution. */
   act: handleUnaryCall<ActRequest, ActResponse>;
   /**
-   * Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+   * Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
    *
-   * A server that does not offer sessions answers UNIMPLEMENTED.
+   * A server without sessions returns UNIMPLEMENTED.
    */
   play: handleBidiStreamingCall<PlayRequest, PlayResponse>;
-  /** Describes one policy and the server's limits. */
+  /** Returns the description of one policy and the server's limits. */
   getPolicy: handleUnaryCall<GetPolicyRequest, GetPolicyResponse>;
-  /** Describes all policies and versions that are ready. */
+  /** Returns the descriptions of all policy versions that are ready. */
   listPolicies: handleUnaryCall<ListPoliciesRequest, ListPoliciesResponse>;
 }
 
 export interface PolicyServiceClient extends Client {
-  /** Answers one observation, or one batch of them, with actions and their distribution. */
+  /** Returns the actions for one observation or a batch of observations, and their distribution. */
   act(request: ActRequest, callback: (error: ServiceError | null, response: ActResponse) => void): ClientUnaryCall;
   act(
     request: ActRequest,
@@ -1683,14 +1689,14 @@ export interface PolicyServiceClient extends Client {
     callback: (error: ServiceError | null, response: ActResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Holds one simulator's session: observations, rewards and episode ends go up, actions come down.
+   * Runs one simulator's session: the simulator sends observations, rewards and episode ends, and receives actions.
    *
-   * A server that does not offer sessions answers UNIMPLEMENTED.
+   * A server without sessions returns UNIMPLEMENTED.
    */
   play(): ClientDuplexStream<PlayRequest, PlayResponse>;
   play(options: Partial<CallOptions>): ClientDuplexStream<PlayRequest, PlayResponse>;
   play(metadata: Metadata, options?: Partial<CallOptions>): ClientDuplexStream<PlayRequest, PlayResponse>;
-  /** Describes one policy and the server's limits. */
+  /** Returns the description of one policy and the server's limits. */
   getPolicy(
     request: GetPolicyRequest,
     callback: (error: ServiceError | null, response: GetPolicyResponse) => void,
@@ -1706,7 +1712,7 @@ export interface PolicyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetPolicyResponse) => void,
   ): ClientUnaryCall;
-  /** Describes all policies and versions that are ready. */
+  /** Returns the descriptions of all policy versions that are ready. */
   listPolicies(
     request: ListPoliciesRequest,
     callback: (error: ServiceError | null, response: ListPoliciesResponse) => void,

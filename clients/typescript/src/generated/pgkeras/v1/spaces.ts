@@ -19,19 +19,19 @@ export interface Space {
     /** One of n integers. */
     { $case: "discrete"; value: DiscreteSpace }
     | //
-    /** Several integers at once, each with its own range. */
+    /** Several integers, each with its own range. */
     { $case: "multiDiscrete"; value: MultiDiscreteSpace }
     | //
-    /** Several bits at once. */
+    /** Several bits. */
     { $case: "multiBinary"; value: MultiBinarySpace }
     | //
     /** Strings. */
     { $case: "text"; value: TextSpace }
     | //
-    /** Named parts, each with a space of its own. */
+    /** Named parts, each with its own space. */
     { $case: "dict"; value: DictSpace }
     | //
-    /** Ordered parts, each with a space of its own. */
+    /** Ordered parts, each with its own space. */
     { $case: "tuple"; value: TupleSpace }
     | undefined;
 }
@@ -46,17 +46,17 @@ export interface BoxSpace {
   shape?:
     | bigint[]
     | undefined;
-  /** Lower bounds: one value that holds for every element, or one per element in C order. May be -inf. */
+  /** Lower bounds: one value for all elements, or one per element in C order. May be -inf. */
   low?:
     | number[]
     | undefined;
-  /** Upper bounds: one value that holds for every element, or one per element in C order. May be +inf. */
+  /** Upper bounds: one value for all elements, or one per element in C order. May be +inf. */
   high?: number[] | undefined;
 }
 
 /** The integers start, start + 1, ..., start + n - 1, as a scalar. */
 export interface DiscreteSpace {
-  /** How many values there are; at least 1. */
+  /** Number of values; at least 1. */
   n?:
     | bigint
     | undefined;
@@ -68,7 +68,7 @@ export interface DiscreteSpace {
   dtype?: DataType | undefined;
 }
 
-/** Arrays of integers: element i lies in start[i], ..., start[i] + nvec[i] - 1. */
+/** Arrays of integers: element i is in start[i], ..., start[i] + nvec[i] - 1. */
 export interface MultiDiscreteSpace {
   /** Number of values of each element, in C order. */
   nvec?:
@@ -94,38 +94,38 @@ export interface MultiBinarySpace {
 
 /** Strings over a set of characters. */
 export interface TextSpace {
-  /** Fewest characters (Unicode code points). */
+  /** Minimum number of characters (Unicode code points). */
   minLength?:
     | bigint
     | undefined;
-  /** Most characters (Unicode code points). */
+  /** Maximum number of characters (Unicode code points). */
   maxLength?:
     | bigint
     | undefined;
-  /** The characters allowed, sorted; empty when any is. */
+  /** The allowed characters, sorted; empty if all are allowed. */
   charset?:
     | string
     | undefined;
   /**
-   * In a policy's spec: the tokens that the policy tells apart, words or single characters; others all look alike to
-   * it. Empty in an action space and where the policy has yet to be made.
+   * In a policy's spec: the tokens that the policy distinguishes, words or single characters. It treats all other
+   * tokens alike. Empty in an action space, and before the policy exists.
    */
   vocabulary?:
     | string[]
     | undefined;
-  /** In a policy's spec: how many tokens of a text the policy reads; the rest are ignored. */
+  /** In a policy's spec: the number of tokens of a text that the policy reads. It ignores the rest. */
   maxTokens?: bigint | undefined;
 }
 
-/** A mapping from keys to values, each of its own space. */
+/** A mapping from keys to values, each with its own space. */
 export interface DictSpace {
-  /** The parts in the space's own order, which is also the order of encoding. */
+  /** The parts, in the order of the space, which is also the order of encoding. */
   spaces?: NamedSpace[] | undefined;
 }
 
 /** One part of a DictSpace. */
 export interface NamedSpace {
-  /** The key; unique within the DictSpace. */
+  /** The key, unique within the DictSpace. */
   key?:
     | string
     | undefined;
@@ -133,7 +133,7 @@ export interface NamedSpace {
   space?: Space | undefined;
 }
 
-/** A fixed number of values, each of its own space. */
+/** A fixed number of values, each with its own space. */
 export interface TupleSpace {
   /** The parts in order. */
   spaces?: Space[] | undefined;

@@ -9,9 +9,9 @@ import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 
 /** The type of one element of a Tensor or of a space. */
 export enum DataType {
-  /** UNSPECIFIED - Never valid on the wire: a Tensor always names its type. */
+  /** UNSPECIFIED - Never valid in a message: a Tensor always has a type. */
   UNSPECIFIED = 0,
-  /** BOOL - One byte an element, 0 or 1. */
+  /** BOOL - One byte per element, 0 or 1. */
   BOOL = 1,
   /** UINT8 - Unsigned 8-bit integer: the usual type of image pixels. */
   UINT8 = 2,
@@ -37,9 +37,9 @@ export enum DataType {
 /**
  * A dense n-dimensional array.
  *
- * Elements are little-endian and in C order (the last axis varies fastest), with no padding, so that on most
- * machines `data` is exactly the memory of a native array. The length of `data` must be the product of `shape`
- * times the size of one element; anything else is INVALID_ARGUMENT.
+ * Elements are little-endian and in C order (the last axis varies fastest), without padding: on most machines `data` is
+ * exactly the memory of a native array. The length of `data` must be the product of `shape` times the size of one
+ * element. Otherwise the call fails with INVALID_ARGUMENT.
  */
 export interface Tensor {
   /** Type of every element. */
@@ -64,7 +64,7 @@ export interface Value {
   /** Exactly one is set. */
   kind?:
     | //
-    /** Numbers: of the space's own shape, or of that shape with a leading batch axis. */
+    /** Numbers, with the space's shape, or with that shape and a leading batch axis. */
     { $case: "tensor"; value: Tensor }
     | //
     /** Strings, one per observation in the batch. */
@@ -78,15 +78,15 @@ export interface Value {
 /** The strings of a batch for one Text space, UTF-8. */
 export interface Texts {
   /**
-   * One string per observation, in batch order. A single string beside arrays without a batch axis is a single
-   * observation's; where there are only texts, it is a batch of one.
+   * One string per observation, in batch order. A single string next to arrays without a batch axis belongs to a single
+   * observation. If there are only texts, it is a batch of one.
    */
   texts?: string[] | undefined;
 }
 
 /** The parts of a value of a Dict or Tuple space. */
 export interface Fields {
-  /** By key of the Dict space; the parts of a Tuple are named "0", "1", and so on. */
+  /** Keyed by the keys of the Dict space, or by "0", "1", ... for a Tuple. */
   fields?: { [key: string]: Value } | undefined;
 }
 

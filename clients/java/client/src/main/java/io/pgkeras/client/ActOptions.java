@@ -9,7 +9,8 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * How actions are chosen, and what is answered besides them. Every method gives a new object.
+ * Options of a call or a session: how actions are selected, and what a response contains besides
+ * them. Immutable; every method returns a new object.
  *
  * <pre>{@code
  * client.act(observation, ActOptions.sample().withSeed(7).withOutputs(Output.LOG_PROB));
@@ -41,58 +42,59 @@ public final class ActOptions {
     this.timeout = timeout;
   }
 
-  /** Draws from the distribution. */
+  /** Samples actions from the distribution. */
   public static ActOptions sample() {
     return SAMPLE;
   }
 
-  /** Takes the distribution's mode: the most probable action, or the mean. */
+  /** Selects the distribution's mode: the most probable action, or the mean. */
   public static ActOptions greedy() {
     return new ActOptions(ActMode.ACT_MODE_GREEDY, null, null, null, ByteString.EMPTY, null);
   }
 
   /**
-   * Makes the draw reproducible; that of a whole session, when it opens one. Read as an unsigned
-   * number.
+   * Makes sampling reproducible: of one call, or of a whole session. The value is read as an
+   * unsigned number.
    */
   public ActOptions withSeed(long value) {
     return new ActOptions(mode, value, outputs, mask, state, timeout);
   }
 
   /**
-   * What to answer besides the action: log_prob, entropy and distribution by default, nothing in a
-   * session.
+   * Selects what a response contains besides the action. Default: log_prob, entropy and
+   * distribution for a call, nothing for a session.
    */
   public ActOptions withOutputs(Output... values) {
     return new ActOptions(mode, seed, Set.copyOf(Arrays.asList(values)), mask, state, timeout);
   }
 
   /**
-   * Allows only the actions where it is true: bool, {@code [mask_size]} or {@code [batch,
-   * mask_size]}. Not for play.
+   * Allows only the actions where the mask is true: bool, {@code [mask_size]} or {@code [batch,
+   * mask_size]}. Not supported by play.
    */
   public ActOptions withActionMask(Tensor value) {
     return new ActOptions(mode, seed, outputs, value, state, timeout);
   }
 
   /**
-   * For policies with memory: the state of the answer before; none starts an episode. Not for play.
+   * Passes the state of the previous response to a policy with memory. Without it, an episode
+   * starts. Not supported by play.
    */
   public ActOptions withState(ByteString value) {
     return new ActOptions(mode, seed, outputs, mask, value, timeout);
   }
 
   /**
-   * How long the call may take, or opening the session and each of its steps; the client's own by
-   * default.
+   * Limits the call, or the opening of the session and each of its steps. Default: the client's
+   * timeout.
    */
   public ActOptions withTimeout(Duration value) {
     return new ActOptions(mode, seed, outputs, mask, state, value);
   }
 
   /**
-   * The outputs as messages; the action is among them, since none at all would mean the server's
-   * own choice.
+   * Returns the outputs as messages. They include the action, because an empty list would select
+   * the server's default.
    */
   List<io.pgkeras.v1.ActOutput> outputsOr(Set<Output> byDefault) {
     List<io.pgkeras.v1.ActOutput> messages = new ArrayList<>();

@@ -11,25 +11,25 @@ import java.util.Map;
 import java.util.function.Supplier;
 
 /**
- * The answer for one observation or a batch; the tensors have a batch axis if the observations had
- * one. What was not asked for is null.
+ * The response for one observation or a batch. Its tensors have a batch axis if the observations
+ * had one. Components that were not requested are null.
  *
- * @param action of the action space's type and shape; null where that is a Dict or Tuple
- * @param parts the action's leaves where the action space is a Dict or Tuple, by their paths with
- *     dots between the keys: "move", or "hands.1" for the second part of a Tuple
+ * @param action the action, with the action space's type and shape; null if the space is a Dict or
+ *     Tuple
+ * @param parts the action's leaves if the action space is a Dict or Tuple. Keys are paths, with
+ *     dots between the parts: "move", or "hands.1" for the second part of a Tuple
  * @param logProb ln P(action | observation), float32
- * @param entropy the distribution's, in nats, float32
- * @param greedyAction what {@link ActOptions#greedy} would have done
- * @param greedyParts that by the paths of {@code parts}
- * @param distribution what the action was chosen from; null also if it is of a kind that this
- *     client does not know
- * @param state for policies with memory, what to send with the next observation; a session holds it
- *     itself
- * @param policy the name of the policy that answered
- * @param version its version
- * @param hold from a policy in training, true for each environment that should not take its action,
- *     but show the same first observation again in the next step, with {@link StepOptions#starts};
- *     null where none should wait
+ * @param entropy the entropy of the distribution in nats, float32
+ * @param greedyAction the action that {@link ActOptions#greedy} would have returned
+ * @param greedyParts the leaves of the greedy action, keyed like {@code parts}
+ * @param distribution the action distribution; null also if this client does not know its kind
+ * @param state the memory of a policy with memory, to be sent with the next observation; a session
+ *     keeps it itself
+ * @param policy the name of the policy that responded
+ * @param version the version of the policy that responded
+ * @param hold sent by a policy in training. Where it is true, the environment should not take its
+ *     action but send the same first observation again in the next step, with {@link
+ *     StepOptions#starts}; null if no environment should wait
  */
 public record Actions(
     Tensor action,
@@ -45,9 +45,10 @@ public record Actions(
     boolean[] hold) {
 
   /**
-   * Reads the answer to a session's step; that to a single environment has no batch axis.
+   * Decodes the response to a session's step. Removes the batch axis for a single environment.
    *
-   * @throws ServerFailedException if it cannot be read, or has not one row for a single environment
+   * @throws ServerFailedException if it is malformed, or does not have one row for a single
+   *     environment
    */
   static Actions decode(PlayResponse message, boolean single) {
     if (!message.hasAct()) {
@@ -55,26 +56,27 @@ public record Actions(
     }
     Actions actions = decode(message.getAct());
     if (message.hasHold()) {
-      Tensor hold = understood(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL));
+      Tensor hold =
+          asServerFailure(() -> decode(message.getHold(), "hold", DataType.DATA_TYPE_BOOL));
       actions = actions.withHold((single ? firstRow(hold) : hold).booleans());
     }
     return single ? actions.firstRow() : actions;
   }
 
   /**
-   * Reads a message.
+   * Decodes a response.
    *
-   * @throws ServerFailedException if it cannot be read
+   * @throws ServerFailedException if it is malformed
    */
   static Actions decode(ActResponse message) {
     if (!message.hasAction() && !message.hasStructuredAction()) {
       throw unreadable("it has no action");
     }
-    return understood(() -> read(message));
+    return asServerFailure(() -> read(message));
   }
 
-  /** What is read, or the server's failure if it is wrong. */
-  private static <T> T understood(Supplier<T> reading) {
+  /** Runs a decoder. Turns its InvalidRequestException into a ServerFailedException. */
+  private static <T> T asServerFailure(Supplier<T> reading) {
     try {
       return reading.get();
     } catch (InvalidRequestException wrong) {
@@ -137,7 +139,7 @@ public record Actions(
         value);
   }
 
-  /** The first row of the answers to a batch of one. */
+  /** Removes the batch axis of the response to a batch of one. */
   private Actions firstRow() {
     return new Actions(
         firstRow(action),
@@ -153,7 +155,7 @@ public record Actions(
         hold);
   }
 
-  /** The leaves of a value by their paths. */
+  /** Returns the leaves of a value, keyed by path. */
   private static Map<String, Tensor> parts(io.pgkeras.v1.Value value, String field) {
     Map<String, Tensor> found = new LinkedHashMap<>();
     collect(value, "", field, found);

@@ -12,8 +12,8 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 
 /**
- * Makes calls, and makes them again for as long as their deadlines allow while a server that was
- * there is not.
+ * Makes calls. Retries them until their deadlines while a server that has responded before is
+ * unavailable.
  */
 final class Calls {
   private static final Duration FIRST_BACKOFF = Duration.ofMillis(100);
@@ -44,7 +44,7 @@ final class Calls {
   }
 
   /**
-   * @param last what the attempt before failed with; null at the first
+   * @param last the error of the previous attempt; null at the first
    */
   private <Q, A> CompletableFuture<A> attempt(
       Method<Q, A> method, Q request, Due due, Duration backoff, ServerUnavailableException last) {
@@ -61,8 +61,8 @@ final class Calls {
               PolicyServiceException typed = Failures.translate(error, target, due.within());
               if (last != null
                   && typed instanceof DeadlineExceededException
-                  && !Failures.isTheServers(error)) {
-                return CompletableFuture.<A>failedFuture(last); // tells why there was no answer
+                  && !Failures.isFromServer(error)) {
+                return CompletableFuture.<A>failedFuture(last); // says why there was no response
               }
               if (!answered
                   || !(typed instanceof ServerUnavailableException gone)
@@ -92,7 +92,7 @@ final class Calls {
         (long) (backoff.toNanos() * ThreadLocalRandom.current().nextDouble(0.5, 1.0)));
   }
 
-  /** A call with one answer. */
+  /** A call with one response. */
   private static final class Single<Q, A> implements ClientResponseObserver<Q, A> {
     final CompletableFuture<A> answer = new CompletableFuture<>();
     private ClientCallStreamObserver<Q> call;
@@ -102,10 +102,10 @@ final class Calls {
       call = started;
     }
 
-    /** Ends the call, unless it is over; it has to have been started. */
+    /** Cancels the call, unless it has ended. It must have been started. */
     void cancel() {
       if (!answer.isDone()) {
-        call.cancel("nobody waits for it", null);
+        call.cancel("the caller no longer waits", null);
       }
     }
 
@@ -121,7 +121,7 @@ final class Calls {
 
     @Override
     public void onCompleted() {
-      // Without an answer, gRPC says onError.
+      // Without a response, gRPC calls onError.
     }
   }
 }

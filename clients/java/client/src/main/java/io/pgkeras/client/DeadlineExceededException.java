@@ -1,6 +1,6 @@
 package io.pgkeras.client;
 
-/** No answer came in time. */
+/** No response arrived in time. */
 public final class DeadlineExceededException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
 

@@ -9,18 +9,18 @@ import java.util.Map;
 /**
  * An action distribution.
  *
- * @param kind which, as in the protocol: "categorical", "diagonal_gaussian" and so on
- * @param parameters by name, such as "probabilities"; those of a structured one have the path of
- *     their part before it, as in "move.probabilities"
+ * @param kind the kind's name in the protocol, such as "categorical" or "diagonal_gaussian"
+ * @param parameters the parameters by name, such as "probabilities". In a structured distribution
+ *     the part's path precedes the name, as in "move.probabilities"
  */
 public record Distribution(String kind, Map<String, Tensor> parameters) {
   public Distribution {
     parameters = Collections.unmodifiableMap(new LinkedHashMap<>(parameters));
   }
 
-  /** Reads a message; null if it is of a kind that this client does not know. */
+  /** Decodes a message. Returns null if this client does not know the distribution's kind. */
   static Distribution decode(io.pgkeras.v1.Distribution message) {
-    // By reflection, so that kinds which the protocol gains later need nothing here.
+    // Uses reflection, because kinds that are added to the protocol then need no code here.
     FieldDescriptor kind =
         message.getOneofFieldDescriptor(message.getDescriptorForType().getOneofs().get(0));
     if (kind == null) {

@@ -6,27 +6,27 @@ import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.TimeUnit;
 
 /**
- * When the calls of one method of the client have to be done.
+ * The deadline that all calls of one client method share.
  *
- * @param within how long they were given, for messages
- * @param deadline when that is over
- * @param result what they are made for: once it is complete, as when its caller has cancelled it,
- *     they end and none is made again
+ * @param within the timeout that the deadline was computed from, for messages
+ * @param deadline the deadline
+ * @param result the future of the method. Once it is complete, for example because it was
+ *     cancelled, the calls end and are not retried
  */
 record Due(Duration within, Deadline deadline, CompletableFuture<?> result) {
-  /** The longest time that is waited: there is room to count it in nanoseconds. */
+  /** The longest timeout. In nanoseconds it fits into a long. */
   static final Duration LONGEST = Duration.ofDays(365);
 
   static Due in(Duration within, CompletableFuture<?> result) {
     return new Due(within, deadline(within), result);
   }
 
-  /** The deadline of what begins now. */
+  /** Returns the deadline that is a timeout from now. */
   static Deadline deadline(Duration within) {
     return Deadline.after(bounded(within).toNanos(), TimeUnit.NANOSECONDS);
   }
 
-  /** The nearest time that can be waited. */
+  /** Clamps a timeout to 0 ... LONGEST. */
   static Duration bounded(Duration time) {
     return time.isNegative() ? Duration.ZERO : min(time, LONGEST);
   }

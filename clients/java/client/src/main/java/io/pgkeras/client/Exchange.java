@@ -11,7 +11,7 @@ import java.util.ArrayDeque;
 import java.util.concurrent.TimeUnit;
 import java.util.function.BooleanSupplier;
 
-/** The stream of a session, for one thread that sends a message, then waits for its answer. */
+/** The stream of a session, for one thread that sends a message, then waits for its response. */
 final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse> {
   private final ArrayDeque<PlayResponse> inbox = new ArrayDeque<>();
   private final String target;
@@ -56,10 +56,11 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
   }
 
   /**
-   * Sends a message as soon as the server takes one.
+   * Sends a message as soon as the stream is ready.
    *
    * @return whether it was sent in time
-   * @throws RuntimeException gRPC's own, or a ServerUnavailableException, if the stream has ended
+   * @throws RuntimeException gRPC's exception or a ServerUnavailableException, if the stream has
+   *     ended
    */
   synchronized boolean send(PlayRequest request, Deadline deadline) throws InterruptedException {
     await(() -> call.isReady() || end != null, deadline);
@@ -74,10 +75,11 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
   }
 
   /**
-   * Waits for the answer to a message; those to earlier ones, which nobody waited for, are dropped.
+   * Waits for the response to a message. Drops responses to earlier messages, which timed out.
    *
-   * @return null if it does not come in time
-   * @throws RuntimeException gRPC's own, or a ServerUnavailableException, if the stream has ended
+   * @return the response, or null if it does not arrive in time
+   * @throws RuntimeException gRPC's exception or a ServerUnavailableException, if the stream has
+   *     ended
    */
   synchronized PlayResponse receive(long id, Deadline deadline) throws InterruptedException {
     while (true) {
@@ -95,7 +97,7 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
     }
   }
 
-  /** Ends the stream and waits until the server does so, too. */
+  /** Ends the stream, and waits until the server ends it, too. */
   synchronized void close(Deadline deadline) throws InterruptedException {
     if (end == null && !closed) {
       closed = true;
@@ -104,7 +106,7 @@ final class Exchange implements ClientResponseObserver<PlayRequest, PlayResponse
     }
   }
 
-  /** Gives the stream up. */
+  /** Cancels the stream. */
   synchronized void cancel() {
     closed = true;
     call.cancel("the session is closed", null);

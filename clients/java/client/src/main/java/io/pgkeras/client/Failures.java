@@ -14,22 +14,22 @@ import java.time.Duration;
 import java.util.Optional;
 
 /**
- * What failed calls mean. A status travels as a google.rpc.Status in the trailer
- * grpc-status-details-bin.
+ * Translates the status of failed calls to exceptions. The server sends a google.rpc.Status in the
+ * trailer grpc-status-details-bin.
  */
 final class Failures {
   private static final Metadata.Key<byte[]> DETAILS =
       Metadata.Key.of("grpc-status-details-bin", Metadata.BINARY_BYTE_MARSHALLER);
   private static final String DOMAIN = "pgkeras";
   private static final Duration DEFAULT_RETRY_AFTER = Duration.ofSeconds(1);
-  // The words of gRPC's servers, and of gRPC for Java, for a message that is too large; they come
-  // without details.
+  // Parts of the messages of gRPC servers and of grpc-java for a message that is too large. Such a
+  // status has no details.
   private static final String SIZE_REFUSAL = "larger than max";
   private static final String OWN_SIZE_REFUSAL = "exceeds maximum size";
 
   private Failures() {}
 
-  /** The exception of a call that failed, with what to do about it. */
+  /** Returns the exception of a failed call, with a message that says what to do. */
   static PolicyServiceException translate(Throwable error, String target, Duration timeout) {
     if (error instanceof PolicyServiceException typed) {
       return typed;
@@ -38,7 +38,7 @@ final class Failures {
     byte[] encoded = details(error);
     Status status = read(grpc, encoded);
     if (encoded != null) {
-      return of(status, error); // the server's own words
+      return of(status, error); // the server wrote the message
     }
     if (status.getCode() == Code.DEADLINE_EXCEEDED_VALUE) {
       return late(target, timeout, error);
@@ -64,8 +64,8 @@ final class Failures {
     return of(status, error);
   }
 
-  /** Whether a call failed with the server's own words, not with those of gRPC. */
-  static boolean isTheServers(Throwable error) {
+  /** Whether the server wrote the status of a failed call, rather than gRPC. */
+  static boolean isFromServer(Throwable error) {
     return details(error) != null;
   }
 
@@ -81,7 +81,10 @@ final class Failures {
         cause);
   }
 
-  /** The status of a call: that of its trailer if it is whole, else just code and message. */
+  /**
+   * Returns the status of a call: the one in its trailer if it can be decoded, else only code and
+   * message.
+   */
   static Status read(io.grpc.Status grpc, byte[] encoded) {
     if (encoded != null) {
       try {
@@ -90,14 +93,14 @@ final class Failures {
           return status;
         }
       } catch (InvalidProtocolBufferException mangled) {
-        // Something on the way has changed it; code and message are left.
+        // The trailer was corrupted on the way. Code and message are still valid.
       }
     }
     String message = grpc.getDescription() == null ? "" : grpc.getDescription();
     return Status.newBuilder().setCode(grpc.getCode().value()).setMessage(message).build();
   }
 
-  /** The exception that a status means. */
+  /** Returns the exception for a status. */
   static PolicyServiceException of(Status status, Throwable error) {
     Throwable cause = error == null ? new StatusRuntimeException(toGrpc(status)) : error;
     String message = status.getMessage();
@@ -124,7 +127,7 @@ final class Failures {
     };
   }
 
-  /** How long the server asks to wait; a delay that is not above zero counts as none. */
+  /** Returns how long the server asks to wait. A delay of zero or less counts as none. */
   private static Optional<Duration> retryAfter(Status status) {
     return detail(status, RetryInfo.class)
         .map(RetryInfo::getRetryDelay)
@@ -133,7 +136,7 @@ final class Failures {
         .filter(delay -> !delay.isZero());
   }
 
-  /** So many seconds, within what can be waited on either side of now. */
+  /** Returns a number of seconds, clamped to the longest timeout in both directions. */
   private static Duration wholeSeconds(long seconds) {
     long longest = Due.LONGEST.toSeconds();
     return Duration.ofSeconds(Math.max(-longest, Math.min(seconds, longest)));
@@ -168,7 +171,7 @@ final class Failures {
         try {
           return Optional.of(packed.unpack(kind));
         } catch (InvalidProtocolBufferException mangled) {
-          // A mangled detail is as good as none.
+          // A corrupted detail counts as missing.
         }
       }
     }

@@ -1,6 +1,6 @@
 package io.pgkeras.client;
 
-/** A field of a request is wrong. */
+/** A field of the request is invalid. */
 public final class InvalidRequestException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
   private final String field;
@@ -18,17 +18,17 @@ public final class InvalidRequestException extends PolicyServiceException {
     this.got = got;
   }
 
-  /** Its path in the message, such as "observation". */
+  /** Returns the path of the field in the message, such as "observation". */
   public String field() {
     return field;
   }
 
-  /** What would have been right. */
+  /** Returns a description of a valid value. */
   public String expected() {
     return expected;
   }
 
-  /** What came. */
+  /** Returns a description of the value that was received. */
   public String got() {
     return got;
   }

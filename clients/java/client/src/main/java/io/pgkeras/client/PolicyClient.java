@@ -29,22 +29,21 @@ import java.util.concurrent.TimeUnit;
 import java.util.function.Function;
 
 /**
- * A connection to a policy server, and one policy on it. Safe for use by several threads.
+ * A connection to a policy server, bound to one policy. Thread-safe.
  *
- * <p>A call that the server cannot be reached for is made again, with back-off, as long as its
- * timeout allows: a server that is restarted is waited for. Only a client that was never answered
- * says so at once, since its address may be wrong. Whatever fails is thrown as a {@link
- * PolicyServiceException}.
+ * <p>If the server cannot be reached, a call is retried with backoff until its timeout, so it
+ * survives a restart of the server. A client that has never received a response fails immediately
+ * instead, because its address may be wrong. Failures are thrown as {@link PolicyServiceException}.
  */
 public final class PolicyClient implements AutoCloseable {
-  /** How long a call may take unless it is said otherwise. */
+  /** The default timeout of a call. */
   public static final Duration DEFAULT_TIMEOUT = Duration.ofSeconds(10);
 
-  /** The largest message that is received; gRPC's own 4 MiB is too small for images. */
+  /** The largest message that is received. gRPC's default of 4 MiB is too small for images. */
   public static final int MAX_MESSAGE_BYTES = 64 << 20;
 
-  // A server permits pings every 10 s, unless it is told otherwise. A shorter patience than that of
-  // a call would end sessions that a network only delays.
+  // By default a server permits a ping every 10 s. A ping timeout shorter than that of a call would
+  // end sessions that the network only delays.
   private static final Duration KEEPALIVE = Duration.ofSeconds(20);
   private static final Duration KEEPALIVE_TIMEOUT = Duration.ofSeconds(10);
 
@@ -59,11 +58,13 @@ public final class PolicyClient implements AutoCloseable {
   private volatile PolicyInfo known;
 
   private PolicyClient(Builder settings) {
-    policy = settings.policy(); // first, as nothing closes the channel if this throws
+    policy =
+        settings
+            .policy(); // before the channel exists, because nothing would close it if this throws
     ManagedChannelBuilder<?> builder =
         Grpc.newChannelBuilder(settings.target, settings.credentials)
             .maxInboundMessageSize(MAX_MESSAGE_BYTES)
-            // A connection that leads nowhere any more is given up; nothing else would tell.
+            // Closes a connection whose peer has vanished. Nothing else detects it.
             .keepAliveTime(KEEPALIVE.toSeconds(), TimeUnit.SECONDS)
             .keepAliveTimeout(KEEPALIVE_TIMEOUT.toSeconds(), TimeUnit.SECONDS)
             .keepAliveWithoutCalls(true);
@@ -77,32 +78,32 @@ public final class PolicyClient implements AutoCloseable {
   }
 
   /**
-   * A client of the only policy at a target, HOST:PORT or unix:PATH. It connects with the first
-   * call.
+   * Returns a client of the only policy at a target, HOST:PORT or unix:PATH. The first call
+   * connects.
    */
   public static PolicyClient connect(String target) {
     return builder(target).build();
   }
 
-  /** Says more about a client of a target, HOST:PORT or unix:PATH. */
+  /** Returns a builder of a client of a target, HOST:PORT or unix:PATH. */
   public static Builder builder(String target) {
     return new Builder(target);
   }
 
   /**
-   * Describes the policy and the server's limits. From then on, requests carry the spec hash that
-   * it gives.
+   * Returns the policy's description and the server's limits. Later requests carry the spec hash
+   * that it returned.
    */
   public PolicyInfo describe() {
     return describe(timeout);
   }
 
-  /** The same with a timeout of its own. */
+  /** The same with a separate timeout. */
   public PolicyInfo describe(Duration within) {
     return await(start(Due.bounded(within), this::describeAsync));
   }
 
-  /** Describes every policy and version that the server has ready. */
+  /** Returns the description of every policy version that is ready on the server. */
   public List<Policy> policies() {
     return await(
             start(
@@ -117,23 +118,24 @@ public final class PolicyClient implements AutoCloseable {
   }
 
   /**
-   * Draws the action for one observation, or for each of a batch, which has one leading axis more.
+   * Samples the action for one observation, or the actions for a batch, which has a leading batch
+   * axis.
    */
   public Actions act(Value observation) {
     return act(observation, ActOptions.sample());
   }
 
   /**
-   * Asks for the action for one observation, or for each of a batch, which has one leading axis
-   * more.
+   * Returns the action for one observation, or the actions for a batch, which has a leading batch
+   * axis.
    */
   public Actions act(Value observation, ActOptions options) {
     return await(actAsync(observation, options));
   }
 
   /**
-   * The same without waiting. What depends on the answer should go on with an executor of its own
-   * ({@code thenApplyAsync}) if it takes long. Cancelling the future cancels the call.
+   * The same without blocking. Long-running dependent stages should use a separate executor ({@code
+   * thenApplyAsync}). Cancelling the future cancels the call.
    */
   public CompletableFuture<Actions> actAsync(Value observation, ActOptions options) {
     ActRequest.Builder request =
@@ -163,14 +165,14 @@ public final class PolicyClient implements AutoCloseable {
                 .thenApply(Actions::decode));
   }
 
-  /** Opens a session that draws its actions. */
+  /** Opens a session that samples its actions. */
   public Session play() {
     return play(ActOptions.sample());
   }
 
   /**
-   * Opens a session for one simulator, of one or many environments; the version stays the same
-   * throughout it.
+   * Opens a session for a simulator with one or many environments. The policy version stays the
+   * same throughout it.
    *
    * <pre>{@code
    * try (Session session = client.play(ActOptions.greedy())) {
@@ -182,13 +184,13 @@ public final class PolicyClient implements AutoCloseable {
    * }
    * }</pre>
    *
-   * @param options mode, seed, outputs (nothing but the action by default) and the timeout of each
-   *     step; with a mask or a state they are refused
+   * @param options mode, seed, outputs (only the action by default) and the timeout of each step; a
+   *     mask or a state is refused
    */
   public Session play(ActOptions options) {
     checkForSession(options);
     Duration within = within(options);
-    // A session is not made again, so GetPolicy is what waits for a server that restarts.
+    // Opening a session is not retried, so GetPolicy waits for a server that restarts.
     PolicyInfo info =
         await(
             start(
@@ -203,24 +205,24 @@ public final class PolicyClient implements AutoCloseable {
   }
 
   /**
-   * Opens a session for a simulator that declares itself, so that it can also teach a policy in
-   * training. While that is being improved, it says so every few seconds, and the timeout of a step
-   * begins anew.
+   * Opens a session for a simulator that declares itself. It can also train a policy. While the
+   * policy is being updated, the server reports that every few seconds, and the timeout of a step
+   * restarts.
    *
-   * @param simulator who plays
+   * @param simulator the declaration
    * @param options as in {@link #play(ActOptions)}
    */
   public Session play(Simulator simulator, ActOptions options) {
     checkForSession(options);
     PlayRequest.Builder first =
         PlayRequest.newBuilder().setPolicy(policy).setSimulator(simulator.toMessage());
-    // No call comes before its stream, and gRPC's own back-off grows to two minutes.
+    // No call precedes the stream, and gRPC's backoff grows to two minutes.
     channel.resetConnectBackoff();
     return new Session(
         stub, first, simulator.observationSpace(), options, calls.target(), within(options));
   }
 
-  /** Closes the connection; calls in flight fail. */
+  /** Closes the connection. Calls in flight fail. */
   @Override
   public void close() {
     channel.shutdownNow();
@@ -263,7 +265,7 @@ public final class PolicyClient implements AutoCloseable {
     }
   }
 
-  /** Starts calls; the future that their answer completes ends them when it is cancelled. */
+  /** Starts calls and returns a future of their result. Cancelling it cancels the calls. */
   private static <T> CompletableFuture<T> start(
       Duration within, Function<Due, CompletableFuture<T>> calls) {
     CompletableFuture<T> result = new CompletableFuture<>();
@@ -286,7 +288,8 @@ public final class PolicyClient implements AutoCloseable {
     } catch (ExecutionException failed) {
       if (failed.getCause() instanceof PolicyServiceException typed) {
         typed.setStackTrace(
-            new Throwable().getStackTrace()); // the caller's; its cause has that of gRPC's thread
+            new Throwable()
+                .getStackTrace()); // the caller's stack; the cause has that of gRPC's thread
         throw typed;
       }
       throw new IllegalStateException("a defect of this client", failed.getCause());
@@ -298,7 +301,7 @@ public final class PolicyClient implements AutoCloseable {
     }
   }
 
-  /** Says how a client connects, and which policy it asks. */
+  /** Configures the connection of a client and selects its policy. */
   public static final class Builder {
     private static final Metadata.Key<String> AUTHORIZATION =
         Metadata.Key.of("authorization", Metadata.ASCII_STRING_MARSHALLER);
@@ -317,38 +320,38 @@ public final class PolicyClient implements AutoCloseable {
       this.target = target;
     }
 
-    /** Which policy; it may be left out when the server has only one. */
+    /** Selects the policy by name. May be omitted if the server has only one policy. */
     public Builder policy(String name) {
       policy = name;
       return this;
     }
 
-    /** Asks a concrete version, instead of the newest. */
+    /** Selects a fixed version instead of the newest. */
     public Builder version(long value) {
       version = value;
       return this;
     }
 
-    /** Asks the version that has this label, such as "stable". */
+    /** Selects the version that has this label, such as "stable". */
     public Builder label(String value) {
       label = value;
       return this;
     }
 
-    /** How long a call may take that has no timeout of its own. */
+    /** Limits calls that do not set their own timeout. */
     public Builder timeout(Duration value) {
       timeout = value;
       return this;
     }
 
-    /** Secures the connection, trusting the authorities that come with Java. */
+    /** Encrypts the connection. Trusts the certificate authorities that come with Java. */
     public Builder tls() {
       return tls(TlsChannelCredentials.create());
     }
 
     /**
-     * Secures the connection in a way of your own, such as with other authorities, or with a
-     * certificate of the client: {@code
+     * Encrypts the connection with custom credentials, such as other certificate authorities or a
+     * client certificate: {@code
      * TlsChannelCredentials.newBuilder().trustManager(file).keyManager(chain, key).build()}.
      */
     public Builder tls(ChannelCredentials value) {
@@ -357,15 +360,15 @@ public final class PolicyClient implements AutoCloseable {
       return this;
     }
 
-    /** The name to find in the server's certificate, if it is not the target's host. */
+    /** Sets the name in the server's certificate, if it differs from the target's host. */
     public Builder serverName(String value) {
       serverName = value;
       return this;
     }
 
     /**
-     * Authenticates every call, over TLS or to this machine; unencrypted, others could read it on
-     * the way.
+     * Authenticates every call. Requires TLS or a target on this machine, because a token that is
+     * sent unencrypted can be read on the way.
      */
     public Builder token(String value) {
       token = value;
@@ -373,11 +376,11 @@ public final class PolicyClient implements AutoCloseable {
     }
 
     /**
-     * Makes the client.
+     * Builds the client.
      *
-     * @throws IllegalArgumentException if the target is no address
-     * @throws InvalidRequestException if there are both a version and a label, or the token cannot
-     *     be sent, or would travel unencrypted
+     * @throws IllegalArgumentException if the target is not an address
+     * @throws InvalidRequestException if both a version and a label are given, or if the token is
+     *     malformed or would be sent unencrypted
      */
     public PolicyClient build() {
       checkToken();
@@ -392,7 +395,7 @@ public final class PolicyClient implements AutoCloseable {
         throw new InvalidRequestException(
             "token",
             "printable ASCII without spaces around it, as pgkeras token makes it",
-            "another"); // which is a secret
+            "another"); // the token is a secret
       }
       if (!secured && !target.matches("(localhost|127(\\.\\d+){3}|\\[::1\\]):\\d+|unix:.*")) {
         throw new InvalidRequestException(

@@ -4,9 +4,9 @@ import io.pgkeras.v1.Limits;
 import io.pgkeras.v1.Policy;
 
 /**
- * A policy as the server describes it.
+ * The server's description of a policy.
  *
- * @param policy its name, version, spec and provenance
- * @param limits what the server accepts
+ * @param policy name, version, spec and provenance of the policy
+ * @param limits the server's limits
  */
 public record PolicyInfo(Policy policy, Limits limits) {}

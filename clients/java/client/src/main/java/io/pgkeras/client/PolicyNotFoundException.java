@@ -1,6 +1,6 @@
 package io.pgkeras.client;
 
-/** There is no such policy, version or label; the message lists what there is. */
+/** The policy, version or label does not exist. The message lists those that do. */
 public final class PolicyNotFoundException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
 

@@ -1,18 +1,18 @@
 package io.pgkeras.client;
 
 /**
- * A call to a policy server failed. Its cause is gRPC's own exception, if there was one.
+ * A call to a policy server failed. The cause is gRPC's exception, if there was one.
  *
  * <pre>
  * PolicyServiceException
- * ├── InvalidRequestException       the request is wrong; names the field
+ * ├── InvalidRequestException       the request is invalid; names the field
  * ├── PolicyNotFoundException       no such policy, version or label
- * ├── SpecMismatchException         the policy has changed since it was described
- * ├── ServerBusyException           full; says when to come back
- * ├── DeadlineExceededException     no answer came in time
- * ├── ServerUnavailableException    nobody answers there, or the server is starting or stopping
+ * ├── SpecMismatchException         the policy's spec has changed since it was described
+ * ├── ServerBusyException           the server is at capacity; says when to retry
+ * ├── DeadlineExceededException     no response arrived in time
+ * ├── ServerUnavailableException    no server responds, or it is starting or stopping
  * ├── UnauthenticatedException      the token is missing or unknown
- * └── ServerFailedException         the server has a defect
+ * └── ServerFailedException         an internal error of the server
  * </pre>
  */
 public abstract sealed class PolicyServiceException extends RuntimeException

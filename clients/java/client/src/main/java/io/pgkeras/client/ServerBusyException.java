@@ -2,7 +2,7 @@ package io.pgkeras.client;
 
 import java.time.Duration;
 
-/** The server is full. */
+/** The server is at capacity. */
 public final class ServerBusyException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
   private final Duration retryAfter;
@@ -12,7 +12,7 @@ public final class ServerBusyException extends PolicyServiceException {
     this.retryAfter = retryAfter;
   }
 
-  /** How long to wait before trying again. */
+  /** Returns how long to wait before a retry. */
   public Duration retryAfter() {
     return retryAfter;
   }

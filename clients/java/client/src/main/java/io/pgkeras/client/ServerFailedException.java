@@ -1,6 +1,6 @@
 package io.pgkeras.client;
 
-/** The server has a defect, whose reason is in its log, or does not offer the call. */
+/** An internal error of the server (its log has the reason), or a call that is not implemented. */
 public final class ServerFailedException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
 

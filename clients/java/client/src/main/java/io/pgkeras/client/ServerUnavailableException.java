@@ -3,7 +3,7 @@ package io.pgkeras.client;
 import java.time.Duration;
 import java.util.Optional;
 
-/** Nobody answers at the address, or the server is starting or stopping; it ends a session. */
+/** No server responds at the address, or it is starting or stopping. Ends a session. */
 public final class ServerUnavailableException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
   private final Duration retryAfter;
@@ -13,7 +13,7 @@ public final class ServerUnavailableException extends PolicyServiceException {
     this.retryAfter = retryAfter;
   }
 
-  /** How long to wait before trying again, if the server said so. */
+  /** Returns how long the server asks to wait before a retry, if it says so. */
   public Optional<Duration> retryAfter() {
     return Optional.ofNullable(retryAfter);
   }

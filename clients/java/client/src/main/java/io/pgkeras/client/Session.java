@@ -13,8 +13,8 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * One simulator's session, of one or many environments; made by {@link PolicyClient#play}. For one
- * thread at a time.
+ * A simulator's session with one or many environments, created by {@link PolicyClient#play}. Not
+ * thread-safe.
  */
 public final class Session implements AutoCloseable {
   private static final Duration CLOSING = Duration.ofSeconds(1);
@@ -53,8 +53,8 @@ public final class Session implements AutoCloseable {
   }
 
   /**
-   * The first step, or one at which every environment starts an episode: there is nothing to
-   * report.
+   * Makes the first step, or one at which every environment starts an episode. It reports no
+   * outcome.
    */
   public Actions step(Value observation) {
     return step(observation, StepOptions.NONE);
@@ -65,12 +65,12 @@ public final class Session implements AutoCloseable {
     return step(observation, null, null, null, options);
   }
 
-  /** A step of a single environment. */
+  /** Makes a step of a single environment. */
   public Actions step(Value observation, float reward, boolean terminated, boolean truncated) {
     return step(observation, reward, terminated, truncated, StepOptions.NONE);
   }
 
-  /** A step of a single environment, with more to say. */
+  /** Makes a step of a single environment, with options. */
   public Actions step(
       Value observation, float reward, boolean terminated, boolean truncated, StepOptions options) {
     return step(
@@ -81,30 +81,30 @@ public final class Session implements AutoCloseable {
         options);
   }
 
-  /** A step of several environments. */
+  /** Makes a step of several environments. */
   public Actions step(
       Value observation, float[] reward, boolean[] terminated, boolean[] truncated) {
     return step(observation, reward, terminated, truncated, StepOptions.NONE);
   }
 
   /**
-   * Reports what the last actions led to, and asks for the next.
+   * Reports the outcome of the previous actions and returns the next ones.
    *
-   * <p>An {@link InvalidRequestException} leaves the session as if the step had not been made;
-   * after a {@link ServerBusyException} the same step may be made again; a step whose timeout
-   * passes counts, and its action is lost. But a timeout that passes while the server takes nothing
-   * ends the session, and a server that has too many sessions, that refuses the simulator, or for
-   * which a session was idle for too long, ends it with such an exception: after an exception,
-   * {@link #isOver} tells whether the session goes on.
+   * <p>After an {@link InvalidRequestException} the session is as if the step had not been made.
+   * After a {@link ServerBusyException} the same step may be retried. A step that times out counts,
+   * and its action is lost. A timeout that passes while the server does not read ends the session.
+   * A server that has too many sessions, refuses the simulator, or has seen the session idle for
+   * too long also ends it with one of these exceptions, so check {@link #isOver} after an
+   * exception.
    *
-   * @param observation of the observation space's shape for a single environment, or with a leading
-   *     axis of B environments, as many at every step; of a Dict or Tuple, that of its first array
-   *     tells which
-   * @param reward what the last actions earned, {@code [B]}; like the next two null at the first
-   *     step, and where every environment starts an episode
-   * @param terminated whether they ended the episode in a terminal state
-   * @param truncated whether the episode was cut off after them
-   * @param options what else there is to say
+   * @param observation the observation, with the observation space's shape for a single
+   *     environment, or with a leading axis of B environments, the same B at every step. In a Dict
+   *     or Tuple, the first array decides
+   * @param reward the reward of each environment, {@code [B]}. Like the next two it is null at the
+   *     first step, and may be null if every environment starts an episode
+   * @param terminated whether the episode ended in a terminal state
+   * @param truncated whether the episode was cut off
+   * @param options further fields of the step
    * @return the actions, with a leading axis if the observation has one
    */
   public Actions step(
@@ -141,7 +141,7 @@ public final class Session implements AutoCloseable {
     PlayResponse response;
     try {
       if (!exchange.send(request.build(), deadline)) {
-        // Nothing was sent, and the server takes nothing.
+        // Nothing was sent, because the server does not read.
         failure = Failures.late(target, within, null);
         exchange.cancel();
         throw failure;
@@ -149,7 +149,7 @@ public final class Session implements AutoCloseable {
       id++;
       template = later;
       response = exchange.receive(id, deadline);
-      while (response != null && response.hasWaiting()) { // a policy in training is being improved
+      while (response != null && response.hasWaiting()) { // a policy in training is being updated
         deadline = Due.deadline(within);
         response = exchange.receive(id, deadline);
       }
@@ -171,14 +171,14 @@ public final class Session implements AutoCloseable {
   }
 
   /**
-   * Whether the session has ended, with an exception or by {@link #close}; a step then throws what
-   * ended it.
+   * Whether the session has ended, by an exception or by {@link #close}. Later steps throw the
+   * exception that ended it.
    */
   public boolean isOver() {
     return failure != null;
   }
 
-  /** Ends the session; the server then counts no more of its episodes. */
+  /** Ends the session. The server then counts no more episodes of it. */
   @Override
   public void close() {
     if (failure == null) {
@@ -207,7 +207,7 @@ public final class Session implements AutoCloseable {
     return Actions.decode(response, single);
   }
 
-  /** One observation as a batch of one. */
+  /** Returns one observation as a batch of one. */
   private static Value withBatchAxis(Value observation) {
     if (observation instanceof Tensor tensor) {
       return asRow(tensor);

@@ -3,14 +3,15 @@ package io.pgkeras.client;
 import io.pgkeras.v1.Space;
 
 /**
- * Who plays. A simulator that declares itself can also teach a policy, where {@code pgkeras train
- * --listen} listens; a server of trained policies checks that the spaces are the policy's.
+ * Describes the simulator that opens a session. A simulator that declares itself can also train a
+ * policy, by connecting to {@code pgkeras train --listen}. A server of trained policies checks that
+ * the spaces match the policy's.
  *
- * @param observationSpace what its environments show; see {@link Spaces}
- * @param actionSpace what they take
- * @param environments how many it steps side by side; 0 leaves it open
- * @param name what people call it
- * @param version its own version
+ * @param observationSpace the observation space; see {@link Spaces}
+ * @param actionSpace the action space
+ * @param environments the number of environments that it steps in parallel; 0 means unspecified
+ * @param name the simulator's name, informational
+ * @param version the simulator's version, informational
  */
 public record Simulator(
     Space observationSpace, Space actionSpace, int environments, String name, String version) {

@@ -15,7 +15,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 
-/** What a simulator shows and takes. The kinds are those of {@code gymnasium.spaces}. */
+/** Observation and action spaces. The kinds are those of {@code gymnasium.spaces}. */
 public final class Spaces {
   private Spaces() {}
 
@@ -24,12 +24,12 @@ public final class Spaces {
     return box(new double[] {low}, new double[] {high}, shape);
   }
 
-  /** Arrays of float32 numbers, each within bounds of its own, in C order. */
+  /** Arrays of float32 numbers, with bounds for each element in C order. */
   public static Space box(double[] low, double[] high, long... shape) {
     return box(DataType.DATA_TYPE_FLOAT32, low, high, shape);
   }
 
-  /** Images, of bytes. */
+  /** uint8 images. */
   public static Space pixels(long... shape) {
     return box(DataType.DATA_TYPE_UINT8, new double[] {0}, new double[] {255}, shape);
   }
@@ -41,7 +41,7 @@ public final class Spaces {
     return Space.newBuilder().setDiscrete(space).build();
   }
 
-  /** Several integers at once: element i is one of 0 to {@code counts[i] - 1}. */
+  /** Integer vectors, whose element i is in 0 to {@code counts[i] - 1}. */
   public static Space multiDiscrete(long... counts) {
     MultiDiscreteSpace.Builder space =
         MultiDiscreteSpace.newBuilder()
@@ -90,7 +90,7 @@ public final class Spaces {
     return Optional.empty();
   }
 
-  /** The parts of a Dict or Tuple space, by the keys that they have in a value; none of another. */
+  /** Returns the parts of a Dict or Tuple space with their keys; none for other spaces. */
   private static List<NamedSpace> parts(Space space) {
     List<NamedSpace> named = new ArrayList<>(space.getDict().getSpacesList());
     for (Space part : space.getTuple().getSpacesList()) {
@@ -100,7 +100,7 @@ public final class Spaces {
     return named;
   }
 
-  /** How many axes one value of a space has; -1 if it is no tensor. */
+  /** Returns the number of axes of one value of a space, or -1 if the value is not a tensor. */
   private static int rank(Space space) {
     return switch (space.getKindCase()) {
       case BOX -> space.getBox().getShapeCount();

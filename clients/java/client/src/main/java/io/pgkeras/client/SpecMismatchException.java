@@ -1,8 +1,8 @@
 package io.pgkeras.client;
 
 /**
- * The policy has another spec than when it was described: describe it again, and see whether the
- * simulator still fits it.
+ * The policy's spec has changed since the client described it. Call {@link PolicyClient#describe()}
+ * again and check that the simulator still matches.
  */
 public final class SpecMismatchException extends PolicyServiceException {
   private static final long serialVersionUID = 1;

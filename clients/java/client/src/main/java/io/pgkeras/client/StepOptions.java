@@ -3,19 +3,19 @@ package io.pgkeras.client;
 import java.time.Duration;
 
 /**
- * What a step of a session may say besides the observation and what the last action led to.
+ * Options of a session's step.
  *
- * @param episodeStart whether each observation is the first of an episode; when null, those are
- *     that follow a step which said terminated or truncated, as with Gymnasium's next-step
- *     autoreset
- * @param actionMask as in {@link ActOptions#withActionMask}; null allows all
- * @param timeout how long the step may take; the session's own when null
+ * @param episodeStart whether each observation is the first of an episode. If null, an observation
+ *     starts an episode if the step before it was terminated or truncated, as with Gymnasium's
+ *     next-step autoreset
+ * @param actionMask as in {@link ActOptions#withActionMask}; null allows all actions
+ * @param timeout the timeout of the step; that of the session if null
  */
 public record StepOptions(boolean[] episodeStart, Tensor actionMask, Duration timeout) {
-  /** Nothing besides. */
+  /** No options. */
   public static final StepOptions NONE = new StepOptions(null, null, null);
 
-  /** The observations that are true here are the first of an episode. */
+  /** Marks observations as the first of an episode. */
   public static StepOptions starts(boolean... episodeStart) {
     return NONE.withEpisodeStart(episodeStart);
   }

@@ -9,9 +9,9 @@ import java.util.Arrays;
 import java.util.Map;
 
 /**
- * A dense array in C order, little-endian as on the wire. Arrays of numbers go in and out in one
- * piece; a byte array or buffer that a tensor is made of is shared with it, and must not be changed
- * while a call is under way.
+ * A dense array in C order, little-endian as on the wire. Numeric arrays are copied in one piece. A
+ * tensor shares the memory of the byte array or buffer that it was made from; do not modify it
+ * while a call is in flight.
  */
 public final class Tensor implements Value {
   private static final int MAX_AXES = 32;
@@ -43,9 +43,9 @@ public final class Tensor implements Value {
    * A float32 tensor, the usual type of observations.
    *
    * @param values the elements in C order
-   * @param shape the length of every axis; a vector of all values when there is none
-   * @throws IllegalArgumentException if the shape has not as many elements as there are values; so
-   *     with the others
+   * @param shape the length of every axis; without it, the tensor is a vector
+   * @throws IllegalArgumentException if the number of values does not match the shape, here and in
+   *     the methods below
    */
   public static Tensor of(float[] values, long... shape) {
     ByteBuffer bytes = allocate(values.length, Float.BYTES);
@@ -99,7 +99,7 @@ public final class Tensor implements Value {
     return make(DataType.DATA_TYPE_INT8, ByteBuffer.wrap(values), shape);
   }
 
-  /** A bool tensor. Java does not say how it stores booleans, so these are copied one by one. */
+  /** A bool tensor. Copied element by element, because Java does not specify the layout. */
   public static Tensor of(boolean[] values, long... shape) {
     byte[] bytes = new byte[values.length];
     for (int i = 0; i < values.length; i++) {
@@ -109,8 +109,8 @@ public final class Tensor implements Value {
   }
 
   /**
-   * A tensor of any type, which shares the memory of a buffer, such as one that a renderer draws
-   * into.
+   * Wraps a buffer as a tensor of any type. The tensor shares its memory; use it for a buffer that
+   * a renderer draws into.
    *
    * @param dtype the type of the elements
    * @param bytes the elements from its position to its limit, little-endian
@@ -120,35 +120,35 @@ public final class Tensor implements Value {
     Integer size = SIZES.get(dtype);
     if (size == null || !fits(shape, bytes.remaining(), size)) {
       throw new IllegalArgumentException(
-          bytes.remaining() + " bytes are no " + dtype + " of shape " + Arrays.toString(shape));
+          bytes.remaining() + " bytes do not match " + dtype + " " + Arrays.toString(shape));
     }
     return new Tensor(dtype, shape.clone(), UnsafeByteOperations.unsafeWrap(bytes));
   }
 
-  /** The same elements with another shape; none at all for a scalar. */
+  /** Returns the same elements with another shape; no arguments for a scalar. */
   public Tensor reshape(long... other) {
     return wrap(dtype, data.asReadOnlyByteBuffer(), other);
   }
 
-  /** The type of the elements. */
+  /** Returns the type of the elements. */
   public DataType dtype() {
     return dtype;
   }
 
-  /** The length of every axis; empty for a scalar. */
+  /** Returns the length of every axis; empty for a scalar. */
   public long[] shape() {
     return shape.clone();
   }
 
-  /** The elements as they travel, without a copy: read-only, in little-endian order. */
+  /** Returns the elements in wire format without a copy: read-only, little-endian. */
   public ByteBuffer buffer() {
     return data.asReadOnlyByteBuffer().order(ByteOrder.LITTLE_ENDIAN);
   }
 
   /**
-   * The elements of a float32 tensor.
+   * Returns the elements of a float32 tensor.
    *
-   * @throws IllegalStateException if it is one of another type; so with the others
+   * @throws IllegalStateException if the tensor has another type, here and in the methods below
    */
   public float[] floats() {
     float[] values = new float[count(DataType.DATA_TYPE_FLOAT32)];
@@ -156,28 +156,28 @@ public final class Tensor implements Value {
     return values;
   }
 
-  /** The elements of a float64 tensor. */
+  /** Returns the elements of a float64 tensor. */
   public double[] doubles() {
     double[] values = new double[count(DataType.DATA_TYPE_FLOAT64)];
     buffer().asDoubleBuffer().get(values);
     return values;
   }
 
-  /** The elements of an int64 tensor, the usual type of discrete actions. */
+  /** Returns the elements of an int64 tensor, the usual type of discrete actions. */
   public long[] longs() {
     long[] values = new long[count(DataType.DATA_TYPE_INT64)];
     buffer().asLongBuffer().get(values);
     return values;
   }
 
-  /** The elements of an int32 tensor. */
+  /** Returns the elements of an int32 tensor. */
   public int[] ints() {
     int[] values = new int[count(DataType.DATA_TYPE_INT32)];
     buffer().asIntBuffer().get(values);
     return values;
   }
 
-  /** The elements of an int16 tensor, or the bits of those of a uint16 or float16 one. */
+  /** Returns the elements of an int16 tensor, or the element bits of a uint16 or float16 tensor. */
   public short[] shorts() {
     short[] values =
         new short
@@ -187,13 +187,13 @@ public final class Tensor implements Value {
     return values;
   }
 
-  /** The elements of an int8 tensor, or the bits of those of a uint8 one. */
+  /** Returns the elements of an int8 tensor, or the element bits of a uint8 tensor. */
   public byte[] bytes() {
     count(DataType.DATA_TYPE_INT8, DataType.DATA_TYPE_UINT8);
     return data.toByteArray();
   }
 
-  /** The elements of a bool tensor. */
+  /** Returns the elements of a bool tensor. */
   public boolean[] booleans() {
     boolean[] values = new boolean[count(DataType.DATA_TYPE_BOOL)];
     for (int i = 0; i < values.length; i++) {
@@ -216,9 +216,9 @@ public final class Tensor implements Value {
   }
 
   /**
-   * Reads a message, sharing its memory.
+   * Decodes a message. The tensor shares its memory.
    *
-   * @param field its path in the answer, for the exception
+   * @param field the path of the tensor in the response, for the exception
    */
   static Tensor decode(io.pgkeras.v1.Tensor message, String field) {
     Integer size = SIZES.get(message.getDtype());
@@ -269,9 +269,7 @@ public final class Tensor implements Value {
         : wrap(dtype, bytes, bytes.remaining() / SIZES.get(dtype));
   }
 
-  /**
-   * Whether a shape has as many elements as fill so many bytes; its product may be beyond a long.
-   */
+  /** Whether a shape matches a number of bytes. The product of its lengths may overflow a long. */
   private static boolean fits(long[] shape, int bytes, int size) {
     long count = 1;
     for (long length : shape) {

@@ -1,9 +1,6 @@
 package io.pgkeras.client;
 
-/**
- * The call's token is missing, or not one that the server knows: see {@link
- * PolicyClient.Builder#token}.
- */
+/** The call's token is missing or unknown to the server; see {@link PolicyClient.Builder#token}. */
 public final class UnauthenticatedException extends PolicyServiceException {
   private static final long serialVersionUID = 1;
 

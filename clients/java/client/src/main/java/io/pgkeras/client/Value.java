@@ -4,15 +4,15 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * An observation, or a batch of them: a {@link Tensor}, or texts or fields where the observation
- * space is a Text, a Dict or a Tuple.
+ * An observation or a batch of observations: a {@link Tensor}, {@link Texts} for a Text space, or
+ * {@link Fields} for a Dict or Tuple space.
  */
 public sealed interface Value permits Tensor, Value.Texts, Value.Fields {
   /**
-   * The strings of a batch for one Text space; a single one beside arrays without a batch axis is a
-   * single observation's.
+   * The strings of a batch for one Text space. A single string next to arrays without a batch axis
+   * belongs to a single observation.
    *
-   * @param texts one for each observation
+   * @param texts one string per observation
    */
   record Texts(List<String> texts) implements Value {
     public Texts {
@@ -23,7 +23,7 @@ public sealed interface Value permits Tensor, Value.Texts, Value.Fields {
   /**
    * The parts of a value of a Dict or Tuple space.
    *
-   * @param fields by the keys of the Dict, or "0", "1" and so on for a Tuple
+   * @param fields the parts, keyed by name for a Dict and by "0", "1", ... for a Tuple
    */
   record Fields(Map<String, Value> fields) implements Value {
     public Fields {
@@ -31,7 +31,7 @@ public sealed interface Value permits Tensor, Value.Texts, Value.Fields {
     }
   }
 
-  /** The message of the protocol that says the same. */
+  /** Encodes the value as a protocol message. */
   default io.pgkeras.v1.Value toMessage() {
     var message = io.pgkeras.v1.Value.newBuilder();
     if (this instanceof Tensor tensor) {

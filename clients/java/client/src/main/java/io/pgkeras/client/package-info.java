@@ -1,5 +1,5 @@
 /**
- * Asks a pgkeras policy server for actions.
+ * The client of a pgkeras policy server. It requests actions for observations.
  *
  * <pre>{@code
  * try (var client = PolicyClient.connect("127.0.0.1:50051")) {
@@ -7,7 +7,7 @@
  * }
  * }</pre>
  *
- * <p>Every call has a deadline: its own, or else the client's. Whatever a server or the way to it
- * can do wrong is a child of {@link io.pgkeras.client.PolicyServiceException}.
+ * <p>Every call has a deadline: its own, or else the client's. Failures of the server or the
+ * network are subclasses of {@link io.pgkeras.client.PolicyServiceException}.
  */
 package io.pgkeras.client;

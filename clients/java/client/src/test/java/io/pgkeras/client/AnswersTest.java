@@ -55,7 +55,7 @@ class AnswersTest {
     return ActResponse.newBuilder().setAction(longs(1, 1));
   }
 
-  /** Answers of no use to a single environment that the vectors lack, by the exception's words. */
+  /** Malformed responses that the vectors do not cover, keyed by part of the message. */
   private static Map<String, PlayResponse.Builder> wrong() {
     var scalar = Categorical.newBuilder().setProbabilities(floats(1));
     var text = Texts.newBuilder().addTexts("a");
@@ -78,7 +78,7 @@ class AnswersTest {
   }
 
   @Test
-  void aWrongAnswerIsTheServersFailure() throws IOException {
+  void aMalformedResponseIsAServerFailure() throws IOException {
     for (var wrong : wrong().entrySet()) {
       assertServersFailure(wrong.getValue(), wrong.getKey());
     }
@@ -90,12 +90,12 @@ class AnswersTest {
 
   @ParameterizedTest
   @MethodSource("badAnswers")
-  void aBadAnswerIsTheServersFailure(JsonObject vector) throws IOException {
+  void aBadAnswerIsAServerFailure(JsonObject vector) throws IOException {
     var answer = PlayResponse.newBuilder().mergeFrom(Vectors.bytes(vector, "message"));
     assertServersFailure(answer, vector.get("says").getAsString());
   }
 
-  /** A single step that is answered so fails with such words, and leaves the session open. */
+  /** Checks that a step fails with this message and leaves the session open. */
   private static void assertServersFailure(PlayResponse.Builder answer, String words)
       throws IOException {
     try (var server = new ScriptedServer();
@@ -116,7 +116,7 @@ class AnswersTest {
   }
 
   @Test
-  void aWrongAnswerToACallIsTheServersFailure() throws IOException {
+  void aMalformedResponseToACallIsAServerFailure() throws IOException {
     try (var server = new ScriptedServer();
         var client = PolicyClient.connect(server.target())) {
       server.response = ActResponse.getDefaultInstance();

@@ -24,7 +24,8 @@ class OptionsTest {
       var error = assertThrows(InvalidRequestException.class, builder::build, token);
       assertEquals("token", error.field());
       assertFalse(
-          !token.isBlank() && error.getMessage().contains(token.strip()), "it tells the token");
+          !token.isBlank() && error.getMessage().contains(token.strip()),
+          "the message contains the token");
     }
     PolicyClient.builder(TARGET).token("two words~!").build().close();
   }

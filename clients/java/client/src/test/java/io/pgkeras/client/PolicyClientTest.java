@@ -52,7 +52,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void isMadeAgainWhenTheServerSaysSo() {
+  void aCallIsRetriedAfterTheDelayOfTheServer() {
     server.failure = n -> n < 3 ? ScriptedServer.unavailable(200) : null;
     long begin = System.nanoTime();
     client.act(ROW);
@@ -74,11 +74,11 @@ class PolicyClientTest {
     ActOptions soon = ActOptions.sample().withTimeout(Duration.ofMillis(500));
     var error = assertThrows(ServerUnavailableException.class, () -> client.act(ROW, soon));
     assertEquals("starting", error.getMessage());
-    assertTrue(server.calls.get() > 1, "it was not made again");
+    assertTrue(server.calls.get() > 1, "it was not retried");
   }
 
   @Test
-  void saysAtOnceThatNobodyEverAnswered() {
+  void failsImmediatelyIfNoServerHasEverResponded() {
     server.describes = false;
     assertThrows(ServerUnavailableException.class, () -> client.act(ROW));
     assertEquals(1, server.descriptions.get());
@@ -97,7 +97,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void manyCallsAreUnderWayAtOnce() {
+  void manyCallsRunConcurrently() {
     var calls = Stream.generate(() -> client.actAsync(ROW, ActOptions.greedy())).limit(50).toList();
     CompletableFuture.allOf(calls.toArray(new CompletableFuture<?>[0])).join();
     assertEquals(50, server.calls.get());
@@ -113,7 +113,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void answersThatAreTooLargeAreSaidToBe() {
+  void responsesThatAreTooLargeAreInvalidRequests() {
     ByteString data = ByteString.copyFrom(ByteBuffer.allocate(PolicyClient.MAX_MESSAGE_BYTES + 1));
     server.response =
         ActResponse.newBuilder()
@@ -128,11 +128,11 @@ class PolicyClientTest {
   }
 
   @Test
-  void aStepThatComesTooLateIsLostAndTheSessionGoesOn() {
+  void aLateActionIsLostAndTheSessionStaysOpen() {
     server.play =
         (request, answers) -> {
           if (request.getId() > 2) {
-            answers.onNext(ScriptedServer.answer(2)); // late, and nobody's any more
+            answers.onNext(ScriptedServer.answer(2)); // late, to a step that timed out
           }
           if (request.getId() != 2) {
             answers.onNext(ScriptedServer.answer(request.getId()));
@@ -184,7 +184,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void aSimulatorThatComesBackHasTheServerLookedForAnew() throws Exception {
+  void openingADeclaredSessionResetsTheConnectBackoff() throws Exception {
     int port;
     try (ServerSocket free = new ServerSocket(0)) {
       port = free.getLocalPort();
@@ -196,7 +196,7 @@ class PolicyClientTest {
       }
       try (ScriptedServer late = new ScriptedServer(port)) {
         early.play(simulator, ActOptions.sample()).close();
-        Thread.sleep(500); // gRPC's own back-off begins with a second
+        Thread.sleep(500); // gRPC's backoff begins with a second
         try (Session session = early.play(simulator, ActOptions.sample())) {
           assertArrayEquals(new long[] {1}, session.step(ROW).action().longs());
         }
@@ -224,7 +224,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void aDistributionOfAnUnknownKindIsLeftOut() {
+  void aDistributionOfAnUnknownKindIsOmitted() {
     Distribution unknown = Distribution.getDefaultInstance();
     var known = Categorical.newBuilder().setProbabilities(ROW.toTensorMessage());
     var parts =
@@ -250,7 +250,7 @@ class PolicyClientTest {
   }
 
   @Test
-  void sendingToAServerThatTakesNothingEndsInTime() {
+  void sendingToAServerThatDoesNotReadEndsInTime() {
     server.play =
         (request, answers) -> {
           try {

@@ -49,7 +49,7 @@ class RetriesTest {
   }
 
   @Test
-  void aDelayThatIsNoneLeavesTheBackOff() {
+  void aDelayOfZeroOrLessKeepsTheBackoff() {
     for (var delay : List.of(delay(0, 0), delay(-1, 0), delay(Long.MIN_VALUE, Integer.MIN_VALUE))) {
       server.calls.set(0);
       server.failure =
@@ -64,7 +64,7 @@ class RetriesTest {
   }
 
   @Test
-  void aDelayBeyondTheDeadlineEndsTheCallAtOnce() {
+  void aDelayBeyondTheDeadlineEndsTheCallImmediately() {
     for (var delay : List.of(delay(10_000_000_000L, 0), delay(Long.MAX_VALUE, Integer.MAX_VALUE))) {
       server.calls.set(0);
       server.failure =
@@ -96,7 +96,7 @@ class RetriesTest {
   }
 
   @Test
-  void aDeadlineThatPassesDuringRetriesTellsTheLastError() {
+  void aDeadlineThatPassesDuringRetriesThrowsTheLastError() {
     server.failure = n -> n < 3 ? ScriptedServer.unavailable(null) : null;
     server.response = null;
     var gone = assertThrows(ServerUnavailableException.class, () -> client.act(ROW, SECOND));
@@ -146,7 +146,7 @@ class RetriesTest {
   }
 
   @Test
-  void timeoutsMayBeLongerThanALongHasNanoseconds() {
+  void timeoutsMayExceedTheNanosecondsOfALong() {
     for (Duration within : List.of(ChronoUnit.FOREVER.getDuration(), Duration.ofDays(365L * 300))) {
       try (var patient = PolicyClient.builder(server.target()).timeout(within).build();
           Session session = patient.play()) {
@@ -158,17 +158,17 @@ class RetriesTest {
   }
 
   @Test
-  void aTimeoutBelowZeroIsOver() {
+  void aNegativeTimeoutHasExpired() {
     Duration past = ChronoUnit.FOREVER.getDuration().negated();
     assertThrows(DeadlineExceededException.class, () -> client.describe(past));
   }
 
   @Test
-  void aConnectionThatLeadsNowhereIsGivenUp() throws IOException {
-    try (var way = new LosableWay(server.port());
-        var lost = PolicyClient.builder(way.target()).timeout(Duration.ofSeconds(80)).build()) {
+  void aLostConnectionIsReplaced() throws IOException {
+    try (var proxy = new LossyProxy(server.port());
+        var lost = PolicyClient.builder(proxy.target()).timeout(Duration.ofSeconds(80)).build()) {
       lost.describe();
-      way.lose();
+      proxy.loseConnections();
       lost.describe(); // a ping is sent after 20 s
     }
   }

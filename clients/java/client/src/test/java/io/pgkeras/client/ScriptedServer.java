@@ -37,7 +37,7 @@ import java.util.concurrent.atomic.AtomicInteger;
 import java.util.function.BiConsumer;
 import java.util.function.IntFunction;
 
-/** A gRPC server on a real socket that answers as a test says; its policy observes float32 [4]. */
+/** A gRPC server on a real socket with scripted responses. Its policy observes float32 [4]. */
 final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
     implements AutoCloseable, ServerInterceptor {
   private static final Metadata.Key<String> AUTHORIZATION =
@@ -47,20 +47,20 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
   final AtomicInteger calls = new AtomicInteger();
   final List<String> authorizations = Collections.synchronizedList(new ArrayList<>());
 
-  /** Whether GetPolicy answers. */
+  /** Whether GetPolicy succeeds. */
   volatile boolean describes = true;
 
-  /** What the n-th call of Act fails with, from 1; null: it is answered. */
+  /** Returns the error of the n-th call of Act, counted from 1; null for success. */
   volatile IntFunction<StatusRuntimeException> failure = n -> null;
 
-  /** What a message of a session is answered with. */
+  /** Responds to a message of a session. */
   volatile BiConsumer<PlayRequest, StreamObserver<PlayResponse>> play =
       (request, answers) -> answers.onNext(answer(request.getId()));
 
-  /** What Act answers; null: nothing. */
+  /** The response of Act; null for no response. */
   volatile ActResponse response = act(0);
 
-  /** Counts the calls of Act that were cancelled before they were answered. */
+  /** Counts the calls of Act that were cancelled before their response. */
   final Semaphore cancelled = new Semaphore(0);
 
   private final Server server;
@@ -93,7 +93,7 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
                 Code.UNAVAILABLE, Duration.newBuilder().setNanos(retryMillis * 1_000_000).build()));
   }
 
-  /** A status with a RetryInfo. */
+  /** Returns a status with a RetryInfo. */
   static Status later(Code code, Duration delay) {
     return Status.newBuilder()
         .setCode(code.getNumber())
@@ -154,7 +154,7 @@ final class ScriptedServer extends PolicyServiceGrpc.PolicyServiceImplBase
 
       @Override
       public void onError(Throwable gone) {
-        // The client has gone.
+        // The client has disconnected.
       }
 
       @Override

@@ -19,7 +19,7 @@ final class Vectors {
 
   private Vectors() {}
 
-  /** The vectors of a section, for parameterized tests. */
+  /** Returns the vectors of a section, for parameterized tests. */
   static Stream<Arguments> of(String section) {
     return ALL.getAsJsonArray(section).asList().stream()
         .map(JsonElement::getAsJsonObject)
@@ -36,7 +36,7 @@ final class Vectors {
         .toArray();
   }
 
-  /** The tensor of a vector's values; its dtype is that of the vector. */
+  /** Returns a tensor of the vector's values, with the vector's dtype. */
   static Tensor tensor(JsonObject vector) {
     JsonArray values = vector.getAsJsonArray("values");
     int n = values.size();
@@ -98,10 +98,10 @@ final class Vectors {
   }
 
   private static double number(JsonElement value) {
-    return Double.parseDouble(value.getAsString()); // which knows NaN and Infinity
+    return Double.parseDouble(value.getAsString()); // also parses NaN and Infinity
   }
 
-  /** The bits of a number that binary16 holds exactly. */
+  /** Returns the bits of a number that binary16 represents exactly. */
   private static short half(double value) {
     long bits = Double.doubleToRawLongBits(value);
     int sign = (int) (bits >>> 48) & 0x8000;

@@ -18,7 +18,7 @@ import org.junit.jupiter.params.ParameterizedTest;
 import org.junit.jupiter.params.provider.Arguments;
 import org.junit.jupiter.params.provider.MethodSource;
 
-/** The vectors that every client has to get right; conformance/README.md describes them. */
+/** Tests the client against the vectors that conformance/README.md describes. */
 class VectorsTest {
   static Stream<Arguments> tensors() {
     return Vectors.of("tensors");
@@ -26,7 +26,7 @@ class VectorsTest {
 
   @ParameterizedTest
   @MethodSource("tensors")
-  void tensorsTravel(JsonObject vector) throws InvalidProtocolBufferException {
+  void tensorsAreDecodedAndEncoded(JsonObject vector) throws InvalidProtocolBufferException {
     Tensor decoded =
         Tensor.decode(io.pgkeras.v1.Tensor.parseFrom(Vectors.bytes(vector, "message")), "tensor");
     assertArrayEquals(Vectors.shape(vector), decoded.shape());
@@ -121,9 +121,7 @@ class VectorsTest {
     }
   }
 
-  /**
-   * The name that the vectors have for a type: "invalid_request" for an InvalidRequestException.
-   */
+  /** Returns the vectors' name of a type: "invalid_request" for an InvalidRequestException. */
   private static String kind(PolicyServiceException error) {
     return error
         .getClass()
@@ -133,7 +131,7 @@ class VectorsTest {
         .toLowerCase();
   }
 
-  /** By the arrays that the tensors give, so that reading is tested as well as making. */
+  /** Compares the arrays that the tensors return, which tests decoding as well as encoding. */
   private static void assertSameElements(Tensor expected, Tensor got) {
     assertEquals(expected.dtype(), got.dtype());
     switch (got.dtype()) {

@@ -3,7 +3,7 @@ package io.pgkeras.programs;
 import java.util.HashMap;
 import java.util.Map;
 
-/** The flags of a program, {@code --name value} each; those that it does not know are ignored. */
+/** The flags of a program, {@code --name value} each. Unknown flags are ignored. */
 record Arguments(Map<String, String> values) {
   static Arguments parse(String[] words) {
     Map<String, String> values = new HashMap<>();

@@ -26,29 +26,31 @@ import java.util.concurrent.TimeUnit;
 import java.util.stream.LongStream;
 
 /**
- * Takes the time of sessions, and of gRPC's own streams beside them; conformance/README.md has its
- * orders.
+ * Measures sessions of the client and bare gRPC streams. conformance/README.md describes its
+ * commands.
  */
 public final class Bench {
   private static final int WAIT_SECONDS = 30;
 
   private Bench() {}
 
-  /** Obeys the orders on standard input until it ends. */
+  /** Executes the commands on standard input until its end. */
   public static void main(String[] words) throws IOException, InterruptedException {
-    var orders = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-    for (String line = orders.readLine(); line != null; line = orders.readLine()) {
-      String[] order = line.trim().split(" +");
+    var commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+    for (String line = commands.readLine(); line != null; line = commands.readLine()) {
+      String[] command = line.trim().split(" +");
       Map<String, Object> answer =
-          switch (order[0]) {
+          switch (command[0]) {
             case "serve" -> serve();
-            case "play" -> play(order[1], Integer.parseInt(order[2]), Double.parseDouble(order[3]));
-            case "echo" -> echo(order[1], Integer.parseInt(order[2]), Double.parseDouble(order[3]));
-            default -> throw new IllegalArgumentException("unknown order: " + line);
+            case "play" ->
+                play(command[1], Integer.parseInt(command[2]), Double.parseDouble(command[3]));
+            case "echo" ->
+                echo(command[1], Integer.parseInt(command[2]), Double.parseDouble(command[3]));
+            default -> throw new IllegalArgumentException("unknown command: " + line);
           };
       System.out.println(new Gson().toJson(answer));
     }
-    System.exit(0); // the echo server's threads would go on
+    System.exit(0); // the echo server's threads would keep the process alive
   }
 
   private static Map<String, Object> serve() throws IOException {
@@ -107,7 +109,7 @@ public final class Bench {
               throw new IllegalStateException("no answer from " + target);
             }
           };
-      step.make(); // it connects and loads classes, as the first step of play does
+      step.make(); // connects and loads classes, like the first step of play
       return measure(seconds, step);
     } finally {
       channel.shutdownNow();
@@ -146,7 +148,7 @@ public final class Bench {
 
     @Override
     public void onError(Throwable error) {
-      answers.offer(error); // nobody waits for it at the end
+      answers.offer(error); // ignored after the last step
     }
 
     @Override
@@ -180,7 +182,7 @@ public final class Bench {
 
         @Override
         public void onError(Throwable gone) {
-          // The client has gone.
+          // The client has disconnected.
         }
 
         @Override

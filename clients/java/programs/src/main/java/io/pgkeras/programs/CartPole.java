@@ -3,7 +3,7 @@ package io.pgkeras.programs;
 import java.util.random.RandomGenerator;
 
 /**
- * One cart. Equations and constants are those of gymnasium/envs/classic_control/cartpole.py, after
+ * One cart. Equations and constants are from gymnasium/envs/classic_control/cartpole.py, after
  * Barto, Sutton & Anderson, "Neuronlike adaptive elements that can solve difficult learning control
  * problems" (1983).
  */
@@ -11,9 +11,9 @@ final class CartPole {
   private static final double GRAVITY = 9.8;
   private static final double MASS_POLE = 0.1;
   private static final double TOTAL_MASS = 1.0 + MASS_POLE;
-  private static final double LENGTH = 0.5; // half the pole's
+  private static final double LENGTH = 0.5; // half the length of the pole
   private static final double FORCE = 10;
-  private static final double TAU = 0.02; // seconds from step to step
+  private static final double TAU = 0.02; // seconds per step
   private static final double MAX_X = 2.4;
   private static final double MAX_ANGLE = 12 * 2 * Math.PI / 360;
   private static final int MAX_STEPS = 500;
@@ -22,7 +22,7 @@ final class CartPole {
   private double x;
   private double speed;
   private double angle;
-  private double turning;
+  private double angularSpeed;
   private int age;
 
   CartPole(RandomGenerator random) {
@@ -34,7 +34,7 @@ final class CartPole {
     x = random.nextDouble(-0.05, 0.05);
     speed = random.nextDouble(-0.05, 0.05);
     angle = random.nextDouble(-0.05, 0.05);
-    turning = random.nextDouble(-0.05, 0.05);
+    angularSpeed = random.nextDouble(-0.05, 0.05);
     age = 0;
   }
 
@@ -42,15 +42,15 @@ final class CartPole {
     double push = action == 1 ? FORCE : -FORCE;
     double sine = Math.sin(angle);
     double cosine = Math.cos(angle);
-    push = (push + MASS_POLE * LENGTH * turning * turning * sine) / TOTAL_MASS;
-    double turningChange =
+    push = (push + MASS_POLE * LENGTH * angularSpeed * angularSpeed * sine) / TOTAL_MASS;
+    double angularAcceleration =
         (GRAVITY * sine - cosine * push)
             / (LENGTH * (4.0 / 3 - MASS_POLE * cosine * cosine / TOTAL_MASS));
-    double speedChange = push - MASS_POLE * LENGTH * turningChange * cosine / TOTAL_MASS;
+    double acceleration = push - MASS_POLE * LENGTH * angularAcceleration * cosine / TOTAL_MASS;
     x += TAU * speed;
-    speed += TAU * speedChange;
-    angle += TAU * turning;
-    turning += TAU * turningChange;
+    speed += TAU * acceleration;
+    angle += TAU * angularSpeed;
+    angularSpeed += TAU * angularAcceleration;
     age++;
   }
 
@@ -66,6 +66,6 @@ final class CartPole {
     into[at] = (float) x;
     into[at + 1] = (float) speed;
     into[at + 2] = (float) angle;
-    into[at + 3] = (float) turning;
+    into[at + 3] = (float) angularSpeed;
   }
 }

@@ -7,7 +7,7 @@ import java.util.Arrays;
 import java.util.Base64;
 import java.util.stream.DoubleStream;
 
-/** What scenarios check, and read from the vectors. */
+/** Checks for scenarios, and readers of the vectors. */
 final class Checks {
   static final Tensor ROW = Tensor.of(new float[] {0, 0.1f, 0, -0.1f});
   static final Tensor BAD_ROW = Tensor.of(new float[] {0, 0.1f, 0});
@@ -16,7 +16,7 @@ final class Checks {
 
   private Checks() {}
 
-  /** An answer is not what it should be. */
+  /** A check of a scenario failed. */
   static final class Failed extends RuntimeException {
     private static final long serialVersionUID = 1;
 
@@ -52,7 +52,7 @@ final class Checks {
     near(new float[] {sum}, 1);
   }
 
-  /** The exception of the kind that a call should fail with. */
+  /** Returns the exception of a call that must fail with the given type. */
   static <T extends RuntimeException> T failure(Class<T> kind, Runnable call) {
     try {
       call.run();
@@ -60,9 +60,9 @@ final class Checks {
       if (kind.isInstance(error)) {
         return kind.cast(error);
       }
-      throw new Failed(kind.getSimpleName() + " was expected, but it gave " + error);
+      throw new Failed("expected " + kind.getSimpleName() + ", got " + error);
     }
-    throw new Failed(kind.getSimpleName() + " was expected, but it was answered");
+    throw new Failed("expected " + kind.getSimpleName() + ", but the call succeeded");
   }
 
   static Tensor observation(JsonObject vector) {
@@ -77,7 +77,7 @@ final class Checks {
     return tensor;
   }
 
-  /** A number, or the numbers of lists of lists of them. */
+  /** Flattens a number or nested lists of numbers. */
   static float[] floats(JsonElement value) {
     double[] numbers = numbers(value).toArray();
     float[] found = new float[numbers.length];

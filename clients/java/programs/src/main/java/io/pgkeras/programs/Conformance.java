@@ -11,7 +11,7 @@ import java.nio.file.Path;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
-/** The conformance program of the Java client; conformance/README.md says what it has to do. */
+/** The conformance program of the Java client. conformance/README.md specifies it. */
 public final class Conformance implements AutoCloseable {
   private final Arguments arguments;
   private final JsonObject vectors;
@@ -23,13 +23,13 @@ public final class Conformance implements AutoCloseable {
     client = connect("cartpole-v1");
   }
 
-  /** A scenario; it fails by throwing. */
+  /** A scenario. It fails by throwing. */
   @FunctionalInterface
   interface Scenario {
     void play() throws IOException, InterruptedException;
   }
 
-  /** A scenario cannot be played here. */
+  /** Thrown by a scenario that cannot be run. */
   static final class Skipped extends RuntimeException {
     private static final long serialVersionUID = 1;
 
@@ -38,7 +38,7 @@ public final class Conformance implements AutoCloseable {
     }
   }
 
-  /** Plays the scenarios, and exits with 1 if one failed. */
+  /** Runs the scenarios, and exits with 1 if one failed. */
   public static void main(String[] words) throws IOException, InterruptedException {
     Arguments arguments = Arguments.parse(words);
     boolean failed = false;
@@ -114,7 +114,7 @@ public final class Conformance implements AutoCloseable {
     return PolicyClient.builder(flag("target")).policy(policy).build();
   }
 
-  /** A client of a policy that the server may lack. */
+  /** Returns a client of a policy that the server may lack. */
   PolicyClient fixture(String policy) {
     PolicyClient found = connect(policy);
     try {

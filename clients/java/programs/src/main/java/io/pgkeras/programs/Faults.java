@@ -22,7 +22,7 @@ import java.io.File;
 import java.io.IOException;
 import java.time.Duration;
 
-/** The scenarios in which something is wrong. */
+/** The scenarios of errors and faults. */
 record Faults(Conformance program) {
   private static final Duration SOON = Duration.ofMillis(300);
 
@@ -80,7 +80,8 @@ record Faults(Conformance program) {
         first.step(ROW);
         full = failure(ServerBusyException.class, () -> second.step(ROW));
         check(
-            second.isOver() && !first.isOver(), "the second session goes on, or the first is over");
+            second.isOver() && !first.isOver(),
+            "the second session is not over, or the first one is");
         check(
             !full.retryAfter().isZero() && !full.retryAfter().isNegative(),
             "retry after " + full.retryAfter());

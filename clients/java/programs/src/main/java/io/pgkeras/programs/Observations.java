@@ -20,7 +20,7 @@ import java.util.Map;
 import java.util.function.Function;
 import java.util.stream.LongStream;
 
-/** The scenario of observations that are made of parts. */
+/** The scenario of structured observations. */
 record Observations(Conformance program) {
   private static final int ROWS = 16;
 
@@ -57,7 +57,7 @@ record Observations(Conformance program) {
         Arrays.copyOfRange(probabilities, 3 * rows.begin, 3 * rows.end));
   }
 
-  /** Observations with a part that is missing, and with one of another shape, fail by its name. */
+  /** Checks that observations with a missing or misshapen part fail and name the part. */
   private static void wrongParts(Function<Value, Actions> ask, Rows rows) {
     var missing = failure(InvalidRequestException.class, () -> ask.apply(rows.missing()));
     check(missing.field().equals("observation.hands.1"), missing.toString());
@@ -67,11 +67,11 @@ record Observations(Conformance program) {
   }
 
   /**
-   * Some of the scenario's observations.
+   * Returns some of the scenario's observations.
    *
-   * @param begin the first of them
-   * @param end the one after the last
-   * @param batch the length of their leading axis; none for a single observation
+   * @param begin the first row
+   * @param end the row after the last
+   * @param batch the length of the leading axis; none for a single observation
    */
   private record Rows(int begin, int end, long... batch) {
     static Rows all() {

@@ -27,7 +27,7 @@ import java.util.Set;
 import java.util.function.Function;
 import java.util.function.IntPredicate;
 
-/** The scenarios of sessions, and of masks and memory, which calls have as well. */
+/** The scenarios of sessions, masks and memory. */
 record Sessions(Conformance program) {
   private static final int ROWS = 32;
   private static final int ACTIONS = 5;

@@ -16,10 +16,10 @@ import java.util.Map;
 import java.util.SplittableRandom;
 
 /**
- * Plays CartPole-v1 by the actions of a policy server: {@code --target HOST:PORT [--episodes 20]},
- * or {@code --environments 256 --steps 1000} to step many at once and take the time, or {@code
- * --teach 24 [--patience 10]} to step so many at once, from which a policy in training learns,
- * until nobody has answered for 10 seconds.
+ * Plays CartPole-v1 with the actions of a policy server: {@code --target HOST:PORT [--episodes
+ * 20]}. {@code --environments 256 --steps 1000} measures the throughput with many environments
+ * instead. {@code --teach 24 [--patience 10]} trains a policy with that many environments, until no
+ * run has responded for 10 seconds.
  */
 public final class Simulator {
   private final CartPole[] carts;
@@ -60,13 +60,13 @@ public final class Simulator {
         var session = client.play(ActOptions.greedy())) {
       Map<String, Object> report =
           environments > 0
-              ? race(session, environments, Integer.parseInt(arguments.get("steps", "1000")))
+              ? measure(session, environments, Integer.parseInt(arguments.get("steps", "1000")))
               : play(session, Integer.parseInt(arguments.get("episodes", "20")));
       System.out.println(new Gson().toJson(report));
     }
   }
 
-  /** Plays whole episodes, one after the other. */
+  /** Plays whole episodes in sequence. */
   private static Map<String, Object> play(Session session, int episodes) {
     Simulator simulator = new Simulator(1);
     long[] actions = simulator.begin(session);
@@ -87,8 +87,8 @@ public final class Simulator {
     return report;
   }
 
-  /** Steps many environments in every message, and takes the time. */
-  private static Map<String, Object> race(Session session, int environments, int steps) {
+  /** Measures the throughput with many environments in every message. */
+  private static Map<String, Object> measure(Session session, int environments, int steps) {
     Simulator simulator = new Simulator(environments);
     long[] actions = simulator.begin(session);
     long begin = System.nanoTime();
@@ -104,11 +104,11 @@ public final class Simulator {
     return report;
   }
 
-  /** Plays until nobody has answered for as long as patience lasts: a run may be started again. */
+  /** Plays until no run has responded for the duration of patience. A run may be started again. */
   private static Map<String, Object> teach(
       PolicyClient client, int environments, Duration patience) {
     long messages = 0;
-    long heard = System.nanoTime();
+    long lastResponse = System.nanoTime();
     while (true) {
       long before = messages;
       try (Session session = client.play(declaration(environments), ActOptions.sample())) {
@@ -127,9 +127,9 @@ public final class Simulator {
         }
       } catch (ServerUnavailableException gone) {
         if (messages > before) {
-          heard = System.nanoTime(); // till now, if only that the policy is being improved
+          lastResponse = System.nanoTime(); // also while the policy is being updated
         }
-        if (System.nanoTime() - heard < patience.toNanos()) {
+        if (System.nanoTime() - lastResponse < patience.toNanos()) {
           pause(gone);
           continue;
         }
@@ -164,8 +164,8 @@ public final class Simulator {
   }
 
   /**
-   * Moves every cart; an episode that ends is followed by the next at once. A cart that holds shows
-   * the first observation of its episode again.
+   * Steps all carts. A cart whose episode has ended is reset immediately. A cart that is held
+   * repeats the first observation of its episode.
    */
   private void step(long[] actions, boolean[] hold) {
     for (int i = 0; i < carts.length; i++) {
@@ -190,7 +190,7 @@ public final class Simulator {
   }
 
   private long[] ask(Session session) {
-    // The observation is the next episode's first already, where one has ended.
+    // The observation of a cart whose episode has ended is the first of its next episode.
     StepOptions options = StepOptions.starts(starts);
     return session.step(observe(), reward, terminated, truncated, options).action().longs();
   }

@@ -10,13 +10,13 @@ import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.atomic.AtomicBoolean;
 
-/** A way to a server whose connections can be made to lead nowhere: what they get is dropped. */
-final class LosableWay implements AutoCloseable {
+/** A proxy that can lose its connections: it then reads and drops all data. */
+final class LossyProxy implements AutoCloseable {
   private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
   private final List<AtomicBoolean> lost = new CopyOnWriteArrayList<>();
   private final List<Socket> sockets = new CopyOnWriteArrayList<>();
 
-  LosableWay(int port) throws IOException {
+  LossyProxy(int port) throws IOException {
     start(
         () -> {
           while (true) {
@@ -25,8 +25,8 @@ final class LosableWay implements AutoCloseable {
             AtomicBoolean flag = new AtomicBoolean();
             lost.add(flag);
             sockets.addAll(List.of(near, far));
-            start(() -> pass(near, far, flag));
-            start(() -> pass(far, near, flag));
+            start(() -> forward(near, far, flag));
+            start(() -> forward(far, near, flag));
           }
         });
   }
@@ -35,8 +35,8 @@ final class LosableWay implements AutoCloseable {
     return "127.0.0.1:" + listener.getLocalPort();
   }
 
-  /** Makes the connections that there are lead nowhere; later ones are whole. */
-  void lose() {
+  /** Loses all current connections. Later connections work. */
+  void loseConnections() {
     lost.forEach(flag -> flag.set(true));
   }
 
@@ -59,14 +59,14 @@ final class LosableWay implements AutoCloseable {
               try {
                 work.run();
               } catch (IOException closed) {
-                // The test is over, or one side has gone.
+                // The test has ended, or one side has disconnected.
               }
             });
     thread.setDaemon(true);
     thread.start();
   }
 
-  private static void pass(Socket from, Socket to, AtomicBoolean lost) throws IOException {
+  private static void forward(Socket from, Socket to, AtomicBoolean lost) throws IOException {
     InputStream in = from.getInputStream();
     OutputStream out = to.getOutputStream();
     byte[] buffer = new byte[1 << 16];
