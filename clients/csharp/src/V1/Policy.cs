@@ -109,7 +109,7 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// One of n actions, each with its probability.
+    /// One of n actions, each with a probability.
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_CATEGORICAL")] Categorical = 1,
     /// <summary>
@@ -117,11 +117,11 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_DIAGONAL_GAUSSIAN")] DiagonalGaussian = 2,
     /// <summary>
-    /// Several choices at once, independent of each other, each one of its own number of values.
+    /// Several independent choices, each with its own number of values.
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_MULTI_CATEGORICAL")] MultiCategorical = 3,
     /// <summary>
-    /// Several bits at once, independent of each other.
+    /// Several independent bits.
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_MULTI_BERNOULLI")] MultiBernoulli = 4,
     /// <summary>
@@ -133,8 +133,7 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_KUMARASWAMY")] Kumaraswamy = 6,
     /// <summary>
-    /// Of an action space that is a Dict or Tuple: each of its parts has a distribution of its own, independent of the
-    /// others.
+    /// For an action space that is a Dict or Tuple: each part has its own, independent distribution.
     /// </summary>
     [pbr::OriginalName("DISTRIBUTION_KIND_STRUCTURED")] Structured = 7,
   }
@@ -143,7 +142,7 @@ namespace Pgkeras.V1 {
 
   #region Messages
   /// <summary>
-  /// What a policy consumes and produces. Two versions with equal specs are interchangeable for a client.
+  /// The inputs and outputs of a policy. For a client, versions with equal specs are interchangeable.
   /// </summary>
   public sealed partial class PolicySpec : pb::IMessage<PolicySpec>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -198,7 +197,7 @@ namespace Pgkeras.V1 {
     public const int ObservationSpaceFieldNumber = 1;
     private global::Pgkeras.V1.Space observationSpace_;
     /// <summary>
-    /// What the policy observes.
+    /// The observation space.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -213,7 +212,7 @@ namespace Pgkeras.V1 {
     public const int ActionSpaceFieldNumber = 2;
     private global::Pgkeras.V1.Space actionSpace_;
     /// <summary>
-    /// What the policy does.
+    /// The action space.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -228,7 +227,7 @@ namespace Pgkeras.V1 {
     public const int DistributionFieldNumber = 3;
     private global::Pgkeras.V1.DistributionKind distribution_ = global::Pgkeras.V1.DistributionKind.Unspecified;
     /// <summary>
-    /// The family of its action distribution.
+    /// The family of the action distribution.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -258,8 +257,8 @@ namespace Pgkeras.V1 {
     public const int MaskSizeFieldNumber = 5;
     private long maskSize_;
     /// <summary>
-    /// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such parts,
-    /// in order, for a Dict or Tuple; 0 for a policy that takes none.
+    /// Length of an action mask: n for a Discrete action space, the sum of nvec for MultiDiscrete, the sum over such
+    /// parts, in order, for a Dict or Tuple; 0 for a policy without a mask.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -276,8 +275,8 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForEnum(50, x => (int) x, x => (global::Pgkeras.V1.DistributionKind) x);
     private readonly pbc::RepeatedField<global::Pgkeras.V1.DistributionKind> partDistributions_ = new pbc::RepeatedField<global::Pgkeras.V1.DistributionKind>();
     /// <summary>
-    /// For a structured distribution: the families of the action space's leaves, in order; a Dict or Tuple within it is
-    /// taken apart where it stands.
+    /// For a structured distribution: the families of the action space's leaves, in order. Leaves of a nested Dict or
+    /// Tuple take its place.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -549,7 +548,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// A policy as a server offers it.
+  /// The description of a policy version.
   /// </summary>
   public sealed partial class Policy : pb::IMessage<Policy>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -622,7 +621,7 @@ namespace Pgkeras.V1 {
     public const int VersionFieldNumber = 2;
     private long version_;
     /// <summary>
-    /// Concrete version: a positive integer.
+    /// Version: a positive integer.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -637,7 +636,7 @@ namespace Pgkeras.V1 {
     public const int SpecFieldNumber = 3;
     private global::Pgkeras.V1.PolicySpec spec_;
     /// <summary>
-    /// What it consumes and produces.
+    /// The inputs and outputs.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -667,7 +666,7 @@ namespace Pgkeras.V1 {
     public const int EngineFieldNumber = 5;
     private string engine_ = "";
     /// <summary>
-    /// Engine that computes it: "litert" or "tensorflow".
+    /// The inference engine: "litert" or "tensorflow".
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -697,7 +696,7 @@ namespace Pgkeras.V1 {
     public const int ProvenanceFieldNumber = 7;
     private global::Google.Protobuf.WellKnownTypes.Struct provenance_;
     /// <summary>
-    /// Where the policy comes from: environment id, seed, configuration, package versions, returns.
+    /// The origin of the policy: environment id, seed, configuration, package versions, returns.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1089,7 +1088,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// How episodes went.
+  /// Statistics of episodes.
   /// </summary>
   public sealed partial class EpisodeSummary : pb::IMessage<EpisodeSummary>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -1143,7 +1142,7 @@ namespace Pgkeras.V1 {
     public const int CountFieldNumber = 1;
     private long count_;
     /// <summary>
-    /// How many have ended since the server loaded this version.
+    /// Number of episodes that have ended since the server loaded this version.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1158,7 +1157,7 @@ namespace Pgkeras.V1 {
     public const int MeanReturnFieldNumber = 2;
     private double meanReturn_;
     /// <summary>
-    /// Mean undiscounted return of the last 100; absent when there are none.
+    /// Mean undiscounted return of the last 100 episodes; absent if there are none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1186,7 +1185,7 @@ namespace Pgkeras.V1 {
     public const int MeanLengthFieldNumber = 3;
     private double meanLength_;
     /// <summary>
-    /// Their mean length, in actions; absent when there are none.
+    /// Mean length of the last 100 episodes, in actions; absent if there are none.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1392,7 +1391,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Names one policy and, if wanted, one version of it.
+  /// Selects a policy and optionally a version.
   /// </summary>
   public sealed partial class PolicyRef : pb::IMessage<PolicyRef>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -1451,7 +1450,7 @@ namespace Pgkeras.V1 {
     public const int NameFieldNumber = 1;
     private string name_ = "";
     /// <summary>
-    /// Policy name. May be empty when the server holds exactly one policy.
+    /// Policy name. May be empty if the server has exactly one policy.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1465,7 +1464,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "version" field.</summary>
     public const int VersionFieldNumber = 2;
     /// <summary>
-    /// A concrete version.
+    /// A fixed version.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1700,7 +1699,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// The version that answered.
+  /// The policy version that responded.
   /// </summary>
   public sealed partial class PolicyVersion : pb::IMessage<PolicyVersion>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -1767,7 +1766,7 @@ namespace Pgkeras.V1 {
     public const int VersionFieldNumber = 2;
     private long version_;
     /// <summary>
-    /// Concrete version.
+    /// Version.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2077,7 +2076,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "multi_categorical" field.</summary>
     public const int MultiCategoricalFieldNumber = 3;
     /// <summary>
-    /// Several choices at once.
+    /// Several independent choices.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2092,7 +2091,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "multi_bernoulli" field.</summary>
     public const int MultiBernoulliFieldNumber = 4;
     /// <summary>
-    /// Several bits at once.
+    /// Several independent bits.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2137,7 +2136,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "structured" field.</summary>
     public const int StructuredFieldNumber = 7;
     /// <summary>
-    /// A distribution for each part.
+    /// One distribution per part.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2549,7 +2548,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// P(action = start + i) = probabilities[i], where start is the action space's.
+  /// P(action = start + i) = probabilities[i], with the action space's start.
   /// </summary>
   public sealed partial class Categorical : pb::IMessage<Categorical>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3006,7 +3005,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Component i of the action is start[i] + j with the j-th of its own probabilities.
+  /// Component i of the action is start[i] + j with the j-th probability of that component.
   /// </summary>
   public sealed partial class MultiCategorical : pb::IMessage<MultiCategorical>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3056,8 +3055,8 @@ namespace Pgkeras.V1 {
     public const int ProbabilitiesFieldNumber = 1;
     private global::Pgkeras.V1.Tensor probabilities_;
     /// <summary>
-    /// float32, shape [batch, sum of nvec]: the probabilities of the first component's nvec[0] values, then those of the
-    /// second's, and so on in C order; those of every component sum to 1.
+    /// float32, shape [batch, sum of nvec]: the nvec[0] probabilities of the first component, then those of the second,
+    /// and so on in C order. The probabilities of each component sum to 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3415,9 +3414,9 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Component i of the action is a function of a normal u with this mean and standard deviation: where both bounds are
-  /// finite, low + (high - low) * (tanh(u) + 1) / 2; where only one is, low + softplus(u) or high - softplus(u); and u
-  /// itself where none is.
+  /// Component i of the action is a function of a normal u with this mean and standard deviation. If both bounds are
+  /// finite: low + (high - low) * (tanh(u) + 1) / 2. If only one is finite: low + softplus(u) or high - softplus(u).
+  /// Otherwise: u.
   /// </summary>
   public sealed partial class SquashedGaussian : pb::IMessage<SquashedGaussian>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3923,8 +3922,8 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// The distributions of the parts of a Dict or Tuple, independent of each other: the log-probability of an action is the
-  /// sum of theirs, and so is the entropy.
+  /// The independent distributions of the parts of a Dict or Tuple. The log-probability and the entropy of an action are
+  /// the sums over the parts.
   /// </summary>
   public sealed partial class StructuredDistribution : pb::IMessage<StructuredDistribution>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3976,7 +3975,7 @@ namespace Pgkeras.V1 {
         = new pbc::MapField<string, global::Pgkeras.V1.Distribution>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::Pgkeras.V1.Distribution.Parser), 10);
     private readonly pbc::MapField<string, global::Pgkeras.V1.Distribution> parts_ = new pbc::MapField<string, global::Pgkeras.V1.Distribution>();
     /// <summary>
-    /// By key of the Dict; the parts of a Tuple are named "0", "1", and so on.
+    /// Keyed by the keys of the Dict, or by "0", "1", ... for a Tuple.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]

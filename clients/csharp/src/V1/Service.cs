@@ -117,7 +117,7 @@ namespace Pgkeras.V1 {
   }
   #region Enums
   /// <summary>
-  /// How an action is chosen from the distribution.
+  /// How an action is selected from the distribution.
   /// </summary>
   public enum ActMode {
     /// <summary>
@@ -125,18 +125,18 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("ACT_MODE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Draws from the distribution.
+    /// Samples from the distribution.
     /// </summary>
     [pbr::OriginalName("ACT_MODE_SAMPLE")] Sample = 1,
     /// <summary>
-    /// Takes no chances: the most probable of discrete actions, the mean of Gaussian ones, the median of squashed ones, the
-    /// densest of a Kumaraswamy distribution.
+    /// Deterministic: the most probable discrete action, the mean of a Gaussian, the median of a squashed Gaussian, the
+    /// mode of a Kumaraswamy distribution.
     /// </summary>
     [pbr::OriginalName("ACT_MODE_GREEDY")] Greedy = 2,
   }
 
   /// <summary>
-  /// A part of the answer to Act, besides the action.
+  /// A part of a response.
   /// </summary>
   public enum ActOutput {
     /// <summary>
@@ -144,7 +144,7 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("ACT_OUTPUT_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// Nothing but the action: for the smallest answer, list this alone.
+    /// The action, which is always returned. List only this for the smallest response.
     /// </summary>
     [pbr::OriginalName("ACT_OUTPUT_ACTION")] Action = 1,
     /// <summary>
@@ -160,7 +160,7 @@ namespace Pgkeras.V1 {
     /// </summary>
     [pbr::OriginalName("ACT_OUTPUT_DISTRIBUTION")] Distribution = 4,
     /// <summary>
-    /// The action that ACT_MODE_GREEDY would have taken.
+    /// The action that ACT_MODE_GREEDY would have returned.
     /// </summary>
     [pbr::OriginalName("ACT_OUTPUT_GREEDY_ACTION")] GreedyAction = 5,
   }
@@ -228,7 +228,7 @@ namespace Pgkeras.V1 {
     public const int PolicyFieldNumber = 1;
     private global::Pgkeras.V1.PolicyRef policy_;
     /// <summary>
-    /// Which policy.
+    /// The policy.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -243,7 +243,7 @@ namespace Pgkeras.V1 {
     public const int SpecHashFieldNumber = 2;
     private string specHash_ = "";
     /// <summary>
-    /// When set, the call fails with FAILED_PRECONDITION unless the chosen version has this spec.
+    /// If set, the call fails with FAILED_PRECONDITION unless the selected version has this spec.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -258,7 +258,7 @@ namespace Pgkeras.V1 {
     public const int ObservationFieldNumber = 3;
     private global::Pgkeras.V1.Value observation_;
     /// <summary>
-    /// One observation (of the space's own shape), or a batch (with one leading axis). The answer has the same form.
+    /// One observation (with the space's shape), or a batch (with a leading batch axis). The response has the same form.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -273,8 +273,8 @@ namespace Pgkeras.V1 {
     public const int ActionMaskFieldNumber = 4;
     private global::Pgkeras.V1.Tensor actionMask_;
     /// <summary>
-    /// For policies that take one: bool, shape [batch, mask_size], true where an action is allowed; at least one must be,
-    /// for every component of the action. All are allowed when it is absent.
+    /// For policies with a mask: bool, shape [batch, mask_size], true where an action is allowed. At least one action must
+    /// be allowed for every component. If absent, all actions are allowed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -289,10 +289,10 @@ namespace Pgkeras.V1 {
     public const int StateFieldNumber = 5;
     private pb::ByteString state_ = pb::ByteString.Empty;
     /// <summary>
-    /// For policies with memory: the state of the previous answer; empty at the first step of an episode. Opaque, but
-    /// divisible: row i of a batch is the i-th of equally long pieces, so that batches may be put together anew, and a
-    /// piece of zero bytes is the start of an episode. It is taken by every server that serves the same version's files,
-    /// and by no other version: one that was not given out so is INVALID_ARGUMENT.
+    /// For policies with memory: the state of the previous response; empty at the first step of an episode. Opaque, but
+    /// divisible: row i of a batch is the i-th of equally long pieces, which may be recombined into other batches. A piece
+    /// of zero bytes starts an episode. Every server of the same version's files accepts it. Any other state is
+    /// INVALID_ARGUMENT.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -307,7 +307,7 @@ namespace Pgkeras.V1 {
     public const int ModeFieldNumber = 6;
     private global::Pgkeras.V1.ActMode mode_ = global::Pgkeras.V1.ActMode.Unspecified;
     /// <summary>
-    /// How to choose; SAMPLE when unspecified.
+    /// How actions are selected; SAMPLE if unspecified.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -322,8 +322,8 @@ namespace Pgkeras.V1 {
     public const int SeedFieldNumber = 7;
     private ulong seed_;
     /// <summary>
-    /// Makes sampling reproducible: row i of the batch draws its noise from (seed, i) alone, whatever else the server
-    /// computes at the same time. Without it, fresh randomness.
+    /// Makes sampling reproducible: the noise of row i depends only on (seed, i), not on other requests. Without a seed,
+    /// sampling is random.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -353,7 +353,7 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForEnum(66, x => (int) x, x => (global::Pgkeras.V1.ActOutput) x);
     private readonly pbc::RepeatedField<global::Pgkeras.V1.ActOutput> outputs_ = new pbc::RepeatedField<global::Pgkeras.V1.ActOutput>();
     /// <summary>
-    /// What to answer besides the action; when empty: log_prob, entropy and distribution.
+    /// What the response contains besides the action. If empty: log_prob, entropy and distribution.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -740,7 +740,7 @@ namespace Pgkeras.V1 {
     public const int ActionFieldNumber = 1;
     private global::Pgkeras.V1.Tensor action_;
     /// <summary>
-    /// Actions, of the action space's type and shape, with a batch axis if the request had one. Absent where the action
+    /// Actions with the action space's type and shape, with a batch axis if the request had one. Absent if the action
     /// space is a Dict or Tuple.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
@@ -756,7 +756,8 @@ namespace Pgkeras.V1 {
     public const int LogProbFieldNumber = 2;
     private global::Pgkeras.V1.Tensor logProb_;
     /// <summary>
-    /// float32, shape [batch]: ln P(action | observation). For a clipped continuous action, of the sample before clipping.
+    /// float32, shape [batch]: ln P(action | observation). For a clipped continuous action, that of the sample before
+    /// clipping.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -771,7 +772,7 @@ namespace Pgkeras.V1 {
     public const int EntropyFieldNumber = 3;
     private global::Pgkeras.V1.Tensor entropy_;
     /// <summary>
-    /// float32, shape [batch], in nats.
+    /// float32, shape [batch]: the entropy of the distribution, in nats.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -786,7 +787,7 @@ namespace Pgkeras.V1 {
     public const int GreedyActionFieldNumber = 4;
     private global::Pgkeras.V1.Tensor greedyAction_;
     /// <summary>
-    /// Like action.
+    /// The action that ACT_MODE_GREEDY would have returned, in the form of `action`.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -801,7 +802,7 @@ namespace Pgkeras.V1 {
     public const int DistributionFieldNumber = 5;
     private global::Pgkeras.V1.Distribution distribution_;
     /// <summary>
-    /// The distribution that the action was chosen from.
+    /// The distribution that the action was selected from.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -831,7 +832,7 @@ namespace Pgkeras.V1 {
     public const int PolicyFieldNumber = 7;
     private global::Pgkeras.V1.PolicyVersion policy_;
     /// <summary>
-    /// The version that answered.
+    /// The policy version that responded.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -846,8 +847,8 @@ namespace Pgkeras.V1 {
     public const int StructuredActionFieldNumber = 8;
     private global::Pgkeras.V1.Value structuredAction_;
     /// <summary>
-    /// Actions where the action space is a Dict or Tuple: fields that follow it, each leaf with a batch axis if the request
-    /// had one.
+    /// Actions if the action space is a Dict or Tuple: fields that follow its structure, each leaf with a batch axis if
+    /// the request had one.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -862,7 +863,7 @@ namespace Pgkeras.V1 {
     public const int StructuredGreedyActionFieldNumber = 9;
     private global::Pgkeras.V1.Value structuredGreedyAction_;
     /// <summary>
-    /// Like structured_action, in place of greedy_action.
+    /// The greedy action if the action space is a Dict or Tuple, in the form of `structured_action`.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1271,7 +1272,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// One message of a simulator to the server in a session.
+  /// A message from a simulator to the server in a session.
   /// </summary>
   public sealed partial class PlayRequest : pb::IMessage<PlayRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -1335,7 +1336,7 @@ namespace Pgkeras.V1 {
     public const int IdFieldNumber = 1;
     private ulong id_;
     /// <summary>
-    /// Echoed in the answer to this message.
+    /// Returned in the response to this message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1350,7 +1351,7 @@ namespace Pgkeras.V1 {
     public const int PolicyFieldNumber = 2;
     private global::Pgkeras.V1.PolicyRef policy_;
     /// <summary>
-    /// Which policy; read in the session's first message, which fixes the version for the whole session.
+    /// The policy. Read only in the session's first message, which fixes the version for the whole session.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1365,7 +1366,7 @@ namespace Pgkeras.V1 {
     public const int SpecHashFieldNumber = 3;
     private string specHash_ = "";
     /// <summary>
-    /// As in ActRequest; read in the session's first message.
+    /// As in ActRequest. Read only in the session's first message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1380,7 +1381,8 @@ namespace Pgkeras.V1 {
     public const int ObservationFieldNumber = 4;
     private global::Pgkeras.V1.Value observation_;
     /// <summary>
-    /// Observations of the session's environments: always a batch, one row per environment, equally many in every message.
+    /// Observations of the session's environments: always a batch, one row per environment, the same number in every
+    /// message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1396,8 +1398,8 @@ namespace Pgkeras.V1 {
     private global::Pgkeras.V1.Tensor reward_;
     /// <summary>
     /// float32, shape [batch]: the rewards of the previous actions. A row whose previous observation was the last of an
-    /// episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, where no
-    /// environment has taken an action: in the first message, and in one in which every environment starts an episode.
+    /// episode had no action, and its reward is not counted. Absent, like `terminated` and `truncated`, if no environment
+    /// has taken an action: in the first message, and in one in which every environment starts an episode.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1442,11 +1444,11 @@ namespace Pgkeras.V1 {
     public const int EpisodeStartFieldNumber = 8;
     private global::Pgkeras.V1.Tensor episodeStart_;
     /// <summary>
-    /// bool, shape [batch]: the observation is the first of an episode, so that memory starts afresh. In the session's
-    /// first message it is absent or true everywhere. When it is absent later, an episode starts with the message after
-    /// the one that said `terminated` or `truncated`, whose observation was the episode's last. A simulator that sends the
-    /// first observation of the next episode with that message says so here. An episode that is started over before it
-    /// ended is not counted.
+    /// bool, shape [batch]: the observation is the first of an episode, which resets the memory. In the session's first
+    /// message it is absent or true everywhere. If it is absent later, an episode starts with the message after the one
+    /// with `terminated` or `truncated`, whose observation was the last of the episode. A simulator that sends the first
+    /// observation of the next episode together with `terminated` or `truncated` must set it. An episode that is restarted
+    /// before its end is not counted.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1491,7 +1493,7 @@ namespace Pgkeras.V1 {
     public const int SeedFieldNumber = 11;
     private ulong seed_;
     /// <summary>
-    /// As in ActRequest; read in the session's first message.
+    /// As in ActRequest. Read only in the session's first message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1521,8 +1523,7 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForEnum(98, x => (int) x, x => (global::Pgkeras.V1.ActOutput) x);
     private readonly pbc::RepeatedField<global::Pgkeras.V1.ActOutput> outputs_ = new pbc::RepeatedField<global::Pgkeras.V1.ActOutput>();
     /// <summary>
-    /// As in ActRequest, except that nothing but the action is answered when it is empty. A policy in training answers
-    /// nothing but the action.
+    /// As in ActRequest, except that an empty list means only the action. A policy in training returns only the action.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1534,9 +1535,9 @@ namespace Pgkeras.V1 {
     public const int SimulatorFieldNumber = 13;
     private global::Pgkeras.V1.Simulator simulator_;
     /// <summary>
-    /// Who plays; read in the session's first message. A policy in training learns from simulators that declare
-    /// themselves. A trained policy's server checks that the spaces are the policy's: INVALID_ARGUMENT names the field
-    /// that differs.
+    /// The declaration of the simulator. Read only in the session's first message. A policy in training learns from
+    /// simulators that declare themselves. A server of trained policies checks that the spaces match the policy's:
+    /// INVALID_ARGUMENT names the field that differs.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2033,7 +2034,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// A simulator, as it declares itself.
+  /// The declaration of a simulator.
   /// </summary>
   public sealed partial class Simulator : pb::IMessage<Simulator>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -2087,7 +2088,7 @@ namespace Pgkeras.V1 {
     public const int ObservationSpaceFieldNumber = 1;
     private global::Pgkeras.V1.Space observationSpace_;
     /// <summary>
-    /// What its environments show, without a batch axis.
+    /// The observation space of its environments, without a batch axis.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2102,7 +2103,7 @@ namespace Pgkeras.V1 {
     public const int ActionSpaceFieldNumber = 2;
     private global::Pgkeras.V1.Space actionSpace_;
     /// <summary>
-    /// What they take, likewise.
+    /// The action space of its environments, without a batch axis.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2117,7 +2118,8 @@ namespace Pgkeras.V1 {
     public const int EnvironmentsFieldNumber = 3;
     private long environments_;
     /// <summary>
-    /// How many environments it steps side by side in this session: the batch axis of every message. 0 leaves it open.
+    /// Number of environments that it steps in parallel in this session: the batch axis of every message. 0 means
+    /// unspecified.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2132,7 +2134,7 @@ namespace Pgkeras.V1 {
     public const int NameFieldNumber = 4;
     private string name_ = "";
     /// <summary>
-    /// What people call it.
+    /// The simulator's name, informational.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2147,7 +2149,7 @@ namespace Pgkeras.V1 {
     public const int VersionFieldNumber = 5;
     private string version_ = "";
     /// <summary>
-    /// Its own version.
+    /// The simulator's version, informational.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2406,7 +2408,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// The server's answer to one PlayRequest.
+  /// The server's response to one PlayRequest.
   /// </summary>
   public sealed partial class PlayResponse : pb::IMessage<PlayResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -2483,7 +2485,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "act" field.</summary>
     public const int ActFieldNumber = 2;
     /// <summary>
-    /// The actions; `state` is empty, since the session holds it.
+    /// The actions. `state` is empty, because the session keeps it.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2498,7 +2500,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "error" field.</summary>
     public const int ErrorFieldNumber = 3;
     /// <summary>
-    /// What was wrong with the message.
+    /// The error of the message.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2513,8 +2515,8 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "waiting" field.</summary>
     public const int WaitingFieldNumber = 5;
     /// <summary>
-    /// Nothing yet: the answer to this message will come, and whoever waits for it should be patient anew. Sent every
-    /// few seconds to simulators that have declared themselves, while a policy in training is being improved.
+    /// No response yet. The response to this message will follow, and the client should restart its timeout. Sent every
+    /// few seconds, while a policy in training is being updated, to simulators that have declared themselves.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2530,10 +2532,10 @@ namespace Pgkeras.V1 {
     public const int HoldFieldNumber = 4;
     private global::Pgkeras.V1.Tensor hold_;
     /// <summary>
-    /// bool, shape [batch], from a policy in training: true where the environment should not take its action. It has
-    /// played what it was to play with this policy; its next message sends the same first observation again, with
-    /// `episode_start`. An environment that takes the action anyway plays an episode that nothing is learnt from. Absent
-    /// where it is false everywhere.
+    /// bool, shape [batch], from a policy in training: true where the environment should not take its action, because it
+    /// has completed its episodes with this policy. Its next message sends the same first observation again, with
+    /// `episode_start`. If the environment takes the action anyway, its episode is not used for training. Absent if false
+    /// everywhere.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2849,7 +2851,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Why an answer is not there yet.
+  /// Why the response is delayed.
   /// </summary>
   public sealed partial class PlayWaiting : pb::IMessage<PlayWaiting>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -2899,7 +2901,7 @@ namespace Pgkeras.V1 {
     public const int ReasonFieldNumber = 1;
     private string reason_ = "";
     /// <summary>
-    /// For people.
+    /// A text for people.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3044,7 +3046,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// An error that concerns one message of a session.
+  /// The error of one message of a session.
   /// </summary>
   public sealed partial class PlayError : pb::IMessage<PlayError>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3308,7 +3310,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Asks for one policy's description.
+  /// Requests the description of one policy.
   /// </summary>
   public sealed partial class GetPolicyRequest : pb::IMessage<GetPolicyRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3358,7 +3360,7 @@ namespace Pgkeras.V1 {
     public const int PolicyFieldNumber = 1;
     private global::Pgkeras.V1.PolicyRef policy_;
     /// <summary>
-    /// Which policy.
+    /// The policy.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3578,7 +3580,7 @@ namespace Pgkeras.V1 {
     public const int LimitsFieldNumber = 2;
     private global::Pgkeras.V1.Limits limits_;
     /// <summary>
-    /// What the server accepts.
+    /// The server's limits.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3765,7 +3767,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// What a server accepts; beyond it, calls are answered with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
+  /// The limits of a server. Calls that exceed them fail with INVALID_ARGUMENT or RESOURCE_EXHAUSTED.
   /// </summary>
   public sealed partial class Limits : pb::IMessage<Limits>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -3827,7 +3829,7 @@ namespace Pgkeras.V1 {
     public const int MaxBatchSizeFieldNumber = 1;
     private long maxBatchSize_;
     /// <summary>
-    /// Most observations in one request.
+    /// Maximum number of observations in one request.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3842,7 +3844,7 @@ namespace Pgkeras.V1 {
     public const int MaxReceiveMessageBytesFieldNumber = 2;
     private long maxReceiveMessageBytes_;
     /// <summary>
-    /// Largest message received, in bytes.
+    /// Largest message that the server receives, in bytes.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3857,7 +3859,7 @@ namespace Pgkeras.V1 {
     public const int MaxSendMessageBytesFieldNumber = 3;
     private long maxSendMessageBytes_;
     /// <summary>
-    /// Largest message sent, in bytes.
+    /// Largest message that the server sends, in bytes.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3872,7 +3874,7 @@ namespace Pgkeras.V1 {
     public const int MaxQueuedFieldNumber = 4;
     private long maxQueued_;
     /// <summary>
-    /// Most observations waiting for the policy; beyond it, calls are answered with RESOURCE_EXHAUSTED and RetryInfo.
+    /// Maximum number of queued observations of a policy. Beyond it, calls fail with RESOURCE_EXHAUSTED and RetryInfo.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3887,7 +3889,7 @@ namespace Pgkeras.V1 {
     public const int MaxQueueTimeFieldNumber = 5;
     private global::Google.Protobuf.WellKnownTypes.Duration maxQueueTime_;
     /// <summary>
-    /// How long an observation may wait for the policy; the same answer after it.
+    /// Maximum time that an observation waits in the queue. After it, the call fails in the same way.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3902,7 +3904,7 @@ namespace Pgkeras.V1 {
     public const int MaxSessionsFieldNumber = 6;
     private long maxSessions_;
     /// <summary>
-    /// Most sessions at once, of all clients together.
+    /// Maximum number of concurrent sessions, of all clients together.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3917,7 +3919,7 @@ namespace Pgkeras.V1 {
     public const int SessionIdleTimeFieldNumber = 7;
     private global::Google.Protobuf.WellKnownTypes.Duration sessionIdleTime_;
     /// <summary>
-    /// A session that moves nothing for so long is ended with DEADLINE_EXCEEDED.
+    /// A session without a message for this time ends with DEADLINE_EXCEEDED.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3932,7 +3934,7 @@ namespace Pgkeras.V1 {
     public const int MaxStreamsPerConnectionFieldNumber = 8;
     private long maxStreamsPerConnection_;
     /// <summary>
-    /// Most calls and sessions at once on one connection; further ones wait in the client, as HTTP/2 has it.
+    /// Maximum number of concurrent calls and sessions on one connection. Further ones wait in the client, as in HTTP/2.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3947,8 +3949,8 @@ namespace Pgkeras.V1 {
     public const int MaxHeaderBytesFieldNumber = 9;
     private long maxHeaderBytes_;
     /// <summary>
-    /// Largest metadata of a call, in bytes, as HTTP/2 counts it; beyond it, the call is answered with INVALID_ARGUMENT, or
-    /// with RESOURCE_EXHAUSTED by gRPC itself.
+    /// Largest metadata of a call in bytes, as HTTP/2 counts it. Beyond it, the call fails with INVALID_ARGUMENT, or gRPC
+    /// fails it with RESOURCE_EXHAUSTED.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3963,7 +3965,7 @@ namespace Pgkeras.V1 {
     public const int MinPingIntervalFieldNumber = 10;
     private global::Google.Protobuf.WellKnownTypes.Duration minPingInterval_;
     /// <summary>
-    /// Shortest interval of keepalive pings; a connection that pings oftener is closed.
+    /// Shortest permitted interval of keepalive pings. A connection that pings more often is closed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3978,7 +3980,7 @@ namespace Pgkeras.V1 {
     public const int MaxConnectionsFieldNumber = 11;
     private long maxConnections_;
     /// <summary>
-    /// Most connections at once, of all clients together; further ones are closed.
+    /// Maximum number of concurrent connections, of all clients together. Further ones are closed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -3993,7 +3995,7 @@ namespace Pgkeras.V1 {
     public const int KeepaliveIntervalFieldNumber = 12;
     private global::Google.Protobuf.WellKnownTypes.Duration keepaliveInterval_;
     /// <summary>
-    /// A connection that is silent for so long is pinged, and closed if it does not answer.
+    /// A connection that is silent for this time is pinged, and closed if it does not respond.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4008,7 +4010,7 @@ namespace Pgkeras.V1 {
     public const int CompressionFieldNumber = 13;
     private bool compression_;
     /// <summary>
-    /// Whether compressed messages are taken; if not, a call with one is answered with UNIMPLEMENTED.
+    /// Whether compressed messages are accepted. If not, a call with one fails with UNIMPLEMENTED.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -4477,7 +4479,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Asks for all policies.
+  /// Requests the descriptions of all policies.
   /// </summary>
   public sealed partial class ListPoliciesRequest : pb::IMessage<ListPoliciesRequest>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -4632,7 +4634,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// All policies and versions that are ready.
+  /// All policy versions that are ready.
   /// </summary>
   public sealed partial class ListPoliciesResponse : pb::IMessage<ListPoliciesResponse>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE

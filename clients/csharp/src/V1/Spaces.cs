@@ -170,7 +170,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "multi_discrete" field.</summary>
     public const int MultiDiscreteFieldNumber = 3;
     /// <summary>
-    /// Several integers at once, each with its own range.
+    /// Several integers, each with its own range.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -185,7 +185,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "multi_binary" field.</summary>
     public const int MultiBinaryFieldNumber = 4;
     /// <summary>
-    /// Several bits at once.
+    /// Several bits.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -215,7 +215,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "dict" field.</summary>
     public const int DictFieldNumber = 6;
     /// <summary>
-    /// Named parts, each with a space of its own.
+    /// Named parts, each with its own space.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -230,7 +230,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "tuple" field.</summary>
     public const int TupleFieldNumber = 7;
     /// <summary>
-    /// Ordered parts, each with a space of its own.
+    /// Ordered parts, each with its own space.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -726,7 +726,7 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForDouble(26);
     private readonly pbc::RepeatedField<double> low_ = new pbc::RepeatedField<double>();
     /// <summary>
-    /// Lower bounds: one value that holds for every element, or one per element in C order. May be -inf.
+    /// Lower bounds: one value for all elements, or one per element in C order. May be -inf.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -740,7 +740,7 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForDouble(34);
     private readonly pbc::RepeatedField<double> high_ = new pbc::RepeatedField<double>();
     /// <summary>
-    /// Upper bounds: one value that holds for every element, or one per element in C order. May be +inf.
+    /// Upper bounds: one value for all elements, or one per element in C order. May be +inf.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -982,7 +982,7 @@ namespace Pgkeras.V1 {
     public const int NFieldNumber = 1;
     private long n_;
     /// <summary>
-    /// How many values there are; at least 1.
+    /// Number of values; at least 1.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1205,7 +1205,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// Arrays of integers: element i lies in start[i], ..., start[i] + nvec[i] - 1.
+  /// Arrays of integers: element i is in start[i], ..., start[i] + nvec[i] - 1.
   /// </summary>
   public sealed partial class MultiDiscreteSpace : pb::IMessage<MultiDiscreteSpace>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -1733,7 +1733,7 @@ namespace Pgkeras.V1 {
     public const int MinLengthFieldNumber = 1;
     private long minLength_;
     /// <summary>
-    /// Fewest characters (Unicode code points).
+    /// Minimum number of characters (Unicode code points).
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1748,7 +1748,7 @@ namespace Pgkeras.V1 {
     public const int MaxLengthFieldNumber = 2;
     private long maxLength_;
     /// <summary>
-    /// Most characters (Unicode code points).
+    /// Maximum number of characters (Unicode code points).
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1763,7 +1763,7 @@ namespace Pgkeras.V1 {
     public const int CharsetFieldNumber = 3;
     private string charset_ = "";
     /// <summary>
-    /// The characters allowed, sorted; empty when any is.
+    /// The allowed characters, sorted; empty if all are allowed.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1780,8 +1780,8 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForString(34);
     private readonly pbc::RepeatedField<string> vocabulary_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// In a policy's spec: the tokens that the policy tells apart, words or single characters; others all look alike to
-    /// it. Empty in an action space and where the policy has yet to be made.
+    /// In a policy's spec: the tokens that the policy distinguishes, words or single characters. It treats all other
+    /// tokens alike. Empty in an action space, and before the policy exists.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -1793,7 +1793,7 @@ namespace Pgkeras.V1 {
     public const int MaxTokensFieldNumber = 5;
     private long maxTokens_;
     /// <summary>
-    /// In a policy's spec: how many tokens of a text the policy reads; the rest are ignored.
+    /// In a policy's spec: the number of tokens of a text that the policy reads. It ignores the rest.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2024,7 +2024,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// A mapping from keys to values, each of its own space.
+  /// A mapping from keys to values, each with its own space.
   /// </summary>
   public sealed partial class DictSpace : pb::IMessage<DictSpace>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -2076,7 +2076,7 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForMessage(10, global::Pgkeras.V1.NamedSpace.Parser);
     private readonly pbc::RepeatedField<global::Pgkeras.V1.NamedSpace> spaces_ = new pbc::RepeatedField<global::Pgkeras.V1.NamedSpace>();
     /// <summary>
-    /// The parts in the space's own order, which is also the order of encoding.
+    /// The parts, in the order of the space, which is also the order of encoding.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2259,7 +2259,7 @@ namespace Pgkeras.V1 {
     public const int KeyFieldNumber = 1;
     private string key_ = "";
     /// <summary>
-    /// The key; unique within the DictSpace.
+    /// The key, unique within the DictSpace.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -2452,7 +2452,7 @@ namespace Pgkeras.V1 {
   }
 
   /// <summary>
-  /// A fixed number of values, each of its own space.
+  /// A fixed number of values, each with its own space.
   /// </summary>
   public sealed partial class TupleSpace : pb::IMessage<TupleSpace>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE

@@ -60,11 +60,11 @@ namespace Pgkeras.V1 {
   /// </summary>
   public enum DataType {
     /// <summary>
-    /// Never valid on the wire: a Tensor always names its type.
+    /// Never valid in a message: a Tensor always has a type.
     /// </summary>
     [pbr::OriginalName("DATA_TYPE_UNSPECIFIED")] Unspecified = 0,
     /// <summary>
-    /// One byte an element, 0 or 1.
+    /// One byte per element, 0 or 1.
     /// </summary>
     [pbr::OriginalName("DATA_TYPE_BOOL")] Bool = 1,
     /// <summary>
@@ -111,9 +111,9 @@ namespace Pgkeras.V1 {
   /// <summary>
   /// A dense n-dimensional array.
   ///
-  /// Elements are little-endian and in C order (the last axis varies fastest), with no padding, so that on most
-  /// machines `data` is exactly the memory of a native array. The length of `data` must be the product of `shape`
-  /// times the size of one element; anything else is INVALID_ARGUMENT.
+  /// Elements are little-endian and in C order (the last axis varies fastest), without padding: on most machines `data` is
+  /// exactly the memory of a native array. The length of `data` must be the product of `shape` times the size of one
+  /// element. Otherwise the call fails with INVALID_ARGUMENT.
   /// </summary>
   public sealed partial class Tensor : pb::IMessage<Tensor>
   #if !GOOGLE_PROTOBUF_REFSTRUCT_COMPATIBILITY_MODE
@@ -442,7 +442,7 @@ namespace Pgkeras.V1 {
     /// <summary>Field number for the "tensor" field.</summary>
     public const int TensorFieldNumber = 1;
     /// <summary>
-    /// Numbers: of the space's own shape, or of that shape with a leading batch axis.
+    /// Numbers, with the space's shape, or with that shape and a leading batch axis.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -784,8 +784,8 @@ namespace Pgkeras.V1 {
         = pb::FieldCodec.ForString(10);
     private readonly pbc::RepeatedField<string> texts_ = new pbc::RepeatedField<string>();
     /// <summary>
-    /// One string per observation, in batch order. A single string beside arrays without a batch axis is a single
-    /// observation's; where there are only texts, it is a batch of one.
+    /// One string per observation, in batch order. A single string next to arrays without a batch axis belongs to a single
+    /// observation. If there are only texts, it is a batch of one.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
@@ -969,7 +969,7 @@ namespace Pgkeras.V1 {
         = new pbc::MapField<string, global::Pgkeras.V1.Value>.Codec(pb::FieldCodec.ForString(10, ""), pb::FieldCodec.ForMessage(18, global::Pgkeras.V1.Value.Parser), 10);
     private readonly pbc::MapField<string, global::Pgkeras.V1.Value> fields_ = new pbc::MapField<string, global::Pgkeras.V1.Value>();
     /// <summary>
-    /// By key of the Dict space; the parts of a Tuple are named "0", "1", and so on.
+    /// Keyed by the keys of the Dict space, or by "0", "1", ... for a Tuple.
     /// </summary>
     [global::System.Diagnostics.DebuggerNonUserCodeAttribute]
     [global::System.CodeDom.Compiler.GeneratedCode("protoc", null)]
