@@ -1,4 +1,5 @@
-"""Where the server's settings come from: defaults, a TOML file, variables, flags.
+"""Settings of the server, from defaults, a TOML file, environment variables and flags.
 
-``config.py`` declares them, ``sources.py`` merges them. Imports nothing else of the server.
+``config.py`` declares the settings and ``sources.py`` merges their sources. This package imports no other package of
+the server.
 """

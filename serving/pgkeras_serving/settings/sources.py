@@ -1,4 +1,4 @@
-"""Merges the sources of settings: flags override variables, variables the file, the file the defaults."""
+"""Merges the sources of settings. Flags override variables, variables override the file, and the file the defaults."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _DEFAULT = "default"
 
 @dataclass(frozen=True)
 class Effective:
-    """Settings, and where each comes from.
+    """Merged settings and their origins.
 
     Args:
         config: The settings.
-        origins: By setting: "default", the file's name, the variable's or the flag's.
-        unknown: Variables that begin like the server's own but are none, each with advice.
+        origins: The origin of each setting: "default", or the name of the file, the variable or the flag.
+        unknown: Unknown variables with the server's prefix, each with a suggestion.
     """
 
     config: ServerConfig
@@ -36,20 +36,20 @@ class Effective:
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Returns the environment variable of a setting."""
     return _PREFIX + name.upper()
 
 
 def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None) -> Effective:
-    """The settings that all sources give together.
+    """Merges all sources of settings.
 
     Args:
-        flags: By setting; None where none was given.
-        environment: The variables; one that is empty counts as not given.
-        file: A TOML file whose keys are the settings' names. Else the one that a variable names.
+        flags: Values by setting; None for flags that were not given.
+        environment: Environment variables; empty ones are ignored.
+        file: TOML file whose keys are the settings' names. By default, the file that ``PGKERAS_SERVE_CONFIG`` names.
 
     Raises:
-        ConfigError: The file cannot be read, a key is unknown, or a value is wrong; the message says where it is from.
+        ConfigError: The file cannot be read, a key is unknown, or a value is invalid; the message names the source.
     """
     names = [s.name for s in settings()]
     values: dict[str, Any] = {}
@@ -84,7 +84,7 @@ def resolve(flags: Mapping[str, Any], environment: Mapping[str, str], file: Path
 
 
 def as_toml(effective: Effective) -> str:
-    """The settings as a configuration file, which says where each comes from."""
+    """Formats the settings as a configuration file, with the origin of each setting as a comment."""
     lines = []
     for name, value in ((s.name, getattr(effective.config, s.name)) for s in settings()):
         origin = effective.origins[name]

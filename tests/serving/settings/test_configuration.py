@@ -220,7 +220,7 @@ def test_the_largest_value_of_a_limit_fits_its_message_and_a_larger_one_is_refus
 
 
 def test_the_documentation_has_a_table_of_all_settings():
-    rows = ["| setting | default | range | what it is |", "| --- | --- | --- | --- |"]
+    rows = ["| setting | default | range | description |", "| --- | --- | --- | --- |"]
     for setting in settings():
         default = "" if setting.default is None else f"`{written(setting.default)}`"
         rows.append(

@@ -156,7 +156,7 @@ def test_observations_are_logged_when_asked_for(policies, tmp_path):
         wait_until(lambda: sum(IN_JSON in json.dumps(entry) for entry in calls(server)) >= 2)
     refused = run_cli("serve", str(policies), "--log-observations")
     assert refused.returncode == 1
-    assert "log_observations: they are part of the log of calls: set log_access, too" in refused.stderr
+    assert "log_observations: observations are part of the log of calls; set log_access as well" in refused.stderr
 
 
 def test_on_a_terminal_the_log_is_human_readable(policies, tmp_path):

@@ -212,8 +212,8 @@ def test_beyond_this_machine_it_listens_only_with_tls_or_when_told(policies, ca,
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--tls-cert", "{ca}"), "tls_cert and tls_key belong together"),
-        (("--tls-client-ca", "{ca}"), "clients show certificates only over TLS"),
+        (("--tls-cert", "{ca}"), "tls_cert and tls_key must be set together"),
+        (("--tls-client-ca", "{ca}"), "client certificates require TLS"),
         (("--tls-cert", "{cert}", "--tls-key", "{other}"), "is not that of the certificate in"),
         (("--tls-cert", "{cert}", "--tls-key", "nowhere"), "cannot read nowhere: No such file or directory"),
         (("--tls-cert", "{text}", "--tls-key", "{key}"), "no certificate chain and its private key in PEM"),
