@@ -45,9 +45,9 @@ _COLORS = {_OURS: "#2563a8", "SB3 PPO": "#c05621", "SBX PPO": "#6b7280", "SBX SA
 _EPISODES = 100
 _SECONDS = 300.0
 _WIDTH = 5  # panels per row
-_OURS_LESS_THEIRS = """Ours less theirs, in greedy episodes: the difference of the means, in brackets the smallest and
-largest difference of two seeds, and P, the share of such pairs in which ours is ahead:"""
-_GREEDY = "Mean return of 100 greedy episodes, of what is exported and of the peers' last policies:"
+_DIFFERENCES = """Mean return in greedy episodes, pgkeras minus the peer. In parentheses: the smallest and the largest
+difference between two seeds. P is the share of pairs of seeds in which pgkeras has the higher return."""
+_GREEDY = "Mean return of 100 greedy episodes, with pgkeras' exported policy and the peers' last policies:"
 
 Floats = NDArray[np.float64]
 
@@ -143,7 +143,7 @@ def _tables(runs: list[dict[str, Any]], seconds: float) -> str:
         parts.append(f"![Mean training return over {seconds:,.0f} seconds](images/{_picture_of(seconds)})")
     parts += [_GREEDY, _returns(runs, "greedy")]
     parts += ["The last 100 training episodes:", _returns(runs, "last_100")]
-    parts += [_OURS_LESS_THEIRS, _comparison(runs)]
+    parts += [_DIFFERENCES, _comparison(runs)]
     missing = [case for case in CASES if not _met(runs, case)]
     if missing and seconds == _SECONDS:
         parts.append(f"Not yet run by both: {', '.join(missing)}.")
@@ -176,7 +176,7 @@ def _comparison(runs: list[dict[str, Any]]) -> str:
             ahead[peer] += bool(cells[peer]) and bool(ours.mean() > theirs.mean())
         rows.append({"environment": case, **cells})
     told = "; ".join(f"{peer}: {ahead[peer]} of {met[peer]}" for peer in _PEERS if met[peer])
-    return f"{table(rows)}\n\nAhead by the mean, of those that are in: {told}."
+    return f"{table(rows)}\n\nEnvironments in which pgkeras has the higher mean return: {told}."
 
 
 def _difference(ours: Floats, theirs: Floats) -> str:

@@ -36,15 +36,15 @@ _CURVE_POINTS = 50
 _MARKER = "<!-- made by python -m benchmarks.learning -->"
 _TABLES = {"presets": ROWS, "longer": LONGER, "defaults": DEFAULTS}
 _NAMED = {row.name: row for rows in _TABLES.values() for row in rows}
-_LONGER = """## For more steps
+_LONGER = """## Longer runs
 
-By the same presets with other settings, as `--set` takes them. Schedules end with the run. Made by
-`python -m benchmarks.learning --table longer`."""
-_DEFAULTS = """## By the defaults alone
+These runs use the same presets with other settings, written as `--set` takes them. Schedules end with the run. The
+table is made by `python -m benchmarks.learning --table longer`."""
+_DEFAULTS = """## Defaults
 
-With the defaults of `pgkeras/settings/groups.py` and nothing else (`--preset default`; environments without a preset
-of their own get `discrete` or `continuous`, see [defaults.md](defaults.md)), beside what random actions return, as the
-mean of 1,000 episodes. Made by `python -m benchmarks.learning --table defaults`."""
+These runs use only the defaults of `pgkeras/settings/groups.py` (`--preset default`). `pgkeras train` uses the presets
+`discrete` and `continuous` instead if an environment has no preset ([defaults.md](defaults.md)). The last column is the
+mean return of 1,000 random episodes. The table is made by `python -m benchmarks.learning --table defaults`."""
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
     sources = "\n".join(f"- {name}: {source}." for name, source in SOURCES.items())
     parts = [
         _table(ROWS, runs),
-        "Beside, from:",
+        "Sources of the published figures:",
         sources,
         _LONGER,
         _table(LONGER, runs, changed=True),
@@ -120,10 +120,10 @@ def _table(rows: list[Row], runs: list[dict[str, Any]], *, changed: bool = False
         lines.append(
             {
                 **_figures(row, of_row),
-                "the same, of what is exported": _interquartile([run["exported"] for run in of_row]),
+                "100 greedy episodes, exported policy": _interquartile([run["exported"] for run in of_row]),
                 **({"settings": f"`{row.changes}`"} if changed else {"steps": f"{row.config(0).steps:,}"}),
                 "seconds, median": f"{np.median([run['seconds'] for run in of_row]):,.0f}" if of_row else "",
-                "beside": row.beside,
+                "published, or the task": row.beside,
             }
         )
     return table(lines)
