@@ -1,4 +1,4 @@
-"""Checks that a pair of PEM files can be used for TLS, before a handshake fails without a reason."""
+"""Checks PEM files for TLS early, because a failed handshake does not report the cause."""
 
 from __future__ import annotations
 
@@ -17,56 +17,57 @@ def check_pair(certificate: Path, key: Path) -> tuple[bytes, bytes]:
         The contents of both files, PEM.
 
     Raises:
-        ConfigError: A file cannot be read, is no PEM or is just being replaced, or the key is another certificate's.
+        ConfigError: A file cannot be read, is not in PEM format or is just being replaced, or the key does not match.
     """
     chain, secret = _read(certificate), _read(key)
     server_context(certificate, key)
-    if (chain, secret) != (_read(certificate), _read(key)):  # what was checked may not be what was read
+    if (chain, secret) != (_read(certificate), _read(key)):  # the files have changed during the check
         raise ConfigError(f"{certificate} and {key} are being replaced")
     return chain, secret
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """A server's context with a certificate chain and its private key.
+    """Returns a server's TLS context with a certificate chain and its private key.
 
     Raises:
-        ConfigError: They are no PEM, or the key is another certificate's.
+        ConfigError: The files are not in PEM format, or the key does not match the certificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            raise ConfigError(f"the key in {key} is not that of the certificate in {certificate}") from error
+            raise ConfigError(f"the key in {key} does not match the certificate in {certificate}") from error
         raise ConfigError(
-            f"{certificate} and {key} are no certificate chain and its private key in PEM: {error.reason or error}"
+            f"{certificate} and {key} are not a certificate chain and its private key in PEM: {error.reason or error}"
         ) from error
     return context
 
 
 def check_authorities(file: Path) -> bytes:
-    """Reads the certificates of authorities, PEM.
+    """Reads the certificates of authorities, in PEM.
 
     Raises:
-        ConfigError: The file cannot be read, or has no certificate in it.
+        ConfigError: The file cannot be read, or contains no certificate.
     """
     content = _read(file)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(file)
     except ssl.SSLError as error:
-        raise ConfigError(f"{file} has no certificate in PEM: {error.reason or error}") from error
+        raise ConfigError(f"{file} contains no certificate in PEM: {error.reason or error}") from error
     return content
 
 
 def fault(certificate: Path, key: Path) -> str | None:
-    """Says why a peer with this machine's clock would refuse a certificate: it has expired or is not yet valid.
+    """Returns a message if a certificate has expired or is not yet valid by this machine's clock, otherwise None.
 
-    The standard library parses no certificate by itself, so it is shown to a client in this process that trusts it.
+    The standard library cannot parse certificates, so this makes a handshake with a client in the same process that
+    trusts the certificate.
     """
     server = server_context(certificate, key)
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
-    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusts the certificate itself, whoever signed it
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # trusts the certificate itself, independent of its issuer
     client.load_verify_locations(certificate)
     up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = client.wrap_bio(down, up), server.wrap_bio(up, down, server_side=True)
@@ -90,4 +91,4 @@ def _read(file: Path) -> bytes:
 
 
 def _no_password() -> str:
-    return ""  # or OpenSSL would ask for one on the terminal
+    return ""  # otherwise OpenSSL would prompt for one on the terminal

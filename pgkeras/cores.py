@@ -1,4 +1,4 @@
-"""How many cores a process may use."""
+"""Number of cores that a process may use."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ __all__ = ["available"]
 
 
 def available(root: Path = Path("/")) -> int:
-    """How many cores this process may use, by its affinity and by the quotas of its control groups.
+    """Returns the number of cores that this process may use, from its affinity and the quotas of its control groups.
 
-    A container has all cores of its machine, but is stopped for the rest of a tenth of a second when it has used up its
-    quota. Of the quota, what goes beyond whole cores is left to the event loop.
+    A container can run on all cores of its machine, but it is paused until the next period, usually 100 ms, when its
+    quota is used up. A quota is rounded down to whole cores; the fraction is left to the event loop.
 
     Source: "CPU Interface Files" of https://docs.kernel.org/admin-guide/cgroup-v2.html, and
     https://docs.kernel.org/scheduler/sched-bwc.html for version 1.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([cores, *_quotas(root)])))
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The quotas in cores of the process's control groups and of those that they lie in."""
+    """Yields the quotas, in cores, of the process's control groups and their parents."""
     groups = ""
     with contextlib.suppress(OSError):
         groups = (root / "proc/self/cgroup").read_text()
@@ -38,7 +38,7 @@ def _quotas(root: Path) -> Iterator[float]:
         top = root / ("sys/fs/cgroup/cpu" if controllers else "sys/fs/cgroup")
         group = top / path.lstrip("/")
         for directory in (group, *group.parents):
-            # There may be none, it may be "max", or the directory lies outside of what a container sees.
+            # The file may be missing or contain "max", or the container may not see the directory.
             with contextlib.suppress(OSError, ValueError):
                 if directory.is_relative_to(top):
                     yield _quota_1(directory) if controllers else _quota_2(directory)

@@ -5,32 +5,32 @@
     PgkerasError
     ├── ConfigError                a setting, preset or option is wrong
     ├── MissingExtraError          a package is not installed; the message has the pip command
-    ├── EnvironmentSetupError      an environment id is unknown or its environment cannot be made
-    ├── EnvironmentStepError       an environment crashed or returned nonsense while it was played
-    ├── UnsupportedSpaceError      an observation or action space that no policy here can handle
-    ├── TrainingError              training cannot go on: a loss or gradient is not finite
+    ├── EnvironmentSetupError      an environment id is unknown or its environment cannot be created
+    ├── EnvironmentStepError       an environment crashed or returned an invalid result
+    ├── UnsupportedSpaceError      an observation or action space is not supported
+    ├── TrainingError              training cannot continue: a loss or gradient is not finite
     ├── RunError                   a run directory is missing, incomplete or unwritable
     ├── BundleError                an exported policy on disk
-    │   ├── BundleNotFoundError    there is none at that path
+    │   ├── BundleNotFoundError    there is no bundle at that path
     │   ├── CorruptBundleError     files are missing, changed or unreadable
     │   ├── NewerBundleError       written by a newer pgkeras, in a schema unknown to this one
     │   └── ExportError            a policy could not be exported; nothing was published
     ├── EngineError                an engine cannot load or run a policy
-    ├── HubError                   the Hugging Face Hub refuses, or does not answer
-    ├── BenchError                 a measurement has nothing to show, or cannot be written
+    ├── HubError                   the Hugging Face Hub refuses a request, or does not respond
+    ├── BenchError                 a measurement has no result, or it cannot be written
     └── PolicyServiceError         a call to a policy server failed
-        ├── InvalidRequestError    the request is wrong: names the field, what was expected, what came
+        ├── InvalidRequestError    the request is invalid: names the field, the expected and the received value
         ├── PolicyNotFoundError    no such policy, version or label
         ├── SpecMismatchError      the policy's spec is not the one the caller was written for
         ├── ServerBusyError        the server is full; ``retry_after`` says how many seconds to wait
-        ├── DeadlineExceededError  no answer in time
-        ├── ServerUnavailableError nobody answers at that address, or the server is draining
+        ├── DeadlineExceededError  no response in time
+        ├── ServerUnavailableError no server responds at that address, or the server is draining
         │   └── TlsError           the connection could not be secured; the message says what to do
         ├── UnauthenticatedError   the call's token is missing or unknown
         └── ServerFailedError      a defect of the server, or a call that it does not offer
 
-The children of :class:`PolicyServiceError` are raised in the server, travel as gRPC status codes (the table is in
-:mod:`pgkeras.protocol.status`) and are raised again in the client. Only :class:`TlsError` is the client's own.
+Subclasses of :class:`PolicyServiceError` are raised in the server, sent as gRPC status codes (the table is in
+:mod:`pgkeras.protocol.status`) and raised again in the client. Only :class:`TlsError` is raised by the client alone.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class PgkerasError(Exception):
 
 
 class ConfigError(PgkerasError, ValueError):
-    """A setting, preset or option is wrong; the message names it and what is allowed."""
+    """A setting, preset or option is wrong; the message names it and the allowed values."""
 
 
 class MissingExtraError(PgkerasError, ImportError):
@@ -83,7 +83,7 @@ class MissingExtraError(PgkerasError, ImportError):
     Args:
         package: The import name of the missing package.
         extra: The pgkeras extra that installs it.
-        purpose: What it is needed for, to complete "... is needed to".
+        purpose: The purpose, which completes the sentence "... is needed to".
     """
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
@@ -94,11 +94,11 @@ class MissingExtraError(PgkerasError, ImportError):
 
 @contextmanager
 def extra_needed(extra: str, purpose: str) -> Iterator[None]:
-    """Reports a package that is missing in an import within the block.
+    """Context that converts a failed import into a MissingExtraError.
 
     Args:
-        extra: The pgkeras extra that installs it.
-        purpose: What it is needed for, to complete "... is needed to".
+        extra: The pgkeras extra that installs the package.
+        purpose: The purpose, which completes the sentence "... is needed to".
 
     Raises:
         MissingExtraError: A module is not installed.
@@ -110,19 +110,19 @@ def extra_needed(extra: str, purpose: str) -> Iterator[None]:
 
 
 class EnvironmentSetupError(PgkerasError):
-    """An environment id is unknown, or its environment cannot be made."""
+    """An environment id is unknown, or its environment cannot be created."""
 
 
 class EnvironmentStepError(PgkerasError):
-    """An environment crashed, or returned something outside its own spaces, while it was played."""
+    """An environment crashed, or returned a value outside its spaces."""
 
 
 class UnsupportedSpaceError(PgkerasError, TypeError):
-    """An observation or action space that no policy here can handle."""
+    """An observation or action space is not supported."""
 
 
 class TrainingError(PgkerasError, ArithmeticError):
-    """Training cannot go on: a loss or gradient is not finite."""
+    """Training cannot continue: a loss or gradient is not finite."""
 
 
 class RunError(PgkerasError):
@@ -154,11 +154,11 @@ class EngineError(PgkerasError):
 
 
 class HubError(PgkerasError):
-    """The Hugging Face Hub refuses, or does not answer; the message says what to do."""
+    """The Hugging Face Hub refuses a request, or does not respond; the message says what to do."""
 
 
 class BenchError(PgkerasError):
-    """A measurement has nothing to show, or its result cannot be written."""
+    """A measurement has no result, or its result cannot be written."""
 
 
 class PolicyServiceError(PgkerasError):
@@ -166,12 +166,12 @@ class PolicyServiceError(PgkerasError):
 
 
 class InvalidRequestError(PolicyServiceError, ValueError):
-    """The request is wrong.
+    """The request is invalid.
 
     Args:
-        field: Path of the offending field in the request message, such as ``observation.tensor.shape``.
-        expected: What would have been right.
-        got: What came.
+        field: Path of the invalid field in the request message, such as ``observation.tensor.shape``.
+        expected: Description of a valid value.
+        got: The received value.
     """
 
     def __init__(self, field: str, expected: str, got: str) -> None:
@@ -182,7 +182,7 @@ class InvalidRequestError(PolicyServiceError, ValueError):
 
 
 class PolicyNotFoundError(PolicyServiceError, LookupError):
-    """No such policy, version or label; the message lists what there is."""
+    """No such policy, version or label; the message lists the available ones."""
 
 
 class SpecMismatchError(PolicyServiceError):
@@ -193,7 +193,7 @@ class ServerBusyError(PolicyServiceError):
     """The server is full.
 
     Args:
-        message: What is full.
+        message: Which limit was reached.
         retry_after: Seconds to wait before trying again.
     """
 
@@ -203,15 +203,15 @@ class ServerBusyError(PolicyServiceError):
 
 
 class DeadlineExceededError(PolicyServiceError, TimeoutError):
-    """No answer came within the deadline."""
+    """No response arrived within the deadline."""
 
 
 class ServerUnavailableError(PolicyServiceError, ConnectionError):
-    """Nobody answers at that address, or the server is draining.
+    """No server responds at that address, or the server is draining.
 
     Args:
-        message: Who does not answer, and why.
-        retry_after: Seconds to wait before trying again, if the server said so.
+        message: The address and the reason.
+        retry_after: Seconds to wait before trying again, if the server has sent them.
     """
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
@@ -224,7 +224,7 @@ class TlsError(ServerUnavailableError):
 
 
 class UnauthenticatedError(PolicyServiceError, PermissionError):
-    """The call's token is missing, or not one that the server knows."""
+    """The call's token is missing or unknown to the server."""
 
 
 class ServerFailedError(PolicyServiceError):

@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all, logs of whole lines, and whether a file has changed."""
+"""Atomic file writes, directory locks, line-by-line logs, and detection of changed files."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ __all__ = [
 ]
 
 LOCK = ".lock"
-"""The file by which a process holds a directory."""
+"""Name of the lock file with which a process holds a directory."""
 
 _ELSEWHERE = "give another --out"
 
 
 def check_encoding(path: Path) -> None:
-    """Checks that TensorFlow, to which names of files are UTF-8, can open a path.
+    """Checks that a path can be encoded as UTF-8, which TensorFlow requires.
 
     Raises:
-        ConfigError: It cannot.
+        ConfigError: The path cannot be encoded.
     """
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise ConfigError(
-            f"{os.fsencode(path)!r}: this path is not text in this process's encoding, {sys.getfilesystemencoding()}; "
+            f"{os.fsencode(path)!r}: this path is not valid in this process's encoding, {sys.getfilesystemencoding()}; "
             "set PYTHONUTF8=1, or LC_ALL=C.UTF-8, or choose another directory"
         ) from error
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that it appears whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: The file cannot be written.
     """
     with replacing(path) as scratch:
         scratch.write(text.encode())
@@ -62,19 +62,19 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
-    """A scratch file, open for writing, that takes the place of ``path`` when the body succeeds.
+    """Opens a temporary file for writing, and moves it to ``path`` if the body succeeds.
 
     Args:
-        path: What it replaces.
-        suffix: What the scratch file's name ends in, for those who go by that.
+        path: The file to create or replace.
+        suffix: Suffix of the temporary file's name, for libraries that depend on it.
 
     Raises:
-        RunError: It cannot be written.
+        RunError: The file cannot be written.
     """
     try:
         with whole_file(path, suffix) as scratch:
             yield scratch
-    except PgkerasError:  # the body's; some are OSErrors, too
+    except PgkerasError:  # raised by the body; some of these are OSErrors as well
         raise
     except OSError as error:
         raise RunError(f"cannot write {path}: {error}") from error
@@ -82,12 +82,12 @@ def replacing(path: Path, suffix: str = "") -> Iterator[IO[Any]]:
 
 @contextmanager
 def changing_alone(directory: Path) -> Iterator[None]:
-    """Has others wait who would change something in a directory at the same time; they have to use this, too.
+    """Serializes changes of a directory between processes that use this context.
 
     Raises:
         OSError: The directory cannot be opened.
     """
-    import fcntl  # which Windows has not
+    import fcntl  # not available on Windows
 
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -100,16 +100,16 @@ def changing_alone(directory: Path) -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | None = None) -> Iterator[IO[Any]]:
-    """What :func:`replacing` gives, for those whose errors are others.
+    """Like :func:`replacing`, but raises OSError.
 
     Args:
-        path: What the scratch file replaces.
-        suffix: What its name ends in.
-        mode: Who may do what with it.
-        like: A file whose mode it gets instead, and whose owner and group as far as this process may give them.
+        path: The file to create or replace.
+        suffix: Suffix of the temporary file's name.
+        mode: Permissions of the file.
+        like: A file from which to copy the permissions instead, and the owner and group if this process may set them.
 
     Raises:
-        OSError: It cannot be written.
+        OSError: The file cannot be written.
     """
     name: Path | None = None
     try:
@@ -131,36 +131,36 @@ def whole_file(path: Path, suffix: str = "", mode: int = 0o644, like: Path | Non
 
 
 def make_directory(directory: Path, kind: str, advice: str = _ELSEWHERE) -> None:
-    """Makes a directory if it is not there.
+    """Creates a directory if it does not exist.
 
     Args:
         directory: The directory.
-        kind: What to call it in an error.
-        advice: What to do where it cannot be made.
+        kind: Its name in an error message.
+        advice: What to do if it cannot be created, for the error message.
 
     Raises:
-        RunError: It cannot be made.
+        RunError: The directory cannot be created.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot make {kind} {directory}: {error}; {advice}") from error
+        raise RunError(f"cannot create {kind} {directory}: {error}; {advice}") from error
 
 
 def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[str]:
-    """Makes a directory if need be, and holds it against all others, in this process too; on Windows it is not held.
+    """Creates a directory if it does not exist, and locks it. On Windows, it is not locked.
 
     Args:
         directory: The directory.
-        kind: What to call it in an error.
-        busy: What to say where it is held already.
-        advice: What to do where it cannot be made or written to.
+        kind: Its name in an error message.
+        busy: The error message if it is already locked, by another process or by this one.
+        advice: What to do if it cannot be created or written to, for the error message.
 
     Returns:
-        A file in it, :data:`LOCK`: it is held as long as this is open.
+        The open lock file, :data:`LOCK`. Closing it releases the lock.
 
     Raises:
-        RunError: It is held already, or it cannot be made or written to.
+        RunError: The directory is already locked, or cannot be created or written to.
     """
     make_directory(directory, kind, advice)
     try:
@@ -179,22 +179,25 @@ def hold(directory: Path, kind: str, busy: str, advice: str = _ELSEWHERE) -> IO[
 
 
 def _lock(file: IO[str]) -> None:
-    """Locks a file by flock. Locks by lockf are the process's, which gets one twice and loses it at the first close.
+    """Locks a file with flock.
+
+    lockf would not work: its locks belong to the process, which could lock a file twice and would lose the lock when it
+    closes any of its descriptors.
 
     Raises:
-        BlockingIOError: It is locked.
+        BlockingIOError: The file is already locked.
     """
     import fcntl
 
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        gc.collect()  # a run that was dropped without its finish() may be waiting for this, with its lock
+        gc.collect()  # an unreferenced run without finish() may still hold the lock
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def stamp(file: Path) -> Hashable | None:
-    """A value that changes when a file is replaced or written to; None if there is no file."""
+    """Returns a value that changes when a file is replaced or written to, or None if it does not exist."""
     try:
         found = file.stat()
     except OSError:
@@ -203,12 +206,12 @@ def stamp(file: Path) -> Hashable | None:
 
 
 def stamps(files: Iterable[Path | None]) -> Hashable:
-    """A value that changes when one of several files does; None is no file."""
+    """Returns a value that changes when one of the files does. None entries are ignored."""
     return tuple(stamp(file) for file in files if file is not None)
 
 
 class Lines:
-    """A text file that grows by whole lines; opened when the first is written.
+    """A text file to which whole lines are appended. It is opened with the first line.
 
     Args:
         path: The file.
@@ -219,16 +222,16 @@ class Lines:
         self._file: IO[bytes] | None = None
 
     def append(self, line: str) -> None:
-        """Writes one line, which must not have an end of line in it.
+        """Appends one line, which must not contain a line break.
 
         Raises:
-            RunError: It cannot be written; then nothing of it is left.
+            RunError: The line cannot be written. The file then contains no part of it.
         """
         data = f"{line}\n".encode()
         try:
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
-            # One call of the system: whoever reads beside us, or after a kill, finds the line or does not.
+            # A single system call, so that a concurrent reader, or one after a kill, never sees a part of the line.
             written = self._file.write(data)
             if written != len(data):
                 self._file.truncate(self._file.tell() - written)

@@ -1,6 +1,6 @@
-"""Lazy attributes: names of a package that are imported when they are first used.
+"""Lazy attributes: names of a package that are imported on first use.
 
-The light client must not wait for TensorFlow, and a room's ``__init__`` must import nothing heavy.
+With them, the light client does not import TensorFlow, and no package's ``__init__`` imports anything heavy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much memory a process may still take."""
+"""Amount of memory that a process can still allocate."""
 
 from __future__ import annotations
 
@@ -10,21 +10,22 @@ __all__ = ["available_bytes"]
 
 
 def available_bytes(root: Path = Path("/")) -> float:
-    """Bytes that can be had without swapping, by the machine's and the container's limits; infinite if unknown.
+    """Returns the bytes that can be allocated without swapping, within the limits of the machine and the container.
 
-    The cache of files counts as free, since the kernel gives it up when memory runs short.
+    The page cache counts as free, because the kernel reclaims it when memory runs short. Returns infinity if the limits
+    are unknown.
 
     Source: "MemAvailable" of https://docs.kernel.org/filesystems/proc.html, and "Memory Interface Files" of
     https://docs.kernel.org/admin-guide/cgroup-v2.html.
 
     Args:
-        root: Of the file system.
+        root: Root of the file system.
     """
     found = [float("inf")]
     with contextlib.suppress(OSError):
         line = re.search(r"MemAvailable:\s+(\d+) kB", (root / "proc/meminfo").read_text())
         found += [1024 * float(line[1])] if line else []
-    with contextlib.suppress(OSError, ValueError):  # there is none, or it is "max"
+    with contextlib.suppress(OSError, ValueError):  # the file is missing, or contains "max"
         group = root / "sys/fs/cgroup"
         most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
         cache = 0

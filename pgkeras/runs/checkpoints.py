@@ -120,7 +120,7 @@ class Checkpoints:
         try:
             self.path.mkdir(exist_ok=True)
         except OSError as error:
-            raise RunError(f"cannot make {self.path}: {error}") from error
+            raise RunError(f"cannot create {self.path}: {error}") from error
         with replacing(file) as scratch:
             np.savez(scratch, allow_pickle=False, **arrays)
 

@@ -168,7 +168,7 @@ def test_an_unwritable_run_directory(invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     result = invoke("train", "CartPole-v1", "--out", "file/run")
     assert result.exit_code == 1
-    assert re.search(r"cannot make run directory .*file/run", result.stderr)
+    assert re.search(r"cannot create run directory .*file/run", result.stderr)
 
 
 def test_an_unwritable_export_keeps_the_run(invoke: Invoke, tmp_path: Path) -> None:

@@ -294,5 +294,5 @@ def test_how_long_trials_are_may_be_set_like_any_setting(monkeypatch):
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match=r"cannot make directory .*file/found: .*; give another --out"):
+    with pytest.raises(RunError, match=r"cannot create directory .*file/found: .*; give another --out"):
         Tuning(resolve("CartPole-v1", "default"), {}, [0], tmp_path / "file" / "found", 1)

@@ -321,7 +321,7 @@ def test_a_checkpoint_that_cannot_be_written_takes_nothing_else_with_it(tmp_path
     list(itertools.islice(training, 2))
     shutil.rmtree(run / "checkpoints")
     (run / "checkpoints").write_text("no directory")
-    with pytest.raises(RunError, match=r"cannot make .*checkpoints"):
+    with pytest.raises(RunError, match=r"cannot create .*checkpoints"):
         training.finish()
     assert runs.read_summary(run)["epochs"] == 2
     assert (run / runs.CURVE).exists()

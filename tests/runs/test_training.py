@@ -207,7 +207,7 @@ def test_an_occupied_directory_is_left_alone(undisturbed: Training) -> None:
 def test_directories_that_cannot_be_written_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(RunError, match=r"cannot make run directory .*file.*--out"):
+        with pytest.raises(RunError, match=r"cannot create run directory .*file.*--out"):
             Training(small(), path)
     with pytest.raises(RunError, match="holds no run"):
         Training(small(), tmp_path / "nothing", resume=True)

@@ -355,10 +355,10 @@ def test_unusable_key_files_are_an_error_when_only_the_pages_read_them(policies,
         config = ServerConfig(SHIPPED, http_port=0, tls_cert=certificate, tls_key=key)
         asyncio.run(Web(config, None, Snapshot).start())  # as a supervisor does before its workers start
 
-    with pytest.raises(ConfigError, match="are no certificate chain and its private key in PEM"):
+    with pytest.raises(ConfigError, match="are not a certificate chain and its private key in PEM"):
         start()
     key.write_text("x")
-    with pytest.raises(ConfigError, match="are no certificate chain and its private key in PEM"):
+    with pytest.raises(ConfigError, match="are not a certificate chain and its private key in PEM"):
         start()
 
 

@@ -214,10 +214,10 @@ def test_beyond_this_machine_it_listens_only_with_tls_or_when_told(policies, ca,
     [
         (("--tls-cert", "{ca}"), "tls_cert and tls_key must be set together"),
         (("--tls-client-ca", "{ca}"), "client certificates require TLS"),
-        (("--tls-cert", "{cert}", "--tls-key", "{other}"), "is not that of the certificate in"),
+        (("--tls-cert", "{cert}", "--tls-key", "{other}"), "does not match the certificate in"),
         (("--tls-cert", "{cert}", "--tls-key", "nowhere"), "cannot read nowhere: No such file or directory"),
         (("--tls-cert", "{text}", "--tls-key", "{key}"), "no certificate chain and its private key in PEM"),
-        (("--tls-cert", "{cert}", "--tls-key", "{key}", "--tls-client-ca", "{text}"), "has no certificate in PEM"),
+        (("--tls-cert", "{cert}", "--tls-key", "{key}", "--tls-client-ca", "{text}"), "contains no certificate in PEM"),
     ],
 )
 def test_unusable_tls_files_are_an_error_at_startup(policies, ca, tmp_path, options, message):
