@@ -139,7 +139,10 @@ def test_five_runs_a_side_have_intervals_of_what_they_returned(tmp_path):
         (["train", *SHORT, "--simulator-timeout", "3"], "--simulator-timeout is for --listen"),
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
-        (["train", *SHORT, "--seeds", "0-3", "--out", "runs/seed-0/config.json"], "cannot create directory runs/seed-0"),
+        (
+            ["train", *SHORT, "--seeds", "0-3", "--out", "runs/seed-0/config.json"],
+            "cannot create directory runs/seed-0",
+        ),
         (["train", "CartPoll-v1", "--seeds", "0-3"], "unknown environment 'CartPoll-v1'; did you mean CartPole-v1?"),
     ],
 )
