@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pgkeras.settings.config import preset_names, read_preset, settings
+from pgkeras.settings.config import DEFAULT, preset_for, preset_names, read_preset, settings
 from pgkeras.settings.fields import written
 
 __all__ = ["command"]
@@ -16,10 +16,11 @@ __all__ = ["command"]
 @click.command()
 @click.argument("name", required=False)
 def command(name: str | None) -> None:
-    """List the presets, or show every setting under the preset NAME.
+    """List the presets, or show every setting of the preset NAME.
 
-    `pgkeras train ENV` uses the preset named after the environment. Where there is none, it uses "continuous" or
-    "discrete", by what the actions are. Settings are written as --set takes them.
+    NAME is a preset, a TOML file, or the id of an environment that has a preset. `pgkeras train ENV` uses the
+    environment's preset. If there is none, it uses "continuous" or "discrete", depending on the action space. Settings
+    are written as --set takes them.
     """
     if name is None:
         width = max(map(len, preset_names()))
@@ -27,7 +28,8 @@ def command(name: str | None) -> None:
             changes = " ".join(_assignment(key, value) for key, value in read_preset(preset).items())
             click.echo(f"{preset:<{width}} {changes or 'the defaults'}")
         return
-    values = read_preset(name)
+    own = preset_for(name)
+    values = read_preset(name if own == DEFAULT else own)
     for setting in settings():
         mark = "*" if setting.name in values else " "
         click.echo(f"{mark} {_assignment(setting.name, values.get(setting.name, setting.default))}")

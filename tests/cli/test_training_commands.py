@@ -488,6 +488,7 @@ def test_presets(invoke: Invoke) -> None:
         changes = shlex.split(columns[name])[1:]
         if changes != ["the", "defaults"]:
             assert config.resolve("E", "default", config.assignments(changes)) == config.resolve("E", name)
+    assert invoke("presets", "ale_py:ALE/Pong-v5").output == invoke("presets", "pong-v5").output
     shown = invoke("presets", "textbook").output
     assert "* episodes=1\n" in shown
     assert "  gamma=0.99\n" in shown
