@@ -167,7 +167,7 @@ def test_a_value_network_that_diverges_is_named(tmp_path: Path) -> None:
     value = training._learner._baseline._value
     assert value is not None
     value.optimizer.learning_rate = 1e38
-    with pytest.raises(TrainingError, match=r"the value network's fit .* value_learning_rate"):
+    with pytest.raises(TrainingError, match=r"the loss of the value network .* value_learning_rate"):
         list(itertools.islice(training, 3))
     assert training.directory is not None
     training.finish()

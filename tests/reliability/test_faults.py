@@ -190,7 +190,7 @@ def test_policies_stay_served_when_the_root_disappears(fault, root, tmp_path):
         shutil.rmtree(root)
         if fault != "deleted":
             root.write_text("nonsense")
-        wait_until(lambda: "serving on with what was there before" in server.log.read_text())
+        wait_until(lambda: "still serving the versions loaded before" in server.log.read_text())
         assert client.act(ONE).version == 1
         root.unlink(missing_ok=True)
         (root / "p").mkdir(parents=True)

@@ -89,7 +89,7 @@ def test_a_few_disturbed_runs_do_not_change_the_result(monkeypatch):
 
 
 def test_an_engine_that_does_not_match_the_spec_is_refused():
-    with pytest.raises(EngineError, match="does not put out entropy, probabilities"):
+    with pytest.raises(EngineError, match="has no output entropy, probabilities"):
         warm_up(Engine(outputs=("action", "greedy_action", "log_prob")), SPEC, 4)
     with pytest.raises(EngineError, match=r"counted engine cannot run this policy.*cannot set tensor"):
         warm_up(Engine(failure=ValueError("cannot set tensor")), SPEC, 4)

@@ -184,7 +184,7 @@ def test_each_of_many_batches_is_computed_once_and_in_order_by_a_single_engine(e
     assert engines == {engine} or not alone
     if isinstance(engine, Single):
         assert [record.getMessage() for record in caplog.records] == [
-            "policy version 1 goes on with 1 of its engine: a copy failed: MemoryError('no room')"
+            "policy version 1 is limited to 1 workers: copying its engine failed: MemoryError('no room')"
         ]
         assert engine.copies == 1
 

@@ -134,17 +134,17 @@ def test_policies_stay_served_when_their_directory_vanishes(store, root, caplog)
     for _ in range(3):
         store.refresh()
         assert find(store) is before
-    assert caplog.text.count("serving on with what was there before") == 1
+    assert caplog.text.count("still serving the versions loaded before") == 1
     (root / "p").mkdir(parents=True)
     for _ in range(2):
         store.refresh()
         assert find(store) is before
-    assert caplog.text.count("serving on with what was there before") == 2, "the directory is back, but empty"
+    assert caplog.text.count("still serving the versions loaded before") == 2, "the directory is back, but empty"
     (root / "p" / "7").mkdir()
     for _ in range(3):
         store.refresh()
         assert find(store) is before
-    assert caplog.text.count("serving on with what was there before") == 3
+    assert caplog.text.count("still serving the versions loaded before") == 3
     shutil.rmtree(root)
     aside.rename(root)
     store.refresh()

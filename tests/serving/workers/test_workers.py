@@ -410,8 +410,8 @@ def test_snapshots_add_up(policies):
     assert version.meter.seconds.counts.sum() == 12
     assert version.meter.inference.total == 12_000
     assert (
-        version.meter.looked
-        == one.versions[0].meter.looked + two.versions[0].meter.looked + gone.versions[0].meter.looked
+        version.meter.sampled
+        == one.versions[0].meter.sampled + two.versions[0].meter.sampled + gone.versions[0].meter.sampled
     )
     assert version.episodes.last_returns() == [1.0, 2.0, 6.0, 3.0], "in the order in which they ended"
     assert version.episodes.sums.count == 4
@@ -482,7 +482,7 @@ def test_a_worker_that_ends_repeatedly_is_restarted_with_exponential_backoff(mon
 
 
 def test_a_worker_that_loads_for_long_does_not_count_as_hung(monkeypatch):
-    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.0)  # before the worker can report
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._REPORT_SECONDS", 0.0)  # before the worker can report
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
 
     async def main():
@@ -493,7 +493,7 @@ def test_a_worker_that_loads_for_long_does_not_count_as_hung(monkeypatch):
         worker.reported -= 60.0
         try:
             assert await supervisor._agree()
-            await supervisor._tell()
+            await supervisor._collect_reports()
             return await worker.ask(Report())
         finally:
             await supervisor.drain()
@@ -503,7 +503,7 @@ def test_a_worker_that_loads_for_long_does_not_count_as_hung(monkeypatch):
 
 
 def test_a_worker_that_hangs_during_startup_does_not_delay_the_others(monkeypatch):
-    monkeypatch.setattr("pgkeras_serving.workers.supervisor._TELL_SECONDS", 0.1)
+    monkeypatch.setattr("pgkeras_serving.workers.supervisor._REPORT_SECONDS", 0.1)
     config = ServerConfig(SHIPPED, workers=2, port=0, drain_delay_seconds=0.0)
 
     async def main():
@@ -516,7 +516,7 @@ def test_a_worker_that_hangs_during_startup_does_not_delay_the_others(monkeypatc
         worker.reported -= 60.0
         try:
             agreeing = asyncio.create_task(supervisor._agree())
-            await supervisor._tell()
+            await supervisor._collect_reports()
             async with asyncio.timeout(20):
                 return await agreeing, [worker.listens for worker in supervisor._workers.values()]
         finally:
