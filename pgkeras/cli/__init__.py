@@ -26,28 +26,28 @@ __all__ = ["main"]
 
 _THREAD_SECONDS = 2.0
 
-# One module per command, imported when it is needed, so that --help never waits for TensorFlow.
+# One module per command, imported on demand, so that --help never waits for TensorFlow.
 _COMMANDS = {
     "quickstart": "Train, export, serve and play CartPole: the whole pipeline in one command.",
     "train": "Train a policy on an environment and export it.",
     "evaluate": "Play episodes with an exported policy or through a server.",
     "simulate": "Play an environment in sessions with a server, or teach a policy in training.",
-    "record": "Film a policy at play, with its action distribution beside the picture.",
+    "record": "Record a video of a policy, with its action distribution next to the picture.",
     "export": "Export the policy of a run: the best in evaluations, or the last.",
     "push": "Upload an exported policy to the Hugging Face Hub.",
-    "pull": "Publish a policy from the Hugging Face Hub here.",
+    "pull": "Download a policy from the Hugging Face Hub and publish it.",
     "serve": "Serve exported policies over gRPC.",
     "label": "Put labels such as stable on versions of a policy.",
     "prune": "Delete old versions of policies.",
-    "token": "Make a token that lets a simulator call a server.",
+    "token": "Create a token that lets a simulator call a server.",
     "act": "Ask a policy server for an action.",
-    "bench": "Measure how fast a policy server answers.",
+    "bench": "Measure the latency and throughput of a policy server.",
     "info": "Describe an exported policy or a running server.",
     "plot": "Draw the learning curves of one or several runs.",
-    "tune": "Look for better settings for an environment.",
-    "compare": "Compare what runs have learnt, with intervals.",
-    "presets": "List the tuned settings, or show what a preset sets.",
-    "doctor": "Show versions and devices, and what is missing.",
+    "tune": "Search for better settings for an environment.",
+    "compare": "Compare the results of runs, with confidence intervals.",
+    "presets": "List the presets, or show the settings of one.",
+    "doctor": "Show versions, devices and missing packages.",
 }
 
 
@@ -60,7 +60,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        if cmd_name != "serve":  # or gRPC would report failed handshakes, too, which our own errors explain
+        if cmd_name != "serve":  # gRPC would also log failed handshakes, which our errors explain already
             os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         read_where_polled(os.environ)
         command: click.Command = importlib.import_module(f"pgkeras.cli.{cmd_name}").command
@@ -82,7 +82,7 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.NoSuchOption as error:
-            _tell_of_set(error)
+            _suggest_set(error)
             raise
         except PgkerasError as error:
             if ctx.params.get("traceback"):
@@ -90,11 +90,11 @@ class _LazyGroup(click.Group):
             raise click.ClickException(str(error)) from error
 
 
-def _tell_of_set(error: click.NoSuchOption) -> None:
-    """Says of an option that is a setting without an option of its own, how to set it.
+def _suggest_set(error: click.NoSuchOption) -> None:
+    """Suggests --set if the unknown option is the name of a setting.
 
     Raises:
-        click.UsageError: It is one, of a command with --set.
+        click.UsageError: The option is a setting, and the command has --set.
     """
     from pgkeras.settings.config import settings
 
@@ -114,8 +114,8 @@ def _pgkeras(traceback: bool) -> None:
 
 
 def main() -> None:
-    """Runs the command line; exits with 0, 1 for an error, 2 for wrong usage, or 128 and the number of a signal."""
-    # So that module:EnvId finds a module in the current directory, as python -m does; last, to shadow nothing.
+    """Runs the command line. Exits with 0, 1 for an error, 2 for wrong usage, or 128 plus the number of a signal."""
+    # Lets module:EnvId find a module in the current directory, like python -m; appended, so that it shadows nothing.
     sys.path.append(str(Path.cwd()))
     try:
         code = _pgkeras.main(prog_name="pgkeras", standalone_mode=False)
@@ -131,7 +131,7 @@ def main() -> None:
         if error.errno != errno.ENOSPC or error.filename is not None:
             raise
         click.ClickException(f"the output cannot be written: {error.strerror}").show()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the rest would fail at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise flushing would fail again at exit
         code = 1
     _end_threads(code)
     if "tensorflow" in sys.modules:
@@ -140,13 +140,13 @@ def main() -> None:
 
 
 def _signal(error: BaseException) -> int:
-    """Which signal interrupted the command: a KeyboardInterrupt may have it, and click makes an Abort of that."""
+    """Returns the signal that interrupted the command. click converts the KeyboardInterrupt that names it to Abort."""
     interrupt = error.__cause__ if isinstance(error, click.Abort) else error
     return interrupt.args[0] if isinstance(interrupt, KeyboardInterrupt) and interrupt.args else signal.SIGINT
 
 
 def _leave(code: Any) -> NoReturn:
-    """Ends the process without taking TensorFlow apart, which takes half a second."""
+    """Exits without finalizing TensorFlow, which takes 0.5 s."""
     atexit._run_exitfuncs()
     logging.shutdown()
     sys.stdout.flush()
@@ -155,12 +155,12 @@ def _leave(code: Any) -> NoReturn:
 
 
 def _end_threads(code: Any) -> None:
-    """Ends the process if somebody else's thread would keep it from ending, and names that thread."""
+    """Exits, with a warning, if a foreign non-daemon thread would keep the process alive."""
     due = time.monotonic() + _THREAD_SECONDS
     others = [t for t in threading.enumerate() if t is not threading.current_thread() and not t.daemon]
     for thread in others:
-        if not thread.name.startswith(("ThreadPoolExecutor", "pgkeras", "asyncio")):  # which end with the interpreter
+        if not thread.name.startswith(("ThreadPoolExecutor", "pgkeras", "asyncio")):  # these end with the interpreter
             thread.join(max(0.0, due - time.monotonic()))
             if thread.is_alive():
-                click.echo(f"Warning: the thread {thread.name!r} has not ended, and is ended now.", err=True)
+                click.echo(f"Warning: the thread {thread.name!r} is still running; exiting without it.", err=True)
                 _leave(code)

@@ -22,14 +22,20 @@ __all__ = ["command"]
     "--observation",
     metavar="JSON",
     required=True,
-    help="One observation, or a list of them, as JSON; an object of its parts for a Dict.",
+    help="One observation, or a list of observations, as JSON. A Dict observation is an object.",
 )
 @click.option(
-    "--action-mask", metavar="JSON", help="Which actions are allowed: a list of 0 and 1, or one for each observation."
+    "--action-mask", metavar="JSON", help="Allowed actions: a list of 0 and 1, or one such list per observation."
 )
 @version_options
-@click.option("--mode", type=click.Choice(get_args(Mode)), default="sample", show_default=True, help="How to choose.")
-@click.option("--seed", type=int, help="Makes sampling reproducible.")
+@click.option(
+    "--mode",
+    type=click.Choice(get_args(Mode)),
+    default="sample",
+    show_default=True,
+    help="Sample an action, or take the most probable one.",
+)
+@click.option("--seed", type=int, help="Seed of the sampling, to make it reproducible.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @connection_options
 def command(
@@ -46,7 +52,7 @@ def command(
 ) -> None:
     """Ask a policy server for an action.
 
-    Prints the distribution over actions and the action chosen, as in:
+    Prints the action distribution and the chosen action. Example:
     pgkeras act --target 127.0.0.1:50051 --observation '[0.0, 0.1, 0.0, -0.1]'
     """
     observations = _parse("--observation", observation, "[0.0, 0.1]")

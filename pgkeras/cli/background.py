@@ -1,4 +1,4 @@
-"""Runs in processes of their own, followed by the files that they leave."""
+"""Runs in separate processes, observed through the files that they write."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _FAILURE = "failure.txt"
 
 
 def prepare() -> None:
-    """Starts the process that runs are forked from on Linux, and waits until it has imported TensorFlow.
+    """Starts the process from which runs are forked on Linux, and waits until it has imported TensorFlow.
 
-    A KeyboardInterrupt meanwhile ends that process.
+    A KeyboardInterrupt during this time ends that process.
     """
     context = _context()
     if not isinstance(context, ForkServerContext):
         return
-    # It inherits the mask, so that Ctrl-C, which the terminal sends to it as well, waits for pgkeras.cli.preload to
-    # ignore it. Here it waits until the process can be ended. The resource tracker is started first, as that unblocks
-    # the signal.
+    # The terminal sends Ctrl-C to both processes. The fork server inherits the signal mask, so there the signal stays
+    # blocked until pgkeras.cli.preload ignores it. Here it stays blocked until the fork server can be ended. The
+    # resource tracker is started first, because its start unblocks the signal.
     resource_tracker.ensure_running()
     first = context.Process(target=_nothing)
-    # In a thread, as a KeyboardInterrupt within start would leave a process behind that nobody knows of.
+    # In a thread, because a KeyboardInterrupt within start would leave an unknown process behind.
     starting = threading.Thread(target=_start_first, args=(first,), name="pgkeras-fork-server")
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -47,7 +47,7 @@ def prepare() -> None:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
             starting.join()
     except KeyboardInterrupt:
-        with contextlib.suppress(ProcessLookupError):  # there is no public way to end it
+        with contextlib.suppress(ProcessLookupError):  # multiprocessing has no public function to end it
             os.kill(getattr(forkserver, "_forkserver")._forkserver_pid, signal.SIGKILL)  # noqa: B009
         starting.join()
         raise
@@ -58,34 +58,35 @@ def prepare() -> None:
 
 
 def _start_first(process: BaseProcess) -> None:
-    with contextlib.suppress(EOFError, OSError):  # the process that it is forked from has been ended
+    with contextlib.suppress(EOFError, OSError):  # the fork server has been ended
         process.start()
 
 
 def _nothing() -> None:
-    """Runs in the first process."""
+    """Does nothing; the target of the first process."""
 
 
 def start(config: Config, directory: Path) -> BaseProcess:
-    """Starts a run in a process of its own. SIGTERM has it end well; the terminal's Ctrl-C does not reach it.
+    """Starts a run in a separate process. SIGTERM stops it gracefully; it ignores the terminal's Ctrl-C.
 
     Args:
-        config: Its settings.
-        directory: Its directory; :func:`failure_of` says why it failed, if it did.
+        config: The run's settings.
+        directory: The run directory; see :func:`failure_of` for the reason of a failure.
     """
-    with contextlib.suppress(OSError):  # what cannot be a directory, the run itself finds out
-        (directory / _FAILURE).unlink()  # of one that came to nothing here
-    # Not a daemon, which could have no processes of its own for its environments.
+    with contextlib.suppress(OSError):  # if the path cannot be a directory, the run reports it
+        (directory / _FAILURE).unlink()  # left by an earlier run
+    # Not a daemon, because daemons cannot start child processes for their environments.
     process = _context().Process(target=_run, args=(config.to_json(), str(directory)))
     process.start()
     return process
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    """How processes are made.
+    """Returns the multiprocessing context.
 
-    On Linux they are forked from one that has imported TensorFlow, which takes seconds, and done nothing with it: it
-    must not be forked once it computes. Elsewhere each imports it anew, as forking is unsafe there or does not exist.
+    On Linux, processes are forked from one that has imported TensorFlow, which takes seconds, but has not used it:
+    a process must not be forked after TensorFlow has computed. On other systems, where forking is unsafe or missing,
+    each process imports TensorFlow itself.
     """
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -96,7 +97,7 @@ def _context() -> ForkServerContext | SpawnContext:
 
 @contextlib.contextmanager
 def stopped_by_signals() -> Iterator[None]:
-    """In the body, SIGINT and SIGTERM raise KeyboardInterrupt of their number, also where they were ignored before."""
+    """Context in which SIGINT and SIGTERM raise KeyboardInterrupt with their number, even if they were ignored."""
 
     def stop(number: int, _: Any) -> NoReturn:
         raise KeyboardInterrupt(number)
@@ -111,7 +112,7 @@ def stopped_by_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """In the body, SIGINT and SIGTERM wait until it is done, so that a process that it starts is known."""
+    """Context that delays SIGINT and SIGTERM to its end, so that a process started in it is never lost."""
     arrived: list[int] = []
     before = {n: signal.signal(n, lambda number, _: arrived.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -124,7 +125,7 @@ def held() -> Iterator[None]:
 
 
 def failure_of(directory: Path, exit_status: int) -> str:
-    """Why a run failed whose process has ended with this status, other than 0."""
+    """Returns why a run failed, given the nonzero exit status of its process."""
     file = directory / _FAILURE
     return file.read_text(encoding="utf-8") if file.exists() else f"exit status {exit_status}"
 
@@ -145,7 +146,7 @@ def _train(settings: dict[str, Any], directory: str) -> None:
 
 
 def _run(settings: dict[str, Any], directory: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started this one acts on it
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     failure = Path(directory).absolute() / _FAILURE  # an environment may change the working directory
     try:
         _train(settings, directory)

@@ -22,14 +22,14 @@ __all__ = ["command"]
 @target_option()
 @options_of(bench.Load)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Draw the latencies into this PNG file.")
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Plot the latencies to this PNG file.")
 @connection_options
 def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **options: Any) -> None:
-    """Measure how fast a policy server answers, with random observations of the policy's space.
+    """Measure the latency and throughput of a policy server with random observations.
 
-    With --rate, calls are sent on schedule, and a latency counts from the moment when its call was due: that is what
-    callers see who do not wait for each other. Without it, every call waits for the one before: that finds the highest
-    rate, at the latency of that rate.
+    With --rate, calls are sent on a schedule (open loop). A latency starts when its call was due, as for independent
+    callers. Without --rate, every call waits for the previous one (closed loop). This measures the highest rate, and
+    the latency at that rate.
 
     \b
     Examples:
@@ -41,7 +41,7 @@ def command(as_json: bool, plot: Path | None, connection: dict[str, Any], **opti
     if plot is not None:
         check_plotting()
         if not plot.parent.is_dir():
-            raise ConfigError(f"--plot {plot}: there is no directory {plot.parent}; make it, or name another file")
+            raise ConfigError(f"--plot {plot}: directory {plot.parent} does not exist; create it, or give another file")
     report = bench.run(load, **connection)
     click.echo(json.dumps(report.to_json(), indent=2) if as_json else str(report))
     if plot is not None:

@@ -23,8 +23,8 @@ _ALL = "all runs"
 
 @click.command()
 @run_options
-@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Which metric to compare.")
-@click.option("--at", type=click.IntRange(1), metavar="STEPS", help="Compare after so many steps. [default: the end]")
+@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Metric to compare.")
+@click.option("--at", type=click.IntRange(1), metavar="STEPS", help="Steps at which to compare. [default: the end]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     run_directories: tuple[Path, ...],
@@ -34,13 +34,13 @@ def command(
     at: int | None,
     as_json: bool,
 ) -> None:
-    """Compare what runs have learnt: interquartile means over seeds, intervals, probabilities of improvement.
+    """Compare the results of runs: interquartile means over seeds, with intervals and probabilities of improvement.
 
-    Runs of one environment that agree in --by, or have the same label by --group, are one group. Of each, the
-    interquartile mean of the metric at the end is shown, with its 95 % bootstrap interval; of every two, the
-    probability that a run of the first does better than one of the second, with its interval (Agarwal et al. 2021).
-    If that interval contains 50 %, the difference may be chance. Fewer than five runs a group cannot tell: only their
-    range is shown. Runs without a finished epoch are left out.
+    Runs of one environment with the same value of --by, or with the same --group label, form a group. The output shows
+    the interquartile mean of each group with its 95 % bootstrap interval. For every pair of groups, it shows the
+    probability that a run of the first is better than one of the second, with its interval (Agarwal et al. 2021). If
+    this interval contains 50 %, the difference may be due to chance. For groups of fewer than five runs, only the range
+    is shown, because intervals would be too narrow. Runs without a finished epoch are skipped.
 
     \b
     Examples:
@@ -62,14 +62,14 @@ def compared(
 
     Args:
         groups: The groups.
-        metric: Which metric.
-        at: After so many steps; None for the end.
+        metric: The metric.
+        at: Number of steps; None for the end of the run.
 
     Returns:
-        Of each environment its id, its groups and the comparisons of every two of them, as ``--json`` prints it.
+        For each environment its id, its groups and all pairwise comparisons, as ``--json`` prints them.
 
     Raises:
-        RunError: A run has no such metric, or has not come so far.
+        RunError: A run does not have the metric, or has fewer steps.
     """
     from pgkeras.runs.curves import value_at
 
@@ -92,7 +92,7 @@ def compared(
 
 
 def lines(comparisons: list[dict[str, Any]]) -> list[str]:
-    """Comparisons as lines of text; see :func:`compared`."""
+    """Formats comparisons as lines of text; see :func:`compared`."""
     text: list[str] = []
     for of_env in comparisons:
         when = "at the end" if of_env["at"] is None else f"after {of_env['at']:,} steps"
@@ -104,7 +104,7 @@ def lines(comparisons: list[dict[str, Any]]) -> list[str]:
         for pair in of_env["pairs"]:
             first, second = pair["first"] or _ALL, pair["second"] or _ALL
             if pair["interval"] is None:
-                few = f"fewer than {statistics.FEWEST_RUNS} runs a side cannot tell which is better"
+                few = f"not compared, because one of them has fewer than {statistics.FEWEST_RUNS} runs"
                 text.append(f"  {first} and {second}: {few}")
             else:
                 low, high = pair["interval"]
@@ -113,7 +113,7 @@ def lines(comparisons: list[dict[str, Any]]) -> list[str]:
 
 
 def _spread(row: dict[str, Any]) -> str:
-    """The interval of a group's mean, or the range of its runs where they are too few for one."""
+    """Formats the interval of a group's mean, or the range of its runs if they are too few for an interval."""
     if row["runs"] == 1:
         return "one run: no interval"
     low, high = row["range"] if row["interval"][0] is None else row["interval"]
@@ -121,5 +121,5 @@ def _spread(row: dict[str, Any]) -> str:
 
 
 def _are_enough(*groups: NDArray[np.float64]) -> bool:
-    """Whether all of these groups have enough runs for an interval."""
+    """Whether all groups have enough runs for an interval."""
     return all(len(group) >= statistics.FEWEST_RUNS for group in groups)

@@ -13,17 +13,17 @@ __all__ = ["connection_options"]
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _OPTIONS = (
-    ("--tls", {"is_flag": True, "help": "Connect over TLS, trusting the authorities that come with gRPC."}),
-    ("--tls-ca", {"type": _FILE, "help": "Connect over TLS, trusting the authorities in this PEM file."}),
-    ("--tls-cert", {"type": _FILE, "help": "PEM file of a client's certificate, for servers that demand one."}),
-    ("--tls-key", {"type": _FILE, "help": "PEM file of that certificate's private key."}),
-    ("--tls-server-name", {"metavar": "NAME", "help": "Name in the server's certificate, if it is not the host's."}),
-    ("--token", {"help": "Token for servers that demand one; safer in the variable, since others see arguments."}),
+    ("--tls", {"is_flag": True, "help": "Connect with TLS, and trust gRPC's default certificate authorities."}),
+    ("--tls-ca", {"type": _FILE, "help": "Connect with TLS, and trust the certificate authorities in this PEM file."}),
+    ("--tls-cert", {"type": _FILE, "help": "PEM file of a client certificate, if the server requires one."}),
+    ("--tls-key", {"type": _FILE, "help": "PEM file of the client certificate's private key."}),
+    ("--tls-server-name", {"metavar": "NAME", "help": "Name in the server's certificate, if it is not the host."}),
+    ("--token", {"help": "Token, if the server requires one; safer in the variable, as others can see arguments."}),
 )
 
 
 def connection_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets ``connection``, the arguments ``tls`` and ``token`` of PolicyClient."""
+    """Adds the options. The command gets ``connection``, with the arguments ``tls`` and ``token`` of PolicyClient."""
 
     @functools.wraps(command)
     def wrapped(

@@ -20,10 +20,10 @@ from pgkeras.memory import available_bytes
 __all__ = ["command"]
 
 _EXTRAS = ("serve", "train", "video")
-# Those that nobody misses who has not asked for them.
+# Extras for optional features; a missing one is not reported as an error.
 _OPTIONAL = ("plot", "ray", "envpool", "trace", "tune", "wandb", "mlflow", "hub")
 _VARIABLES = ("PGKERAS_", "KERAS_", "TF_", "CUDA_", "HF_", "MLFLOW_", "OMP_", "OTEL_", "WANDB_", "XLA_")
-# Of the others, only what can be no name, address or secret is shown.
+# Values of other variables are shown only if they cannot be a name, an address or a secret.
 _SHOWN = ("CUDA_VISIBLE_", "KERAS_BACKEND", "OMP_", "TF_CPP_", "TF_CUDNN_", "TF_ENABLE_", "TF_FORCE_", "TF_NUM_")
 _HARMLESS = re.compile(r"[\d.]{1,12}|true|false|none|auto", re.IGNORECASE)
 
@@ -31,9 +31,9 @@ _HARMLESS = re.compile(r"[\d.]{1,12}|true|false|none|auto", re.IGNORECASE)
 @click.command()
 @click.option("--environments", is_flag=True, help="List the gymnasium environments instead.")
 def command(environments: bool) -> None:
-    """Show versions, devices and settings, and for whatever is missing the command that installs it.
+    """Show versions, devices, environment variables and missing packages, with the commands that install them.
 
-    Put its output into a report of a problem: it holds no names of yours and no secrets.
+    Include the output in bug reports. It contains no user names and no secrets.
     """
     if environments:
         _list_environments()
@@ -44,9 +44,9 @@ def command(environments: bool) -> None:
     _show_devices()
     _show_machine()
     for extra in missing:
-        click.echo(f'To add what "{extra}" needs: pip install "pgkeras[{extra}]"')
+        click.echo(f'To install the extra "{extra}": pip install "pgkeras[{extra}]"')
     if not missing:
-        click.echo('Nothing that is needed is missing; what is "not installed" is optional.')
+        click.echo('Nothing required is missing. Packages listed as "not installed" are optional.')
 
 
 def _show_requirements(extra: str) -> bool:
@@ -69,7 +69,7 @@ def _show_optional() -> None:
 
 
 def _requirements(extra: str) -> dict[str, str]:
-    """What an extra needs, or without a name the client: by package, with the versions that will do."""
+    """Returns the packages that an extra, or the client for an empty name, requires, with their version specifiers."""
     found = {}
     for requirement in metadata.requires("pgkeras") or ():
         specifier, _, marker = requirement.partition(";")
@@ -107,11 +107,11 @@ def _show_devices() -> None:
 
 def _show_machine() -> None:
     cores, memory = available(), available_bytes()
-    click.echo(f"\nmachine:\n  {platform.machine()}, {counted(cores, 'core')} may be used")
+    click.echo(f"\nmachine:\n  {platform.machine()}, {counted(cores, 'core')} available")
     if math.isfinite(memory):
-        click.echo(f"  {memory / 2**30:.1f} GB of memory are free")
+        click.echo(f"  {memory / 2**30:.1f} GB of memory available")
     set_ = {name: value for name, value in sorted(os.environ.items()) if name.startswith(_VARIABLES)}
-    click.echo("\nvariables:" if set_ else "\nvariables: none that matters here")
+    click.echo("\nvariables:" if set_ else "\nvariables: none set that affect pgkeras")
     for name, value in set_.items():
         is_shown = name.startswith(_SHOWN) or _HARMLESS.fullmatch(value)
         click.echo(f"  {name}={value.replace(str(Path.home()), '~') if is_shown else '(not shown)'}")

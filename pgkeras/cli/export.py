@@ -20,13 +20,13 @@ __all__ = ["command", "export_run"]
 
 @click.command()
 @click.argument("run", type=click.Path(path_type=Path))
-@click.option("--checkpoint", help="Which: best, last, or an epoch. [default: best in evaluations; without any, last]")
+@click.option("--checkpoint", help="best, last, or an epoch. [default: best if there were evaluations, else last]")
 @root_option("--to")
 @name_option
 def command(run: Path, checkpoint: str | None, root: Path, name: str | None) -> None:
     """Export the policy of a checkpoint in the run directory RUN.
 
-    The policy becomes the next free version of its name, whole or not at all.
+    The policy is published atomically as the next version of its name.
     """
     click.echo(f"Exported: {export_run(run, checkpoint, root, name).path}")
 
@@ -35,10 +35,10 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
     """Exports the policy of a run.
 
     Args:
-        run: Its directory.
-        checkpoint: Which one; None for the best in evaluations, and without any for the last.
+        run: The run directory.
+        checkpoint: The checkpoint; None for the best in evaluations, or the last if there were none.
         root: Directory of policies.
-        name: The policy's name; None for the environment's.
+        name: The policy's name; None for a name derived from the environment.
 
     Raises:
         PgkerasError: See :class:`pgkeras.runs.training.Training`.
@@ -59,9 +59,9 @@ def export_run(run: Path, checkpoint: str | None, root: Path, name: str | None) 
         from pgkeras.runs.sources import GymnasiumEpisodes
         from pgkeras.runs.training import Training
     with quiet():
-        if config.collect == "ray" and source is None:  # nothing is played, so no cluster has to be there any more
+        if config.collect == "ray" and source is None:  # nothing is played, so no Ray cluster is needed
             source = GymnasiumEpisodes(config, slots=1)
-        # Nor the machines and GPUs that it was trained on.
+        # One device, because the machines and GPUs of the training may not be available.
         training = Training(config, run, resume=True, checkpoint=checkpoint or LAST, source=source, devices="one")
         try:
             return training.export(root, name, BEST if checkpoint is None else LAST)

@@ -20,13 +20,13 @@ __all__ = ["command"]
 @click.command()
 @click.argument("what", metavar="PATH|HOST:PORT")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--all", "every_setting", is_flag=True, help="Show settings that are at their defaults, too.")
+@click.option("--all", "every_setting", is_flag=True, help="Also show settings that have their default value.")
 @connection_options
 def command(what: str, as_json: bool, every_setting: bool, connection: dict[str, Any]) -> None:
     """Describe an exported policy or a running server.
 
-    PATH is a version's directory, a policy's (its newest version is meant) or that of a single policy's root; every
-    file is checked against its digest.
+    PATH is the directory of a version, of a policy (its newest version is shown), or of policies if it contains only
+    one. Every file is verified against its digest.
     """
     if is_address(what):
         with PolicyClient(what, **connection) as client:

@@ -1,4 +1,4 @@
-"""``pgkeras train --listen``: a run whose episodes come from simulators that connect."""
+"""``pgkeras train --listen``: a run that learns from connected simulators."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ _OF_ENVIRONMENTS = {
 
 
 def in_place_of_environment(env_id: str | None, name: str | None, resume: Path | None) -> str | None:
-    """The id of a run that learns from simulators: its policy's name, which a run that is resumed has already."""
+    """Returns the policy's name, which takes the place of the environment id; None for a resumed run, which has one."""
     if env_id is not None:
-        raise click.UsageError(f"--listen learns from simulators in place of an environment: leave out {env_id}")
+        raise click.UsageError(f"--listen learns from simulators instead of an environment: remove {env_id}")
     if name is None and resume is None:
-        raise click.UsageError("--listen needs a name for the policy: give --name NAME")
+        raise click.UsageError("--listen requires a name for the policy: give --name NAME")
     return None if resume is not None else name
 
 
 def refuse_of_environments(address: str | None, settings: Iterable[str]) -> None:
-    """Refuses settings of gymnasium environments where a run listens: there are none."""
+    """Refuses settings of gymnasium environments if the run listens for simulators."""
     for name in settings:
         if address is not None and name in _OF_ENVIRONMENTS:
             raise click.UsageError(
-                f"{name} is of gymnasium environments: with --listen, the simulators are the environment"
+                f"{name} applies to gymnasium environments only: with --listen, the simulators are the environment"
             )
 
 
@@ -61,12 +61,12 @@ def refuse_of_environments(address: str | None, settings: Iterable[str]) -> None
 def listening(
     address: str | None, config: Config, spaces: Path | None, timeout: float, server_config: Path | None
 ) -> Iterator[Simulators | None]:
-    """Simulators, for a run that listens for them."""
+    """Context that listens for simulators if there is an address, and yields them or None."""
     if address is None:
         yield None
         return
     if config.collect == "ray":
-        raise click.UsageError("--listen and --collect ray are two ways to get episodes: give one of them")
+        raise click.UsageError("--listen and --collect ray exclude each other: give one of them")
     from pgkeras_serving.settings.sources import resolve
     from pgkeras_serving.telemetry import logs
 
@@ -85,10 +85,10 @@ def listening(
     effective = resolve(flags, os.environ, server_config)
     server = effective.config
     for advice in effective.unknown:
-        click.echo(f"Warning: there is no such variable: {advice}", err=True)
+        click.echo(f"Warning: unknown environment variable: {advice}", err=True)
     if server.workers_wanted > 1:
         origin = effective.origins["workers"]
-        raise ConfigError(f"workers={server.workers}: a run listens by one process (given by {origin})")
+        raise ConfigError(f"workers={server.workers}: a run listens with one process only (given by {origin})")
     if server.log_access:
         logs.configure(server)
     with Simulators(config.env_id, server, declaration, config.endless_steps) as simulators:
@@ -101,7 +101,7 @@ def listening(
 
 
 def report_without_learning(simulators: Simulators, seed: int) -> None:
-    """Plays episodes of random actions, and tells what the simulators sent."""
+    """Plays episodes with random actions, and reports what the simulators sent."""
     from pgkeras.simulators.dry_run import dry_run, report
 
     wait(simulators)
@@ -110,7 +110,7 @@ def report_without_learning(simulators: Simulators, seed: int) -> None:
 
 
 def config_of_simulators(simulators: Simulators, env_id: str, preset: str | None, given: dict[str, Any]) -> Config:
-    """The settings of a run, once the first simulator has told what the actions are."""
+    """Waits for the first simulator's action space, and returns the settings that depend on it."""
     from pgkeras.environments.default_config import config_for
 
     wait(simulators)
@@ -118,7 +118,7 @@ def config_of_simulators(simulators: Simulators, env_id: str, preset: str | None
 
 
 def wait(simulators: Simulators) -> None:
-    """Waits until the spaces are known."""
+    """Waits until a simulator has declared its spaces."""
     if not simulators.is_declared:
         click.echo("Waiting for the first simulator to declare its spaces.", err=True)
     simulators.wait()

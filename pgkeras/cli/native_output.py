@@ -16,12 +16,12 @@ __all__ = ["quiet"]
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hides what native code writes to standard error; Python's own writes still get there.
+    """Context that hides what native code writes to standard error. Python's own output is still shown.
 
-    When the body raises, what was hidden is shown, since it may hold the reason; but our own errors, and a missing
-    package's, say it themselves.
+    If the body raises an exception, the hidden output is shown, because it may contain the reason. It stays hidden for
+    pgkeras' own errors and for missing packages, whose messages are sufficient.
     """
-    _give_root_a_handler()
+    _add_root_handler()
     sys.stderr.flush()
     visible = os.dup(2)
     python_stderr = sys.stderr
@@ -43,11 +43,11 @@ def quiet() -> Iterator[None]:
             os.close(visible)
 
 
-def _give_root_a_handler() -> None:
-    """Has the root logger write to whatever standard error is at the time.
+def _add_root_handler() -> None:
+    """Adds a handler to the root logger that always writes to the current ``sys.stderr``.
 
-    TensorFlow and absl give it a handler where it has none, and that would keep the stream of the time when they do,
-    which :func:`quiet` closes.
+    If the root logger has no handler, TensorFlow and absl add one that keeps the current stream, which :func:`quiet`
+    later closes.
     """
     root = logging.getLogger()
     if not root.handlers and logging.lastResort is not None:

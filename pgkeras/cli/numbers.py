@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formats numbers for people."""
 
 from __future__ import annotations
 
@@ -10,16 +10,12 @@ _DIGITS = 4
 
 
 def counted(count: int, noun: str) -> str:
-    """A number of things: 1 seed, 2 seeds, 12,000 steps."""
+    """Formats a count with its noun: 1 seed, 2 seeds, 12,000 steps."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def shown(value: float) -> str:
-    """A number with four significant digits, and all digits before the point: 0.0123, 1.5, 475.2, 12,346.
-
-    Args:
-        value: Any number; one that is not finite is written as it is.
-    """
+    """Formats a number with four significant digits, and all digits before the point: 0.0123, 1.5, 475.2, 12,346."""
     if not math.isfinite(value):
         return str(value)
     before = math.floor(math.log10(abs(value))) + 1 if value else 1

@@ -1,4 +1,4 @@
-"""Options shared by the commands that play: which policy plays, in which environment."""
+"""Options of the commands that play episodes: the policy and the environment."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["Player", "environment_settings", "player_options"]
 
 _OPTIONS = (
     click.argument("policy_or_address", metavar="[PATH|HOST:PORT]", required=False),
-    target_option("Address of a policy server, in place of the argument.", required=False),
-    click.option("--env", "env_id", help="Environment to play. [default: the one that the policy was trained on]"),
+    target_option("Address of a policy server, instead of the argument.", required=False),
+    click.option("--env", "env_id", help="Environment to play. [default: the environment of the training]"),
     click.option(
         "--set",
         "pairs",
@@ -39,10 +39,10 @@ _OPTIONS = (
     click.option(
         "--trust-server",
         is_flag=True,
-        help="Make the environment of a server's policy whatever modules and wrappers the server names: they run here.",
+        help="Allow any module and wrapper that the server names for the environment; their code runs on this machine.",
     ),
     click.option(
-        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of environments and actions."
+        "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the environments and of sampling."
     ),
     version_options,
     click.option(
@@ -50,7 +50,7 @@ _OPTIONS = (
         type=click.Choice(get_args(EngineName)),
         default="auto",
         show_default=True,
-        help="What computes a policy on disk.",
+        help="Engine that computes a policy from disk.",
     ),
 )
 
@@ -61,11 +61,11 @@ class Player:
 
     Args:
         target: The path or address.
-        name: The policy's name and version, for people.
+        name: The policy's name and version, as text.
         recipe: The environment.
-        seed: Of environments and actions.
-        act: Makes the actor of a mode.
-        most_rows: Most observations that it takes at once.
+        seed: Seed of the environments and of sampling.
+        act: Creates the actor for a mode.
+        most_rows: Maximum number of observations per call.
     """
 
     target: str
@@ -77,7 +77,7 @@ class Player:
 
 
 def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options; the command gets ``player``."""
+    """Adds the options. The command gets ``player``."""
 
     @connection_options
     @functools.wraps(command)
@@ -103,17 +103,19 @@ def player_options(command: Callable[..., Any]) -> Callable[..., Any]:
         act: Callable[[Mode], EngineActor | RemoteActor]
         remote = target is not None or is_address(where)
         if trust_server and not remote:
-            raise click.UsageError("--trust-server is for servers: a policy on disk is trusted")
+            raise click.UsageError("--trust-server applies to servers only; a policy on disk is always trusted")
         if remote:
             if engine != "auto":
-                raise click.UsageError("--engine is for policies on disk: a server's own settings name its engine")
+                raise click.UsageError(
+                    "--engine applies to policies on disk only; a server's settings choose its engine"
+                )
             client = PolicyClient(where, policy, policy_version, label=label, **connection)
             info = client.describe()
             name, version, provenance, most_rows = info.name, info.version, info.provenance, _most_rows(info)
             act = functools.partial(RemoteActor, client)
         else:
             if label is not None:
-                raise click.UsageError("--label is for servers: a policy on disk is named by its version's directory")
+                raise click.UsageError("--label applies to servers only; give a version's directory instead")
             found = bundle.open_bundle(bundle.find(_place(Path(where), policy, policy_version)))
             name, version, provenance, most_rows = found.name, found.version, found.provenance, math.inf
             act = functools.partial(_local, found, engine)
@@ -132,7 +134,7 @@ def _most_rows(info: PolicyInfo) -> float:
 
 
 def _place(path: Path, policy: str, version: int | None) -> Path:
-    """Where a policy lies that is named by more than the directory it is in."""
+    """Returns the path of a policy, given a directory, and optionally a name and a version."""
     if policy:
         path /= bundle.check_name(policy)
     if version is not None:
@@ -149,10 +151,10 @@ def _local(found: bundle.Bundle, engine: EngineName, mode: Mode) -> EngineActor:
 
 
 def environment_settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """The settings of an environment that ``--set`` gives.
+    """Parses the environment's settings given by ``--set``.
 
     Raises:
-        ConfigError: One is of something else.
+        ConfigError: A setting does not belong to the environment.
     """
     given = config_.assignments(pairs)
     for key in given:
@@ -165,37 +167,37 @@ def _recipe(where: str, provenance: Mapping[str, Any], env_id: str | None, pairs
     given = environment_settings(pairs)
     trained_on = provenance.get("config") or provenance
     if env_id is not None:
-        trained_on = {"env_id": env_id}  # another one, to which the settings of training may mean nothing
+        trained_on = {"env_id": env_id}  # the settings of the training may not apply to another environment
     elif not provenance.get("is_environment", True):
         raise ConfigError(
-            f"{where} was taught by simulators that connected: serve it with pgkeras serve, and let one of them play; "
-            "or name a gymnasium environment of the same spaces with --env"
+            f"{where} learned from connected simulators: serve it with pgkeras serve and connect a simulator, or name "
+            "a gymnasium environment with the same spaces with --env"
         )
     elif trained_on.get("env_id") is None:
-        raise ConfigError(f"{where} does not say which environment it was trained on: give --env")
+        raise ConfigError(f"{where} does not name the environment of its training: give --env")
     return Recipe.read(config_.overlay(trained_on, given))
 
 
 def _check_harmless(where: str, recipe: Recipe, own_wrappers: bool) -> None:
-    """Refuses an environment by which a server could have code of its choice run here, or files written.
+    """Refuses an environment with which a server could run arbitrary code or write files on this machine.
 
     Args:
         where: The server.
         recipe: The environment that it names.
-        own_wrappers: Whether the wrappers are not the server's, but given here.
+        own_wrappers: Whether the user gave the wrappers, instead of the server.
 
     Raises:
-        ConfigError: It is not one of gymnasium's registry in wrappers of gymnasium's that write nothing.
+        ConfigError: The environment is not in gymnasium's registry, or a wrapper is not gymnasium's or writes files.
     """
     with extra_needed("train", "play episodes"):
         from gymnasium import wrappers
     called = [] if own_wrappers else [call.name for call in recipe.wrappers]
     harmless = set(wrappers.__all__) - {"RecordVideo"}
     named = [f"wrapper {name}" for name in called if name not in harmless]
-    if ":" in recipe.env_id or recipe.env_id.startswith("GymV"):  # these make environments of modules, too
+    if ":" in recipe.env_id or recipe.env_id.startswith("GymV"):  # these ids can create environments from modules, too
         named.insert(0, f"environment {recipe.env_id}")
     if named:
         raise ConfigError(
-            f"{where} names {' and '.join(named)}, which could run any code here or write files: name the environment "
-            "yourself with --env and --set, or give --trust-server if you trust the server"
+            f"{where} names {' and '.join(named)}, which could run arbitrary code here or write files: name the "
+            "environment yourself with --env and --set, or give --trust-server if you trust the server"
         )

@@ -18,7 +18,7 @@ __all__ = ["command"]
 
 @click.command()
 @run_options
-@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Which metric to draw.")
+@click.option("--metric", default=MEAN_RETURN, show_default=True, help="Metric to plot.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -37,9 +37,9 @@ def command(
 ) -> None:
     """Draw the learning curves of one or several run directories into a PNG file.
 
-    One run is drawn in detail. Of several, every environment has a panel of its own, and in it runs that belong
-    together are one curve: the interquartile mean over seeds, with its 95 % bootstrap interval. Runs without a finished
-    epoch are left out.
+    A single run is drawn in detail. For several runs, each environment gets a panel, and each group of runs is one
+    curve: the interquartile mean over seeds with its 95 % bootstrap interval. Runs without a finished epoch are
+    skipped.
 
     \b
     Examples:
@@ -63,7 +63,7 @@ def command(
 
 
 def _panels(grouped: dict[str, dict[str, list[GroupedRun]]]) -> list[Any]:
-    """A panel for each environment, in it a curve for each group."""
+    """Returns a panel per environment, with a curve per group."""
     from pgkeras.runs import directory as runs
     from pgkeras.runs import plotting
 
@@ -81,6 +81,6 @@ def _panels(grouped: dict[str, dict[str, list[GroupedRun]]]) -> list[Any]:
 
 
 def _threshold(runs: list[GroupedRun]) -> float | None:
-    """The return to stop at, if it is the same for all of them."""
+    """Returns the runs' stop return if all have the same, otherwise None."""
     found = {run.config.get("stop_return") for run in runs}
     return next(iter(found)) if len(found) == 1 else None

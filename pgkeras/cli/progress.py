@@ -1,4 +1,4 @@
-"""Progress of training on standard error: a bar in a terminal, a line a second elsewhere."""
+"""Progress of training on standard error: a bar in a terminal, otherwise lines."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pgkeras.runs.training import EpochMetrics, Training
 
 __all__ = ["Interruption", "interruptible", "show"]
 
-# How often an epoch that goes on is told of where there is no terminal.
+# Interval of progress lines within a long epoch, without a terminal.
 _TELL_SECONDS = 5.0
 
 
 def show(training: Training) -> Iterator[EpochMetrics]:
-    """Trains, showing each epoch as it passes by."""
+    """Trains and shows each epoch."""
     return _bar(training) if sys.stderr.isatty() else _lines(training)
 
 
 class Interruption:
-    """Whether somebody asked the command to stop."""
+    """The signal that interrupted the command, or None."""
 
     signal: int | None = None
 
 
 @contextmanager
 def interruptible(interrupt: Callable[[], None]) -> Iterator[Interruption]:
-    """Turns the first SIGINT or SIGTERM into a call of ``interrupt``, so that the run ends well; a second one kills.
+    """Context in which the first SIGINT or SIGTERM calls ``interrupt`` for a graceful end, and a second one kills.
 
-    They do so also where they were ignored before, as shells have it in the background.
+    This also applies if the signals were ignored before, as in background processes of a shell.
     """
     interruption = Interruption()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -53,8 +53,8 @@ def interruptible(interrupt: Callable[[], None]) -> Iterator[Interruption]:
         for each, handler in before.items():
             signal.signal(each, at_once[each] if handler is signal.SIG_IGN else handler)
         interrupt()
-        # Not by click, whose writing may be what the signal has come into.
-        os.write(2, b"\nStopping: the policy is kept as of the last finished epoch. Once more ends it at once.\n")
+        # Without click, because the signal may have interrupted one of its writes.
+        os.write(2, b"\nStopping: the policy of the last finished epoch is kept. Interrupt again to exit at once.\n")
 
     for number in before:
         signal.signal(number, request)

@@ -17,20 +17,20 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("root", type=click.Path(path_type=Path), default=DEFAULT_ROOT)
-@click.option("--keep", type=click.IntRange(1), required=True, help="How many of the newest versions to keep.")
-@click.option("--policy", help="Only the versions of this policy. [default: of all]")
-@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--keep", type=click.IntRange(1), required=True, help="Number of newest versions to keep.")
+@click.option("--policy", help="Prune only this policy. [default: all policies]")
+@click.option("--dry-run", is_flag=True, help="Show what would be deleted, without deleting it.")
 def command(root: Path, keep: int, policy: str | None, dry_run: bool) -> None:
     """Delete old versions of the policies under ROOT.
 
-    Versions that a label names are kept. A server goes on with a version that it has loaded until it follows the
-    directory, and sessions with theirs until they end.
+    Versions with a label are kept. A running server keeps a deleted version until it next scans the directory, and
+    sessions keep theirs until they end.
     """
     names = policy_names(root)
     if policy is not None and policy not in names:
-        raise BundleNotFoundError(f"no policy {policy!r} under {root}; there is: {', '.join(names) or 'none'}")
+        raise BundleNotFoundError(f"no policy {policy!r} under {root}; available: {', '.join(names) or 'none'}")
     if not names:
-        raise BundleNotFoundError(f"no policy under {root}: give the directory that policies lie in")
+        raise BundleNotFoundError(f"no policy under {root}: give the directory that contains the policies")
     deleted = [
         root / name / str(version)
         for name in (names if policy is None else [policy])

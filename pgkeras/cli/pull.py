@@ -14,13 +14,13 @@ __all__ = ["command"]
 @click.command()
 @click.argument("source", metavar="USER/NAME|DIRECTORY")
 @root_option("--to")
-@click.option("--name", help="Name to publish it by. [default: its own]")
+@click.option("--name", help="Name to publish the policy under. [default: its own name]")
 @click.option("--revision", help="Branch, tag or commit. [default: the main branch]")
 def command(source: str, root: Path, name: str | None, revision: str | None) -> None:
-    """Publish a policy from the Hugging Face Hub here, as the next version of its name.
+    """Download a policy from the Hugging Face Hub and publish it as the next version of its name.
 
-    Every file is checked before it is published. A policy is a program: pull those of people whose programs you would
-    run.
+    Every file is verified before the policy is published. A policy is a program: pull policies only from sources whose
+    programs you would run.
 
     \b
     Examples:

@@ -14,22 +14,22 @@ __all__ = ["command"]
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.argument("repo", metavar="USER/NAME")
-@click.option("--private", is_flag=True, help="Make the repository private, if it is made.")
-@click.option("--license", "license_id", metavar="ID", help="Licence to state, such as apache-2.0.")
-@click.option("--film", type=click.Path(path_type=Path), help="MP4 file to show with the policy.")
+@click.option("--private", is_flag=True, help="Create the repository as private, if it does not exist.")
+@click.option("--license", "license_id", metavar="ID", help="License to state, such as apache-2.0.")
+@click.option("--film", type=click.Path(path_type=Path), help="MP4 video to show with the policy.")
 @click.option(
     "--to-folder",
     "folder",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Upload nothing: write what would be uploaded into this new directory.",
+    help="Write the files into this new directory instead of uploading them.",
 )
 def command(
     path: Path, repo: str, private: bool, license_id: str | None, film: Path | None, folder: Path | None
 ) -> None:
-    """Upload an exported policy to the Hugging Face Hub, with a model card made from its provenance.
+    """Upload an exported policy to the Hugging Face Hub, with a model card generated from its provenance.
 
-    PATH is a version's directory, or a policy's (its newest version is meant). Log in once with `hf auth login`, or set
-    HF_TOKEN. The card says what the policy observes and does, what it returned, and how it was trained.
+    PATH is the directory of a version, or of a policy (its newest version is used). Log in once with `hf auth login`,
+    or set HF_TOKEN. The card describes the policy's spaces, its returns and its training.
 
     \b
     Examples:
@@ -40,10 +40,10 @@ def command(
     from pgkeras.hub import push, stage
 
     if folder is not None and private:
-        raise click.UsageError("--to-folder uploads nothing: leave out --private")
+        raise click.UsageError("--to-folder uploads nothing: remove --private")
     bundle = open_bundle(find(path))
     if folder is not None:
         stage(bundle, folder, repo, license_id=license_id, film=film)
-        click.echo(f"Wrote {folder}: what would be at {repo}. Nothing was uploaded.")
+        click.echo(f"Wrote the files for {repo} to {folder}. Nothing was uploaded.")
     else:
         click.echo(f"Pushed: {push(bundle, repo, license_id=license_id, film=film, private=private)}")

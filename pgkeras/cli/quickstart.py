@@ -30,7 +30,7 @@ __all__ = ["command"]
 _ENV_ID = "CartPole-v1"
 _EPISODES = 20
 _STEPS_SHOWN = 3
-_PATIENCE = 60.0  # seconds for the server to start, and to stop
+_TIMEOUT = 60.0  # seconds for the server to start, and to stop
 
 
 @click.command()
@@ -39,7 +39,7 @@ _PATIENCE = 60.0  # seconds for the server to start, and to stop
 def command(root: Path, seed: int) -> None:
     """Train CartPole-v1, export the policy, serve it, and play it from another process.
 
-    Takes some ten seconds. Exits with 1 if any stage fails.
+    Takes about ten seconds. Exits with 1 if a stage fails.
     """
     from pgkeras.cli.native_output import quiet
 
@@ -49,11 +49,11 @@ def command(root: Path, seed: int) -> None:
     if interrupted_by is not None:
         raise SystemExit(128 + interrupted_by)
     click.echo(
-        f"Learnt to balance for {training.mean_return_100:.0f} of 500 steps on average over the last 100 episodes, "
+        f"Learned to balance for {training.mean_return_100:.0f} of 500 steps on average over the last 100 episodes, "
         f"from {training.episodes:,} episodes ({training.env_steps:,} steps) in {training.seconds:.1f} s."
     )
     if not training.summary()["solved"]:
-        raise PgkerasError(f"{_ENV_ID} was not solved with seed {seed}: expected {training.stop_return} on average")
+        raise PgkerasError(f"{_ENV_ID} was not solved with seed {seed}: expected a return of {training.stop_return}")
 
     _stage(2, "Export it as a SavedModel")
     with quiet():
@@ -81,7 +81,7 @@ def command(root: Path, seed: int) -> None:
 
 
 def _program() -> str:
-    """The command that runs this program, as a person types it."""
+    """Returns the command that runs this program, as a user would type it."""
     if shutil.which("pgkeras"):
         return "pgkeras"
     started = Path(sys.argv[0])
@@ -94,14 +94,14 @@ def _stage(number: int, what: str) -> None:
 
 @contextlib.contextmanager
 def _server(root: Path) -> Iterator[tuple[str, str]]:
-    """Runs a server in a process of its own; gives its address and its ready line."""
+    """Runs a server in a separate process, and yields its address and its ready line."""
     with tempfile.TemporaryDirectory() as scratch:
         port_file, log = Path(scratch, "port"), Path(scratch, "log")
         arguments = [sys.executable, "-m", "pgkeras", "serve", str(root), "--port", "0", "--port-file", str(port_file)]
         with log.open("wb") as stderr:
             server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=stderr, text=True)
         try:
-            deadline = time.monotonic() + _PATIENCE
+            deadline = time.monotonic() + _TIMEOUT
             while not port_file.exists():
                 if server.poll() is not None or time.monotonic() > deadline:
                     raise PgkerasError(f"the server did not start:\n{log.read_text()}")
@@ -109,7 +109,7 @@ def _server(root: Path) -> Iterator[tuple[str, str]]:
             assert server.stdout is not None
             yield f"127.0.0.1:{port_file.read_text().strip()}", server.stdout.readline().strip()
             server.send_signal(signal.SIGTERM)
-            if (code := server.wait(_PATIENCE)) != 0:
+            if (code := server.wait(_TIMEOUT)) != 0:
                 raise PgkerasError(f"the server exited with {code} when it was stopped:\n{log.read_text()}")
         finally:
             if server.poll() is None:
@@ -129,5 +129,5 @@ def _play(address: str, policy: str) -> dict[str, Any]:
         raise PgkerasError(f"the client failed:\n{process.stderr}")
     played: dict[str, Any] = json.loads(process.stdout)
     if played["tensorflow_loaded"]:
-        raise PgkerasError("the client loaded TensorFlow, which it must not need")
+        raise PgkerasError("the client loaded TensorFlow, although it must work without it")
     return played

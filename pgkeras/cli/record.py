@@ -17,17 +17,17 @@ __all__ = ["command"]
 @click.option(
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="File to write, .mp4 or .gif. [default: the environment's name, .mp4]",
+    help="File to write, .mp4 or .gif. [default: ENVIRONMENT.mp4]",
 )
-@click.option("--episodes", type=click.IntRange(1), default=1, show_default=True, help="Episodes to film.")
-@click.option("--greedy/--sample", default=True, show_default=True, help="Take the most probable action, or draw one.")
-@click.option("--fps", type=click.FloatRange(1, 100), help="Frames a second. [default: the environment's own]")
+@click.option("--episodes", type=click.IntRange(1), default=1, show_default=True, help="Number of episodes to record.")
+@click.option("--greedy/--sample", default=True, show_default=True, help="Most probable or sampled actions.")
+@click.option("--fps", type=click.FloatRange(1, 100), help="Frames per second. [default: the environment's]")
 @player_options
 def command(player: Player, output: Path | None, episodes: int, greedy: bool, fps: float | None) -> None:
-    """Film a policy at play, with its action distribution beside the picture.
+    """Record a video of a policy, with its action distribution next to the picture.
 
-    PATH is a version's directory, or a policy's (its newest version is meant); or film a policy behind a server. The
-    environment is made as it was for training, and has to render pictures (rgb_array).
+    PATH is the directory of a version, or of a policy (its newest version is used). Give HOST:PORT for a policy on a
+    server. The environment is created as for training, and must support render_mode="rgb_array".
 
     \b
     Examples:

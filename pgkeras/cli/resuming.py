@@ -1,4 +1,4 @@
-"""How to go on with a run that was interrupted."""
+"""Message that shows how to resume an interrupted run."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ __all__ = ["resume_hint"]
 
 
 def resume_hint(directory: Path, options: str = "") -> str:
-    """The command that goes on with a run, in a sentence; ``options`` are what it needs beside the directory."""
-    return f"Go on with: pgkeras train --resume {shlex.quote(str(directory))}{options}"
+    """Returns a sentence with the command that resumes a run; ``options`` are appended to it."""
+    return f"Resume with: pgkeras train --resume {shlex.quote(str(directory))}{options}"

@@ -1,4 +1,4 @@
-"""``pgkeras train --seeds``: one run a seed, each in a process of its own, and one display of all."""
+"""``pgkeras train --seeds``: one run per seed, each in a separate process, with a common display."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from pgkeras.settings.config import Config
 
 __all__ = ["parse_seeds", "report", "train_seeds"]
 
-_LOOK_SECONDS = 0.5
-_MOST_SEEDS = 1_000
+_POLL_SECONDS = 0.5
+_MAX_SEEDS = 1_000
 
 
 def parse_seeds(text: str) -> list[int]:
-    """The seeds that a text names, such as ``0-4`` or ``0,3,7``.
+    """Parses seeds such as ``0-4`` or ``0,3,7``.
 
     Raises:
-        click.UsageError: It names none.
+        click.UsageError: The text is invalid.
     """
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not (last.isdecimal() and int(first) <= int(last))):
             raise click.UsageError(f"--seeds: expected something like 0-4 or 0,3,7, got {text!r}")
-        if int(last or first) - int(first) >= _MOST_SEEDS:
-            raise click.UsageError(f"--seeds: at most {_MOST_SEEDS} of them, got {text!r}")
+        if int(last or first) - int(first) >= _MAX_SEEDS:
+            raise click.UsageError(f"--seeds: expected at most {_MAX_SEEDS} seeds, got {text!r}")
         seeds += range(int(first), int(last or first) + 1)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise click.UsageError(f"--seeds: expected every seed once, got {text!r}")
+        raise click.UsageError(f"--seeds: expected different seeds, got {text!r}")
     return seeds
 
 
 def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | None) -> list[Path]:
-    """Trains by the same settings with several seeds.
+    """Trains once per seed with the same settings.
 
     Args:
         config: The settings.
         seeds: The seeds.
-        directory: The runs' directories go into it, ``seed-0`` and so on.
-        jobs: How many run at once; None for as many as there are cores.
+        directory: Parent of the run directories ``seed-0`` and so on.
+        jobs: Number of concurrent runs; None for the number of cores.
 
     Returns:
-        The directories of the runs that came to their end.
+        The directories of the runs that did not fail. Failed runs are reported on standard error.
 
     Raises:
-        RunError: The directory cannot be made, or holds one of these runs already.
-        PgkerasError: All of them failed; the others are reported.
+        RunError: The directory cannot be created, or already contains one of these runs.
+        PgkerasError: All runs failed.
     """
     is_new = not directory.exists()
     make_directory(directory, "directory")
@@ -80,16 +80,16 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
             _show(every, at_once)
     except KeyboardInterrupt:
         if not all(run.is_waiting for run in every.values()):
-            click.echo("Stopping: runs that have not begun are dropped, and the others end.", err=True)
+            click.echo("Stopping: running trainings end, and those that have not started are dropped.", err=True)
         _end(every.values())
         for run in every.values():
-            if run.can_go_on:
+            if run.can_resume:
                 click.echo(resume_hint(run.path), err=True)
         raise
     finally:
         _end(every.values())
         if is_new:
-            with contextlib.suppress(OSError):  # it holds runs
+            with contextlib.suppress(OSError):  # not empty
                 directory.rmdir()
     errors = {seed: run.failure for seed, run in every.items() if run.failure is not None}
     for seed, error in errors.items():
@@ -100,18 +100,18 @@ def train_seeds(config: Config, seeds: list[int], directory: Path, jobs: int | N
 
 
 def _end(every: Iterable[_Run]) -> None:
-    """Has those runs end that have begun and have not ended yet, and waits for them."""
+    """Interrupts all running runs, and waits for their ends."""
     for stop in (_Run.interrupt, _Run.wait):
         for run in every:
             stop(run)
 
 
 class _Run:
-    """A run in a process of its own, once it has begun.
+    """A run that is started in a separate process.
 
     Args:
-        config: Its settings.
-        path: Its directory.
+        config: The run's settings.
+        path: The run directory.
     """
 
     def __init__(self, config: Config, path: Path) -> None:
@@ -119,55 +119,55 @@ class _Run:
         self._process: BaseProcess | None = None
 
     def begin(self) -> None:
-        """Starts it."""
+        """Starts the process."""
         with held():
             self._process = start(self._config, self.path)
 
     def interrupt(self) -> None:
-        """Has it end well, if it has begun."""
+        """Interrupts the run gracefully, if it has been started."""
         if self._process is not None:
             self._process.terminate()
 
     def wait(self) -> None:
-        """Waits until it has ended, if it has begun."""
+        """Waits for the end of the run, if it has been started."""
         if self._process is not None:
             self._process.join()
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has not begun."""
+        """Whether the run has not been started."""
         return self._process is None
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether the process has ended."""
         return self._process is not None and self._process.exitcode is not None
 
     @property
-    def can_go_on(self) -> bool:
-        """Whether it was interrupted after an epoch."""
+    def can_resume(self) -> bool:
+        """Whether the run was interrupted after its first epoch."""
         return runs.read_last_epoch(self.path) is not None and runs.read_summary(self.path)["stop_reason"] is None
 
     @property
     def failure(self) -> str | None:
-        """Why it failed, if it did."""
+        """The reason of a failure, or None."""
         if self._process is None or not self._process.exitcode:
             return None
         return failure_of(self.path, self._process.exitcode)
 
 
 def report(finished: list[Path]) -> Path:
-    """Tells what came of runs; returns the directory of the one that did best.
+    """Prints the results of runs, and returns the directory of the best one.
 
     Raises:
-        RunError: None of them has finished an epoch.
+        RunError: No run has finished an epoch.
     """
     begun = [run for run in finished if runs.read_last_epoch(run) is not None]
     for run in finished:
         if run not in begun:
-            click.echo(f"{run}: no epoch is finished", err=True)
+            click.echo(f"{run}: no finished epoch", err=True)
     if not begun:
-        raise RunError("no run has finished an epoch; give them more time, or smaller batches")
+        raise RunError("no run has finished an epoch; allow more time, or use smaller batches")
     for line in lines(compared(grouped([(None, run) for run in begun], "env_id"))):
         click.echo(line)
     best = max(begun, key=_score)
@@ -183,7 +183,7 @@ def _score(run: Path) -> float:
 
 
 def _show(every: dict[int, _Run], at_once: int) -> None:
-    """Begins the runs one after the other, and shows how far they are: a table in a terminal, else a line for each."""
+    """Starts the runs one by one, and shows their progress: a table in a terminal, otherwise a line per ended run."""
     told: set[int] = set()
     with _display() as display:
         while True:
@@ -199,7 +199,7 @@ def _show(every: dict[int, _Run], at_once: int) -> None:
                 told = over
             if len(over) == len(every):
                 return
-            time.sleep(_LOOK_SECONDS)
+            time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
@@ -224,11 +224,11 @@ def _table(every: dict[int, _Run]) -> Any:
 
 
 def _state(run: _Run) -> tuple[str, str, str, str]:
-    """Epoch, steps, return and state of a run, in words."""
+    """Returns epoch, steps, return and state of a run, as text."""
     last = runs.read_last_epoch(run.path)
     state = "waiting" if run.is_waiting else "training" if not run.is_over else "failed" if run.failure else "ended"
     if last is None:
-        return "", "", "", f"{state} before the first epoch was over" if state == "ended" else state
+        return "", "", "", f"{state} before the end of the first epoch" if state == "ended" else state
     figures = f"{last['epoch']:,.0f}", f"{last['env_steps']:,.0f}", shown(last["mean_return_100"])
     if state == "ended":
         reason = runs.read_summary(run.path)["stop_reason"]

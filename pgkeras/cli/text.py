@@ -1,4 +1,4 @@
-"""Formats what commands print as plain text. Pure functions."""
+"""Formats the output of commands as plain text. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from pgkeras.spaces.spec import PolicySpec
 __all__ = ["actions", "actions_json", "bundle", "readable", "server_policy", "table"]
 
 _BAR_WIDTH = 40
-_MOST_BARS = 16
+_MAX_BARS = 16
 
 
 def actions(answer: Actions, space: Space) -> str:
-    """The distribution of every observation as a chart, with the action chosen from it.
+    """Formats the action distribution and the chosen action of every observation.
 
     Args:
-        answer: For one observation or a batch, with log-probability, entropy and distribution.
+        answer: The response for one observation or a batch, with log-probability, entropy and distribution.
         space: The action space.
     """
     assert answer.log_prob is not None
@@ -68,8 +68,8 @@ def _chart(space: Space, parameters: Mapping[str, Any], action: Any) -> list[str
 
 
 def bars(probabilities: NDArray[Any], start: int, chosen: int) -> list[str]:
-    """One bar per action, the chosen one marked; of many actions only the most probable, and the chosen."""
-    order = np.argsort(-probabilities, kind="stable")[:_MOST_BARS]
+    """Draws a bar per action and marks the chosen one. Of many actions, shows the most probable and the chosen one."""
+    order = np.argsort(-probabilities, kind="stable")[:_MAX_BARS]
     shown = sorted({*order.tolist(), chosen - start})
     width = len(str(start + shown[-1]))
     lines = []
@@ -84,7 +84,7 @@ def bars(probabilities: NDArray[Any], start: int, chosen: int) -> list[str]:
 
 
 def components(parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]) -> list[str]:
-    """One line per component of an action, with its own parameters."""
+    """Formats one line per component of an action, with its distribution parameters."""
     rows = zip(*(array.ravel().tolist() for array in (*parameters.values(), action)), strict=True)
     if "stddev" in parameters:
         return [f"  {i:>3}  {m:+.4f} +- {s:.4f}   chosen {a:+.4f}" for i, (m, s, a) in enumerate(rows)]
@@ -94,7 +94,7 @@ def components(parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]) -> 
 
 
 def actions_json(answer: Actions) -> dict[str, Any]:
-    """An answer as JSON values."""
+    """Returns a response as JSON values."""
     arrays = {"action": answer.action, "log_prob": answer.log_prob, "entropy": answer.entropy}
     return {
         **{name: plain(array) for name, array in arrays.items() if array is not None},
@@ -134,7 +134,7 @@ def server_policy(info: PolicyInfo) -> dict[str, Any]:
 
 
 def table(values: Mapping[str, Any], indent: str = "") -> str:
-    """Names and values in two columns, numbers rounded; nested ones are indented."""
+    """Formats names and values in two columns, with rounded numbers. Nested mappings are indented."""
     width = max((len(name) for name in values), default=0)
     lines = []
     for name, value in values.items():
@@ -152,11 +152,11 @@ def _cell(value: Any) -> str:
 
 
 def readable(description: dict[str, Any], *, every_setting: bool) -> dict[str, Any]:
-    """A description of a policy with its provenance for people: by name, settings as ``--set`` takes them.
+    """Prepares a policy's description for people: sorted, with settings written as ``--set`` takes them.
 
     Args:
         description: See :func:`bundle` and :func:`server_policy`.
-        every_setting: Whether to have settings that are at their defaults, too.
+        every_setting: Whether to include settings that have their default value.
     """
     provenance = _sorted(description["provenance"])
     if isinstance(provenance.get("config"), dict):
@@ -178,7 +178,7 @@ def _settings(config: Mapping[str, Any], *, every_setting: bool) -> dict[str, st
 
 
 def _sorted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """By name: a server gives them in any order."""
+    """Sorts a mapping by name, because a server returns it in any order."""
     return {name: _sorted(value) if isinstance(value, Mapping) else value for name, value in sorted(values.items())}
 
 

@@ -21,10 +21,10 @@ __all__ = ["command"]
     help="Add the hashed line to this file, the server's --token-file, instead of printing it.",
 )
 def command(name: str, file: Path | None) -> None:
-    """Make a token that lets a simulator call a server.
+    """Create a token that lets a simulator call a server.
 
-    NAME says whose it is. The token itself is printed on standard output and kept nowhere; the server needs only its
-    hash. To withdraw a token, delete its line: a running server follows within a second.
+    NAME identifies the token's owner. The token is printed on standard output and stored nowhere; the server needs only
+    its hash. To revoke a token, delete its line; a running server notices within a second.
 
     \b
     Example:
@@ -43,8 +43,8 @@ def command(name: str, file: Path | None) -> None:
 
 
 def _append(file: Path, name: str, line: str) -> None:
-    """Adds a line to the file, which keeps its owner and mode: a server under another user may read it."""
-    file = file.resolve()  # what a link points to is what the server reads
+    """Appends a line. The file keeps its owner and mode, because the server may run as another user."""
+    file = file.resolve()  # replaces the target of a link, not the link
     try:
         with changing_alone(file.parent):
             text = ""

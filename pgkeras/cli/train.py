@@ -45,57 +45,59 @@ __all__ = ["command", "run"]
 
 @click.command(epilog=settings_table())
 @click.argument("env_id", required=False)
-@click.option("--preset", help="Tuned settings to start from. [default: the environment's own; see pgkeras presets]")
+@click.option("--preset", help="Preset to use. [default: the environment's; see pgkeras presets]")
 @options_of(config_.Config, OFTEN_SET)
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Any other setting; may be repeated.")
+@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="Set any other setting; may be repeated.")
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory. [default: runs/ENV-seedN-TIME]")
-@click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this directory.")
-@click.option("--checkpoint", help="Which checkpoint to resume from: last, best, or an epoch. [default: last]")
+@click.option("--resume", type=click.Path(path_type=Path), help="Resume the run in this directory.")
+@click.option("--checkpoint", help="Checkpoint to resume from: last, best, or an epoch. [default: last]")
 @root_option("--export-to")
 @click.option(
     "--serve-to",
     type=click.Path(path_type=Path),
-    help="Directory that a server serves: the policy is published there while it trains, too.",
+    help="Directory of a server, to which the policy is also published during training.",
 )
 @click.option(
     "--serve-every",
     type=click.FloatRange(0),
     default=60.0,
     show_default=True,
-    help="Seconds of training between two publications to it.",
+    help="With --serve-to: seconds of training between two publications.",
 )
 @click.option(
-    "--serve-keep", type=click.IntRange(1), help="Versions to keep there, beside those with a label. [default: all]"
+    "--serve-keep",
+    type=click.IntRange(1),
+    help="With --serve-to: number of versions without a label to keep. [default: all]",
 )
 @click.option(
     "--listen",
     metavar="HOST:PORT",
-    help="Learn from simulators that connect to this address, in place of ENV_ID; unix:PATH for a socket.",
+    help="Learn from simulators that connect to this address, instead of ENV_ID; unix:PATH for a socket.",
 )
 @click.option(
     "--spaces",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="With --listen: JSON file of the simulators' spaces. [default: what the first one declares]",
+    help="With --listen: JSON file of the simulators' spaces. [default: declared by the first simulator]",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="With --listen: play 20 episodes of random actions, report what the simulators sent, and stop.",
+    help="With --listen: play 20 episodes with random actions, report what the simulators sent, and exit.",
 )
 @click.option(
     "--simulator-timeout",
     type=click.FloatRange(0.001),
     default=60.0,
     show_default=True,
-    help="With --listen: seconds for which a simulator may be silent.",
+    help="With --listen: seconds after which a silent simulator is disconnected.",
 )
 @click.option(
     "--server-config",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="With --listen: TOML file of settings of pgkeras serve, such as TLS, tokens and the status page.",
+    help="With --listen: TOML file of pgkeras serve settings, such as TLS, tokens and the status page.",
 )
-@click.option("--seeds", metavar="0-4", help="Train once with each of these seeds, in processes of their own.")
-@click.option("--jobs", type=click.IntRange(1), help="With --seeds: how many at once. [default: one a core]")
+@click.option("--seeds", metavar="0-4", help="Train once per seed, in separate processes.")
+@click.option("--jobs", type=click.IntRange(1), help="With --seeds: number of concurrent runs. [default: one per core]")
 @name_option
 @click.option("--export/--no-export", default=True, show_default=True, help="Whether to export the policy.")
 def command(
@@ -122,13 +124,14 @@ def command(
 ) -> None:
     """Train a policy on the gymnasium environment ENV_ID and export it.
 
-    ENV_ID is any registered id, or module:id to import the module that registers it first. Settings come from the
-    environment's preset, or else from "continuous" or "discrete"; the defaults below apply where the preset sets
-    nothing, and options override both.
+    ENV_ID is a registered id, or module:id to import the module that registers it. The environment's preset provides
+    the settings, or "continuous" or "discrete" if it has none. The defaults below apply to settings that are not in the
+    preset, and options override both.
 
-    Training stops when the mean return of the last 100 episodes reaches --stop-return, or at --steps or --time-limit.
-    Ctrl-C drops the epoch under way, exports what there is and exits with 130; with --seeds, it ends all runs and
-    exports nothing. With --evaluation-every, the policy that did best in evaluations is exported, otherwise the last.
+    Training stops when the mean return of the last 100 episodes reaches --stop-return, or after --steps or
+    --time-limit. Ctrl-C drops the current epoch, exports the policy of the last one and exits with 130; with --seeds,
+    it ends all runs and exports nothing. With --evaluation-every, the policy with the best evaluation is exported,
+    otherwise the last.
 
     \b
     Examples:
@@ -158,7 +161,7 @@ def command(
         _refuse_with_resume(env_id, out, preset)
         config = _config_of_run(resume, given, listen)
     elif checkpoint is not None:
-        raise click.UsageError("--checkpoint says where --resume goes on from: give --resume RUN as well")
+        raise click.UsageError("--checkpoint selects a checkpoint for --resume: give --resume RUN as well")
     elif env_id is not None:
         config = _config(env_id, preset, given, listen)
     else:
@@ -184,17 +187,17 @@ def command(
             publish=publish,
             simulators=simulators,
         )
-    # What is published to a server is exported, but for another place that is asked for.
+    # With --serve-to, the published policy counts as the export, unless --export-to is given as well.
     exports = export and (publish is None or _is_given("root"))
     exports = not _has_nothing_left(training, resume, name) and exports
     _end(training, directory, publish, root if exports else None, name)
     if interrupted_by is not None:
-        click.echo(f"Interrupted. {_way_on(directory, simulators)}", err=True)
+        click.echo(f"Interrupted. {_resume_hint(directory, simulators)}", err=True)
         raise SystemExit(128 + interrupted_by)
 
 
 def _check_name(name: str | None, env_id: str, *, exports: bool) -> None:
-    """Checks the policy's name, rather than after hours of training: what an environment is called may be none."""
+    """Checks the policy's name before training. An environment's id may not be a valid name."""
     from pgkeras.bundle.bundle import check_name
 
     if name is not None:
@@ -207,13 +210,13 @@ def _check_name(name: str | None, env_id: str, *, exports: bool) -> None:
 
 
 def _spaces(resume: Path | None, given: Path | None) -> Path | None:
-    """The file of the spaces, if it is known: a run that is resumed has those that its policy was made for."""
+    """Returns the file of the spaces, if there is one. A resumed run uses the spaces of its policy."""
     from pgkeras.simulators.declaration import SPACES
 
     if resume is None or not (resume / SPACES).exists():
         return given
     if given is not None:
-        raise click.UsageError(f"--resume goes on with the run's own {SPACES}: leave out --spaces")
+        raise click.UsageError(f"--resume uses the run's own {SPACES}: leave out --spaces")
     return resume / SPACES
 
 
@@ -232,14 +235,14 @@ def _config_of_run(directory: Path, given: dict[str, Any], listen: str | None) -
     as_before = (None, written["config"].get("learning_rate"))
     if config.target_kl is not None and given.get("learning_rate") not in as_before:
         raise ConfigError(
-            "learning_rate: the step size of this run has been adapted to target_kl, and goes on from where it is; "
-            "set target_kl, or leave it"
+            "learning_rate: this run has adapted its learning rate to target_kl and continues with the adapted value; "
+            "set target_kl instead"
         )
     return config
 
 
 def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str | None) -> Config:
-    if listen is not None:  # what the actions are, the simulators will tell
+    if listen is not None:  # the simulators declare the action space later
         return config_.resolve(env_id, preset, given)
     with extra_needed("train", "train policies"):
         from pgkeras.environments.default_config import check_effect_here, config_for
@@ -252,7 +255,7 @@ def _config(env_id: str, preset: str | None, given: dict[str, Any], listen: str 
 def _config_with_simulators(
     simulators: Simulators, config: Config, preset: str | None, given: dict[str, Any], *, resume: bool
 ) -> Config:
-    """The settings once the spaces are known, on which the preset and the effect of settings depend."""
+    """Returns the settings after the spaces are known. The preset and the effect of settings depend on them."""
     if not resume:
         config = config_of_simulators(simulators, config.env_id, preset, given)
         check_effect(config, given)
@@ -265,7 +268,7 @@ def _refuse_with_resume(env_id: str | None, out: Path | None, preset: str | None
     given = [env_id, None if out is None else "--out", None if preset is None else "--preset"]
     if named := [option for option in given if option is not None]:
         raise click.UsageError(
-            f"--resume goes on with a run by its own environment, preset and directory: leave out {', '.join(named)}"
+            f"--resume uses the run's own environment, preset and directory: leave out {', '.join(named)}"
         )
 
 
@@ -273,7 +276,7 @@ def _refuse_with_seeds(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             option = name.replace("_", "-")
-            raise click.UsageError(f"--seeds trains new runs here, each with a seed of its own: leave out --{option}")
+            raise click.UsageError(f"--seeds starts new runs of environments, one per seed: leave out --{option}")
 
 
 def _train_seeds(
@@ -293,24 +296,24 @@ def _train_seeds(
 
 
 def _is_given(parameter: str) -> bool:
-    """Whether an option was given, rather than left at its default."""
+    """Whether an option was given explicitly."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source not in (None, click.core.ParameterSource.DEFAULT)
 
 
 def _refuse_without(needed: str, *parameters: str) -> None:
-    """Refuses options that mean nothing without another one."""
+    """Refuses options that require another one."""
     for parameter in parameters:
         if _is_given(parameter) and not _is_given(needed):
             option, other = (name.replace("_", "-") for name in (parameter, needed))
-            raise click.UsageError(f"--{option} is for --{other}: give both, or neither")
+            raise click.UsageError(f"--{option} requires --{other}: give both, or neither")
 
 
 def _refuse_without_export(name: str | None) -> None:
     if _is_given("root"):
         raise click.UsageError("--no-export exports nothing: leave out --export-to")
     if name is not None:
-        raise click.UsageError("--no-export exports nothing that would have a name: leave out --name")
+        raise click.UsageError("--no-export exports nothing, so no name is needed: leave out --name")
 
 
 def run(
@@ -322,12 +325,12 @@ def run(
     publish: Publish | None = None,
     simulators: Simulators | None = None,
 ) -> tuple[Training, int | None]:
-    """Trains with progress on standard error; gives the run, and the signal that interrupted it, if one did."""
+    """Trains with progress on standard error. Returns the run, and the signal that interrupted it, if any."""
     from pgkeras.cli.native_output import quiet
     from pgkeras.runs.directory import check_directory
     from pgkeras.runs.loggers import check_loggers
 
-    # Rather than after seconds of imports, like the environment's id.
+    # These checks and that of the environment's id come before the slow imports.
     check_directory(directory, resume=resume)
     check_loggers(config.loggers)
     if simulators is None:
@@ -338,7 +341,7 @@ def run(
     here = Path.cwd()
     if simulators is not None:
         wait(simulators)
-    with stage("Making the environments, and tracing and converting the policy's graphs"), quiet():
+    with stage("Creating the environments, and tracing and converting the policy's graphs"), quiet():
         watching = () if publish is None else (publish,)
         training = Training(
             config, directory, resume=resume, checkpoint=checkpoint, callbacks=watching, source=simulators
@@ -349,8 +352,8 @@ def run(
             simulators.declaration.write(directory / SPACES)
     click.echo(
         f"Training {config.env_id} (seed {config.seed}): {training.policy.spec.described_distribution} over "
-        f"{training.policy.spec.action_space} by {training.policy.architecture}, gradient step on {training.device}, "
-        f"acting through {training.act_engine}.",
+        f"{training.policy.spec.action_space}, network {training.policy.architecture}, gradient step on "
+        f"{training.device}, acting with {training.act_engine}.",
         err=True,
     )
     try:
@@ -358,51 +361,53 @@ def run(
             stack.callback(training.finish)
             for _ in progress.show(training):
                 pass
-    except KeyboardInterrupt:  # the second one, which ends what the first would have waited for
+    except KeyboardInterrupt:  # the second interrupt, which does not wait for a graceful end
         if training.epoch:
-            click.echo(_way_on(directory, simulators), err=True)
+            click.echo(_resume_hint(directory, simulators), err=True)
         raise
     except (EnvironmentStepError, TrainingError) as error:
         if not training.epoch:
             raise
-        raise type(error)(f"{error}\n{_way_on(directory, simulators)}") from error
+        raise type(error)(f"{error}\n{_resume_hint(directory, simulators)}") from error
     finally:
-        os.chdir(here)  # where an environment may have left it
+        os.chdir(here)  # an environment may have changed it
     return training, interruption.signal
 
 
 def _check_id(config: Config) -> None:
     with extra_needed("train", "train policies"):
         from pgkeras.environments.single import find_spec
-    if config.vectorization != "envpool":  # which has ids of its own
+    if config.vectorization != "envpool":  # EnvPool has its own ids
         find_spec(config.env_id)
 
 
-def _way_on(directory: Path, simulators: Simulators | None) -> str:
+def _resume_hint(directory: Path, simulators: Simulators | None) -> str:
     return resume_hint(directory, "" if simulators is None else f" --listen {simulators.target}")
 
 
 def _has_nothing_left(training: Training, resumed: Path | None, name: str | None) -> bool:
-    """Says it of a run that had ended before it was resumed; whether its policy has been exported, too."""
+    """Reports a resumed run that had already ended. Returns whether its policy has been exported, too."""
     if resumed is None or not training.finished or training.epoch > training.resumed_from or not training.leads:
         return False
     click.echo(
-        f"Nothing is left to do: {training.stop_reason}. To go on, resume it with more --steps or --time-limit, or a "
-        "higher --stop-return."
+        f"The run has already ended: {training.stop_reason}. To continue, resume it with more --steps or --time-limit, "
+        "or a higher --stop-return."
     )
     exported = read_summary(resumed)["bundle"]
     if exported is None or not Path(exported).exists() or name is not None or _is_given("root"):
         return False
-    click.echo(f"Exported already: {exported}")
+    click.echo(f"Already exported: {exported}")
     return True
 
 
 def _end(
     training: Training, directory: Path, publish: _QuietPublish | None, root: Path | None, name: str | None
 ) -> None:
-    """Tells what came of the run, and publishes or exports the policy."""
+    """Reports the result of the run, and publishes or exports the policy."""
     if not training.leads:
-        click.echo(f"Done: the first of the {training.processes} processes has the run's files, and exports.")
+        click.echo(
+            f"Done: the first of the {training.processes} processes writes the run's files and exports the policy."
+        )
         return
     _report(training, directory)
     if publish is not None and training.epoch:
@@ -417,20 +422,20 @@ def _report(training: Training, directory: Path) -> None:
         what = f"Solved: the last 100 episodes returned {shown(summary['mean_return_100'])} on average"
     else:
         last = summary["mean_return_100"]
-        what = "No epoch was finished" if last is None else f"The last 100 episodes returned {shown(last)} on average"
+        what = "No finished epoch" if last is None else f"The last 100 episodes returned {shown(last)} on average"
     click.echo(f"{what}, after {training.env_steps:,} steps and {training.seconds:.1f} s of training.")
     if training.stop_reason is not None and not summary["solved"]:
         click.echo(f"Stopped: {training.stop_reason}.")
     if training.epoch and training.policy.spec.is_discrete and has_collapsed(read_metrics(directory)):
         click.echo(
-            "The policy has collapsed: it hardly varies any more, and returns less than it did at the start. Keep it "
-            "varied (a larger entropy_bonus, such as --set entropy_bonus=0.05), end episodes earlier (--set "
-            "max_episode_steps=N), or take smaller steps (--set learning_rate=..., or target_kl=0.01)."
+            "The policy has collapsed: it is nearly deterministic, and its return is lower than at the start. Try a "
+            "larger entropy bonus (--set entropy_bonus=0.05), shorter episodes (--set max_episode_steps=N), or smaller "
+            "steps (--set learning_rate=..., or target_kl=0.01)."
         )
     if training.best is not None:
         click.echo(
             f"Best evaluation: {shown(training.best.score)} on average over {training.config.evaluation_episodes} "
-            f"episodes, after {training.best.env_steps:,} steps; that policy is the one to export."
+            f"episodes, after {training.best.env_steps:,} steps. This is the policy to export."
         )
     click.echo(f"Run directory: {directory}")
 
@@ -447,12 +452,12 @@ def _publish(publish: Publish, training: Training, directory: Path) -> None:
     try:
         publish.publish(training)
     except ExportError as error:
-        raise ExportError(f"{error}\n{_export_it(directory)}") from error
+        raise ExportError(f"{error}\n{_export_hint(directory)}") from error
     click.echo(f"Published: {', '.join(map(str, publish.paths))}")
 
 
-def _export_it(directory: Path) -> str:
-    return f"The run is kept; export it again with: pgkeras export {shlex.quote(str(directory))}"
+def _export_hint(directory: Path) -> str:
+    return f"The run is kept; export its policy with: pgkeras export {shlex.quote(str(directory))}"
 
 
 def _export(training: Training, root: Path, name: str | None, directory: Path) -> None:
@@ -462,6 +467,6 @@ def _export(training: Training, root: Path, name: str | None, directory: Path) -
         with quiet():
             bundle = training.export(root, name)
     except ExportError as error:
-        raise ExportError(f"{error}\n{_export_it(directory)}") from error
+        raise ExportError(f"{error}\n{_export_hint(directory)}") from error
     click.echo(f"Exported: {bundle.path}")
     click.echo(f"Serve it: pgkeras serve {root}")

@@ -24,25 +24,27 @@ _CONFIRM_SEED = 1_000
 
 @click.command()
 @click.argument("env_id")
-@click.option("--preset", help="Preset to begin with. [default: the environment's own, or that of its kind of actions]")
-@click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting that every trial has.")
-@click.option("--steps", type=click.IntRange(1), default=100_000, show_default=True, help="Steps of a run.")
-@click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds of a run.")
-@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="How many settings to try.")
-@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="For how long new trials are begun.")
+@click.option("--preset", help="Initial preset. [default: as for pgkeras train]")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A fixed setting of all trials; may be repeated."
+)
+@click.option("--steps", type=click.IntRange(1), default=100_000, show_default=True, help="Steps per run.")
+@click.option("--time-limit", type=click.FloatRange(0, min_open=True), help="Seconds per run.")
+@click.option("--trials", type=click.IntRange(1), default=50, show_default=True, help="Number of trials.")
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Minutes after which no new trial is started.")
 @click.option("--seeds", default="0-1", show_default=True, metavar="0-1", help="Seeds of every trial.")
-@click.option("--jobs", type=click.IntRange(1), help="How many trials at once. [default: one a core]")
+@click.option("--jobs", type=click.IntRange(1), help="Number of concurrent trials. [default: one per core]")
 @click.option(
     "--confirm",
     type=click.IntRange(0),
     default=5,
     show_default=True,
-    help="With so many other seeds, the best settings are compared to those that the search began with; 0 for none.",
+    help="Number of new seeds with which the best settings are compared to the initial ones; 0 for no comparison.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Directory. [default: tuning/ and the environment's name]",
+    help="Directory of the search. [default: tuning/ENV]",
 )
 def command(
     env_id: str,
@@ -57,12 +59,12 @@ def command(
     confirm: int,
     out: Path | None,
 ) -> None:
-    """Look for better settings for ENV_ID.
+    """Search for better settings for ENV_ID.
 
-    Every trial trains with each seed, in processes of their own, for --steps or --time-limit; its score is the mean
-    return of the last 100 episodes. Trials that fall behind the median are pruned. What was done is kept in
-    --out: the same command goes on with it. The best settings are written to best.toml there, which
-    `pgkeras train ENV_ID --preset OUT/best.toml` takes, and the importance of each setting to importances.png.
+    Every trial trains once per seed, in separate processes, for --steps or --time-limit. Its score is the mean return
+    of the last 100 episodes. Trials below the median are pruned. The state of the search is saved in --out, and the
+    same command continues it. The best settings are written to best.toml there, for
+    `pgkeras train ENV_ID --preset OUT/best.toml`, and the importance of each setting to importances.png.
 
     \b
     Examples:
@@ -76,7 +78,7 @@ def command(
 
     fixed = config_.assignments(pairs)
     if "seed" in fixed:
-        raise click.UsageError("--seeds names the seeds of every trial: leave out --set seed")
+        raise click.UsageError("--seeds sets the seeds of all trials: remove --set seed")
     given = {"steps": steps, "time_limit": time_limit, **fixed}
     with extra_needed("train", "train policies"):
         from pgkeras.environments.default_config import config_for
@@ -85,13 +87,13 @@ def command(
     spaces = spaces_of(Recipe.read(config.to_json()))
     check_effect_in(config, fixed, *spaces)
     for name, value in config.to_json().items():
-        _toml(name, value)  # rather than after the search
+        _toml(name, value)  # fails before the search instead of after it
     space = {name: values for name, values in search_space(config, *spaces).items() if name not in fixed}
     directory = out or Path("tuning") / slug(env_id)
     tuning = Tuning(config, space, parse_seeds(seeds), directory, jobs or available())
 
     def tell(outcome: Outcome) -> None:
-        settings = ", ".join(f"{k}={v}" for k, v in outcome.settings.items()) or "the settings to begin with"
+        settings = ", ".join(f"{k}={v}" for k, v in outcome.settings.items()) or "the initial settings"
         score = outcome.state if math.isnan(outcome.score) else shown(outcome.score)
         click.echo(f"trial {outcome.number}: {score}  ({settings})", err=True)
 
@@ -100,13 +102,13 @@ def command(
         tuning.search(trials, None if minutes is None else 60 * minutes, tell)
     best = next(iter(tuning.outcomes()), None)
     if best is None or math.isnan(best.score):
-        raise click.ClickException("no trial came to its end; give them more --minutes, or see their reasons above")
+        raise click.ClickException("no trial was completed; allow more --minutes, or see the reasons above")
     preset_file = directory / "best.toml"
     _write_preset(preset_file, config, tuning.with_settings(best.settings), env_id)
     click.echo(f"Best: trial {best.number} with {shown(best.score)}; its settings are in {preset_file}")
     if importances := tuning.importances():
         _plot(directory / "importances.png", importances, env_id)
-        click.echo(f"What has mattered, most first: {', '.join(importances)} ({directory / 'importances.png'})")
+        click.echo(f"Settings by importance: {', '.join(importances)} ({directory / 'importances.png'})")
     if confirm and best.settings:
         _confirm(tuning, best, config, directory, confirm, jobs)
     click.echo(f"Train with it: pgkeras train {env_id} --preset {preset_file}")
@@ -124,16 +126,16 @@ def _write_preset(file: Path, began: config_.Config, best: config_.Config, env_i
 
 
 def _toml(name: str, value: Any) -> str:
-    """A setting's value as a preset has it.
+    """Formats a setting's value as in a preset.
 
     Raises:
-        ConfigError: It is a table or a list with a null in it, for which TOML has no word.
+        ConfigError: The value is a table or a list that contains a null, which TOML does not have.
     """
     import json
 
     def written(part: Any) -> str:
         if part is None:
-            raise ConfigError(f"{name}: what tune finds is written as TOML, which has no null; got {value!r}")
+            raise ConfigError(f"{name}: tune writes settings as TOML, which has no null; got {value!r}")
         if isinstance(part, Mapping):
             return "{" + ", ".join(f"{written(key)} = {written(inner)}" for key, inner in part.items()) + "}"
         if isinstance(part, list | tuple):
@@ -146,11 +148,11 @@ def _toml(name: str, value: Any) -> str:
 def _plot(file: Path, importances: dict[str, float], env_id: str) -> None:
     from pgkeras.runs.plotting import plot_bars
 
-    plot_bars(file, importances, f"{env_id}: what has mattered", "share of the difference between good and bad")
+    plot_bars(file, importances, f"{env_id}: importance of settings", "share of the difference between good and bad")
 
 
 def _confirm(tuning: Any, best: Any, config: config_.Config, directory: Path, count: int, jobs: int | None) -> None:
-    """Trains with other seeds by the settings before and after, and compares."""
+    """Trains with new seeds and the settings before and after, and compares the results."""
     from pgkeras.cli.compare import compared, lines
     from pgkeras.cli.seeds import train_seeds
     from pgkeras.runs.groups import grouped
@@ -160,7 +162,7 @@ def _confirm(tuning: Any, best: Any, config: config_.Config, directory: Path, co
     for label, settings in (("tuned", best.settings), ("before", {})):
         path = directory / f"confirm-{best.number if settings else 0}"
         missing = [seed for seed in seeds if not _has_ended(path / f"seed-{seed}")]
-        for seed in missing:  # what a run that was broken off has left
+        for seed in missing:  # removes what an interrupted run has left
             shutil.rmtree(path / f"seed-{seed}", ignore_errors=True)
         if missing:
             train_seeds(tuning.with_settings(settings) if settings else config, missing, path, jobs)
@@ -170,7 +172,7 @@ def _confirm(tuning: Any, best: Any, config: config_.Config, directory: Path, co
 
 
 def _has_ended(run: Path) -> bool:
-    """Whether a run has come to its end, rather than been broken off."""
+    """Whether a run has ended without being interrupted."""
     from pgkeras.runs.directory import SUMMARY, read_summary
 
     return (run / SUMMARY).exists() and read_summary(run)["stop_reason"] is not None

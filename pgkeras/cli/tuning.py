@@ -1,4 +1,4 @@
-"""The search of ``pgkeras tune``: trials in processes of their own, which Optuna suggests, follows and prunes."""
+"""The search of ``pgkeras tune``: trials in separate processes, which Optuna suggests and prunes."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ except ImportError as error:
 
 __all__ = ["Outcome", "Tuning"]
 
-_LOOK_SECONDS = 0.5
-_REPORTS = 10  # a run tells so many times how it does, at even shares of its budget
-_STARTUP_TRIALS = 5  # that are not pruned, to have something to compare with
+_POLL_SECONDS = 0.5
+_REPORTS = 10  # number of reports per run, at equal shares of its budget
+_STARTUP_TRIALS = 5  # number of trials that are never pruned, for comparison
 _STUDY = "study.log"
-_FAILURE = "failure"  # why a trial failed, in what is kept with it; without it, it was broken off
+_FAILURE = "failure"  # attribute with the reason of a failure; missing if the trial was interrupted
 
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a trial came to.
+    """The result of a trial.
 
     Args:
-        number: Its number.
-        score: The mean over its seeds of the mean return of the last 100 episodes; NaN if it was pruned or failed.
-        settings: What it changes, as ``--set`` takes it; empty for the settings that the search began with.
-        state: "complete", "pruned" or "failed: " and why.
+        number: Number of the trial.
+        score: Mean return of the last 100 episodes, averaged over the seeds; NaN if it was pruned or failed.
+        settings: Changed settings, written as ``--set`` takes them; empty for the initial settings.
+        state: "complete", "pruned", or "failed: " and the reason.
     """
 
     number: int
@@ -53,22 +53,22 @@ class Outcome:
     state: str
 
 
-class _BrokenOffError(PgkerasError):
-    """The search was stopped meanwhile."""
+class _InterruptedError(PgkerasError):
+    """The search was stopped during a trial."""
 
 
 class Tuning:
-    """A search. One that has been stopped goes on in the same directory.
+    """A search for settings. An interrupted search continues in the same directory.
 
     Args:
-        config: The settings to begin with; every run has their ``steps`` and ``time_limit``.
-        space: What to vary.
+        config: The initial settings. All runs have their ``steps`` and ``time_limit``.
+        space: The settings to vary.
         seeds: The seeds of every trial.
-        directory: Where runs and the search's state are kept.
-        jobs: How many trials at once.
+        directory: Directory of the runs and the state of the search.
+        jobs: Number of concurrent trials.
 
     Raises:
-        RunError: The directory holds the search of another environment, or one that is under way, or cannot be written.
+        RunError: The directory contains a different or a running search, or cannot be written to.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Tuning:
         self._lock = hold(
             directory,
             "directory",
-            f"another search is under way in {directory}; wait until it has ended, or give another --out",
+            f"another search is running in {directory}; wait for its end, or give another --out",
         )
         backend = JournalFileBackend(str(directory / _STUDY))
         self._study = optuna.create_study(
@@ -93,13 +93,13 @@ class Tuning:
             sampler=optuna.samplers.TPESampler(),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=2),
         )
-        # A search that goes on suggests others than it did.
+        # A new seed, so that a continued search does not repeat its suggestions.
         self._study.sampler = optuna.samplers.TPESampler(seed=config.seed + len(self._study.get_trials()))
         self._check_budget()
 
     def _check_budget(self) -> None:
-        """Keeps what every trial has in common, and refuses to go on by anything else: scores would not compare."""
-        asked = json.loads(json.dumps({**self._config.to_json(), "seeds": self._seeds}))  # as the study keeps it
+        """Stores the settings that all trials share, and refuses others, whose scores would not be comparable."""
+        asked = json.loads(json.dumps({**self._config.to_json(), "seeds": self._seeds}))  # as the study stores it
         began = self._study.user_attrs.get("began")
         if began is None:
             self._study.set_user_attr("began", asked)
@@ -113,16 +113,16 @@ class Tuning:
                 )
 
     def search(self, trials: int, seconds: float | None, tell: Callable[[Outcome], None]) -> None:
-        """Runs trials until there are enough or the time is over; those of before count.
+        """Runs trials until there are enough, or the time has passed.
 
         Args:
-            trials: How many in all.
-            seconds: For how long new ones are begun.
-            tell: Is told of each that ends.
+            trials: Total number of trials, including those of earlier calls.
+            seconds: Time after which no new trial is started.
+            tell: Called with the outcome of each trial.
         """
         due = math.inf if seconds is None else time.monotonic() + seconds
         for trial in self._study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # whoever ran it is gone
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its process has ended
 
         def work(_: int) -> None:
             while not self._stopped and time.monotonic() < due and len(self._ended()) + self._running < trials:
@@ -142,38 +142,38 @@ class Tuning:
                 raise
 
     def outcomes(self) -> list[Outcome]:
-        """All trials that have ended, the best first."""
+        """Returns all ended trials, best first."""
         found = [_outcome(trial) for trial in self._ended()]
         return sorted(found, key=lambda outcome: -math.inf if math.isnan(outcome.score) else outcome.score)[::-1]
 
     def importances(self) -> dict[str, float]:
-        """How much each setting has mattered, the most first, by PED-ANOVA; empty after too few trials."""
+        """Returns the importance of each setting by PED-ANOVA, highest first; empty after too few trials."""
         complete = [t for t in self._study.get_trials() if t.state == optuna.trial.TrialState.COMPLETE and t.params]
         if len(complete) < _STARTUP_TRIALS:
             return {}
         evaluator = optuna.importance.PedAnovaImportanceEvaluator()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that few trials make for rough figures
+            warnings.simplefilter("ignore")  # about the low precision with few trials
             found: dict[str, float] = optuna.importance.get_param_importances(self._study, evaluator=evaluator)
         return found
 
     def with_settings(self, settings: Mapping[str, str]) -> Config:
-        """The settings to begin with, changed by those of a trial.
+        """Returns the initial settings with those of a trial applied.
 
         Raises:
-            ConfigError: They do not go together.
+            ConfigError: The settings contradict each other.
         """
         changed = assignments(f"{name}={value}" for name, value in settings.items())
         return Config.from_json(overlay(self._config.to_json(), changed))
 
     def _ended(self) -> list[Any]:
-        """The trials that came to something: not those that were broken off when a search was stopped."""
+        """Returns the ended trials, without those that were interrupted when the search was stopped."""
         states = optuna.trial.TrialState
         ended = self._study.get_trials(states=[states.COMPLETE, states.PRUNED, states.FAIL])
         return [trial for trial in ended if trial.state != states.FAIL or _FAILURE in trial.user_attrs]
 
     def _has_begun(self) -> bool:
-        """Whether a trial has, or is at, the settings to begin with, which all others are compared with."""
+        """Whether a trial with the initial settings has ended or is running."""
         running = self._study.get_trials(states=[optuna.trial.TrialState.RUNNING])
         return any(trial.user_attrs.get("settings") == {} for trial in [*self._ended(), *running])
 
@@ -187,7 +187,7 @@ class Tuning:
             scores = [self._run(trial, self.with_settings(settings), i) for i in range(len(self._seeds))]
         except optuna.TrialPruned:
             ended = self._study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        except _BrokenOffError:
+        except _InterruptedError:
             ended = self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         except PgkerasError as error:
             trial.set_user_attr(_FAILURE, str(error))
@@ -197,16 +197,16 @@ class Tuning:
         return _outcome(ended)
 
     def _run(self, trial: Any, config: Config, number: int) -> float:
-        """Trains with one of the seeds; prunes the trial by its first."""
+        """Trains with one of the seeds. The first seed decides about pruning."""
         config = dataclasses.replace(config, seed=self._seeds[number])
         path = self._directory / f"trial-{trial.number}" / f"seed-{config.seed}"
         process = start(config, path)
         reported = 0
         try:
             while process.is_alive():
-                process.join(_LOOK_SECONDS)
+                process.join(_POLL_SECONDS)
                 if self._stopped:
-                    raise _BrokenOffError
+                    raise _InterruptedError
                 if number == 0:
                     reported = self._report(trial, path, config, reported)
         finally:
@@ -239,4 +239,4 @@ def _outcome(trial: Any) -> Outcome:
         return Outcome(trial.number, float(trial.value), settings, "complete")
     if trial.state == states.PRUNED:
         return Outcome(trial.number, math.nan, settings, "pruned")
-    return Outcome(trial.number, math.nan, settings, f"failed: {trial.user_attrs.get(_FAILURE, 'it was broken off')}")
+    return Outcome(trial.number, math.nan, settings, f"failed: {trial.user_attrs.get(_FAILURE, 'it was interrupted')}")

@@ -211,7 +211,7 @@ def read_config(run: Path) -> dict[str, Any]:
     Raises:
         RunError: There is no run at that path, or its file is malformed.
     """
-    data = _read_object(run / CONFIG, f"{run} is no run directory")
+    data = _read_object(run / CONFIG, f"{run} is not a run directory")
     if not isinstance(data.get("config"), dict):
         raise RunError(f"{run / CONFIG}: malformed: it holds no settings under 'config'")
     return data

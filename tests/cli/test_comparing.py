@@ -99,7 +99,7 @@ def test_compare(trained):
     text = pgkeras(directory, "compare", *groups).stdout
     assert "CartPole-v1, mean_return_100 at the end" in text
     assert "(one run: no interval)  1 run\n" in text
-    assert "some and other: fewer than 5 runs a side cannot tell which is better" in text
+    assert "some and other: not compared, because one of them has fewer than 5 runs" in text
     assert "%" not in text
     early = pgkeras(directory, "compare", *runs, "--at", "1000", "--json")
     (at,) = json.loads(early.stdout)
@@ -133,10 +133,10 @@ def test_five_runs_a_side_have_intervals_of_what_they_returned(tmp_path):
         (["compare", "runs/seed-0", "--at", "999999999"], "it ended before 999,999,999 steps"),
         (["train", *SHORT, "--seeds", "0-1", "--seed", "3"], "leave out --seed"),
         (["train", *SHORT, "--seeds", "0-1", "--set", "seed=3"], "leave out --seed"),
-        (["train", *SHORT, "--jobs", "3"], "--jobs is for --seeds: give both, or neither"),
-        (["train", *SHORT, "--serve-every", "3"], "--serve-every is for --serve-to"),
-        (["train", *SHORT, "--serve-keep", "3"], "--serve-keep is for --serve-to"),
-        (["train", *SHORT, "--simulator-timeout", "3"], "--simulator-timeout is for --listen"),
+        (["train", *SHORT, "--jobs", "3"], "--jobs requires --seeds: give both, or neither"),
+        (["train", *SHORT, "--serve-every", "3"], "--serve-every requires --serve-to"),
+        (["train", *SHORT, "--serve-keep", "3"], "--serve-keep requires --serve-to"),
+        (["train", *SHORT, "--simulator-timeout", "3"], "--simulator-timeout requires --listen"),
         (["train", *SHORT, "--seeds", "a"], "expected something like 0-4"),
         (["train", *SHORT, "--seeds", "0-3", "--out", "runs"], "holds a run already"),
         (
@@ -226,7 +226,7 @@ def test_a_signal_ends_runs_of_several_seeds_well(tmp_path):
     assert "Traceback" not in said
     for seed in (0, 1):
         assert (tmp_path / "runs" / f"seed-{seed}" / "summary.json").exists(), "it has ended well"
-        assert f"Go on with: pgkeras train --resume runs/seed-{seed}\n" in said
+        assert f"Resume with: pgkeras train --resume runs/seed-{seed}\n" in said
     assert not (tmp_path / "runs" / "seed-2").exists()
     deadline = time.monotonic() + 20
     while subprocess.run(["pgrep", "-s", str(training.pid)], capture_output=True, check=False).stdout:

@@ -151,8 +151,8 @@ def test_bad_input_about_who_plays(invoke: Invoke, special: Path) -> None:
         for arguments, code, message in (
             ([], 2, "give either PATH, HOST:PORT or --target"),
             ([special, "--target", "127.0.0.1:1"], 2, "give either PATH"),
-            ([special, "--label", "stable"], 2, "--label is for servers"),
-            ([special, "--trust-server"], 2, "--trust-server is for servers"),
+            ([special, "--label", "stable"], 2, "--label applies to servers only"),
+            ([special, "--trust-server"], 2, "--trust-server applies to servers only"),
             ([special, "--set", "gamma=0.5"], 1, "--set gamma: expected a setting of the environment: env_kwargs"),
             ([special, "--set", "env_kwargs.gravitas=1"], 1, "gravitas"),
         ):
@@ -255,7 +255,7 @@ def test_a_policy_on_disk_is_named_as_a_servers_is(invoke: Invoke, special: Path
     for arguments, message in (
         ((special, "--policy-version", 7), "has version 1"),
         ((special, "--policy", "nonsense"), "nonsense"),
-        ((server.target, "--engine", "tensorflow"), "--engine is for policies on disk"),
+        ((server.target, "--engine", "tensorflow"), "--engine applies to policies on disk only"),
     ):
         refused = invoke("evaluate", *arguments)
         assert refused.exit_code in (1, 2)

@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_epoch_exports_and_says_how_to_go_on(tmp_path: Path) -> 
     summary = runs.read_summary(tmp_path / "run")
     assert summary["epochs"] == len(metrics) == found.provenance["results"]["epochs"]
     assert Checkpoints(tmp_path / "run", 1).read()["counters"][0] == len(metrics)
-    advice = re.search(r"Go on with: pgkeras (train --resume .*)", stderr)
+    advice = re.search(r"Resume with: pgkeras (train --resume .*)", stderr)
     assert advice
     resumed = python("-m", "pgkeras", *advice[1].split(), "--steps", summary["env_steps"] + 1, cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
@@ -150,7 +150,7 @@ def test_a_second_ctrl_c_says_how_to_go_on_too(tmp_path: Path) -> None:
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130, said
     told = [line for line in said.splitlines() if line]
-    assert told == ["Go on with: pgkeras train --resume run", "Interrupted."]
+    assert told == ["Resume with: pgkeras train --resume run", "Interrupted."]
 
 
 @pytest.mark.slow
@@ -227,9 +227,9 @@ def test_quickstart(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     text = result.stdout
     assert re.findall(r"^(\d)/4  ", text, re.MULTILINE) == ["1", "2", "3", "4"]
-    learnt = re.search(r"Learnt to balance for (\d+) of 500 steps", text)
-    assert learnt
-    assert int(learnt[1]) >= 475
+    learned = re.search(r"Learned to balance for (\d+) of 500 steps", text)
+    assert learned
+    assert int(learned[1]) >= 475
     played = re.search(r"Mean return (\d+(?:\.\d+)?) \(95 % interval", text)
     assert played
     assert float(played[1]) >= 475

@@ -56,7 +56,7 @@ def test_train_reports_what_it_did(finished: Finished) -> None:
     assert f"Exported: {finished.models / 'cartpole-v1' / '1'}" in out
     assert "seed 3" in err
     assert "gradient step on" in err
-    assert "acting through litert" in err
+    assert "acting with litert" in err
     assert re.search(r"^epoch 1 ", err, re.M)
     found = bundle.open_bundle(bundle.find(finished.models))
     assert found.provenance["seed"] == 3
@@ -112,7 +112,7 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
         (["CartPole-v1", "--set", "activation=tanhh"], 1, "activation 'tanhh'"),
         (["Pendulum-v1", "--set", "vectorization=vector"], 1, "Pendulum-v1 has no vector entry point"),
         ([], 2, "pgkeras train CartPole-v1"),
-        (["--resume", "nothing"], 1, "nothing is no run directory: config.json is missing"),
+        (["--resume", "nothing"], 1, "nothing is not a run directory: config.json is missing"),
         (["CartPole-v1", "--resume", "nothing"], 2, "own environment, preset and directory: leave out CartPole-v1"),
         (["--resume", "nothing", "--preset", "default", "--out", "r"], 2, "leave out --out, --preset"),
         (
@@ -120,7 +120,7 @@ def test_module_and_id(invoke: Invoke, tmp_path: Path) -> None:
             2,
             "--no-export exports nothing: leave out --export-to",
         ),
-        (["CartPole-v1", "--no-export", "--name", "mine"], 2, "would have a name: leave out --name"),
+        (["CartPole-v1", "--no-export", "--name", "mine"], 2, "so no name is needed: leave out --name"),
     ],
 )
 def test_bad_input_to_train(invoke: Invoke, tmp_path: Path, arguments: list[str], code: int, message: str) -> None:
@@ -151,7 +151,7 @@ def test_a_step_size_that_has_been_adapted_is_not_set_on_a_resume(invoke: Invoke
     assert invoke(*begun, "--no-export").exit_code == 0
     refused = invoke("train", "--resume", "r", "--set", "learning_rate=0.5")
     assert refused.exit_code == 1
-    assert "learning_rate: the step size of this run has been adapted to target_kl" in refused.stderr
+    assert "learning_rate: this run has adapted its learning rate to target_kl" in refused.stderr
     assert invoke("train", "--resume", "r", "--set", "target_kl=0.02", "--steps", 500, "--no-export").exit_code == 0
 
 
@@ -203,9 +203,9 @@ def test_a_resume_with_nothing_left_to_do_says_so_and_exports_no_copy(
     for more in ([], ["--set", "stop_return=0"]):  # by other settings, it is over as well
         result = invoke("train", "--resume", "r", *more)
         assert result.exit_code == 0
-        assert "Nothing is left to do: " in result.stdout
+        assert "The run has already ended: " in result.stdout
         assert "--steps" in result.stdout
-        assert f"Exported already: {before['bundle']}" in result.stdout
+        assert f"Already exported: {before['bundle']}" in result.stdout
         assert runs.read_summary(Path("r"))["bundle"] == before["bundle"]
         assert not (tmp_path / "saved_models").exists()
     result = invoke("train", "--resume", "r", "--export-to", "elsewhere")
@@ -272,7 +272,7 @@ def test_a_run_on_many_devices_is_exported_by_one_process_of_any_machine(
 
 def test_bad_input_to_export(invoke: Invoke, tmp_path: Path, finished: Finished) -> None:
     result = invoke("export", "nothing")
-    assert (result.exit_code, "no run directory" in result.stderr) == (1, True)
+    assert (result.exit_code, "not a run directory" in result.stderr) == (1, True)
     result = invoke("export", finished.run, "--name", "a/b")
     assert (result.exit_code, "policy name 'a/b'" in result.stderr) == (1, True)
     for name, text, message in (
@@ -398,7 +398,7 @@ def test_bad_input_to_plot(invoke: Invoke, tmp_path: Path, finished: Finished) -
         True,
     )
     result = invoke("plot", "nothing")
-    assert (result.exit_code, "nothing is no run directory" in result.stderr) == (1, True)
+    assert (result.exit_code, "nothing is not a run directory" in result.stderr) == (1, True)
     result = invoke("plot", finished.run, "--out", "no/such/place.png")
     assert (result.exit_code, "cannot write no/such/place.png" in result.stderr) == (1, True)
     shutil.copytree(finished.run, "cut")
@@ -425,8 +425,8 @@ def test_runs_without_an_epoch_are_named_and_left_out(
     assert (every.exit_code, every.stdout) == (0, alone.stdout), every.stderr
     told = every.stderr.splitlines()
     assert told == [
-        f"Left out: {tmp_path}/runs/empty has no finished epoch",
-        f"Left out: {tmp_path}/runs/unmade is no run directory: config.json is missing",
+        f"Skipped: {tmp_path}/runs/empty has no finished epoch",
+        f"Skipped: {tmp_path}/runs/unmade is not a run directory: config.json is missing",
     ]
     none = invoke(command, "runs/empty", "runs/unmade")
     assert none.exit_code == 1
@@ -535,13 +535,13 @@ def test_doctor(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "  MLFLOW_TRACKING_URI=(not shown)\n" in result.output
     assert "  PGKERAS_SERVE_PORT=50051\n" in result.output
     assert "  OMP_NUM_THREADS=3\n" in result.output
-    assert re.search(r"^  \S+, \d+ cores? may be used$", result.output, re.M)
+    assert re.search(r"^  \S+, \d+ cores? available$", result.output, re.M)
     assert re.search(r"^  optuna +", result.output, re.M)
     assert result.exit_code == 0
     for package in ("tensorflow", "gymnasium", "grpcio", "ai-edge-litert"):
         assert re.search(rf"^  {package} +{re.escape(metadata.version(package))}$", result.output, re.M)
     assert "devices:\n  CPU" in result.output
     missing = re.findall(r"^  ([\w-]+) +missing", result.output, re.M)
-    assert ("Nothing that is needed is missing" in result.output) == (not missing)
-    assert ('To add what "' in result.output) == bool(missing)
+    assert ("Nothing required is missing" in result.output) == (not missing)
+    assert ('To install the extra "' in result.output) == bool(missing)
     assert "CartPole-v1\n" in invoke("doctor", "--environments").output

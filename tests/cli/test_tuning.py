@@ -84,7 +84,7 @@ def test_a_search_goes_on_where_it_was(tuned):
     _, first, second = tuned
     assert set(trials(first)) == {0, 1}
     assert set(trials(second)) == {2, 3}
-    assert "the settings to begin with" in trials(first)[0]
+    assert "the initial settings" in trials(first)[0]
     tried = [text.partition("(")[2] for text in (*trials(first).values(), *trials(second).values())]
     assert len(set(tried)) == 4, "a search that goes on does not begin anew"
     for settings in (trials(first)[1], *trials(second).values()):
@@ -181,7 +181,7 @@ def test_every_setting_is_written_as_toml(tmp_path):
 def test_a_null_that_the_found_preset_could_not_have_is_told_before_the_search(tmp_path):
     told = pgkeras(tmp_path, "tune", "FrozenLake-v1", "--set", "env_kwargs.map_name=null", "--trials", "1")
     assert told.returncode == 1
-    assert "env_kwargs: what tune finds is written as TOML, which has no null; got {'map_name': None}" in told.stderr
+    assert "env_kwargs: tune writes settings as TOML, which has no null; got {'map_name': None}" in told.stderr
     assert not (tmp_path / "tuning").exists()
 
 
@@ -222,7 +222,7 @@ def test_trials_may_have_environments_in_processes_and_a_search_is_one_process(t
         time.sleep(0.1)
     other = pgkeras(tmp_path, *search)
     assert other.returncode == 1
-    assert "Error: another search is under way in found; wait until it has ended" in other.stderr
+    assert "Error: another search is running in found; wait for its end" in other.stderr
     started.send_signal(signal.SIGINT)
     assert started.wait(60) == 130
 
@@ -256,12 +256,12 @@ def test_trials_that_were_broken_off_are_none_of_those_that_are_asked_for(tmp_pa
     tuning, _ = search(0)
     tuning._study.ask()  # a process that was killed has left it
     monkeypatch.setattr("pgkeras.cli.tuning.start", lambda *_: Stopped())
-    assert tuning._try().state == "failed: it was broken off"
+    assert tuning._try().state == "failed: it was interrupted"
     tuning._lock.close()
     monkeypatch.setattr("pgkeras.cli.tuning.Tuning._run", lambda *_: 1.0)
     _, told = search(2)
     assert [outcome.score for outcome in told] == [1.0, 1.0]
-    assert [bool(outcome.settings) for outcome in told] == [False, True], "the settings to begin with are tried again"
+    assert [bool(outcome.settings) for outcome in told] == [False, True], "the initial settings are tried again"
 
 
 class SearchedError(Exception):
@@ -289,7 +289,7 @@ def test_how_long_trials_are_may_be_set_like_any_setting(monkeypatch):
         config = begun(monkeypatch, *arguments)
         assert (config.steps, config.time_limit) == (steps, time_limit)
     refused = here("tune", "CartPole-v1", "--set", "seed=3")
-    assert (refused.exit_code, "--seeds names the seeds of every trial" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "--seeds sets the seeds of all trials" in refused.stderr) == (2, True)
 
 
 def test_a_directory_that_cannot_be_made_is_named(tmp_path):

@@ -270,7 +270,7 @@ def test_a_run_keeps_its_last_checkpoint(
     assert result.exit_code == 1
     assert re.search(rf"Unruly-v0.*{message}", result.stderr)
     assert "Traceback" not in result.stderr
-    assert result.stderr.endswith("\nGo on with: pgkeras train --resume run\n")
+    assert result.stderr.endswith("\nResume with: pgkeras train --resume run\n")
     epochs = runs.read_metrics(tmp_path / "run")
     assert len(epochs) >= 7
     assert not [entry for entry in (tmp_path / "run").iterdir() if entry.name.startswith(".")]

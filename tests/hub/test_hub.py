@@ -160,7 +160,7 @@ def test_a_folder_in_place_of_the_hub(tmp_path: Path) -> None:
     for command in (("pull", "out", "--revision", "main"), ("push", SHIPPED, REPO, "--to-folder", "out2", "--private")):
         refused = pgkeras(*command, hub=None, cwd=tmp_path)
         assert refused.returncode in (1, 2)
-        assert "leave it" in refused.stderr or "leave out --private" in refused.stderr
+        assert "leave it" in refused.stderr or "remove --private" in refused.stderr
     pulled = pgkeras("pull", "out", hub=None, cwd=tmp_path)
     assert pulled.returncode == 0, pulled.stderr
     assert bundle.policy_names(tmp_path / "saved_models") == ["cartpole-v1"]

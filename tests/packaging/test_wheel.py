@@ -83,12 +83,12 @@ def test_the_files_are_well_formed_and_complete(dist: Path) -> None:
 def test_quickstart_from_the_wheel(python: str, dist: Path, tmp_path: Path) -> None:
     pgkeras = installed(python, dist, tmp_path)
     assert run(pgkeras, "--version", cwd=tmp_path) == f"pgkeras, version {__version__}\n"
-    assert "Learnt to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
+    assert "Learned to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
 
 
 def test_quickstart_with_the_oldest_allowed_versions(dist: Path, tmp_path: Path) -> None:
     pgkeras = installed("3.11", dist, tmp_path, "--resolution", "lowest-direct")
-    assert "Learnt to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
+    assert "Learned to balance" in run(pgkeras, "quickstart", cwd=tmp_path)
 
 
 def test_a_bill_of_materials_lists_the_installed_packages(dist: Path, tmp_path: Path) -> None:

@@ -398,7 +398,7 @@ def test_a_path_that_tensorflow_cannot_open_is_named_at_once(tmp_path: Path) -> 
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=100)
     assert run.returncode == 1
-    assert "not text in this process's encoding, ascii; set PYTHONUTF8=1" in run.stderr
+    assert "not valid in this process's encoding, ascii; set PYTHONUTF8=1" in run.stderr
     assert "Traceback" not in run.stderr
 
 

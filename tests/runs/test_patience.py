@@ -57,7 +57,7 @@ def test_a_time_limit_ends_a_step_that_does_not_come_back(vectorization: str) ->
     command += [part for pair in ["env_kwargs.hangs_after=5", *settings] for part in ("--set", pair)]
     run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert run.returncode == 0, run.stderr
-    assert "No epoch was finished" in run.stdout
+    assert "No finished epoch" in run.stdout
     assert "Stopped: 1 s of training are over." in run.stdout
 
 
@@ -264,7 +264,7 @@ def test_a_signal_is_heard_within_an_epoch(tmp_path: Path, number: int) -> None:
     said += process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number, said
     assert time.monotonic() - began < 30
-    assert "Stopping: the policy is kept as of the last finished epoch" in said
+    assert "Stopping: the policy of the last finished epoch is kept" in said
     assert "Traceback" not in said
 
 
@@ -283,5 +283,5 @@ def test_a_signal_to_all_processes_of_a_run_ends_it_well(tmp_path: Path, number:
     os.killpg(process.pid, number)
     said += process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number, said
-    assert "Interrupted. Go on with: pgkeras train --resume run" in said
+    assert "Interrupted. Resume with: pgkeras train --resume run" in said
     wait_until(lambda: not subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout)

@@ -505,17 +505,17 @@ def test_the_status_page_shows_the_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["CartPole-v1", "--dry-run"], "--dry-run is for --listen: give both, or neither"),
-        (["CartPole-v1", "--spaces", "x.json"], "--spaces is for --listen: give both, or neither"),
-        (["--listen", "127.0.0.1:0"], "--listen needs a name for the policy: give --name NAME"),
+        (["CartPole-v1", "--dry-run"], "--dry-run requires --listen: give both, or neither"),
+        (["CartPole-v1", "--spaces", "x.json"], "--spaces requires --listen: give both, or neither"),
+        (["--listen", "127.0.0.1:0"], "--listen requires a name for the policy: give --name NAME"),
         (
             ["CartPole-v1", "--listen", "127.0.0.1:0", "--name", "x"],
-            "in place of an environment: leave out CartPole-v1",
+            "instead of an environment: remove CartPole-v1",
         ),
-        (["--listen", "127.0.0.1:0", "--name", "x", "--collect", "ray"], "two ways to get episodes: give one of them"),
+        (["--listen", "127.0.0.1:0", "--name", "x", "--collect", "ray"], "exclude each other: give one of them"),
         (
             ["--listen", "127.0.0.1:0", "--name", "x", "--set", "max_episode_steps=9"],
-            "is of gymnasium environments",
+            "applies to gymnasium environments only",
         ),
         (["--listen", "127.0.0.1", "--name", "x"], "expected HOST:PORT or unix:PATH, got '127.0.0.1'"),
         (["--listen", "127.0.0.1:0", "--name", "x", "--spaces", "nowhere.json"], "cannot read nowhere.json"),
@@ -534,7 +534,7 @@ def test_the_printed_commands_export_and_resume_a_run_with_simulators(tmp_path: 
     run.send_signal(signal.SIGINT)
     _, said = run.communicate(timeout=60)
     player.over = True
-    (resume_hint,) = re.findall(r"Go on with: pgkeras (.*)", said)
+    (resume_hint,) = re.findall(r"Resume with: pgkeras (.*)", said)
     assert re.fullmatch(r"train --resume '.*my run' --listen 127\.0\.0\.1:\d+", resume_hint)
     command = [sys.executable, "-m", "pgkeras"]
     exported = ran([*command, "export", str(tmp_path / "my run"), "--to", str(tmp_path / "models")])
@@ -558,9 +558,9 @@ def test_a_listening_run_warns_of_unknown_variables(tmp_path: Path) -> None:
     environment = {**os.environ, "PGKERAS_SERVE_TOKN_FILE": "x", "PGKERAS_SERVE_WORKERS": "2"}
     command = [sys.executable, "-m", "pgkeras", "train", "--listen", "127.0.0.1:0", "--name", "x"]
     process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
-    assert "no such variable: PGKERAS_SERVE_TOKN_FILE" in process.stderr
+    assert "unknown environment variable: PGKERAS_SERVE_TOKN_FILE" in process.stderr
     assert process.returncode == 1
-    assert "workers=2: a run listens by one process (given by PGKERAS_SERVE_WORKERS)" in process.stderr
+    assert "workers=2: a run listens with one process only (given by PGKERAS_SERVE_WORKERS)" in process.stderr
 
 
 class Lasting(gymnasium.Env[Any, Any]):

@@ -220,7 +220,7 @@ def test_evaluating_a_policy_learned_from_simulators_needs_an_environment(
     command = [sys.executable, "-m", "pgkeras", "evaluate", str(tmp_path), "--episodes", "3"]
     refused = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
-    assert "was taught by simulators that connected: serve it with pgkeras serve" in refused.stderr
+    assert "learned from connected simulators: serve it with pgkeras serve" in refused.stderr
     environment = ["--env", "tests.simulators.scripted:Streak-v0"]
     played = subprocess.run([*command, *environment], capture_output=True, text=True, timeout=60, check=False)
     assert played.returncode == 0, played.stderr

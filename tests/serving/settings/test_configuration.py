@@ -194,7 +194,7 @@ def test_settings_without_effect_are_reported(policies, tmp_path, monkeypatch):
     monkeypatch.setenv("PGKERAS_SERVE_PROT", "1")
     printed = run_cli("serve", str(policies), "--print-config")
     assert printed.returncode == 0
-    assert "there is no such variable: PGKERAS_SERVE_PROT" in printed.stderr
+    assert "unknown environment variable: PGKERAS_SERVE_PROT" in printed.stderr
     file = tmp_path / "own.toml"
     file.write_text("[policies.discrete]\nmax_queued = 9\n[policies.nobody]\nmax_queued = 9\n")
     with running(policies, tmp_path, "--config", str(file)) as server:

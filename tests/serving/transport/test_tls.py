@@ -216,7 +216,7 @@ def test_beyond_this_machine_it_listens_only_with_tls_or_when_told(policies, ca,
         (("--tls-client-ca", "{ca}"), "client certificates require TLS"),
         (("--tls-cert", "{cert}", "--tls-key", "{other}"), "does not match the certificate in"),
         (("--tls-cert", "{cert}", "--tls-key", "nowhere"), "cannot read nowhere: No such file or directory"),
-        (("--tls-cert", "{text}", "--tls-key", "{key}"), "no certificate chain and its private key in PEM"),
+        (("--tls-cert", "{text}", "--tls-key", "{key}"), "not a certificate chain and its private key in PEM"),
         (("--tls-cert", "{cert}", "--tls-key", "{key}", "--tls-client-ca", "{text}"), "contains no certificate in PEM"),
     ],
 )
