@@ -1,5 +1,5 @@
-"""The protocol ``pgkeras.v1``: Python values to messages and back, and errors to gRPC status codes and back.
+"""Codec of the protocol ``pgkeras.v1``: converts Python values to messages, and errors to gRPC status codes.
 
-``wire.py`` is the one codec; start there. ``values.py`` adds observations made of parts, ``status.py`` the errors.
-Client and server share this room, so nothing here opens a connection or knows a policy.
+Start with ``wire.py``. ``values.py`` adds structured observations, and ``status.py`` converts errors. Client and server
+share this package, so it opens no connections and depends on no policy.
 """

@@ -1,8 +1,8 @@
-"""The one table between the children of PolicyServiceError and gRPC status codes, in both directions.
+"""Converts subclasses of PolicyServiceError to gRPC status codes and back.
 
-A server's error travels as a ``google.rpc.Status`` under the trailing metadata key ``grpc-status-details-bin``, the
-convention of every gRPC language. Codes are plain integers here (``google.rpc.Code``), so that any transport can use
-this table.
+A server sends an error as a ``google.rpc.Status`` in the trailing metadata ``grpc-status-details-bin``, which is the
+convention of all gRPC languages. Codes are plain integers here (``google.rpc.Code``), so that any transport can use
+this module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _CODES: dict[type[PolicyServiceError], int] = {
     UnauthenticatedError: code_pb2.UNAUTHENTICATED,
     ServerFailedError: code_pb2.INTERNAL,
 }
-# A stopping server cuts off what is left with CANCELLED. Whatever is missing here means ServerFailedError.
+# A stopping server cancels the remaining calls. Codes that are missing here map to ServerFailedError.
 _ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _CODES.items()} | {
     code_pb2.CANCELLED: ServerUnavailableError
 }
@@ -49,16 +49,16 @@ _ERRORS: dict[int, type[PolicyServiceError]] = {code: error for error, code in _
 _DOMAIN = "pgkeras"
 _DEFAULT_RETRY_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 365 * 24 * 3600.0
-_MOST_BYTES = 1_500  # of a message, which travels twice, once with three letters for each byte that is not ASCII
-_MOST_BYTES_OF_A_PART = 500
-_SIZE_REFUSAL = "larger than max"  # gRPC's own words for an oversized message, which comes without details
+_MAX_BYTES = 1_500  # of a message, which is sent twice, once with three characters per non-ASCII byte
+_MAX_BYTES_OF_A_PART = 500
+_SIZE_REFUSAL = "larger than max"  # part of gRPC's own message for an oversized message; it has no details
 
 
 def encode_error(error: PolicyServiceError) -> status_pb2.Status:
-    """An error as a Status: BadRequest names the field of an invalid request, RetryInfo says when to come back."""
+    """Encodes an error. BadRequest names the field of an invalid request, and RetryInfo the delay before a retry."""
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), code_pb2.INTERNAL)
-    # Beside an invalid request's message its parts travel, too.
-    most = _MOST_BYTES_OF_A_PART if isinstance(error, InvalidRequestError) else _MOST_BYTES
+    # For an invalid request, the parts of the message are sent as well.
+    most = _MAX_BYTES_OF_A_PART if isinstance(error, InvalidRequestError) else _MAX_BYTES
     status = status_pb2.Status(code=code, message=_cut(str(error), most))
     if isinstance(error, InvalidRequestError):
         expected, got = _cut(error.expected), _cut(error.got)
@@ -76,14 +76,14 @@ def encode_error(error: PolicyServiceError) -> status_pb2.Status:
     return status
 
 
-def _cut(text: str, most: int = _MOST_BYTES_OF_A_PART) -> str:
-    """A text that may hold what a caller has sent: gRPC drops trailing metadata of more than 8 kB, status and all."""
+def _cut(text: str, most: int = _MAX_BYTES_OF_A_PART) -> str:
+    """Truncates a text that may quote a request: gRPC drops trailing metadata of more than 8 kB with the status."""
     data = text.encode()
     return text if len(data) <= most else f"{data[:most].decode(errors='ignore')}\u2026"
 
 
 def decode_error(status: status_pb2.Status) -> PolicyServiceError:
-    """The inverse of :func:`encode_error`; statuses that are not of this project's making become the nearest error."""
+    """Decodes an error; the inverse of :func:`encode_error`. Statuses of other origin become the most similar error."""
     kind = _ERRORS.get(status.code, ServerFailedError)
     if kind is ServerBusyError and _SIZE_REFUSAL in status.message:
         return InvalidRequestError("message", "a message within the size limits that GetPolicy states", status.message)
@@ -100,12 +100,12 @@ def decode_error(status: status_pb2.Status) -> PolicyServiceError:
 
 
 def read_status(code: int, message: str, trailing_metadata: Iterable[tuple[str, str | bytes]]) -> status_pb2.Status:
-    """The Status of a finished call: that of its trailing metadata if it is whole, else just code and message."""
+    """Returns the Status of a finished call, from its trailing metadata if valid, else from code and message."""
     for key, value in trailing_metadata:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 status = status_pb2.Status.FromString(value)
-            except DecodeError:  # something on the way mangled it
+            except DecodeError:  # damaged in transit, for example by a proxy
                 break
             if status.code == code:
                 return status
@@ -124,7 +124,7 @@ def _invalid_request(status: status_pb2.Status) -> InvalidRequestError:
 
 
 def _retry_seconds(status: status_pb2.Status) -> float | None:
-    """What RetryInfo says, up to a year; None without one, or where it names no time to wait."""
+    """Returns the delay of RetryInfo, at most a year; None if it is missing or not positive."""
     retry = _detail(status, error_details_pb2.RetryInfo)
     seconds = 0.0 if retry is None else retry.retry_delay.ToNanoseconds() / 1e9
     return min(seconds, _LONGEST_RETRY_SECONDS) if seconds > 0 else None
@@ -133,7 +133,7 @@ def _retry_seconds(status: status_pb2.Status) -> float | None:
 def _detail(status: status_pb2.Status, kind: type[Any]) -> Any | None:
     for packed in status.details:
         message = kind()
-        with contextlib.suppress(DecodeError):  # a mangled detail is as good as none
+        with contextlib.suppress(DecodeError):  # ignores damaged details
             if packed.Unpack(message):
                 return message
     return None

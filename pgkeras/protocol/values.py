@@ -1,4 +1,4 @@
-"""Values: observations of any space as messages and back, and as arrays that a caller's arguments are cast to."""
+"""Converts observations of any space to messages and back, and casts a caller's arguments to a space's types."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ __all__ = [
 
 
 def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observation") -> Any:
-    """A Value message as the space's ``batched`` takes it: arrays, lists of strings, and dictionaries of these.
+    """Decodes a Value message to arrays, lists of strings, and dictionaries of these, as the space's ``batched`` takes.
 
     Args:
-        message: The message.
-        space: What it should be a value of, or a batch of values; only its structure is checked here.
-        field: Its path in the request, for the error.
+        message: The message: a value, or a batch of values.
+        space: The expected space. Only the structure is checked here.
+        field: Path of the value in the request, for the error message.
 
     Raises:
-        InvalidRequestError: The kind is another one, or a tensor is malformed.
+        InvalidRequestError: The value has another kind, or a tensor is malformed.
     """
     kind = message.WhichOneof("kind")
     wanted = "texts" if isinstance(space, Text) else "fields" if isinstance(space, Dict | Tuple) else "tensor"
@@ -54,7 +54,7 @@ def decode_value(message: tensors_pb2.Value, space: Space, field: str = "observa
 
 
 def write_value(message: tensors_pb2.Value, value: Any) -> None:
-    """Writes what :func:`cast` gives into an empty Value message."""
+    """Writes the result of :func:`cast` into an empty Value message."""
     if isinstance(value, np.ndarray):
         write_tensor(message.tensor, value)
     elif isinstance(value, str):
@@ -67,12 +67,12 @@ def write_value(message: tensors_pb2.Value, value: Any) -> None:
 
 
 def cast(value: Any, space: Space, field: str = "observation") -> Any:
-    """A caller's observations as arrays of the space's dtypes, strings, lists of these, and dictionaries of all.
+    """Casts a caller's observations to arrays of the space's dtypes, strings, lists, and dictionaries of these.
 
-    Shapes are the server's to check. Lists, and arrays of another dtype of the same kind, are cast.
+    Lists, and arrays of another dtype of the same kind, are cast. Shapes are checked by the server.
 
     Raises:
-        InvalidRequestError: The structure is not the space's, or numbers do not fit a dtype.
+        InvalidRequestError: The structure differs from the space's, or numbers do not fit a dtype.
     """
     if isinstance(space, Text):
         if isinstance(value, str):
@@ -95,15 +95,15 @@ def cast(value: Any, space: Space, field: str = "observation") -> Any:
 
 
 def cast_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArray[np.bool_]:
-    """A caller's action mask as bools.
+    """Casts a caller's action mask to bools.
 
     Args:
-        mask: An array, or for a Dict or Tuple the masks of its parts; see :func:`pgkeras.spaces.masks.flat_mask`.
-        action_space: What is masked.
-        leading_axes: 1 for a batch of masks, 0 for one.
+        mask: An array, or the masks of the parts of a Dict or Tuple; see :func:`pgkeras.spaces.masks.flat_mask`.
+        action_space: The masked action space.
+        leading_axes: 1 for a batch of masks, 0 for a single mask.
 
     Raises:
-        InvalidRequestError: It holds something other than bools, or zeros and ones, or does not follow the space.
+        InvalidRequestError: The mask contains values other than 0 and 1, or does not match the space.
     """
     try:
         has_parts = isinstance(action_space, Dict | Tuple)
@@ -116,7 +116,7 @@ def cast_mask(mask: Any, action_space: ActionSpace, leading_axes: int) -> NDArra
 
 
 def is_single(value: Any, space: Space) -> bool:
-    """Whether what :func:`cast` gave is one observation and not a batch, going by its first array, or text."""
+    """Whether the result of :func:`cast` is a single observation, judged by its first array, or text if it has none."""
     path, leaf = min(leaves(space), key=lambda found: isinstance(found[1], Text))
     for key in path:
         value = value[key]
@@ -124,12 +124,12 @@ def is_single(value: Any, space: Space) -> bool:
 
 
 def first(batch: Any) -> Any:
-    """The first value of a batch."""
+    """Returns the first value of a batch."""
     return taken(batch, 0)
 
 
 def taken(batch: Any, index: Any) -> Any:
-    """One value of a batch, by an index of its leading axis; all of it for ``...``."""
+    """Returns the value of a batch at an index of its leading axis, or the whole batch for ``...``."""
     if isinstance(batch, Mapping):
         return {key: taken(part, index) for key, part in batch.items()}
     if isinstance(batch, tuple):
@@ -138,7 +138,7 @@ def taken(batch: Any, index: Any) -> Any:
 
 
 def flattened(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """A dictionary of dictionaries as one, with dots between the keys."""
+    """Flattens nested dictionaries, with dots between the keys."""
     found: dict[str, Any] = {}
     for key, part in value.items():
         name = f"{path}.{key}" if path else key
@@ -147,14 +147,14 @@ def flattened(value: Mapping[str, Any], path: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: arrays as lists, and tuples, too."""
+    """Converts a value to JSON types: arrays and tuples become lists."""
     if isinstance(value, Mapping):
         return {key: plain(part) for key, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, tuple) else value.tolist()
 
 
 def with_batch_axis(value: Any) -> Any:
-    """One observation as a batch of one."""
+    """Converts a single observation to a batch of one."""
     if isinstance(value, np.ndarray):
         return value[np.newaxis]
     if isinstance(value, str):
@@ -182,5 +182,5 @@ def _cast_array(value: Any, space: Any, field: str) -> NDArray[Any]:
         fits = np.can_cast(array.dtype, dtype, "same_kind")
     if not fits:
         raise InvalidRequestError(field, f"numbers that fit dtype {dtype}", f"dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # infinite then, which whoever reads it refuses by name
+    with np.errstate(over="ignore"):  # an overflow becomes infinite, which the server refuses
         return array.astype(dtype)

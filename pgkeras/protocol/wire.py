@@ -1,4 +1,4 @@
-"""The one codec between Python values and the protocol's messages (``protos/pgkeras/v1``)."""
+"""Codec between Python values and the protocol's messages (``protos/pgkeras/v1``)."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ MAX_MESSAGE_BYTES = 64 * 2**20
 """Largest message that either end receives by default; gRPC's own 4 MB is too small for batches of images."""
 
 _MAX_AXES = 32
-# A few bytes of a message must not claim all memory.
+# A small message must not cause a huge allocation.
 _MAX_SPACE_SIZE = 2**26
 
-# By its text a dtype is NumPy's own object, which a dictionary finds without comparing.
+# A dtype created from its string is NumPy's singleton, which a dictionary finds by identity.
 _DATA_TYPES: dict[np.dtype[Any], Any] = {
     np.dtype(dtype.newbyteorder("<").str): tensors_pb2.DataType.Value(f"DATA_TYPE_{dtype.name.upper()}")
     for dtype in DTYPES
@@ -70,7 +70,7 @@ _KINDS_BACK = {number: kind for kind, number in _KINDS.items()}
 
 
 def encode_tensor(array: NDArray[Any]) -> tensors_pb2.Tensor:
-    """An array as a Tensor message; see :func:`write_tensor`."""
+    """Encodes an array as a Tensor message; see :func:`write_tensor`."""
     message = tensors_pb2.Tensor()
     write_tensor(message, array)
     return message
@@ -79,7 +79,7 @@ def encode_tensor(array: NDArray[Any]) -> tensors_pb2.Tensor:
 def write_tensor(message: tensors_pb2.Tensor, array: NDArray[Any]) -> None:
     """Writes an array into an empty Tensor message: little-endian, C order.
 
-    Writing in place costs half of what handing over a finished message does, which protobuf copies.
+    Writing in place takes half the time of assigning a finished message, because protobuf copies that.
 
     Raises:
         TypeError: The array's dtype has no DataType.
@@ -97,14 +97,14 @@ def write_tensor(message: tensors_pb2.Tensor, array: NDArray[Any]) -> None:
 
 
 def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
-    """A Tensor message as a read-only array that shares its memory.
+    """Decodes a Tensor message to a read-only array that shares its memory.
 
     Args:
         message: The message.
-        field: Its path in the request, for the error.
+        field: Path of the tensor in the request, for the error message.
 
     Raises:
-        InvalidRequestError: The dtype is unknown, the shape is not one, or the data's length does not fit them.
+        InvalidRequestError: The dtype is unknown, the shape is invalid, or the length of the data does not match.
     """
     dtype = _DTYPES.get(message.dtype)
     if dtype is None:
@@ -114,7 +114,7 @@ def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
         raise InvalidRequestError(f"{field}.shape", f"at most {_MAX_AXES} axes", f"{len(shape)} axes")
     if shape and min(shape) < 0:
         raise InvalidRequestError(f"{field}.shape", "lengths of at least 0", str(list(shape)))
-    data = message.data  # protobuf copies it at every access
+    data = message.data  # read once, because protobuf copies it at every access
     size = math.prod(shape) * dtype.itemsize
     if size != len(data):
         raise InvalidRequestError(
@@ -125,12 +125,12 @@ def decode_tensor(message: tensors_pb2.Tensor, field: str) -> NDArray[Any]:
         raise InvalidRequestError(f"{field}.data", "bytes of 0 or 1 for a bool", f"{array.view(np.uint8).max()}")
     try:
         return array.reshape(shape)
-    except ValueError as error:  # no elements, but axes beyond what NumPy can index
+    except ValueError as error:  # no elements, but axes longer than NumPy supports
         raise InvalidRequestError(f"{field}.shape", "lengths that fit memory", str(list(shape))) from error
 
 
 def encode_space(space: Space) -> spaces_pb2.Space:
-    """A space as a Space message."""
+    """Encodes a space as a Space message."""
     if isinstance(space, Dict):
         parts = [spaces_pb2.NamedSpace(key=key, space=encode_space(part)) for key, part in space.spaces.items()]
         return spaces_pb2.Space(dict=spaces_pb2.DictSpace(spaces=parts))
@@ -170,11 +170,11 @@ def _encode_leaf(space: ArraySpace | Text) -> spaces_pb2.Space:
 
 
 def decode_space(message: spaces_pb2.Space) -> Space:
-    """A Space message as a space.
+    """Decodes a Space message.
 
     Raises:
-        UnsupportedSpaceError: The message holds a kind of space, or an element type, unknown to this pgkeras.
-        ValueError: Its numbers are not those of a space.
+        UnsupportedSpaceError: This version does not support the kind of space or the element type.
+        ValueError: The numbers do not form a valid space.
     """
     kind = message.WhichOneof("kind")
     if kind == "dict":
@@ -185,10 +185,10 @@ def decode_space(message: spaces_pb2.Space) -> Space:
 
 
 def as_actions(space: Space) -> ActionSpace:
-    """A space as one of actions.
+    """Checks that a space can be an action space, and returns it.
 
     Raises:
-        UnsupportedSpaceError: It is a text, or has one as a part.
+        UnsupportedSpaceError: The space is or contains a text.
     """
     if isinstance(space, Text) or any(isinstance(leaf, Text) for _, leaf in leaves(space)):
         raise UnsupportedSpaceError(f"this pgkeras does not handle actions of {space}; a newer one may")
@@ -196,10 +196,11 @@ def as_actions(space: Space) -> ActionSpace:
 
 
 def space_size(message: spaces_pb2.Space) -> int:
-    """How many numbers it takes to hold one value of a space, and to tell its integers apart; nothing is allocated.
+    """Returns the size of a space, without allocating it.
 
-    A Box counts its elements, a Discrete its values, a MultiDiscrete those of all its elements. A negative number,
-    which no space has, counts as 0: it must not make up for what another part holds.
+    The size is the number of elements of a Box or MultiBinary, the number of values of a Discrete, the total number of
+    values of a MultiDiscrete, and the sum over the parts of a Dict or Tuple. Invalid negative numbers count as 0, so
+    that they cannot offset other parts.
     """
     kind = message.WhichOneof("kind")
     if kind in ("dict", "tuple"):
@@ -239,7 +240,7 @@ def _decode_leaf(message: spaces_pb2.Space, kind: str | None) -> ArraySpace | Te
 
 
 def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
-    """A PolicySpec as its message."""
+    """Encodes a PolicySpec."""
     return policy_pb2.PolicySpec(
         observation_space=encode_space(spec.observation_space),
         action_space=encode_space(spec.action_space),
@@ -251,11 +252,11 @@ def encode_spec(spec: PolicySpec) -> policy_pb2.PolicySpec:
 
 
 def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
-    """A PolicySpec message as a PolicySpec.
+    """Decodes a PolicySpec message.
 
     Raises:
-        UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
-        ValueError: Its numbers are not those of a spec.
+        UnsupportedSpaceError: This version does not support a space or a distribution of the message.
+        ValueError: The numbers do not form a valid specification.
     """
     kinds = [message.distribution, *message.part_distributions]
     if unknown := [kind for kind in kinds if kind not in _KINDS_BACK]:
@@ -272,16 +273,16 @@ def decode_spec(message: policy_pb2.PolicySpec) -> PolicySpec:
 
 
 def spec_to_json(spec: PolicySpec) -> dict[str, Any]:
-    """A PolicySpec as the JSON form of its message, for ``policy.json``."""
+    """Encodes a PolicySpec as the JSON form of its message, for ``policy.json``."""
     return json_format.MessageToDict(encode_spec(spec))
 
 
 def spec_from_json(data: dict[str, Any]) -> PolicySpec:
-    """The inverse of :func:`spec_to_json`.
+    """Decodes the result of :func:`spec_to_json`.
 
     Raises:
-        ValueError: The JSON is not that of a PolicySpec.
-        UnsupportedSpaceError: It holds a space or a distribution unknown to this pgkeras.
+        ValueError: The JSON is not a PolicySpec.
+        UnsupportedSpaceError: This version does not support a space or a distribution.
     """
     try:
         return decode_spec(json_format.ParseDict(data, policy_pb2.PolicySpec()))
@@ -290,18 +291,18 @@ def spec_from_json(data: dict[str, Any]) -> PolicySpec:
 
 
 def spec_hash(spec: PolicySpec) -> str:
-    """Hexadecimal SHA-256 of the spec's canonical JSON (sorted keys, no spaces)."""
+    """Returns the hexadecimal SHA-256 of the specification's canonical JSON (sorted keys, no spaces)."""
     canonical = json.dumps(spec_to_json(spec), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def decode_distribution(message: policy_pb2.Distribution, field: str = "distribution") -> dict[str, Any]:
-    """A Distribution message as arrays by parameter name; empty when it is not set.
+    """Decodes a Distribution message to arrays by parameter name. Returns an empty dictionary if it is not set.
 
-    Of a structured one come dictionaries of them, by the names of its parts.
+    A structured distribution is decoded to nested dictionaries by the names of its parts.
 
     Raises:
-        InvalidRequestError: A tensor in it is malformed.
+        InvalidRequestError: A tensor is malformed.
     """
     kind = message.WhichOneof("kind")
     if kind is None:
@@ -319,8 +320,8 @@ def write_distribution(message: policy_pb2.Distribution, spec: PolicySpec, array
 
     Args:
         message: The message.
-        spec: The policy's.
-        arrays: The parameters, as the act graph calls them.
+        spec: The policy's specification.
+        arrays: The parameters by their names in the act graph.
     """
     for part in spec.parts:
         place = message
@@ -332,7 +333,7 @@ def write_distribution(message: policy_pb2.Distribution, spec: PolicySpec, array
 
 
 def decode_struct(message: struct_pb2.Struct) -> dict[str, Any]:
-    """A Struct as a dictionary; whole numbers, which JSON does not tell from others, come back as int."""
+    """Decodes a Struct to a dictionary. Whole numbers become int, because JSON does not distinguish them."""
     return {key: _plain(value) for key, value in message.fields.items()}
 
 
