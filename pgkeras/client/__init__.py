@@ -1,8 +1,8 @@
-"""The light client: NumPy and gRPC, and nothing that trains.
+"""The light client, which needs only NumPy and gRPC.
 
-Start with ``client.py`` (``PolicyClient``, one call for a batch of observations), then ``session.py``
-(``PlaySession``, one simulator's stream). ``connection.py`` has addresses, TLS and tokens; ``conversion.py`` what
-calls and sessions share.
+Start with ``client.py`` (``PolicyClient``, one call per batch of observations), then ``session.py`` (``PlaySession``,
+the stream of a simulator). ``connection.py`` handles addresses, TLS and tokens. ``conversion.py`` has the conversions
+that calls and sessions share.
 """
 
 from pgkeras.client.client import Actions, EpisodesPlayed, Limits, Mode, Output, PolicyClient, PolicyInfo, Tls

@@ -1,4 +1,4 @@
-"""PolicyClient: asks a policy server for actions. Light: NumPy, gRPC and nothing that trains."""
+"""PolicyClient: requests actions from a policy server. Needs only NumPy and gRPC."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from pgkeras.v1 import policy_pb2, service_pb2, service_pb2_grpc
 
 __all__ = ["Actions", "EpisodesPlayed", "Limits", "Mode", "Output", "PolicyClient", "PolicyInfo", "Tls"]
 
-# Seconds before a call is made again that ended with UNAVAILABLE: doubling, less a random part of up to a half.
+# Delay before a call that failed with UNAVAILABLE is retried: doubles each time, and is randomly reduced by up to half.
 _FIRST_BACKOFF = 0.1
 _LONGEST_BACKOFF = 1.0
 
@@ -50,18 +50,18 @@ class Limits:
     """The limits of a server.
 
     Args:
-        max_batch_size: Most observations in one request.
-        max_receive_message_bytes: Largest message that it receives.
-        max_send_message_bytes: Largest message that it sends.
-        max_queued: Most observations that may wait for the policy.
-        max_queue_seconds: How long they may.
-        max_sessions: Most sessions at once, of all clients together.
-        session_idle_seconds: How long a session may move nothing.
-        max_streams_per_connection: Most calls and sessions at once of one client.
-        max_header_bytes: Largest metadata of a call.
-        min_ping_seconds: Shortest interval of keepalive pings.
-        max_connections: Most connections at once, of all clients together.
-        keepalive_seconds: After how long a silence the server pings.
+        max_batch_size: Maximum number of observations in a request.
+        max_receive_message_bytes: Maximum size of a message that the server receives.
+        max_send_message_bytes: Maximum size of a message that the server sends.
+        max_queued: Maximum number of queued observations of the policy.
+        max_queue_seconds: Maximum time in the queue.
+        max_sessions: Maximum number of open sessions of all clients.
+        session_idle_seconds: Time after which an idle session is ended.
+        max_streams_per_connection: Maximum number of concurrent calls and sessions per connection.
+        max_header_bytes: Maximum size of a call's metadata.
+        min_ping_seconds: Minimum interval between keepalive pings.
+        max_connections: Maximum number of open connections of all clients.
+        keepalive_seconds: Time after which the server pings an idle connection.
     """
 
     max_batch_size: int
@@ -80,12 +80,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class EpisodesPlayed:
-    """The episodes that have been played with a version, in sessions.
+    """Statistics of the episodes played with a version in sessions.
 
     Args:
-        count: How many have ended since the server loaded this version.
-        mean_return: Mean undiscounted return of the last 100; None when there are none.
-        mean_length: Their mean length, in actions.
+        count: Number of finished episodes since the server loaded the version.
+        mean_return: Mean undiscounted return of the last 100 episodes; None without episodes.
+        mean_length: Mean length of the last 100 episodes, in actions; None without episodes.
     """
 
     count: int
@@ -95,19 +95,19 @@ class EpisodesPlayed:
 
 @dataclass(frozen=True)
 class PolicyInfo:
-    """A policy as a server offers it.
+    """Description of a policy version on a server.
 
     Args:
-        name: Its name.
-        version: Its version.
-        spec: What it consumes and produces.
-        spec_hash: Identifies the spec.
-        engine: What computes it.
-        load_time: When it became ready.
-        provenance: Where it comes from.
-        labels: The labels on this version.
-        episodes: The episodes played with it.
-        limits: What the server accepts; None in a list of policies.
+        name: Name of the policy.
+        version: Version of the policy.
+        spec: Its specification: spaces and distribution.
+        spec_hash: Hash of the specification.
+        engine: The engine that computes it.
+        load_time: When the server loaded it.
+        provenance: How it was trained and exported.
+        labels: The labels of this version.
+        episodes: Statistics of the episodes played with it.
+        limits: The server's limits; None in a list of policies.
     """
 
     name: str
@@ -123,11 +123,10 @@ class PolicyInfo:
 
 
 class PolicyClient:
-    """A connection to a policy server, and one policy on it. Safe for use by several threads.
+    """A connection to a policy on a server. Thread-safe.
 
-    A call that the server cannot be reached for is made again, with back-off, as long as its timeout allows: a server
-    that is restarted is waited for. Only a client that was never answered says so at once, since its address may be
-    wrong.
+    If the server is unavailable, a call is retried with backoff until its timeout, for example while the server
+    restarts. Before the first response of a server, calls fail immediately instead, because the address may be wrong.
 
     Example::
 
@@ -136,24 +135,24 @@ class PolicyClient:
 
     Args:
         target: HOST:PORT, or unix:PATH.
-        policy: Which policy; may be empty when the server has only one.
-        version: Which version; the newest when None.
-        timeout: Seconds that any call may take, connecting included, unless it is given its own.
-        label: The version that has this label, instead of ``version``.
-        tls: Whether, or how, the connection is secured; True trusts the authorities that come with gRPC.
-        token: What authenticates every call, for servers that demand it.
+        policy: Name of the policy; may be empty if the server has only one.
+        version: Version of the policy; None for the newest.
+        timeout: Default timeout of a call in seconds, including the connection.
+        label: Label of the version, instead of ``version``.
+        tls: Whether, or how, to use TLS; True trusts gRPC's default certificate authorities.
+        token: Token that authenticates every call, for servers that require one.
 
     Raises:
         InvalidRequestError: Both a version and a label are given.
-        ConfigError: ``tls`` or ``token`` is of no use as it is.
+        ConfigError: ``tls`` or ``token`` is invalid.
 
     Every method raises:
-        ServerUnavailableError: Nobody answers at the target, or the server is loading or draining.
+        ServerUnavailableError: No server responds at the target, or it is loading or draining.
         TlsError: The connection could not be secured.
-        UnauthenticatedError: The server demands a token, or does not know this one.
-        DeadlineExceededError: No answer came in time.
-        PolicyNotFoundError: No such policy, version or label; the message lists what there is.
-        PolicyServiceError: Any of its other children.
+        UnauthenticatedError: The server requires a token, or does not know this one.
+        DeadlineExceededError: No response arrived in time.
+        PolicyNotFoundError: No such policy, version or label; the message lists the available ones.
+        PolicyServiceError: Another error of the call.
     """
 
     def __init__(
@@ -190,24 +189,24 @@ class PolicyClient:
         state: bytes = b"",
         timeout: float | None = None,
     ) -> Actions:
-        """Asks for the action for one observation, or for each of a batch.
+        """Requests the action for an observation, or for each observation of a batch.
 
         Args:
-            observations: Of the observation space's shape, or with a leading batch axis; a mapping or sequence of parts
-                for a Dict or Tuple space, strings for a Text. Lists, and arrays of another dtype of the same kind
-                (such as float64 for float32), are cast.
-            mode: "sample" draws from the distribution, "greedy" takes its mode.
-            seed: Makes the draw reproducible: an integer in [0, 2**64).
-            outputs: What to answer besides the action.
-            action_mask: Which actions are allowed, ``[mask_size]`` or ``[B, mask_size]`` of bools, or of zeros and
-                ones; all when None.
-            state: For a policy with memory, the ``state`` of the answer before; empty at the start of an episode.
-            timeout: Seconds this call may take.
+            observations: An observation with the space's shape, or a batch with a leading axis. Mappings or sequences
+                of parts for a Dict or Tuple space, strings for a Text space. Lists, and arrays of another dtype of the
+                same kind (such as float64 for float32), are cast.
+            mode: "sample" samples from the distribution, "greedy" takes its mode.
+            seed: Seed that makes the sample reproducible, an integer in [0, 2**64).
+            outputs: Requested outputs, in addition to the action.
+            action_mask: Allowed actions, ``[mask_size]`` or ``[B, mask_size]``, as bools or as zeros and ones; None
+                allows all.
+            state: For a policy with memory, the ``state`` of the previous response; empty at the start of an episode.
+            timeout: Timeout of this call in seconds.
 
         Raises:
-            InvalidRequestError: The observations, the mode, the seed or an output is wrong.
-            SpecMismatchError: The server has meanwhile another version of the policy, with another spec.
-            ServerBusyError: The server is full; ``retry_after`` says for how long.
+            InvalidRequestError: The observations, the mode, the seed or an output is invalid.
+            SpecMismatchError: The server now serves a version with another specification.
+            ServerBusyError: The server is full; ``retry_after`` is the delay before a retry.
         """
         due = self._due(timeout)
         info = self._info or self._describe_once(due)
@@ -236,10 +235,10 @@ class PolicyClient:
         environments: int = 0,
         name: str = "",
     ) -> PlaySession:
-        """Opens a session for one simulator, of one or many environments; the version stays the same throughout it.
+        """Opens a session for a simulator with one or more environments. The policy version stays the same.
 
-        A simulator that declares its spaces can also teach a policy, where ``pgkeras train --listen`` listens; a server
-        of trained policies checks that they are the policy's.
+        With declared spaces, the simulator can also train a policy of ``pgkeras train --listen``. A server of trained
+        policies checks that the spaces match.
 
         Example::
 
@@ -250,18 +249,18 @@ class PolicyClient:
                     action = session.step(observation, reward, terminated, truncated)
 
         Args:
-            mode: "sample" draws from the distribution, "greedy" takes its mode.
-            seed: Makes the whole session reproducible: an integer in [0, 2**64).
-            outputs: What to answer besides the action; it is in the session's ``answer``.
-            timeout: Seconds that a step may take; the client's own when None. A policy in training says every few
-                seconds that it is there while it is being improved, and the time begins anew.
-            observation_space: What the simulator shows: a space of :mod:`pgkeras.spaces` or of gymnasium.
-            action_space: What it takes, likewise; the two belong together.
-            environments: How many environments it steps side by side; 0 leaves it open.
-            name: What people call the simulator.
+            mode: "sample" samples from the distribution, "greedy" takes its mode.
+            seed: Seed that makes the whole session reproducible, an integer in [0, 2**64).
+            outputs: Requested outputs, in addition to the action; see the session's ``answer``.
+            timeout: Timeout of a step in seconds; None for the client's default. While a policy in training is being
+                updated, the server sends a message every few seconds, and each one restarts the timeout.
+            observation_space: The simulator's observation space, from :mod:`pgkeras.spaces` or gymnasium.
+            action_space: The simulator's action space. Give both spaces, or neither.
+            environments: Number of the simulator's environments; 0 if unknown.
+            name: Name of the simulator.
 
         Raises:
-            InvalidRequestError: The mode, the seed, an output or a space is wrong.
+            InvalidRequestError: The mode, the seed, an output or a space is invalid.
         """
         if (observation_space is None) != (action_space is None):
             raise InvalidRequestError("simulator", "both spaces, or none", "one of them")
@@ -272,7 +271,7 @@ class PolicyClient:
             return self._session(first, spaces, seed, outputs, timeout)
         due = self._due(timeout)
         info = self._info or self._describe_once(due)
-        self._get_policy(due)  # a session is not made again, so this is what waits for a server that restarts
+        self._get_policy(due)  # waits for a server that restarts, because a session is not retried
         first = service_pb2.PlayRequest(policy=self._ref, spec_hash=info.spec_hash, mode=mode_number(mode))
         return self._session(first, (info.spec.observation_space, info.spec.action_space), seed, outputs, timeout)
 
@@ -296,7 +295,7 @@ class PolicyClient:
         return self._describe(self._due(timeout))
 
     def policies(self, timeout: float | None = None) -> list[PolicyInfo]:
-        """Describes every policy and version that the server has ready, by name, then by version."""
+        """Describes every loaded version on the server, by name, then by version."""
         response = self._call(self._stub.ListPolicies, service_pb2.ListPoliciesRequest(), self._due(timeout))
         return [_info(policy, None) for policy in response.policies]
 
@@ -306,7 +305,7 @@ class PolicyClient:
         return f"<PolicyClient of {self._ref.name or 'the policy'}{version} at {self.target}>"
 
     def close(self) -> None:
-        """Closes the connection; calls in flight fail."""
+        """Closes the connection. Calls in progress fail."""
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -347,7 +346,7 @@ class PolicyClient:
             except grpc.RpcError as error:
                 failure = translate(error, self._endpoint, due.seconds)
                 if last is not None and isinstance(failure, DeadlineExceededError):
-                    raise last from error  # why the tries before failed says more than that the time is over
+                    raise last from error  # the earlier failure is more informative than the timeout
                 lasting = not self._answered or isinstance(failure, TlsError)
                 if lasting or not isinstance(failure, ServerUnavailableError):
                     raise failure from error
@@ -362,13 +361,13 @@ class PolicyClient:
 
 
 class _Due(NamedTuple):
-    """When a method of the client has to be done, whatever calls it makes."""
+    """The deadline of a client method, common to all calls that it makes."""
 
-    seconds: float  # that it was given
-    at: float  # by time.monotonic
+    seconds: float  # the timeout
+    at: float  # the deadline (time.monotonic)
 
     def left(self) -> float:
-        """The seconds that are left."""
+        """Returns the remaining seconds."""
         return max(0.0, self.at - time.monotonic())
 
 

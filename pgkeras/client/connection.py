@@ -1,4 +1,4 @@
-"""Connects a client to a server: address, TLS, token; explains why a connection failed."""
+"""Connection of a client to a server: address, TLS and token. Explains why a connection failed."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from pgkeras.protocol.wire import MAX_MESSAGE_BYTES
 
 __all__ = ["Endpoint", "Tls", "explain_refusal"]
 
-# A connection that has died without a word, as by a power cut, is pinged after so long a silence, and given up when no
-# answer comes. A server allows a ping every 10 s. A shorter patience than a call's own would end sessions that a
-# network only delays.
+# An idle connection is pinged after this time and closed without a response. This detects connections that died
+# silently, for example by a power failure. The server allows a ping every 10 s. Shorter timeouts would end sessions
+# that the network only delays.
 _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 10_000
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A server that comes back is found within a second; gRPC's own patience grows to two minutes.
+    # Finds a restarted server within a second; gRPC's default backoff grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-    # The same for pings of gRPC's own, such as that after a call whose deadline has passed; a minute by default.
+    # The same timeout for gRPC's own pings, for example after a missed deadline; the default is a minute.
     ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
-    # Idle clients and sessions find out, too: without these, pings end or become rare where nothing else is sent.
+    # Also pings without calls in progress and without other data; by default, gRPC stops or limits such pings.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
 
-# gRPC's words for what went wrong before a connection stood, and ours.
+# Parts of gRPC's messages about failed connections, and the explanations for our errors.
 _REFUSALS = (
     ("certificate has expired", "its certificate has expired; its operator has to renew it"),
     ("certificate is not yet valid", "its certificate is not yet valid; is the clock of this machine right?"),
@@ -55,7 +55,7 @@ _REFUSALS = (
         "the server does not speak TLS; start it with --tls-cert and --tls-key, or connect to it without TLS",
     ),
 )
-# gRPC's order.
+# In gRPC's order of precedence.
 _PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 _LAST_PORT = 65_535
 _CLOSED = "Socket closed"
@@ -66,16 +66,16 @@ _CONNECTING = "failed to connect to all addresses"
 
 @dataclass(frozen=True)
 class Tls:
-    """How a client secures its connection.
+    """TLS options of a client.
 
     Args:
-        ca: PEM file of the authorities whose certificates it accepts; those that come with gRPC when None.
-        cert: PEM file of its own certificate chain, for servers that demand one (mutual TLS).
-        key: PEM file of that certificate's private key.
-        server_name: The name to find in the server's certificate; the target's host when None.
+        ca: PEM file of the trusted certificate authorities; None for gRPC's default ones.
+        cert: PEM file of the client's certificate chain, for servers that require one (mutual TLS).
+        key: PEM file of the client certificate's private key.
+        server_name: Expected name in the server's certificate; None for the target's host.
 
     Raises:
-        ConfigError: There is a certificate without a key, or a key without a certificate.
+        ConfigError: Only one of ``cert`` and ``key`` is given.
     """
 
     ca: Path | str | None = None
@@ -89,22 +89,22 @@ class Tls:
 
     @property
     def pair(self) -> tuple[Path, Path] | None:
-        """The certificate's file and the key's, if there are any."""
+        """The files of the client's certificate and key, or None."""
         return None if self.cert is None or self.key is None else (Path(self.cert), Path(self.key))
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Whom a client talks to, and how.
+    """Address of a server, with the TLS options and the token.
 
     Args:
         target: HOST:PORT, or unix:PATH.
-        tls: How the connection is secured; None: it is not.
-        token: What authenticates every call.
+        tls: TLS options; None for an unencrypted connection.
+        token: Token that authenticates every call.
 
     Raises:
-        ConfigError: There is no port, or none of that number; or the token would travel unencrypted to another machine,
-            or has characters that none has.
+        ConfigError: The port is missing or invalid, the token contains invalid characters, or it would be sent
+            unencrypted to another machine.
     """
 
     target: str
@@ -121,7 +121,7 @@ class Endpoint:
         if not self.target.startswith("unix:") and port.isdecimal() and int(port) > _LAST_PORT:
             raise ConfigError(
                 f"{self.target}: expected a port up to {_LAST_PORT}, got {port}"
-            )  # of which gRPC takes the rest
+            )  # gRPC would use it modulo 65,536
         if self.token is None:
             return
         if not (self.token.isascii() and self.token.isprintable() and self.token.strip() == self.token != ""):
@@ -134,7 +134,7 @@ class Endpoint:
 
     @property
     def proxy(self) -> str:
-        """What an error says of the proxy that leads there, as gRPC goes by the environment; nothing without one."""
+        """Text about the proxy for error messages; gRPC takes it from the environment. Empty without a proxy."""
         found = next((name for name in _PROXIES if os.environ.get(name)), None)
         if found is None or _is_this_machine(self.target) or urllib.request.proxy_bypass(without_port(self.target)):
             return ""
@@ -142,7 +142,7 @@ class Endpoint:
 
     @classmethod
     def of(cls, target: str, tls: Tls | bool, token: str | None) -> Endpoint:
-        """The endpoint that the arguments of PolicyClient mean."""
+        """Creates an endpoint from the arguments of PolicyClient."""
         return cls(target, (Tls() if tls else None) if isinstance(tls, bool) else tls, token)
 
     @property
@@ -151,7 +151,7 @@ class Endpoint:
         return () if self.token is None else (("authorization", f"Bearer {self.token}"),)
 
     def connect(self) -> grpc.Channel:
-        """Opens a channel; it connects when it is used.
+        """Opens a channel, which connects on first use.
 
         Raises:
             ConfigError: A certificate, a key or the authorities' file cannot be used.
@@ -162,7 +162,7 @@ class Endpoint:
         return grpc.secure_channel(self.target, credentials, options)
 
     def connect_aio(self) -> grpc.aio.Channel:
-        """Opens a channel for asyncio, with a connection of its own.
+        """Opens a channel for asyncio that does not share its connection.
 
         Raises:
             ConfigError: A certificate, a key or the authorities' file cannot be used.
@@ -174,7 +174,7 @@ class Endpoint:
         return grpc.aio.secure_channel(self.target, credentials, options)
 
     def _how(self) -> tuple[grpc.ChannelCredentials | None, tuple[tuple[str, Any], ...]]:
-        # No proxy stands between a machine and itself, whatever http_proxy says.
+        # Ignores http_proxy for connections within this machine.
         direct: tuple[tuple[str, Any], ...] = (("grpc.enable_http_proxy", 0),) if _is_this_machine(self.target) else ()
         if self.tls is None:
             return None, _OPTIONS + direct
@@ -187,11 +187,11 @@ class Endpoint:
 
 
 def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | None:
-    """The error that a failed handshake means; None if it was none.
+    """Explains a failed handshake. Returns None for other failures.
 
     Args:
-        endpoint: To whom the connection failed.
-        details: What gRPC says about it.
+        endpoint: The server.
+        details: gRPC's message.
     """
     for words, reason in _REFUSALS:
         if words in details:
@@ -208,7 +208,7 @@ def explain_refusal(endpoint: Endpoint, details: str) -> PolicyServiceError | No
             f"{endpoint} closes the connection at once: it probably speaks TLS; connect with --tls or --tls-ca FILE, "
             "in Python with tls=True or Tls(ca=FILE)"
         )
-    # A gRPC server that refuses a client's certificate does not say why: it hangs up.
+    # A gRPC server that refuses a client certificate closes the connection without a reason.
     if endpoint.tls.pair is None:
         reason = (
             "it probably demands a client's certificate; give one with Tls(cert=..., key=...) or --tls-cert, --tls-key"

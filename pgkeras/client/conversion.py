@@ -1,4 +1,4 @@
-"""Converts arguments to messages, responses to arrays and failures to exceptions, for calls and sessions."""
+"""Converts arguments to messages, responses to arrays, and failures to exceptions, for calls and sessions."""
 
 from __future__ import annotations
 
@@ -55,21 +55,22 @@ _OUTPUTS = {
 
 @dataclass(frozen=True)
 class Actions:
-    """The answer for one observation or a batch; arrays have a batch axis if the observations had one.
+    """The response for an observation or a batch. Arrays have a batch axis if the observations had one.
 
     Args:
-        action: Actions, of the action space's dtype and ``[B, *action_space.shape]``; of a Dict or Tuple, a dict or
-            tuple of its parts' actions.
-        log_prob: float32 ``[B]``: ln P(action | observation); for a clipped continuous action, of the sample before
-            clipping. None if not asked for, like the others below.
+        action: Actions ``[B, *action_space.shape]`` of the action space's dtype; for a Dict or Tuple, a dict or tuple
+            of the actions of its parts.
+        log_prob: float32 ``[B]``: ln P(action | observation). For a clipped continuous action, that of the sample
+            before clipping. None if not requested, as for the next two.
         entropy: float32 ``[B]``, in nats.
-        greedy_action: What mode "greedy" would have done; like ``action``.
-        distribution: Its parameters, by the names in :attr:`DistributionKind.parameters`; for a Dict or Tuple, by the
-            key or number of each part. Empty if not asked for.
-        state: For a policy with memory, what to send with the next observations: opaque, but row i of a batch is the
-            i-th of equally long pieces, and a piece of zero bytes starts an episode. Empty otherwise, and in sessions.
-        policy: Name of the policy that answered.
-        version: Its version.
+        greedy_action: The action of mode "greedy", in the form of ``action``.
+        distribution: Parameters of the distribution, by the names in :attr:`DistributionKind.parameters`; for a Dict or
+            Tuple, by the key or index of each part. Empty if not requested.
+        state: For a policy with memory, the opaque state to send with the next observations. It consists of one piece
+            of equal length per row of the batch; a piece of zero bytes starts an episode. Empty otherwise, and in
+            sessions.
+        policy: Name of the policy.
+        version: Version of the policy.
     """
 
     action: Any
@@ -82,26 +83,26 @@ class Actions:
     version: int
 
     def _repr_html_(self) -> str:
-        """In a notebook: the distribution of every observation, and what was chosen from it."""
+        """Renders the distributions and the chosen actions for a notebook."""
         from pgkeras.client.display import html
 
         return html(self)
 
 
 def mode_number(mode: Mode) -> Any:
-    """The ActMode of a name.
+    """Returns the ActMode of a name.
 
     Raises:
-        InvalidRequestError: There is none.
+        InvalidRequestError: The name is unknown.
     """
     return _number(_MODES, mode, "mode")
 
 
 def output_numbers(outputs: Iterable[Output]) -> list[Any]:
-    """The ActOutputs of some names, with the action's.
+    """Returns the ActOutputs of some names, and that of the action.
 
     Raises:
-        InvalidRequestError: There is none for one of them.
+        InvalidRequestError: A name is unknown.
     """
     return [service_pb2.ACT_OUTPUT_ACTION, *(_number(_OUTPUTS, output, "outputs") for output in outputs)]
 
@@ -110,7 +111,7 @@ def check_seed(seed: int) -> int:
     """Returns the seed if it is valid.
 
     Raises:
-        InvalidRequestError: It lies outside [0, 2**64).
+        InvalidRequestError: The seed is outside [0, 2**64).
     """
     if not 0 <= seed < 2**64:
         raise InvalidRequestError("seed", "an integer from 0 to 2**64 - 1", str(seed))
@@ -118,24 +119,24 @@ def check_seed(seed: int) -> int:
 
 
 def seconds_of(timeout: float | None, default: float) -> float:
-    """The seconds that a call or a step may take: some years at most, as neither threads nor gRPC can wait for ever.
+    """Returns the timeout of a call or a step, limited to three years, because threads and gRPC have maximum timeouts.
 
     Args:
-        timeout: What the caller said; None for nothing.
-        default: What holds then.
+        timeout: The caller's timeout, or None.
+        default: The timeout if the caller gives none.
     """
     return min(default if timeout is None else timeout, _LONGEST_SECONDS)
 
 
 def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actions:
-    """An answer as arrays.
+    """Decodes a response to arrays.
 
     Args:
-        response: The answer.
+        response: The response.
         space: The policy's action space.
 
     Raises:
-        ServerFailedError: It is not one that this client can read.
+        ServerFailedError: The response cannot be decoded.
     """
     try:
         return Actions(
@@ -155,16 +156,16 @@ def read_actions(response: service_pb2.ActResponse, space: ActionSpace) -> Actio
 def read_step(
     response: service_pb2.PlayResponse, space: ActionSpace, single: bool
 ) -> tuple[Actions, NDArray[np.bool_] | None]:
-    """The answer to a session's step as arrays, and which environments are to wait; None for none.
+    """Decodes the response to a session's step: the actions, and which environments must wait (None for none).
 
     Args:
-        response: The answer.
+        response: The response.
         space: The policy's action space.
-        single: Whether the step was that of a single environment, whose arrays then have no batch axis.
+        single: Whether the step was that of a single environment. The arrays then have no batch axis.
 
     Raises:
-        ServerFailedError: It is not one that this client can read, or not one to a single environment.
-        PolicyServiceError: The error that is the answer.
+        ServerFailedError: The response cannot be decoded, or has not one row for a single environment.
+        PolicyServiceError: The response is an error.
     """
     if response.HasField("error"):
         error = response.error
@@ -226,17 +227,17 @@ def _action(response: service_pb2.ActResponse, name: str, space: ActionSpace) ->
 
 
 def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceError:
-    """The exception that the failure of a call means.
+    """Converts the failure of a call to an exception.
 
     Args:
-        error: gRPC's own.
-        target: Whom the call was made to.
-        seconds: How long it was given.
+        error: gRPC's exception.
+        target: The server.
+        seconds: The timeout of the call.
     """
     trailing = error.trailing_metadata() or ()
     failure = decode_error(read_status(error.code().value[0], error.details() or "", trailing))
     if any(key == DETAILS_KEY for key, _ in trailing):
-        return failure  # the server's own words
+        return failure  # an error sent by the server
     if isinstance(failure, DeadlineExceededError):
         return no_answer(target, seconds)
     if error.code() is grpc.StatusCode.CANCELLED:
@@ -257,12 +258,12 @@ def translate(error: Any, target: Endpoint, seconds: float) -> PolicyServiceErro
 
 
 def no_answer(target: Endpoint, seconds: float, what: str = "call") -> DeadlineExceededError:
-    """What there is to say of a call, or of a session's step, that was not answered in the seconds it was given.
+    """Returns the error for a call or a session's step without a response within the timeout.
 
     Args:
-        target: Whom it was made to.
-        seconds: How long it was given.
-        what: What has a timeout: the call or the session.
+        target: The server.
+        seconds: The timeout.
+        what: "call" or "session": what has the timeout.
     """
     return DeadlineExceededError(
         f"no answer from {target} within {seconds:g} s; is it the right address? If the server is just slow, "

@@ -1,4 +1,4 @@
-"""What a simulator declares of itself when it opens a session."""
+"""The declaration of a simulator, sent when it opens a session."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def declare(observation_space: Any, action_space: Any, environments: int = 0, na
     """Builds the message; see :meth:`pgkeras.client.PolicyClient.play`.
 
     Raises:
-        UnsupportedSpaceError: No policy here can handle one of the spaces.
+        UnsupportedSpaceError: A space is not supported.
     """
     return service_pb2.Simulator(
         observation_space=encode_space(_ours(observation_space, observations_from_gymnasium)),
@@ -27,6 +27,6 @@ def declare(observation_space: Any, action_space: Any, environments: int = 0, na
 
 
 def _ours(space: Any, convert: Any) -> Space:
-    gymnasium = sys.modules.get("gymnasium")  # whoever has one of its spaces has imported it
+    gymnasium = sys.modules.get("gymnasium")  # imported already if the space is one of its spaces
     ours: Space = convert(space) if gymnasium is not None and isinstance(space, gymnasium.Space) else space
     return ours

@@ -1,4 +1,4 @@
-"""An answer as a notebook shows it: the distribution of every observation, with the action that was chosen."""
+"""Renders responses for notebooks: the distribution of every observation, with the chosen action."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MOST_NUMBERS = 32
 
 
 def html(answer: Actions) -> str:
-    """A table: a row for each observation, with bars for probabilities, and other parameters as numbers."""
+    """Renders a table with a row per observation: bars for probabilities, numbers for other parameters."""
     one_each = answer.log_prob if answer.log_prob is not None else answer.entropy
     is_batch = one_each is not None and one_each.ndim == 1
     rows = len(one_each) if one_each is not None and is_batch else 1

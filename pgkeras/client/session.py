@@ -1,4 +1,4 @@
-"""PlaySession: one simulator's session with a policy server."""
+"""PlaySession: a simulator's session with a policy server."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pgkeras.v1 import service_pb2
 
 __all__ = ["PlaySession"]
 
-# How long a server may take to end a session that is closed.
+# Time for the server to end a session that is being closed.
 _CLOSING_SECONDS = 1.0
 
 _Outbox = queue.SimpleQueue[service_pb2.PlayRequest | None]
@@ -30,20 +30,20 @@ _Inbox = queue.SimpleQueue[service_pb2.PlayResponse | PolicyServiceError]
 
 
 class PlaySession:
-    """An open session; made by :meth:`pgkeras.client.PolicyClient.play`. For one thread at a time.
+    """An open session, created by :meth:`pgkeras.client.PolicyClient.play`. Not thread-safe.
 
     Args:
         method: The Play method of a generated stub.
-        first: Everything that does not change from message to message; what is read in the first alone, too.
-        spaces: What the policy observes, and what it does.
-        target: Whom ``method`` calls, for messages.
-        timeout: Seconds that a step may take.
+        first: The fields that all messages share, and those of the first message.
+        spaces: The observation and the action space.
+        target: The server, for error messages.
+        timeout: Timeout of a step in seconds.
 
     Attributes:
-        answer: The whole last answer, with the outputs that were asked for; None before the first.
-        hold: bool ``[B]``, from a policy in training: the environments that should not take their action, but show the
-            same first observation again in the next step, with ``episode_start``. None where none should wait.
-        heard: When the server last said anything, if only to wait, by ``time.monotonic``; None before.
+        answer: The last response, with the requested outputs; None before the first.
+        hold: bool ``[B]``, from a policy in training: the environments that must not take their action, but send the
+            same first observation again in the next step, with ``episode_start``. None if no environment must wait.
+        heard: Time of the server's last message (``time.monotonic``); None before the first.
     """
 
     def __init__(
@@ -84,35 +84,35 @@ class PlaySession:
         action_mask: ArrayLike | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Reports what the last action led to, and asks for the next.
+        """Reports the outcome of the last action, and requests the next one.
 
         Args:
-            observation: Of the observation space's shape for a single environment, or with a leading axis of B
-                environments, as many at every step. Cast as by :meth:`pgkeras.client.PolicyClient.act`.
-            reward: What the last action earned, a number or ``[B]``. Like the next two, left out at the first step, and
-                where every environment starts an episode.
-            terminated: Whether it ended the episode in a terminal state, a bool or ``[B]``.
-            truncated: Whether the episode was cut off after it, a bool or ``[B]``.
-            episode_start: Whether the observation is the first of an episode, a bool or ``[B]``. Left out, it is after
-                a step that said ``terminated`` or ``truncated``, as with Gymnasium's next-step autoreset.
+            observation: An observation with the space's shape for a single environment, or with a leading axis for B
+                environments, the same number at every step. Cast as by :meth:`pgkeras.client.PolicyClient.act`.
+            reward: Reward of the last action, a number or ``[B]``. Omit it and the next two in the first step, and if
+                every environment starts an episode.
+            terminated: Whether the last action led to a terminal state, a bool or ``[B]``.
+            truncated: Whether the episode was truncated after the last action, a bool or ``[B]``.
+            episode_start: Whether the observation is the first of an episode, a bool or ``[B]``. By default, that is
+                the case after a step with ``terminated`` or ``truncated``, as with Gymnasium's next-step autoreset.
             action_mask: As in :meth:`pgkeras.client.PolicyClient.act`.
-            timeout: Seconds that this step may take.
+            timeout: Timeout of this step in seconds.
 
         Returns:
-            The action, of the action space's dtype and shape, with a leading axis if the observation has one; of a Dict
-            or Tuple, a dict or tuple of its parts' actions.
+            The action, of the action space's dtype and shape, with a leading axis if the observation has one; for a
+            Dict or Tuple, a dict or tuple of the actions of its parts.
 
         Raises:
-            InvalidRequestError: An argument is wrong; the session is as if the step had not been made. Or the simulator
-                that was declared is refused, which ends the session.
-            ServerBusyError: The server is busy, and the same step may be made again; or it has too many sessions, which
-                ends this one.
-            DeadlineExceededError: The answer did not come in time: the step counts, and its action is lost. Or the
-                server has ended the session because it was idle.
-            ServerUnavailableError: The server is gone or stopping, or the session has been closed.
-            PolicyServiceError: Any of its other children.
+            InvalidRequestError: An argument is invalid, and the session is unchanged; or the declared simulator is
+                refused, which ends the session.
+            ServerBusyError: The server is busy, and the step may be repeated; or it has too many sessions, which ends
+                this one.
+            DeadlineExceededError: No response arrived in time: the step counts, and its action is lost. Or the server
+                has ended the session because it was idle.
+            ServerUnavailableError: The server has ended or is stopping, or the session has been closed.
+            PolicyServiceError: Another error of the step.
 
-        After an error, :attr:`is_over` tells whether the session goes on.
+        After an error, :attr:`is_over` is True if the session has ended.
         """
         if self._failure is not None:
             raise self._failure
@@ -147,15 +147,15 @@ class PlaySession:
 
     @property
     def is_over(self) -> bool:
-        """Whether the session has ended, with an error or by :meth:`close`; a step then raises what ended it."""
+        """Whether the session has ended, by an error or by :meth:`close`. A step then raises the reason."""
         return self._failure is not None
 
     def close(self) -> None:
-        """Ends the session, for which the server has a second; a step after it raises ServerUnavailableError."""
+        """Ends the session and waits for the server for up to a second. Later steps raise ServerUnavailableError."""
         self._failure = self._failure or ServerUnavailableError("the session has been closed; open a new one")
         self._outbox.put(None)
         self._reader.join(_CLOSING_SECONDS)
-        self._call.cancel()  # does nothing to one that has ended
+        self._call.cancel()  # no effect if the call has ended
 
     def __enter__(self) -> Self:
         return self
@@ -174,11 +174,11 @@ class PlaySession:
                 self._failure = received
                 raise received
             self.heard = time.monotonic()
-            if received.id != self._id:  # one whose deadline has passed
+            if received.id != self._id:  # the response to a step that has timed out
                 continue
             if not received.HasField("waiting"):
                 return received
-            deadline = time.monotonic() + timeout  # a policy in training is being improved
+            deadline = time.monotonic() + timeout  # a policy in training is being updated
 
 
 def _read(call: Any, inbox: _Inbox, outbox: _Outbox, target: Endpoint, timeout: float) -> None:
@@ -189,7 +189,7 @@ def _read(call: Any, inbox: _Inbox, outbox: _Outbox, target: Endpoint, timeout: 
     except grpc.RpcError as error:
         inbox.put(translate(error, target, timeout))
     finally:
-        outbox.put(None)  # or gRPC's own thread would wait for another message for ever
+        outbox.put(None)  # otherwise gRPC's thread would wait for another message forever
 
 
 def _vector(field: str, value: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -200,5 +200,5 @@ def _vector(field: str, value: ArrayLike, dtype: np.dtype[Any]) -> NDArray[Any]:
     kinds = "fiu" if dtype.kind == "f" else "b"
     if array.dtype.kind not in kinds:
         raise InvalidRequestError(field, f"what can be cast to dtype {dtype}", f"dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # the server refuses what is not finite
+    with np.errstate(over="ignore"):  # the server refuses infinite values
         return array.astype(dtype)
