@@ -1,10 +1,10 @@
-"""A run: the loop over epochs, and what it leaves on disk.
+"""A run: the training loop over epochs, and the files that it writes.
 
-Start with ``training.py``, the loop. ``run.py`` says what a callback is, ``callbacks.py`` and ``stopping.py`` have
-those that come with the package. ``counters.py`` is how far a run has come. ``checkpoints.py`` has the files that
-``resuming.py`` reads to go on. ``results.py`` has the summary and the exported policy. ``directory.py`` and
-``loggers/`` are the run's files, ``plotting.py`` draws its curves. The directory can be read without TensorFlow;
-training needs it.
+Start with ``training.py``, the loop. ``run.py`` defines the callback interface; ``callbacks.py`` and ``stopping.py``
+contain the built-in callbacks. ``counters.py`` counts epochs, steps and episodes. ``checkpoints.py`` writes the files
+from which ``resuming.py`` restores a run. ``results.py`` builds the summary and exports the policy. ``directory.py``
+and ``loggers/`` write the run's other files, ``plotting.py`` draws its curves. Reading a run directory does not need
+TensorFlow; training does.
 """
 
 from pgkeras.runs.directory import (

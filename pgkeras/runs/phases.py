@@ -1,4 +1,4 @@
-"""The two phases of an epoch: whole episodes are played by the frozen policy, then the policy learns from them."""
+"""The two phases of an epoch: the frozen policy plays whole episodes, then the policy learns from them."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ __all__ = ["EpochDropped", "Phases"]
 
 logger = logging.getLogger(__name__)
 
-# How often limits and signals are looked at while episodes are played.
-_LOOK_SECONDS = 0.1
-# How much later than the time limit a step that blocks is broken off, and how often that is tried again.
-_LATE_SECONDS, _AGAIN_SECONDS = 0.5, 1.0
+# Interval of the checks for limits and interruptions while episodes are played.
+_CHECK_SECONDS = 0.1
+# A blocking step is interrupted this long after the time limit, and again at this interval.
+_GRACE_SECONDS, _REPEAT_SECONDS = 0.5, 1.0
 
 
 class EpochDropped(BaseException):
-    """Raised to end an epoch before its episodes are over, at a limit or by a signal.
+    """Raised to end an epoch before its episodes are finished, at a limit or after a signal.
 
-    It is no Exception, so that it is not mistaken for one that an environment raises.
+    It is not an ``Exception``, because handlers of exceptions raised by environments must not catch it.
 
     Args:
-        reason: Why the run is over, as :meth:`pgkeras.runs.run.Run.stop` takes it; None after an interruption.
+        reason: The stop reason, for :meth:`pgkeras.runs.run.Run.stop`; None after an interruption.
     """
 
     def __init__(self, reason: str | None = None) -> None:
@@ -46,20 +46,21 @@ class EpochDropped(BaseException):
 
 
 class Phases:
-    """Plays and learns, an epoch at a time.
+    """Runs epochs: each plays episodes and learns from them.
 
     Args:
         config: Settings.
-        source: Where episodes come from.
-        learner: What learns from them.
-        frozen: What acts; frozen anew after each lesson.
-        counters: Count each epoch that is done.
-        alone: Whether this is the only process of the training. Others would wait for an epoch that one drops.
+        source: Source of episodes.
+        learner: Learns from the episodes.
+        frozen: Acting copy of the policy, updated after each gradient step.
+        counters: Updated after each epoch.
+        alone: Whether this is the only process of the training. If it is not, the other processes wait for this
+            one's episodes, and no epoch is dropped.
 
     Attributes:
-        collector: What plays the episodes.
-        intact: Whether weights and counters belong together: not while a lesson is under way, nor after it failed.
-        interrupted: Set to drop the epoch whose episodes are being played.
+        collector: Plays the episodes.
+        intact: Whether weights and counters are consistent. False during a gradient step and after a failed one.
+        interrupted: Set it to drop the epoch whose episodes are being played.
         on_progress: See :attr:`pgkeras.runs.training.Training.on_progress`.
     """
 
@@ -75,20 +76,20 @@ class Phases:
     ) -> None:
         self._config, self._source, self._learner = config, source, learner
         self._frozen, self._counters, self._alone = frozen, counters, alone
-        # Of several processes none may go by its own clock: all take the same steps.
+        # Several processes must take the same steps, so none may stop by its own clock.
         self._limits = config if alone else replace(config, time_limit=None)
-        self._epoch_began = self._look_due = 0.0
-        self._wanted = 0  # episodes of this epoch
+        self._epoch_began = self._check_due = 0.0
+        self._episodes = 0  # of this epoch
         self.collector = source.collector(frozen, self._watch)
         self.intact = True
         self.interrupted = False
         self.on_progress: Callable[[int, int, int], None] | None = None
 
     def run(self) -> EpochMetrics:
-        """Plays an epoch's episodes and learns from them.
+        """Runs one epoch and returns its metrics.
 
         Raises:
-            EpochDropped: The time limit was reached, or the run interrupted, before the episodes were over.
+            EpochDropped: The time limit was reached, or the run was interrupted, before the episodes were finished.
             EnvironmentStepError: The environment failed.
             TrainingError: The loss or the gradient is not finite.
         """
@@ -98,14 +99,14 @@ class Phases:
         collected = time.perf_counter()
         if counters.epoch == 0:
             self._source.advise()
-            _tell_of_truncation(config, int(trajectory.lengths.max()))
+            _warn_of_truncation(config, int(trajectory.lengths.max()))
         self.intact = False
         progress = share_of_limits(self._limits, counters.env_steps, counters.seconds)
-        lesson = self._learner.learn(trajectory, counters.epoch, progress)
+        update = self._learner.learn(trajectory, counters.epoch, progress)
         self._frozen.freeze(self._learner.weights)
-        learnt = time.perf_counter()
+        learned = time.perf_counter()
         returns = trajectory.episode_returns
-        counters.add_epoch(returns, trajectory.lengths, learnt - began)
+        counters.add_epoch(returns, trajectory.lengths, learned - began)
         self.intact = True
         return EpochMetrics(
             epoch=counters.epoch,
@@ -120,16 +121,16 @@ class Phases:
             idle_steps=self.collector.idle_steps,
             episodes_lost=self.collector.episodes_lost,
             collect_seconds=collected - began,
-            learn_seconds=learnt - collected,
-            steps_per_second=trajectory.steps / (learnt - began),
-            **vars(lesson),
+            learn_seconds=learned - collected,
+            steps_per_second=trajectory.steps / (learned - began),
+            **vars(update),
         )
 
     def episodes_to_play(self) -> int:
-        """How many episodes make a batch of ``batch_steps`` steps, if that is set; ``episodes`` otherwise.
+        """Returns the number of episodes of the next epoch: about ``batch_steps`` steps if set, else ``episodes``.
 
-        It is fixed before the episodes are played, by the lengths of earlier ones: to play on until there are enough
-        steps would favour short episodes.
+        The number is computed before the episodes are played, from the mean length of earlier episodes. Playing until
+        there are enough steps would favor short episodes.
         """
         lengths = self._counters.recent_lengths
         if self._config.batch_steps is None or not lengths:
@@ -138,37 +139,37 @@ class Phases:
 
     def _play(self) -> Trajectory:
         seed = np.random.SeedSequence(self._config.seed, spawn_key=(self._counters.epoch,))
-        self._wanted = self.episodes_to_play()
+        self._episodes = self.episodes_to_play()
         limit = self._limits.time_limit
         collect = self.collector.collect
         if limit is None or not is_alarm_free():
-            return collect(self._wanted, seed)
-        left = max(0.0, limit - self._counters.seconds) + _LATE_SECONDS
-        return call_with_alarm(left, self._drop_over_time, collect, self._wanted, seed, interval=_AGAIN_SECONDS)
+            return collect(self._episodes, seed)
+        left = max(0.0, limit - self._counters.seconds) + _GRACE_SECONDS
+        return call_with_alarm(left, self._drop_over_time, collect, self._episodes, seed, interval=_REPEAT_SECONDS)
 
     def _watch(self, steps: int, episodes: int) -> None:
-        """Called with the steps of an epoch so far and its episodes that are done; raises EpochDropped to end it."""
+        """Receives the steps and finished episodes of the epoch so far. Raises EpochDropped to end the epoch."""
         now = time.perf_counter()
-        if now < self._look_due:
+        if now < self._check_due:
             return
-        self._look_due = now + _LOOK_SECONDS
+        self._check_due = now + _CHECK_SECONDS
         limit = self._limits.time_limit
         if limit is not None and self._counters.seconds + now - self._epoch_began >= limit:
             self._drop_over_time()
         if self.interrupted and self._alone:
             raise EpochDropped
         if self.on_progress is not None:
-            self.on_progress(steps, episodes, self._wanted)
+            self.on_progress(steps, episodes, self._episodes)
 
     def _drop_over_time(self) -> NoReturn:
         assert self._limits.time_limit is not None
         raise EpochDropped(time_is_over(self._limits.time_limit))
 
 
-def _tell_of_truncation(config: Config, longest: int) -> None:
+def _warn_of_truncation(config: Config, longest: int) -> None:
     if longest >= LONGEST_EPISODE == config.max_episode_steps:
         logger.warning(
-            "%s has episodes that were truncated after %s steps, as it has no limit; max_episode_steps sets another",
+            "%s has no limit on episode length, so episodes were truncated after %s steps; set max_episode_steps",
             config.env_id,
             f"{LONGEST_EPISODE:,}",
         )

@@ -1,4 +1,4 @@
-"""What a callback is, and what it may do to a run."""
+"""The callback interface, and the part of a run that callbacks may use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pgkeras.errors import ConfigError
 from pgkeras.settings.config import Config
 
-if TYPE_CHECKING:  # or the command line would wait for TensorFlow
+if TYPE_CHECKING:  # imports TensorFlow, which would slow the command line down
     from pgkeras.bundle.bundle import Bundle
     from pgkeras.evaluation.evaluation import Evaluation
     from pgkeras.policy.policy import Policy
@@ -23,7 +23,7 @@ __all__ = ["Best", "Callback", "Run"]
 
 
 class Best(NamedTuple):
-    """The policy that did best so far, as :meth:`Run.keep_best` was told."""
+    """The policy with the highest score passed to :meth:`Run.keep_best` so far."""
 
     score: float
     epoch: int
@@ -32,13 +32,13 @@ class Best(NamedTuple):
 
 
 class Run(Protocol):
-    """What a callback may read of a run, and do to it. It is a :class:`pgkeras.runs.training.Training`.
+    """The interface of a run for callbacks, implemented by :class:`pgkeras.runs.training.Training`.
 
     Attributes:
         config: The settings.
         policy: The policy in training.
-        directory: The run's files; None if it leaves none.
-        best: The policy that did best in evaluations; None before the first.
+        directory: The run's files; None if the run writes no files.
+        best: The best policy in evaluations; None before the first evaluation.
     """
 
     config: Config
@@ -48,62 +48,62 @@ class Run(Protocol):
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes files, of several that train together."""
+        """Whether this process writes the files, if several processes train together."""
         ...
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """Number of finished epochs."""
         ...
 
     @property
     def env_steps(self) -> int:
-        """Environment steps of their episodes."""
+        """Environment steps in the finished epochs."""
         ...
 
     @property
     def episodes(self) -> int:
-        """Their episodes."""
+        """Episodes in the finished epochs."""
         ...
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, of both phases, without setup and evaluations."""
+        """Seconds of training in both phases, without setup and evaluations."""
         ...
 
     @property
     def mean_return_100(self) -> float:
-        """Mean return of the last hundred training episodes, or of all so far; NaN before the first."""
+        """Mean return of the last 100 training episodes, or of all if there are fewer; NaN before the first."""
         ...
 
     @property
     def finished(self) -> bool:
-        """Whether there is a reason to stop."""
+        """Whether the run has a reason to stop."""
         ...
 
     @property
     def interrupted(self) -> bool:
-        """Whether the run is to end soon, so that no evaluation is worth beginning."""
+        """Whether the run was interrupted and ends soon. Evaluations are then skipped."""
         ...
 
     def stop(self, reason: str) -> None:
-        """Ends the run after this epoch; of several reasons, the first one counts."""
+        """Ends the run after this epoch. If it is called several times, the first reason is kept."""
         ...
 
     def report(self, **values: float) -> None:
-        """Adds values, by name, to what this epoch's line in ``metrics.jsonl`` says."""
+        """Adds values by name to this epoch's line in ``metrics.jsonl``."""
         ...
 
     def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
-        """Plays episodes by the policy as it is now; nothing is learnt from them."""
+        """Plays episodes with the current policy, without learning from them."""
         ...
 
     def keep_best(self, score: float) -> bool:
-        """Keeps the policy as it is now as the one to export, if none scored higher."""
+        """Keeps the current policy as the best one, which is exported, unless an earlier one scored higher."""
         ...
 
     def export(self, root: Path | str, name: str | None = None) -> Bundle:
-        """Publishes the best policy, or the last without evaluations."""
+        """Exports the best policy, or the last one if there were no evaluations."""
         ...
 
 
@@ -112,16 +112,16 @@ _CALLED = {*_OURS, *_OURS.values()}
 
 
 class Callback:
-    """Watches a run. Every method does nothing until it is overridden.
+    """Base class of callbacks. All methods do nothing unless they are overridden.
 
-    A callback may use all that :class:`Run` has. One that remembers something from epoch to epoch keeps it in
-    :meth:`state`, so that a run that was stopped and resumed goes on as if it had not been.
+    A callback may use everything in :class:`Run`. A callback that keeps data from epoch to epoch returns it from
+    :meth:`state`. A resumed run then continues as if it had not been stopped.
 
-    Keras' ``on_train_begin(logs)``, ``on_epoch_end(epoch, logs)`` and ``on_train_end(logs)`` are called, too, with the
-    number of the epoch from 0 and its metrics by name.
+    Keras' ``on_train_begin(logs)``, ``on_epoch_end(epoch, logs)`` and ``on_train_end(logs)`` are also called, with the
+    zero-based number of the epoch and its metrics by name.
 
     Raises:
-        ConfigError: A class has a method ``on_...`` that is never called; raised where it is defined.
+        ConfigError: A subclass has a method ``on_...`` that is never called. Raised when the class is defined.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -130,14 +130,16 @@ class Callback:
             if name.startswith("on_") and name not in _CALLED:
                 near = difflib.get_close_matches(name, _CALLED, n=1, cutoff=0.0)[0]
                 raise ConfigError(
-                    f"{cls.__name__}.{name} would never be called; did you mean {near}? A callback has on_start, "
-                    "on_epoch and on_end"
+                    f"{cls.__name__}.{name} would never be called; did you mean {near}? A callback has the methods "
+                    "on_start, on_epoch and on_end"
                 )
             if (ours := _OURS.get(name)) in vars(cls):
-                raise ConfigError(f"{cls.__name__} has {ours} and Keras' {name}, which mean the same: keep one of them")
+                raise ConfigError(
+                    f"{cls.__name__} defines {ours} and Keras' {name}, which are the same hook; remove one"
+                )
 
     def on_start(self, training: Run) -> None:
-        """Called before the first epoch, and when a resumed run goes on."""
+        """Called before the first epoch, and before the first epoch of a resumed run."""
         self.on_train_begin()
 
     def on_epoch(self, training: Run, metrics: EpochMetrics) -> None:
@@ -145,21 +147,21 @@ class Callback:
         self.on_epoch_end(metrics.epoch - 1, metrics.record())
 
     def on_end(self, training: Run) -> None:
-        """Called when the run finishes, for whatever reason, while its environments are still there."""
+        """Called when the run ends for any reason, before its environments are closed."""
         self.on_train_end()
 
     def on_train_begin(self, logs: Mapping[str, float] | None = None) -> None:
-        """As Keras has it."""
+        """See :meth:`keras.callbacks.Callback.on_train_begin`."""
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        """As Keras has it."""
+        """See :meth:`keras.callbacks.Callback.on_epoch_end`."""
 
     def on_train_end(self, logs: Mapping[str, float] | None = None) -> None:
-        """As Keras has it."""
+        """See :meth:`keras.callbacks.Callback.on_train_end`."""
 
     def state(self) -> dict[str, NDArray[Any]]:
         """The callback's state by name, for the checkpoint."""
         return {}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Restores a :meth:`state`. Not called if the checkpoint has none of this callback."""
+        """Restores a :meth:`state`. Not called if the checkpoint contains no state of this callback."""

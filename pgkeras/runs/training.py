@@ -1,4 +1,4 @@
-"""Training: the loop over epochs, each of which is :class:`pgkeras.runs.phases.Phases` once."""
+"""Training: the loop over epochs. :class:`pgkeras.runs.phases.Phases` runs one epoch."""
 
 from __future__ import annotations
 
@@ -45,31 +45,31 @@ __all__ = ["EpochMetrics", "Training", "train"]
 
 logger = logging.getLogger(__name__)
 
-# At a few gigabytes a second, tens of milliseconds a step.
+# A step reads all weights: tens of milliseconds at a few gigabytes per second.
 _MANY_WEIGHTS = 20_000_000
 
 
 class Training:
-    """A run: iterate over it to train, one epoch at a time. Callbacks see it as a :class:`pgkeras.runs.run.Run`.
+    """A training run. Each iteration over it trains one epoch. It implements :class:`pgkeras.runs.run.Run`.
 
     Args:
         config: Settings.
-        directory: Where the run's files go; None for a run that leaves none.
-        network: A Keras model from observations to features, in place of the configured one.
-        callbacks: What else watches the run; called after the conditions to stop at and before evaluations.
-        resume: Whether to go on with the run in the directory.
-        checkpoint: Which checkpoint to go on from: "last", "best", or the number of epochs finished.
-        source: Where episodes come from, if not from the configured environment.
-        devices: What computes, if not what is configured; see :class:`pgkeras.settings.groups.StepSettings`.
+        directory: Directory for the run's files; None to write no files.
+        network: A Keras model from observations to features, which replaces the configured network.
+        callbacks: Callbacks, called after the stop conditions and before evaluations.
+        resume: Whether to resume the run in the directory.
+        checkpoint: The checkpoint to resume from: "last", "best", or its number of finished epochs.
+        source: Source of episodes, if it is not the configured environment.
+        devices: Replaces the setting ``devices``; see :class:`pgkeras.settings.groups.StepSettings`.
 
     Attributes:
-        resumed_from: The epochs that were done before; 0 of a new run.
+        resumed_from: Number of epochs finished before this run was resumed; 0 for a new run.
 
     Raises:
-        ConfigError: A setting does not fit: an unknown optimizer or activation.
-        EnvironmentSetupError: The environment cannot be made.
+        ConfigError: A setting is invalid, such as an unknown optimizer or activation.
+        EnvironmentSetupError: The environment cannot be created.
         UnsupportedSpaceError: A space of the environment is not supported.
-        RunError: The directory cannot be written, or there is nothing to resume.
+        RunError: The directory is not writable, or contains no run to resume.
     """
 
     def __init__(
@@ -84,9 +84,9 @@ class Training:
         source: EpisodeSource | None = None,
         devices: str | None = None,
     ) -> None:
-        self._began = time.perf_counter()
-        directory = None if directory is None else directory.absolute()  # an environment may change the working one
+        self._started_at = time.perf_counter()
         if directory is not None:
+            directory = directory.absolute()  # an environment may change the working directory
             check_encoding(directory)
         _check(network, callbacks)
         self.config = config
@@ -96,17 +96,17 @@ class Training:
         try:
             self._set_up(directory, network, callbacks, checkpoint if resume else None)
         except BaseException:
-            if self.directory is not None:  # or it is held for as long as the error is kept
+            if self.directory is not None:  # otherwise it stays locked while the exception is referenced
                 self.directory.close()
-            if source is None:  # nobody else can close it, and it may have processes or a cluster
+            if source is None:  # the caller has no reference to it, and it may own processes or a cluster
                 self._close_source()
             raise
-        self.setup_seconds = time.perf_counter() - self._began
+        self.setup_seconds = time.perf_counter() - self._started_at
 
     def _set_up(
         self, directory: Path | None, network: keras.Model | None, callbacks: Sequence[Callback], checkpoint: str | None
     ) -> None:
-        """Makes all but the source, and goes on from a checkpoint if it is given one."""
+        """Creates everything except the source, and restores the checkpoint if one is given."""
         config, resume = self.config, checkpoint is not None
         self._resumed, self._started = resume, False
         self.stop_return = self._source.reward_threshold if config.stop_return is None else config.stop_return
@@ -115,9 +115,9 @@ class Training:
         self._learner.warm_up()
         self.policy = self._learner.policy
         _warn_of_size(self.policy)
-        if network is not None:  # of any make; those of pgkeras are tested
+        if network is not None:  # the built-in networks are covered by tests
             check_exportable(self.policy)
-        # Ray's actors are without TensorFlow.
+        # Ray's actors run without TensorFlow.
         engine = "litert" if config.collect == "ray" else config.act_engine
         self._frozen = FrozenPolicy(self.policy, engine)
         self._callbacks = Callbacks(config, self.stop_return, callbacks)
@@ -137,26 +137,28 @@ class Training:
         self.best: Best | None = None
         self._reported: dict[str, float] = {}
         self._bundle: Bundle | None = None
-        self._epochs: list[EpochMetrics] = []  # of a run without a directory, for its curve
+        self._epochs: list[EpochMetrics] = []  # for the learning curve of a run without a directory
         if directory is not None and self.leads:
             self.directory = runs.RunDirectory(directory, config.keep_checkpoints, config.loggers, resume=resume)
         self._checkpoint_due = config.checkpoint_seconds
-        self._begin(checkpoint)
+        self._restore_all(checkpoint)
         self.resumed_from = self.epoch
         if self.directory is not None and not resume:
-            self.checkpoint()  # so that there is always one to go on from
-            self.directory.write_config(self._description())  # which makes the directory a run
+            self.checkpoint()  # every run has a checkpoint to resume from
+            self.directory.write_config(self._description())  # this file marks the directory as a run
 
     def _find_source(self, given: EpisodeSource | None) -> EpisodeSource:
         if self.processes == 1:
             return source_of(self.config) if given is None else given
         assert self._replicas is not None
         if given is not None:
-            raise ConfigError("devices: simulators connect to one process; train by one, on the GPUs of its machine")
+            raise ConfigError(
+                "devices: simulators connect to one process; use one process with the GPUs of its machine"
+            )
         return SharedEpisodes(self.config, self._replicas)
 
-    def _begin(self, checkpoint: str | None) -> None:
-        """Goes on from a checkpoint, if there is one, in all processes of the training."""
+    def _restore_all(self, checkpoint: str | None) -> None:
+        """Restores the checkpoint, if one is given, in all processes of the training."""
         if checkpoint is not None and self.directory is not None:
             self._restore(self.directory.checkpoints.read(checkpoint))
             self.best = resuming.read_best(self.directory, checkpoint, self.config, self._learner, self.epoch)
@@ -170,7 +172,7 @@ class Training:
         return f"<Training of {self.config.env_id}: epoch {self.epoch}, {self.env_steps:,} steps{last}>"
 
     def _repr_png_(self) -> bytes | None:
-        """The learning curve, in a notebook."""
+        """Returns the learning curve as a PNG image, for notebooks."""
         if not self.epoch:
             return None
         with tempfile.TemporaryDirectory() as scratch:
@@ -179,7 +181,7 @@ class Training:
 
     @property
     def processes(self) -> int:
-        """How many processes train together."""
+        """Number of processes that train together."""
         return 1 if self._replicas is None else self._replicas.processes
 
     @property
@@ -214,7 +216,7 @@ class Training:
 
     @property
     def device(self) -> str:
-        """Where the gradient step runs, such as "GPU: NVIDIA H100" or "CPU"."""
+        """The device of the gradient step, such as "GPU: NVIDIA H100" or "CPU"."""
         gpus = tf.config.list_physical_devices("GPU")
         if self._replicas is not None:
             where = f" of {self.processes} processes" if self.processes > 1 else ""
@@ -225,22 +227,22 @@ class Training:
 
     @property
     def act_engine(self) -> str:
-        """The engine that computes actions while episodes are played: "litert" or "tensorflow"."""
+        """The engine that computes actions during rollouts: "litert" or "tensorflow"."""
         return self._frozen.engine
 
     @property
     def solved_at(self) -> tuple[float, int] | None:
-        """Seconds of training and environment steps after which the return to stop at was reached; None before."""
+        """Training seconds and environment steps at which ``stop_return`` was reached; None before."""
         return self._callbacks.solved_at
 
     @property
     def finished(self) -> bool:
-        """Whether there is a reason to stop: a limit is reached, the environment solved, or a callback asked for it."""
+        """Whether the run has a reason to stop: a limit, a solved environment, or a callback's request."""
         return self.stop_reason is not None
 
     @property
     def interrupted(self) -> bool:
-        """Whether evaluations are to end: not of several processes, which would wait for this one's share."""
+        """Whether to stop evaluating. Always false with several processes, which would wait for this one's episodes."""
         return self._phases.interrupted and self.processes == 1
 
     def stop(self, reason: str) -> None:
@@ -248,14 +250,14 @@ class Training:
         self.stop_reason = self.stop_reason or reason
 
     def interrupt(self) -> None:
-        """Ends the run soon, and drops the epoch whose episodes are being played; may be called by a signal handler."""
+        """Drops the epoch whose episodes are being played, and ends the run. Signal handlers may call it."""
         self._phases.interrupted = True
 
     @property
     def on_progress(self) -> Callable[[int, int, int], None] | None:
-        """Called ten times a second at most while episodes are played, if it is set.
+        """Optional function, called at most 10 times per second while episodes are played.
 
-        It gets the steps, the episodes that are done and those that are wanted, all of this epoch.
+        Its arguments are the steps, the finished episodes and the total episodes of the current epoch.
         """
         return self._phases.on_progress
 
@@ -265,10 +267,10 @@ class Training:
 
     def report(self, **values: float) -> None:
         """See :meth:`Run.report`."""
-        self._reported.update({name: float(value) for name, value in values.items()})  # NumPy's have no JSON
+        self._reported.update({name: float(value) for name, value in values.items()})  # NumPy scalars are not JSON
 
     def __iter__(self) -> Iterator[EpochMetrics]:
-        """Trains until finished.
+        """Trains until the run is finished, and yields the metrics of each epoch.
 
         Raises:
             EnvironmentStepError: The environment failed.
@@ -276,7 +278,7 @@ class Training:
         """
         if not self._started:
             if self.directory is not None:
-                self._go_on_in(self.directory)
+                self._open_directory(self.directory)
             self._started = True
             for callback in self._callbacks.before:
                 callback.on_start(self)
@@ -290,10 +292,10 @@ class Training:
                 break
             yield self._close_epoch(metrics)
 
-    def _go_on_in(self, directory: runs.RunDirectory) -> None:
-        """Tells the loggers, which may refuse, and drops what is given up; other settings are the run's only then.
+    def _open_directory(self, directory: runs.RunDirectory) -> None:
+        """Starts the loggers, drops the records of later epochs, then writes changed settings.
 
-        Of a run that is only exported, other settings are not written.
+        A logger may refuse the run, so the settings are written last. They are not written if a run is only exported.
         """
         is_changed = directory.config() != self.config.to_json()
         config = self._description() if is_changed else runs.read_config(directory.path)
@@ -303,36 +305,36 @@ class Training:
             directory.write_config(config)
 
     def _start_evaluations(self) -> None:
-        """Makes up for an evaluation of the last epoch that was broken off, and adds to the epoch's record."""
+        """Repeats the last epoch's evaluation if it was interrupted, and adds its results to that epoch's record."""
         self._reported = {}
         for callback in self._callbacks.evaluations:
-            with suppress(EpochDropped):  # it is broken off again
+            with suppress(EpochDropped):  # interrupted again
                 callback.on_start(self)
         if self._reported and self.directory is not None:
             self.directory.amend_epoch(self.epoch, self._reported)
 
     def _is_over(self) -> bool:
-        """Whether to end between two epochs: here, or in another process of the training."""
-        return self._agreed(self.finished or self._phases.interrupted)
+        """Returns whether any process of the training ends after the last epoch."""
+        return self._agree_over(self.finished or self._phases.interrupted)
 
-    def _agreed(self, over: bool) -> bool:
-        """Whether the run is over in any process of the training, which ends it in all of them."""
+    def _agree_over(self, over: bool) -> bool:
+        """Returns whether the run is over in any process, and stops it in all of them in that case."""
         if self.processes > 1:
             assert self._replicas is not None
             over = self._replicas.agree(over)
             if over and not self.finished:
-                self.stop("a process of the training was told to")
+                self.stop("another process of the training stopped")
         return over
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
         self._reported = {}
         self._source.note(metrics.epoch, metrics.env_steps, metrics.return_mean, metrics.entropy)
         try:
-            self._tell(self._callbacks.before, metrics)
-            if self._callbacks.evaluations:  # whose episodes all processes play: each must know whether it is the last
-                self._agreed(self.finished)
-            self._tell(self._callbacks.evaluations, metrics)
-        finally:  # the epoch has been, whatever a callback raises
+            self._notify(self._callbacks.before, metrics)
+            if self._callbacks.evaluations:  # all processes play them: each must know whether this epoch is the last
+                self._agree_over(self.finished)
+            self._notify(self._callbacks.evaluations, metrics)
+        finally:  # the epoch counts even if a callback raises
             metrics = replace(metrics, reported=self._reported)
             if self.directory is not None:
                 self.directory.write_epoch(metrics.record())
@@ -342,22 +344,22 @@ class Training:
             self.checkpoint()
         return metrics
 
-    def _tell(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
+    def _notify(self, callbacks: Iterable[Callback], metrics: EpochMetrics) -> None:
         for callback in callbacks:
-            with suppress(EpochDropped):  # an interruption breaks off an evaluation, and the epoch stays
+            with suppress(EpochDropped):  # an interruption ends the evaluation, but the epoch counts
                 callback.on_epoch(self, metrics)
 
     def finish(self) -> None:
-        """Tells the callbacks, frees the environments, and writes the last checkpoint, summary and learning curve.
+        """Calls the callbacks, closes the environments, and writes the last checkpoint, summary and learning curve.
 
-        After an epoch that was broken off, the checkpoint stays the one before it. Files of a resumed run that did not
-        go on stay as they were.
+        If the gradient step of an epoch failed, the checkpoint before it is kept. A resumed run that played no epoch
+        does not change its files.
         """
-        with ExitStack() as stack:  # each is done, whatever the others raise; the last of these first
+        with ExitStack() as stack:  # runs all of these even if some raise, last one first
             if self.directory is not None:
                 writes = self._started or not self._resumed
                 if writes:
-                    stack.callback(self._keep_curve)
+                    stack.callback(self._write_curve)
                     stack.callback(self._write_summary)
                 stack.callback(self.directory.close)
                 if writes:
@@ -370,7 +372,7 @@ class Training:
     def _close_source(self) -> None:
         try:
             self._source.close()
-        except Exception as error:  # of any kind: what was learnt is not lost for it
+        except Exception as error:  # a failing close() must not lose the trained policy
             logger.warning("%s failed at close: %s: %s", self.config.env_id, type(error).__name__, error)
 
     def _write_last_checkpoint(self) -> None:
@@ -382,11 +384,11 @@ class Training:
         summary = self.summary()
         if self._bundle is None and self.epoch == self.resumed_from and (self.directory.path / runs.SUMMARY).exists():
             before = runs.read_summary(self.directory.path)
-            if before["epochs"] == self.epoch:  # that bundle is of this policy
+            if before["epochs"] == self.epoch:  # that bundle contains this policy
                 summary["bundle"] = before["bundle"]
         self.directory.write_summary(summary)
 
-    def _keep_curve(self) -> None:
+    def _write_curve(self) -> None:
         assert self.directory is not None
         if self.epoch:
             self._draw_curve(self.directory.path / runs.CURVE)
@@ -401,22 +403,22 @@ class Training:
         plotting.plot_learning_curve(file, metrics, title, self.stop_return, evaluations)
 
     def evaluate(self, episodes: int, mode: str = "greedy") -> Evaluation:
-        """Plays episodes by the policy as it is now, from the same seeds each time; nothing is learnt from them.
+        """Plays episodes with the current policy, from the same seeds each time, without learning from them.
 
         Args:
-            episodes: How many.
-            mode: "greedy" for the most probable actions, "sample" to draw them.
+            episodes: Number of episodes.
+            mode: "greedy" for the most probable actions, "sample" to sample them.
 
         Raises:
-            ConfigError: There are no episodes to play.
+            ConfigError: ``episodes`` is less than 1.
             EnvironmentStepError: The environment failed.
         """
         return self._evaluator.evaluate(episodes, mode, self.config.seed)
 
     def keep_best(self, score: float) -> bool:
-        """Keeps the policy as it is now as the one to export, if none scored higher; says whether it does.
+        """Keeps the current policy as the best one unless an earlier one scored higher. Returns whether it was kept.
 
-        Of equals the later one is kept: where a score has a ceiling, it has learnt more.
+        If scores are equal, the later policy is kept, because it has trained longer.
         """
         if not score >= (self.best.score if self.best is not None else -math.inf):
             return False
@@ -426,7 +428,7 @@ class Training:
         return True
 
     def checkpoint(self) -> None:
-        """Writes all that the run needs to go on, bit for bit, from here."""
+        """Writes a checkpoint, from which a resumed run continues bit for bit."""
         assert self.directory is not None
         self.directory.checkpoints.write(self.epoch, self._state())
         self._checkpoint_due = self.seconds + self.config.checkpoint_seconds
@@ -441,24 +443,24 @@ class Training:
         self._frozen.freeze()
 
     def summary(self) -> dict[str, Any]:
-        """The result of the run, for ``summary.json``."""
-        return results.summary(self, self._source.restarts, time.perf_counter() - self._began, self._bundle)
+        """Returns the result of the run, for ``summary.json``."""
+        return results.summary(self, self._source.restarts, time.perf_counter() - self._started_at, self._bundle)
 
     def provenance(self) -> dict[str, Any]:
-        """Where the policy comes from."""
+        """Returns the origin of the policy: environment, settings, device and package versions."""
         return results.provenance(self, self._source.is_environment)
 
     def _description(self) -> dict[str, Any]:
-        """What ``config.json`` says."""
+        """Returns the content of ``config.json``."""
         return {**self.provenance(), "stop_return": self.stop_return}
 
     def export(self, root: Path | str, name: str | None = None, which: str = BEST) -> Bundle:
-        """Publishes the policy; see :func:`pgkeras.policy.export.export_policy`.
+        """Exports the policy; see :func:`pgkeras.policy.export.export_policy`.
 
         Args:
             root: Directory of policies.
-            name: The policy's name; by default the environment's.
-            which: "best" for the policy that did best in evaluations, and without any the last; "last" for the last.
+            name: The policy's name. Default: the environment's name.
+            which: "best" for the best policy in evaluations, or the last one if there were none; "last" for the last.
 
         Raises:
             ExportError: See :func:`pgkeras.policy.export.export_policy`.
@@ -482,14 +484,14 @@ def train(
 ) -> Training:
     """Trains a policy: ``pgkeras.train("CartPole-v1", seed=0).export("saved_models")``.
 
-    In a notebook, a bar shows how it goes on.
+    In a notebook, it shows a progress bar.
 
     Args:
         env_id: A gymnasium id, or ``module:id``.
-        preset: Name of a preset; by default the environment's own, or the one for its kind of actions.
-        out: Run directory; by default the run leaves no files.
-        network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, or the setting of that name.
-        callbacks: What watches the run, and may stop it.
+        preset: Name of a preset. Default: the environment's preset, or the one for its kind of actions.
+        out: Run directory. Default: the run writes no files.
+        network: A Keras model from observations ``[B, ...]`` to features ``[B, F]``, or a value of the setting.
+        callbacks: Callbacks, which observe the run and may stop it.
         **settings: Any setting of :class:`pgkeras.settings.config.Config`.
 
     Returns:
@@ -515,17 +517,17 @@ def train(
 
 def _check(network: Any, callbacks: Sequence[Any]) -> None:
     if network is not None and not isinstance(network, keras.Model):
-        raise ConfigError(f"network: expected a Keras model, or the name of a configured one, got {network!r}")
+        raise ConfigError(f"network: expected a Keras model or a value of the setting, got {network!r}")
     for callback in callbacks:
         if not isinstance(callback, Callback):
-            raise ConfigError(f"callbacks: expected objects of classes made from pgkeras.Callback, got {callback!r}")
+            raise ConfigError(f"callbacks: expected instances of pgkeras.Callback, got {callback!r}")
 
 
 def _warn_of_size(policy: Policy) -> None:
     weights = sum(math.prod(v.shape) for v in policy.variables)
     if weights > _MANY_WEIGHTS:
         logger.warning(
-            "the policy has %s weights, and every step goes through all of them: a few of them a second. Actions in "
-            "several components (MultiDiscrete), or smaller layers, make it faster",
+            "the policy has %s weights. Every step reads all of them, so training is slow. To speed it up, use smaller "
+            "layers, or split the action into several components (MultiDiscrete)",
             f"{weights:,}",
         )

@@ -38,7 +38,7 @@ def test_endless_episodes_are_truncated_with_a_warning(caplog):
     training = Training(config)
     assert [metrics.env_steps for metrics in training] == [LONGEST_EPISODE]
     training.finish()
-    assert "Fragile-v0 has episodes that were truncated after 10,000 steps" in caplog.text
+    assert "Fragile-v0 has no limit on episode length, so episodes were truncated after 10,000 steps" in caplog.text
     assert config_for("CliffWalking-v1", overrides={"max_episode_steps": 50}).max_episode_steps == 50
     assert config_for("FrozenLake-v1").max_episode_steps is None, "the environment has a limit"
     assert config_for("CliffWalking-v1", "discrete").max_episode_steps is None

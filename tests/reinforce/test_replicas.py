@@ -155,7 +155,7 @@ class Enough(pgkeras.Callback):
 settings = {"envs": 3, "episodes": 3, "max_episode_steps": 40, "devices": "all", "evaluation_every": 1000}
 callbacks = [Enough(), Publish("models", "policy", 0.0)]
 training = pgkeras.train("Acrobot-v1", preset="default", out=sys.argv[1], callbacks=callbacks, **settings)
-assert training.stop_reason == ("a process of the training was told to" if training.leads else "enough")
+assert training.stop_reason == ("another process of the training stopped" if training.leads else "enough")
 """
     ports = free_ports(2)
     workers = [f"127.0.0.1:{port}" for port in ports]

@@ -251,7 +251,7 @@ def test_the_network_s_setting_has_the_name_of_the_argument_for_a_model() -> Non
     assert pgkeras.train("CartPole-v1", network="auto", steps=200, episodes=2, envs=2).config.network == "auto"
     with pytest.raises(ConfigError, match=r"network: expected one of auto, mlp, .*; got 'cnn'"):
         pgkeras.train("CartPole-v1", network="cnn")
-    with pytest.raises(ConfigError, match="network: expected a Keras model, or the name of a configured one, got <f"):
+    with pytest.raises(ConfigError, match="network: expected a Keras model or a value of the setting, got <f"):
         pgkeras.train("CartPole-v1", network=lambda observations: observations)
 
 
@@ -268,7 +268,7 @@ def test_what_would_change_nothing_is_refused_at_once() -> None:
 
 
 def test_what_is_no_callback_is_refused_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"callbacks: expected objects of classes made from pgkeras\.Callback, got 7"):
+    with pytest.raises(ConfigError, match=r"callbacks: expected instances of pgkeras\.Callback, got 7"):
         pgkeras.train("CartPole-v1", callbacks=[7])
 
 
