@@ -1,4 +1,4 @@
-"""Load on a policy server: what it answers in which time, as its callers see it. Light: NumPy and gRPC."""
+"""Load generator for policy servers: measures latency and throughput as callers see them. Needs NumPy and gRPC."""
 
 from pgkeras.bench.load import Load
 from pgkeras.bench.report import Report

@@ -1,4 +1,4 @@
-"""Load: what is to be asked of a server."""
+"""Load: the settings of a load test."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ _DEFAULT_CONCURRENCY = 8
 
 @dataclass(frozen=True)
 class Load:
-    """The load to put on a server; ``pgkeras bench --help`` is made from this class.
+    """The settings of a load test. The options of ``pgkeras bench`` are derived from this class.
 
     Raises:
-        ConfigError: A setting is of the wrong type or outside its range, or two contradict each other.
+        ConfigError: A setting has the wrong type or is outside its range, or two contradict each other.
     """
 
     target: str
-    policy: str = setting("", "Which policy; may be left out when the server has only one.")
-    policy_version: int | None = setting(None, "Which version; the newest by default.")
-    label: str | None = setting(None, "The version that has this label.")
-    rpc: str = setting("act", "Single calls, or messages in sessions.", choices=("act", "play"))
+    policy: str = setting("", "Name of the policy; optional if the server has only one.")
+    policy_version: int | None = setting(None, "Version of the policy; the newest by default.")
+    label: str | None = setting(None, "Label of the version, instead of a version.")
+    rpc: str = setting("act", "Send single calls, or messages in sessions.", choices=("act", "play"))
     rate: float | None = setting(
-        None, "Open loop: calls or messages a second, sent on schedule whatever has been answered.", above=0
+        None, "Open loop: calls or messages per second, sent on a schedule independent of the responses.", above=0
     )
     arrivals: str = setting(
         "poisson",
-        "Open loop: the schedule, random as of many independent callers, or even.",
+        "Open loop: random arrivals, as of many independent callers, or constant intervals.",
         choices=("poisson", "constant"),
     )
     concurrency: int | None = setting(
         None,
-        "Closed loop: calls in flight or sessions, each of which sends when it has been answered. Open loop: sessions "
-        f"of play. {_DEFAULT_CONCURRENCY} by default.",
+        "Closed loop: number of concurrent calls or sessions; each sends again after a response. Open loop: number of "
+        f"sessions of play. {_DEFAULT_CONCURRENCY} by default.",
         minimum=1,
     )
-    batch: int = setting(0, "Observations in a call; 0 sends single ones, without a batch axis.", minimum=0)
-    connections: int = setting(1, "Connections over which the load is spread.", minimum=1)
-    duration: float = setting(10.0, "Seconds of load.", above=0)
-    warmup: float = setting(1.0, "Seconds of load before, which are not counted.", minimum=0)
+    batch: int = setting(0, "Observations per call; 0 sends single observations without a batch axis.", minimum=0)
+    connections: int = setting(1, "Number of connections that share the load.", minimum=1)
+    duration: float = setting(10.0, "Seconds of measured load.", above=0)
+    warmup: float = setting(1.0, "Seconds of load before the measurement.", minimum=0)
     timeout: float = setting(10.0, "Deadline of a call, in seconds.", above=0)
     seed: int = setting(0, "Seed of the observations and of the schedule.", minimum=0)
 
@@ -50,16 +50,16 @@ class Load:
         check_fields(self)
         if self.rate is not None and self.concurrency is not None and self.rpc == "act":
             raise ConfigError(
-                "rate and concurrency: give one of them, since an open loop sends on schedule however many calls are "
-                "in flight"
+                "rate and concurrency exclude each other for act: an open loop sends on a schedule, independent of the "
+                "number of calls in progress"
             )
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are sent on schedule, rather than when others are answered."""
+        """Whether calls are sent on a schedule (open loop) instead of after responses (closed loop)."""
         return self.rate is not None
 
     @property
     def in_flight(self) -> int:
-        """How many calls are in flight in a closed loop, or how many sessions are open."""
+        """The number of concurrent calls in a closed loop, or the number of open sessions."""
         return self.concurrency or _DEFAULT_CONCURRENCY

@@ -1,9 +1,9 @@
-"""Open and closed loops of calls, and what they record.
+"""Open and closed loops of calls, and their measurements.
 
-A closed loop sends when it has been answered, so a server that stalls stalls its callers, and the calls that would have
-met the stall are never made: it finds the highest rate, but not the latency at a lower one. An open loop sends on a
-schedule, and every latency counts from the moment when the call was *due*: a stall is seen by every call that it held
-up, even by those that could not be sent because of it (Tene, "How not to measure latency", 2013).
+A closed loop sends the next call after a response. If the server stalls, the callers stall, too, and most calls that
+would have seen the stall are never made. A closed loop therefore measures the highest rate, but not the latency at
+lower rates. An open loop sends on a schedule, and latencies count from the time when a call was *due*. Every delayed
+call thus sees a stall, including calls that could not be sent because of it (Tene, "How not to measure latency", 2013).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 Ask = Callable[[bytes], Awaitable[tuple[str, str]]]
-"""Sends a request and waits for the answer: the name of its status code, and what the server says about it."""
+"""Sends a request and waits for the response. Returns the name of the status code, and the server's message."""
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -45,21 +45,21 @@ _OK = "OK"
 _ANSWERED = (_OK, "")
 _TOO_LATE = ("DEADLINE_EXCEEDED", "the answer before it took so long that it was not sent in time")
 _LOOK_SECONDS = 0.01
-# A caller that is refused at once waits so long before it opens another session.
+# Delay before a caller whose session failed opens another one.
 _PAUSE_SECONDS = 0.1
 _AHEAD = 1024
-# What grpc.aio says, with its own INTERNAL, when a session was ended while a message was being written.
+# The message of grpc.aio, with code INTERNAL, if a session ended while a message was being written.
 _LOST_STATUS = "Internal error from Core"
 
 
 @dataclass(frozen=True)
 class Window:
-    """The span of a run, by ``time.perf_counter``.
+    """The times of a run (``time.perf_counter``).
 
     Args:
-        begin: When load begins.
-        start: From when on it is counted.
-        end: When the last call is sent.
+        begin: Start of the load.
+        start: Start of the measurement.
+        end: Time after which no call is sent.
     """
 
     begin: float
@@ -72,9 +72,9 @@ class Record:
     """The measurements of one run.
 
     Args:
-        latencies: Seconds, of every call, by the name of its status code.
-        reasons: What was said first about each code but OK.
-        lags: Seconds that this process was late to do what was due.
+        latencies: Latency of every call in seconds, by the name of its status code.
+        reasons: The first message for each code except OK.
+        lags: Delays of this process in seconds: how late it did what was due.
     """
 
     latencies: dict[str, array[float]] = field(default_factory=lambda: {_OK: array("d")})
@@ -82,7 +82,7 @@ class Record:
     lags: array[float] = field(default_factory=lambda: array("d"))
 
     def add(self, answer: tuple[str, str], seconds: float) -> None:
-        """Counts a call, with what an :data:`Ask` gave for it."""
+        """Adds a call, given the result of its :data:`Ask`."""
         code, reason = answer
         self.latencies.setdefault(code, array("d")).append(seconds)
         if code != _OK:
@@ -90,7 +90,7 @@ class Record:
 
 
 def act(channel: Any, timeout: float, metadata: Metadata = ()) -> Ask:
-    """Single calls on a channel, each with a deadline of so many seconds."""
+    """Returns a function that makes single calls on a channel, each with a timeout in seconds."""
     method = channel.unary_unary(f"{_SERVICE}/Act")
 
     async def ask(payload: bytes) -> tuple[str, str]:
@@ -104,13 +104,13 @@ def act(channel: Any, timeout: float, metadata: Metadata = ()) -> Ask:
 
 
 class SessionCaller:
-    """Messages in a session, which is opened when it is needed, and again after it has failed.
+    """Sends messages in a session, which is opened on demand, and again after a failure.
 
     Args:
-        channel: Where to.
+        channel: The channel.
         first: The first message of every session.
-        deadline: Seconds that a session may last.
-        metadata: What every call carries.
+        deadline: Maximum duration of a session in seconds.
+        metadata: Metadata of every call.
     """
 
     def __init__(self, channel: Any, first: bytes, deadline: float, metadata: Metadata = ()) -> None:
@@ -121,7 +121,7 @@ class SessionCaller:
         self._stream: Any = None
 
     async def exchange(self, payload: bytes) -> tuple[str, str]:
-        """Sends a message and waits for its answer: its status or the session's, as an :data:`Ask` gives it."""
+        """Sends a message and waits for its response; an :data:`Ask`. The status is the message's or the session's."""
         if self._stream is None:
             self._stream = self._method(timeout=self._deadline, metadata=self._metadata)
             answer = await self._exchange(self._first)
@@ -130,11 +130,11 @@ class SessionCaller:
         return await self._exchange(payload)
 
     async def aclose(self) -> None:
-        """Ends the session, if it is open, and waits for the server to end it."""
+        """Closes the session, if it is open, and waits for the server to end it."""
         stream, self._stream = self._stream, None
         if stream is None:
             return
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # it has ended already
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):  # the session has already ended
             await stream.done_writing()
         await stream.code()
 
@@ -157,7 +157,7 @@ class SessionCaller:
 
 
 async def keep_asking(ask: Ask, payloads: Iterator[bytes], window: Window, record: Record) -> None:
-    """A closed loop of one: asks again whenever it has been answered."""
+    """Runs a closed loop with one caller, which sends again after each response."""
     while (begin := time.perf_counter()) < window.end:
         answer = await ask(next(payloads))
         if begin >= window.start:
@@ -167,7 +167,7 @@ async def keep_asking(ask: Ask, payloads: Iterator[bytes], window: Window, recor
 async def send_on_schedule(
     asks: Iterator[Ask], payloads: Iterator[bytes], schedule: Iterator[float], window: Window, record: Record
 ) -> None:
-    """An open loop: every call is sent when it is due, however many are in flight."""
+    """Runs an open loop: sends every call when it is due, independent of the number of calls in progress."""
 
     async def one(due: float) -> None:
         begin = time.perf_counter()
@@ -185,9 +185,10 @@ async def send_on_schedule(
 async def step_on_schedule(
     ask: Ask, payloads: Iterator[bytes], schedule: Iterator[float], timeout: float, window: Window, record: Record
 ) -> None:
-    """An open loop of one session: a message waits for the answer before it, but is due when it is due.
+    """Runs an open loop in one session. A message waits for the previous response, but its latency counts from its due
+    time.
 
-    One that could not be sent within so many seconds of that is given up, as its caller would have done.
+    A message that cannot be sent within ``timeout`` seconds of its due time is dropped, as its caller would do.
     """
     for due in schedule:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
@@ -198,21 +199,21 @@ async def step_on_schedule(
 
 
 async def measure_lag(window: Window, record: Record) -> None:
-    """Records how late this process is, by a task that has nothing to do but to be on time."""
+    """Records the delays of this process with a task that only sleeps and measures how late it wakes up."""
     while (due := time.perf_counter() + _LOOK_SECONDS) < window.end:
         await asyncio.sleep(_LOOK_SECONDS)
         record.lags.append(time.perf_counter() - due)
 
 
 def schedule(rate: float, is_poisson: bool, window: Window, generator: np.random.Generator) -> Iterator[float]:
-    """The moments when calls are due, up to the window's end.
+    """Yields the due times of calls, up to the window's end.
 
     Args:
-        rate: Calls a second.
-        is_poisson: Whether the gaps are exponential, as between the calls of many independent callers; else they are
-            all equal, from a random beginning.
-        window: The span.
-        generator: Where randomness comes from.
+        rate: Calls per second.
+        is_poisson: Whether the intervals are exponential, as between calls of many independent callers. Otherwise they
+            are constant, with a random start.
+        window: The times of the run.
+        generator: Source of randomness.
     """
     last = window.begin - (0.0 if is_poisson else generator.random() / rate)
     while True:

@@ -1,4 +1,4 @@
-"""Ready requests with random observations of a policy's space."""
+"""Encoded requests with random observations from a policy's space."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from pgkeras.v1 import policy_pb2, service_pb2
 
 __all__ = ["act_requests", "play_requests", "random_values"]
 
-# So many different ones that no cache helps, and so few bytes that images fit memory.
-_MOST_REQUESTS = 256
-_MOST_BYTES = 64 * 2**20
+# Enough different requests to defeat caches, within a memory limit for images.
+_MAX_REQUESTS = 256
+_MAX_BYTES = 64 * 2**20
 
 
 def act_requests(
     info: PolicyInfo, ref: policy_pb2.PolicyRef, rows: int | None, generator: np.random.Generator
 ) -> list[bytes]:
-    """Serialized ActRequests.
+    """Returns serialized ActRequests.
 
     Args:
         info: The policy.
-        ref: How requests name it.
-        rows: Observations in a request; None for a single one without a batch axis.
-        generator: Where the observations come from.
+        ref: The reference to the policy in the requests.
+        rows: Observations per request; None for a single one without a batch axis.
+        generator: Source of randomness.
     """
     requests = []
     for observation in _observations(info, rows or 1, generator):
@@ -44,13 +44,13 @@ def act_requests(
 def play_requests(
     info: PolicyInfo, ref: policy_pb2.PolicyRef, rows: int, generator: np.random.Generator
 ) -> tuple[bytes, list[bytes]]:
-    """The first PlayRequest of a session, and those that may follow it in any order, serialized.
+    """Returns the serialized first PlayRequest of a session, and requests that may follow it in any order.
 
     Args:
         info: The policy.
-        ref: How the first request names it.
-        rows: The number of environments.
-        generator: Where observations and rewards come from.
+        ref: The reference to the policy in the first request.
+        rows: Number of environments.
+        generator: Source of randomness.
     """
     going_on = encode_tensor(np.zeros(rows, np.bool_))
     opening = service_pb2.PlayRequest(policy=ref, spec_hash=info.spec_hash)
@@ -66,10 +66,10 @@ def play_requests(
 
 
 def random_values(space: Space, rows: int, generator: np.random.Generator) -> Any:
-    """Random values of a space, as :func:`pgkeras.protocol.values.cast` gives a batch of them.
+    """Returns a batch of random values of a space, in the form of :func:`pgkeras.protocol.values.cast`.
 
-    Numbers are uniform where they are bounded on both sides, a half-normal beyond a single bound, else standard normal.
-    Texts are of the policy's own tokens.
+    Numbers are uniform between two finite bounds, half-normal from a single bound, and standard normal without bounds.
+    Texts consist of the policy's tokens.
     """
     if isinstance(space, Dict | Tuple):
         return {key: random_values(part, rows, generator) for key, part in parts(space).items()}
@@ -89,7 +89,7 @@ def _random_arrays(space: ArraySpace, rows: int, generator: np.random.Generator)
     values = np.where(has_high & ~has_low, np.where(has_high, high, 0) - np.abs(normal), values)
     both = has_low & has_high
     share = generator.random(shape)
-    # In two halves, since the distance of two huge bounds may be infinite.
+    # A weighted sum of the bounds, because the difference of huge bounds may overflow.
     between = np.where(both, low, 0) * (1 - share) + np.where(both, high, 0) * share
     values = np.where(both, between, values).astype(space.dtype)
     return np.asarray(np.clip(values, low.astype(space.dtype), high.astype(space.dtype)), space.dtype)
@@ -98,5 +98,5 @@ def _random_arrays(space: ArraySpace, rows: int, generator: np.random.Generator)
 def _observations(info: PolicyInfo, rows: int, generator: np.random.Generator) -> list[Any]:
     space, layout = info.spec.observation_space, info.spec.layout
     one = random_values(space, rows, generator)
-    count = max(1, min(_MOST_REQUESTS, _MOST_BYTES // (rows * math.prod(layout.shape) * layout.dtype.itemsize)))
+    count = max(1, min(_MAX_REQUESTS, _MAX_BYTES // (rows * math.prod(layout.shape) * layout.dtype.itemsize)))
     return [one, *(random_values(space, rows, generator) for _ in range(count - 1))]

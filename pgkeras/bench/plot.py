@@ -1,4 +1,4 @@
-"""A curve of latencies by percentile, as a PNG file."""
+"""Plots latencies by percentile as a PNG file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgkeras.files import whole_file
 __all__ = ["check_plotting", "plot_latencies"]
 
 _TICKS = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999)
-_MOST_POINTS = 2000
+_MAX_POINTS = 2000
 
 
 def check_plotting() -> type[Any]:
@@ -30,11 +30,11 @@ def check_plotting() -> type[Any]:
 
 
 def plot_latencies(path: Path, report: Report) -> None:
-    """Draws latency against percentile, on a scale on which every further nine has the same width.
+    """Plots latency against percentile, on a scale where each additional nine has the same width.
 
     Args:
-        path: The PNG file, which appears whole or not at all.
-        report: Of a run.
+        path: The PNG file, written atomically.
+        report: The report of a load test.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -44,8 +44,8 @@ def plot_latencies(path: Path, report: Report) -> None:
     count = len(report.latencies)
     if not count:
         raise BenchError(f"no call was answered with OK, so there is no latency to plot: {report.codes}")
-    # Equally spaced on the drawn scale, so that the tail keeps every point.
-    shares = 1 - np.geomspace(1.0, 1 / count, min(count, _MOST_POINTS)) if count > 1 else np.zeros(1)
+    # Equally spaced on the plotted scale, so that the tail keeps all of its points.
+    shares = 1 - np.geomspace(1.0, 1 / count, min(count, _MAX_POINTS)) if count > 1 else np.zeros(1)
     values = report.latencies[np.minimum((shares * count).astype(np.int64), count - 1)]
     axes = figure.subplots()
     axes.plot(1 / (1 - shares), values * 1e3, color="#0072B2", linewidth=2)
@@ -66,5 +66,5 @@ def plot_latencies(path: Path, report: Report) -> None:
 def _title(report: Report) -> str:
     load = report.load
     in_flight = f"{load.in_flight} {'sessions' if load.rpc == 'play' else 'in flight'}"
-    how = f"{load.rate:,g} a second on schedule" if load.is_open else f"{in_flight}, closed loop"
+    how = f"{load.rate:,g}/s, open loop" if load.is_open else f"{in_flight}, closed loop"
     return f"{report.policy} version {report.version}: {load.rpc}, {how}, {report.answered_per_second:,.0f}/s answered"

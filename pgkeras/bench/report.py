@@ -1,4 +1,4 @@
-"""Report: how a server answered a load."""
+"""Report: the results of a load test."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ __all__ = ["QUANTILES", "Report", "quantiles"]
 
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
 
-# Beyond this share of a core, a closed loop measures its generator. It is one thread of Python.
+# Above this share of a core, a closed loop measures the load generator, which is a single Python thread.
 _BUSY = 0.9
-# An open loop keeps up while the lateness of one call in a hundred is below this, or small beside the latency.
+# An open loop keeps up while the 99th percentile of its delays is below this, or below this share of the latency.
 _LAG_SECONDS = 0.001
 _LAG_SHARE = 0.1
 
 
 def quantiles(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float]:
-    """The smallest measured value that the given share of all values does not exceed, by :data:`QUANTILES`.
-
-    Taken from all values, without interpolation; empty when there is none.
-    """
+    """Returns the quantiles of :data:`QUANTILES`: measured values, without interpolation. Empty without values."""
     if not len(seconds):
         return {}
     found = np.quantile(seconds, list(QUANTILES.values()), method="inverted_cdf")
@@ -38,20 +35,20 @@ def quantiles(seconds: Sequence[float] | NDArray[np.float64]) -> dict[str, float
 
 @dataclass(frozen=True)
 class Report:
-    """How a server answered a load.
+    """The results of a load test.
 
     Args:
-        load: What was asked.
+        load: The settings of the load test.
         policy: Name of the policy.
-        version: Its version when the run began.
-        engine: What computes it.
-        seconds: From the first call that counts to the last answer.
-        latencies: Seconds of every call that was answered with OK, ascending: from when it was sent in a closed loop,
-            from when it was due in an open one.
+        version: Version of the policy at the start.
+        engine: The engine that computes it.
+        seconds: Time from the first measured call to the last response.
+        latencies: Latency of every successful call in seconds, ascending. It counts from sending in a closed loop, and
+            from the due time in an open loop.
         codes: Number of calls by the name of their status code.
-        reasons: What the server said first about each code but OK.
-        lags: Quantiles of how late the generator was, in seconds.
-        busy: Share of a core that the generator's own thread took.
+        reasons: The server's first message for each code except OK.
+        lags: Quantiles of the load generator's delays, in seconds.
+        busy: Share of a core used by the load generator's thread.
     """
 
     load: Load
@@ -67,7 +64,7 @@ class Report:
 
     @classmethod
     def of(cls, load: Load, info: PolicyInfo, record: Record, seconds: float, busy: float) -> Report:
-        """Summarises a record."""
+        """Creates a report from a record."""
         return cls(
             load=load,
             policy=info.name,
@@ -83,24 +80,24 @@ class Report:
 
     @property
     def calls(self) -> int:
-        """All calls, whatever their outcome."""
+        """The number of all calls."""
         return sum(self.codes.values())
 
     @property
     def answered_per_second(self) -> float:
-        """Calls that were answered with OK, a second."""
+        """Successful calls per second."""
         return len(self.latencies) / self.seconds
 
     @property
     def kept_up(self) -> bool:
-        """Whether the figures are the server's rather than the generator's."""
+        """Whether the load generator was fast enough for the figures to describe the server."""
         if not self.load.is_open:
             return self.busy < _BUSY
         latency = quantiles(self.latencies).get("p99", 0.0)
         return self.lags.get("p99", 0.0) <= max(_LAG_SECONDS, _LAG_SHARE * latency)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the single latencies, as JSON values; times in milliseconds."""
+        """Returns everything except the individual latencies as JSON values, with times in milliseconds."""
         load = self.load
         return {
             "target": load.target,
@@ -131,9 +128,9 @@ class Report:
 
     def __str__(self) -> str:
         load = self.load
-        what = f"{load.rpc}, {load.batch} observations a call" if load.batch else f"{load.rpc}, single observations"
+        what = f"{load.rpc}, {load.batch} observations per call" if load.batch else f"{load.rpc}, single observations"
         if load.is_open:
-            how = f"open loop, {load.rate:,g} a second, {load.arrivals} arrivals"
+            how = f"open loop, {load.rate:,g} per second, {load.arrivals} arrivals"
             how += f", {load.in_flight} sessions" if load.rpc == "play" else ""
         else:
             how = f"closed loop, {load.in_flight} {'sessions' if load.rpc == 'play' else 'in flight'}"
@@ -141,7 +138,7 @@ class Report:
         codes = ", ".join(f"{count:,} {code}" for code, count in self.codes.items() if count) or "none"
         rate = self.answered_per_second
         latency = "  ".join(f"{name} {value * 1e3:,.2f}" for name, value in quantiles(self.latencies).items())
-        since = "from when a call was due" if load.is_open else "from sending"
+        since = "from due time" if load.is_open else "from sending"
         lines = [
             f"{self.policy} version {self.version} ({self.engine}) at {load.target}",
             f"  load      {what}; {how}; {connections}",
@@ -157,12 +154,12 @@ class Report:
     def _complaint(self) -> str:
         if not self.load.is_open:
             return (
-                f"the generator was busy for {self.busy:.0%} of the time: the server may be faster than this; "
-                "run several of these commands at once"
+                f"the load generator was busy for {self.busy:.0%} of the time, so the server may be faster; "
+                "run several of these commands at the same time"
             )
         return (
-            f"the generator could not keep up: one call in a hundred was {self.lags['p99'] * 1e3:,.1f} ms late, which "
-            "is in the latencies; ask for a lower rate, or run several of these commands at once"
+            f"the load generator could not keep up: 1 % of the calls were {self.lags['p99'] * 1e3:,.1f} ms late or "
+            "more, which the latencies include; use a lower rate, or run several of these commands at the same time"
         )
 
 

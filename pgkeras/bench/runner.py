@@ -1,4 +1,4 @@
-"""Puts a load on a server."""
+"""Runs a load test."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ __all__ = ["run"]
 
 
 def run(load: Load, *, tls: Tls | bool = False, token: str | None = None, record: loops.Record | None = None) -> Report:
-    """Puts a load on a server, and reports how it was answered.
+    """Runs a load test and returns its results.
 
     Args:
-        load: What to ask.
+        load: The settings of the load test.
         tls: As for :class:`pgkeras.client.PolicyClient`.
         token: As for :class:`pgkeras.client.PolicyClient`.
-        record: An empty one, for those who want to watch it being filled.
+        record: An empty record to fill, for observers.
 
     Raises:
-        ConfigError: ``tls`` or ``token`` is of no use as it is.
-        PolicyServiceError: The policy cannot be described, so that there is nothing to ask; or the server takes no
-            more connections.
+        ConfigError: ``tls`` or ``token`` is invalid.
+        PolicyServiceError: The policy cannot be described, or the server accepts no more connections.
     """
     endpoint = Endpoint.of(load.target, tls, token)
     with PolicyClient(
@@ -48,7 +47,7 @@ def run(load: Load, *, tls: Tls | bool = False, token: str | None = None, record
         first, payloads = None, messages.act_requests(info, ref, rows, generator)
     else:
         first, payloads = messages.play_requests(info, ref, rows or 1, generator)
-    # An epoll waits for whole milliseconds, which is longer than many calls take; a select does not.
+    # epoll waits for whole milliseconds, which is longer than many calls take; select does not.
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.SelectSelector())) as runner:
         return runner.run(_run(load, endpoint, info, first, payloads, record or loops.Record()))
 
@@ -63,7 +62,7 @@ async def _run(
 ) -> Report:
     channels = [endpoint.connect_aio() for _ in range(load.connections)]
     gc.collect()
-    gc.freeze()  # what is there stays: collections need not walk over it between calls
+    gc.freeze()  # excludes the existing objects from garbage collections between calls
     try:
         await _connect(load, channels)
         begin = time.perf_counter()
@@ -84,7 +83,7 @@ async def _connect(load: Load, channels: list[Any]) -> None:
             await asyncio.gather(*(channel.channel_ready() for channel in channels))
     except TimeoutError as error:
         raise ServerUnavailableError(
-            f"{load.target} took no {load.connections} connections within {load.timeout:g} s"
+            f"{load.target} did not accept {load.connections} connections within {load.timeout:g} s"
         ) from error
 
 

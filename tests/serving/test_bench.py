@@ -250,7 +250,7 @@ def test_the_command_prints_json_and_plots(server, tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
     text = run_cli("bench", *options, "--rpc", "play", "--rate", "50")
     assert text.returncode == 0, text.stderr
-    assert "open loop, 50 a second, poisson arrivals, 8 sessions" in text.stdout
+    assert "open loop, 50 per second, poisson arrivals, 8 sessions" in text.stdout
 
 
 def test_invalid_loads_and_targets_are_refused(server):
@@ -261,7 +261,7 @@ def test_invalid_loads_and_targets_are_refused(server):
         ({"rate": float("nan")}, "rate: expected"),
         ({"concurrency": 0}, "concurrency: expected"),
         ({"duration": float("inf")}, "duration: expected"),
-        ({"rate": 1.0, "concurrency": 2}, "rate and concurrency: give one of them"),
+        ({"rate": 1.0, "concurrency": 2}, "rate and concurrency exclude each other"),
     ):
         with pytest.raises(ConfigError, match=message):
             bench.Load(target, **options)
