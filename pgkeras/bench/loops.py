@@ -187,7 +187,8 @@ async def step_on_schedule(
 ) -> None:
     """Runs an open loop in one session.
 
-    A message waits for the previous response, but its latency counts from its due time. A message that cannot be sent within ``timeout`` seconds of its due time is dropped, as its caller would do.
+    A message waits for the previous response, but its latency counts from its due time. A message that cannot be sent
+    within ``timeout`` seconds of its due time is dropped, as its caller would do.
     """
     for due in schedule:
         await asyncio.sleep(max(0.0, due - time.perf_counter()))

@@ -1,8 +1,8 @@
-"""Playing an exported policy: returns, films and statistics. No TensorFlow.
+"""Evaluation of exported policies: returns, videos and statistics. Does not need TensorFlow.
 
-``evaluation.py`` plays episodes; start there. ``actors.py`` acts in this process or through a server. ``recording.py``
-films episodes, with the pictures of ``frames.py`` and ``densities.py``. ``statistics.py`` has means and intervals over
-runs.
+Start with ``evaluation.py``, which plays episodes. ``actors.py`` acts in this process or through a server.
+``recording.py`` records videos with the pictures of ``frames.py`` and ``densities.py``. ``statistics.py`` has means and
+intervals over runs.
 """
 
 from typing import TYPE_CHECKING

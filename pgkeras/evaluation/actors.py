@@ -1,4 +1,4 @@
-"""Actors: an exported policy that acts in this process or behind a server. No TensorFlow."""
+"""Actors: exported policies that act in this process or on a server. Does not need TensorFlow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgkeras.protocol.values import first, plain
 from pgkeras.spaces.layout import part_of
 from pgkeras.spaces.spec import PolicySpec
 
-if TYPE_CHECKING:  # training evaluates, too, and has no use for gRPC
+if TYPE_CHECKING:  # evaluations during training must not import gRPC
     from pgkeras.client.client import Mode, PolicyClient
 
 __all__ = ["AnsweringActor", "EngineActor", "FirstSteps", "RemoteActor"]
@@ -24,7 +24,7 @@ Answer = dict[str, NDArray[Any]]
 
 
 class AnsweringActor(Actor, Protocol):
-    """An actor that keeps its whole answer."""
+    """An actor that stores its last outputs in ``answer``."""
 
     answer: Answer
 
@@ -33,9 +33,9 @@ class EngineActor:
     """An exported policy, computed in this process.
 
     Args:
-        spec: What it observes and does.
-        engine: What computes it.
-        mode: "greedy" for the most probable action, "sample" to draw one.
+        spec: The policy's specification.
+        engine: The engine that computes it.
+        mode: "greedy" for the most probable action, "sample" to sample one.
     """
 
     def __init__(self, spec: PolicySpec, engine: Engine, mode: Mode) -> None:
@@ -45,7 +45,7 @@ class EngineActor:
         self.answer: Answer = {}
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``."""
+        """See :meth:`pgkeras.environments.collect.Actor.act`. All outputs are stored in ``answer``."""
         inputs = {"observation": observation, "noise": noise}
         if size := self.spec.state_size:
             inputs["state"] = or_zeros(state, len(noise), size)
@@ -55,11 +55,11 @@ class EngineActor:
 
 
 class RemoteActor:
-    """A policy behind a server. The server draws its own noise.
+    """A policy on a server, which draws its own noise.
 
     Args:
         client: A connected client.
-        mode: "greedy" for the most probable action, "sample" to draw one.
+        mode: "greedy" for the most probable action, "sample" to sample one.
     """
 
     def __init__(self, client: PolicyClient, mode: Mode) -> None:
@@ -69,9 +69,9 @@ class RemoteActor:
         self.answer: Answer = {}
 
     def act(self, observation: NDArray[Any], noise: NDArray[np.float32], state: NDArray[Any] | None) -> Choice:
-        """See :meth:`pgkeras.environments.collect.Actor.act`; the whole answer is kept in ``answer``.
+        """See :meth:`pgkeras.environments.collect.Actor.act`. All outputs are stored in ``answer``.
 
-        The state is what the server sealed, as bytes: ``[B, ...]`` of uint8.
+        The state is the server's sealed state: uint8 ``[B, ...]``.
         """
         seed = int.from_bytes(noise[0].tobytes()[:4], "little")
         values, mask = self.spec.layout.unpack(observation)
@@ -84,7 +84,7 @@ class RemoteActor:
 
 
 def _outputs(spec: PolicySpec, distribution: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """A client's distribution by the names that the act graph has."""
+    """Converts a client's distribution to the names of the act graph."""
     found: dict[str, NDArray[Any]] = {}
     for part in spec.parts:
         own = part_of(distribution, part.path)
@@ -93,11 +93,11 @@ def _outputs(spec: PolicySpec, distribution: Mapping[str, Any]) -> dict[str, NDA
 
 
 class FirstSteps:
-    """An actor that passes everything on to another and keeps what it did in the first steps of the first slot.
+    """Wraps an actor and records the first steps of the first slot.
 
     Args:
-        actor: The one that acts.
-        count: How many steps to keep.
+        actor: The wrapped actor.
+        count: Number of steps to record.
     """
 
     def __init__(self, actor: AnsweringActor, count: int) -> None:

@@ -17,13 +17,13 @@ Array = NDArray[np.float64]
 def density(
     kind: DistributionKind, parameters: Mapping[str, float], bounds: tuple[float, float], actions: Array
 ) -> Array:
-    """The density of one component at some actions, 0 beyond what the component can be.
+    """Computes the density of one action component, which is 0 outside its bounds.
 
     Args:
         kind: A continuous family. See :mod:`pgkeras.policy.distributions` for the equations.
-        parameters: The component's own: ``mean`` and ``stddev`` (of the normal before it is squashed), or ``a`` and
+        parameters: The component's parameters: ``mean`` and ``stddev`` (of the normal before squashing), or ``a`` and
             ``b``.
-        bounds: The component's lowest and highest value; may be infinite.
+        bounds: The component's lower and upper bound; may be infinite.
         actions: ``[N]``.
     """
     low, high = bounds
@@ -49,10 +49,9 @@ def density(
 def centre_and_spread(
     kind: DistributionKind, parameters: Mapping[str, float], bounds: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """The median of one component, and what lies one standard deviation of a normal to its left and right.
+    """Returns the quantiles 0.5, 0.159 and 0.841 of one component.
 
-    These are the quantiles 0.5, 0.159 and 0.841: for a Gaussian its mean, and its mean less and plus its standard
-    deviation.
+    For a Gaussian, these are its mean, and its mean minus and plus one standard deviation.
     """
     low, high = bounds
     if kind is DistributionKind.KUMARASWAMY:
@@ -70,7 +69,7 @@ def centre_and_spread(
     return float(values[0]), float(values[1:].min()), float(values[1:].max())
 
 
-_LEFT = 0.15865525393145707  # the normal distribution function at -1
+_LEFT = 0.15865525393145707  # the standard normal distribution function at -1
 
 
 def _normal(parameters: Mapping[str, float], x: Array) -> Array:

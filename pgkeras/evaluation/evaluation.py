@@ -1,4 +1,4 @@
-"""Evaluation: plays episodes by an actor and gives their returns. No TensorFlow."""
+"""Evaluation: plays episodes with an actor and returns their returns. Does not need TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The outcome of some episodes.
+    """The results of a number of episodes.
 
     Args:
         returns: ``[episodes]``, undiscounted.
@@ -39,17 +39,17 @@ class Evaluation:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the returns (of a sample: divided by n - 1); 0 for a single episode."""
+        """Sample standard deviation of the returns (with n - 1); 0 for a single episode."""
         return float(self.returns.std(ddof=1)) if len(self.returns) > 1 else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the mean return: the percentile bootstrap (Efron 1979), resampling episodes."""
+        """95 % interval of the mean return by the percentile bootstrap over episodes (Efron 1979)."""
         low, high = statistics.bootstrap_interval([self.returns], statistics.mean)
         return float(low), float(high)
 
     def to_json(self) -> dict[str, Any]:
-        """The figures and every episode's return."""
+        """Returns the statistics and every episode's return as JSON values."""
         return {
             "episodes": len(self.returns),
             "mean": self.mean,
@@ -73,15 +73,15 @@ def evaluate(
     """Plays ``episodes`` episodes, the same ones for the same seed.
 
     Args:
-        actor: What plays.
-        environments: Where.
-        episodes: How many.
-        seed: Of environments and actions.
-        watch: Is told of every step.
-        endless_steps: Steps without the end of an episode after which to give up.
+        actor: The actor.
+        environments: The environments.
+        episodes: Number of episodes.
+        seed: Seed of the environments and of the actions.
+        watch: Called after every step.
+        endless_steps: Number of steps without the end of an episode after which an error is raised.
 
     Raises:
-        UnsupportedSpaceError: The policy was made for another environment: its spaces differ.
+        UnsupportedSpaceError: The policy's spaces differ from the environment's.
         EnvironmentStepError: The environment failed.
     """
     observation_space = without_mask(observations_from_gymnasium(environments.observation_space))

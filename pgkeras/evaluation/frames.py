@@ -1,4 +1,4 @@
-"""Frames of a film: the environment's picture beside the policy's action distribution."""
+"""Frames of a video: the environment's picture next to the policy's action distribution."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ __all__ = ["ACCENT", "BAR", "Moment", "Painter", "bar_length"]
 Pixels = NDArray[np.uint8]
 Rectangle = tuple[int, int, int, int]  # left, top, right, bottom
 
-# Okabe & Ito's palette, which colour-blind people tell apart.
+# Okabe & Ito's palette, which is safe for color-blind people.
 BAR = (0, 114, 178)
 ACCENT = (213, 94, 0)
 _TRACK, _BACKGROUND, _INK, _FAINT = (228, 232, 236), (247, 248, 250), (32, 36, 40), (112, 120, 128)
 
 _PANEL = 400  # width in pixels
 _MARGIN = 28
-_TOP = 168  # of the distribution
-_SMALLEST, _LARGEST = 400, 640  # a picture's height
+_TOP = 168  # top of the distribution
+_SMALLEST, _LARGEST = 400, 640  # height of the picture
 _WIDEST = 1920
-_ROW = 44  # height of a bar with its labels, at the most
-_LABEL, _NUMBER = 44, 56  # widths of what stands left and right of a bar
-_TALLEST = 1000  # height of a frame that has parts, at the most
-_HUMP = 92  # height of a density, at the most
+_ROW = 44  # maximum height of a bar with its labels
+_LABEL, _NUMBER = 44, 56  # widths of the label and the number next to a bar
+_TALLEST = 1000  # maximum height of a frame with several parts
+_HUMP = 92  # maximum height of a density
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Moment:
     """The data shown in one frame.
 
     Args:
-        episode: Its number, from 1 on.
-        step: How many steps of it were taken.
-        episode_return: The sum of its rewards so far.
-        parameters: Of the action distribution, without the batch axis; None at an episode's end.
-        action: What was chosen; None at an episode's end.
-        ended: "terminated" or "truncated" at an episode's end, else "".
+        episode: Number of the episode, starting at 1.
+        step: Number of steps in the episode so far.
+        episode_return: Sum of the episode's rewards so far.
+        parameters: Parameters of the action distribution, without a batch axis; None at the end of an episode.
+        action: The chosen action; None at the end of an episode.
+        ended: "terminated" or "truncated" at the end of an episode, otherwise "".
     """
 
     episode: int
@@ -60,7 +60,7 @@ class Moment:
 
 
 def bar_length(probability: float, length: int) -> int:
-    """How many pixels of a bar of ``length`` are filled."""
+    """Returns the number of filled pixels in a bar of ``length`` pixels."""
     return round(float(probability) * length)
 
 
@@ -68,10 +68,10 @@ class Painter:
     """Draws frames of one size.
 
     Args:
-        spec: What the policy does.
-        title: What is played.
-        subtitle: What plays it.
-        picture: The environment's first picture, whose size all others must have.
+        spec: The policy's specification.
+        title: Name of the environment.
+        subtitle: Name of the policy.
+        picture: The environment's first picture. All others must have the same size.
     """
 
     def __init__(self, spec: PolicySpec, title: str, subtitle: str, picture: NDArray[Any]) -> None:
@@ -79,7 +79,7 @@ class Painter:
         height, width = picture.shape[:2]
         self._scale = _scale(width, height)
         self._size = round(width * self._scale), round(height * self._scale)
-        # Video formats want even sizes.
+        # Video formats require even sizes.
         self.width = (self._size[0] + _PANEL + 1) // 2 * 2
         self.height = (max(self._size[1], _SMALLEST, self._height_of_parts()) + 1) // 2 * 2
         self._left = self.width - _PANEL + _MARGIN
@@ -92,14 +92,14 @@ class Painter:
         draw.text((self._left, 56), _fit(subtitle, self._fonts[13], self._right - self._left), _FAINT, self._fonts[13])
         for x, label in zip(self._columns(), ("EPISODE", "STEP", "RETURN"), strict=True):
             draw.text((x, 86), label, _FAINT, self._fonts[11])
-        self._ranges: dict[int, tuple[float, float]] = {}  # of components without bounds, as wide as seen so far
+        self._ranges: dict[int, tuple[float, float]] = {}  # of components without bounds, the widest so far
 
     def paint(self, picture: NDArray[Any], moment: Moment) -> Pixels:
-        """One frame, ``[height, width, 3]``.
+        """Draws a frame, ``[height, width, 3]``.
 
         Args:
-            picture: What the environment renders: ``[h, w, 3]`` integers up to 255, or other numbers from 0 to 1.
-            moment: What to write beside it.
+            picture: The environment's picture ``[h, w, 3]``: integers up to 255, or floats from 0 to 1.
+            moment: The data to show next to it.
         """
         canvas = self._canvas.copy()
         self._paste(canvas, picture)
@@ -116,14 +116,14 @@ class Painter:
         return np.asarray(canvas)
 
     def bar(self, row: int, rows: int, box: Rectangle | None = None) -> Rectangle:
-        """Where the track of a horizontal bar is, of so many in a box, by default that of the whole distribution."""
+        """Returns the rectangle of one of ``rows`` horizontal bars in a box, by default the whole distribution's."""
         left, upper, right, lower = box or (self._left, _TOP, self._right, self.height - 24)
         height = min(_ROW, (lower - upper) // rows)
         top = upper + row * height
         return left + _LABEL, top + height // 6, right - _NUMBER, top + height - height // 6
 
     def _height_of_parts(self) -> int:
-        """What it takes to draw all parts of an action below each other, within reason."""
+        """Returns the height needed to draw all parts of an action, up to a maximum."""
         if not self._spec.is_structured:
             return 0
         return min(_TALLEST, _TOP + 24 + sum(HEAD + wanted_height(part) for part in self._spec.parts))
@@ -137,7 +137,7 @@ class Painter:
         grey = pixels.shape[-1] < 3
         image = Image.fromarray(np.ascontiguousarray(pixels[..., [0, 0, 0]] if grey else pixels[..., :3]))
         if image.size != self._size:
-            # Small pictures are of squares, which should stay squares.
+            # Small pictures consist of square cells, which must stay sharp.
             how = Image.Resampling.NEAREST if self._scale > 1 else Image.Resampling.LANCZOS
             image = image.resize(self._size, how)
         canvas.paste(image, ((self.width - _PANEL - self._size[0]) // 2, (self.height - self._size[1]) // 2))
@@ -145,7 +145,7 @@ class Painter:
     def _parts(
         self, draw: ImageDraw.ImageDraw, box: Rectangle, parameters: Mapping[str, NDArray[Any]], action: NDArray[Any]
     ) -> str:
-        """Draws the distribution of every part of an action below the others; gives a caption."""
+        """Draws the distributions of an action's parts below each other, and returns the caption."""
         left, top, right, bottom = box
         parts = self._spec.parts
         if not self._spec.is_structured:
@@ -170,7 +170,7 @@ class Painter:
         parameters: Mapping[str, NDArray[Any]],
         action: NDArray[Any],
     ) -> str:
-        """Draws it; gives its caption."""
+        """Draws a distribution, and returns its caption."""
         space, kind = part.space, part.kind
         if not kind.is_discrete:
             shown = self._densities(draw, box, part, parameters, action)
@@ -222,7 +222,7 @@ class Painter:
         labels: Sequence[str],
         chosen: set[int],
     ) -> None:
-        """Many actions: one column each, in their order."""
+        """Draws a column per action, for many actions."""
         left, top, right, bottom = box
         count = len(probabilities)
         base, height = bottom - 24, bottom - 24 - top
@@ -249,7 +249,7 @@ class Painter:
         parameters: Mapping[str, NDArray[Any]],
         action: NDArray[Any],
     ) -> int:
-        """Draws the densities of the first components, of as many as fit; gives how many those are."""
+        """Draws the densities of the first components, as many as fit, and returns their number."""
         space, kind = part.space, part.kind
         assert isinstance(space, Box)
         flat = {name: array.ravel() for name, array in parameters.items()}
@@ -274,7 +274,7 @@ class Painter:
         action: float,
     ) -> None:
         left, top, right, bottom = row
-        wide = bottom - top >= 48  # enough for numbers below the axis
+        wide = bottom - top >= 48  # leaves space for numbers below the axis
         base = bottom - (22 if wide else 5)
         centre, lower, upper = centre_and_spread(kind, parameters, bounds)
         low, high = self._range(index, bounds, centre - 2.5 * (centre - lower), centre + 2.5 * (upper - centre))
@@ -302,9 +302,9 @@ class Painter:
             draw.text((middle, base + 4), f"{action:+.3g}", ACCENT, self._fonts[13], anchor="ma")
 
     def _range(self, index: int, bounds: tuple[float, float], lower: float, upper: float) -> tuple[float, float]:
-        """The range of the axis: the bounds, or without bounds the widest range needed so far."""
+        """Returns the range of the axis: the bounds, or the widest range so far if there are none."""
         if np.isfinite(bounds).all():
-            beside = 0.0 if bounds[0] < bounds[1] else max(1.0, 1e-6 * abs(bounds[0]))  # of a component of one value
+            beside = 0.0 if bounds[0] < bounds[1] else max(1.0, 1e-6 * abs(bounds[0]))  # single-valued component
             return bounds[0] - beside, bounds[1] + beside
         known = self._ranges.get(index, (lower, upper))
         low = bounds[0] if np.isfinite(bounds[0]) else min(known[0], lower)
@@ -314,7 +314,7 @@ class Painter:
 
 
 def _scale(width: int, height: int) -> float:
-    """Of a picture: towards a height that is easy to see, and no wider than a screen."""
+    """Returns the scale of a picture, for a height that is easy to see and a width that fits a screen."""
     if height >= _SMALLEST:
         scale = min(1.0, _LARGEST / height)
     elif height < _SMALLEST // 2:
@@ -346,7 +346,7 @@ def _fit(text: str, font: Any, width: int) -> str:
 
 
 def _font(size: int) -> Any:
-    # matplotlib ships a font that is easy to read; Pillow's own is the fallback.
+    # matplotlib includes a readable font; Pillow's is the fallback.
     found = importlib.util.find_spec("matplotlib")
     for folder in (found.submodule_search_locations or ()) if found is not None else ():
         file = Path(folder) / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"

@@ -1,4 +1,4 @@
-"""Room: which parts and components of an action fit into a frame, and how high each of them is."""
+"""Layout of the distribution panel: which parts and components of an action fit, and their heights."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pgkeras.spaces.spec import ActionPart
 __all__ = ["HEAD", "LEAST_ROW", "components", "heights", "wanted_height"]
 
 HEAD = 22  # height of a part's name
-LEAST_ROW = 18  # of a probability's bar with its labels
-_ROW = 24  # of each bar of a part
-_MOST_ROWS = 8  # of a part
-_LEAST_COLUMNS = 54  # of probabilities beside each other
-_LEAST_DENSITY = 12
-_LEAST_DENSITIES = 4  # of a part, if it has as many
+LEAST_ROW = 18  # minimum height of a bar with its labels
+_ROW = 24  # preferred height of a bar
+_MAX_ROWS = 8  # per part
+_MIN_COLUMNS = 54  # minimum height of a chart with columns
+_MIN_DENSITY = 12  # minimum height of a density
+_MIN_DENSITIES = 4  # per part, if it has as many
 
 
 def components(count: int, height: int) -> int:
-    """How many of a continuous distribution's components can be drawn below each other; at least one."""
-    return max(1, min(count, height // _LEAST_DENSITY))
+    """Returns the number of components of a continuous distribution that fit, at least one."""
+    return max(1, min(count, height // _MIN_DENSITY))
 
 
 def heights(parts: Sequence[ActionPart], room: int) -> list[int]:
-    """How high the distributions of the first parts are drawn, each below its name: of as many parts as fit."""
+    """Returns the heights of the first parts' distributions, for as many parts as fit."""
     ends = list(accumulate(HEAD + _least_height(part) for part in parts))
     shown = parts[: max(1, bisect_right(ends, room))]
     least = [_least_height(part) for part in shown]
@@ -37,15 +37,15 @@ def heights(parts: Sequence[ActionPart], room: int) -> list[int]:
 
 
 def wanted_height(part: ActionPart) -> int:
-    """How much room a part of an action takes: a row for each probability, or a density for each component."""
+    """Returns the preferred height of a part: a row per probability, or a density per component."""
     rows = _rows(part) if part.kind.is_discrete else 2 * math.prod(part.space.shape)
-    return min(_MOST_ROWS, rows) * _ROW
+    return min(_MAX_ROWS, rows) * _ROW
 
 
 def _least_height(part: ActionPart) -> int:
     if not part.kind.is_discrete:
-        return min(_LEAST_DENSITIES, math.prod(part.space.shape)) * _LEAST_DENSITY
-    return min(_LEAST_COLUMNS, _rows(part) * LEAST_ROW)
+        return min(_MIN_DENSITIES, math.prod(part.space.shape)) * _MIN_DENSITY
+    return min(_MIN_COLUMNS, _rows(part) * LEAST_ROW)
 
 
 def _rows(part: ActionPart) -> int:

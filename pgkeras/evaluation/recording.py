@@ -1,4 +1,4 @@
-"""Recording: a film of a policy at play, with its action distribution beside the picture."""
+"""Recording: a video of a policy, with its action distribution next to the picture."""
 
 from __future__ import annotations
 
@@ -22,35 +22,35 @@ from pgkeras.evaluation.actors import AnsweringActor
 from pgkeras.evaluation.evaluation import Evaluation, evaluate
 from pgkeras.files import replacing
 
-with extra_needed("video", "record films"):
+with extra_needed("video", "record videos"):
     import imageio.v2 as imageio
 
     from pgkeras.evaluation.frames import Moment, Painter
 
 __all__ = ["Recording", "record"]
 
-# Otherwise imageio-ffmpeg runs Python between fork and exec, and what gRPC does after a fork gets in its way: now and
-# then ffmpeg never started.
+# Otherwise imageio-ffmpeg runs Python between fork and exec, where gRPC's fork handlers interfere: occasionally, ffmpeg
+# did not start.
 os.environ.setdefault("IMAGEIO_FFMPEG_NO_PREVENT_SIGINT", "1")
-# Pictures are drawn in memory: no display is looked for, which pygame would complain to miss.
+# Pictures are rendered in memory, so pygame must not look for a display.
 os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
-_FPS = 30.0  # where the environment does not say
+_FPS = 30.0  # if the environment does not specify it
 _FORMATS = (".mp4", ".gif")
-_MOST_OF_A_GIF = 50.0  # frames a second: browsers take delays below two hundredths of a second for ten
+_MAX_GIF_FPS = 50.0  # browsers replace delays below 0.02 s by 0.1 s
 
 
 @dataclass(frozen=True)
 class Recording:
-    """The result of filming.
+    """A recorded video.
 
     Args:
-        path: The film.
-        frames: How many frames it has: one a step, and one at every episode's end; fewer in a GIF of more than 50 steps
-            a second.
-        size: Their width and height in pixels.
-        fps: Frames a second.
-        evaluation: The episodes.
+        path: The file.
+        frames: Number of frames: one per step, and one at the end of each episode; fewer in a GIF with more than 50
+            steps per second.
+        size: Width and height in pixels.
+        fps: Frames per second.
+        evaluation: The results of the episodes.
     """
 
     path: Path
@@ -70,30 +70,30 @@ def record(
     subtitle: str,
     fps: float | None = None,
 ) -> Recording:
-    """Plays episodes and films them: the same ones for the same seed.
+    """Plays episodes and records them: the same ones for the same seed.
 
     Args:
-        actor: What plays.
-        recipe: What it plays.
-        path: Where to: a file that ends in .mp4 or .gif. It appears whole or not at all.
-        episodes: How many.
-        seed: Of environment and actions.
-        subtitle: What to call the actor in the film.
-        fps: Steps a second; the environment's own, or 30, when None. A GIF has at most 50 frames a second, and leaves
-            out what is more.
+        actor: The actor.
+        recipe: The environment.
+        path: A file that ends in .mp4 or .gif, written atomically.
+        episodes: Number of episodes.
+        seed: Seed of the environment and of the actions.
+        subtitle: Name of the actor in the video.
+        fps: Steps per second; None for the environment's, or 30. A GIF has at most 50 frames per second and skips the
+            others.
 
     Raises:
-        ConfigError: The file's name ends otherwise.
-        EnvironmentSetupError: The environment cannot be made, or not with pictures.
-        EnvironmentStepError: The environment failed, or gave no picture.
+        ConfigError: The file name has another ending.
+        EnvironmentSetupError: The environment cannot be created, or does not render pictures.
+        EnvironmentStepError: The environment failed, or rendered no picture.
         RunError: The file cannot be written.
-        UnsupportedSpaceError: The policy was made for another environment.
+        UnsupportedSpaceError: The policy's spaces differ from the environment's.
     """
     if path.suffix.lower() not in _FORMATS:
         raise ConfigError(f"{path}: expected a file that ends in {' or '.join(_FORMATS)}")
     env = _with_pictures(recipe)
     steps_a_second = fps or float(env.metadata.get("render_fps") or _FPS)
-    rate = min(steps_a_second, _MOST_OF_A_GIF) if path.suffix.lower() == ".gif" else steps_a_second
+    rate = min(steps_a_second, _MAX_GIF_FPS) if path.suffix.lower() == ".gif" else steps_a_second
     title = recipe.env_id.rpartition(":")[2]
     try:
         with replacing(path, path.suffix) as scratch, _writer(scratch.name, rate) as show:
@@ -106,15 +106,15 @@ def record(
 
 
 class _Camera:
-    """An actor that passes everything on to another, and films what it sees and does.
+    """Wraps an actor and records the frames of its episodes.
 
     Args:
-        actor: The other.
-        env: What it plays.
-        title: What to call that in the film.
-        subtitle: What to call the actor.
-        show: Takes each frame.
-        steps_a_frame: How many steps to a frame, at least 1. An episode's end has one in any case.
+        actor: The wrapped actor.
+        env: The environment.
+        title: Name of the environment in the video.
+        subtitle: Name of the actor.
+        show: Receives each frame.
+        steps_a_frame: Steps per frame, at least 1. The end of an episode always gets a frame.
     """
 
     def __init__(
@@ -163,7 +163,7 @@ class _Camera:
 
 
 class _Counted(gymnasium.Wrapper[Any, Any, Any, Any]):
-    """Counts episodes, steps and rewards, and calls where an episode ends, before it is reset."""
+    """Counts episodes, steps and rewards, and calls a function at the end of each episode, before its reset."""
 
     def __init__(self, env: gymnasium.Env[Any, Any], on_end: Callable[[str], None]) -> None:
         super().__init__(env)
@@ -188,28 +188,28 @@ class _Counted(gymnasium.Wrapper[Any, Any, Any, Any]):
 def _with_pictures(recipe: Recipe) -> gymnasium.Env[Any, Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # gymnasium's, about what is said below
+            warnings.simplefilter("ignore")  # gymnasium's warnings about missing pictures, which are an error below
             env = make_one(recipe, render_mode="rgb_array")
     except EnvironmentSetupError as error:
-        make_one(recipe).close()  # raises by itself where pictures are not to blame
-        raise EnvironmentSetupError(f"{recipe.env_id} cannot be filmed: {error}") from error
+        make_one(recipe).close()  # raises the original error if rendering is not the cause
+        raise EnvironmentSetupError(f"{recipe.env_id} cannot be recorded: {error}") from error
     if env.render_mode != "rgb_array":
         env.close()
-        raise EnvironmentSetupError(f"{recipe.env_id} cannot be filmed: it renders no rgb_array")
+        raise EnvironmentSetupError(f"{recipe.env_id} cannot be recorded: it does not render rgb_array")
     return env
 
 
 @contextmanager
 def _writer(name: str, fps: float) -> Iterator[Callable[[NDArray[np.uint8]], Any]]:
-    """Opens a film for writing. What it gives takes a frame."""
+    """Opens a video for writing, and yields a function that appends a frame."""
     writer: Any
     if not name.lower().endswith(".gif"):
-        # Frames have even sizes.
+        # Frames always have even sizes.
         with imageio.get_writer(name, format="FFMPEG", fps=fps, quality=8, macro_block_size=2) as writer:
             yield writer.append_data
         return
-    delays: list[int] = []  # in milliseconds; a GIF has whole hundredths of a second, which are right on average
-    with imageio.get_writer(name, format="GIF", duration=delays, loop=0) as writer:  # it reads them in the end
+    delays: list[int] = []  # in ms; a GIF has whole hundredths of a second, which are correct on average
+    with imageio.get_writer(name, format="GIF", duration=delays, loop=0) as writer:  # reads delays at its end
 
         def append(frame: NDArray[np.uint8]) -> None:
             hundredths = round(100 * (len(delays) + 1) / fps) - round(100 * len(delays) / fps)

@@ -25,22 +25,23 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 FEWEST_RUNS = 5
-"""Of fewer runs, percentile intervals are far too narrow: of two or three normal ones, the 95 % interval holds the mean
-in only 50 to 75 % of cases, as a resample never leaves the range of the runs."""
+"""Minimum number of runs for percentile intervals. With fewer runs, they are far too narrow: for two or three normal
+values, the 95 % interval contains the mean in only 50 to 75 % of cases, because a resample stays within the range of
+the runs."""
 
-_CHUNK = 4_000_000  # numbers that are resampled at once
+_CHUNK = 4_000_000  # numbers resampled per chunk
 
 
 def mean(values: Floats) -> Floats:
-    """Mean over the first axis."""
+    """Returns the mean over the first axis."""
     return np.asarray(values.mean(axis=0))
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """Mean of the middle half over the first axis: a quarter of the values, rounded down, is cut off at either end.
+    """Returns the mean of the middle half over the first axis: a quarter of the values is cut off at each end.
 
     It is more robust to outliers than the mean, and needs fewer runs than the median (Agarwal et al. 2021, section
-    4.3). Of fewer than four values it is the mean.
+    4.3). For fewer than four values, it is the mean.
 
     Args:
         values: ``[n, ...]``.
@@ -60,17 +61,17 @@ def bootstrap_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[Floats, Floats]:
-    """The percentile interval of a statistic under the stratified bootstrap (Efron 1979; Agarwal et al., section 4.1).
+    """Returns the percentile interval of a statistic by the stratified bootstrap (Efron 1979; Agarwal et al., 4.1).
 
-    Runs are drawn anew, with replacement, within each stratum (each environment, for instance), so that every stratum
-    keeps its share. It is somewhat too narrow for few runs, and of no use below :data:`FEWEST_RUNS`.
+    Runs are resampled with replacement within each stratum (for instance, each environment), so that every stratum
+    keeps its share. The interval is slightly too narrow for few runs, and useless below :data:`FEWEST_RUNS`.
 
     Args:
-        strata: Each ``[n, ...]``: what each of its runs gave. A run's values are drawn together.
-        statistic: From ``[n, ...]``, all strata's runs one after the other, to ``[...]``.
-        confidence: How much of the distribution the interval holds.
-        resamples: How many draws.
-        seed: Their seed.
+        strata: Values ``[n, ...]`` of each stratum's runs. The values of a run are resampled together.
+        statistic: Function from the concatenated runs of all strata, ``[n, ...]``, to ``[...]``.
+        confidence: Share of the distribution within the interval.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
 
     Returns:
         The lower and the upper end, each ``[...]``.
@@ -81,15 +82,15 @@ def bootstrap_interval(
     while len(found) * max(1, _CHUNK // size) < resamples:
         count = min(resamples, max(1, _CHUNK // size))
         draws = [stratum[generator.integers(len(stratum), size=(count, len(stratum)))] for stratum in strata]
-        # The statistic goes over the first axis, so that all draws take one call.
+        # The statistic reduces the first axis, so one call covers all resamples.
         found.append(statistic(np.moveaxis(np.concatenate(draws, axis=1), 1, 0)))
     return _middle(np.concatenate(found)[:resamples], confidence)
 
 
 def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
-    """The probability that one of our runs does better than one of theirs; of equals, half.
+    """Returns the probability that a run of ours is better than a run of theirs. Ties count half.
 
-    It is the Mann-Whitney U statistic, divided by the number of pairs (Agarwal et al., section 4.3).
+    This is the Mann-Whitney U statistic divided by the number of pairs (Agarwal et al., section 4.3).
 
     Args:
         ours: ``[n]``.
@@ -100,13 +101,13 @@ def probability_of_improvement(ours: Floats, theirs: Floats) -> float:
 
 
 def band(values: Floats, *, resamples: int = 10_000) -> tuple[Floats, Floats]:
-    """The band around the interquartile mean of runs: its :func:`bootstrap_interval`.
+    """Returns the band around the interquartile mean of runs: its :func:`bootstrap_interval`.
 
-    Below :data:`FEWEST_RUNS` it reaches from the lowest run to the highest instead.
+    For fewer runs than :data:`FEWEST_RUNS`, the band reaches from the lowest run to the highest.
 
     Args:
-        values: ``[n, ...]``, a run in each row.
-        resamples: How many draws.
+        values: ``[n, ...]``, one row per run.
+        resamples: Number of resamples.
 
     Returns:
         The lower and the upper end, each ``[...]``.
@@ -119,9 +120,9 @@ def band(values: Floats, *, resamples: int = 10_000) -> tuple[Floats, Floats]:
 def improvement_interval(
     ours: Floats, theirs: Floats, *, confidence: float = 0.95, resamples: int = 2_000, seed: int = 0
 ) -> tuple[float, float]:
-    """The bootstrap interval of :func:`probability_of_improvement`: both sides are drawn anew, each by itself.
+    """Returns the bootstrap interval of :func:`probability_of_improvement`. Both sides are resampled independently.
 
-    Like :func:`bootstrap_interval`, it is of no use below :data:`FEWEST_RUNS` a side: of two runs that are both better
+    Like :func:`bootstrap_interval`, it is useless below :data:`FEWEST_RUNS` per side: if both of two runs are better
     than the other two, it is from 1 to 1.
     """
     generator = np.random.default_rng(seed)
@@ -134,24 +135,23 @@ def improvement_interval(
 
 
 def _middle(resampled: Floats, confidence: float) -> tuple[Floats, Floats]:
-    """The ends of what is left when as much is cut off at either end."""
+    """Returns the ends of the central interval."""
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(resampled, [tail, 100 - tail], axis=0)
     return low, high
 
 
 def on_grid(curves: Sequence[tuple[Any, Any]], points: int) -> tuple[Floats, Floats]:
-    """Curves over their own steps, interpolated to common ones.
+    """Interpolates curves to a common grid of steps.
 
-    A curve that ends early, because its run had learnt what there was to learn, keeps its last value.
+    A curve that ends early, for example because its run was solved, keeps its last value.
 
     Args:
-        curves: Of each run, its steps, ascending, and its values there.
-        points: How many points the grid is to have.
+        curves: Steps, ascending, and values of each run.
+        points: Number of points of the grid.
 
     Returns:
-        The grid ``[points]``, from where the last curve begins to where the longest ends, and the values
-        ``[runs, points]``.
+        The grid ``[points]``, from the latest start of a curve to the latest end, and the values ``[runs, points]``.
     """
     grid = np.linspace(max(steps[0] for steps, _ in curves), max(steps[-1] for steps, _ in curves), points)
     return grid, np.stack([np.interp(grid, steps, values) for steps, values in curves])

@@ -228,7 +228,7 @@ def test_what_cannot_be_filmed(invoke: Invoke, finished: Finished, tmp_path: Pat
         (["--output", "no/such/film.mp4"], "cannot write no/such/film.mp4"),
         (
             ["--env", "tests.environments.scripted:Scripted-v0"],
-            "tests.environments.scripted:Scripted-v0 cannot be filmed",
+            "tests.environments.scripted:Scripted-v0 cannot be recorded",
         ),
         (["--env", "Pendulum-v1"], "observation space is"),
         (["--env", "CartPoel-v1"], "did you mean CartPole-v1"),
@@ -243,7 +243,7 @@ def test_a_missing_package_is_named_with_the_extra(module: str, finished: Finish
     result = python(*blocking(module, "record", finished.models), cwd=tmp_path)
     assert result.returncode == 1
     assert (
-        result.stderr == f'Error: {module} is needed to record films; install it with: pip install "pgkeras[video]"\n'
+        result.stderr == f'Error: {module} is needed to record videos; install it with: pip install "pgkeras[video]"\n'
     )
 
 
