@@ -293,7 +293,7 @@ class Training:
             yield self._close_epoch(metrics)
 
     def _open_directory(self, directory: runs.RunDirectory) -> None:
-        """Starts the loggers, drops the records of later epochs, then writes changed settings.
+        """Passes the settings to the loggers, drops the records of later epochs, then writes changed settings.
 
         A logger may refuse the run, so the settings are written last. They are not written if a run is only exported.
         """
@@ -323,7 +323,7 @@ class Training:
             assert self._replicas is not None
             over = self._replicas.agree(over)
             if over and not self.finished:
-                self.stop("another process of the training stopped")
+                self.stop("a process of the training was stopped")
         return over
 
     def _close_epoch(self, metrics: EpochMetrics) -> EpochMetrics:
@@ -352,8 +352,8 @@ class Training:
     def finish(self) -> None:
         """Calls the callbacks, closes the environments, and writes the last checkpoint, summary and learning curve.
 
-        If the gradient step of an epoch failed, the checkpoint before it is kept. A resumed run that played no epoch
-        does not change its files.
+        If the gradient step of an epoch failed, the checkpoint before it is kept. A resumed run that was not
+        iterated does not change its files.
         """
         with ExitStack() as stack:  # runs all of these even if some raise, last one first
             if self.directory is not None:
@@ -527,7 +527,7 @@ def _warn_of_size(policy: Policy) -> None:
     weights = sum(math.prod(v.shape) for v in policy.variables)
     if weights > _MANY_WEIGHTS:
         logger.warning(
-            "the policy has %s weights. Every step reads all of them, so training is slow. To speed it up, use smaller "
+            "the policy has %s weights, and every step reads all of them, so only a few steps run per second. Use smaller "
             "layers, or split the action into several components (MultiDiscrete)",
             f"{weights:,}",
         )

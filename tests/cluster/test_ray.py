@@ -114,7 +114,7 @@ def test_an_interrupted_batch_leaves_no_actor_busy(
     training.on_progress = stop
     assert list(training) == []
     training.on_progress = None
-    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.0)  # its successor, which is still starting, is not late
+    monkeypatch.setattr(batch, "_PATIENCE_SECONDS", 0.5)  # the successor, which takes longer to start, is not late
     assert len(training.evaluate(4, "sample").returns) == 4
     assert training.summary()["env_restarts"] == 0, "a busy or starting actor was replaced as late"
     training.finish()

@@ -274,7 +274,7 @@ def test_invalid_loads_and_targets_are_refused(server):
     assert "Error: rate: expected a finite number above 0" in finished.stderr
     finished = run_cli("bench", "--target", target, "--policy", "discrete", "--plot", "nowhere/x.png")
     assert finished.returncode == 1
-    assert "Error: --plot nowhere/x.png: there is no directory nowhere; make it" in finished.stderr
+    assert "Error: --plot nowhere/x.png: directory nowhere does not exist; create it" in finished.stderr
 
 
 def test_it_calls_a_server_that_requires_tls_and_a_token(policies, tmp_path):

@@ -108,11 +108,13 @@ def test_sigterm_drains_calls_in_flight_and_exits_0(slow_policy, tmp_path):
 def test_drain_is_bounded(slow_policy, tmp_path):
     request = service_pb2.ActRequest(observation={"tensor": encode_tensor(BATCH)})
     with (
-        running(slow_policy, tmp_path, "--drain-seconds", "0") as server,
+        running(
+            slow_policy, tmp_path, "--max-engines", "1", "--drain-delay-seconds", "0", "--drain-seconds", "0"
+        ) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = service_pb2_grpc.PolicyServiceStub(channel)  # a PolicyClient would wait for a restart
-        calls = [stub.Act.future(request, timeout=120) for _ in range(6)]
+        calls = [stub.Act.future(request, timeout=120) for _ in range(15)]
         wait_until(lambda: any(call.done() for call in calls))
         assert server.stop() == 0
         codes = {call.code() for call in calls}

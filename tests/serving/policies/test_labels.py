@@ -48,7 +48,7 @@ def test_the_command_applies_all_changes_or_none(root):
     refused = run_cli(*command, "stable=2", "--delete", "nope")
     assert (refused.returncode, "has no label 'nope'" in refused.stderr) == (1, True)
     refused = run_cli(*command, "stable=1", "stable=2")
-    assert (refused.returncode, "stable is given twice" in refused.stderr) == (2, True)
+    assert (refused.returncode, "label stable is given more than once" in refused.stderr) == (2, True)
     assert read_labels(root / "discrete") == {"stable": 1}
     assert run_cli(*command, "canary=2", "--delete", "stable").stdout == "canary=2\n"
 

@@ -156,7 +156,7 @@ def test_serve_exits_1_with_the_reason(tmp_path):
 def test_serve_without_a_root_needs_saved_models(tmp_path, policies):
     finished = run_cli("serve", "--port", "0", cwd=tmp_path)
     assert finished.returncode == 1
-    assert "there is no saved_models directory here" in finished.stderr
+    assert "there is no directory saved_models here" in finished.stderr
 
 
 def test_the_tensorflow_engine_serves(copy, tmp_path):
