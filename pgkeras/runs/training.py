@@ -527,7 +527,7 @@ def _warn_of_size(policy: Policy) -> None:
     weights = sum(math.prod(v.shape) for v in policy.variables)
     if weights > _MANY_WEIGHTS:
         logger.warning(
-            "the policy has %s weights, and every step reads all of them, so only a few steps run per second. Use smaller "
-            "layers, or split the action into several components (MultiDiscrete)",
+            "the policy has %s weights, and every step reads all of them, so only a few steps run per second. Use "
+            "smaller layers, or split the action into several components (MultiDiscrete)",
             f"{weights:,}",
         )

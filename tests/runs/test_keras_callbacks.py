@@ -43,7 +43,7 @@ def test_what_would_never_be_called_is_refused_where_it_is_defined(name: str, ne
 
 
 def test_two_names_for_one_thing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="Own has on_epoch and Keras' on_epoch_end"):
+    with pytest.raises(ConfigError, match="Own defines on_epoch and Keras' on_epoch_end"):
         type("Own", (Callback,), {"on_epoch": lambda *_: None, "on_epoch_end": lambda *_: None})
 
 
