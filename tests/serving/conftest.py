@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from benchmarks.soak.server import Server
 from benchmarks.soak.server import serving as running
 from pgkeras.client import PolicyClient
+from pgkeras.files import changing_alone
 from pgkeras.spaces import Box, Discrete, Space
 from pgkeras.v1 import service_pb2_grpc
 
@@ -61,11 +61,10 @@ def export_random(
 def shared(tmp_path_factory: pytest.TempPathFactory, name: str, fill: Callable[[Path], None]) -> Path:
     """A directory that the first process of a parallel test run fills and the other processes reuse. Read only."""
     base = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent
-    root = base / f"shared-{name}"
-    with (base / f"{root.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared-{name}"
+    home.mkdir(exist_ok=True)
+    root = home / "root"
+    with changing_alone(home):
         if not root.exists():
             unfinished = tmp_path_factory.mktemp(name)
             fill(unfinished)
@@ -87,7 +86,10 @@ def policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def shared_slow_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``slow``, an MLP 4-1024-1024-3. Read only."""
-    fill = lambda root: export(root, "slow", DISCRETE_ACTIONS, hidden=(1024, 1024))  # noqa: E731
+
+    def fill(root: Path) -> None:
+        export(root, "slow", DISCRETE_ACTIONS, hidden=(1024, 1024))
+
     return shared(tmp_path_factory, "slow", fill)
 
 
