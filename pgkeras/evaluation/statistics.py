@@ -38,10 +38,10 @@ def mean(values: Floats) -> Floats:
 
 
 def interquartile_mean(values: Floats) -> Floats:
-    """Returns the mean of the middle half over the first axis: a quarter of the values is cut off at each end.
+    """Returns the mean of the middle half over the first axis.
 
-    It is more robust to outliers than the mean, and needs fewer runs than the median (Agarwal et al. 2021, section
-    4.3). For fewer than four values, it is the mean.
+    At each end, a quarter of the values, rounded down, is cut off. The result is more robust to outliers than the mean,
+    and needs fewer runs than the median (Agarwal et al. 2021, section 4.3). For fewer than four values, it is the mean.
 
     Args:
         values: ``[n, ...]``.

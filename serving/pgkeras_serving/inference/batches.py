@@ -184,7 +184,7 @@ def _timed(engine: Engine, inputs: Callable[[], Arrays], needs: frozenset[str]) 
         given = inputs()
         start = time.perf_counter_ns()
         return BatchResult(engine.act(given, needs), start, time.perf_counter_ns())
-    except Exception as error:  # of any kind: whoever waits is told
+    except Exception as error:  # for example out of memory: returned, so that the requests fail and not the worker
         return error
 
 
